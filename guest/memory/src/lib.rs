@@ -1,0 +1,20 @@
+//! `/grow?mib=N` takes and touches that much memory, and answers `ok N`. `/forever` takes it until there
+//! is none, and traps.
+
+use std::hint::black_box;
+
+use kit::{IncomingRequest, ResponseOutparam};
+
+fn handle(request: IncomingRequest, out: ResponseOutparam) {
+    let target = kit::target(&request);
+    let mib = match target.path() {
+        "/forever" => u64::MAX,
+        _ => target.number("mib").unwrap_or(0),
+    };
+    for _ in 0..mib {
+        black_box(vec![1_u8; 1 << 20]).leak();
+    }
+    kit::text(out, &format!("ok {mib}\n"));
+}
+
+kit::serve!(handle);

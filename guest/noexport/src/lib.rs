@@ -1,0 +1,15 @@
+//! A command: it has nothing that answers HTTP.
+
+use exports::wasi::cli::run::Guest;
+
+wit_bindgen::generate!({ path: "wit" });
+
+struct Component;
+
+impl Guest for Component {
+    fn run() -> Result<(), ()> {
+        Ok(())
+    }
+}
+
+export!(Component);

@@ -1,0 +1,33 @@
+//! Writes to stdout and stderr what the path names, and answers `ok`.
+
+use std::io::Write as _;
+
+use kit::{IncomingRequest, ResponseOutparam};
+
+fn handle(request: IncomingRequest, out: ResponseOutparam) {
+    let target = kit::target(&request);
+    match target.path() {
+        "/lines" => {
+            write(b"one\ntwo\n");
+            let _ = std::io::stderr().write_all(b"err\n");
+        }
+        "/partial" => write(b"no newline"),
+        "/flood" => {
+            let line = [[b'x'; 79].as_slice(), b"\n"].concat();
+            for _ in 0..target.number("kib").unwrap_or(0) * 1024 / 80 {
+                write(&line);
+            }
+        }
+        "/utf8" => write(b"bad \xff\xfe, red \x1b[31m, bell \x07, return \r, nul \0.\n"),
+        _ => {}
+    }
+    kit::text(out, "ok\n");
+}
+
+/// Failing is no reason to stop: a host may refuse to take more.
+fn write(bytes: &[u8]) {
+    let mut stdout = std::io::stdout();
+    let _ = stdout.write_all(bytes).and_then(|()| stdout.flush());
+}
+
+kit::serve!(handle);

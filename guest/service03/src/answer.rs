@@ -1,0 +1,108 @@
+//! Responses, whose bodies are written after the handler has returned.
+
+use query::Target;
+use wit_bindgen::{StreamReader, StreamResult, StreamWriter, spawn_local};
+
+use crate::wasi::cli::stderr;
+use crate::wasi::clocks::monotonic_clock::wait_for;
+use crate::wasi::http::types::{ErrorCode, Fields, Request, Response};
+use crate::{wit_future, wit_stream};
+
+/// How a body ends.
+type End = Result<Option<Fields>, ErrorCode>;
+
+fn start<F>(headers: Fields, body: impl FnOnce(StreamWriter<u8>) -> F) -> Response
+where
+    F: Future<Output = End> + 'static,
+{
+    let (writer, reader) = wit_stream::new();
+    let (end, end_reader) = wit_future::new(|| Ok(None));
+    let (response, _sent) = Response::new(headers, Some(reader), end_reader);
+    let body = body(writer);
+    spawn_local(async move {
+        // Failing means that nobody wants to know.
+        let _ = end.write(body.await).await;
+    });
+    response
+}
+
+pub fn text(text: String) -> Response {
+    partial_with(text, Fields::new(), || {})
+}
+
+/// No body at all.
+pub fn bare(status: u16) -> Response {
+    let (response, _sent) = Response::new(Fields::new(), None, wit_future::new(|| Ok(None)).1);
+    response.set_status_code(status).unwrap();
+    response
+}
+
+/// Writes `text`, does `then`, and ends the body.
+pub fn partial(text: &str, headers: &[(&str, &str)], then: impl FnOnce() + 'static) -> Response {
+    let headers: Vec<_> = headers
+        .iter()
+        .map(|(name, value)| (name.to_string(), value.as_bytes().to_vec()))
+        .collect();
+    partial_with(text.into(), Fields::from_list(&headers).unwrap(), then)
+}
+
+fn partial_with(text: String, headers: Fields, then: impl FnOnce() + 'static) -> Response {
+    headers.append("content-type", b"text/plain").unwrap();
+    start(headers, |mut writer| async move {
+        writer.write_all(text.into_bytes()).await;
+        then();
+        Ok(None)
+    })
+}
+
+pub fn stream(target: Target) -> Response {
+    start(Fields::new(), |mut writer| async move {
+        let size = target.number("size").unwrap_or(1) as usize;
+        for _ in 0..target.number("chunks").unwrap_or(1) {
+            if let Some(ms) = target.number("pause_ms") {
+                wait_for(ms * 1_000_000).await;
+            }
+            if !writer.write_all(vec![b'x'; size]).await.is_empty() {
+                break;
+            }
+        }
+        Ok(None)
+    })
+}
+
+/// Sends the request's body and trailers back, by way of the guest's memory.
+pub fn echo(request: Request) -> Response {
+    let (mut body, end) = Request::consume_body(request, wit_future::new(|| Ok(())).1);
+    start(Fields::new(), |mut writer| async move {
+        copy(&mut body, &mut writer).await;
+        drop(writer);
+        end.await
+            .map(|trailers| trailers.map(|trailers| trailers.clone()))
+    })
+}
+
+async fn copy(from: &mut StreamReader<u8>, to: &mut StreamWriter<u8>) {
+    let mut buffer = Vec::with_capacity(65_536);
+    while let (StreamResult::Complete(_), bytes) = from.read(buffer).await {
+        buffer = to.write_all(bytes).await;
+        if !buffer.is_empty() {
+            return;
+        }
+    }
+}
+
+/// Hands the request's own streams over as the response's.
+pub fn pass(request: Request) -> Response {
+    let (body, end) = Request::consume_body(request, wit_future::new(|| Ok(())).1);
+    Response::new(Fields::new(), Some(body), end).0
+}
+
+/// Works on for `ms` milliseconds, and says so.
+pub async fn late(ms: u64) {
+    wait_for(ms * 1_000_000).await;
+    let (mut writer, reader) = wit_stream::new();
+    let written = stderr::write_via_stream(reader);
+    writer.write_all(b"late done\n".to_vec()).await;
+    drop(writer);
+    let _ = written.await;
+}

@@ -1,0 +1,20 @@
+//! `/?chunks=N&size=BYTES&pause_ms=P` answers with N pieces of that size, and pauses before each.
+
+use kit::{Answer, IncomingRequest, ResponseOutparam};
+
+fn handle(request: IncomingRequest, out: ResponseOutparam) {
+    let target = kit::target(&request);
+    let piece = vec![b'x'; target.number("size").unwrap_or(1) as usize];
+    let answer = Answer::start(out, 200, &[("content-type", "text/plain")]);
+    for _ in 0..target.number("chunks").unwrap_or(1) {
+        if let Some(ms) = target.number("pause_ms") {
+            kit::pause(ms);
+        }
+        if !answer.write(&piece) {
+            return;
+        }
+    }
+    answer.finish(None);
+}
+
+kit::serve!(handle);

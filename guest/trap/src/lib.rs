@@ -1,0 +1,46 @@
+//! Fails in the way that the path names, and answers nothing to any other.
+
+use kit::wasi::http::types::ErrorCode;
+use kit::{Answer, IncomingRequest, ResponseOutparam};
+
+fn handle(request: IncomingRequest, out: ResponseOutparam) {
+    let partial = |out, headers: &[(&str, &str)]| {
+        let answer = Answer::start(out, 200, headers);
+        let _ = answer.write(b"partial");
+        answer
+    };
+    match kit::target(&request).path() {
+        "/before" => trap(),
+        "/after-head" => {
+            let _answer = partial(out, &[]);
+            trap()
+        }
+        "/after-length" => {
+            let _answer = partial(out, &[("content-length", "100")]);
+            trap()
+        }
+        "/exit" => std::process::exit(1),
+        "/error" => ResponseOutparam::set(out, Err(ErrorCode::InternalError(Some("boom".into())))),
+        "/stack" => kit::text(out, &deep(0).to_string()),
+        "/drop-body" => drop(partial(out, &[])),
+        "/short" => {
+            let answer = Answer::start(out, 200, &[("content-length", "100")]);
+            let _ = answer.write(b"ten bytes!");
+            answer.finish(None);
+        }
+        // Among them `/none`.
+        _ => {}
+    }
+}
+
+fn trap() -> ! {
+    core::arch::wasm32::unreachable()
+}
+
+/// Nothing is kept in memory, so that it is the host's stack that overflows.
+#[expect(unconditional_recursion, reason = "it is what /stack is for")]
+fn deep(depth: u64) -> u64 {
+    deep(depth + 1).rotate_left(1) ^ depth
+}
+
+kit::serve!(handle);

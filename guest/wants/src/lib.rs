@@ -1,0 +1,18 @@
+//! Imports what no host provides: an interface nobody has heard of, and one of an unknown version.
+
+use exports::wasi::http::incoming_handler::Guest;
+use wasi::http::types::{IncomingRequest, ResponseOutparam};
+
+wit_bindgen::generate!({ path: ["../../wit/0.2", "wit"], world: "daylily:wants/wants", generate_all });
+
+struct Component;
+
+impl Guest for Component {
+    fn handle(_request: IncomingRequest, _out: ResponseOutparam) {
+        let bucket = wasi::keyvalue::store::open("default");
+        let how = bucket.get("how").unwrap_or_default();
+        example::missing::thing::frobnicate(&String::from_utf8_lossy(&how));
+    }
+}
+
+export!(Component);

@@ -1,0 +1,183 @@
+use std::fmt;
+use std::ops::Range;
+use std::path::Path;
+
+use annotate_snippets::{AnnotationKind, Level, Renderer, Snippet};
+
+use crate::ValueError;
+
+/// Everything that is wrong with a configuration file. Never empty.
+///
+/// `Display` prints every error as rustc does, with file, line, column and a caret, in the order of
+/// the file and without colour.
+#[derive(Debug, Clone)]
+pub struct Diagnostics {
+    path: String,
+    source: String,
+    problems: Vec<Problem>,
+}
+
+/// Nobody reads more; a file that is no configuration at all has as many errors as lines.
+const MAX_PRINTED: usize = 100;
+
+impl Diagnostics {
+    pub(super) fn new(path: &Path, source: &str, problems: Problems) -> Self {
+        let mut problems = problems.0;
+        problems.sort_by_key(|problem| problem.span.start);
+        Self {
+            path: path.display().to_string(),
+            source: source.to_owned(),
+            problems,
+        }
+    }
+
+    /// How many errors there are.
+    #[expect(
+        clippy::len_without_is_empty,
+        reason = "without an error there are no diagnostics"
+    )]
+    pub fn len(&self) -> usize {
+        self.problems.len()
+    }
+
+    fn render(&self, problem: &Problem) -> String {
+        let place = AnnotationKind::Primary.span(self.on_one_line(&problem.span));
+        let mut snippet = Snippet::source(&self.source)
+            .path(&self.path)
+            .annotation(place);
+        if let Some((span, label)) = &problem.related {
+            snippet = snippet.annotation(
+                AnnotationKind::Context
+                    .span(self.on_one_line(span))
+                    .label(*label),
+            );
+        }
+        let mut group = Level::ERROR
+            .primary_title(&problem.message)
+            .element(snippet);
+        if let Some(help) = &problem.help {
+            group = group.element(Level::HELP.message(help));
+        }
+        Renderer::plain().render(&[group])
+    }
+
+    /// The part of a span that is on its first line: a caret points, a bracket over many lines hides.
+    fn on_one_line(&self, span: &Range<usize>) -> Range<usize> {
+        let line = self
+            .source
+            .get(span.clone())
+            .and_then(|text| text.lines().next())
+            .unwrap_or_default();
+        span.start..span.start + line.len()
+    }
+}
+
+impl fmt::Display for Diagnostics {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (index, problem) in self.problems.iter().take(MAX_PRINTED).enumerate() {
+            if index > 0 {
+                f.write_str("\n\n")?;
+            }
+            f.write_str(&self.render(problem))?;
+        }
+        match self.problems.len().checked_sub(MAX_PRINTED) {
+            None | Some(0) => Ok(()),
+            Some(more) => write!(f, "\n\n… and {more} more"),
+        }
+    }
+}
+
+impl std::error::Error for Diagnostics {}
+
+/// The errors found so far, in the order in which they were found.
+#[derive(Debug, Default)]
+pub(super) struct Problems(Vec<Problem>);
+
+#[derive(Debug, Clone)]
+struct Problem {
+    /// In bytes of the source.
+    span: Range<usize>,
+    message: String,
+    help: Option<String>,
+    /// Another place that is part of the problem, and what it is.
+    related: Option<(Range<usize>, &'static str)>,
+}
+
+impl Problems {
+    pub(super) fn add(&mut self, span: Range<usize>, error: ValueError) {
+        let (message, help) = error.into_parts();
+        self.0.push(Problem {
+            span,
+            message,
+            help,
+            related: None,
+        });
+    }
+
+    pub(super) fn add_related(
+        &mut self,
+        span: Range<usize>,
+        error: ValueError,
+        place: Range<usize>,
+        label: &'static str,
+    ) {
+        let (message, help) = error.into_parts();
+        self.0.push(Problem {
+            span,
+            message,
+            help,
+            related: Some((place, label)),
+        });
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// Leaves out what was only found because a line above, in the same table, is not TOML: a value
+    /// that was made up, or keys that are taken for those of another table.
+    pub(super) fn without_consequences(mut self, of: &Self, source: &str) -> Self {
+        self.0.retain(|problem| {
+            let end = source
+                .get(problem.span.start..)
+                .and_then(|rest| rest.find('\n'));
+            let end = end.map_or(source.len(), |length| problem.span.start + length);
+            let table = source
+                .get(..end)
+                .and_then(|before| before.rfind("\n["))
+                .unwrap_or(0);
+            !of.0
+                .iter()
+                .any(|cause| (table..=end).contains(&cause.span.start))
+        });
+        self
+    }
+
+    pub(super) fn and(mut self, mut others: Self) -> Self {
+        self.0.append(&mut others.0);
+        self
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn printing_has_an_end() {
+        fn check(errors: usize, expected: &str) {
+            let source = "x\n".repeat(errors);
+            let mut problems = Problems::default();
+            for line in 0..errors {
+                problems.add(line * 2..line * 2 + 1, ValueError::new("bad"));
+            }
+            let diagnostics = Diagnostics::new(Path::new("a.toml"), &source, problems);
+            assert_eq!(diagnostics.len(), errors);
+            assert_eq!(diagnostics.to_string().lines().last(), Some(expected));
+        }
+        check(1, "  | ^");
+        check(100, "    | ^");
+        check(101, "… and 1 more");
+        check(250, "… and 150 more");
+    }
+}

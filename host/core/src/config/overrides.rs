@@ -1,0 +1,87 @@
+use std::time::Duration;
+
+use super::read::Settings;
+use super::{Config, DirGrant, ListenAddr, LogLevel};
+use crate::allow_http::{AllowHttp, Origin};
+
+/// What was said on the command line or in daylily's environment; the default is nothing.
+///
+/// Values are taken as they are: parse them with [`crate::limits`], [`crate::grants`] and the types'
+/// own `FromStr`.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Overrides {
+    /// Replaces `listen`.
+    pub listen: Option<ListenAddr>,
+    /// Replaces `dev`.
+    pub dev: Option<bool>,
+    /// Replaces `log`.
+    pub log: Option<LogLevel>,
+    /// Replaces the server's `max_concurrency`.
+    pub max_concurrency: Option<u32>,
+    /// Replaces the server's `max_queue`.
+    pub max_queue: Option<u32>,
+    /// Replaces the default `max_memory`, in bytes.
+    pub max_memory_bytes: Option<u64>,
+    /// Replaces the default `cpu_time`.
+    pub cpu_time: Option<Duration>,
+    /// Replaces the default `wall_time`.
+    pub wall_time: Option<Duration>,
+    /// Replaces the default `max_body`, in bytes.
+    pub max_body_bytes: Option<u64>,
+    /// Goes over the default `env`, name by name; of two with one name the last counts.
+    pub env: Vec<(String, String)>,
+    /// Goes over the default `vars`, key by key; of two with one key the last counts.
+    pub vars: Vec<(String, String)>,
+    /// Replaces the default `dirs`, if not empty; of two with one guest path the last counts.
+    pub dirs: Vec<DirGrant>,
+    /// Replaces the default `allow_http`, if not empty.
+    pub allow_http: Vec<Origin>,
+}
+
+impl Config {
+    pub(super) fn override_with(&mut self, overrides: &Overrides) {
+        replace(&mut self.listen, overrides.listen.as_ref());
+        replace(&mut self.dev, overrides.dev.as_ref());
+        replace(&mut self.log, overrides.log.as_ref());
+        replace(
+            &mut self.server.max_concurrency,
+            overrides.max_concurrency.as_ref(),
+        );
+        replace(&mut self.server.max_queue, overrides.max_queue.as_ref());
+    }
+}
+
+impl Settings {
+    pub(super) fn override_with(&mut self, overrides: &Overrides) {
+        replace(
+            &mut self.limits.max_memory_bytes,
+            overrides.max_memory_bytes.as_ref(),
+        );
+        replace(&mut self.limits.cpu_time, overrides.cpu_time.as_ref());
+        replace(&mut self.limits.wall_time, overrides.wall_time.as_ref());
+        replace(
+            &mut self.limits.max_body_bytes,
+            overrides.max_body_bytes.as_ref(),
+        );
+        self.grants.env.extend(overrides.env.iter().cloned());
+        self.grants.vars.extend(overrides.vars.iter().cloned());
+        if !overrides.dirs.is_empty() {
+            self.grants.dirs.clear();
+            for dir in &overrides.dirs {
+                self.grants
+                    .dirs
+                    .retain(|earlier| earlier.guest != dir.guest);
+                self.grants.dirs.push(dir.clone());
+            }
+        }
+        if !overrides.allow_http.is_empty() {
+            self.grants.allow_http = AllowHttp::new(overrides.allow_http.clone());
+        }
+    }
+}
+
+fn replace<T: Clone>(value: &mut T, other: Option<&T>) {
+    if let Some(other) = other {
+        value.clone_from(other);
+    }
+}

@@ -1,0 +1,207 @@
+//! The tables of a configuration file, and what to say about a key that is in none or another.
+
+use crate::ValueError;
+
+/// A table of the configuration.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Place {
+    Top,
+    Server,
+    Defaults,
+    Route,
+}
+
+const TOP: &[&str] = &["listen", "dev", "log", "server", "defaults", "route"];
+
+const SERVER: &[&str] = &[
+    "max_connections",
+    "max_head",
+    "max_headers",
+    "head_timeout",
+    "idle_timeout",
+    "max_concurrency",
+    "max_queue",
+    "queue_timeout",
+];
+
+const ROUTE_ONLY: &[&str] = &["name", "host", "path", "component", "max_concurrency"];
+
+const SETTINGS: &[&str] = &[
+    "max_memory",
+    "max_table_elements",
+    "max_tables",
+    "max_memories",
+    "max_instances",
+    "cpu_time",
+    "wall_time",
+    "max_body",
+    "body_timeout",
+    "max_output",
+    "connect_timeout",
+    "first_byte_timeout",
+    "between_bytes_timeout",
+    "max_outgoing",
+    "allow_http",
+    "env",
+    "vars",
+    "dirs",
+];
+
+impl Place {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Top => "at the top of the file",
+            Self::Server => "in [server]",
+            Self::Defaults => "in [defaults]",
+            Self::Route => "in [[route]]",
+        }
+    }
+
+    /// The error for a key that this table does not have, but `allowed` ones.
+    pub(super) fn unknown_key(self, key: &str, allowed: &[&str]) -> ValueError {
+        let error = ValueError::new(format!(
+            "unknown key `{}` {}",
+            key.escape_debug(),
+            self.name()
+        ));
+        if let Some(home) = home_of(key) {
+            return error.help(format!("`{key}` belongs {home}"));
+        }
+        match closest(key, allowed) {
+            Some(allowed) => error.help(format!("did you mean `{allowed}`?")),
+            None => error.help(format!("the keys allowed here are {}", allowed.join(", "))),
+        }
+    }
+}
+
+/// Where a key that is known somewhere belongs.
+fn home_of(key: &str) -> Option<&'static str> {
+    let is_in = |keys: &[&str]| keys.contains(&key);
+    if is_in(TOP) {
+        // What follows a [table] is in it, which is the usual way for such a key to get lost.
+        Some("at the top of the file, above the first [table]")
+    } else if is_in(SETTINGS) {
+        Some("in [defaults] or in a [[route]]")
+    } else if is_in(SERVER) && is_in(ROUTE_ONLY) {
+        Some("in [server] or in a [[route]]")
+    } else if is_in(SERVER) {
+        Some("in [server]")
+    } else if is_in(ROUTE_ONLY) {
+        Some("in a [[route]]")
+    } else {
+        None
+    }
+}
+
+/// The nearest of `allowed`, if a third of the key or less would have to change.
+fn closest<'a>(key: &str, allowed: &[&'a str]) -> Option<&'a str> {
+    let near = (key.chars().count() / 3).max(1);
+    let distances = allowed
+        .iter()
+        .map(|allowed| (strsim::damerau_levenshtein(key, allowed), *allowed));
+    distances
+        .filter(|(distance, _)| *distance <= near)
+        .min()
+        .map(|(_, allowed)| allowed)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+    use crate::config::{Overrides, parse};
+
+    /// The lists above are written by hand; the reader knows which keys it reads.
+    #[test]
+    fn lists_are_what_is_read() {
+        fn check(table: &str, expected: &[&[&str]]) {
+            let text = format!("{table}\nzzz = 1\n");
+            let errors = parse(Path::new("daylily.toml"), &text, &Overrides::default()).err();
+            let errors = errors.map(|errors| errors.to_string()).unwrap_or_default();
+            let line = errors
+                .lines()
+                .find_map(|line| line.split_once("the keys allowed here are "));
+            let mut actual: Vec<&str> = line
+                .map(|(_, keys)| keys.split(", ").collect())
+                .unwrap_or_default();
+            let mut expected = expected.concat();
+            actual.sort_unstable();
+            expected.sort_unstable();
+            assert_eq!(actual, expected, "{table}");
+        }
+        check("", &[TOP]);
+        check("[server]", &[SERVER]);
+        check("[defaults]", &[SETTINGS]);
+        check("[[route]]", &[ROUTE_ONLY, SETTINGS]);
+    }
+
+    /// The example of the tests shows every key there is.
+    #[test]
+    fn the_full_example_is_full() {
+        let full = include_str!("../../../../tests/cases/config/full.toml");
+        let starts = |line: &str, key: &str| {
+            let line = line.trim_start_matches('[');
+            line.strip_prefix(key)
+                .is_some_and(|rest| rest.starts_with([' ', ']']))
+        };
+        for key in [TOP, SERVER, ROUTE_ONLY, SETTINGS].concat() {
+            assert!(full.lines().any(|line| starts(line, key)), "{key}");
+        }
+    }
+
+    #[test]
+    fn suggestions() {
+        fn check(place: Place, key: &str, allowed: &[&str], expected: &str) {
+            assert_eq!(place.unknown_key(key, allowed).to_string(), expected);
+        }
+        check(
+            Place::Top,
+            "lisen",
+            TOP,
+            "unknown key `lisen` at the top of the file: did you mean `listen`?",
+        );
+        check(
+            Place::Top,
+            "routes",
+            TOP,
+            "unknown key `routes` at the top of the file: did you mean `route`?",
+        );
+        check(
+            Place::Defaults,
+            "max-memory",
+            SETTINGS,
+            "unknown key `max-memory` in [defaults]: did you mean `max_memory`?",
+        );
+        check(
+            Place::Server,
+            "listen",
+            SERVER,
+            "unknown key `listen` in [server]: `listen` belongs at the top of the file, above the first [table]",
+        );
+        check(
+            Place::Defaults,
+            "max_concurrency",
+            SETTINGS,
+            "unknown key `max_concurrency` in [defaults]: `max_concurrency` belongs in [server] or in a [[route]]",
+        );
+        check(
+            Place::Top,
+            "x",
+            &["a_b", "c"],
+            "unknown key `x` at the top of the file: did you mean `c`?",
+        );
+        check(
+            Place::Top,
+            "zzz",
+            &["ab", "c"],
+            "unknown key `zzz` at the top of the file: the keys allowed here are ab, c",
+        );
+        check(
+            Place::Top,
+            "\u{1b}[31m",
+            &["abc"],
+            "unknown key `\\u{1b}[31m` at the top of the file: the keys allowed here are abc",
+        );
+    }
+}

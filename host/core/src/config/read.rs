@@ -1,0 +1,267 @@
+//! From the text of a file to a [`Config`].
+
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+
+use toml::de::DeTable;
+
+use super::diagnostic::{Diagnostics, Problems};
+use super::places::Place;
+use super::reader::{Located, Section};
+use super::syntax;
+use super::unique::Seen;
+use super::{
+    ComponentSource, Config, DirGrant, Grants, Overrides, Route, RouteLimits, ServerLimits,
+};
+use crate::allow_http::AllowHttp;
+use crate::route::{HostPattern, PathPattern};
+use crate::{ValueError, grants, limits};
+
+/// What `[defaults]` and `[[route]]` have in common.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Settings {
+    pub(super) limits: RouteLimits,
+    pub(super) grants: Grants,
+}
+
+pub(super) fn read(path: &Path, text: &str, overrides: &Overrides) -> Result<Config, Diagnostics> {
+    let mut syntax = Problems::default();
+    let readable = syntax::without_bare_keys(text, &mut syntax);
+    let (tree, errors) = DeTable::parse_recoverable(&readable);
+    for error in &errors {
+        syntax::report(error, text, &mut syntax);
+    }
+    let dir = path.parent().unwrap_or(Path::new(""));
+    let file = File {
+        text,
+        dir,
+        is_toml: syntax.is_empty(),
+    };
+    let mut problems = Problems::default();
+    let mut config = read_config(&file, tree.get_ref(), overrides, &mut problems);
+    let problems = problems.without_consequences(&syntax, text).and(syntax);
+    if !problems.is_empty() {
+        return Err(Diagnostics::new(path, text, problems));
+    }
+    config.override_with(overrides);
+    Ok(config)
+}
+
+struct File<'a> {
+    text: &'a str,
+    /// What relative paths are relative to.
+    dir: &'a Path,
+    /// Whether all of it was understood. If not, then nothing can be said to be missing, or to be
+    /// there twice.
+    is_toml: bool,
+}
+
+/// What comes out is only meant to be used if there are no problems.
+fn read_config(
+    file: &File<'_>,
+    tree: &DeTable<'_>,
+    overrides: &Overrides,
+    problems: &mut Problems,
+) -> Config {
+    let mut top = Section::new(Place::Top, tree, problems);
+    let listen = top
+        .parsed("listen")
+        .map(|listen| listen.value)
+        .unwrap_or_default();
+    let dev = top.boolean("dev").unwrap_or_default();
+    let log = top.parsed("log").map(|log| log.value).unwrap_or_default();
+
+    let mut server = ServerLimits::default();
+    if let Some(mut section) = top.section("server", Place::Server) {
+        read_server(&mut section, &mut server);
+        section.finish();
+    }
+    let mut defaults = Settings::default();
+    if let Some(mut section) = top.section("defaults", Place::Defaults) {
+        read_settings(file, &mut section, &mut defaults);
+        section.finish();
+    }
+    defaults.override_with(overrides);
+
+    let routes = read_routes(file, &mut top, &defaults);
+    top.finish();
+    Config {
+        listen,
+        dev,
+        log,
+        server,
+        routes,
+    }
+}
+
+fn read_server(section: &mut Section<'_, '_>, server: &mut ServerLimits) {
+    section.limit(&limits::MAX_CONNECTIONS, &mut server.max_connections);
+    section.limit(&limits::MAX_HEAD, &mut server.max_head_bytes);
+    section.limit(&limits::MAX_HEADERS, &mut server.max_headers);
+    section.limit(&limits::HEAD_TIMEOUT, &mut server.head_timeout);
+    section.limit(&limits::IDLE_TIMEOUT, &mut server.idle_timeout);
+    section.limit(&limits::MAX_CONCURRENCY, &mut server.max_concurrency);
+    section.limit(&limits::MAX_QUEUE, &mut server.max_queue);
+    section.limit(&limits::QUEUE_TIMEOUT, &mut server.queue_timeout);
+}
+
+fn read_settings(file: &File<'_>, section: &mut Section<'_, '_>, settings: &mut Settings) {
+    let to = &mut settings.limits;
+    section.limit(&limits::MAX_MEMORY, &mut to.max_memory_bytes);
+    section.limit(&limits::MAX_TABLE_ELEMENTS, &mut to.max_table_elements);
+    section.limit(&limits::MAX_TABLES, &mut to.max_tables);
+    section.limit(&limits::MAX_MEMORIES, &mut to.max_memories);
+    section.limit(&limits::MAX_INSTANCES, &mut to.max_instances);
+    section.limit(&limits::CPU_TIME, &mut to.cpu_time);
+    section.limit(&limits::WALL_TIME, &mut to.wall_time);
+    section.limit(&limits::MAX_BODY, &mut to.max_body_bytes);
+    section.limit(&limits::BODY_TIMEOUT, &mut to.body_timeout);
+    section.limit(&limits::MAX_OUTPUT, &mut to.max_output_bytes);
+    section.limit(&limits::CONNECT_TIMEOUT, &mut to.connect_timeout);
+    section.limit(&limits::FIRST_BYTE_TIMEOUT, &mut to.first_byte_timeout);
+    section.limit(
+        &limits::BETWEEN_BYTES_TIMEOUT,
+        &mut to.between_bytes_timeout,
+    );
+    section.limit(&limits::MAX_OUTGOING, &mut to.max_outgoing);
+
+    let to = &mut settings.grants;
+    to.env.extend(section.pairs("env", grants::check_env));
+    to.vars.extend(section.pairs("vars", grants::check_var));
+    if let Some(dirs) = section.list("dirs") {
+        to.dirs = read_dirs(file, dirs, section.problems());
+    }
+    if let Some(origins) = section.list("allow_http") {
+        to.allow_http = AllowHttp::new(origins.into_iter().map(|origin| origin.value).collect());
+    }
+}
+
+fn read_dirs(
+    file: &File<'_>,
+    listed: Vec<Located<DirGrant>>,
+    problems: &mut Problems,
+) -> Vec<DirGrant> {
+    let mut dirs: Vec<DirGrant> = Vec::new();
+    for Located { span, value: dir } in listed {
+        if dirs.iter().any(|earlier| earlier.guest == dir.guest) {
+            problems.add(
+                span,
+                ValueError::new(format!("two directories at {:?}", dir.guest)),
+            );
+        }
+        dirs.push(DirGrant {
+            host: file.dir.join(dir.host),
+            ..dir
+        });
+    }
+    dirs
+}
+
+fn read_routes(file: &File<'_>, top: &mut Section<'_, '_>, defaults: &Settings) -> Vec<Route> {
+    let tables = top.tables("route");
+    if tables.is_none() && file.is_toml {
+        let end = file.text.trim_end().len();
+        let error = ValueError::new("there are no routes");
+        top.problems()
+            .add(end..end, error.help("add a `[[route]]` with a `component`"));
+    }
+    let mut seen = Seen::new(file.text);
+    let mut routes = Vec::new();
+    for table in tables.unwrap_or_default() {
+        let mut section = Section::new(Place::Route, table.value, top.problems());
+        let route = read_route(file, &mut section, &table.span, defaults, &mut seen);
+        section.finish();
+        routes.extend(route);
+    }
+    routes
+}
+
+fn read_route(
+    file: &File<'_>,
+    section: &mut Section<'_, '_>,
+    header: &Range<usize>,
+    defaults: &Settings,
+    seen: &mut Seen<'_>,
+) -> Option<Route> {
+    let name = read_name(section);
+    let host = read_pattern(section, "host", HostPattern::any);
+    let path = read_pattern(section, "path", PathPattern::all);
+    let component = read_component(file, section, header);
+    let mut settings = defaults.clone();
+    settings.limits.max_concurrency = section.limit_if_any(&limits::MAX_CONCURRENCY);
+    read_settings(file, section, &mut settings);
+
+    let (host, path) = (host?, path?);
+    let (name, name_span) = match name {
+        Some(name) => (name.value.to_owned(), name.span),
+        None => (format!("{host}{path}"), header.clone()),
+    };
+    if file.is_toml {
+        seen.check_pattern(&host, &path, header, section.problems());
+        seen.check_name(&name, &name_span, header, section.problems());
+    }
+    Some(Route {
+        name,
+        host,
+        path,
+        component: component?,
+        limits: settings.limits,
+        grants: settings.grants,
+    })
+}
+
+/// A pattern; `None` if it is there and bad.
+fn read_pattern<T>(
+    section: &mut Section<'_, '_>,
+    key: &'static str,
+    default: fn() -> T,
+) -> Option<T>
+where
+    T: FromStr<Err = ValueError>,
+{
+    let parsed = section.parsed(key).map(|pattern| pattern.value);
+    if section.has(key) {
+        parsed
+    } else {
+        Some(default())
+    }
+}
+
+fn read_name<'a>(section: &mut Section<'a, '_>) -> Option<Located<&'a str>> {
+    let name = section.text("name")?;
+    if name.value.is_empty() || name.value.chars().any(char::is_control) {
+        let error = ValueError::new(format!("invalid route name {:?}", name.value));
+        section.problems().add(
+            name.span,
+            error.help("a name is not empty and has no control characters"),
+        );
+        return None;
+    }
+    Some(name)
+}
+
+fn read_component(
+    file: &File<'_>,
+    section: &mut Section<'_, '_>,
+    header: &Range<usize>,
+) -> Option<ComponentSource> {
+    if !section.has("component") && file.is_toml {
+        let error = ValueError::new("this route has no `component`");
+        section.problems().add(
+            header.clone(),
+            error.help("add one, such as `component = \"app.wasm\"`"),
+        );
+    }
+    let path = section.text("component")?;
+    if path.value.is_empty() || path.value.contains('\0') {
+        let error = ValueError::new(format!("invalid component {:?}", path.value));
+        section
+            .problems()
+            .add(path.span, error.help("write the path of a `.wasm` file"));
+        return None;
+    }
+    Some(ComponentSource::File(
+        file.dir.join(PathBuf::from(path.value)),
+    ))
+}

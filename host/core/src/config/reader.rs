@@ -1,0 +1,290 @@
+//! Typed access to the tables of a TOML file, which collects what is wrong instead of stopping at it.
+
+use std::ops::Range;
+use std::str::FromStr;
+use std::time::Duration;
+
+use toml::Spanned;
+use toml::de::{DeInteger, DeTable, DeValue};
+
+use super::diagnostic::Problems;
+use super::places::Place;
+use crate::ValueError;
+use crate::limits::Limit;
+
+/// A table that is being read. Keys that nobody has asked for by the time of [`Section::finish`]
+/// are unknown.
+pub(super) struct Section<'a, 'p> {
+    place: Place,
+    table: &'a DeTable<'a>,
+    asked: Vec<&'static str>,
+    problems: &'p mut Problems,
+}
+
+/// Something that was read, and where.
+pub(super) struct Located<T> {
+    pub(super) span: Range<usize>,
+    pub(super) value: T,
+}
+
+impl<'a, 'p> Section<'a, 'p> {
+    pub(super) fn new(place: Place, table: &'a DeTable<'a>, problems: &'p mut Problems) -> Self {
+        Self {
+            place,
+            table,
+            asked: Vec::new(),
+            problems,
+        }
+    }
+
+    /// A table in this one, to be read into something.
+    pub(super) fn section(&mut self, key: &'static str, place: Place) -> Option<Section<'a, '_>> {
+        let value = self.value(key)?;
+        match value.get_ref() {
+            DeValue::Table(table) => Some(Section::new(place, table, self.problems)),
+            other => {
+                self.problems
+                    .add(value.span(), wrong_type(key, "a table", other));
+                None
+            }
+        }
+    }
+
+    /// The tables of an array of tables, each with the place of its header; `None` if there are none.
+    pub(super) fn tables(&mut self, key: &'static str) -> Option<Vec<Located<&'a DeTable<'a>>>> {
+        let value = self.value(key)?;
+        let DeValue::Array(array) = value.get_ref() else {
+            let error = wrong_type(key, "an array of tables", value.get_ref());
+            self.problems
+                .add(value.span(), error.help(format!("write `[[{key}]]`")));
+            return Some(Vec::new());
+        };
+        if array.is_empty() {
+            return None;
+        }
+        let mut tables = Vec::new();
+        for item in array.iter() {
+            match item.get_ref() {
+                DeValue::Table(table) => tables.push(Located {
+                    span: item.span(),
+                    value: table,
+                }),
+                other => self
+                    .problems
+                    .add(item.span(), wrong_type(key, "an array of tables", other)),
+            }
+        }
+        Some(tables)
+    }
+
+    pub(super) fn boolean(&mut self, key: &'static str) -> Option<bool> {
+        let value = self.value(key)?;
+        match value.get_ref() {
+            DeValue::Boolean(boolean) => Some(*boolean),
+            other => {
+                self.problems
+                    .add(value.span(), wrong_type(key, "true or false", other));
+                None
+            }
+        }
+    }
+
+    /// A string.
+    pub(super) fn text(&mut self, key: &'static str) -> Option<Located<&'a str>> {
+        let value = self.value(key)?;
+        match value.get_ref() {
+            DeValue::String(text) => Some(Located {
+                span: value.span(),
+                value: text,
+            }),
+            other => {
+                self.problems
+                    .add(value.span(), wrong_type(key, "a string", other));
+                None
+            }
+        }
+    }
+
+    /// A string that is parsed.
+    pub(super) fn parsed<T: FromStr<Err = ValueError>>(
+        &mut self,
+        key: &'static str,
+    ) -> Option<Located<T>> {
+        let text = self.text(key)?;
+        match text.value.parse() {
+            Ok(value) => Some(Located {
+                span: text.span,
+                value,
+            }),
+            Err(error) => {
+                self.problems.add(text.span, error);
+                None
+            }
+        }
+    }
+
+    /// An array of strings, each of which is parsed; those that cannot be are left out.
+    pub(super) fn list<T: FromStr<Err = ValueError>>(
+        &mut self,
+        key: &'static str,
+    ) -> Option<Vec<Located<T>>> {
+        let value = self.value(key)?;
+        let DeValue::Array(array) = value.get_ref() else {
+            self.problems.add(
+                value.span(),
+                wrong_type(key, "an array of strings", value.get_ref()),
+            );
+            return None;
+        };
+        let mut list = Vec::new();
+        for item in array.iter() {
+            let parsed = match item.get_ref() {
+                DeValue::String(text) => text.parse(),
+                other => Err(wrong_type(key, "an array of strings only", other)),
+            };
+            match parsed {
+                Ok(value) => list.push(Located {
+                    span: item.span(),
+                    value,
+                }),
+                Err(error) => self.problems.add(item.span(), error),
+            }
+        }
+        Some(list)
+    }
+
+    /// A table of strings under any keys that pass `check`.
+    pub(super) fn pairs(
+        &mut self,
+        key: &'static str,
+        check: fn(&str, &str) -> Result<(), ValueError>,
+    ) -> Vec<(String, String)> {
+        let Some(value) = self.value(key) else {
+            return Vec::new();
+        };
+        let DeValue::Table(table) = value.get_ref() else {
+            self.problems.add(
+                value.span(),
+                wrong_type(key, "a table of strings", value.get_ref()),
+            );
+            return Vec::new();
+        };
+        let mut pairs = Vec::new();
+        for (name, value) in table.iter() {
+            match value.get_ref() {
+                DeValue::String(text) => match check(name.get_ref(), text) {
+                    Ok(()) => pairs.push((name.get_ref().to_string(), text.to_string())),
+                    Err(error) => self.problems.add(name.span(), error),
+                },
+                other => self
+                    .problems
+                    .add(value.span(), wrong_type(name.get_ref(), "a string", other)),
+            }
+        }
+        pairs
+    }
+
+    /// A limit, which is left as it is if the table has none or a bad one.
+    pub(super) fn limit<T: LimitValue>(&mut self, limit: &Limit<T>, slot: &mut T) {
+        if let Some(value) = self.limit_if_any(limit) {
+            *slot = value;
+        }
+    }
+
+    pub(super) fn limit_if_any<T: LimitValue>(&mut self, limit: &Limit<T>) -> Option<T> {
+        let value = self.value(limit.key)?;
+        match T::read(limit, value.get_ref()) {
+            Ok(value) => Some(value),
+            Err(error) => {
+                self.problems.add(value.span(), error);
+                None
+            }
+        }
+    }
+
+    /// Whether the table has this key, whatever its value.
+    pub(super) fn has(&self, key: &str) -> bool {
+        self.table.contains_key(key)
+    }
+
+    /// For what is wrong with more than one value.
+    pub(super) fn problems(&mut self) -> &mut Problems {
+        self.problems
+    }
+
+    /// Reports the keys that nobody asked for.
+    pub(super) fn finish(self) {
+        for key in self.table.keys() {
+            if !self.asked.contains(&key.get_ref().as_ref()) {
+                self.problems.add(
+                    key.span(),
+                    self.place.unknown_key(key.get_ref(), &self.asked),
+                );
+            }
+        }
+    }
+
+    fn value(&mut self, key: &'static str) -> Option<&'a Spanned<DeValue<'a>>> {
+        self.asked.push(key);
+        self.table.get(key)
+    }
+}
+
+/// What a [`Limit`] can be of.
+pub(super) trait LimitValue: Sized {
+    fn read(limit: &Limit<Self>, value: &DeValue<'_>) -> Result<Self, ValueError>;
+}
+
+impl LimitValue for u64 {
+    fn read(limit: &Limit<Self>, value: &DeValue<'_>) -> Result<Self, ValueError> {
+        match value {
+            DeValue::Integer(integer) => limit.check(to_u64(limit.key, integer)?),
+            DeValue::String(text) => limit.parse(text),
+            other => Err(wrong_type(limit.key, "a size", other)
+                .help("write bytes, or a string such as \"64KiB\"")),
+        }
+    }
+}
+
+impl LimitValue for u32 {
+    fn read(limit: &Limit<Self>, value: &DeValue<'_>) -> Result<Self, ValueError> {
+        match value {
+            DeValue::Integer(integer) => limit.check(to_u64(limit.key, integer)?),
+            other => Err(wrong_type(limit.key, "a whole number", other)),
+        }
+    }
+}
+
+impl LimitValue for Duration {
+    fn read(limit: &Limit<Self>, value: &DeValue<'_>) -> Result<Self, ValueError> {
+        match value {
+            DeValue::String(text) => limit.parse(text),
+            other => Err(wrong_type(limit.key, "a duration", other)
+                .help("write a string such as \"500ms\" or \"10s\"")),
+        }
+    }
+}
+
+/// What does not fit is as large as can be, which the limit's range then refuses.
+fn to_u64(key: &str, integer: &DeInteger<'_>) -> Result<u64, ValueError> {
+    if integer.as_str().starts_with('-') {
+        return Err(ValueError::new(format!("`{key}` is negative")));
+    }
+    Ok(u64::from_str_radix(integer.as_str(), integer.radix()).unwrap_or(u64::MAX))
+}
+
+fn wrong_type(key: &str, expected: &str, found: &DeValue<'_>) -> ValueError {
+    let found = match found {
+        DeValue::String(_) => "a string",
+        DeValue::Integer(_) => "an integer",
+        DeValue::Float(_) => "a float",
+        DeValue::Boolean(_) => "a boolean",
+        DeValue::Datetime(_) => "a date or time",
+        DeValue::Array(_) => "an array",
+        DeValue::Table(_) => "a table",
+    };
+    ValueError::new(format!(
+        "`{}` must be {expected}, not {found}",
+        key.escape_debug()
+    ))
+}

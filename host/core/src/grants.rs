@@ -1,0 +1,207 @@
+//! What a route's guest is given: by default, nothing.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::str::FromStr;
+
+use crate::ValueError;
+use crate::allow_http::AllowHttp;
+
+/// What a route's guest may see and reach.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Grants {
+    /// Environment variables.
+    pub env: BTreeMap<String, String>,
+    /// What `wasi:config` has.
+    pub vars: BTreeMap<String, String>,
+    /// Directories.
+    pub dirs: Vec<DirGrant>,
+    /// Outgoing HTTP requests.
+    pub allow_http: AllowHttp,
+}
+
+/// A directory of the host that a guest may use: `HOST::GUEST[:ro]`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DirGrant {
+    /// Where it is on the host.
+    pub host: PathBuf,
+    /// Where the guest sees it: `/`, `/data`, or `.`.
+    pub guest: String,
+    /// Whether the guest may only read.
+    pub read_only: bool,
+}
+
+const DIR_HELP: &str = "write \"HOST::GUEST\" or \"HOST::GUEST:ro\", such as \"./data::/data:ro\"";
+
+impl FromStr for DirGrant {
+    type Err = ValueError;
+
+    fn from_str(text: &str) -> Result<Self, ValueError> {
+        let refused =
+            |help: &str| ValueError::new(format!("invalid directory {text:?}")).help(help);
+        let (host, guest) = text.split_once("::").ok_or_else(|| refused(DIR_HELP))?;
+        let (guest, read_only) = match guest.strip_suffix(":ro") {
+            Some(guest) => (guest, true),
+            None => (guest, false),
+        };
+        if host.is_empty() || guest.is_empty() {
+            return Err(refused(DIR_HELP));
+        }
+        if host.contains('\0') || guest.contains('\0') {
+            return Err(refused("a path has no NUL character"));
+        }
+        if guest.contains(':') {
+            return Err(refused(
+                "the guest's path has no `:`, and the only mode is `:ro`",
+            ));
+        }
+        if guest.split('/').any(|part| part == "..") {
+            return Err(refused("the guest's path has no `..`"));
+        }
+        if guest != "." && !guest.starts_with('/') {
+            return Err(refused("the guest's path starts with `/`, or is `.`"));
+        }
+        // "/data/" and "/data" are one place, and "/" is not the empty path.
+        let trimmed = guest.trim_end_matches('/');
+        let guest = if trimmed.is_empty() { "/" } else { trimmed };
+        Ok(Self {
+            host: PathBuf::from(host),
+            guest: guest.to_owned(),
+            read_only,
+        })
+    }
+}
+
+/// Parses an environment variable, `NAME=VALUE`.
+///
+/// # Errors
+/// If there is no `=`, or the name is empty or has white space or control characters, or the value
+/// has a NUL character.
+pub fn parse_env(text: &str) -> Result<(String, String), ValueError> {
+    let (name, value) = split_pair(text)?;
+    check_env(name, value)?;
+    Ok((name.to_owned(), value.to_owned()))
+}
+
+/// Parses a variable of `wasi:config`, `KEY=VALUE`.
+///
+/// # Errors
+/// If there is no `=`, or the key is empty or has control characters.
+pub fn parse_var(text: &str) -> Result<(String, String), ValueError> {
+    let (key, value) = split_pair(text)?;
+    check_var(key, value)?;
+    Ok((key.to_owned(), value.to_owned()))
+}
+
+pub(crate) fn check_env(name: &str, value: &str) -> Result<(), ValueError> {
+    let refused = |help: &str| {
+        Err(ValueError::new(format!("invalid environment variable {name:?}")).help(help))
+    };
+    if name.is_empty() {
+        refused("it needs a name")
+    } else if name.contains('=') {
+        refused("a name has no `=`")
+    } else if name.chars().any(|c| c.is_whitespace() || c.is_control()) {
+        refused("a name has no white space and no control characters")
+    } else if value.contains('\0') {
+        refused("a value has no NUL character")
+    } else {
+        Ok(())
+    }
+}
+
+pub(crate) fn check_var(key: &str, _value: &str) -> Result<(), ValueError> {
+    let refused = |help: &str| Err(ValueError::new(format!("invalid variable {key:?}")).help(help));
+    if key.is_empty() {
+        refused("it needs a key")
+    } else if key.chars().any(char::is_control) {
+        refused("a key has no control characters")
+    } else {
+        Ok(())
+    }
+}
+
+/// At the first `=`: a name cannot have one, a value can.
+fn split_pair(text: &str) -> Result<(&str, &str), ValueError> {
+    text.split_once('=').ok_or_else(|| {
+        ValueError::new(format!("{text:?} has no value")).help("write \"NAME=VALUE\"")
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn dirs() {
+        fn check(text: &str, expected: Result<&str, &str>) {
+            let actual = text
+                .parse::<DirGrant>()
+                .map_err(|error| error.to_string())
+                .map(|dir| {
+                    format!(
+                        "{} {} {}",
+                        dir.host.display(),
+                        dir.guest,
+                        if dir.read_only { "ro" } else { "rw" }
+                    )
+                });
+            match (&actual, expected) {
+                (Err(actual), Err(expected)) => {
+                    assert!(actual.contains(expected), "{text}: {actual}")
+                }
+                _ => assert_eq!(
+                    actual.as_deref().map_err(String::as_str),
+                    expected,
+                    "{text}"
+                ),
+            }
+        }
+        check("./data::/data", Ok("./data /data rw"));
+        check("/srv/www::/:ro", Ok("/srv/www / ro"));
+        check("data::/a/b/:ro", Ok("data /a/b ro"));
+        check(".::.", Ok(". . rw"));
+        check("c:/x::/x", Ok("c:/x /x rw"));
+        check("./data", Err("write \"HOST::GUEST\""));
+        check("", Err("write \"HOST::GUEST\""));
+        check("::/data", Err("write \"HOST::GUEST\""));
+        check("data::", Err("write \"HOST::GUEST\""));
+        check("data:::ro", Err("write \"HOST::GUEST\""));
+        check("data::/data:rw", Err("the only mode is `:ro`"));
+        check("a::b::/c", Err("the only mode is `:ro`"));
+        check("data::data", Err("starts with `/`"));
+        check("data::/a/../b", Err("no `..`"));
+        check("da\0ta::/a", Err("NUL"));
+    }
+
+    #[test]
+    fn pairs() {
+        fn check(
+            parse: fn(&str) -> Result<(String, String), ValueError>,
+            text: &str,
+            expected: Result<(&str, &str), &str>,
+        ) {
+            let actual = parse(text).map_err(|error| error.to_string());
+            match (&actual, expected) {
+                (Err(actual), Err(expected)) => {
+                    assert!(actual.contains(expected), "{text}: {actual}")
+                }
+                (Ok((name, value)), Ok(expected)) => {
+                    assert_eq!((name.as_str(), value.as_str()), expected)
+                }
+                _ => assert_eq!(format!("{actual:?}"), format!("{expected:?}"), "{text}"),
+            }
+        }
+        check(parse_env, "A=b", Ok(("A", "b")));
+        check(parse_env, "A=", Ok(("A", "")));
+        check(parse_env, "A=b=c d", Ok(("A", "b=c d")));
+        check(parse_env, "A", Err("write \"NAME=VALUE\""));
+        check(parse_env, "=b", Err("needs a name"));
+        check(parse_env, "A B=c", Err("no white space"));
+        check(parse_env, "A\n=c", Err("no white space"));
+        check(parse_env, "A=\0", Err("NUL"));
+        check(parse_var, "a.b c=d", Ok(("a.b c", "d")));
+        check(parse_var, "=d", Err("needs a key"));
+        check(parse_var, "a\t=d", Err("control characters"));
+    }
+}

@@ -1,0 +1,357 @@
+//! Every limit: its name in the configuration, its default, and the range it may have.
+//!
+//! The upper bounds are not policy. They are where a number stops meaning anything (more memory
+//! than a 32-bit guest can address) or starts to break something (a deadline beyond what clocks
+//! add up to), so that such a number is refused by name and not met as a crash.
+
+use std::fmt::Display;
+use std::time::Duration;
+
+use crate::{ValueError, units};
+
+/// One limit of the configuration: `u64` for bytes, [`Duration`] for times, `u32` for counts.
+#[derive(Debug, Clone, Copy)]
+pub struct Limit<T> {
+    /// Its key in the configuration file.
+    pub key: &'static str,
+    /// What it is when nobody says.
+    pub default: T,
+    /// The smallest value allowed.
+    pub min: T,
+    /// The largest value allowed.
+    pub max: T,
+}
+
+const fn size(key: &'static str, default: u64, min: u64, max: u64) -> Limit<u64> {
+    Limit {
+        key,
+        default,
+        min,
+        max,
+    }
+}
+
+const fn count(key: &'static str, default: u32, min: u32, max: u32) -> Limit<u32> {
+    Limit {
+        key,
+        default,
+        min,
+        max,
+    }
+}
+
+const fn time(key: &'static str, default_s: u64) -> Limit<Duration> {
+    Limit {
+        key,
+        default: Duration::from_secs(default_s),
+        min: Duration::from_millis(1),
+        max: LONGEST,
+    }
+}
+
+const KIB: u64 = 1 << 10;
+const MIB: u64 = 1 << 20;
+const GIB: u64 = 1 << 30;
+const TIB: u64 = 1 << 40;
+/// Thirty days: beyond any request, and far from where adding to a clock overflows.
+const LONGEST: Duration = Duration::from_secs(720 * 3600);
+
+/// Open client connections.
+pub const MAX_CONNECTIONS: Limit<u32> = count("max_connections", 10_000, 1, 1_000_000);
+/// Request head, in bytes; hyper cannot go below 8 KiB.
+pub const MAX_HEAD: Limit<u64> = size("max_head", 64 * KIB, 8 * KIB, 16 * MIB);
+/// Header fields in a request; the `http` crate's map holds at most 24,576.
+pub const MAX_HEADERS: Limit<u32> = count("max_headers", 100, 1, 10_000);
+/// Time for a request head to arrive.
+pub const HEAD_TIMEOUT: Limit<Duration> = time("head_timeout", 10);
+/// Time a kept-alive connection may be without a request.
+pub const IDLE_TIMEOUT: Limit<Duration> = time("idle_timeout", 60);
+/// Requests in progress, in the process or (set in a route) in that route.
+pub const MAX_CONCURRENCY: Limit<u32> = count("max_concurrency", 256, 1, 65_536);
+/// Requests waiting for a turn; 0 is no waiting.
+pub const MAX_QUEUE: Limit<u32> = count("max_queue", 1_024, 0, 1_000_000);
+/// Time a request may wait for its turn.
+pub const QUEUE_TIMEOUT: Limit<Duration> = time("queue_timeout", 5);
+
+/// Sum of an instance's linear memories, in bytes: from one page to what 32 bits address.
+pub const MAX_MEMORY: Limit<u64> = size("max_memory", 64 * MIB, 64 * KIB, 4 * GIB);
+/// Elements of each table.
+pub const MAX_TABLE_ELEMENTS: Limit<u32> = count("max_table_elements", 100_000, 1, 10_000_000);
+/// Tables of one instance.
+pub const MAX_TABLES: Limit<u32> = count("max_tables", 20, 1, 1_000);
+/// Linear memories of one instance.
+pub const MAX_MEMORIES: Limit<u32> = count("max_memories", 10, 1, 1_000);
+/// Core instances in one component instance.
+pub const MAX_INSTANCES: Limit<u32> = count("max_instances", 100, 1, 10_000);
+/// CPU time of one request's guest.
+pub const CPU_TIME: Limit<Duration> = time("cpu_time", 1);
+/// Time of one request, to the end of the response.
+pub const WALL_TIME: Limit<Duration> = time("wall_time", 30);
+/// Request body, in bytes.
+pub const MAX_BODY: Limit<u64> = size("max_body", 16 * MIB, 1, TIB);
+/// Time a body, in either direction, may make no progress.
+pub const BODY_TIMEOUT: Limit<Duration> = time("body_timeout", 30);
+/// What one request may write to stdout and stderr together, in bytes.
+pub const MAX_OUTPUT: Limit<u64> = size("max_output", 64 * KIB, 1, GIB);
+/// Outgoing requests: time to connect.
+pub const CONNECT_TIMEOUT: Limit<Duration> = time("connect_timeout", 5);
+/// Outgoing requests: time to the response's first byte.
+pub const FIRST_BYTE_TIMEOUT: Limit<Duration> = time("first_byte_timeout", 30);
+/// Outgoing requests: time between two parts of the response.
+pub const BETWEEN_BYTES_TIMEOUT: Limit<Duration> = time("between_bytes_timeout", 30);
+/// Outgoing requests one instance may have open.
+pub const MAX_OUTGOING: Limit<u32> = count("max_outgoing", 16, 1, 10_000);
+
+/// The limits of the process: `[server]`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ServerLimits {
+    /// See [`MAX_CONNECTIONS`].
+    pub max_connections: u32,
+    /// See [`MAX_HEAD`].
+    pub max_head_bytes: u64,
+    /// See [`MAX_HEADERS`].
+    pub max_headers: u32,
+    /// See [`HEAD_TIMEOUT`].
+    pub head_timeout: Duration,
+    /// See [`IDLE_TIMEOUT`].
+    pub idle_timeout: Duration,
+    /// See [`MAX_CONCURRENCY`].
+    pub max_concurrency: u32,
+    /// See [`MAX_QUEUE`].
+    pub max_queue: u32,
+    /// See [`QUEUE_TIMEOUT`].
+    pub queue_timeout: Duration,
+}
+
+impl Default for ServerLimits {
+    fn default() -> Self {
+        Self {
+            max_connections: MAX_CONNECTIONS.default,
+            max_head_bytes: MAX_HEAD.default,
+            max_headers: MAX_HEADERS.default,
+            head_timeout: HEAD_TIMEOUT.default,
+            idle_timeout: IDLE_TIMEOUT.default,
+            max_concurrency: MAX_CONCURRENCY.default,
+            max_queue: MAX_QUEUE.default,
+            queue_timeout: QUEUE_TIMEOUT.default,
+        }
+    }
+}
+
+/// The limits of one request of a route: `[defaults]` and `[[route]]`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RouteLimits {
+    /// See [`MAX_MEMORY`].
+    pub max_memory_bytes: u64,
+    /// See [`MAX_TABLE_ELEMENTS`].
+    pub max_table_elements: u32,
+    /// See [`MAX_TABLES`].
+    pub max_tables: u32,
+    /// See [`MAX_MEMORIES`].
+    pub max_memories: u32,
+    /// See [`MAX_INSTANCES`].
+    pub max_instances: u32,
+    /// See [`CPU_TIME`].
+    pub cpu_time: Duration,
+    /// See [`WALL_TIME`].
+    pub wall_time: Duration,
+    /// See [`MAX_BODY`].
+    pub max_body_bytes: u64,
+    /// See [`BODY_TIMEOUT`].
+    pub body_timeout: Duration,
+    /// See [`MAX_OUTPUT`].
+    pub max_output_bytes: u64,
+    /// See [`CONNECT_TIMEOUT`].
+    pub connect_timeout: Duration,
+    /// See [`FIRST_BYTE_TIMEOUT`].
+    pub first_byte_timeout: Duration,
+    /// See [`BETWEEN_BYTES_TIMEOUT`].
+    pub between_bytes_timeout: Duration,
+    /// See [`MAX_OUTGOING`].
+    pub max_outgoing: u32,
+    /// Requests in progress in this route; `None` leaves it at the server's [`MAX_CONCURRENCY`].
+    pub max_concurrency: Option<u32>,
+}
+
+impl Default for RouteLimits {
+    fn default() -> Self {
+        Self {
+            max_memory_bytes: MAX_MEMORY.default,
+            max_table_elements: MAX_TABLE_ELEMENTS.default,
+            max_tables: MAX_TABLES.default,
+            max_memories: MAX_MEMORIES.default,
+            max_instances: MAX_INSTANCES.default,
+            cpu_time: CPU_TIME.default,
+            wall_time: WALL_TIME.default,
+            max_body_bytes: MAX_BODY.default,
+            body_timeout: BODY_TIMEOUT.default,
+            max_output_bytes: MAX_OUTPUT.default,
+            connect_timeout: CONNECT_TIMEOUT.default,
+            first_byte_timeout: FIRST_BYTE_TIMEOUT.default,
+            between_bytes_timeout: BETWEEN_BYTES_TIMEOUT.default,
+            max_outgoing: MAX_OUTGOING.default,
+            max_concurrency: None,
+        }
+    }
+}
+
+impl Limit<u64> {
+    /// Parses and checks a size such as `64KiB`, into bytes.
+    ///
+    /// # Errors
+    /// If it is not a size ([`units::parse_size`]) or not in the limit's range.
+    pub fn parse(&self, text: &str) -> Result<u64, ValueError> {
+        self.check(units::parse_size(text)?)
+    }
+
+    pub(crate) fn check(&self, bytes: u64) -> Result<u64, ValueError> {
+        in_range(self, bytes, units::format_size)
+    }
+}
+
+impl Limit<Duration> {
+    /// Parses and checks a duration such as `500ms`.
+    ///
+    /// # Errors
+    /// If it is not a duration ([`units::parse_duration`]) or not in the limit's range.
+    pub fn parse(&self, text: &str) -> Result<Duration, ValueError> {
+        in_range(self, units::parse_duration(text)?, units::format_duration)
+    }
+}
+
+impl Limit<u32> {
+    /// Parses and checks a count.
+    ///
+    /// # Errors
+    /// If it is not a whole number or not in the limit's range.
+    pub fn parse(&self, text: &str) -> Result<u32, ValueError> {
+        let number: u64 = text.parse().map_err(|_| {
+            ValueError::new(format!("invalid count {text:?}")).help("write a whole number")
+        })?;
+        self.check(number)
+    }
+
+    pub(crate) fn check(&self, number: u64) -> Result<u32, ValueError> {
+        let number = u32::try_from(number).unwrap_or(u32::MAX);
+        in_range(self, number, |number| number.to_string())
+    }
+}
+
+fn in_range<T: PartialOrd + Copy>(
+    limit: &Limit<T>,
+    value: T,
+    format: impl Fn(T) -> String,
+) -> Result<T, ValueError> {
+    let refused = |word: &str, bound: &dyn Display| {
+        Err(ValueError::new(format!("`{}` is too {word}", limit.key))
+            .help(format!("it must be {bound}")))
+    };
+    if value < limit.min {
+        refused("small", &format!("at least {}", format(limit.min)))
+    } else if value > limit.max {
+        refused("large", &format!("at most {}", format(limit.max)))
+    } else {
+        Ok(value)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ranges() {
+        fn check<T: std::fmt::Debug>(actual: Result<T, ValueError>, expected: &str) {
+            let actual = match actual {
+                Ok(value) => format!("{value:?}"),
+                Err(error) => error.to_string(),
+            };
+            assert_eq!(actual, expected);
+        }
+        check(MAX_MEMORY.parse("64MiB"), "67108864");
+        check(MAX_MEMORY.parse("4GiB"), "4294967296");
+        check(
+            MAX_MEMORY.parse("4294967297"),
+            "`max_memory` is too large: it must be at most 4GiB",
+        );
+        check(
+            MAX_MEMORY.parse("0"),
+            "`max_memory` is too small: it must be at least 64KiB",
+        );
+        check(
+            MAX_HEAD.parse("8191"),
+            "`max_head` is too small: it must be at least 8KiB",
+        );
+        check(
+            MAX_BODY.parse("0"),
+            "`max_body` is too small: it must be at least 1",
+        );
+        check(CPU_TIME.parse("1ms"), "1ms");
+        check(
+            CPU_TIME.parse("0s"),
+            "`cpu_time` is too small: it must be at least 1ms",
+        );
+        check(WALL_TIME.parse("720h"), "2592000s");
+        check(
+            WALL_TIME.parse("721h"),
+            "`wall_time` is too large: it must be at most 720h",
+        );
+        check(MAX_CONCURRENCY.parse("65536"), "65536");
+        check(
+            MAX_CONCURRENCY.parse("65537"),
+            "`max_concurrency` is too large: it must be at most 65536",
+        );
+        check(
+            MAX_CONCURRENCY.parse("99999999999"),
+            "`max_concurrency` is too large: it must be at most 65536",
+        );
+        check(
+            MAX_CONCURRENCY.parse("0"),
+            "`max_concurrency` is too small: it must be at least 1",
+        );
+        check(
+            MAX_CONCURRENCY.parse("many"),
+            "invalid count \"many\": write a whole number",
+        );
+        check(MAX_QUEUE.parse("0"), "0");
+    }
+
+    #[test]
+    fn defaults_are_in_range() {
+        fn check<T: PartialOrd>(limit: &Limit<T>) {
+            assert!(
+                limit.min <= limit.default && limit.default <= limit.max,
+                "{}",
+                limit.key
+            );
+        }
+        for limit in [MAX_HEAD, MAX_MEMORY, MAX_BODY, MAX_OUTPUT] {
+            check(&limit);
+        }
+        for limit in [
+            HEAD_TIMEOUT,
+            IDLE_TIMEOUT,
+            QUEUE_TIMEOUT,
+            CPU_TIME,
+            WALL_TIME,
+            BODY_TIMEOUT,
+        ] {
+            check(&limit);
+        }
+        for limit in [CONNECT_TIMEOUT, FIRST_BYTE_TIMEOUT, BETWEEN_BYTES_TIMEOUT] {
+            check(&limit);
+        }
+        for limit in [
+            MAX_CONNECTIONS,
+            MAX_HEADERS,
+            MAX_CONCURRENCY,
+            MAX_QUEUE,
+            MAX_TABLE_ELEMENTS,
+        ] {
+            check(&limit);
+        }
+        for limit in [MAX_TABLES, MAX_MEMORIES, MAX_INSTANCES, MAX_OUTGOING] {
+            check(&limit);
+        }
+    }
+}

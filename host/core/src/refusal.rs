@@ -1,0 +1,269 @@
+//! Every way daylily answers a request instead of the guest.
+
+use std::fmt;
+
+/// Why daylily, and not the guest, answers a request.
+///
+/// `detail` is for the log, and for the response only with `--dev`: it may say things about the
+/// guest that its clients have no business to know.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Refusal {
+    /// 400: not a request as HTTP has them.
+    Malformed {
+        /// What is wrong with it.
+        detail: String,
+    },
+    /// 404: no route for this host and path.
+    NoRoute,
+    /// 408: the request's head took longer than `head_timeout`.
+    HeadTimeout,
+    /// 408: the request's body made no progress for `body_timeout`.
+    BodyTimeout,
+    /// 413: the request's body is longer than `max_body`.
+    BodyTooLarge,
+    /// 431: the request's head is longer than `max_head`, or has more fields than `max_headers`.
+    HeadTooLarge,
+    /// 500: the guest trapped before it responded.
+    Trap {
+        /// The trap, as wasmtime tells it.
+        detail: String,
+    },
+    /// 500: the guest ended without a response.
+    NoResponse,
+    /// 500: the guest's response is not one that HTTP can carry.
+    InvalidResponse {
+        /// What is wrong with it.
+        detail: String,
+    },
+    /// 502: the guest answered with an error code of `wasi:http`.
+    GuestError {
+        /// The error code.
+        detail: String,
+    },
+    /// 503: `max_queue` requests are waiting already.
+    QueueFull,
+    /// 503: waited for `queue_timeout` and it was still not this request's turn.
+    QueueTimeout,
+    /// 503: there was no room for another instance.
+    NoInstance {
+        /// What was short.
+        detail: String,
+    },
+    /// 504: the guest used up its `cpu_time`.
+    CpuTime,
+    /// 504: `wall_time` went by before there was a response.
+    WallTime,
+    /// 500: daylily is at fault.
+    Internal {
+        /// What went wrong.
+        detail: String,
+    },
+}
+
+/// Who has to change something so that the request works.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Blame {
+    /// Whoever sent the request.
+    Client,
+    /// Whoever wrote the component.
+    Guest,
+    /// daylily, or the machine that it runs on.
+    Host,
+    /// Nobody: there are more requests than the limits admit.
+    Overload,
+}
+
+impl Refusal {
+    /// The status code of the response.
+    pub fn status(&self) -> u16 {
+        match self {
+            Self::Malformed { .. } => 400,
+            Self::NoRoute => 404,
+            Self::HeadTimeout | Self::BodyTimeout => 408,
+            Self::BodyTooLarge => 413,
+            Self::HeadTooLarge => 431,
+            Self::Trap { .. }
+            | Self::NoResponse
+            | Self::InvalidResponse { .. }
+            | Self::Internal { .. } => 500,
+            Self::GuestError { .. } => 502,
+            Self::QueueFull | Self::QueueTimeout | Self::NoInstance { .. } => 503,
+            Self::CpuTime | Self::WallTime => 504,
+        }
+    }
+
+    /// The reason in a few words, the same for every request refused for it.
+    pub fn class(&self) -> &'static str {
+        match self {
+            Self::Malformed { .. } => "malformed request",
+            Self::NoRoute => "no such route",
+            Self::HeadTimeout => "request head too slow",
+            Self::BodyTimeout => "request body too slow",
+            Self::BodyTooLarge => "request body too large",
+            Self::HeadTooLarge => "request head too large",
+            Self::Trap { .. } => "guest trapped",
+            Self::NoResponse => "guest gave no response",
+            Self::InvalidResponse { .. } => "guest gave an invalid response",
+            Self::GuestError { .. } => "guest answered with an error code",
+            Self::QueueFull => "too many requests",
+            Self::QueueTimeout => "waited too long for a turn",
+            Self::NoInstance { .. } => "no instance could be made",
+            Self::CpuTime => "cpu time used up",
+            Self::WallTime => "time used up",
+            Self::Internal { .. } => "internal error",
+        }
+    }
+
+    /// What is particular to this request, where there is something.
+    pub fn detail(&self) -> Option<&str> {
+        match self {
+            Self::Malformed { detail }
+            | Self::Trap { detail }
+            | Self::InvalidResponse { detail }
+            | Self::GuestError { detail }
+            | Self::NoInstance { detail }
+            | Self::Internal { detail } => Some(detail),
+            Self::NoRoute
+            | Self::HeadTimeout
+            | Self::BodyTimeout
+            | Self::BodyTooLarge
+            | Self::HeadTooLarge
+            | Self::NoResponse
+            | Self::QueueFull
+            | Self::QueueTimeout
+            | Self::CpuTime
+            | Self::WallTime => None,
+        }
+    }
+
+    /// Who is to blame, which is also how loudly it is logged.
+    pub fn blame(&self) -> Blame {
+        match self {
+            Self::Malformed { .. }
+            | Self::NoRoute
+            | Self::HeadTimeout
+            | Self::BodyTimeout
+            | Self::BodyTooLarge
+            | Self::HeadTooLarge => Blame::Client,
+            Self::Trap { .. }
+            | Self::NoResponse
+            | Self::InvalidResponse { .. }
+            | Self::GuestError { .. }
+            | Self::CpuTime
+            | Self::WallTime => Blame::Guest,
+            Self::QueueFull | Self::QueueTimeout => Blame::Overload,
+            Self::NoInstance { .. } | Self::Internal { .. } => Blame::Host,
+        }
+    }
+
+    /// The response's `Retry-After`, in seconds, where trying again can help.
+    pub fn retry_after_s(&self) -> Option<u32> {
+        (self.status() == 503).then_some(1)
+    }
+
+    /// The response's body: one line of plain text, without the detail unless `dev`.
+    pub fn body(&self, request_id: &str, dev: bool) -> String {
+        match self.detail() {
+            Some(detail) if dev => format!("{}: {detail} (request {request_id})\n", self.class()),
+            _ => format!("{} (request {request_id})\n", self.class()),
+        }
+    }
+}
+
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.class())?;
+        match self.detail() {
+            Some(detail) => write!(f, ": {detail}"),
+            None => Ok(()),
+        }
+    }
+}
+
+impl std::error::Error for Refusal {}
+
+impl Blame {
+    /// Its name in the log.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Client => "client",
+            Self::Guest => "guest",
+            Self::Host => "host",
+            Self::Overload => "overload",
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_refusal() {
+        fn check(refusal: Refusal, expected: &str) {
+            let retry = refusal
+                .retry_after_s()
+                .map_or(String::new(), |s| format!(" retry {s}"));
+            let actual = format!(
+                "{} [{refusal}] {}{retry}",
+                refusal.status(),
+                refusal.blame().as_str()
+            );
+            assert_eq!(actual, expected);
+        }
+        let detail = || "why".to_owned();
+        check(
+            Refusal::Malformed { detail: detail() },
+            "400 [malformed request: why] client",
+        );
+        check(Refusal::NoRoute, "404 [no such route] client");
+        check(Refusal::HeadTimeout, "408 [request head too slow] client");
+        check(Refusal::BodyTimeout, "408 [request body too slow] client");
+        check(Refusal::BodyTooLarge, "413 [request body too large] client");
+        check(Refusal::HeadTooLarge, "431 [request head too large] client");
+        check(
+            Refusal::Trap { detail: detail() },
+            "500 [guest trapped: why] guest",
+        );
+        check(Refusal::NoResponse, "500 [guest gave no response] guest");
+        check(
+            Refusal::InvalidResponse { detail: detail() },
+            "500 [guest gave an invalid response: why] guest",
+        );
+        check(
+            Refusal::GuestError { detail: detail() },
+            "502 [guest answered with an error code: why] guest",
+        );
+        check(
+            Refusal::QueueFull,
+            "503 [too many requests] overload retry 1",
+        );
+        check(
+            Refusal::QueueTimeout,
+            "503 [waited too long for a turn] overload retry 1",
+        );
+        check(
+            Refusal::NoInstance { detail: detail() },
+            "503 [no instance could be made: why] host retry 1",
+        );
+        check(Refusal::CpuTime, "504 [cpu time used up] guest");
+        check(Refusal::WallTime, "504 [time used up] guest");
+        check(
+            Refusal::Internal { detail: detail() },
+            "500 [internal error: why] host",
+        );
+    }
+
+    #[test]
+    fn details_are_for_developers() {
+        fn check(refusal: &Refusal, dev: bool, expected: &str) {
+            assert_eq!(refusal.body("00ff", dev), expected);
+        }
+        let trap = Refusal::Trap {
+            detail: "unreachable".to_owned(),
+        };
+        check(&trap, false, "guest trapped (request 00ff)\n");
+        check(&trap, true, "guest trapped: unreachable (request 00ff)\n");
+        check(&Refusal::NoRoute, true, "no such route (request 00ff)\n");
+    }
+}

@@ -1,0 +1,7 @@
+//! Which route answers a request: by host, then by path, the most specific first.
+
+mod pattern;
+mod table;
+
+pub use pattern::{HostPattern, PathPattern};
+pub use table::RouteTable;

@@ -1,0 +1,218 @@
+use std::fmt;
+use std::net::IpAddr;
+use std::str::FromStr;
+
+use crate::ValueError;
+use crate::domain::Host;
+
+/// The hosts of a route: one host, every name below a domain (`*.example.com`), or any host.
+///
+/// Compared without case, port and trailing dot. Equal patterns match the same hosts.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct HostPattern(pub(super) HostKind);
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(super) enum HostKind {
+    Any,
+    Exact(Host),
+    /// Every name that ends in this, which starts with a dot.
+    Below(String),
+}
+
+impl HostPattern {
+    /// Matches every request, also one without a host.
+    pub fn any() -> Self {
+        Self(HostKind::Any)
+    }
+}
+
+impl FromStr for HostPattern {
+    type Err = ValueError;
+
+    /// Parses a host or `*.` and a domain. Any host is not written: it is the default.
+    fn from_str(text: &str) -> Result<Self, ValueError> {
+        let refused =
+            |help: &str| Err(ValueError::new(format!("invalid host {text:?}")).help(help));
+        if text == "*" {
+            return refused("leave `host` out to match any host");
+        }
+        let Some(parent) = text.strip_prefix("*.") else {
+            return Host::parse(text).map(|host| Self(HostKind::Exact(host)));
+        };
+        match Host::parse(parent)? {
+            Host::Name(name) => Ok(Self(HostKind::Below(format!(".{name}")))),
+            Host::Ip(_) => refused("an address has no names below it"),
+        }
+    }
+}
+
+impl fmt::Display for HostPattern {
+    /// As written in a configuration; nothing for any host.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.0 {
+            HostKind::Any => Ok(()),
+            HostKind::Exact(Host::Name(name)) => f.write_str(name),
+            HostKind::Exact(Host::Ip(IpAddr::V4(ip))) => write!(f, "{ip}"),
+            HostKind::Exact(Host::Ip(IpAddr::V6(ip))) => write!(f, "[{ip}]"),
+            HostKind::Below(suffix) => write!(f, "*{suffix}"),
+        }
+    }
+}
+
+/// The paths of a route: one path, or everything below one (`/v1/*`).
+///
+/// Compared byte by byte with the path as the client sent it: percent-encoding is not decoded and
+/// dot segments are not removed, for the guest sees the same bytes.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct PathPattern(pub(super) PathKind);
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(super) enum PathKind {
+    Exact(String),
+    /// Everything that starts with this, which ends in a slash.
+    Below(String),
+}
+
+/// Matching walks the slashes of a path up to the longest pattern, so that has an end.
+const MAX_PATH_BYTES: usize = 1024;
+
+impl PathPattern {
+    /// `/*`: every path, also the `*` of `OPTIONS *`.
+    pub fn all() -> Self {
+        Self(PathKind::Below("/".to_owned()))
+    }
+}
+
+impl FromStr for PathPattern {
+    type Err = ValueError;
+
+    /// Parses a path, or a path and `/*`, which matches what is below (`/v1/*` matches `/v1/` and
+    /// `/v1/x`, not `/v1`).
+    fn from_str(text: &str) -> Result<Self, ValueError> {
+        let refused =
+            |help: String| Err(ValueError::new(format!("invalid path {text:?}")).help(help));
+        if !text.starts_with('/') {
+            return refused("a path starts with `/`".to_owned());
+        }
+        if text.len() > MAX_PATH_BYTES {
+            return refused(format!("a path has at most {MAX_PATH_BYTES} bytes"));
+        }
+        let (path, below) = match text.strip_suffix('*') {
+            Some(path) if path.ends_with('/') => (path, true),
+            _ => (text, false),
+        };
+        if path.contains('*') {
+            return refused("`*` can only be the whole last segment, as in \"/v1/*\"".to_owned());
+        }
+        if path.contains(['?', '#']) {
+            return refused("a route has no query and no fragment".to_owned());
+        }
+        if path.split('/').any(|segment| matches!(segment, "." | "..")) {
+            return refused("clients remove `.` and `..` before they send a path".to_owned());
+        }
+        if !is_path(path) {
+            return refused(
+                "write what is not allowed in a URL percent-encoded, such as \"%20\" for a space"
+                    .to_owned(),
+            );
+        }
+        let path = path.to_owned();
+        Ok(Self(if below {
+            PathKind::Below(path)
+        } else {
+            PathKind::Exact(path)
+        }))
+    }
+}
+
+/// `*( pchar / "/" )` of RFC 3986 §3.3.
+fn is_path(text: &str) -> bool {
+    let mut bytes = text.bytes();
+    while let Some(byte) = bytes.next() {
+        let mut is_hex = || bytes.next().is_some_and(|byte| byte.is_ascii_hexdigit());
+        let valid = match byte {
+            b'%' => is_hex() && is_hex(),
+            _ => byte.is_ascii_alphanumeric() || b"/-._~!$&'()*+,;=:@".contains(&byte),
+        };
+        if !valid {
+            return false;
+        }
+    }
+    true
+}
+
+impl fmt::Display for PathPattern {
+    /// As written in a configuration.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.0 {
+            PathKind::Exact(path) => f.write_str(path),
+            PathKind::Below(prefix) => write!(f, "{prefix}*"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check<T>(text: &str, expected: Result<&str, &str>)
+    where
+        T: FromStr<Err = ValueError> + fmt::Display,
+    {
+        let actual = text
+            .parse::<T>()
+            .map(|pattern| pattern.to_string())
+            .map_err(|error| error.to_string());
+        match (&actual, expected) {
+            (Err(actual), Err(expected)) => assert!(actual.contains(expected), "{text}: {actual}"),
+            _ => assert_eq!(
+                actual.as_deref().map_err(String::as_str),
+                expected,
+                "{text}"
+            ),
+        }
+    }
+
+    #[test]
+    fn hosts() {
+        check::<HostPattern>("example.com", Ok("example.com"));
+        check::<HostPattern>("Example.COM.", Ok("example.com"));
+        check::<HostPattern>("*.Example.com", Ok("*.example.com"));
+        check::<HostPattern>("127.0.0.1", Ok("127.0.0.1"));
+        check::<HostPattern>("[0:0::1]", Ok("[::1]"));
+        check::<HostPattern>("*", Err("leave `host` out"));
+        check::<HostPattern>("", Err("at least one character"));
+        check::<HostPattern>("example.com:80", Err("no port here"));
+        check::<HostPattern>("a.*.com", Err("whole first label"));
+        check::<HostPattern>("*.*.com", Err("whole first label"));
+        check::<HostPattern>("*.127.0.0.1", Err("no names below"));
+        check::<HostPattern>("https://example.com", Err("invalid host name"));
+        assert_eq!(HostPattern::any().to_string(), "");
+    }
+
+    #[test]
+    fn paths() {
+        check::<PathPattern>("/", Ok("/"));
+        check::<PathPattern>("/*", Ok("/*"));
+        check::<PathPattern>("/v1/*", Ok("/v1/*"));
+        check::<PathPattern>("/a/b.c~d:e@f;g=h,i", Ok("/a/b.c~d:e@f;g=h,i"));
+        check::<PathPattern>("/a%20b", Ok("/a%20b"));
+        check::<PathPattern>("/a//b/", Ok("/a//b/"));
+        check::<PathPattern>("/.well-known/*", Ok("/.well-known/*"));
+        check::<PathPattern>("", Err("starts with `/`"));
+        check::<PathPattern>("*", Err("starts with `/`"));
+        check::<PathPattern>("v1/*", Err("starts with `/`"));
+        check::<PathPattern>("/v1*", Err("whole last segment"));
+        check::<PathPattern>("/*/v1", Err("whole last segment"));
+        check::<PathPattern>("/**", Err("whole last segment"));
+        check::<PathPattern>("/a?b", Err("no query"));
+        check::<PathPattern>("/a#b", Err("no query"));
+        check::<PathPattern>("/a/../b", Err("`..`"));
+        check::<PathPattern>("/./*", Err("`..`"));
+        check::<PathPattern>("/a b", Err("percent-encoded"));
+        check::<PathPattern>("/ü", Err("percent-encoded"));
+        check::<PathPattern>("/a%2", Err("percent-encoded"));
+        check::<PathPattern>("/a\"b", Err("percent-encoded"));
+        check::<PathPattern>(&format!("/{}", "a".repeat(1024)), Err("at most 1024 bytes"));
+    }
+}

@@ -1,0 +1,45 @@
+use std::fmt;
+
+/// Why a configured value was refused, and what to write instead.
+///
+/// One type for every value, because a value is refused in two places: in a file, where the remedy
+/// is a `help:` line of its own, and on the command line, where it is all one line.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ValueError {
+    message: String,
+    help: Option<String>,
+}
+
+impl ValueError {
+    /// An error whose message is a lower-case fragment that names the value.
+    pub fn new(message: impl Into<String>) -> Self {
+        Self {
+            message: message.into(),
+            help: None,
+        }
+    }
+
+    /// Adds the remedy.
+    #[must_use]
+    pub fn help(mut self, help: impl Into<String>) -> Self {
+        self.help = Some(help.into());
+        self
+    }
+
+    /// The message and, where there is one, the remedy.
+    pub fn into_parts(self) -> (String, Option<String>) {
+        (self.message, self.help)
+    }
+}
+
+impl fmt::Display for ValueError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.message)?;
+        match &self.help {
+            Some(help) => write!(f, ": {help}"),
+            None => Ok(()),
+        }
+    }
+}
+
+impl std::error::Error for ValueError {}

@@ -1,0 +1,251 @@
+//! What a valid configuration means: defaults, merging, and flags over all of it.
+
+#![allow(
+    clippy::unwrap_used,
+    reason = "a test that cannot be set up has failed"
+)]
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use daylily_core::allow_http::{AllowHttp, Scheme};
+use daylily_core::config::{
+    self, ComponentSource, Config, LogLevel, Overrides, Route, RouteLimits, ServerLimits,
+};
+use daylily_core::route::RouteTable;
+
+const FULL: &str = include_str!("../../../tests/cases/config/full.toml");
+
+fn parse(text: &str, overrides: &Overrides) -> Config {
+    config::parse(Path::new("/etc/daylily/daylily.toml"), text, overrides).unwrap()
+}
+
+fn route<'a>(config: &'a Config, name: &str) -> &'a Route {
+    config
+        .routes
+        .iter()
+        .find(|route| route.name == name)
+        .unwrap()
+}
+
+/// `NAME=value` for each, in order.
+fn pairs<'a>(pairs: impl IntoIterator<Item = (&'a String, &'a String)>) -> String {
+    pairs
+        .into_iter()
+        .map(|(name, value)| format!("{name}={value}"))
+        .collect::<Vec<_>>()
+        .join(" ")
+}
+
+fn dirs(route: &Route) -> String {
+    let text = |dir: &config::DirGrant| {
+        format!(
+            "{}::{}{}",
+            dir.host.display(),
+            dir.guest,
+            if dir.read_only { ":ro" } else { "" }
+        )
+    };
+    route
+        .grants
+        .dirs
+        .iter()
+        .map(text)
+        .collect::<Vec<_>>()
+        .join(" ")
+}
+
+#[test]
+fn full() {
+    let config = parse(FULL, &Overrides::default());
+    assert_eq!(config.listen.as_str(), "127.0.0.1:3000");
+    assert!(!config.dev);
+    assert_eq!(config.log, LogLevel::Info);
+    assert_eq!(config.server, ServerLimits::default());
+
+    // What a route does not say is as in [defaults]; host and path are any.
+    let hello = route(&config, "/*");
+    assert_eq!(hello.limits, RouteLimits::default());
+    assert_eq!(
+        hello.component,
+        ComponentSource::File(PathBuf::from("/opt/hello.wasm"))
+    );
+    assert_eq!(
+        (hello.host.to_string(), hello.path.to_string()),
+        (String::new(), "/*".to_owned())
+    );
+    assert_eq!(pairs(&hello.grants.env), "REGION=here STAGE=test");
+    assert_eq!(pairs(&hello.grants.vars), "greeting=hello");
+    assert_eq!(dirs(hello), "/etc/daylily/shared::/shared:ro");
+    assert!(
+        hello
+            .grants
+            .allow_http
+            .find(Scheme::Https, "api.example.com", 443)
+            .is_some()
+    );
+
+    // What it says replaces that; `env` and `vars` are merged.
+    let api = route(&config, "api");
+    let expected = RouteLimits {
+        max_concurrency: Some(8),
+        max_memory_bytes: 128 << 20,
+        cpu_time: Duration::from_millis(250),
+        max_body_bytes: 1_000_000,
+        ..RouteLimits::default()
+    };
+    assert_eq!(api.limits, expected);
+    assert_eq!(
+        api.component,
+        ComponentSource::File(PathBuf::from("/etc/daylily/components/api.wasm"))
+    );
+    assert_eq!(
+        (api.host.to_string(), api.path.to_string()),
+        ("*.example.com".to_owned(), "/v1/*".to_owned())
+    );
+    assert_eq!(pairs(&api.grants.env), "REGION=here STAGE=production");
+    assert_eq!(pairs(&api.grants.vars), "farewell=bye greeting=hello");
+    assert_eq!(dirs(api), "/srv/api::/data /etc/daylily/cache::/cache");
+    assert!(api.grants.allow_http.is_empty());
+
+    let table = RouteTable::new(&config.routes);
+    assert_eq!(table.find(Some("a.example.com"), "/v1/x"), Some(0));
+    assert_eq!(table.find(Some("a.example.com"), "/v2"), Some(1));
+}
+
+#[test]
+fn the_smallest_is_all_defaults() {
+    fn check(text: &str) {
+        let config = parse(text, &Overrides::default());
+        assert_eq!(config.server, ServerLimits::default(), "{text:?}");
+        let hello = route(&config, "/*");
+        assert_eq!(hello.limits, RouteLimits::default(), "{text:?}");
+        assert_eq!(hello.grants, config::Grants::default(), "{text:?}");
+    }
+    check("[[route]]\ncomponent = 'hello.wasm'\n");
+    check("[[route]]\r\ncomponent = 'hello.wasm'\r\n");
+    check("\u{feff}[[route]]\ncomponent = 'hello.wasm'");
+    check("route = [{ component = 'hello.wasm' }]");
+    check("[server]\n[defaults]\n[[route]]\ncomponent = 'hello.wasm'");
+}
+
+#[test]
+fn relative_paths_are_relative_to_the_file() {
+    fn check(file: &str, expected: &str) {
+        let text = "[[route]]\ncomponent = 'a/b.wasm'\n";
+        let config = config::parse(Path::new(file), text, &Overrides::default()).unwrap();
+        assert_eq!(
+            route(&config, "/*").component,
+            ComponentSource::File(PathBuf::from(expected))
+        );
+    }
+    check("daylily.toml", "a/b.wasm");
+    check("./daylily.toml", "./a/b.wasm");
+    check("../conf/daylily.toml", "../conf/a/b.wasm");
+    check("/etc/daylily.toml", "/etc/a/b.wasm");
+}
+
+fn flags() -> Overrides {
+    let pair = |name: &str, value: &str| (name.to_owned(), value.to_owned());
+    Overrides {
+        listen: Some("127.0.0.1:0".parse().unwrap()),
+        dev: Some(true),
+        log: Some(LogLevel::Trace),
+        max_concurrency: Some(3),
+        max_queue: Some(0),
+        max_memory_bytes: Some(1 << 20),
+        cpu_time: Some(Duration::from_millis(7)),
+        wall_time: Some(Duration::from_secs(7)),
+        max_body_bytes: Some(77),
+        env: vec![
+            pair("STAGE", "first"),
+            pair("STAGE", "flag"),
+            pair("NEW", "1"),
+        ],
+        vars: vec![pair("greeting", "flag")],
+        dirs: vec![
+            "one::/flag".parse().unwrap(),
+            "two::/flag:ro".parse().unwrap(),
+        ],
+        allow_http: vec!["http://127.0.0.1:9000".parse().unwrap()],
+    }
+}
+
+#[test]
+fn flags_go_over_defaults_but_not_over_routes() {
+    let config = parse(FULL, &flags());
+    assert_eq!(config.listen.as_str(), "127.0.0.1:0");
+    assert!(config.dev);
+    assert_eq!(config.log, LogLevel::Trace);
+    let server = ServerLimits {
+        max_concurrency: 3,
+        max_queue: 0,
+        ..ServerLimits::default()
+    };
+    assert_eq!(config.server, server);
+
+    let overridden = RouteLimits {
+        max_memory_bytes: 1 << 20,
+        cpu_time: Duration::from_millis(7),
+        wall_time: Duration::from_secs(7),
+        max_body_bytes: 77,
+        ..RouteLimits::default()
+    };
+    let hello = route(&config, "/*");
+    assert_eq!(hello.limits, overridden);
+    assert_eq!(pairs(&hello.grants.env), "NEW=1 REGION=here STAGE=flag");
+    assert_eq!(pairs(&hello.grants.vars), "greeting=flag");
+    assert_eq!(dirs(hello), "two::/flag:ro");
+    assert!(
+        hello
+            .grants
+            .allow_http
+            .find(Scheme::Http, "127.0.0.1", 9000)
+            .is_some()
+    );
+    assert!(
+        hello
+            .grants
+            .allow_http
+            .find(Scheme::Https, "api.example.com", 443)
+            .is_none()
+    );
+
+    let api = route(&config, "api");
+    let expected = RouteLimits {
+        wall_time: Duration::from_secs(7),
+        max_memory_bytes: 128 << 20,
+        cpu_time: Duration::from_millis(250),
+        max_body_bytes: 1_000_000,
+        max_concurrency: Some(8),
+        ..RouteLimits::default()
+    };
+    assert_eq!(api.limits, expected);
+    assert_eq!(pairs(&api.grants.env), "NEW=1 REGION=here STAGE=production");
+    assert_eq!(dirs(api), "/srv/api::/data /etc/daylily/cache::/cache");
+    assert_eq!(api.grants.allow_http, AllowHttp::default());
+}
+
+#[test]
+fn without_a_file() {
+    let config = config::single(ComponentSource::HelloWorld, &Overrides::default());
+    assert_eq!(config.listen.as_str(), "127.0.0.1:3000");
+    assert_eq!(config.server, ServerLimits::default());
+    assert_eq!(config.routes.len(), 1);
+    let hello = route(&config, "/*");
+    assert_eq!(hello.component, ComponentSource::HelloWorld);
+    assert_eq!(hello.limits, RouteLimits::default());
+    assert_eq!(hello.grants, config::Grants::default());
+    assert_eq!(RouteTable::new(&config.routes).find(None, "*"), Some(0));
+
+    let config = config::single(ComponentSource::File("a.wasm".into()), &flags());
+    assert!(config.dev);
+    assert_eq!(config.server.max_queue, 0);
+    let app = route(&config, "/*");
+    assert_eq!(
+        app.component,
+        ComponentSource::File(PathBuf::from("a.wasm"))
+    );
+    assert_eq!(app.limits.max_body_bytes, 77);
+    assert_eq!(pairs(&app.grants.env), "NEW=1 STAGE=flag");
+}

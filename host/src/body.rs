@@ -1,0 +1,172 @@
+//! The response bodies that hyper sends.
+
+use std::collections::VecDeque;
+use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+
+use bytes::Bytes;
+use http::HeaderMap;
+use http_body::{Body as _, Frame, SizeHint};
+use tokio::task::JoinHandle;
+
+use crate::engine::GuestBody;
+use crate::response::Hold;
+use crate::serve::connection::InRequest;
+
+/// A response body.
+pub(crate) struct Body {
+    kind: Kind,
+    /// The request is in progress until its body has been taken.
+    _in_request: Option<InRequest>,
+}
+
+enum Kind {
+    /// In one piece, with a content-length.
+    Whole {
+        /// What is left of it.
+        bytes: Option<Bytes>,
+        /// Kept until hyper has taken the bytes.
+        _hold: Option<Arc<Hold>>,
+    },
+    /// As the guest writes it.
+    Streamed(Box<Streamed>),
+}
+
+/// A body that the guest is still writing, or that has trailers.
+pub(crate) struct Streamed {
+    /// What was written before the response began.
+    first: VecDeque<Bytes>,
+    rest: Option<GuestBody>,
+    trailers: Option<HeaderMap>,
+    /// What is missing to the content-length that the guest announced.
+    missing_bytes: Option<u64>,
+    /// The guest, while it is at work.
+    task: Option<JoinHandle<()>>,
+    hold: Arc<Hold>,
+}
+
+impl Body {
+    /// The whole response of a guest.
+    pub(crate) fn whole(bytes: Bytes, hold: Arc<Hold>) -> Self {
+        Self::from(Kind::Whole { bytes: Some(bytes).filter(|bytes| !bytes.is_empty()), _hold: Some(hold) })
+    }
+
+    /// A response of our own.
+    pub(crate) fn text(text: String) -> Self {
+        Self::from(Kind::Whole { bytes: Some(text.into()), _hold: None })
+    }
+
+    /// What the guest wrote, and will write.
+    pub(crate) fn streamed(streamed: Streamed) -> Self {
+        Self::from(Kind::Streamed(Box::new(streamed)))
+    }
+
+    /// Ends `in_request` with the body.
+    pub(crate) fn during(self, in_request: InRequest) -> Self {
+        Self { _in_request: Some(in_request), ..self }
+    }
+}
+
+impl From<Kind> for Body {
+    fn from(kind: Kind) -> Self {
+        Self { kind, _in_request: None }
+    }
+}
+
+impl Streamed {
+    pub(crate) fn new(
+        first: VecDeque<Bytes>,
+        trailers: Option<HeaderMap>,
+        rest: Option<GuestBody>,
+        length: Option<u64>,
+        task: Option<JoinHandle<()>>,
+        hold: Arc<Hold>,
+    ) -> Self {
+        Self { first, rest, trailers, missing_bytes: length, task, hold }
+    }
+
+    fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<io::Result<Frame<Bytes>>>> {
+        if let Some(bytes) = self.first.pop_front() {
+            return Poll::Ready(Some(Ok(self.count(bytes))));
+        }
+        if let Some(rest) = &mut self.rest {
+            match ready!(Pin::new(rest).poll_frame(cx)) {
+                Some(Ok(frame)) => match frame.into_data() {
+                    Ok(bytes) => return Poll::Ready(Some(Ok(self.count(bytes)))),
+                    Err(frame) => self.trailers = frame.into_trailers().ok(),
+                },
+                Some(Err(error)) => return Poll::Ready(Some(Err(self.cut(&error.to_string())))),
+                None => {}
+            }
+        }
+        self.rest = None;
+        // The body has ended; whether the guest has, and how, says if this was the end of the response.
+        if self.hold.exchange.ending().is_some_and(|ending| !ending.is_clean()) {
+            return Poll::Ready(Some(Err(self.cut("the guest did not finish it"))));
+        }
+        match self.trailers.take() {
+            Some(trailers) => Poll::Ready(Some(Ok(Frame::trailers(trailers)))),
+            None => {
+                self.hold.exchange.mark_delivered();
+                Poll::Ready(None)
+            }
+        }
+    }
+
+    fn count(&mut self, bytes: Bytes) -> Frame<Bytes> {
+        if let Some(missing) = &mut self.missing_bytes {
+            *missing = missing.saturating_sub(bytes.len() as u64);
+        }
+        Frame::data(bytes)
+    }
+
+    /// Makes hyper end the connection (HTTP/1.1) or reset the stream (HTTP/2), so that no client takes
+    /// what it has for complete.
+    fn cut(&mut self, why: &str) -> io::Error {
+        let record = self.hold.exchange.record();
+        tracing::debug!(request = %record.id, route = record.route(), "response cut: {why}");
+        io::Error::other("response cut")
+    }
+}
+
+impl http_body::Body for Body {
+    type Data = Bytes;
+    type Error = io::Error;
+
+    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<io::Result<Frame<Bytes>>>> {
+        match &mut self.get_mut().kind {
+            Kind::Whole { bytes, .. } => Poll::Ready(bytes.take().map(|bytes| Ok(Frame::data(bytes)))),
+            Kind::Streamed(streamed) => streamed.poll_next(cx),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match &self.kind {
+            Kind::Whole { bytes, .. } => bytes.is_none(),
+            Kind::Streamed(_) => false,
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match &self.kind {
+            Kind::Whole { bytes, .. } => SizeHint::with_exact(bytes.as_ref().map_or(0, |bytes| bytes.len() as u64)),
+            Kind::Streamed(_) => SizeHint::default(),
+        }
+    }
+}
+
+impl Drop for Streamed {
+    fn drop(&mut self) {
+        if self.missing_bytes == Some(0) && self.first.is_empty() {
+            // hyper does not ask for the end after the last byte of an announced length.
+            self.hold.exchange.mark_delivered();
+        }
+        if !self.hold.exchange.is_delivered()
+            && let Some(task) = self.task.take()
+        {
+            task.abort();
+        }
+    }
+}

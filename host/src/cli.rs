@@ -1,0 +1,143 @@
+//! What can be typed: commands, flags, and the environment variables behind them.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Args, Parser, Subcommand};
+use daylily_core::ValueError;
+use daylily_core::allow_http::Origin;
+use daylily_core::config::{DirGrant, ListenAddr, LogLevel, Overrides};
+use daylily_core::{grants, limits};
+
+/// Serves HTTP, answering every request from a fresh, sandboxed WebAssembly component instance.
+#[derive(Debug, Parser)]
+#[command(
+    name = "daylily",
+    version,
+    max_term_width = 100,
+    args_conflicts_with_subcommands = true,
+    after_help = EXIT_CODES,
+)]
+pub(crate) struct Cli {
+    #[command(subcommand)]
+    pub(crate) command: Option<Command>,
+    #[command(flatten)]
+    pub(crate) serve: What,
+}
+
+const EXIT_CODES: &str = "Exit codes: 0 done; 1 internal error; 2 usage; 65 a component is refused; \
+66 a component or the configuration cannot be read; 69 cannot listen; 78 configuration error.";
+
+/// A command.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Serve a component, or the routes of a configuration file (the default command)
+    #[command(after_help = EXIT_CODES)]
+    Serve(What),
+    /// Say whether `serve` would start with the same arguments, and why not
+    #[command(after_help = EXIT_CODES)]
+    Check(What),
+}
+
+/// What to serve, and how.
+#[derive(Args, Debug, Default)]
+pub(crate) struct What {
+    /// The component to answer every request (without it and without --config: ./daylily.toml if there
+    /// is one, else the built-in Hello World)
+    #[arg(value_name = "COMPONENT.wasm", conflicts_with = "config")]
+    pub(crate) component: Option<PathBuf>,
+    /// Serve the routes of this configuration file
+    #[arg(short, long, value_name = "FILE", env = "DAYLILY_CONFIG")]
+    pub(crate) config: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) settings: Settings,
+}
+
+/// Settings that go over the configuration file.
+#[derive(Args, Debug, Default)]
+pub(crate) struct Settings {
+    /// Address and port to listen on [default: 127.0.0.1:3000]
+    #[arg(long, value_name = "ADDR:PORT", env = "DAYLILY_LISTEN")]
+    listen: Option<ListenAddr>,
+    /// An environment variable for guests (may be repeated)
+    #[arg(long, value_name = "KEY=VALUE", value_parser = grants::parse_env)]
+    env: Vec<(String, String)>,
+    /// A wasi:config variable for guests (may be repeated)
+    #[arg(long, value_name = "KEY=VALUE", value_parser = grants::parse_var)]
+    var: Vec<(String, String)>,
+    /// A directory for guests; with :ro they can only read it (may be repeated)
+    #[arg(long, value_name = "HOST::GUEST[:ro]")]
+    dir: Vec<DirGrant>,
+    /// An origin that guests may send HTTP requests to, such as https://api.example.com (may be repeated)
+    #[arg(long, value_name = "ORIGIN")]
+    allow_http: Vec<Origin>,
+    /// Memory of one instance [default: 64MiB]
+    #[arg(long, value_name = "SIZE", env = "DAYLILY_MAX_MEMORY", value_parser = max_memory)]
+    max_memory: Option<u64>,
+    /// CPU time of one request [default: 1s]
+    #[arg(long, value_name = "TIME", env = "DAYLILY_CPU_TIME", value_parser = cpu_time)]
+    cpu_time: Option<Duration>,
+    /// Time of one request, to the end of its response [default: 30s]
+    #[arg(long, value_name = "TIME", env = "DAYLILY_WALL_TIME", value_parser = wall_time)]
+    wall_time: Option<Duration>,
+    /// Size of a request body [default: 16MiB]
+    #[arg(long, value_name = "SIZE", env = "DAYLILY_MAX_BODY", value_parser = max_body)]
+    max_body: Option<u64>,
+    /// Requests in progress at a time [default: 256]
+    #[arg(long, value_name = "COUNT", env = "DAYLILY_MAX_CONCURRENCY", value_parser = max_concurrency)]
+    max_concurrency: Option<u32>,
+    /// Requests that wait for their turn, beyond which they are refused [default: 1024]
+    #[arg(long, value_name = "COUNT", env = "DAYLILY_MAX_QUEUE", value_parser = max_queue)]
+    max_queue: Option<u32>,
+    /// For development: tell clients in full why a request failed
+    #[arg(long, env = "DAYLILY_DEV")]
+    dev: bool,
+    /// What to log: error, warn, info, debug or trace [default: info]
+    #[arg(long, value_name = "LEVEL", env = "DAYLILY_LOG")]
+    log: Option<LogLevel>,
+}
+
+impl Settings {
+    /// As the configuration takes them.
+    pub(crate) fn into_overrides(self) -> Overrides {
+        Overrides {
+            listen: self.listen,
+            dev: self.dev.then_some(true),
+            log: self.log,
+            max_concurrency: self.max_concurrency,
+            max_queue: self.max_queue,
+            max_memory_bytes: self.max_memory,
+            cpu_time: self.cpu_time,
+            wall_time: self.wall_time,
+            max_body_bytes: self.max_body,
+            env: self.env,
+            vars: self.var,
+            dirs: self.dir,
+            allow_http: self.allow_http,
+        }
+    }
+}
+
+fn max_memory(text: &str) -> Result<u64, ValueError> {
+    limits::MAX_MEMORY.parse(text)
+}
+
+fn cpu_time(text: &str) -> Result<Duration, ValueError> {
+    limits::CPU_TIME.parse(text)
+}
+
+fn wall_time(text: &str) -> Result<Duration, ValueError> {
+    limits::WALL_TIME.parse(text)
+}
+
+fn max_body(text: &str) -> Result<u64, ValueError> {
+    limits::MAX_BODY.parse(text)
+}
+
+fn max_concurrency(text: &str) -> Result<u32, ValueError> {
+    limits::MAX_CONCURRENCY.parse(text)
+}
+
+fn max_queue(text: &str) -> Result<u32, ValueError> {
+    limits::MAX_QUEUE.parse(text)
+}

@@ -1,0 +1,254 @@
+//! One call: a fresh instance answers one request, and is gone.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use bytes::Bytes;
+use http::request::Parts;
+use http_body::{Body, Frame, SizeHint};
+use http_body_util::BodyExt;
+use http_body_util::combinators::UnsyncBoxBody;
+use tokio::sync::oneshot;
+use wasmtime::component::Accessor;
+use wasmtime::{PoolConcurrencyLimitError, Store, Trap, WasmBacktrace};
+use wasmtime_wasi::I32Exit;
+use wasmtime_wasi_http::p2::bindings::ProxyPre;
+use wasmtime_wasi_http::p2::bindings::http::types::Scheme;
+use wasmtime_wasi_http::p3::bindings::ServicePre;
+use wasmtime_wasi_http::{Error as HttpError, FieldMap, WasiHttpView};
+
+use super::component::{App, Handler};
+use super::meter::{Meter, Metered};
+use super::store::{self, CpuTimeUsedUp, State};
+use crate::request_id::RequestId;
+
+/// Frames of a wasm backtrace that a message shows.
+const SHOWN_FRAMES: usize = 5;
+
+/// A body as wasmtime-wasi-http gives and takes it.
+pub(crate) type GuestBody = UnsyncBoxBody<Bytes, HttpError>;
+
+/// What the guest answered: a response whose body may still be being written, or its error code.
+pub(crate) type Head = Result<http::Response<GuestBody>, String>;
+
+/// A guest at work on one request.
+pub(crate) struct Call {
+    /// Instantiates, runs the guest to its end and drops the instance. Dropping it ends the guest at once.
+    pub(crate) run: Metered,
+    /// Gets the guest's answer while `run` is being polled; closed without one when there is none.
+    pub(crate) head: oneshot::Receiver<Head>,
+}
+
+/// How a guest ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Ending {
+    /// It returned.
+    Done,
+    /// It called `exit`; with an answer before that, this is as good as returning when the code is 0.
+    Exit(i32),
+    /// It trapped.
+    Trap(String),
+    /// Its CPU time was used up.
+    CpuTime,
+    /// Its wall time was used up.
+    WallTime,
+    /// The client left before the end of its response.
+    ClientGone,
+    /// There was no instance to run it in.
+    NoInstance(String),
+}
+
+/// An error of wasmtime's, and where it happened.
+enum Failure {
+    Instantiating(wasmtime::Error),
+    Running(wasmtime::Error),
+}
+
+impl App {
+    /// Prepares a call; nothing runs before [`Call::run`] is polled.
+    ///
+    /// `request` has a path, and an authority in its target or its `Host`.
+    pub(crate) fn call<B>(self: &Arc<Self>, id: RequestId, request: http::Request<B>) -> Call
+    where
+        B: Body<Data = Bytes, Error = HttpError> + Send + 'static,
+    {
+        let app = Arc::clone(self);
+        let meter = Arc::new(Meter::new(self.settings().limits.cpu_time));
+        let turns = self.engines.turns.clone();
+        let (sender, head) = oneshot::channel();
+        let guest = run(app, id, Arc::clone(&meter), request, sender);
+        Call { run: Metered::new(guest, meter, turns), head }
+    }
+}
+
+async fn run<B>(
+    app: Arc<App>,
+    id: RequestId,
+    meter: Arc<Meter>,
+    request: http::Request<B>,
+    head: oneshot::Sender<Head>,
+) -> Ending
+where
+    B: Body<Data = Bytes, Error = HttpError> + Send + 'static,
+{
+    let _running = app.engines.ticker.keep_running();
+    let mut store = match store::fresh(&app, id, meter) {
+        Ok(store) => store,
+        Err(error) => return Ending::NoInstance(format!("{error:#}")),
+    };
+    let result = match &app.handler {
+        Handler::V2(proxy) => run_v2(proxy, &mut store, request, head).await,
+        Handler::V3(service) => run_v3(service, &mut store, request, head).await,
+    };
+    match result {
+        Ok(()) => Ending::Done,
+        Err(failure) => failure.into_ending(store.data()),
+    }
+}
+
+async fn run_v2<B>(
+    proxy: &ProxyPre<State>,
+    store: &mut Store<State>,
+    request: http::Request<B>,
+    head: oneshot::Sender<Head>,
+) -> Result<(), Failure>
+where
+    B: Body<Data = Bytes, Error = HttpError> + Send + 'static,
+{
+    let instance = proxy.instantiate_async(&mut *store).await.map_err(Failure::Instantiating)?;
+    let mut http = store.data_mut().http();
+    let request = http.new_incoming_request(Scheme::Http, request).map_err(Failure::Running)?;
+    let answer = http
+        .new_response_outparam_from_callback(move |answer| {
+            let _ = head.send(answer.map_err(|code| format!("{code:?}")));
+        })
+        .map_err(Failure::Running)?;
+    instance.wasi_http_incoming_handler().call_handle(store, request, answer).await.map_err(Failure::Running)
+}
+
+async fn run_v3<B>(
+    service: &ServicePre<State>,
+    store: &mut Store<State>,
+    request: http::Request<B>,
+    head: oneshot::Sender<Head>,
+) -> Result<(), Failure>
+where
+    B: Body<Data = Bytes, Error = HttpError> + Send + 'static,
+{
+    let instance = service.instantiate_async(&mut *store).await.map_err(Failure::Instantiating)?;
+    let run = async |accessor: &Accessor<State>| {
+        let request = accessor.with(|mut store| new_request_v3(store.data_mut(), request));
+        match instance.handle(accessor, request).await? {
+            Err(code) => {
+                let _ = head.send(Err(format!("{code:?}")));
+            }
+            Ok(response) => {
+                // The guest's transmission future tells it whether the client got all of it …
+                let (sent, transmitted) = oneshot::channel();
+                let transmitted = async { transmitted.await.unwrap_or(Err(HttpError::ConnectionTerminated)) };
+                let response = accessor.with(|store| response.into_http(store, transmitted))?;
+                // … and while the body is being sent, the store's event loop must turn.
+                let (ended, body_ended) = oneshot::channel();
+                let _ = head.send(Ok(response.map(|body| SentBody::new(body, sent, ended).boxed_unsync())));
+                let _ = body_ended.await;
+            }
+        }
+        std::future::poll_fn(|cx| accessor.poll_no_interesting_tasks(cx)).await;
+        wasmtime::error::Ok(())
+    };
+    store.run_concurrent(run).await.and_then(|result| result).map_err(Failure::Running)
+}
+
+/// A 0.3 request with the scheme and authority that origin-form requests have too (wasmtime#11571).
+fn new_request_v3<B>(state: &mut State, request: http::Request<B>) -> wasmtime_wasi_http::p3::Request
+where
+    B: Body<Data = Bytes, Error = HttpError> + Send + 'static,
+{
+    let (Parts { method, uri, headers, .. }, body) = request.into_parts();
+    let uri = uri.into_parts();
+    let authority = uri.authority.or_else(|| headers.get(http::header::HOST)?.as_bytes().try_into().ok());
+    let headers = FieldMap::new_immutable(state.http().hooks, headers);
+    let scheme = Some(http::uri::Scheme::HTTP);
+    wasmtime_wasi_http::p3::Request::new(method, scheme, authority, uri.path_and_query, headers, None, body).0
+}
+
+impl Failure {
+    fn into_ending(self, state: &State) -> Ending {
+        let (error, instantiating) = match self {
+            Self::Instantiating(error) => (error, true),
+            Self::Running(error) => (error, false),
+        };
+        if error.is::<CpuTimeUsedUp>() {
+            return Ending::CpuTime;
+        }
+        if let Some(I32Exit(code)) = error.downcast_ref() {
+            return Ending::Exit(*code);
+        }
+        let mut detail = error.root_cause().to_string();
+        if let Some(frames) = error.downcast_ref::<WasmBacktrace>().and_then(show_frames) {
+            detail = format!("{detail}; in {frames}");
+        }
+        if let Some(refused) = state.refused() {
+            detail = format!("{detail}; {refused}");
+        }
+        let no_fault_of_the_guest = error.is::<PoolConcurrencyLimitError>() || instantiating && !error.is::<Trap>();
+        if no_fault_of_the_guest { Ending::NoInstance(detail) } else { Ending::Trap(detail) }
+    }
+}
+
+/// The innermost functions, innermost first. (The backtrace's own text has the names demangled.)
+fn show_frames(backtrace: &WasmBacktrace) -> Option<String> {
+    let text = backtrace.to_string();
+    let frames: Vec<_> = text.lines().filter_map(|line| Some(line.split_once(" - ")?.1)).take(SHOWN_FRAMES).collect();
+    (!frames.is_empty()).then(|| frames.join(" < "))
+}
+
+/// A 0.3 response body that tells the store's event loop when it has ended, and the guest how.
+struct SentBody {
+    body: GuestBody,
+    sent: Option<oneshot::Sender<Result<(), HttpError>>>,
+    _ended: oneshot::Sender<()>,
+}
+
+impl SentBody {
+    fn new(body: GuestBody, sent: oneshot::Sender<Result<(), HttpError>>, ended: oneshot::Sender<()>) -> Self {
+        Self { body, sent: Some(sent), _ended: ended }
+    }
+
+    fn finish(&mut self) {
+        if let Some(sent) = self.sent.take() {
+            let _ = sent.send(Ok(()));
+        }
+    }
+}
+
+impl Body for SentBody {
+    type Data = Bytes;
+    type Error = HttpError;
+
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, HttpError>>> {
+        let poll = Pin::new(&mut self.body).poll_frame(cx);
+        if matches!(poll, Poll::Ready(None)) {
+            self.finish();
+        }
+        poll
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
+
+impl Drop for SentBody {
+    fn drop(&mut self) {
+        // With a content-length, nobody asks for the end after the last byte.
+        if self.body.is_end_stream() || self.body.size_hint().exact() == Some(0) {
+            self.finish();
+        }
+    }
+}

@@ -1,0 +1,90 @@
+//! A component that is loaded, linked and ready to be instantiated.
+
+use std::sync::Arc;
+
+use daylily_core::config::{Grants, RouteLimits};
+use wasmtime::Engine;
+use wasmtime::component::Component;
+use wasmtime_wasi_config::WasiConfigVariables;
+use wasmtime_wasi_http::p2::bindings::ProxyPre;
+use wasmtime_wasi_http::p3::bindings::ServicePre;
+
+use super::artefact::{Artefact, LoadError};
+use super::config::Engines;
+use super::store::State;
+use crate::host_api::link;
+use crate::host_api::outgoing::OutgoingPolicy;
+
+/// What a route gives its component.
+#[derive(Clone)]
+pub(crate) struct AppSettings {
+    /// The route's name, for the log.
+    pub(crate) route: Arc<str>,
+    pub(crate) limits: RouteLimits,
+    pub(crate) grants: Arc<Grants>,
+    pub(crate) vars: Arc<WasiConfigVariables>,
+    pub(crate) outgoing: Arc<OutgoingPolicy>,
+}
+
+/// A component under the settings of one route.
+pub(crate) struct App {
+    pub(super) handler: Handler,
+    pub(super) engines: Arc<Engines>,
+    settings: AppSettings,
+}
+
+/// A linked component: everything but the instance. Cheap to clone.
+#[derive(Clone)]
+pub(crate) enum Handler {
+    /// `wasi:http/incoming-handler@0.2.x`.
+    V2(ProxyPre<State>),
+    /// `wasi:http/handler@0.3.x`.
+    V3(ServicePre<State>),
+}
+
+impl Handler {
+    /// Loads compiled code into its pool and links it.
+    ///
+    /// # Errors
+    ///
+    /// When an import is provided under that name but with another type, or the pool has no room for
+    /// an instance of it.
+    pub(crate) fn load(engines: &Engines, artefact: &Artefact) -> Result<Self, LoadError> {
+        let refused = |error| LoadError::Refused { error, component: artefact.source.name() };
+        let engine = engines
+            .pool(artefact.flavour)
+            .ok_or_else(|| refused(wasmtime::format_err!("its engine was not prepared")))?;
+        let component = deserialize(engine, &artefact.code).map_err(refused)?;
+        let linker = link::linker(engine, artefact.flavour).map_err(refused)?;
+        let linked = linker.instantiate_pre(&component).map_err(refused)?;
+        // A 0.2 handler that imports 0.3 interfaces runs in the 0.3 pool.
+        if artefact.exports_v3 {
+            ServicePre::new(linked).map(Self::V3).map_err(refused)
+        } else {
+            ProxyPre::new(linked).map(Self::V2).map_err(refused)
+        }
+    }
+}
+
+#[expect(unsafe_code, reason = "wasmtime trusts compiled code completely; this was compiled by this process")]
+fn deserialize(engine: &Engine, code: &[u8]) -> wasmtime::Result<Component> {
+    // SAFETY: `code` comes from `Component::serialize` in this process and has never left its memory.
+    unsafe { Component::deserialize(engine, code) }
+}
+
+impl App {
+    pub(crate) fn new(engines: &Arc<Engines>, handler: &Handler, settings: AppSettings) -> Self {
+        Self { handler: handler.clone(), engines: Arc::clone(engines), settings }
+    }
+
+    pub(crate) fn settings(&self) -> &AppSettings {
+        &self.settings
+    }
+
+    pub(super) fn engine(&self) -> &Engine {
+        match &self.handler {
+            Handler::V2(proxy) => proxy.engine(),
+            Handler::V3(service) => service.engine(),
+        }
+    }
+}

@@ -1,0 +1,98 @@
+//! The clock that interrupts guests: one thread that advances every engine's epoch.
+//!
+//! It sleeps while no guest runs, so an idle server costs nothing.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::thread;
+use std::time::Duration;
+
+use wasmtime::Engine;
+
+/// The length of a guest's slice of CPU: how long it may hold the event loop, and how finely its CPU
+/// time is measured. Interruption itself costs nothing measurable.
+const TICK: Duration = Duration::from_millis(1);
+
+/// Ticks without a running guest after which the thread sleeps until the next one.
+const IDLE_TICKS: u32 = 64;
+
+/// Advances epochs while guests run.
+pub(super) struct Ticker {
+    shared: Arc<Shared>,
+    thread: thread::Thread,
+}
+
+struct Shared {
+    running: AtomicUsize,
+    parked: AtomicBool,
+    ended: AtomicBool,
+}
+
+/// A guest is running; dropping this says that it no longer is.
+pub(super) struct Running(Arc<Shared>);
+
+impl Ticker {
+    /// Starts the thread.
+    ///
+    /// # Errors
+    ///
+    /// When the system has no thread to give.
+    pub(super) fn start(engines: Vec<Engine>) -> wasmtime::Result<Self> {
+        let shared = Arc::new(Shared {
+            running: AtomicUsize::new(0),
+            parked: AtomicBool::new(false),
+            ended: AtomicBool::new(false),
+        });
+        let seen = Arc::clone(&shared);
+        let handle = thread::Builder::new().name("epoch".into()).spawn(move || seen.tick(&engines))?;
+        Ok(Self { shared, thread: handle.thread().clone() })
+    }
+
+    /// Keeps the epochs advancing until the returned guard is dropped.
+    pub(super) fn keep_running(&self) -> Running {
+        // Pairs with `Shared::tick`: either it sees this count before it parks, or this sees it parked.
+        self.shared.running.fetch_add(1, Ordering::SeqCst);
+        if self.shared.parked.swap(false, Ordering::SeqCst) {
+            self.thread.unpark();
+        }
+        Running(Arc::clone(&self.shared))
+    }
+}
+
+impl Shared {
+    fn tick(&self, engines: &[Engine]) {
+        let mut idle = 0;
+        while !self.ended.load(Ordering::Relaxed) {
+            thread::sleep(TICK);
+            for engine in engines {
+                engine.increment_epoch();
+            }
+            idle = if self.running.load(Ordering::Relaxed) == 0 { idle + 1 } else { 0 };
+            if idle > IDLE_TICKS {
+                self.park();
+                idle = 0;
+            }
+        }
+    }
+
+    fn park(&self) {
+        self.parked.store(true, Ordering::SeqCst);
+        while self.running.load(Ordering::SeqCst) == 0 && !self.ended.load(Ordering::Relaxed) {
+            thread::park();
+        }
+        self.parked.store(false, Ordering::SeqCst);
+    }
+}
+
+impl Drop for Ticker {
+    fn drop(&mut self) {
+        self.shared.ended.store(true, Ordering::Relaxed);
+        self.thread.unpark();
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.0.running.fetch_sub(1, Ordering::SeqCst);
+    }
+}

@@ -1,0 +1,73 @@
+//! What one instance may take of memory, tables and instances.
+
+use std::fmt;
+
+use daylily_core::config::RouteLimits;
+use daylily_core::units::format_size;
+use wasmtime::ResourceLimiter;
+
+/// Refuses growth over a route's limits. The guest sees `memory.grow` fail; it is not ended.
+pub(super) struct Limiter {
+    limits: RouteLimits,
+    memory_bytes: u64,
+    refused: Option<Refused>,
+}
+
+/// The last growth that was refused, named in the log when the guest ends badly.
+#[derive(Clone, Copy)]
+pub(super) enum Refused {
+    Memory { max_bytes: u64 },
+    Table { max_elements: u32 },
+}
+
+impl Limiter {
+    pub(super) fn new(limits: RouteLimits) -> Self {
+        Self { limits, memory_bytes: 0, refused: None }
+    }
+
+    pub(super) fn refused(&self) -> Option<Refused> {
+        self.refused
+    }
+}
+
+impl ResourceLimiter for Limiter {
+    fn memory_growing(&mut self, current: usize, desired: usize, maximum: Option<usize>) -> wasmtime::Result<bool> {
+        let total = self.memory_bytes + desired.saturating_sub(current) as u64;
+        let within = total <= self.limits.max_memory_bytes && maximum.is_none_or(|maximum| desired <= maximum);
+        if within {
+            self.memory_bytes = total;
+        } else {
+            self.refused = Some(Refused::Memory { max_bytes: self.limits.max_memory_bytes });
+        }
+        Ok(within)
+    }
+
+    fn table_growing(&mut self, _current: usize, desired: usize, maximum: Option<usize>) -> wasmtime::Result<bool> {
+        let within = desired <= self.limits.max_table_elements as usize && maximum.is_none_or(|maximum| desired <= maximum);
+        if !within {
+            self.refused = Some(Refused::Table { max_elements: self.limits.max_table_elements });
+        }
+        Ok(within)
+    }
+
+    fn instances(&self) -> usize {
+        self.limits.max_instances as usize
+    }
+
+    fn tables(&self) -> usize {
+        self.limits.max_tables as usize
+    }
+
+    fn memories(&self) -> usize {
+        self.limits.max_memories as usize
+    }
+}
+
+impl fmt::Display for Refused {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Memory { max_bytes } => write!(f, "it had asked for more than max_memory = {}", format_size(*max_bytes)),
+            Self::Table { max_elements } => write!(f, "it had asked for more than max_table_elements = {max_elements}"),
+        }
+    }
+}

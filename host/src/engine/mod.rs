@@ -1,0 +1,21 @@
+//! Running components: engines and their pools, loading, and one call in one fresh instance.
+//!
+//! Nothing here knows of sockets or routes; `request` and `serve` come to this module, never the
+//! other way round.
+
+mod artefact;
+pub(crate) mod call;
+mod component;
+mod config;
+mod epoch;
+mod inspect;
+mod limiter;
+mod meter;
+mod store;
+mod turns;
+
+pub(crate) use artefact::{Artefact, Compiler, LoadError, Needs, Source};
+pub(crate) use call::{Call, Ending, GuestBody, Head};
+pub(crate) use component::{App, AppSettings, Handler};
+pub(crate) use config::{Engines, Flavour};
+pub(crate) use store::State;

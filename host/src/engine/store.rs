@@ -1,0 +1,116 @@
+//! What one instance's store holds.
+
+use std::sync::Arc;
+
+use daylily_core::config::{Grants, RouteLimits};
+use wasmtime::component::ResourceTable;
+use wasmtime::{Store, UpdateDeadline};
+use wasmtime_wasi::{FsPerms, WasiCtx, WasiCtxView, WasiView};
+use wasmtime_wasi_config::WasiConfigVariables;
+use wasmtime_wasi_http::{WasiHttpCtx, WasiHttpCtxView, WasiHttpView};
+
+use super::component::App;
+use super::limiter::{Limiter, Refused};
+use super::meter::Meter;
+use crate::host_api::http03::UnsentRequests;
+use crate::host_api::outgoing::Hooks;
+use crate::host_api::output::{GuestOutput, Stream};
+use crate::request_id::RequestId;
+
+/// Handles that one instance may hold of the host's resources (requests, bodies, streams, fields …),
+/// so that a guest cannot make the host keep more than a few megabytes for it.
+const MAX_HOST_RESOURCES: usize = 10_000;
+
+/// The data of one store.
+pub(crate) struct State {
+    wasi: WasiCtx,
+    http: WasiHttpCtx,
+    hooks: Hooks,
+    table: ResourceTable,
+    vars: Arc<WasiConfigVariables>,
+    limiter: Limiter,
+    unsent_requests: UnsentRequests,
+}
+
+/// The error of a guest whose CPU time is used up.
+#[derive(Debug, thiserror::Error)]
+#[error("cpu time used up")]
+pub(super) struct CpuTimeUsedUp;
+
+/// Makes a fresh store for one request.
+///
+/// # Errors
+///
+/// When a granted directory cannot be opened.
+pub(super) fn fresh(app: &App, request: RequestId, meter: Arc<Meter>) -> wasmtime::Result<Store<State>> {
+    let settings = app.settings();
+    let output = GuestOutput::new(Arc::clone(&settings.route), request, settings.limits.max_output_bytes);
+    let mut table = ResourceTable::new();
+    table.set_max_capacity(MAX_HOST_RESOURCES);
+    let state = State {
+        wasi: wasi(&settings.grants, &output)?,
+        http: WasiHttpCtx::new(),
+        hooks: Hooks::new(Arc::clone(&settings.outgoing)),
+        table,
+        vars: Arc::clone(&settings.vars),
+        limiter: Limiter::new(settings.limits),
+        unsent_requests: UnsentRequests::default(),
+    };
+    let mut store = Store::new(app.engine(), state);
+    store.limiter(|state| &mut state.limiter);
+    store.set_hostcall_fuel(hostcall_bytes(&settings.limits));
+    store.set_epoch_deadline(1);
+    store.epoch_deadline_callback(move |_| {
+        if meter.end_slice() { Err(CpuTimeUsedUp.into()) } else { Ok(UpdateDeadline::Yield(1)) }
+    });
+    Ok(store)
+}
+
+/// What one call into the host may copy: no more than the guest's own memory could hold.
+fn hostcall_bytes(limits: &RouteLimits) -> usize {
+    usize::try_from(limits.max_memory_bytes).unwrap_or(usize::MAX)
+}
+
+/// Deny by default: clocks and random numbers, output into the log, and what is granted by name.
+fn wasi(grants: &Grants, output: &GuestOutput) -> wasmtime::Result<WasiCtx> {
+    let mut wasi = WasiCtx::builder();
+    wasi.stdout(output.stream(Stream::Stdout))
+        .stderr(output.stream(Stream::Stderr))
+        .allow_tcp(false)
+        .allow_udp(false)
+        .allow_ip_name_lookup(false);
+    for (key, value) in &grants.env {
+        wasi.env(key, value);
+    }
+    for dir in &grants.dirs {
+        let permissions = if dir.read_only { FsPerms::ReadOnly } else { FsPerms::ReadWrite };
+        wasi.preopened_dir(&dir.host, &dir.guest, permissions)?;
+    }
+    Ok(wasi.build())
+}
+
+impl State {
+    pub(crate) fn vars(&self) -> &WasiConfigVariables {
+        &self.vars
+    }
+
+    pub(crate) fn unsent_requests(&mut self) -> &mut UnsentRequests {
+        &mut self.unsent_requests
+    }
+
+    pub(super) fn refused(&self) -> Option<Refused> {
+        self.limiter.refused()
+    }
+}
+
+impl WasiView for State {
+    fn ctx(&mut self) -> WasiCtxView<'_> {
+        WasiCtxView { ctx: &mut self.wasi, table: &mut self.table }
+    }
+}
+
+impl WasiHttpView for State {
+    fn http(&mut self) -> WasiHttpCtxView<'_> {
+        WasiHttpCtxView { hooks: &mut self.hooks, table: &mut self.table, ctx: &mut self.http }
+    }
+}

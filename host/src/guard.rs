@@ -1,0 +1,53 @@
+//! What ends a guest from outside: its deadline, and a client that left.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::{Instant, sleep_until};
+
+use crate::engine::{Call, Ending, Head};
+use crate::exchange::Exchange;
+use crate::serve::connection::Connection;
+
+/// How often a running request looks whether its client is still there. hyper sees a client leave only
+/// while it reads from it, which it does not do with an unread body or pipelined bytes waiting.
+pub(crate) const PRESENCE_CHECK: Duration = Duration::from_millis(25);
+
+/// A guest at work, under watch. Polling it drives the guest; it resolves when the exchange has an
+/// ending. Dropping it ends the guest at once.
+pub(crate) type Watched = std::pin::Pin<Box<dyn Future<Output = ()> + Send>>;
+
+/// Watches over `call`: its ending is in the exchange before its store is gone.
+pub(crate) fn watch(
+    call: Call,
+    deadline: Instant,
+    connection: Connection,
+    exchange: Arc<Exchange>,
+) -> (Watched, tokio::sync::oneshot::Receiver<Head>) {
+    let Call { mut run, head } = call;
+    let watched = async move {
+        let ending = loop {
+            tokio::select! {
+                biased;
+                ending = &mut run => break ending,
+                () = sleep_until(deadline.min(Instant::now() + PRESENCE_CHECK)) => {}
+            }
+            if Instant::now() >= deadline {
+                break Ending::WallTime;
+            }
+            if !exchange.is_delivered() && connection.is_gone() {
+                break Ending::ClientGone;
+            }
+        };
+        exchange.end(ending);
+        drop(run);
+    };
+    (Box::pin(watched), head)
+}
+
+/// Resolves when the client has left. Cancel safe.
+pub(crate) async fn client_gone(connection: &Connection) {
+    while !connection.is_gone() {
+        tokio::time::sleep(PRESENCE_CHECK).await;
+    }
+}

@@ -1,0 +1,141 @@
+//! The linkers: every interface that guests may import, whatever is granted to them.
+//!
+//! All of wasi:cli, clocks, random, io, filesystem and sockets is linked with nothing behind it, because
+//! ordinary guests import it without using it; what a route grants decides what the functions do.
+
+use wasmtime::Engine;
+use wasmtime::component::Linker;
+use wasmtime_wasi_config::WasiConfig;
+
+use super::{http02, http03};
+use crate::engine::Flavour;
+use crate::engine::State;
+
+/// The 0.2 interfaces that [`linker`] provides, without their version.
+const PROVIDED_V2: &[&str] = &[
+    "wasi:cli/environment",
+    "wasi:cli/exit",
+    "wasi:cli/stderr",
+    "wasi:cli/stdin",
+    "wasi:cli/stdout",
+    "wasi:cli/terminal-input",
+    "wasi:cli/terminal-output",
+    "wasi:cli/terminal-stderr",
+    "wasi:cli/terminal-stdin",
+    "wasi:cli/terminal-stdout",
+    "wasi:clocks/monotonic-clock",
+    "wasi:clocks/wall-clock",
+    "wasi:config/store",
+    "wasi:filesystem/preopens",
+    "wasi:filesystem/types",
+    "wasi:http/outgoing-handler",
+    "wasi:http/types",
+    "wasi:io/error",
+    "wasi:io/poll",
+    "wasi:io/streams",
+    "wasi:random/insecure",
+    "wasi:random/insecure-seed",
+    "wasi:random/random",
+    "wasi:sockets/instance-network",
+    "wasi:sockets/ip-name-lookup",
+    "wasi:sockets/network",
+    "wasi:sockets/tcp",
+    "wasi:sockets/tcp-create-socket",
+    "wasi:sockets/udp",
+    "wasi:sockets/udp-create-socket",
+];
+
+/// The 0.3 interfaces that [`linker`] provides to 0.3 components, beside the 0.2 ones.
+const PROVIDED_V3: &[&str] = &[
+    "wasi:cli/environment",
+    "wasi:cli/exit",
+    "wasi:cli/stderr",
+    "wasi:cli/stdin",
+    "wasi:cli/stdout",
+    "wasi:cli/terminal-input",
+    "wasi:cli/terminal-output",
+    "wasi:cli/terminal-stderr",
+    "wasi:cli/terminal-stdin",
+    "wasi:cli/terminal-stdout",
+    "wasi:cli/types",
+    "wasi:clocks/monotonic-clock",
+    "wasi:clocks/system-clock",
+    "wasi:clocks/types",
+    "wasi:filesystem/preopens",
+    "wasi:filesystem/types",
+    "wasi:http/client",
+    "wasi:http/types",
+    "wasi:random/insecure",
+    "wasi:random/insecure-seed",
+    "wasi:random/random",
+    "wasi:sockets/ip-name-lookup",
+    "wasi:sockets/types",
+];
+
+/// Links everything for components of `flavour`.
+///
+/// # Errors
+///
+/// None in practice: a name defined twice would be one.
+pub(crate) fn linker(engine: &Engine, flavour: Flavour) -> wasmtime::Result<Linker<State>> {
+    let mut linker = Linker::new(engine);
+    wasmtime_wasi::p2::add_to_linker_async(&mut linker)?;
+    wasmtime_wasi_http::p2::add_only_http_to_linker_async(&mut linker)?;
+    wasmtime_wasi_config::add_to_linker(&mut linker, |state: &mut State| WasiConfig::from(state.vars()))?;
+    if flavour == Flavour::V3 {
+        wasmtime_wasi::p3::add_to_linker(&mut linker)?;
+        wasmtime_wasi_http::p3::add_to_linker(&mut linker)?;
+    }
+    linker.allow_shadowing(true);
+    http02::amend(&mut linker)?;
+    if flavour == Flavour::V3 {
+        http03::amend(&mut linker)?;
+    }
+    linker.allow_shadowing(false);
+    Ok(linker)
+}
+
+/// Those of a component's imports that [`linker`] does not provide, in order, each with what could be
+/// done about it.
+pub(crate) fn unmet_imports(imports: &[String], flavour: Flavour) -> Vec<String> {
+    imports.iter().filter(|name| !is_provided(name, flavour)).map(|name| describe(name)).collect()
+}
+
+fn is_provided(import: &str, flavour: Flavour) -> bool {
+    let Some((interface, version)) = import.split_once('@') else { return false };
+    let v2 = version.starts_with("0.2.") && PROVIDED_V2.contains(&interface);
+    let v3 = flavour == Flavour::V3 && version.starts_with("0.3.") && PROVIDED_V3.contains(&interface);
+    v2 || v3
+}
+
+fn describe(import: &str) -> String {
+    if import.starts_with("wasi:http/handler@") || import.starts_with("wasi:http/incoming-handler@") {
+        return format!("{import} (a middleware's next handler; compose the components into one, for example with `wac plug`)");
+    }
+    if import.starts_with("wasi:") {
+        return format!("{import} (this version of daylily does not provide it, and no configuration key grants it)");
+    }
+    format!("{import} (not a WASI interface; compose the component with one that exports it)")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tells_what_is_provided() {
+        for (import, v2, v3) in [
+            ("wasi:cli/environment@0.2.0", true, true),
+            ("wasi:http/types@0.2.12", true, true),
+            ("wasi:http/types@0.3.0", false, true),
+            ("wasi:http/client@0.3.1", false, true),
+            ("wasi:http/handler@0.3.0", false, false),
+            ("wasi:keyvalue/store@0.2.0-draft", false, false),
+            ("wasi:cli/environment", false, false),
+            ("example:missing/thing@0.2.0", false, false),
+        ] {
+            assert_eq!(is_provided(import, Flavour::V2), v2, "{import} for 0.2");
+            assert_eq!(is_provided(import, Flavour::V3), v3, "{import} for 0.3");
+        }
+    }
+}

@@ -1,0 +1,111 @@
+//! From what went wrong underneath to the error codes of `wasi:http`, whose meaning is that of
+//! RFC 9209 §2.3.
+
+use std::error::Error as StdError;
+use std::io;
+
+use wasmtime_wasi_http::Error;
+
+/// The error code for a failure to read the body of a request that *came in*.
+///
+/// For use with hyper's server bodies, whose errors wasmtime-wasi-http would otherwise log as
+/// warnings although the client is to blame.
+pub fn error_from_hyper(error: &hyper::Error) -> Error {
+    classify(error, Error::ConnectionTerminated)
+}
+
+/// The error code for an exchange that failed before there was a response head.
+pub(super) fn before_head(error: &hyper::Error) -> Error {
+    classify(error, Error::ConnectionTerminated)
+}
+
+/// The error code for a response body that broke off.
+pub(super) fn in_body(error: &hyper::Error) -> Error {
+    classify(error, Error::HttpResponseIncomplete)
+}
+
+fn classify(error: &hyper::Error, closed: Error) -> Error {
+    if error.is_timeout() {
+        return Error::ConnectionReadTimeout;
+    }
+    if error.is_parse_too_large() {
+        return Error::HttpResponseHeaderSectionSize(None);
+    }
+    if error.is_parse() {
+        return Error::HttpProtocolError;
+    }
+    match io_source(error) {
+        Some(io) => match io.kind() {
+            // hyper's word for bad chunks; rustls reports its own errors this way too.
+            io::ErrorKind::InvalidData | io::ErrorKind::InvalidInput => {
+                tls_source(io).unwrap_or(Error::HttpProtocolError)
+            }
+            io::ErrorKind::TimedOut => Error::ConnectionReadTimeout,
+            _ => closed,
+        },
+        None => closed,
+    }
+}
+
+/// The error code for a TCP connection that could not be made.
+pub(super) fn tcp_connect(error: &io::Error) -> Error {
+    match error.kind() {
+        io::ErrorKind::ConnectionRefused => Error::ConnectionRefused,
+        io::ErrorKind::ConnectionReset | io::ErrorKind::ConnectionAborted => {
+            Error::ConnectionTerminated
+        }
+        io::ErrorKind::TimedOut => Error::ConnectionTimeout,
+        io::ErrorKind::NetworkUnreachable
+        | io::ErrorKind::HostUnreachable
+        | io::ErrorKind::AddrNotAvailable => Error::DestinationIpUnroutable,
+        // A firewall's rule.
+        io::ErrorKind::PermissionDenied => Error::DestinationIpProhibited,
+        _ => {
+            // Out of descriptors, ports or memory: ours, not the guest's.
+            tracing::error!(%error, "failed to open a connection for an outgoing request");
+            Error::DestinationUnavailable
+        }
+    }
+}
+
+/// The error code for a TLS handshake that failed.
+pub(super) fn tls_handshake(error: &io::Error) -> Error {
+    tls_source(error).unwrap_or(match error.kind() {
+        io::ErrorKind::TimedOut => Error::ConnectionTimeout,
+        _ => Error::ConnectionTerminated,
+    })
+}
+
+/// The error code for a name that could not be resolved. The system's resolver does not tell the
+/// reasons apart, so neither can this.
+pub(super) fn dns() -> Error {
+    Error::DnsError {
+        rcode: Some("address not available".to_owned()),
+        info_code: None,
+    }
+}
+
+fn io_source(error: &hyper::Error) -> Option<&io::Error> {
+    let mut source = error.source();
+    while let Some(error) = source {
+        if let Some(io) = error.downcast_ref() {
+            return Some(io);
+        }
+        source = error.source();
+    }
+    None
+}
+
+fn tls_source(error: &io::Error) -> Option<Error> {
+    Some(match error.get_ref()?.downcast_ref()? {
+        rustls::Error::InvalidCertificate(_)
+        | rustls::Error::InvalidCertRevocationList(_)
+        | rustls::Error::NoCertificatesPresented
+        | rustls::Error::UnsupportedNameType => Error::TlsCertificateError,
+        rustls::Error::AlertReceived(alert) => Error::TlsAlertReceived {
+            alert_id: Some(u8::from(*alert)),
+            alert_message: Some(format!("{alert:?}")),
+        },
+        _ => Error::TlsProtocolError,
+    })
+}

@@ -1,0 +1,92 @@
+//! Header fields that are not the guest's to set or to see.
+
+use http::header::{self, HeaderMap, HeaderName};
+
+/// Fields that belong to one connection and not to the message (RFC 9110 §7.6.1), besides those that
+/// `Connection` names.
+const HOP_BY_HOP: [HeaderName; 9] = [
+    header::CONNECTION,
+    HeaderName::from_static("http2-settings"),
+    HeaderName::from_static("keep-alive"),
+    header::PROXY_AUTHENTICATE,
+    header::PROXY_AUTHORIZATION,
+    HeaderName::from_static("proxy-connection"),
+    header::TE,
+    header::TRANSFER_ENCODING,
+    header::UPGRADE,
+];
+
+/// Whether guests may neither set nor see this field: those wasmtime-wasi-http forbids by default,
+/// and `te`, which is about the connection too (RFC 9110 §10.1.4).
+///
+/// Asked for each field of each request and response, so it neither allocates nor hashes.
+pub fn is_forbidden_header(name: &HeaderName) -> bool {
+    matches!(
+        name.as_str(),
+        "connection"
+            | "host"
+            | "http2-settings"
+            | "keep-alive"
+            | "proxy-authenticate"
+            | "proxy-authorization"
+            | "proxy-connection"
+            | "te"
+            | "transfer-encoding"
+            | "upgrade"
+    )
+}
+
+/// Removes the fields that belong to one connection, with those that `Connection` names.
+pub(super) fn remove_hop_by_hop(headers: &mut HeaderMap) {
+    if headers.contains_key(header::CONNECTION) {
+        let named: Vec<HeaderName> = headers
+            .get_all(header::CONNECTION)
+            .iter()
+            .filter_map(|value| value.to_str().ok())
+            .flat_map(|value| value.split(','))
+            .filter_map(|name| HeaderName::from_bytes(name.trim().as_bytes()).ok())
+            .collect();
+        for name in named {
+            headers.remove(name);
+        }
+    }
+    for name in &HOP_BY_HOP {
+        headers.remove(name);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn forbids_the_defaults_and_te() {
+        for name in &wasmtime_wasi_http::DEFAULT_FORBIDDEN_HEADERS {
+            assert!(is_forbidden_header(name), "{name}");
+        }
+        assert!(is_forbidden_header(&header::TE));
+        for name in [header::ACCEPT, header::TRAILER, header::CONTENT_LENGTH] {
+            assert!(!is_forbidden_header(&name), "{name}");
+        }
+    }
+
+    #[test]
+    fn removes_what_connection_names() {
+        let mut headers = HeaderMap::new();
+        for (name, value) in [
+            ("connection", "close, X-Hop"),
+            ("connection", "\t x-other ,, bad name"),
+            ("x-hop", "1"),
+            ("x-other", "2"),
+            ("keep-alive", "timeout=5"),
+            ("x-end", "3"),
+        ] {
+            headers.append(
+                HeaderName::from_static(name),
+                http::HeaderValue::from_static(value),
+            );
+        }
+        remove_hop_by_hop(&mut headers);
+        assert_eq!(headers.keys().collect::<Vec<_>>(), ["x-end"]);
+    }
+}

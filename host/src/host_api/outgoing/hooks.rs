@@ -1,0 +1,91 @@
+//! What wasmtime-wasi-http asks of its host.
+
+use std::future;
+use std::sync::{Arc, LazyLock};
+
+use http::HeaderName;
+use wasmtime_wasi_http::{
+    Error, ForbiddenHeaderFilter, RequestOptions, WasiBody, WasiHttpHooks,
+};
+
+use super::headers::is_forbidden_header;
+use super::policy::OutgoingPolicy;
+use super::send::{self, Exchange};
+use super::slot::Instance;
+
+/// Asked for once per request, so the one allocation is shared.
+static FORBIDDEN: LazyLock<ForbiddenHeaderFilter> =
+    LazyLock::new(|| Arc::new(is_forbidden_header));
+
+/// One instance's access to outgoing HTTP. Belongs into the store's data.
+///
+/// Making one costs no allocation: that is left to the first outgoing request. Dropping it cuts
+/// whatever the instance still sends.
+pub struct Hooks {
+    policy: Arc<OutgoingPolicy>,
+    instance: Option<Arc<Instance>>,
+}
+
+impl Hooks {
+    /// For one instance of the route that `policy` belongs to.
+    pub fn new(policy: Arc<OutgoingPolicy>) -> Self {
+        Self {
+            policy,
+            instance: None,
+        }
+    }
+}
+
+impl Drop for Hooks {
+    fn drop(&mut self) {
+        if let Some(instance) = &self.instance {
+            instance.set_gone();
+        }
+    }
+}
+
+/// The result of a request: the response's head and body, and a future that ends when the request's
+/// body has been sent.
+type Response = (
+    http::Response<WasiBody>,
+    Box<dyn Future<Output = Result<(), Error>> + Send>,
+);
+
+impl WasiHttpHooks for Hooks {
+    fn is_forbidden_header(&mut self, name: &HeaderName) -> bool {
+        is_forbidden_header(name)
+    }
+
+    fn forbidden_header_filter(&mut self) -> ForbiddenHeaderFilter {
+        Arc::clone(&FORBIDDEN)
+    }
+
+    /// Sends `request` if the route may, within the time-outs of `options` and of the route,
+    /// whichever is shorter.
+    ///
+    /// Needs tokio's runtime once polled. Dropping the future, or the response's body, closes the
+    /// connection.
+    fn send_request(
+        &mut self,
+        request: http::Request<WasiBody>,
+        options: Option<RequestOptions>,
+        _response_processed: Box<dyn Future<Output = Result<(), Error>> + Send>,
+    ) -> Box<dyn Future<Output = Result<Response, Error>> + Send> {
+        let destination = match self.policy.admit(request.uri()) {
+            Ok(destination) => destination,
+            Err(error) => return Box::new(future::ready(Err(error))),
+        };
+        let instance = self.instance.get_or_insert_default();
+        let Some(slot) = instance.open(self.policy.max_open()) else {
+            destination.log_denied("as many requests open as max_outgoing permits");
+            return Box::new(future::ready(Err(Error::ConnectionLimitReached)));
+        };
+        Box::new(send::send(Exchange {
+            timeouts: self.policy.timeouts(options),
+            policy: Arc::clone(&self.policy),
+            destination,
+            request,
+            slot,
+        }))
+    }
+}

@@ -1,0 +1,83 @@
+//! The HTTP client behind guests' outgoing requests.
+//!
+//! ```text
+//! hooks     what wasmtime-wasi-http asks of us      ← start here
+//!   policy    may this route reach that origin?     HttpRequestDenied
+//!   slot      one of the instance's max_outgoing    ConnectionLimitReached
+//!   send      reuse or connect, then one exchange
+//!     upload    the request's body, framed
+//!     pool      idle connections, one pool per route
+//!     connect   resolve → check every address → TCP → TLS
+//!   download  the response's body, under its time-out
+//! ```
+//!
+//! What holds for every outgoing request:
+//! - it is denied unless the route lists its origin, and every address the name resolves to is
+//!   checked; the connection goes to a checked address, never to a second resolution of the name;
+//! - connections are reused within one route only, since another route's list may not permit them;
+//! - nothing of it outlives the instance, except the idle connection it may leave in the pool and a
+//!   name lookup that the system cannot be told to stop;
+//! - a body that was not finished, in either direction, is never presented as complete.
+//!
+//! There are no redirects, proxies, cookies or decompression: the guest gets what the origin sent.
+
+mod connect;
+mod download;
+mod error;
+mod headers;
+mod hooks;
+mod policy;
+mod pool;
+mod resolve;
+mod send;
+mod slot;
+#[cfg(test)]
+mod tests;
+mod tls;
+mod upload;
+
+use std::sync::Arc;
+
+pub use error::error_from_hyper;
+pub use headers::is_forbidden_header;
+pub use hooks::Hooks;
+pub use policy::OutgoingPolicy;
+pub use tls::CertificatesError;
+
+/// What all routes of the process share: how names are resolved and which certificates are trusted.
+///
+/// Cheap to clone.
+#[derive(Clone, Default)]
+pub struct OutgoingClient {
+    shared: Arc<Shared>,
+}
+
+#[derive(Default)]
+struct Shared {
+    resolver: resolve::Resolver,
+    trust: tls::Trust,
+}
+
+impl OutgoingClient {
+    /// A client that trusts the machine's certificates, which it reads when they are first needed.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Reads the machine's trusted certificates now, so that a process whose routes may use https
+    /// can say at its start that there are none. Blocks while files are read; does so only once.
+    ///
+    /// # Errors
+    ///
+    /// When no certificate could be read. Requests to https origins then fail too.
+    pub fn load_certificates(&self) -> Result<(), CertificatesError> {
+        self.shared.trust.load()
+    }
+
+    #[cfg(test)]
+    fn for_test(resolver: resolve::Resolver, trust: tls::Trust) -> Self {
+        Self {
+            shared: Arc::new(Shared { resolver, trust }),
+        }
+    }
+}

@@ -1,0 +1,197 @@
+//! Connections that wait for their next request.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::time::Duration;
+
+use hyper::client::conn::http1::SendRequest;
+use tokio::runtime::Handle;
+use tokio::task::JoinHandle;
+use tokio::time::{Instant, sleep_until};
+
+use super::policy::Origin;
+use super::upload::RequestBody;
+
+/// Idle connections kept for one origin.
+const MAX_IDLE_PER_ORIGIN: usize = 32;
+
+/// Idle connections kept for one route, whose list may permit any number of origins.
+const MAX_IDLE: usize = 256;
+
+/// An open connection. Dropping it closes the socket, whatever is in progress on it.
+pub(super) struct Connection {
+    sender: SendRequest<RequestBody>,
+    driver: JoinHandle<()>,
+}
+
+impl Connection {
+    /// `driver` is the task that moves the bytes.
+    pub(super) fn new(sender: SendRequest<RequestBody>, driver: JoinHandle<()>) -> Self {
+        Self { sender, driver }
+    }
+
+    pub(super) fn sender(&mut self) -> &mut SendRequest<RequestBody> {
+        &mut self.sender
+    }
+
+    /// Whether nothing is in progress on it and the other side has not closed it.
+    fn is_idle(&self) -> bool {
+        self.sender.is_ready() && !self.driver.is_finished()
+    }
+}
+
+impl Drop for Connection {
+    fn drop(&mut self) {
+        self.driver.abort();
+    }
+}
+
+/// The use of a connection for one exchange. Dropped, it gives the connection back if the exchange
+/// is complete, and otherwise closes it.
+pub(super) struct Lease {
+    connection: Option<Connection>,
+    origin: Origin,
+    pool: Arc<Pool>,
+}
+
+impl Lease {
+    pub(super) fn new(connection: Connection, origin: Origin, pool: Arc<Pool>) -> Self {
+        Self {
+            connection: Some(connection),
+            origin,
+            pool,
+        }
+    }
+}
+
+impl Drop for Lease {
+    fn drop(&mut self) {
+        if let Some(connection) = self.connection.take()
+            && connection.is_idle()
+        {
+            self.pool.put(&self.origin, connection);
+        }
+    }
+}
+
+/// One route's idle connections.
+pub(super) struct Pool {
+    idle_timeout: Duration,
+    idle: Mutex<Idle>,
+}
+
+#[derive(Default)]
+struct Idle {
+    by_origin: HashMap<Origin, Vec<Parked>>,
+    count: usize,
+    /// Whether a task waits to close what stays idle.
+    is_swept: bool,
+}
+
+struct Parked {
+    connection: Connection,
+    until: Instant,
+}
+
+impl Pool {
+    pub(super) fn new(idle_timeout: Duration) -> Arc<Self> {
+        Arc::new(Self {
+            idle_timeout,
+            idle: Mutex::default(),
+        })
+    }
+
+    /// Whether there may be a connection to `origin`.
+    pub(super) fn has(&self, origin: &Origin) -> bool {
+        self.idle().by_origin.contains_key(origin)
+    }
+
+    /// The most recently used idle connection to `origin`.
+    pub(super) fn take(&self, origin: &Origin) -> Option<Connection> {
+        let mut idle = self.idle();
+        let idle = &mut *idle;
+        let parked = idle.by_origin.get_mut(origin)?;
+        let now = Instant::now();
+        let mut found = None;
+        while let Some(candidate) = parked.pop() {
+            idle.count = idle.count.saturating_sub(1);
+            if candidate.is_usable(now) {
+                found = Some(candidate.connection);
+                break;
+            }
+        }
+        if parked.is_empty() {
+            idle.by_origin.remove(origin);
+        }
+        found
+    }
+
+    fn put(self: &Arc<Self>, origin: &Origin, connection: Connection) {
+        // Without a runtime, which is ending then, nobody would close it again.
+        let Ok(runtime) = Handle::try_current() else {
+            return;
+        };
+        let mut idle = self.idle();
+        if idle.count >= MAX_IDLE {
+            return;
+        }
+        let until = Instant::now() + self.idle_timeout;
+        let parked = match idle.by_origin.get_mut(origin) {
+            Some(parked) => parked,
+            None => idle.by_origin.entry(origin.clone()).or_default(),
+        };
+        if parked.len() >= MAX_IDLE_PER_ORIGIN {
+            return;
+        }
+        parked.push(Parked { connection, until });
+        idle.count = idle.count.saturating_add(1);
+        if !idle.is_swept {
+            idle.is_swept = true;
+            runtime.spawn(sweep(Arc::downgrade(self), until));
+        }
+    }
+
+    /// Closes what has been idle for too long, or was closed by the other side. Returns when to look
+    /// again, if there is anything left to look at.
+    fn close_expired(&self) -> Option<Instant> {
+        let mut idle = self.idle();
+        let now = Instant::now();
+        let mut next: Option<Instant> = None;
+        let mut count = 0_usize;
+        idle.by_origin.retain(|_, parked| {
+            parked.retain(|parked| parked.is_usable(now));
+            count = count.saturating_add(parked.len());
+            // The first was put there first.
+            if let Some(first) = parked.first() {
+                next = Some(next.map_or(first.until, |next| next.min(first.until)));
+            }
+            !parked.is_empty()
+        });
+        idle.count = count;
+        idle.is_swept = next.is_some();
+        next
+    }
+
+    fn idle(&self) -> MutexGuard<'_, Idle> {
+        self.idle.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Parked {
+    fn is_usable(&self, now: Instant) -> bool {
+        now < self.until && self.connection.is_idle()
+    }
+}
+
+/// Ends when the pool is empty or gone.
+async fn sweep(pool: Weak<Pool>, first: Instant) {
+    let mut next = first;
+    loop {
+        sleep_until(next).await;
+        let Some(pool) = pool.upgrade() else { return };
+        match pool.close_expired() {
+            Some(later) => next = later,
+            None => return,
+        }
+    }
+}

@@ -1,0 +1,18 @@
+//! The client against servers on loopback that do exactly what a test tells them to.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a test that is wrong about its own set-up may panic"
+)]
+
+mod bodies;
+mod exchange;
+mod harness;
+mod lifetime;
+mod policy;
+mod pool;
+mod timeouts;
+mod tls;

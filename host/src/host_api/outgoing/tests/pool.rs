@@ -1,0 +1,125 @@
+//! Connections are used again, by the same route only and only while they are good.
+
+use tokio::sync::mpsc;
+
+use super::super::Hooks;
+use super::harness::{Route, Server, fetch, full, outcome, request, soon};
+
+const OK: &str = "HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok";
+
+#[tokio::test]
+async fn connections_are_used_again() {
+    for (method, response, expected, connections) in [
+        ("GET", OK, "200 ok", 1),
+        ("GET", "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n2\r\nok\r\n0\r\n\r\n", "200 ok", 1),
+        ("GET", "HTTP/1.1 204 No Content\r\n\r\n", "204 ", 1),
+        ("GET", "HTTP/1.1 304 Not Modified\r\ncontent-length: 9\r\n\r\n", "304 ", 1),
+        ("HEAD", "HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\n", "200 ", 1),
+        ("GET", "HTTP/1.1 200 OK\r\nconnection: close\r\ncontent-length: 2\r\n\r\nok", "200 ok", 3),
+        // More than was asked for: who knows what comes next.
+        ("GET", "HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nokHTTP/1.1 200 OK\r\n\r\nforged", "200 ok", 3),
+    ] {
+        let server = Server::answering(response).await;
+        let policy = Route::loopback().policy();
+        for _ in 0..3 {
+            // Another instance of the same route each time.
+            let mut hooks = Hooks::new(policy.clone());
+            let request = request(method, &server.url("/"), super::harness::empty());
+            assert_eq!(outcome(&mut hooks, request).await, expected, "{response:?}");
+        }
+        assert_eq!(server.accepted(), connections, "{method} {response:?}");
+    }
+}
+
+#[tokio::test]
+async fn bodies_can_be_sent_on_used_connections() {
+    let server = Server::start(|mut peer, _| async move {
+        while peer.head().await.is_some() && peer.through("0\r\n\r\n").await.is_some() {
+            peer.send(OK).await;
+        }
+    })
+    .await;
+    let mut hooks = Route::loopback().hooks();
+    for _ in 0..3 {
+        assert_eq!(outcome(&mut hooks, request("POST", &server.url("/"), full("abc"))).await, "200 ok");
+    }
+    assert_eq!(server.accepted(), 1);
+}
+
+#[tokio::test]
+async fn routes_do_not_share_connections() {
+    let server = Server::answering(OK).await;
+    for _ in 0..2 {
+        assert_eq!(fetch(&mut Route::loopback().hooks(), &server.url("/")).await, "200 ok");
+    }
+    assert_eq!(server.accepted(), 2);
+}
+
+#[tokio::test]
+async fn idle_connections_are_closed_in_time() {
+    let (closed, mut closings) = mpsc::unbounded_channel();
+    let server = Server::start(move |mut peer, _| {
+        let closed = closed.clone();
+        async move {
+            peer.head().await;
+            peer.send(OK).await;
+            closed.send(peer.rest().await).unwrap();
+        }
+    })
+    .await;
+    let mut route = Route::loopback();
+    route.idle_timeout = std::time::Duration::from_millis(50);
+    let mut hooks = route.hooks();
+    for accepted in 1..=2 {
+        assert_eq!(fetch(&mut hooks, &server.url("/")).await, "200 ok");
+        assert_eq!(soon(closings.recv()).await.unwrap(), "");
+        assert_eq!(server.accepted(), accepted);
+    }
+}
+
+#[tokio::test]
+async fn connections_that_the_other_side_has_closed_are_not_used() {
+    for (method, body) in [("GET", super::harness::empty()), ("POST", full("abc"))] {
+        let server = Server::start(|mut peer, number| async move {
+            peer.head().await;
+            if number > 0 {
+                peer.through("0\r\n\r\n").await;
+            }
+            peer.send(OK).await;
+        })
+        .await;
+        let mut hooks = Route::loopback().hooks();
+        assert_eq!(fetch(&mut hooks, &server.url("/")).await, "200 ok");
+        // The server's end is closed as soon as its task has run to its end.
+        tokio::task::yield_now().await;
+        let body = if method == "POST" { body } else { full("abc") };
+        assert_eq!(outcome(&mut hooks, request(method, &server.url("/"), body)).await, "200 ok");
+        assert_eq!(server.accepted(), 2);
+    }
+}
+
+#[tokio::test]
+async fn a_request_that_can_be_repeated_is() {
+    for (method, body, expected) in [
+        ("GET", "", "200 ok"),
+        ("DELETE", "", "200 ok"),
+        // What it has changed may not be changed twice.
+        ("POST", "", "ConnectionTerminated"),
+        // What was sent of it is gone.
+        ("PUT", "abc", "ConnectionTerminated"),
+    ] {
+        // Closes the first connection only when the second request has come.
+        let server = Server::start(|mut peer, number| async move {
+            peer.head().await;
+            peer.send(OK).await;
+            if number > 0 || peer.head().await.is_none() {
+                peer.rest().await;
+            }
+        })
+        .await;
+        let mut hooks = Route::loopback().hooks();
+        assert_eq!(fetch(&mut hooks, &server.url("/")).await, "200 ok");
+        let body = if body.is_empty() { super::harness::empty() } else { full(body) };
+        assert_eq!(outcome(&mut hooks, request(method, &server.url("/"), body)).await, expected, "{method}");
+    }
+}

@@ -1,0 +1,285 @@
+//! The body of an outgoing request, and how it is framed.
+
+use std::future::poll_fn;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::header::{CONTENT_LENGTH, HeaderMap, HeaderValue, TRANSFER_ENCODING};
+use http::{Method, request};
+use http_body::{Body, Frame, SizeHint};
+use http_body_util::BodyExt;
+use tokio::sync::oneshot;
+use tokio::time::{Instant, timeout};
+use wasmtime_wasi_http::{Error, WasiBody};
+
+use super::slot::Slot;
+
+/// How long to wait for a guest to say whether a GET has a body at all. A 0.3 guest says that there
+/// is none only after it has sent the request.
+const UNDECIDED_BODY_WAIT: Duration = Duration::from_millis(5);
+
+/// Decides how the body is sent and sets the header fields that say so.
+///
+/// A request without a body goes out without `Transfer-Encoding`; one whose length is not known is
+/// chunked, whatever its method; and a `Content-Length` is always that of the body, since a lie
+/// would make the next request on the connection, another instance's, part of this one's body.
+pub(super) async fn frame(
+    head: &mut request::Parts,
+    mut body: WasiBody,
+    slot: Arc<Slot>,
+) -> Result<(RequestBody, Option<Upload>), Error> {
+    let length = content_length(&head.headers)?;
+    let mut first = None;
+    let mut is_empty = body.is_end_stream();
+    if !is_empty && length.is_none() {
+        match first_frame(&mut body, has_usually_no_body(&head.method)).await {
+            Some(Some(frame)) => first = Some(frame?),
+            Some(None) => is_empty = true,
+            None => {}
+        }
+    }
+    if is_empty {
+        return match length {
+            Some(1..) => Err(Error::HttpRequestBodySize(Some(0))),
+            Some(0) => Ok((RequestBody::empty(), None)),
+            None => {
+                // RFC 9110 §8.6: where a body is expected, say that there is none.
+                if matches!(head.method, Method::POST | Method::PUT | Method::PATCH) {
+                    head.headers
+                        .insert(CONTENT_LENGTH, HeaderValue::from_static("0"));
+                }
+                Ok((RequestBody::empty(), None))
+            }
+        };
+    }
+    if length.is_none() {
+        head.headers
+            .insert(TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
+    }
+    let (done, finished) = oneshot::channel();
+    let progress = Arc::new(Progress::default());
+    let upload = Upload {
+        finished,
+        progress: Arc::clone(&progress),
+    };
+    let streaming = Streaming {
+        body,
+        first,
+        remaining: length,
+        sent: 0,
+        done: Some(done),
+        progress,
+        slot,
+    };
+    Ok((RequestBody(Some(Box::new(streaming))), Some(upload)))
+}
+
+fn has_usually_no_body(method: &Method) -> bool {
+    matches!(
+        *method,
+        Method::GET | Method::HEAD | Method::DELETE | Method::OPTIONS | Method::TRACE
+    )
+}
+
+/// What the body begins with, if that is known already or, where it is worth it, shortly.
+async fn first_frame(
+    body: &mut WasiBody,
+    may_wait: bool,
+) -> Option<Option<Result<Frame<Bytes>, Error>>> {
+    if may_wait {
+        return timeout(UNDECIDED_BODY_WAIT, body.frame()).await.ok();
+    }
+    // Not a time-out of zero, which would wait for the timer's next tick.
+    poll_fn(|cx| {
+        Poll::Ready(match Pin::new(&mut *body).poll_frame(cx) {
+            Poll::Ready(frame) => Some(frame),
+            Poll::Pending => None,
+        })
+    })
+    .await
+}
+
+/// The one `Content-Length` there may be.
+fn content_length(headers: &HeaderMap) -> Result<Option<u64>, Error> {
+    let mut values = headers.get_all(CONTENT_LENGTH).iter();
+    let Some(value) = values.next() else {
+        return Ok(None);
+    };
+    let digits = value.to_str().unwrap_or_default();
+    let is_number = !digits.is_empty() && digits.bytes().all(|digit| digit.is_ascii_digit());
+    match digits.parse() {
+        Ok(length) if is_number && values.next().is_none() => Ok(Some(length)),
+        _ => Err(Error::HttpProtocolError),
+    }
+}
+
+/// What the sender of a request knows of its body.
+pub(super) struct Upload {
+    finished: oneshot::Receiver<Result<(), Error>>,
+    progress: Arc<Progress>,
+}
+
+impl Upload {
+    /// When the guest last gave a part of the body, or the request was begun.
+    pub(super) fn last_progress(&self) -> Instant {
+        self.progress.last()
+    }
+
+    /// Why the guest's body could not be sent to its end, if that is the guest's doing.
+    pub(super) fn failure(&mut self) -> Option<Error> {
+        self.finished.try_recv().ok()?.err()
+    }
+
+    /// Itself, unless the body has been sent by now or never will be.
+    pub(super) fn in_progress(mut self) -> Option<Self> {
+        let state = self.finished.try_recv();
+        matches!(state, Err(oneshot::error::TryRecvError::Empty)).then_some(self)
+    }
+
+    /// Waits until the body has been sent.
+    pub(super) async fn finished(self) -> Result<(), Error> {
+        // Dropped before its end: the other side did not want the rest.
+        self.finished.await.unwrap_or(Err(Error::ConnectionTerminated))
+    }
+}
+
+struct Progress(Mutex<Instant>);
+
+impl Default for Progress {
+    fn default() -> Self {
+        Self(Mutex::new(Instant::now()))
+    }
+}
+
+impl Progress {
+    fn made(&self) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
+    }
+
+    fn last(&self) -> Instant {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The body of an outgoing request, as hyper takes it. Most have none.
+pub(super) struct RequestBody(Option<Box<Streaming>>);
+
+struct Streaming {
+    body: WasiBody,
+    /// What was taken to see whether there is a body.
+    first: Option<Frame<Bytes>>,
+    /// Bytes until `Content-Length` is reached.
+    remaining: Option<u64>,
+    sent: u64,
+    done: Option<oneshot::Sender<Result<(), Error>>>,
+    progress: Arc<Progress>,
+    slot: Arc<Slot>,
+}
+
+/// Tells hyper to give up. Why is told through [`Upload`].
+#[derive(Debug, thiserror::Error)]
+#[error("the guest did not finish the request's body")]
+pub(super) struct Unfinished;
+
+impl RequestBody {
+    pub(super) fn empty() -> Self {
+        Self(None)
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.0.is_none()
+    }
+}
+
+impl Body for RequestBody {
+    type Data = Bytes;
+    type Error = Unfinished;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Unfinished>>> {
+        match &mut self.0 {
+            None => Poll::Ready(None),
+            Some(streaming) => streaming.poll_frame(cx),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.0
+            .as_ref()
+            .is_none_or(|streaming| streaming.remaining == Some(0))
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match &self.0 {
+            None => SizeHint::with_exact(0),
+            Some(streaming) => streaming
+                .remaining
+                .map_or_else(SizeHint::default, SizeHint::with_exact),
+        }
+    }
+}
+
+impl Streaming {
+    fn poll_frame(
+        &mut self,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Unfinished>>> {
+        let next = match self.first.take() {
+            Some(first) => Some(Ok(first)),
+            None => ready!(Pin::new(&mut self.body).poll_frame(cx)),
+        };
+        Poll::Ready(match next {
+            Some(Ok(frame)) => Some(self.account(frame)),
+            Some(Err(error)) => Some(Err(self.fail(error))),
+            // A body whose guest is gone ends too, but was not finished.
+            None if self.slot.instance_is_gone() => {
+                Some(Err(self.fail(Error::ConnectionTerminated)))
+            }
+            None if self.remaining.is_some_and(|remaining| remaining > 0) => {
+                Some(Err(self.fail(Error::HttpRequestBodySize(Some(self.sent)))))
+            }
+            None => {
+                self.finish(Ok(()));
+                None
+            }
+        })
+    }
+
+    fn account(&mut self, frame: Frame<Bytes>) -> Result<Frame<Bytes>, Unfinished> {
+        self.progress.made();
+        let Some(data) = frame.data_ref() else {
+            // Nothing follows trailers.
+            self.finish(Ok(()));
+            return Ok(frame);
+        };
+        let length = u64::try_from(data.len()).unwrap_or(u64::MAX);
+        self.sent = self.sent.saturating_add(length);
+        if let Some(remaining) = self.remaining {
+            let Some(left) = remaining.checked_sub(length) else {
+                return Err(self.fail(Error::HttpRequestBodySize(Some(self.sent))));
+            };
+            self.remaining = Some(left);
+            if left == 0 {
+                self.finish(Ok(()));
+            }
+        }
+        Ok(frame)
+    }
+
+    fn fail(&mut self, error: Error) -> Unfinished {
+        self.finish(Err(error));
+        Unfinished
+    }
+
+    fn finish(&mut self, result: Result<(), Error>) {
+        if let Some(done) = self.done.take() {
+            // Nobody listens any more once the response is read.
+            drop(done.send(result));
+        }
+    }
+}

@@ -1,0 +1,215 @@
+//! The request before the guest sees it: what RFC 9112 and 9110 demand of its target and `Host`, what
+//! of its header is not the guest's, and the limits on its body.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use bytes::Bytes;
+use daylily_core::authority;
+use daylily_core::config::RouteLimits;
+use daylily_core::refusal::Refusal;
+use http::header::{CONNECTION, CONTENT_LENGTH, HOST, HeaderMap, HeaderName};
+use http::{Method, Request, Version};
+use http_body::{Body, Frame, SizeHint};
+use hyper::body::Incoming;
+use tokio::time::{Sleep, sleep};
+use wasmtime_wasi_http::Error as HttpError;
+
+use crate::exchange::{Exchange, Fault};
+use crate::host_api::outgoing::error_from_hyper;
+use crate::serve::connection::Connection;
+
+/// Where a request wants to go.
+#[derive(Debug)]
+pub(crate) struct Target<'a> {
+    /// Without the port; None only for HTTP/1.0 without `Host`.
+    pub(crate) host: Option<&'a str>,
+    /// Without the query.
+    pub(crate) path: &'a str,
+}
+
+/// Reads the target: the authority of an absolute-form target wins over `Host` (RFC 9112 §3.2.2).
+///
+/// # Errors
+///
+/// `Malformed` for a missing (HTTP/1.1), repeated or invalid `Host` (RFC 9112 §3.2), for `CONNECT`,
+/// and for a target that is not http.
+pub(crate) fn target<B>(request: &Request<B>) -> Result<Target<'_>, Refusal> {
+    let malformed = |detail: String| Refusal::Malformed { detail };
+    if request.method() == Method::CONNECT {
+        return Err(malformed("the method CONNECT is for proxies".into()));
+    }
+    let uri = request.uri();
+    if let Some(scheme) = uri.scheme_str()
+        && !matches!(scheme, "http" | "https")
+    {
+        return Err(malformed(format!("the target's scheme is `{scheme}`, not http or https")));
+    }
+    let path = uri.path();
+    if !path.starts_with('/') && !(path == "*" && request.method() == Method::OPTIONS) {
+        return Err(malformed("the target is not a path".into()));
+    }
+    let host = host_field(request)?;
+    let host = uri.authority().map(http::uri::Authority::as_str).or(host);
+    let host = match host.map(authority::parse) {
+        None => None,
+        Some(Ok(authority)) => Some(authority.host),
+        Some(Err(error)) => return Err(malformed(format!("the target's authority is invalid: {error}"))),
+    };
+    Ok(Target { host, path })
+}
+
+fn host_field<B>(request: &Request<B>) -> Result<Option<&str>, Refusal> {
+    let malformed = |detail: String| Refusal::Malformed { detail };
+    let mut values = request.headers().get_all(HOST).iter();
+    let Some(value) = values.next() else {
+        return match request.version() {
+            Version::HTTP_09 | Version::HTTP_10 => Ok(None),
+            _ => Err(malformed("there is no Host".into())),
+        };
+    };
+    if values.next().is_some() {
+        return Err(malformed("there is more than one Host".into()));
+    }
+    let value = value.to_str().map_err(|_| malformed("Host has characters that are not ASCII".into()))?;
+    authority::parse(value).map_err(|error| malformed(format!("Host is invalid: {error}")))?;
+    Ok(Some(value))
+}
+
+/// Turns a request into what the guest gets: hop-by-hop fields removed, and a body under limits.
+///
+/// # Errors
+///
+/// `BodyTooLarge` when the announced length is over the limit.
+pub(crate) fn prepare(
+    mut request: Request<Incoming>,
+    limits: &RouteLimits,
+    exchange: &Arc<Exchange>,
+    connection: &Connection,
+) -> Result<Request<InboundBody>, Refusal> {
+    let announced = request.body().size_hint().exact();
+    let headers = request.headers_mut();
+    remove_nominated(headers);
+    if !headers.contains_key(HOST) {
+        // HTTP/1.0 without one: guests see the address that was asked.
+        headers.insert(HOST, connection.local_authority());
+    }
+    let (parts, body) = request.into_parts();
+    let body = InboundBody {
+        body,
+        left_bytes: limits.max_body_bytes,
+        max_bytes: limits.max_body_bytes,
+        stall: limits.body_timeout,
+        stalled: None,
+        exchange: Arc::clone(exchange),
+        connection: connection.clone(),
+    };
+    if announced.is_some_and(|announced| announced > limits.max_body_bytes) {
+        return Err(Refusal::BodyTooLarge);
+    }
+    Ok(Request::from_parts(parts, body))
+}
+
+/// Removes the fields that `Connection` names (RFC 9110 §7.6.1); the well-known hop-by-hop fields are
+/// removed with the rest of what guests never see. Framing is not a sender's to nominate.
+fn remove_nominated(headers: &mut HeaderMap) {
+    if !headers.contains_key(CONNECTION) {
+        return;
+    }
+    let nominated: Vec<HeaderName> = headers
+        .get_all(CONNECTION)
+        .iter()
+        .filter_map(|value| value.to_str().ok())
+        .flat_map(|value| value.split(','))
+        .filter_map(|name| name.trim().parse().ok())
+        .filter(|name| *name != CONTENT_LENGTH && *name != HOST)
+        .collect();
+    for name in nominated {
+        headers.remove(name);
+    }
+}
+
+/// A request body under limits: its size, and how long it may make no progress while it is read.
+pub(crate) struct InboundBody {
+    body: Incoming,
+    left_bytes: u64,
+    max_bytes: u64,
+    stall: Duration,
+    /// Runs while the guest waits for the client.
+    stalled: Option<Pin<Box<Sleep>>>,
+    exchange: Arc<Exchange>,
+    connection: Connection,
+}
+
+impl InboundBody {
+    fn poll_stalled(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, HttpError>>> {
+        let stall = self.stall;
+        let sleep = self.stalled.get_or_insert_with(|| Box::pin(sleep(stall)));
+        ready!(sleep.as_mut().poll(cx));
+        self.exchange.fail(Fault::TooSlow);
+        Poll::Ready(Some(Err(HttpError::ConnectionReadTimeout)))
+    }
+
+    fn count(&mut self, frame: Frame<Bytes>) -> Result<Frame<Bytes>, HttpError> {
+        let Some(data) = frame.data_ref() else { return Ok(frame) };
+        match self.left_bytes.checked_sub(data.len() as u64) {
+            Some(left) => {
+                self.left_bytes = left;
+                Ok(frame)
+            }
+            None => {
+                self.exchange.fail(Fault::TooLarge);
+                Err(HttpError::HttpRequestBodySize(Some(self.max_bytes)))
+            }
+        }
+    }
+
+    fn fail(&self, error: &hyper::Error) -> HttpError {
+        use std::error::Error;
+        let io_kind = error.source().and_then(|source| source.downcast_ref::<std::io::Error>()).map(std::io::Error::kind);
+        self.exchange.fail(match io_kind {
+            Some(std::io::ErrorKind::InvalidInput | std::io::ErrorKind::InvalidData) => {
+                Fault::Malformed(format!("the request body's framing is invalid: {error}"))
+            }
+            _ => Fault::ClientGone,
+        });
+        error_from_hyper(error)
+    }
+}
+
+impl Body for InboundBody {
+    type Data = Bytes;
+    type Error = HttpError;
+
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, HttpError>>> {
+        let this = &mut *self;
+        let frame = match Pin::new(&mut this.body).poll_frame(cx) {
+            Poll::Pending => return this.poll_stalled(cx),
+            Poll::Ready(frame) => frame,
+        };
+        this.stalled = None;
+        Poll::Ready(match frame {
+            None => None,
+            Some(Ok(frame)) => Some(this.count(frame)),
+            Some(Err(error)) => Some(Err(this.fail(&error))),
+        })
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
+
+impl Drop for InboundBody {
+    fn drop(&mut self) {
+        if !self.body.is_end_stream() {
+            self.connection.mark_unread();
+        }
+    }
+}

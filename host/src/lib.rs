@@ -1,0 +1,22 @@
+//! daylily serves HTTP and answers every request from a fresh, sandboxed WebAssembly component
+//! instance. The program is in `main.rs`; the path of a request begins in `request.rs`.
+
+mod admission;
+mod body;
+mod cli;
+mod engine;
+mod exchange;
+mod guard;
+mod host_api;
+mod inbound;
+mod load;
+mod log;
+mod record;
+mod request;
+mod request_id;
+mod response;
+mod run;
+mod serve;
+mod worker;
+
+pub use run::main;

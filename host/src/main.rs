@@ -1,0 +1,7 @@
+//! The `daylily` program.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    daylily::main(std::env::args_os())
+}

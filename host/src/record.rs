@@ -1,0 +1,45 @@
+//! What is known of one request, from its head to the last byte of its response.
+
+use std::sync::atomic::{AtomicU16, Ordering::Relaxed};
+use std::sync::{Arc, OnceLock};
+
+use tokio::time::Instant;
+
+use crate::request_id::RequestId;
+
+/// One request, for the log. It ends when it is dropped, whatever happened.
+pub(crate) struct Record {
+    pub(crate) id: RequestId,
+    route: OnceLock<Arc<str>>,
+    /// 0 until there is one.
+    status: AtomicU16,
+    began: Instant,
+}
+
+impl Record {
+    pub(crate) fn begin() -> Self {
+        Self { id: RequestId::next(), route: OnceLock::new(), status: AtomicU16::new(0), began: Instant::now() }
+    }
+
+    pub(crate) fn set_route(&self, route: &Arc<str>) {
+        let _ = self.route.set(Arc::clone(route));
+    }
+
+    pub(crate) fn set_status(&self, status: u16) {
+        self.status.store(status, Relaxed);
+    }
+
+    /// `-` before the request was routed.
+    pub(crate) fn route(&self) -> &str {
+        self.route.get().map_or("-", AsRef::as_ref)
+    }
+}
+
+impl Drop for Record {
+    fn drop(&mut self) {
+        tracing::debug!(
+            request = %self.id, route = self.route(), status = self.status.load(Relaxed),
+            ms = self.began.elapsed().as_secs_f64() * 1e3, "request ended",
+        );
+    }
+}

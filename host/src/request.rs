@@ -1,0 +1,88 @@
+//! ← Start here. The life of one request, from its head to its response.
+
+use std::sync::Arc;
+
+use daylily_core::refusal::{Blame, Refusal};
+use http::{Request, Response};
+use hyper::body::Incoming;
+use tokio::time::Instant;
+
+use crate::body::Body;
+use crate::exchange::Exchange;
+use crate::record::Record;
+use crate::response::Begun;
+use crate::serve::connection::Connection;
+use crate::worker::Worker;
+use crate::{guard, inbound, response};
+
+/// Why a request gets no response from a guest.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Stop {
+    /// Something else is answered instead.
+    #[error("refused: {0}")]
+    Refused(#[from] Refusal),
+    /// There is nobody left to answer.
+    #[error("the client left before its response")]
+    ClientGone,
+}
+
+/// Answers one request. Cancel safe: dropping the future ends the guest at once.
+///
+/// # Errors
+///
+/// [`Stop::ClientGone`]: hyper is to close the connection.
+pub(crate) async fn handle(
+    worker: &Worker,
+    connection: &Connection,
+    request: Request<Incoming>,
+) -> Result<Response<Body>, Stop> {
+    let in_request = connection.begin_request();
+    let exchange = Arc::new(Exchange::begin());
+    let response = match answer(worker, connection, &exchange, request).await {
+        Err(Stop::Refused(refusal)) => refuse(worker, &refusal, exchange.record()),
+        outcome => outcome?,
+    };
+    Ok(response.map(|body| body.during(in_request)))
+}
+
+async fn answer(
+    worker: &Worker,
+    connection: &Connection,
+    exchange: &Arc<Exchange>,
+    request: Request<Incoming>,
+) -> Result<Response<Body>, Stop> {
+    let target = inbound::target(&request)?;
+    let route = worker.route(&target).ok_or(Refusal::NoRoute)?;
+    let (settings, limits) = (route.app.settings(), &route.app.settings().limits);
+    exchange.record().set_route(&settings.route);
+
+    let method = request.method().clone();
+    let request = inbound::prepare(request, limits, exchange, connection)?;
+    let permit = tokio::select! {
+        biased;
+        permit = worker.admission.admit(&route.share) => permit?,
+        () = guard::client_gone(connection) => return Err(Stop::ClientGone),
+    };
+
+    let deadline = Instant::now() + limits.wall_time;
+    connection.bound_writes(deadline, limits.body_timeout);
+    let call = route.app.call(exchange.record().id, request);
+    let (guest, head) = guard::watch(call, deadline, connection.clone(), Arc::clone(exchange));
+    response::begin(Begun { guest, head, exchange: Arc::clone(exchange), permit }, &method).await
+}
+
+/// Everything that no guest answered ends here: it is logged once, by who is to blame, and answered.
+fn refuse(worker: &Worker, refusal: &Refusal, record: &Record) -> Response<Body> {
+    record.set_status(refusal.status());
+    let (request, route) = (&record.id, record.route());
+    match refusal.blame() {
+        Blame::Client => tracing::debug!(%request, route, "refused: {refusal}"),
+        Blame::Guest => tracing::warn!(%request, route, "guest failed: {refusal}"),
+        Blame::Overload if worker.overload.is_news() => {
+            tracing::warn!(%request, route, "refused: {refusal} (said once a second)");
+        }
+        Blame::Overload => tracing::debug!(%request, route, "refused: {refusal}"),
+        Blame::Host => tracing::error!(%request, route, "failed: {refusal}"),
+    }
+    response::refusal(refusal, record, worker.dev)
+}

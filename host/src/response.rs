@@ -1,0 +1,239 @@
+//! From a guest at work to the response that hyper sends.
+//!
+//! The guest is driven in the connection's own task for as long as that suffices: until it has answered
+//! and ended, or waits for something. Only a guest that is still at work when its answer must go out
+//! gets a task of its own, which ends with the response's body.
+
+use std::collections::VecDeque;
+use std::future::poll_fn;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use bytes::{Bytes, BytesMut};
+use daylily_core::refusal::Refusal;
+use http::header::{CONTENT_LENGTH, HeaderValue, RETRY_AFTER};
+use http::{HeaderMap, Method, Response, StatusCode};
+use http_body::{Body as _, Frame};
+use tokio::sync::oneshot;
+
+use crate::admission::Permit;
+use crate::body::{Body, Streamed};
+use crate::engine::{Ending, GuestBody, Head};
+use crate::exchange::Exchange;
+use crate::guard::Watched;
+use crate::record::Record;
+use crate::request::Stop;
+
+/// A response up to this size whose guest does not wait in between goes out in one piece, with a
+/// content-length.
+const MAX_WHOLE_BYTES: usize = 64 << 10;
+
+/// What a response holds until its last byte is on its way.
+pub(crate) struct Hold {
+    pub(crate) exchange: Arc<Exchange>,
+    _permit: Permit,
+}
+
+/// A guest at work.
+pub(crate) struct Begun {
+    pub(crate) guest: Watched,
+    /// The guest's answer, once it has given one.
+    pub(crate) head: oneshot::Receiver<Head>,
+    pub(crate) exchange: Arc<Exchange>,
+    pub(crate) permit: Permit,
+}
+
+/// Frames that were there at once.
+#[derive(Default)]
+struct Settled {
+    frames: VecDeque<Bytes>,
+    bytes: usize,
+    trailers: Option<HeaderMap>,
+    /// Nothing comes after them.
+    ended: bool,
+}
+
+/// Drives the guest until it has answered, and then for as long as it does not wait. Cancel safe:
+/// dropping the future ends the guest.
+///
+/// # Errors
+///
+/// When the guest ended without an answer, answered what cannot be sent, or the request body failed.
+pub(crate) async fn begin(mut begun: Begun, method: &Method) -> Result<Response<Body>, Stop> {
+    let head = poll_fn(|cx| begun.poll_head(cx)).await?;
+    let response = head.map_err(|code| Refusal::GuestError { detail: code })?;
+    check(response.status())?;
+    begun.exchange.record().set_status(response.status().as_u16());
+
+    let (mut parts, mut body) = response.into_parts();
+    if has_no_body(method, parts.status) {
+        if method != Method::HEAD {
+            // RFC 9110 §8.6 forbids it with 204; with 304 it could only mislead.
+            parts.headers.remove(CONTENT_LENGTH);
+        }
+        return Ok(Response::from_parts(parts, begun.send_without(body)));
+    }
+    let settled = poll_fn(|cx| Poll::Ready(begun.settle(&mut body, cx))).await?;
+    let length = content_length(&parts.headers);
+    Ok(Response::from_parts(parts, begun.send(settled, body, length)))
+}
+
+impl Begun {
+    fn poll_head(&mut self, cx: &mut Context<'_>) -> Poll<Result<Head, Stop>> {
+        self.drive(cx);
+        if let Some(fault) = self.exchange.fault() {
+            return Poll::Ready(Err(fault.to_stop()));
+        }
+        if let Ok(head) = self.head.try_recv() {
+            return Poll::Ready(Ok(head));
+        }
+        match self.exchange.ending() {
+            Some(ending) => Poll::Ready(Err(ending.clone().into_stop())),
+            None => Poll::Pending,
+        }
+    }
+
+    /// Polls the guest unless it has ended.
+    fn drive(&mut self, cx: &mut Context<'_>) {
+        if self.exchange.ending().is_none() {
+            let _ = self.guest.as_mut().poll(cx);
+        }
+    }
+
+    /// Collects what the guest writes without waiting. Nothing has been sent yet, so a guest that ends
+    /// badly here gets no response out.
+    fn settle(&mut self, body: &mut GuestBody, cx: &mut Context<'_>) -> Result<Settled, Stop> {
+        let mut settled = Settled::default();
+        let mut driven = false;
+        while !settled.ended && settled.bytes <= MAX_WHOLE_BYTES {
+            match Pin::new(&mut *body).poll_frame(cx) {
+                Poll::Ready(Some(Ok(frame))) => {
+                    driven = false;
+                    settled.push(frame);
+                }
+                Poll::Ready(Some(Err(error))) => {
+                    return Err(Refusal::InvalidResponse { detail: format!("its body ended with: {error}") }.into());
+                }
+                Poll::Ready(None) => settled.ended = true,
+                Poll::Pending if driven => break,
+                Poll::Pending => {
+                    self.drive(cx);
+                    driven = true;
+                }
+            }
+        }
+        if settled.ended {
+            self.drive(cx);
+        }
+        match self.exchange.ending() {
+            Some(ending) if !ending.is_clean() => Err(ending.clone().into_stop()),
+            _ => Ok(settled),
+        }
+    }
+
+    /// The body of a settled response: in one piece when it has ended, else as the guest writes it.
+    fn send(self, settled: Settled, rest: GuestBody, length: Option<u64>) -> Body {
+        let Self { guest, exchange, permit, .. } = self;
+        let hold = Arc::new(Hold { exchange, _permit: permit });
+        let is_whole = settled.ended && settled.trailers.is_none();
+        if is_whole {
+            hold.exchange.mark_delivered();
+        }
+        let at_work = hold.exchange.ending().is_none();
+        let task = at_work.then(|| tokio::spawn(finish(guest, Arc::clone(&hold))));
+        if is_whole {
+            return Body::whole(concat(settled.frames), hold);
+        }
+        let rest = (!settled.ended).then_some(rest);
+        Body::streamed(Streamed::new(settled.frames, settled.trailers, rest, length, task, hold))
+    }
+
+    /// No body; what the guest writes all the same is read and dropped, within its limits.
+    fn send_without(self, mut body: GuestBody) -> Body {
+        let Self { guest, exchange, permit, .. } = self;
+        let hold = Arc::new(Hold { exchange, _permit: permit });
+        hold.exchange.mark_delivered();
+        if hold.exchange.ending().is_none() {
+            let guest = finish(guest, Arc::clone(&hold));
+            tokio::spawn(async move {
+                let drain = async { while let Some(Ok(_)) = poll_fn(|cx| Pin::new(&mut body).poll_frame(cx)).await {} };
+                tokio::join!(guest, drain);
+            });
+        }
+        Body::whole(Bytes::new(), hold)
+    }
+}
+
+impl Settled {
+    fn push(&mut self, frame: Frame<Bytes>) {
+        match frame.into_data() {
+            Ok(data) => {
+                self.bytes += data.len();
+                self.frames.push_back(data);
+            }
+            Err(frame) => self.trailers = frame.into_trailers().ok(),
+        }
+    }
+}
+
+/// Lets a guest that has answered come to its end, and reports an end that is not clean.
+async fn finish(guest: Watched, hold: Arc<Hold>) {
+    guest.await;
+    let record = hold.exchange.record();
+    let when = if hold.exchange.is_delivered() { "after its response" } else { "in its response, which was cut" };
+    match hold.exchange.ending().cloned().map(Ending::into_stop) {
+        Some(Stop::ClientGone) => {
+            tracing::debug!(request = %record.id, route = record.route(), "the client left before the end of its response");
+        }
+        Some(Stop::Refused(why)) if !matches!(why, Refusal::NoResponse) => {
+            tracing::warn!(request = %record.id, route = record.route(), "guest failed {when}: {why}");
+        }
+        _ => {}
+    }
+}
+
+/// Informational statuses are not a guest's to send (RFC 9110 §15.2).
+fn check(status: StatusCode) -> Result<(), Refusal> {
+    if status.as_u16() >= 200 {
+        return Ok(());
+    }
+    Err(Refusal::InvalidResponse { detail: format!("its status is {}, which is not a final one", status.as_u16()) })
+}
+
+fn has_no_body(method: &Method, status: StatusCode) -> bool {
+    method == Method::HEAD || status == StatusCode::NO_CONTENT || status == StatusCode::NOT_MODIFIED
+}
+
+fn content_length(headers: &HeaderMap) -> Option<u64> {
+    headers.get(CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
+}
+
+fn concat(mut frames: VecDeque<Bytes>) -> Bytes {
+    match frames.len() {
+        0 => Bytes::new(),
+        1 => frames.pop_front().unwrap_or_default(),
+        _ => {
+            let mut all = BytesMut::with_capacity(frames.iter().map(Bytes::len).sum());
+            for frame in frames {
+                all.extend_from_slice(&frame);
+            }
+            all.freeze()
+        }
+    }
+}
+
+/// The response to a request that no guest answered: one line of plain text.
+pub(crate) fn refusal(refusal: &Refusal, record: &Record, dev: bool) -> Response<Body> {
+    let mut response = Response::new(Body::text(refusal.body(&record.id.to_string(), dev)));
+    *response.status_mut() = StatusCode::from_u16(refusal.status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    let headers = response.headers_mut();
+    headers.insert(http::header::CONTENT_TYPE, HeaderValue::from_static("text/plain"));
+    if let Some(seconds) = refusal.retry_after_s() {
+        headers.insert(RETRY_AFTER, HeaderValue::from(seconds));
+    }
+    if matches!(refusal, Refusal::Malformed { .. }) {
+        headers.insert(http::header::CONNECTION, HeaderValue::from_static("close"));
+    }
+    response
+}

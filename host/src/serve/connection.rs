@@ -1,0 +1,231 @@
+//! One client connection: what its tasks know of it and may ask of it.
+
+use std::io;
+use std::pin::pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use std::task::{Context, Poll, Waker};
+use std::time::Duration;
+
+use daylily_core::config::ServerLimits;
+use http::HeaderValue;
+use rustix::net::Shutdown;
+use tokio::io::Interest;
+use tokio::net::TcpStream;
+use tokio::time::Instant;
+
+/// How much a client may still send after its last answer, and for how long it is read, so that the
+/// answer is not lost to a reset (RFC 9112 §9.6, "lingering close").
+const LINGER_BYTES: usize = 1 << 20;
+const LINGER_TIME: Duration = Duration::from_secs(2);
+
+/// A client's socket, shared by hyper (which reads and writes it) and the request in progress (which
+/// asks whether the client is still there). Cheap to clone.
+#[derive(Clone)]
+pub(crate) struct Connection(Arc<Shared>);
+
+struct Shared {
+    stream: TcpStream,
+    opened: Instant,
+    head_timeout: Duration,
+    idle_timeout: Duration,
+    /// A request has been read and its response is not with hyper yet.
+    in_request: AtomicBool,
+    /// All that hyper was given to write has been written, and no request came since.
+    flushed: AtomicBool,
+    /// A head or its absence took too long.
+    timed_out: AtomicBool,
+    /// A request body was left unread, so bytes may still be on their way.
+    unread: AtomicBool,
+    /// Since when the client has been silent between requests.
+    idle_since: Moment,
+    /// Since when a request head has been arriving.
+    head_since: Moment,
+    /// When the response in progress must have been sent.
+    response_due: Moment,
+    /// The longest a write may make no progress, in milliseconds.
+    stall_ms: AtomicU64,
+}
+
+/// A point in time that one task sets and another reads: milliseconds after the connection opened, plus
+/// one; 0 for none.
+struct Moment(AtomicU64);
+
+/// A request is in progress on a connection, until this is dropped with its response's body.
+pub(crate) struct InRequest(Connection);
+
+impl Connection {
+    pub(crate) fn new(stream: TcpStream, limits: &ServerLimits) -> Self {
+        Self(Arc::new(Shared {
+            stream,
+            opened: Instant::now(),
+            head_timeout: limits.head_timeout,
+            idle_timeout: limits.idle_timeout,
+            in_request: AtomicBool::new(false),
+            flushed: AtomicBool::new(true),
+            timed_out: AtomicBool::new(false),
+            unread: AtomicBool::new(false),
+            idle_since: Moment::none(),
+            head_since: Moment::none(),
+            response_due: Moment::none(),
+            stall_ms: AtomicU64::new(u64::try_from(limits.idle_timeout.as_millis()).unwrap_or(u64::MAX)),
+        }))
+    }
+
+    pub(super) fn stream(&self) -> &TcpStream {
+        &self.0.stream
+    }
+
+    /// Whether the client has closed its side or reset the connection, also when bytes it sent before
+    /// are still unread. (The poller reports the end of the stream apart from readable bytes.)
+    pub(crate) fn is_gone(&self) -> bool {
+        let mut context = Context::from_waker(Waker::noop());
+        match pin!(self.0.stream.ready(Interest::READABLE)).poll(&mut context) {
+            Poll::Ready(Ok(ready)) => ready.is_read_closed(),
+            Poll::Ready(Err(_)) => true,
+            Poll::Pending => false,
+        }
+    }
+
+    /// The address that the client asked, as a `Host` value.
+    pub(crate) fn local_authority(&self) -> HeaderValue {
+        let address = self.0.stream.local_addr().ok();
+        let authority = address.and_then(|address| HeaderValue::from_str(&address.to_string()).ok());
+        authority.unwrap_or(HeaderValue::from_static("localhost"))
+    }
+
+    /// A request's head is complete; the client is no longer waited for until the guard is dropped.
+    pub(crate) fn begin_request(&self) -> InRequest {
+        self.0.in_request.store(true, Relaxed);
+        self.0.flushed.store(false, Relaxed);
+        self.0.head_since.clear();
+        InRequest(self.clone())
+    }
+
+    /// Bounds the writes of the response in progress: all of it by `due`, and no wait in between longer
+    /// than `stall`.
+    pub(crate) fn bound_writes(&self, due: Instant, stall: Duration) {
+        self.0.response_due.set(self.0.opened, due);
+        self.0.stall_ms.store(u64::try_from(stall.as_millis()).unwrap_or(u64::MAX), Relaxed);
+    }
+
+    /// When to give up a write that waits for the client to read.
+    pub(super) fn write_limit(&self) -> Instant {
+        let stalled = Instant::now() + Duration::from_millis(self.0.stall_ms.load(Relaxed));
+        self.0.response_due.get(self.0.opened).map_or(stalled, |due| due.min(stalled))
+    }
+
+    /// When to give up a read: a head that takes too long, or none at all. None during a request, whose
+    /// body has limits of its own.
+    pub(super) fn read_limit(&self) -> Option<Instant> {
+        let shared = &self.0;
+        if shared.in_request.load(Relaxed) {
+            return None;
+        }
+        let since = |moment: &Moment| moment.get(shared.opened);
+        Some(match (since(&shared.head_since), since(&shared.idle_since)) {
+            (Some(head_since), _) => head_since + shared.head_timeout,
+            (None, Some(idle_since)) => idle_since + shared.idle_timeout,
+            // A new connection is expected to ask for something.
+            (None, None) => shared.opened + shared.head_timeout,
+        })
+    }
+
+    /// Bytes came.
+    pub(super) fn note_read(&self) {
+        let shared = &self.0;
+        if !shared.in_request.load(Relaxed) && shared.head_since.is_none() {
+            shared.head_since.set(shared.opened, Instant::now());
+        }
+    }
+
+    pub(super) fn note_timed_out(&self) {
+        self.0.timed_out.store(true, Relaxed);
+    }
+
+    /// Everything written so far has gone to the socket.
+    pub(super) fn note_flushed(&self) {
+        if !self.0.in_request.load(Relaxed) {
+            self.0.flushed.store(true, Relaxed);
+        }
+    }
+
+    /// Whether what is written now answers no request that reached the service: hyper speaks for itself.
+    pub(super) fn is_unasked(&self) -> bool {
+        self.0.flushed.load(Relaxed) && !self.0.in_request.load(Relaxed)
+    }
+
+    /// Whether the client began a request head and did not finish it in time.
+    pub(super) fn is_head_too_slow(&self) -> bool {
+        self.0.timed_out.load(Relaxed) && !self.0.head_since.is_none()
+    }
+
+    /// Remembers that a request body was not read to its end.
+    pub(crate) fn mark_unread(&self) {
+        self.0.unread.store(true, Relaxed);
+    }
+
+    /// Writes `bytes` as far as the socket takes them at once: a last word before closing.
+    pub(super) fn write_now(&self, bytes: &[u8]) {
+        let _ = self.0.stream.try_write(bytes);
+    }
+
+    pub(super) fn shut_down_writing(&self) -> io::Result<()> {
+        Ok(rustix::net::shutdown(&self.0.stream, Shutdown::Write)?)
+    }
+
+    /// After the last response: reads and drops what the client still sends, within limits, so that
+    /// closing does not reset the connection under an answer still on its way.
+    pub(super) async fn linger(&self) {
+        let may_still_send = self.0.unread.load(Relaxed) || !self.0.head_since.is_none();
+        if !may_still_send || self.shut_down_writing().is_err() {
+            return;
+        }
+        let drain = async {
+            let mut scratch = [0_u8; 4096];
+            let mut left = LINGER_BYTES;
+            while left > 0 && self.0.stream.readable().await.is_ok() {
+                match self.0.stream.try_read(&mut scratch) {
+                    Ok(0) => return,
+                    Ok(read) => left = left.saturating_sub(read),
+                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                    Err(_) => return,
+                }
+            }
+        };
+        // Whoever is not through by then has been given every chance.
+        let _ = tokio::time::timeout(LINGER_TIME, drain).await;
+    }
+}
+
+impl Drop for InRequest {
+    fn drop(&mut self) {
+        let shared = &self.0.0;
+        shared.idle_since.set(shared.opened, Instant::now());
+        shared.in_request.store(false, Relaxed);
+    }
+}
+
+impl Moment {
+    const fn none() -> Self {
+        Self(AtomicU64::new(0))
+    }
+
+    fn is_none(&self) -> bool {
+        self.0.load(Relaxed) == 0
+    }
+
+    fn clear(&self) {
+        self.0.store(0, Relaxed);
+    }
+
+    fn set(&self, opened: Instant, at: Instant) {
+        let after_ms = at.saturating_duration_since(opened).as_millis();
+        self.0.store(u64::try_from(after_ms).unwrap_or(u64::MAX - 1) + 1, Relaxed);
+    }
+
+    fn get(&self, opened: Instant) -> Option<Instant> {
+        let after_ms = self.0.load(Relaxed).checked_sub(1)?;
+        Some(opened + Duration::from_millis(after_ms))
+    }
+}

@@ -1,0 +1,37 @@
+//! HTTP/1.1 on one connection.
+
+use std::sync::Arc;
+
+use daylily_core::refusal::Refusal;
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::TokioIo;
+
+use super::connection::Connection;
+use super::io::{ConnectionIo, last_word};
+use crate::request;
+use crate::worker::Worker;
+
+/// What hyper buffers of a connection at most, beside a request head of the largest size.
+const BUFFER_BYTES: usize = 400 << 10;
+
+/// Serves requests on `connection` until either side closes it. Errors end here.
+pub(crate) async fn serve(connection: Connection, worker: Arc<Worker>) {
+    let max_head_bytes = usize::try_from(worker.limits.max_head_bytes).unwrap_or(usize::MAX);
+    let service = service_fn(|request| request::handle(&worker, &connection, request));
+    let served = http1::Builder::new()
+        .max_headers(worker.limits.max_headers as usize)
+        .max_header_size(max_head_bytes)
+        .max_buf_size(BUFFER_BYTES.saturating_add(max_head_bytes))
+        // The connection's own timers tell a slow head from an idle client, and cost less.
+        .header_read_timeout(None)
+        .serve_connection(TokioIo::new(ConnectionIo::new(connection.clone())), service)
+        .await;
+    if let Err(error) = served {
+        tracing::debug!(%error, "connection ended");
+        if connection.is_head_too_slow() {
+            connection.write_now(last_word(&Refusal::HeadTimeout).as_bytes());
+        }
+    }
+    connection.linger().await;
+}

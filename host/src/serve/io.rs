@@ -1,0 +1,155 @@
+//! A connection's socket as hyper reads and writes it: with time-outs on both, and with answers of our
+//! own where hyper would only send a status.
+
+use std::io;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+
+use daylily_core::refusal::Refusal;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::TcpStream;
+use tokio::time::{Instant, Sleep, sleep_until};
+
+use super::connection::Connection;
+use crate::request_id::RequestId;
+
+/// hyper's view of a [`Connection`].
+pub(super) struct ConnectionIo {
+    connection: Connection,
+    /// Runs while the client is waited for to send.
+    silent: Option<Pin<Box<Sleep>>>,
+    /// Runs while a write waits for the client to read.
+    stalled: Option<Pin<Box<Sleep>>>,
+}
+
+impl ConnectionIo {
+    pub(super) fn new(connection: Connection) -> Self {
+        Self { connection, silent: None, stalled: None }
+    }
+
+    /// Waits for the client's bytes no longer than it may be silent. One timer serves the whole
+    /// connection: it is set anew only when it fires or comes too late.
+    fn poll_silent(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let Some(limit) = self.connection.read_limit() else { return Poll::Pending };
+        let sleep = self.silent.get_or_insert_with(|| Box::pin(sleep_until(limit)));
+        if sleep.deadline() > limit {
+            sleep.as_mut().reset(limit);
+        }
+        while sleep.as_mut().poll(cx).is_ready() {
+            if Instant::now() >= limit {
+                self.connection.note_timed_out();
+                return Poll::Ready(Err(io::Error::new(io::ErrorKind::TimedOut, "the client sends no request")));
+            }
+            sleep.as_mut().reset(limit);
+        }
+        Poll::Pending
+    }
+
+    fn poll_stalled(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
+        let limit = self.connection.write_limit();
+        let sleep = self.stalled.get_or_insert_with(|| Box::pin(sleep_until(limit)));
+        ready!(sleep.as_mut().poll(cx));
+        Poll::Ready(Err(io::Error::new(io::ErrorKind::TimedOut, "the client does not read its response")))
+    }
+
+    fn poll_write_with(
+        &mut self,
+        cx: &mut Context<'_>,
+        mut write: impl FnMut(&TcpStream) -> io::Result<usize>,
+    ) -> Poll<io::Result<usize>> {
+        loop {
+            let Poll::Ready(ready) = self.connection.stream().poll_write_ready(cx) else {
+                return self.poll_stalled(cx);
+            };
+            ready?;
+            match write(self.connection.stream()) {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                result => {
+                    self.stalled = None;
+                    return Poll::Ready(result);
+                }
+            }
+        }
+    }
+
+    /// hyper answers a head that it cannot parse with a status alone, before any service sees it.
+    /// Everything else has been written by then, so these bytes can be replaced as a whole.
+    fn replacement(&self, head: &[u8]) -> Option<String> {
+        let status = self.connection.is_unasked().then(|| head.strip_prefix(b"HTTP/1.1 ")?.get(..3)).flatten()?;
+        let refusal = match status {
+            b"400" => Refusal::Malformed { detail: "the request head cannot be parsed".to_owned() },
+            b"414" | b"431" => Refusal::HeadTooLarge,
+            _ => return None,
+        };
+        Some(last_word(&refusal))
+    }
+}
+
+/// A whole response that says why, and that the connection ends here.
+pub(super) fn last_word(refusal: &Refusal) -> String {
+    let id = RequestId::next();
+    tracing::debug!(request = %id, "refused: {refusal}");
+    let body = refusal.body(&id.to_string(), false);
+    let reason = http::StatusCode::from_u16(refusal.status()).ok().and_then(|status| status.canonical_reason());
+    format!(
+        "HTTP/1.1 {} {}\r\ncontent-type: text/plain\r\ncontent-length: {}\r\nconnection: close\r\n\r\n{body}",
+        refusal.status(),
+        reason.unwrap_or_default(),
+        body.len(),
+    )
+}
+
+impl AsyncRead for ConnectionIo {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        loop {
+            let Poll::Ready(ready) = self.connection.stream().poll_read_ready(cx) else {
+                return self.poll_silent(cx);
+            };
+            ready?;
+            match self.connection.stream().try_read_buf(buf) {
+                Ok(0) => return Poll::Ready(Ok(())),
+                Ok(_) => {
+                    self.connection.note_read();
+                    return Poll::Ready(Ok(()));
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                Err(error) => return Poll::Ready(Err(error)),
+            }
+        }
+    }
+}
+
+impl AsyncWrite for ConnectionIo {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        if let Some(replacement) = self.replacement(buf) {
+            let written = ready!(self.poll_write_with(cx, |stream| stream.try_write(replacement.as_bytes())));
+            return Poll::Ready(written.map(|_| buf.len()));
+        }
+        self.poll_write_with(cx, |stream| stream.try_write(buf))
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, _cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        // hyper flushes when it has nothing left to write.
+        self.connection.note_flushed();
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, _cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(self.connection.shut_down_writing())
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        true
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        match bufs {
+            [only] => self.poll_write(cx, only),
+            _ => self.poll_write_with(cx, |stream| stream.try_write_vectored(bufs)),
+        }
+    }
+}

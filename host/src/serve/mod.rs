@@ -1,0 +1,7 @@
+//! From sockets to requests: listening, accepting, and HTTP/1.1 on one connection.
+
+pub(crate) mod accept;
+pub(crate) mod connection;
+pub(crate) mod http;
+mod io;
+pub(crate) mod listen;

@@ -1,0 +1,216 @@
+//! What the host answers when the guest does not: status, reason, request id; and never the details,
+//! except to a developer. A response that was begun is cut so that no client takes it for complete.
+
+use crate::harness::{Connection, Daylily, Ending, PATIENCE, Request, Setup, Shared, each};
+
+fn setup() -> Setup {
+    Setup::new()
+        .defaults("cpu_time = '300ms'")
+        .route("hello.test", "hello", "")
+        .route("trap.test", "trap", "")
+        .route("burn.test", "burn", "")
+        .route("echo.test", "echo", "max_body = 1000\nbody_timeout = '500ms'")
+        .route("memory.test", "memory", "max_memory = '4MiB'")
+        .route("status.test", "status", "")
+        .route("service03.test", "service03", "")
+        .route("stream.test", "stream", "wall_time = '500ms'")
+        .route_at("name = 'any-burn'\npath = '/after-head'", "burn")
+        .route_at("name = 'any-burn03'\npath = '/loop-after'", "service03")
+        .route_at("name = 'any-stream'\npath = '/cut'\nwall_time = '500ms'", "stream")
+}
+
+static SERVER: Shared = Shared::new(setup);
+static DEV: Shared = Shared::new(|| setup().flags(&["--dev"]));
+
+/// Who the log says is to blame.
+#[derive(Clone, Copy, PartialEq)]
+enum Level {
+    /// The client: only told to those who ask.
+    Quiet,
+    /// The guest.
+    Warn,
+}
+use Level::{Quiet, Warn};
+
+struct Case {
+    request: Request,
+    status: u16,
+    reasons: &'static [&'static str],
+    /// What the details must mention.
+    detail: &'static str,
+    level: Level,
+}
+
+fn get(host: &str, target: &str, status: u16, reason: &'static [&'static str], detail: &'static str) -> Case {
+    Case { request: Request::get(host, target), status, reasons: reason, detail, level: Warn }
+}
+
+fn cases() -> Vec<Case> {
+    let refused = |request: Request, status, reasons| Case { request, status, reasons, detail: "", level: Quiet };
+    vec![
+        get("trap.test", "/before", 500, &["guest trapped"], "unreachable"),
+        get("trap.test", "/stack", 500, &["guest trapped"], "stack"),
+        get("trap.test", "/exit", 500, &["guest trapped", "guest gave no response"], ""),
+        get("trap.test", "/none", 500, &["guest gave no response"], ""),
+        get("trap.test", "/error", 502, &["guest answered with an error code"], "boom"),
+        get("memory.test", "/forever", 500, &["guest trapped"], ""),
+        get("burn.test", "/loop", 504, &["cpu time used up"], ""),
+        get("stream.test", "/silent?ms=60000", 504, &["time used up"], ""),
+        get("service03.test", "/trap", 500, &["guest trapped"], "unreachable"),
+        get("service03.test", "/loop", 504, &["cpu time used up"], ""),
+        get("service03.test", "/error", 502, &["guest answered with an error code"], ""),
+        refused(Request::get("nowhere.test", "/"), 404, &["no such route"]),
+        refused(Request::get("not a host", "/"), 400, &["malformed request"]),
+        refused(Request::get("hello.test", "/").header("bad name", "x"), 400, &["malformed request"]),
+        refused(Request::get("hello.test", "/").header("x", &"x".repeat(70_000)), 431, &["request head too large"]),
+        refused(Request::post("echo.test", "/").body(&[0; 1001]), 413, &["request body too large"]),
+        refused(Request::post("echo.test", "/count").header("Content-Length", "9"), 408, &["request body too slow"]),
+    ]
+}
+
+fn name(case: &Case) -> String {
+    let head = case.request.head_bytes();
+    String::from_utf8_lossy(&head[..head.len().min(120)]).into_owned()
+}
+
+/// The request id in the body, whatever stands before it.
+fn request_id(text: &str) -> String {
+    let id = text.rsplit_once("(request ").and_then(|(_, rest)| rest.strip_suffix(")\n"));
+    id.unwrap_or_else(|| panic!("no request id in {text:?}")).to_owned()
+}
+
+#[test]
+fn each_ending_has_its_status_reason_and_id() {
+    let server = SERVER.get();
+    each(&cases(), name, |case| {
+        let response = server.exchange(&case.request);
+        let reason = case.reasons.iter().find(|reason| response.text().starts_with(**reason));
+        let reason = reason.unwrap_or_else(|| panic!("want one of {:?}, got {response:?}", case.reasons));
+        // The whole body: reason, id, and so no detail.
+        let id = response.expect_refusal(case.status, reason);
+        match case.level {
+            Quiet => assert_eq!(server.log().matching(|line| line.contains(&id)), Vec::<String>::new()),
+            Warn => {
+                let line = server.log().wait_for(&[&id, "WARN", case.detail]);
+                assert!(line.contains(reason), "no {reason:?} in {line}");
+            }
+        }
+        server.get("hello.test", "/").expect(200, "Hello World\n");
+    });
+}
+
+#[test]
+fn a_developer_is_told_the_details() {
+    let server = DEV.get();
+    each(&cases(), name, |case| {
+        let response = server.exchange(&case.request);
+        let text = response.text();
+        assert_eq!((response.status, response.ending.clone()), (case.status, Ending::Complete), "{text}");
+        assert!(case.reasons.iter().any(|reason| text.starts_with(reason)), "{text}");
+        assert!(text.contains(case.detail), "no {:?} in {text:?}", case.detail);
+        assert!(crate::harness::is_request_id(&request_id(&text)), "{text}");
+        assert_eq!(text.matches('\n').count(), 1, "more than one line: {text:?}");
+    });
+    let text = server.get("trap.test", "/before").text();
+    assert!(text.starts_with("guest trapped: "), "{text}");
+}
+
+#[test]
+fn ids_differ() {
+    let server = SERVER.get();
+    let mut ids: Vec<String> = (0..50).map(|_| request_id(&server.get("nowhere.test", "/").text())).collect();
+    ids.sort();
+    ids.dedup();
+    assert_eq!(ids.len(), 50);
+}
+
+#[test]
+fn a_refusal_to_head_has_no_body() {
+    let server = SERVER.get();
+    for (host, target, status) in [("nowhere.test", "/", 404), ("trap.test", "/before", 500), ("burn.test", "/loop", 504)] {
+        let mut connection = server.connect();
+        let response = connection.exchange(&Request::new("HEAD", host, target));
+        assert_eq!((response.status, response.body.len()), (status, 0));
+        if !response.closes() {
+            connection.exchange(&Request::get("hello.test", "/")).expect(200, "Hello World\n");
+        }
+    }
+}
+
+#[test]
+fn a_refused_connection_goes_on_or_ends_but_is_not_confused() {
+    let server = SERVER.get();
+    each(&cases(), name, |case| {
+        let mut connection = server.connect();
+        let refused = connection.exchange(&case.request);
+        assert_eq!(refused.status, case.status);
+        connection.try_send(&Request::get("hello.test", "/").bytes());
+        match connection.try_response("GET", PATIENCE) {
+            Ok(next) if case.status == 400 || case.status == 431 => panic!("answered after {}: {next:?}", case.status),
+            Ok(next) => drop(next.expect(200, "Hello World\n")),
+            Err(silence) => assert_eq!(silence, crate::harness::Silence::Closed),
+        }
+    });
+}
+
+/// Guests that end badly once their answer has begun. One that has not waited for anything in between
+/// may be caught before its head is sent: then the refusal, whole, is as good as the cut.
+const CUT: &[(&str, &str, &str, bool)] = &[
+    ("trap.test", "/after-head", "guest trapped", true),
+    ("trap.test", "/after-length", "guest trapped", true),
+    ("trap.test", "/drop-body", "guest gave an invalid response", true),
+    ("trap.test", "/short", "guest gave an invalid response", true),
+    ("burn.test", "/after-head", "cpu time used up", false),
+    ("stream.test", "/?chunks=100&size=10&pause_ms=50", "time used up", false),
+    ("service03.test", "/trap-after", "guest trapped", true),
+    ("service03.test", "/loop-after", "cpu time used up", false),
+    ("service03.test", "/short", "guest gave an invalid response", true),
+];
+
+#[test]
+fn a_cut_response_never_looks_complete() {
+    let server = SERVER.get();
+    each(CUT, |case| format!("{case:?}"), |&(host, target, reason, may_refuse)| {
+        let warned = |line: &str| line.contains("WARN") && line.contains(host) && line.contains(reason);
+        let before = server.log().matching(warned).len();
+        let response = server.get(host, target);
+        if response.status == 500 && may_refuse {
+            response.expect_refusal(500, reason);
+        } else {
+            assert_eq!((response.status, response.ending.clone()), (200, Ending::Truncated), "{response:?}");
+            assert!(response.body.len() < 1000, "{response:?}");
+        }
+        let told = crate::harness::eventually(PATIENCE, || server.log().matching(warned).len() > before);
+        assert!(told, "nothing about {reason:?} in the log of {host}");
+        server.get("hello.test", "/").expect(200, "Hello World\n");
+    });
+}
+
+/// Without chunks or a length only a reset tells that a response is not whole.
+#[test]
+fn a_cut_response_to_http_1_0_is_reset() {
+    let server = SERVER.get();
+    for target in ["/after-head", "/loop-after", "/cut?chunks=100&size=10&pause_ms=50"] {
+        let response = server.exchange(&Request::get("", target).http10());
+        assert_eq!((response.status, response.ending), (200, Ending::Truncated), "{target}");
+    }
+}
+
+fn send_and_read_two(server: &Daylily, first: &Request, second: &Request) -> (u16, Option<String>) {
+    let mut connection: Connection = server.connect();
+    connection.send(&[first.bytes(), second.bytes()].concat());
+    let status = connection.response(first.method()).status;
+    let next = connection.try_response(second.method(), PATIENCE).ok();
+    (status, next.map(|response| response.text()))
+}
+
+#[test]
+fn a_request_behind_a_trap_is_answered_as_ever_or_not_at_all() {
+    let server = SERVER.get();
+    let hello = Request::get("hello.test", "/");
+    for (host, target, status) in [("trap.test", "/before", 500), ("trap.test", "/after-head", 200), ("burn.test", "/loop", 504)] {
+        let (first, next) = send_and_read_two(&server, &Request::get(host, target), &hello);
+        assert_eq!(first, status);
+        assert!(next.as_deref().is_none_or(|text| text == "Hello World\n"), "{next:?}");
+    }
+}

@@ -1,0 +1,87 @@
+//! What `daylily` writes on stderr, line by line as it comes.
+
+use std::io::{BufRead, BufReader, Read};
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::time::Duration;
+
+use super::PATIENCE;
+
+#[derive(Default)]
+struct Lines {
+    lines: Vec<String>,
+    ended: bool,
+}
+
+#[derive(Clone, Default)]
+pub struct Log {
+    shared: Arc<(Mutex<Lines>, Condvar)>,
+}
+
+impl Log {
+    /// Collects everything `source` gives, in a thread of its own, until it ends.
+    pub fn collect(source: impl Read + Send + 'static) -> Self {
+        let log = Self::default();
+        let writer = log.clone();
+        std::thread::spawn(move || {
+            let mut source = BufReader::new(source);
+            let mut line = Vec::new();
+            while source.read_until(b'\n', &mut line).is_ok_and(|read| read > 0) {
+                let text = String::from_utf8_lossy(&line).trim_end_matches('\n').to_owned();
+                writer.change(|lines| lines.lines.push(text));
+                line.clear();
+            }
+            writer.change(|lines| lines.ended = true);
+        });
+        log
+    }
+
+    fn change(&self, change: impl FnOnce(&mut Lines)) {
+        let (lines, changed) = &*self.shared;
+        change(&mut lines.lock().unwrap_or_else(PoisonError::into_inner));
+        changed.notify_all();
+    }
+
+    pub fn lines(&self) -> Vec<String> {
+        self.shared.0.lock().unwrap_or_else(PoisonError::into_inner).lines.clone()
+    }
+
+    /// The lines that have come so far and that `wanted` accepts.
+    pub fn matching(&self, wanted: impl Fn(&str) -> bool) -> Vec<String> {
+        self.lines().into_iter().filter(|line| wanted(line)).collect()
+    }
+
+    /// The first line that contains all of `parts`; waits for it, and fails where it does not come.
+    #[track_caller]
+    pub fn wait_for(&self, parts: &[&str]) -> String {
+        match self.find_within(PATIENCE, |line| parts.iter().all(|part| line.contains(part))) {
+            Some(line) => line,
+            None => panic!("no log line with {parts:?} in:\n{}", self.tail()),
+        }
+    }
+
+    /// Like `wait_for`, with a deadline and without failing.
+    pub fn find_within(&self, within: Duration, wanted: impl Fn(&str) -> bool) -> Option<String> {
+        let (lines, changed) = &*self.shared;
+        let guard = lines.lock().unwrap_or_else(PoisonError::into_inner);
+        let missing = |lines: &mut Lines| !lines.ended && !lines.lines.iter().any(|line| wanted(line));
+        let (guard, _) = changed.wait_timeout_while(guard, within, missing).unwrap_or_else(PoisonError::into_inner);
+        guard.lines.iter().find(|line| wanted(line)).cloned()
+    }
+
+    /// The whole text once the writer is gone.
+    pub fn to_end(&self) -> String {
+        let (lines, changed) = &*self.shared;
+        let guard = lines.lock().unwrap_or_else(PoisonError::into_inner);
+        let (guard, waited) = changed
+            .wait_timeout_while(guard, PATIENCE, |lines| !lines.ended)
+            .unwrap_or_else(PoisonError::into_inner);
+        assert!(!waited.timed_out(), "the process has ended, its output has not");
+        guard.lines.iter().map(|line| format!("{line}\n")).collect()
+    }
+
+    /// The last lines, for a failing test's report.
+    pub fn tail(&self) -> String {
+        let lines = self.lines();
+        lines.get(lines.len().saturating_sub(60)..).unwrap_or_default().join("\n")
+    }
+}

@@ -1,0 +1,46 @@
+//! Starts the real `daylily`, talks to it over raw sockets and reads its log.
+
+mod cli;
+mod client;
+mod guests;
+mod log;
+mod message;
+mod proc;
+mod server;
+mod shared;
+mod table;
+mod turn;
+mod upstream;
+mod wire;
+
+use std::time::{Duration, Instant};
+
+pub use cli::{Finished, run, run_in};
+pub use client::{Connection, Silence};
+pub use guests::guest;
+pub use log::Log;
+pub use message::{Ending, Request, Response, is_request_id};
+pub use proc::Process;
+pub use server::{Daylily, Setup};
+pub use shared::{Lent, Shared};
+pub use table::each;
+pub use turn::Turn;
+pub use upstream::{Upstream, echo};
+pub use wire::{Framing, Head, Stop, Wire};
+
+/// How long any single wait may take before the test fails: far above what a loaded machine needs.
+pub const PATIENCE: Duration = Duration::from_secs(30);
+
+/// Asks until the answer is yes; false once `within` has passed.
+pub fn eventually(within: Duration, mut ask: impl FnMut() -> bool) -> bool {
+    let deadline = Instant::now() + within;
+    loop {
+        if ask() {
+            return true;
+        }
+        if Instant::now() >= deadline {
+            return false;
+        }
+        std::thread::sleep(Duration::from_millis(2));
+    }
+}

@@ -1,0 +1,58 @@
+//! What the kernel says about a process: memory, CPU time, descriptors.
+
+use std::fs;
+use std::time::Duration;
+
+#[derive(Clone, Copy)]
+pub struct Process {
+    pub pid: u32,
+}
+
+impl Process {
+    fn read(self, file: &str) -> String {
+        let path = format!("/proc/{}/{file}", self.pid);
+        fs::read_to_string(&path).unwrap_or_else(|error| panic!("cannot read {path}: {error}"))
+    }
+
+    fn status_kib(self, key: &str) -> u64 {
+        let status = self.read("status");
+        let line = status.lines().find_map(|line| line.strip_prefix(key)).expect("a line of /proc/PID/status");
+        line.trim_start_matches(':').trim().trim_end_matches(" kB").parse().expect("a number of KiB")
+    }
+
+    /// Resident memory now.
+    pub fn resident_kib(self) -> u64 {
+        self.status_kib("VmRSS")
+    }
+
+    /// The most resident memory since the start, or since `forget_peak`.
+    pub fn peak_resident_kib(self) -> u64 {
+        self.status_kib("VmHWM")
+    }
+
+    pub fn forget_peak(self) {
+        let path = format!("/proc/{}/clear_refs", self.pid);
+        fs::write(&path, "5").unwrap_or_else(|error| panic!("cannot write {path}: {error}"));
+    }
+
+    /// User and system time of all its threads, to the kernel's 10 ms.
+    pub fn cpu_time(self) -> Duration {
+        let stat = self.read("stat");
+        let after_name = stat.rsplit_once(") ").expect("a name in parentheses").1;
+        let ticks: u64 = after_name.split(' ').skip(11).take(2).map(|field| field.parse::<u64>().expect("ticks")).sum();
+        Duration::from_millis(ticks * 10)
+    }
+
+    /// How many descriptors are open.
+    pub fn descriptors(self) -> usize {
+        fs::read_dir(format!("/proc/{}/fd", self.pid)).expect("a list of descriptors").count()
+    }
+
+    /// Soft limit on open descriptors.
+    pub fn descriptor_limit(self) -> u64 {
+        let limits = self.read("limits");
+        let line = limits.lines().find(|line| line.starts_with("Max open files")).expect("a limit on open files");
+        let soft = line.split_whitespace().nth(3).expect("a soft limit");
+        soft.parse().unwrap_or(u64::MAX)
+    }
+}

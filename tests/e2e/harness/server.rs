@@ -1,0 +1,250 @@
+//! The real `daylily`, started on a port of the kernel's choosing.
+
+use std::io::{BufRead, BufReader};
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::{Child, ChildStdout, Command, ExitStatus, Stdio};
+use std::sync::mpsc::{self, Receiver};
+use std::time::Duration;
+
+use tempfile::TempDir;
+
+use super::{Connection, Log, Process, Request, Response, Turn, guest};
+
+/// Compiling every guest in the dev profile, on a machine with other tests.
+const START: Duration = Duration::from_secs(180);
+
+pub const BINARY: &str = env!("CARGO_BIN_EXE_daylily");
+
+/// What to start: a configuration file with its routes, flags, environment and files.
+#[derive(Default)]
+pub struct Setup {
+    top: String,
+    server: String,
+    defaults: String,
+    routes: String,
+    bare: Option<Vec<String>>,
+    flags: Vec<String>,
+    environment: Vec<(String, String)>,
+    files: Vec<(PathBuf, Vec<u8>)>,
+    wrapper: Vec<String>,
+    alone: bool,
+}
+
+impl Setup {
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// `daylily ARGUMENTS`, without a configuration file of the harness.
+    pub fn bare(arguments: &[&str]) -> Self {
+        let bare = arguments.iter().map(|&argument| argument.to_owned()).collect();
+        Self { bare: Some(bare), ..Self::default() }
+    }
+
+    /// Lines before the first table.
+    pub fn top(mut self, toml: &str) -> Self {
+        self.top += &format!("{toml}\n");
+        self
+    }
+
+    /// Lines of `[server]`.
+    pub fn server(mut self, toml: &str) -> Self {
+        self.server += &format!("{toml}\n");
+        self
+    }
+
+    /// Lines of `[defaults]`.
+    pub fn defaults(mut self, toml: &str) -> Self {
+        self.defaults += &format!("{toml}\n");
+        self
+    }
+
+    /// A route that takes every path of `host`, which is also its name; `more` are its other keys.
+    pub fn route(self, host: &str, package: &str, more: &str) -> Self {
+        self.route_at(&format!("name = '{host}'\nhost = '{host}'\n{more}"), package)
+    }
+
+    /// A route with these keys.
+    pub fn route_at(mut self, keys: &str, package: &str) -> Self {
+        let component = guest(package);
+        self.routes += &format!("\n[[route]]\ncomponent = '{}'\n{keys}\n", component.display());
+        self
+    }
+
+    pub fn flags(mut self, flags: &[&str]) -> Self {
+        self.flags.extend(flags.iter().map(|&flag| flag.to_owned()));
+        self
+    }
+
+    pub fn env(mut self, name: &str, value: &str) -> Self {
+        self.environment.push((name.into(), value.into()));
+        self
+    }
+
+    /// A file in the directory that it starts in.
+    pub fn file(mut self, path: &str, contents: &[u8]) -> Self {
+        self.files.push((path.into(), contents.into()));
+        self
+    }
+
+    /// Starts it through `sh -c SCRIPT`, which must end in `exec "$@"`.
+    pub fn through(mut self, script: &str) -> Self {
+        self.wrapper = ["/bin/sh", "-c", script, "sh"].map(str::to_owned).into();
+        self
+    }
+
+    /// No other test runs meanwhile.
+    pub fn alone(mut self) -> Self {
+        self.alone = true;
+        self
+    }
+
+    fn config(&self) -> String {
+        let Self { top, server, defaults, routes, .. } = self;
+        format!("{top}\n[server]\n{server}\n[defaults]\n{defaults}\n{routes}")
+    }
+
+    fn arguments(&self) -> Vec<String> {
+        let mut arguments = match &self.bare {
+            Some(bare) => bare.clone(),
+            None => ["serve", "-c", "daylily.toml"].map(str::to_owned).into(),
+        };
+        if self.environment.iter().all(|(name, _)| name != "DAYLILY_LISTEN") {
+            arguments.extend(["--listen", "127.0.0.1:0"].map(str::to_owned));
+        }
+        arguments.extend(self.flags.clone());
+        arguments
+    }
+
+    #[track_caller]
+    pub fn start(self) -> Daylily {
+        let turn = if self.alone { Turn::alone() } else { Turn::shared() };
+        let directory = TempDir::with_prefix("daylily-e2e-").expect("a temporary directory");
+        if self.bare.is_none() {
+            std::fs::write(directory.path().join("daylily.toml"), self.config()).expect("a configuration file");
+        }
+        write_files(directory.path(), &self.files);
+        let mut words = self.wrapper.clone();
+        words.push(BINARY.to_owned());
+        words.extend(self.arguments());
+        let mut child = Command::new(&words[0])
+            .args(&words[1..])
+            .env_clear()
+            .envs(self.environment.iter().map(|(name, value)| (name, value)))
+            .current_dir(directory.path())
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("the binary under test");
+        let log = Log::collect(child.stderr.take().expect("a pipe"));
+        let stdout = lines(child.stdout.take().expect("a pipe"));
+        let mut server = Daylily { child, address: ([127, 0, 0, 1], 0).into(), log, stdout, directory, _turn: turn };
+        server.address = server.announced();
+        server
+    }
+}
+
+pub(super) fn write_files(directory: &Path, files: &[(PathBuf, Vec<u8>)]) {
+    for (path, contents) in files {
+        let path = directory.join(path);
+        std::fs::create_dir_all(path.parent().expect("a parent")).expect("a directory");
+        std::fs::write(path, contents).expect("a file");
+    }
+}
+
+fn lines(stdout: ChildStdout) -> Receiver<String> {
+    let (sender, receiver) = mpsc::channel();
+    std::thread::spawn(move || {
+        for line in BufReader::new(stdout).lines().map_while(Result::ok) {
+            if sender.send(line).is_err() {
+                break;
+            }
+        }
+    });
+    receiver
+}
+
+/// A running server; killed when dropped.
+pub struct Daylily {
+    child: Child,
+    address: SocketAddr,
+    log: Log,
+    stdout: Receiver<String>,
+    directory: TempDir,
+    _turn: Turn,
+}
+
+impl Daylily {
+    fn announced(&mut self) -> SocketAddr {
+        let line = self.stdout.recv_timeout(START).unwrap_or_else(|error| {
+            panic!("no address on stdout ({error}); exit: {:?}", self.child.try_wait());
+        });
+        let address = line.strip_prefix("Server running at http://").and_then(|rest| rest.strip_suffix('/'));
+        let address = address.unwrap_or_else(|| panic!("not the announced line: {line:?}"));
+        address.parse().unwrap_or_else(|error| panic!("not an address: {address:?}: {error}"))
+    }
+
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    pub fn log(&self) -> &Log {
+        &self.log
+    }
+
+    pub fn process(&self) -> Process {
+        Process { pid: self.child.id() }
+    }
+
+    /// The directory it runs in, with its configuration.
+    pub fn directory(&self) -> &Path {
+        self.directory.path()
+    }
+
+    pub fn connect(&self) -> Connection {
+        Connection::open(self.address)
+    }
+
+    /// One request on a connection of its own.
+    #[track_caller]
+    pub fn exchange(&self, request: &Request) -> Response {
+        self.connect().exchange(request)
+    }
+
+    #[track_caller]
+    pub fn get(&self, host: &str, target: &str) -> Response {
+        self.exchange(&Request::get(host, target))
+    }
+
+    /// Ends it; gives what else it had written on stdout.
+    pub fn stop(mut self) -> Vec<String> {
+        self.kill();
+        self.stdout.iter().collect()
+    }
+
+    /// Whether it has ended by itself, and how.
+    pub fn ended(&mut self) -> Option<ExitStatus> {
+        self.child.try_wait().expect("a child to ask")
+    }
+
+    pub fn show_log(&self) {
+        eprintln!("---- log of daylily on {} ----\n{}", self.address, self.log.tail());
+    }
+
+    fn kill(&mut self) {
+        let _already_gone = self.child.kill();
+        let _already_waited = self.child.wait();
+    }
+}
+
+impl Drop for Daylily {
+    fn drop(&mut self) {
+        self.kill();
+        if std::thread::panicking() {
+            self.log.to_end();
+            self.show_log();
+        }
+    }
+}

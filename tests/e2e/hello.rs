@@ -1,0 +1,76 @@
+//! What a newcomer sees first.
+
+use crate::harness::{Daylily, Request, Setup, each, guest};
+
+#[track_caller]
+fn check_hello(server: &Daylily) {
+    let response = server.get("127.0.0.1", "/");
+    response.expect(200, "Hello World\n");
+    assert_eq!(response.values("content-type"), ["text/plain"]);
+}
+
+/// Every way to name the Hello World component, or nothing at all.
+#[test]
+fn every_way_to_start_it() {
+    let hello = guest("hello").display().to_string();
+    let config = format!("[[route]]\ncomponent = '{hello}'\n");
+    let cases: &[(&str, fn(&str) -> Setup)] = &[
+        ("no arguments", |_| Setup::bare(&[])),
+        ("serve", |_| Setup::bare(&["serve"])),
+        ("a component", |hello| Setup::bare(&[hello])),
+        ("serve a component", |hello| Setup::bare(&["serve", hello])),
+        ("the address from the environment", |_| Setup::bare(&[]).env("DAYLILY_LISTEN", "127.0.0.1:0")),
+    ];
+    each(cases, |(name, _)| (*name).to_owned(), |(_, setup)| check_hello(&setup(&hello).start()));
+    check_hello(&Setup::bare(&["-c", "other.toml"]).file("other.toml", config.as_bytes()).start());
+}
+
+#[test]
+fn a_configuration_file_in_the_directory_is_used() {
+    let config = format!("[[route]]\nhost = 'named.test'\ncomponent = '{}'\n", guest("hello").display());
+    for arguments in [&[][..], &["serve"]] {
+        let server = Setup::bare(arguments).file("daylily.toml", config.as_bytes()).start();
+        server.get("named.test", "/").expect(200, "Hello World\n");
+        server.get("other.test", "/").expect_refusal(404, "no such route");
+    }
+}
+
+#[test]
+fn stdout_has_the_address_and_nothing_else() {
+    let server = Setup::bare(&["--log", "trace"]).start();
+    check_hello(&server);
+    server.get("bad host", "/").expect_refusal(400, "malformed request");
+    assert_eq!(server.stop(), Vec::<String>::new(), "more than one line on stdout");
+}
+
+#[test]
+fn every_method_and_path_gets_the_same_answer() {
+    let server = Setup::bare(&[]).start();
+    let cases = [
+        Request::get("a.test", "/"),
+        Request::get("a.test", "/any/path?with=a&query"),
+        Request::new("DELETE", "a.test", "/"),
+        Request::new("OPTIONS", "a.test", "*"),
+        Request::new("BREW", "a.test", "/pot"),
+        Request::post("a.test", "/").body(b"unread"),
+        Request::post("a.test", "/").chunked(&[b"un", b"read"]),
+    ];
+    each(&cases, |request| String::from_utf8_lossy(&request.bytes()).into_owned(), |request| {
+        let response = server.exchange(request);
+        response.expect(200, "Hello World\n");
+        let known = ["content-type", "content-length", "transfer-encoding", "date", "connection"];
+        for (name, _) in &response.headers {
+            assert!(known.contains(&name.to_lowercase().as_str()), "the guest did not send {name}");
+        }
+        assert_eq!(response.values("date").len(), 1);
+    });
+}
+
+#[test]
+fn one_connection_carries_many_requests() {
+    let server = Setup::bare(&[]).start();
+    let mut connection = server.connect();
+    for _ in 0..200 {
+        connection.exchange(&Request::get("a.test", "/")).expect(200, "Hello World\n");
+    }
+}

@@ -1,0 +1,165 @@
+//! What a guest may use: memory, tables, instances, CPU time, wall time.
+
+use std::time::{Duration, Instant};
+
+use crate::harness::{Connection, Daylily, Ending, Request, Setup, Shared, each};
+
+static SERVER: Shared = Shared::new(|| {
+    Setup::new()
+        .route("hello.test", "hello", "")
+        .route("default.test", "memory", "cpu_time = '20s'")
+        .route("small.test", "memory", "max_memory = '16MiB'\ncpu_time = '20s'")
+        .route("brief.test", "burn", "cpu_time = '300ms'")
+        .route("burn-wall.test", "burn", "cpu_time = '60s'\nwall_time = '400ms'")
+        .route("brief-stream.test", "stream", "cpu_time = '300ms'")
+        .route("stream-wall.test", "stream", "wall_time = '700ms'")
+        .route("brief03.test", "service03", "cpu_time = '300ms'")
+        .route("wall03.test", "service03", "cpu_time = '60s'\nwall_time = '700ms'")
+});
+
+fn expect_healthy(server: &Daylily) {
+    server.get("hello.test", "/").expect(200, "Hello World\n");
+}
+
+#[test]
+fn memory_at_under_and_over() {
+    let server = SERVER.get();
+    // A Rust guest has about 1.1 MiB before it allocates anything.
+    let cases = [
+        ("default.test", 1, true),
+        ("default.test", 60, true),
+        ("default.test", 64, false),
+        ("default.test", 200, false),
+        ("small.test", 1, true),
+        ("small.test", 14, true),
+        ("small.test", 16, false),
+        ("small.test", 60, false),
+    ];
+    each(&cases, |case| format!("{case:?}"), |&(host, mib, fits)| {
+        let response = server.get(host, &format!("/grow?mib={mib}"));
+        match fits {
+            true => drop(response.expect(200, &format!("ok {mib}\n"))),
+            false => drop(response.expect_refusal(500, "guest trapped")),
+        }
+        expect_healthy(&server);
+    });
+}
+
+#[test]
+fn a_guest_that_wants_all_memory_gets_none_of_the_hosts() {
+    let server = SERVER.get();
+    server.get("default.test", "/grow?mib=60").expect(200, "ok 60\n");
+    let before = server.process().resident_kib();
+    for _ in 0..5 {
+        server.get("default.test", "/forever").expect_refusal(500, "guest trapped");
+    }
+    let after = server.process().resident_kib();
+    assert!(after < before + 80 * 1024, "from {before} KiB to {after} KiB with a limit of 64 MiB");
+    expect_healthy(&server);
+}
+
+/// A component that needs more than its route allows: never served, and the reason says which limit.
+#[test]
+fn tables_memories_and_instances_over_their_limit() {
+    let cases = [
+        "max_instances = 1",
+        "max_tables = 1",
+        "max_table_elements = 1",
+        "max_memory = '64KiB'",
+    ];
+    each(&cases, |case| (*case).to_owned(), |limit| {
+        let server = Setup::new().top("dev = true").route("over.test", "hello", limit).route("hello.test", "hello", "").start();
+        let response = server.get("over.test", "/");
+        assert_eq!((response.status, response.ending.clone()), (503, Ending::Complete), "{}", response.text());
+        assert!(response.text().starts_with("no instance could be made: "), "{}", response.text());
+        assert_eq!(response.values("retry-after"), ["1"]);
+        expect_healthy(&server);
+    });
+}
+
+#[test]
+fn tables_memories_and_instances_at_their_limit() {
+    // What the Hello World component needs, with room for a change of toolchain.
+    let server = Setup::new()
+        .route("at.test", "hello", "max_instances = 10\nmax_tables = 5\nmax_memories = 1\nmax_table_elements = 2000\nmax_memory = '2MiB'")
+        .start();
+    server.get("at.test", "/").expect(200, "Hello World\n");
+}
+
+#[test]
+fn cpu_time_under_and_over() {
+    let server = SERVER.get();
+    server.get("brief.test", "/ms?n=150").expect(200, "done\n");
+    for (host, target) in [("brief.test", "/loop"), ("brief.test", "/ms?n=60000"), ("brief03.test", "/loop")] {
+        let (before, start) = (server.process().cpu_time(), Instant::now());
+        server.get(host, target).expect_refusal(504, "cpu time used up");
+        let used = server.process().cpu_time() - before;
+        assert!(used >= Duration::from_millis(250), "{host}{target} was stopped after {used:?} of its 300 ms");
+        assert!(start.elapsed() < Duration::from_secs(10), "{host}{target} ran for {:?}", start.elapsed());
+        expect_healthy(&server);
+    }
+}
+
+#[test]
+fn waiting_costs_no_cpu_time() {
+    let server = SERVER.get();
+    let response = server.get("brief-stream.test", "/n?chunks=6&size=10&pause_ms=150");
+    assert_eq!((response.body.len(), response.ending), (60, Ending::Complete));
+}
+
+#[test]
+fn cpu_time_after_the_head_cuts_the_response() {
+    let server = SERVER.get();
+    for (host, target) in [("brief.test", "/after-head"), ("brief03.test", "/loop-after")] {
+        let response = server.get(host, target);
+        assert_eq!((response.status, response.ending), (200, Ending::Truncated), "{host}");
+    }
+}
+
+#[test]
+fn wall_time_under_and_over() {
+    let server = SERVER.get();
+    server.get("burn-wall.test", "/ms?n=50").expect(200, "done\n");
+    server.get("stream-wall.test", "/silent?ms=100").expect(200, "done\n");
+    let cases = [
+        ("burn-wall.test", "/loop"),
+        ("burn-wall.test", "/ms?n=60000"),
+        ("stream-wall.test", "/silent?ms=60000"),
+        ("wall03.test", "/loop"),
+        ("wall03.test", "/wait?ms=60000"),
+    ];
+    each(&cases, |case| format!("{case:?}"), |(host, target)| {
+        let start = Instant::now();
+        server.get(host, target).expect_refusal(504, "time used up");
+        let took = start.elapsed();
+        assert!(took >= Duration::from_millis(350) && took < Duration::from_secs(10), "it took {took:?}");
+        expect_healthy(&server);
+    });
+}
+
+#[test]
+fn wall_time_counts_to_the_end_of_the_response() {
+    let server = SERVER.get();
+    let whole = server.get("stream-wall.test", "/n?chunks=3&size=10&pause_ms=30");
+    assert_eq!((whole.body.len(), whole.ending), (30, Ending::Complete));
+    let cut = server.get("stream-wall.test", "/n?chunks=200&size=10&pause_ms=100");
+    assert_eq!((cut.status, cut.ending), (200, Ending::Truncated));
+    assert!(cut.body.len() < 200 * 10 / 2, "{} bytes in 700 ms", cut.body.len());
+}
+
+#[test]
+fn wall_time_counts_while_the_client_does_not_read() {
+    let server = Setup::new()
+        .server("max_concurrency = 1\nmax_queue = 1\nqueue_timeout = '20s'")
+        .route("stream.test", "stream", "wall_time = '700ms'")
+        .route("hello.test", "hello", "")
+        .start();
+    let mut idle = Connection::open_narrow(server.address());
+    idle.send(&Request::get("stream.test", "/n?chunks=64&size=1000000&pause_ms=0").bytes());
+    idle.some_bytes();
+    // The one place is taken until the other's time is up.
+    expect_healthy(&server);
+    let mut response = idle.head();
+    idle.finish(&mut response, "GET", &mut |_| {});
+    assert_eq!(response.ending, Ending::Truncated);
+}

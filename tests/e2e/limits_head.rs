@@ -1,0 +1,201 @@
+//! The request's head and the connection: size, number of headers, time to receive, idle time, count.
+
+use std::time::{Duration, Instant};
+
+use crate::harness::{Connection, PATIENCE, Request, Setup, Shared, Silence, each};
+
+static SERVER: Shared = Shared::new(|| {
+    let limits = "max_head = '16KiB'\nmax_headers = 10\nhead_timeout = '800ms'\nidle_timeout = '700ms'";
+    Setup::bare(&["-c", "daylily.toml"]).file("daylily.toml", config(limits).as_bytes())
+});
+
+fn config(limits: &str) -> String {
+    let hello = crate::harness::guest("hello");
+    format!("[server]\n{limits}\n[[route]]\ncomponent = '{}'\n", hello.display())
+}
+
+/// A head of exactly `size` bytes, its empty line included.
+fn head_of(size: usize) -> Vec<u8> {
+    let without = Request::get("a.test", "/").header("x-filler", "").head_bytes().len();
+    let head = Request::get("a.test", "/").header("x-filler", &"f".repeat(size - without)).head_bytes();
+    assert_eq!(head.len(), size);
+    head
+}
+
+const OK: u16 = 200;
+const TOO_LARGE: u16 = 431;
+
+fn check_head(connection: &mut Connection, head: &[u8], status: u16) {
+    connection.try_send(head);
+    let response = connection.response("GET");
+    match status {
+        OK => drop(response.expect(200, "Hello World\n")),
+        _ => drop(response.expect_refusal(TOO_LARGE, "request head too large")),
+    }
+}
+
+#[test]
+fn head_size_at_under_and_over() {
+    let server = SERVER.get();
+    let limit = 16 * 1024;
+    let cases = [
+        (limit - 1, OK),
+        (limit, OK),
+        (limit + 1, TOO_LARGE),
+        (limit + 100, TOO_LARGE),
+        (10 * limit, TOO_LARGE),
+    ];
+    each(&cases, |case| format!("{case:?}"), |&(size, status)| {
+        check_head(&mut server.connect(), &head_of(size), status);
+    });
+}
+
+#[test]
+fn the_head_limit_holds_on_a_connection_in_use() {
+    let server = SERVER.get();
+    let mut connection = server.connect();
+    check_head(&mut connection, &head_of(16 * 1024), OK);
+    check_head(&mut connection, &head_of(16 * 1024), OK);
+    check_head(&mut connection, &head_of(16 * 1024 + 1), TOO_LARGE);
+    connection.expect_closed();
+}
+
+#[test]
+fn a_head_without_an_end_is_refused_at_the_limit() {
+    let server = SERVER.get();
+    let endless = [
+        [b"GET / HTTP/1.1\r\nHost: a.test\r\nx: ".to_vec(), vec![b'f'; 40_000]].concat(),
+        [b"GET /".to_vec(), vec![b'a'; 40_000]].concat(),
+    ];
+    for bytes in endless {
+        let mut connection = server.connect();
+        connection.try_send(&bytes);
+        connection.response("GET").expect_refusal(431, "request head too large");
+        connection.expect_closed();
+    }
+}
+
+#[test]
+fn header_count_at_under_and_over() {
+    let server = SERVER.get();
+    for (count, status) in [(9, OK), (10, OK), (11, TOO_LARGE), (50, TOO_LARGE)] {
+        let host = Request::get("a.test", "/");
+        let request = (1..count).fold(host, |request, at| request.header(&format!("x-{at}"), "v"));
+        check_head(&mut server.connect(), &request.bytes(), status);
+    }
+}
+
+#[test]
+fn the_defaults_are_64_kib_and_100_headers() {
+    let server = Setup::bare(&[]).start();
+    for (size, status) in [(64 * 1024, OK), (64 * 1024 + 1, TOO_LARGE)] {
+        check_head(&mut server.connect(), &head_of(size), status);
+    }
+    for (count, status) in [(100, OK), (101, TOO_LARGE)] {
+        let host = Request::get("a.test", "/");
+        let request = (1..count).fold(host, |request, at| request.header(&format!("x-{at}"), "v"));
+        check_head(&mut server.connect(), &request.bytes(), status);
+    }
+}
+
+#[test]
+fn a_head_that_takes_too_long_is_refused() {
+    let server = SERVER.get();
+    for part in ["G", "GET / HTTP/1.1\r\n", "GET / HTTP/1.1\r\nHost: a.test\r\n"] {
+        let mut connection = server.connect();
+        let start = Instant::now();
+        connection.send(part.as_bytes());
+        connection.response("GET").expect_refusal(408, "request head too slow");
+        assert!(start.elapsed() >= Duration::from_millis(700), "after {:?} of 800 ms", start.elapsed());
+        connection.expect_closed();
+    }
+}
+
+/// Each byte comes soon after the last: it is the whole head that has a time.
+#[test]
+fn a_trickling_head_is_refused_all_the_same() {
+    let server = SERVER.get();
+    for first in [true, false] {
+        let mut connection = server.connect();
+        if !first {
+            connection.exchange(&Request::get("a.test", "/")).expect(200, "Hello World\n");
+        }
+        let start = Instant::now();
+        connection.send(b"GET / HTTP/1.1\r\nx: ");
+        let refused = loop {
+            match connection.try_response("GET", Duration::from_millis(100)) {
+                Ok(response) => break response,
+                Err(Silence::Closed) => panic!("closed without an answer"),
+                Err(Silence::Waiting) => drop(connection.try_send(b"y")),
+            }
+            assert!(start.elapsed() < PATIENCE, "still waiting for the head");
+        };
+        refused.expect_refusal(408, "request head too slow");
+    }
+}
+
+#[test]
+fn a_connection_that_never_speaks_is_closed() {
+    let server = SERVER.get();
+    let mut connection = server.connect();
+    let start = Instant::now();
+    // There is no request to answer: 408 or nothing, but closed.
+    if let Ok(response) = connection.try_response("GET", PATIENCE) {
+        response.expect_refusal(408, "request head too slow");
+    }
+    connection.expect_closed();
+    assert!(start.elapsed() < PATIENCE / 2, "after {:?}", start.elapsed());
+}
+
+#[test]
+fn an_idle_connection_is_closed_without_a_word() {
+    let server = SERVER.get();
+    let mut connection = server.connect();
+    let get = Request::get("a.test", "/");
+    connection.exchange(&get).expect(200, "Hello World\n");
+    std::thread::sleep(Duration::from_millis(250));
+    connection.exchange(&get).expect(200, "Hello World\n");
+    let took = connection.expect_closed();
+    assert!(took >= Duration::from_millis(600), "idle for {took:?} of 700 ms");
+    assert!(took < Duration::from_secs(10), "idle for {took:?}");
+}
+
+#[test]
+fn connections_at_and_over_their_limit() {
+    let server = Setup::bare(&["-c", "daylily.toml"])
+        .file("daylily.toml", config("max_connections = 3").as_bytes())
+        .start();
+    let get = Request::get("a.test", "/");
+    let mut open: Vec<Connection> = (0..3).map(|_| server.connect()).collect();
+    for connection in &mut open {
+        connection.exchange(&get).expect(200, "Hello World\n");
+    }
+    let mut next = server.connect();
+    next.send(&get.bytes());
+    assert!(next.is_quiet_for(Duration::from_millis(400)), "a fourth connection was served");
+    // The others are not disturbed, and the fourth's turn comes when one of them ends.
+    for connection in &mut open {
+        connection.exchange(&get).expect(200, "Hello World\n");
+    }
+    open.pop().expect("three connections").leave();
+    next.response("GET").expect(200, "Hello World\n");
+}
+
+#[test]
+fn the_descriptor_limit_is_raised_to_what_connections_need() {
+    let server = Setup::bare(&[]).through("ulimit -Sn 256; exec \"$@\"").start();
+    let limit = server.process().descriptor_limit();
+    assert!(limit >= 10_000, "{limit} descriptors for 10,000 connections");
+}
+
+#[test]
+fn a_descriptor_limit_that_cannot_be_raised_is_said_at_start() {
+    let server = Setup::bare(&[]).through("ulimit -n 256; exec \"$@\"").start();
+    server.get("a.test", "/").expect(200, "Hello World\n");
+    // Root may raise the hard limit too; then nothing is short.
+    if server.process().descriptor_limit() < 10_000 {
+        server.log().wait_for(&["descriptor", "256"]);
+    } else {
+        assert_eq!(server.log().matching(|line| line.contains("descriptor")), Vec::<String>::new());
+    }
+}

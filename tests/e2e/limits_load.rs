@@ -1,0 +1,202 @@
+//! Requests in progress and in the queue, for the server and for a route.
+
+use std::time::{Duration, Instant};
+
+use crate::harness::{Connection, Daylily, PATIENCE, Request, Response, Setup, Silence};
+
+/// A request that is in progress until `finish`: its body stays open.
+struct Held(Connection);
+
+fn hold(server: &Daylily, host: &str) -> Held {
+    let mut connection = server.connect();
+    connection.send(&Request::post(host, "/echo").header("Transfer-Encoding", "chunked").head_bytes());
+    connection.send(b"2\r\nin\r\n");
+    assert_eq!(connection.head().status, 200);
+    // The echo is the proof that the guest runs.
+    connection.read_chunk(b"in");
+    Held(connection)
+}
+
+impl Held {
+    fn finish(mut self) {
+        self.0.send(b"0\r\n\r\n");
+        self.0.read_chunk_end();
+    }
+}
+
+fn send(server: &Daylily, host: &str) -> Connection {
+    let mut connection = server.connect();
+    connection.send(&Request::get(host, "/").bytes());
+    connection
+}
+
+/// Asks each waiting connection in turn until one has an answer.
+fn first_answer(waiting: &mut Vec<Connection>) -> Response {
+    let start = Instant::now();
+    while start.elapsed() < PATIENCE {
+        for at in 0..waiting.len() {
+            match waiting[at].try_response("GET", Duration::from_millis(10)) {
+                Ok(response) => {
+                    waiting.remove(at);
+                    return response;
+                }
+                Err(Silence::Waiting) => {}
+                Err(Silence::Closed) => panic!("closed without an answer"),
+            }
+        }
+    }
+    panic!("none of {} requests was answered", waiting.len());
+}
+
+fn small(server: &str) -> Setup {
+    Setup::new().server(server).route("echo.test", "echo", "").route("hello.test", "hello", "")
+}
+
+#[test]
+fn over_the_requests_in_progress_the_queue_and_over_the_queue_503() {
+    let server = small("max_concurrency = 2\nmax_queue = 2\nqueue_timeout = '60s'").start();
+    let (first, second) = (hold(&server, "echo.test"), hold(&server, "echo.test"));
+    // Two of these wait, whichever come first; the third is refused at once.
+    let mut waiting: Vec<Connection> = (0..3).map(|_| send(&server, "hello.test")).collect();
+    first_answer(&mut waiting).expect_refusal(503, "too many requests");
+    for connection in &mut waiting {
+        assert!(connection.is_quiet_for(Duration::from_millis(200)), "a third request is in progress");
+    }
+    first.finish();
+    first_answer(&mut waiting).expect(200, "Hello World\n");
+    first_answer(&mut waiting).expect(200, "Hello World\n");
+    second.finish();
+    server.get("hello.test", "/").expect(200, "Hello World\n");
+}
+
+#[test]
+fn a_queue_of_none_refuses_at_once() {
+    let server = small("max_concurrency = 1\nmax_queue = 0").start();
+    server.get("hello.test", "/").expect(200, "Hello World\n");
+    let held = hold(&server, "echo.test");
+    server.get("hello.test", "/").expect_refusal(503, "too many requests");
+    server.get("hello.test", "/").expect_refusal(503, "too many requests");
+    held.finish();
+    server.get("hello.test", "/").expect(200, "Hello World\n");
+}
+
+#[test]
+fn the_queue_has_a_deadline() {
+    let server = small("max_concurrency = 1\nmax_queue = 10\nqueue_timeout = '500ms'").start();
+    let held = hold(&server, "echo.test");
+    let start = Instant::now();
+    let mut waiting = vec![send(&server, "hello.test"), send(&server, "hello.test")];
+    first_answer(&mut waiting).expect_refusal(503, "waited too long for a turn");
+    first_answer(&mut waiting).expect_refusal(503, "waited too long for a turn");
+    let took = start.elapsed();
+    assert!(took >= Duration::from_millis(450) && took < Duration::from_secs(10), "it took {took:?}");
+    held.finish();
+    server.get("hello.test", "/").expect(200, "Hello World\n");
+}
+
+#[test]
+fn the_queue_is_first_in_first_out() {
+    let server = small("max_concurrency = 1\nmax_queue = 10\nqueue_timeout = '60s'").start();
+    let held = hold(&server, "echo.test");
+    let mut holders = Vec::new();
+    for _ in 0..3 {
+        let mut connection = server.connect();
+        connection.send(&Request::post("echo.test", "/echo").header("Transfer-Encoding", "chunked").head_bytes());
+        // Long enough for the request to be in the queue before the next is sent.
+        assert!(connection.is_quiet_for(Duration::from_millis(200)), "two requests are in progress");
+        holders.push(connection);
+    }
+    held.finish();
+    for mut connection in holders {
+        assert_eq!(connection.head().status, 200);
+        Held(connection).finish();
+    }
+}
+
+#[test]
+fn a_client_that_leaves_the_queue_frees_its_place() {
+    let server = small("max_concurrency = 1\nmax_queue = 1\nqueue_timeout = '60s'").start();
+    let held = hold(&server, "echo.test");
+    let mut waiting = vec![send(&server, "hello.test"), send(&server, "hello.test")];
+    first_answer(&mut waiting).expect_refusal(503, "too many requests");
+    waiting.pop().expect("one that waits").leave();
+    let mut waits = None;
+    let start = Instant::now();
+    while waits.is_none() && start.elapsed() < PATIENCE {
+        let mut next = send(&server, "hello.test");
+        match next.try_response("GET", Duration::from_millis(300)) {
+            Err(Silence::Waiting) => waits = Some(next),
+            Err(Silence::Closed) => panic!("closed without an answer"),
+            Ok(refused) => drop(refused.expect_refusal(503, "too many requests")),
+        }
+    }
+    held.finish();
+    waits.expect("a place in the queue").response("GET").expect(200, "Hello World\n");
+}
+
+#[test]
+fn a_route_has_its_own_share() {
+    let server = Setup::new()
+        .server("max_concurrency = 10\nmax_queue = 10\nqueue_timeout = '60s'")
+        .route("echo.test", "echo", "max_concurrency = 1")
+        .route("service03.test", "service03", "max_concurrency = 2")
+        .route("hello.test", "hello", "")
+        .start();
+    let held = hold(&server, "echo.test");
+    let mut second = server.connect();
+    second.send(&Request::post("echo.test", "/echo").body(b"second").bytes());
+    assert!(second.is_quiet_for(Duration::from_millis(300)), "two requests of the route are in progress");
+    // The others have all their places.
+    server.get("hello.test", "/").expect(200, "Hello World\n");
+    let others = [hold(&server, "service03.test"), hold(&server, "service03.test")];
+    held.finish();
+    second.response("POST").expect(200, "second");
+    others.map(Held::finish);
+}
+
+#[test]
+fn requests_that_wait_for_their_route_do_not_fill_the_others_places() {
+    let server = Setup::new()
+        .server("max_concurrency = 2\nmax_queue = 10\nqueue_timeout = '60s'")
+        .route("echo.test", "echo", "max_concurrency = 1")
+        .route("hello.test", "hello", "")
+        .start();
+    let held = hold(&server, "echo.test");
+    let mut waiting: Vec<Connection> = (0..3).map(|_| send(&server, "echo.test")).collect();
+    for connection in &mut waiting {
+        assert!(connection.is_quiet_for(Duration::from_millis(100)), "two requests of the route are in progress");
+    }
+    server.get("hello.test", "/").expect(200, "Hello World\n");
+    held.finish();
+    for mut connection in waiting {
+        assert_eq!(connection.response("GET").status, 200);
+    }
+}
+
+/// A place is held to the last byte of the response, and given back whatever the ending was.
+#[test]
+fn every_ending_gives_the_place_back() {
+    let server = Setup::new()
+        .server("max_concurrency = 1\nmax_queue = 0")
+        .route("trap.test", "trap", "")
+        .route("burn.test", "burn", "cpu_time = '100ms'")
+        .route("small.test", "echo", "max_body = 1")
+        .route("hello.test", "hello", "")
+        .start();
+    for _ in 0..3 {
+        for target in ["/before", "/after-head", "/after-length", "/none", "/error", "/exit", "/drop-body", "/short"] {
+            server.get("trap.test", target);
+            expect_place(&server, target);
+        }
+        server.get("burn.test", "/loop").expect_refusal(504, "cpu time used up");
+        expect_place(&server, "/loop");
+        server.exchange(&Request::post("small.test", "/").body(b"xx")).expect_refusal(413, "request body too large");
+        expect_place(&server, "a body too large");
+    }
+}
+
+/// The place may come free a moment after the last byte was sent.
+fn expect_place(server: &Daylily, after: &str) {
+    let free = crate::harness::eventually(Duration::from_secs(5), || server.get("hello.test", "/").status == 200);
+    assert!(free, "the place was not given back after {after}");
+}

@@ -1,0 +1,196 @@
+//! Outgoing requests that fail: time-outs, broken upstreams, certificates. The guest is told by the
+//! error code that wasi:http has for it, and nothing that broke off looks complete.
+
+use std::io::Write;
+use std::net::{SocketAddr, TcpListener};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use crate::harness::{Daylily, PATIENCE, Setup, Shared, Upstream, each};
+
+static SERVER: Shared = Shared::new(|| {
+    let allow = "allow_http = ['http://127.0.0.1:*', 'http://localhost:*']";
+    let brief = "connect_timeout = '400ms'\nfirst_byte_timeout = '400ms'\nbetween_bytes_timeout = '400ms'";
+    Setup::new()
+        .route("patient.test", "outgoing", allow)
+        .route("03.patient.test", "service03", allow)
+        .route("brief.test", "outgoing", &format!("{allow}\n{brief}"))
+        .route("03.brief.test", "service03", &format!("{allow}\n{brief}"))
+});
+
+const GUESTS: [&str; 2] = ["", "03."];
+
+/// Time-outs as the operator sets them, as the guest sets them, and the guest asking for more.
+const TIMEOUTS: [(&str, &str); 3] = [
+    ("brief.test", ""),
+    ("patient.test", "&connect_ms=400&first_byte_ms=400&between_ms=400"),
+    ("brief.test", "&connect_ms=60000&first_byte_ms=60000&between_ms=60000"),
+];
+
+fn fetch(server: &Daylily, host: &str, url: &str, options: &str) -> String {
+    let response = server.get(host, &format!("/send?url={url}{options}"));
+    assert_eq!(response.status, 200, "{response:?}");
+    response.text()
+}
+
+/// Every guest and every way to set the time-out gives one of `errors`, after about 400 ms.
+fn check_timeout(url: &str, errors: &[&str]) {
+    let server = SERVER.get();
+    for guest in GUESTS {
+        each(&TIMEOUTS, |case| format!("{guest}{case:?}"), |(host, options)| {
+            let start = Instant::now();
+            let text = fetch(&server, &format!("{guest}{host}"), url, options);
+            let took = start.elapsed();
+            assert!(errors.iter().any(|error| text.contains(&format!("error: ErrorCode::{error}"))), "{text}");
+            assert!(took >= Duration::from_millis(350) && took < Duration::from_secs(10), "it took {took:?}");
+        });
+    }
+}
+
+/// A listener whose backlog is full: the kernel drops what else wants to connect.
+fn deaf() -> (socket2::Socket, Vec<socket2::Socket>, SocketAddr) {
+    let new = || socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).expect("a socket");
+    let listener = new();
+    listener.bind(&SocketAddr::from(([127, 0, 0, 1], 0)).into()).expect("a port");
+    listener.listen(0).expect("a listener");
+    let address = listener.local_addr().expect("an address");
+    let fillers = (0..8).map(|_| {
+        let filler = new();
+        filler.set_nonblocking(true).expect("a flag");
+        let _in_progress = filler.connect(&address);
+        filler
+    });
+    let fillers = fillers.collect();
+    (listener, fillers, address.as_socket().expect("an IP address"))
+}
+
+#[test]
+fn connecting_has_a_time_out() {
+    let (_listener, _fillers, address) = deaf();
+    check_timeout(&format!("http://{address}/"), &["ConnectionTimeout"]);
+}
+
+#[test]
+fn the_first_byte_has_a_time_out() {
+    let silent = Upstream::start(|_, _| {
+        std::thread::sleep(PATIENCE);
+        false
+    });
+    check_timeout(&silent.url("/"), &["ConnectionReadTimeout", "HttpResponseTimeout"]);
+}
+
+#[test]
+fn the_bytes_between_have_a_time_out() {
+    let stalling = Upstream::start(|_, stream| {
+        stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 10\r\n\r\nhalf").expect("the client reads");
+        stream.flush().expect("the client reads");
+        std::thread::sleep(PATIENCE);
+        false
+    });
+    check_timeout(&stalling.url("/"), &["ConnectionReadTimeout", "HttpResponseTimeout"]);
+}
+
+#[test]
+fn an_answer_that_moves_may_take_longer_than_the_time_outs() {
+    let server = SERVER.get();
+    let slow = Upstream::start(|_, stream| {
+        let mut write = |bytes: &[u8]| stream.write_all(bytes).and_then(|()| stream.flush()).is_ok();
+        let mut ok = write(b"HTTP/1.1 200 OK\r\ncontent-length: 8\r\n\r\n");
+        for _ in 0..8 {
+            std::thread::sleep(Duration::from_millis(100));
+            ok = ok && write(b"x");
+        }
+        ok
+    });
+    for guest in GUESTS {
+        let text = fetch(&server, &format!("{guest}brief.test"), &slow.url("/"), "");
+        assert_eq!(text, "status: 200\nxxxxxxxx", "{guest}");
+    }
+}
+
+#[test]
+fn broken_upstreams_have_their_error_codes() {
+    let server = SERVER.get();
+    let closed_port = TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr()).expect("a port");
+    let raw = |bytes: &'static [u8]| {
+        Upstream::start(move |_, stream| {
+            stream.write_all(bytes).expect("the client reads");
+            false
+        })
+    };
+    let silent = raw(b"");
+    let part = raw(b"HTTP/1.1 200 OK\r\ncontent-le");
+    let nonsense = raw(b"SSH-2.0-OpenSSH_9.6\r\n");
+    let cut = raw(b"HTTP/1.1 200 OK\r\ncontent-length: 100\r\n\r\nhalf");
+    let cut_chunks = raw(b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n4\r\nhalf\r\n");
+    let bad_chunks = raw(b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n4\r\nhalf\r\nzz\r\n");
+    let cases = [
+        (format!("http://{closed_port}/"), &["ConnectionRefused"][..]),
+        (silent.url("/"), &["ConnectionTerminated", "HttpResponseIncomplete"]),
+        (part.url("/"), &["ConnectionTerminated", "HttpResponseIncomplete"]),
+        (nonsense.url("/"), &["HttpProtocolError"]),
+        (cut.url("/"), &["HttpResponseIncomplete", "ConnectionTerminated"]),
+        (cut_chunks.url("/"), &["HttpResponseIncomplete", "ConnectionTerminated"]),
+        (bad_chunks.url("/"), &["HttpProtocolError"]),
+    ];
+    each(&cases, |case| format!("{case:?}"), |(url, errors)| {
+        for guest in GUESTS {
+            let text = fetch(&server, &format!("{guest}patient.test"), url, "");
+            assert!(errors.iter().any(|error| text.contains(&format!("error: ErrorCode::{error}"))), "{guest}: {text}");
+        }
+    });
+}
+
+/// An authority, and a server certificate of it for `name`.
+fn certificates(name: &str) -> (String, Arc<rustls::ServerConfig>) {
+    let ca_key = rcgen::KeyPair::generate().expect("a key");
+    let mut ca = rcgen::CertificateParams::new(Vec::new()).expect("parameters");
+    ca.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+    ca.key_usages = vec![rcgen::KeyUsagePurpose::KeyCertSign];
+    let ca_pem = ca.self_signed(&ca_key).expect("a certificate").pem();
+    let issuer = rcgen::Issuer::new(ca, ca_key);
+    let key = rcgen::KeyPair::generate().expect("a key");
+    let leaf = rcgen::CertificateParams::new(vec![name.to_owned()]).expect("parameters");
+    let leaf = leaf.signed_by(&key, &issuer).expect("a certificate");
+    let key = rustls::pki_types::PrivateKeyDer::try_from(key.serialize_der()).expect("a key");
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let config = rustls::ServerConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .expect("versions")
+        .with_no_client_auth()
+        .with_single_cert(vec![leaf.der().clone()], key)
+        .expect("a certificate and its key");
+    (ca_pem, Arc::new(config))
+}
+
+#[test]
+fn https_trusts_only_whom_the_machine_trusts() {
+    let (ca, config) = certificates("localhost");
+    let (_, strangers) = certificates("localhost");
+    let upstream = Upstream::with_tls(Some(config), crate::harness::echo);
+    let stranger = Upstream::with_tls(Some(strangers), crate::harness::echo);
+    let plain = Upstream::echo();
+    let keys = "allow_http = ['localhost:*', '127.0.0.1:*']";
+    let server = Setup::new()
+        .route("a.test", "outgoing", keys)
+        .route("03.a.test", "service03", keys)
+        .file("ca.pem", ca.as_bytes())
+        .env("SSL_CERT_FILE", "ca.pem")
+        .start();
+    let cases = [
+        (format!("https://localhost:{}/x", upstream.port()), "status: 200\n"),
+        (format!("https://localhost:{}/", stranger.port()), "error: ErrorCode::TlsCertificateError"),
+        // The certificate is for another name.
+        (format!("https://127.0.0.1:{}/", upstream.port()), "error: ErrorCode::TlsCertificateError"),
+        (format!("https://localhost:{}/", plain.port()), "error: ErrorCode::Tls"),
+    ];
+    each(&cases, |case| format!("{case:?}"), |(url, start)| {
+        for guest in GUESTS {
+            let text = fetch(&server, &format!("{guest}a.test"), url, "");
+            assert!(text.starts_with(start), "{guest}: {text}");
+        }
+    });
+    let paths: Vec<String> = upstream.seen().iter().map(|seen| seen.head.start.clone()).collect();
+    assert_eq!(paths, ["GET /x HTTP/1.1", "GET /x HTTP/1.1"]);
+    assert_eq!(stranger.seen().len() + plain.seen().len(), 0, "a request was sent before the certificate was checked");
+}

@@ -1,0 +1,203 @@
+//! Requests on which two parsers could disagree: refused, or answered once and the connection closed.
+
+use crate::harness::{PATIENCE, Request, Setup, Shared, Silence, each};
+
+static SERVER: Shared = Shared::new(|| {
+    Setup::new()
+        .route("hello.test", "hello", "")
+        .route("count.test", "echo", "")
+        .route("service03.test", "service03", "")
+        .route("smuggled.test", "report", "")
+});
+
+/// What must never be answered: it was sent as part of a body.
+const SMUGGLED: &str = "GET /smuggled HTTP/1.1\r\nHost: smuggled.test\r\n\r\n";
+
+/// Sends the bytes and a hidden request; wants at most one answer and then the end. Gives its status.
+#[track_caller]
+fn answers_at_most_once(bytes: &str) -> Option<u16> {
+    let server = SERVER.get();
+    let mut connection = server.connect();
+    connection.try_send(bytes.as_bytes());
+    let first = match connection.try_response("POST", PATIENCE) {
+        Ok(first) => first,
+        Err(Silence::Closed) => return None,
+        Err(Silence::Waiting) => panic!("neither answered nor closed"),
+    };
+    assert!(!first.text().contains("/smuggled"), "{first:?}");
+    connection.try_send(SMUGGLED.as_bytes());
+    match connection.try_response("GET", PATIENCE) {
+        Err(Silence::Closed) => Some(first.status),
+        other => panic!("after {first:?}: {other:?}"),
+    }
+}
+
+#[test]
+fn a_length_and_a_coding_together_end_the_connection() {
+    let _keep = SERVER.get();
+    let bodies = ["0\r\n\r\n", "5\r\nhello\r\n0\r\n\r\n"];
+    let mut cases = Vec::new();
+    for host in ["hello.test", "count.test", "service03.test"] {
+        for body in bodies {
+            let length = body.len() + SMUGGLED.len();
+            for fields in [
+                format!("Content-Length: {length}\r\nTransfer-Encoding: chunked\r\n"),
+                format!("Transfer-Encoding: chunked\r\nContent-Length: {length}\r\n"),
+                "Content-Length: 0\r\nTransfer-Encoding: chunked\r\n".to_owned(),
+                "Transfer-Encoding: chunked\r\nContent-Length: 0\r\n".to_owned(),
+                "transfer-encoding: Chunked\r\nX: y\r\ncontent-length: 5\r\n".to_owned(),
+            ] {
+                cases.push(format!("POST /count HTTP/1.1\r\nHost: {host}\r\n{fields}\r\n{body}{SMUGGLED}"));
+            }
+        }
+    }
+    each(&cases, |case| format!("{case:?}"), |case| {
+        let status = answers_at_most_once(case);
+        assert!(matches!(status, Some(200 | 400)), "{status:?}");
+    });
+}
+
+#[test]
+fn lengths_that_do_not_agree_or_are_none() {
+    let _keep = SERVER.get();
+    let lengths = [
+        "Content-Length: 5\r\nContent-Length: 6\r\n",
+        "Content-Length: 5, 6\r\n",
+        "Content-Length: +5\r\n",
+        "Content-Length: -5\r\n",
+        "Content-Length: 5a\r\n",
+        "Content-Length: 0x5\r\n",
+        "Content-Length: 5 5\r\n",
+        "Content-Length: 5.0\r\n",
+        "Content-Length: \r\n",
+        "Content-Length: 99999999999999999999999\r\n",
+        "Content-Length: \"5\"\r\n",
+    ];
+    each(&lengths, |length| format!("{length:?}"), |length| {
+        let request = format!("POST /count HTTP/1.1\r\nHost: count.test\r\n{length}\r\nhello{SMUGGLED}");
+        assert_eq!(answers_at_most_once(&request), Some(400));
+    });
+}
+
+#[test]
+fn codings_that_are_not_chunked_alone() {
+    let _keep = SERVER.get();
+    let codings = [
+        "Transfer-Encoding: identity\r\n",
+        "Transfer-Encoding: xchunked\r\n",
+        "Transfer-Encoding: chunkedx\r\n",
+        "Transfer-Encoding: chunked, identity\r\n",
+        "Transfer-Encoding: chunked\r\nTransfer-Encoding: identity\r\n",
+        "Transfer-Encoding: \"chunked\"\r\n",
+        "Transfer-Encoding: chunked;q=1\r\n",
+        "Transfer-Encoding: \x0bchunked\r\n",
+        "Transfer-Encoding: \r\n",
+        "Transfer-Encoding : chunked\r\n",
+        "Transfer-Encoding\r\n",
+    ];
+    each(&codings, |coding| format!("{coding:?}"), |coding| {
+        let request = format!("POST /count HTTP/1.1\r\nHost: count.test\r\n{coding}\r\n0\r\n\r\n{SMUGGLED}");
+        let status = answers_at_most_once(&request);
+        assert!(matches!(status, Some(400 | 501)), "{status:?}");
+    });
+}
+
+#[test]
+fn http_1_0_has_no_codings() {
+    let _keep = SERVER.get();
+    let request =
+        format!("POST /count HTTP/1.0\r\nHost: count.test\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n{SMUGGLED}");
+    assert_eq!(answers_at_most_once(&request), Some(400));
+    let kept = request.replace("\r\nTransfer", "\r\nConnection: keep-alive\r\nTransfer");
+    assert_eq!(answers_at_most_once(&kept), Some(400));
+}
+
+#[test]
+fn chunks_that_are_none_end_the_connection() {
+    let _keep = SERVER.get();
+    let bodies = [
+        "zz\r\nhello\r\n0\r\n\r\n",
+        "\r\nhello\r\n0\r\n\r\n",
+        "-5\r\nhello\r\n0\r\n\r\n",
+        "+5\r\nhello\r\n0\r\n\r\n",
+        "0x5\r\nhello\r\n0\r\n\r\n",
+        "5 5\r\nhello\r\n0\r\n\r\n",
+        "10000000000000005\r\nhello\r\n0\r\n\r\n",
+        "fffffffffffffffff\r\nhello\r\n0\r\n\r\n",
+        "5\r\nhello0\r\n\r\n",
+        "5\r\nhelloXX0\r\n\r\n",
+        "5\r\nhello\n0\r\n\r\n",
+        "5\nhello\r\n0\r\n\r\n",
+        "5;a\nb\r\nhello\r\n0\r\n\r\n",
+        "5\rhello\r\n0\r\n\r\n",
+        "0\r\nbad trailer\r\n\r\n",
+        "0\r\n: empty\r\n\r\n",
+    ];
+    each(&bodies, |body| format!("{body:?}"), |body| {
+        let request =
+            format!("POST /count HTTP/1.1\r\nHost: count.test\r\nTransfer-Encoding: chunked\r\n\r\n{body}{SMUGGLED}");
+        assert_eq!(answers_at_most_once(&request), Some(400));
+    });
+}
+
+#[test]
+fn a_body_that_is_no_body_cuts_a_response_that_was_begun() {
+    let server = SERVER.get();
+    for host in ["count.test", "service03.test"] {
+        let mut connection = server.connect();
+        connection.send(&Request::post(host, "/echo").header("Transfer-Encoding", "chunked").head_bytes());
+        connection.send(b"2\r\nab\r\n");
+        let mut response = connection.head();
+        connection.read_chunk(b"ab");
+        connection.try_send(b"nonsense\r\n");
+        connection.finish(&mut response, "POST", &mut |_| {});
+        assert_eq!(response.ending, crate::harness::Ending::Truncated, "{host}");
+    }
+}
+
+#[test]
+fn heads_that_are_none_are_400() {
+    let _keep = SERVER.get();
+    let heads = [
+        "GET / HTTP/1.1\r\nHost: hello.test\r\nX: a\r\n folded\r\n",
+        "GET / HTTP/1.1\r\nHost: hello.test\r\nX: a\r\n\tfolded\r\n",
+        "GET / HTTP/1.1\r\n Host: hello.test\r\n",
+        "GET / HTTP/1.1\r\nHost : hello.test\r\n",
+        "GET / HTTP/1.1\r\nHost: hello.test\r\nX : a\r\n",
+        "GET / HTTP/1.1\r\nHost: hello.test\r\nno colon\r\n",
+        "GET / HTTP/1.1\r\nHost: hello.test\r\n: no name\r\n",
+        "GET / HTTP/1.1\r\nHost: hello.test\r\nX(y): a\r\n",
+        "GET / HTTP/1.1\r\nHost: hello.test\r\nX: a\rb\r\n",
+        "GET / HTTP/1.1\r\nHost: hello.test\r\nX: a\0b\r\n",
+        "GET / HTTP/1.1\r\nHost: hello.test\r\nX: a\x07b\r\n",
+        "G(T / HTTP/1.1\r\nHost: hello.test\r\n",
+        " GET / HTTP/1.1\r\nHost: hello.test\r\n",
+        "GET  / HTTP/1.1\r\nHost: hello.test\r\n",
+        "GET /  HTTP/1.1\r\nHost: hello.test\r\n",
+        "GET / HTTP/1.1 \r\nHost: hello.test\r\n",
+        "GET /\r\nHost: hello.test\r\n",
+        "GET\r\nHost: hello.test\r\n",
+        "GET / HTTP/1.2\r\nHost: hello.test\r\n",
+        "GET / HTTP/2.0\r\nHost: hello.test\r\n",
+        "GET / http/1.1\r\nHost: hello.test\r\n",
+        "GET / HTTP/11\r\nHost: hello.test\r\n",
+        "GET /a b HTTP/1.1\r\nHost: hello.test\r\n",
+        "GET /a\x7fb HTTP/1.1\r\nHost: hello.test\r\n",
+        "GET relative HTTP/1.1\r\nHost: hello.test\r\n",
+        "GET * HTTP/1.1\r\nHost: hello.test\r\n",
+        "\x16\x03\x01\x02\0\x01\0\x01\u{fc}\x03\x03",
+        "PRI * HTTP/2.0\r\n\r\nSM\r\n",
+    ];
+    each(&heads, |head| format!("{head:?}"), |head| {
+        let status = answers_at_most_once(&format!("{head}\r\n"));
+        assert_eq!(status, Some(400));
+    });
+}
+
+#[test]
+fn an_empty_line_before_a_request_is_forgiven() {
+    let server = SERVER.get();
+    let mut connection = server.connect();
+    connection.send(b"\r\n").send(&Request::get("hello.test", "/").bytes());
+    connection.response("GET").expect(200, "Hello World\n");
+}
