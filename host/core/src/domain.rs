@@ -40,7 +40,7 @@ impl Host {
 }
 
 /// Parses a domain name into lower case and without its trailing dot.
-pub(crate) fn parse_name(text: &str) -> Result<String, ValueError> {
+fn parse_name(text: &str) -> Result<String, ValueError> {
     let refused = |help: &str| ValueError::new(format!("invalid host name {text:?}")).help(help);
     if !text.is_ascii() {
         return Err(refused(

@@ -15,7 +15,7 @@ const INSERTED: [&str; 16] = [
     "\"", "'", "\"\"\"", "[", "]]", "\n", "\r", "=", ".", ",", "#", "\\", "ü", "\u{feff}", "\t",
     "{",
 ];
-const MUTANTS: u64 = 100_000;
+const MUTANTS: u64 = 3_000;
 
 /// The same numbers on every run: xorshift, after Marsaglia.
 struct Numbers(u64);

@@ -21,6 +21,10 @@ use crate::request_id::RequestId;
 /// so that a guest cannot make the host keep more than a few megabytes for it.
 const MAX_HOST_RESOURCES: usize = 10_000;
 
+/// Ticks before a guest is interrupted for the first time. The tick in progress counts, so this is one
+/// whole slice, and small requests are not interrupted at all.
+const FIRST_SLICE_TICKS: u64 = 2;
+
 /// The data of one store.
 pub(crate) struct State {
     wasi: WasiCtx,
@@ -59,7 +63,7 @@ pub(super) fn fresh(app: &App, request: RequestId, meter: Arc<Meter>) -> wasmtim
     let mut store = Store::new(app.engine(), state);
     store.limiter(|state| &mut state.limiter);
     store.set_hostcall_fuel(hostcall_bytes(&settings.limits));
-    store.set_epoch_deadline(1);
+    store.set_epoch_deadline(FIRST_SLICE_TICKS);
     store.epoch_deadline_callback(move |_| {
         if meter.end_slice() { Err(CpuTimeUsedUp.into()) } else { Ok(UpdateDeadline::Yield(1)) }
     });

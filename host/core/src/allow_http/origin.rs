@@ -3,7 +3,7 @@ use std::net::IpAddr;
 use std::str::FromStr;
 
 use crate::ValueError;
-use crate::domain::{self, Host};
+use crate::domain::Host;
 
 /// The schemes of outgoing requests.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -137,10 +137,7 @@ fn parse_host(text: &str, host: &str) -> Result<OriginHost, ValueError> {
             Host::Ip(ip) => Ok(OriginHost::Ip(ip)),
         },
         Some(parent) => match Host::parse(parent).map_err(with_place)? {
-            Host::Name(_) => Ok(OriginHost::Below(format!(
-                ".{}",
-                domain::parse_name(parent)?
-            ))),
+            Host::Name(name) => Ok(OriginHost::Below(format!(".{name}"))),
             Host::Ip(_) => Err(refused(text).help("an address has no names below it")),
         },
     }
