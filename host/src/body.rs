@@ -19,7 +19,7 @@ use crate::serve::connection::InRequest;
 pub(crate) struct Body {
     kind: Kind,
     /// The request is in progress until its body has been taken.
-    _in_request: Option<InRequest>,
+    in_request: Option<InRequest>,
 }
 
 enum Kind {
@@ -65,13 +65,13 @@ impl Body {
 
     /// Ends `in_request` with the body.
     pub(crate) fn during(self, in_request: InRequest) -> Self {
-        Self { _in_request: Some(in_request), ..self }
+        Self { in_request: Some(in_request), ..self }
     }
 }
 
 impl From<Kind> for Body {
     fn from(kind: Kind) -> Self {
-        Self { kind, _in_request: None }
+        Self { kind, in_request: None }
     }
 }
 
@@ -136,10 +136,15 @@ impl http_body::Body for Body {
     type Error = io::Error;
 
     fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<io::Result<Frame<Bytes>>>> {
-        match &mut self.get_mut().kind {
-            Kind::Whole { bytes, .. } => Poll::Ready(bytes.take().map(|bytes| Ok(Frame::data(bytes)))),
-            Kind::Streamed(streamed) => streamed.poll_next(cx),
+        let this = self.get_mut();
+        let frame = match &mut this.kind {
+            Kind::Whole { bytes, .. } => bytes.take().map(|bytes| Ok(Frame::data(bytes))),
+            Kind::Streamed(streamed) => ready!(streamed.poll_next(cx)),
+        };
+        if let (Some(Err(_)), Some(in_request)) = (&frame, &this.in_request) {
+            in_request.cut();
         }
+        Poll::Ready(frame)
     }
 
     fn is_end_stream(&self) -> bool {

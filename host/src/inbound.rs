@@ -208,8 +208,70 @@ impl Body for InboundBody {
 
 impl Drop for InboundBody {
     fn drop(&mut self) {
-        if !self.body.is_end_stream() {
-            self.connection.mark_unread();
+        self.connection.set_unread(!self.body.is_end_stream());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// `Ok((host, path))`, or what the refusal says.
+    fn check(head: &str, expected: Result<(Option<&str>, &str), &str>) {
+        let mut lines = head.split('\n');
+        let mut first = lines.next().unwrap_or_default().split(' ');
+        let mut next = || first.next().unwrap_or_default();
+        let mut request = Request::builder().method(next()).uri(next()).version(match next() {
+            "1.0" => Version::HTTP_10,
+            _ => Version::HTTP_11,
+        });
+        for line in lines {
+            let (name, value) = line.split_once(": ").unwrap_or((line, ""));
+            request = request.header(name, value);
         }
+        let request = request.body(()).unwrap_or_default();
+        let seen = target(&request).map(|target| (target.host, target.path)).map_err(|refusal| refusal.to_string());
+        match (seen, expected) {
+            (Err(seen), Err(expected)) => assert!(seen.contains(expected), "{head}: {seen}"),
+            (seen, expected) => assert_eq!(seen, expected.map_err(str::to_owned), "{head}"),
+        }
+    }
+
+    #[test]
+    fn reads_targets() {
+        check("GET / 1.1\nhost: a.example", Ok((Some("a.example"), "/")));
+        check("GET /x?y 1.1\nhost: a.example:8080", Ok((Some("a.example"), "/x")));
+        check("GET / 1.0", Ok((None, "/")));
+        check("GET http://b.example/p 1.1\nhost: a.example", Ok((Some("b.example"), "/p")));
+        check("OPTIONS * 1.1\nhost: a.example", Ok((Some("a.example"), "*")));
+        check("GET / 1.1\nhost: [::1]:80", Ok((Some("[::1]"), "/")));
+    }
+
+    #[test]
+    fn refuses_what_rfc_9112_forbids() {
+        check("GET / 1.1", Err("there is no Host"));
+        check("GET / 1.1\nhost: a\nhost: a", Err("more than one Host"));
+        check("GET / 1.0\nhost: a\nhost: b", Err("more than one Host"));
+        check("GET / 1.1\nhost: a b", Err("Host is invalid"));
+        check("GET / 1.1\nhost: ", Err("Host is invalid"));
+        check("GET / 1.1\nhost: user@a", Err("Host is invalid"));
+        check("GET http://a/ 1.1", Err("there is no Host"));
+        check("GET http://a/ 1.1\nhost: b/c", Err("Host is invalid"));
+        check("GET ftp://a/ 1.1\nhost: a", Err("scheme is `ftp`"));
+        check("GET * 1.1\nhost: a", Err("not a path"));
+        check("CONNECT a:80 1.1\nhost: a:80", Err("CONNECT"));
+    }
+
+    #[test]
+    fn removes_what_connection_names() {
+        let mut headers = HeaderMap::new();
+        for (name, value) in
+            [("connection", "close, X-Hop"), ("connection", "content-length"), ("x-hop", "1"), ("x-end", "2"), ("content-length", "3")]
+        {
+            headers.append(HeaderName::from_static(name), http::HeaderValue::from_static(value));
+        }
+        remove_nominated(&mut headers);
+        let left: Vec<_> = headers.keys().map(HeaderName::as_str).collect();
+        assert!(!left.contains(&"x-hop") && left.contains(&"x-end") && left.contains(&"content-length"), "{left:?}");
     }
 }

@@ -36,7 +36,7 @@ pub(crate) async fn handle(
     connection: &Connection,
     request: Request<Incoming>,
 ) -> Result<Response<Body>, Stop> {
-    let in_request = connection.begin_request();
+    let in_request = connection.begin_request(&request);
     let exchange = Arc::new(Exchange::begin());
     let response = match answer(worker, connection, &exchange, request).await {
         Err(Stop::Refused(refusal)) => refuse(worker, &refusal, exchange.record()),

@@ -11,4 +11,26 @@
 
 mod harness;
 
+mod configuration;
+mod continuing;
+mod disconnect;
+mod endings;
+mod framing;
+mod golden;
+mod grants;
+mod headers;
 mod hello;
+mod hosts;
+mod isolation;
+mod limits_body;
+mod limits_guest;
+mod limits_head;
+mod limits_load;
+mod outgoing;
+mod outgoing_failures;
+mod output;
+mod refusals;
+mod routes;
+mod service03;
+mod smuggling;
+mod streaming;

@@ -8,8 +8,10 @@ use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use daylily_core::config::ServerLimits;
-use http::HeaderValue;
+use http::{HeaderValue, Request, Version};
+use http_body::Body;
 use rustix::net::Shutdown;
+use socket2::SockRef;
 use tokio::io::Interest;
 use tokio::net::TcpStream;
 use tokio::time::Instant;
@@ -52,7 +54,10 @@ struct Shared {
 struct Moment(AtomicU64);
 
 /// A request is in progress on a connection, until this is dropped with its response's body.
-pub(crate) struct InRequest(Connection);
+pub(crate) struct InRequest {
+    connection: Connection,
+    version: Version,
+}
 
 impl Connection {
     pub(crate) fn new(stream: TcpStream, limits: &ServerLimits) -> Self {
@@ -95,11 +100,12 @@ impl Connection {
     }
 
     /// A request's head is complete; the client is no longer waited for until the guard is dropped.
-    pub(crate) fn begin_request(&self) -> InRequest {
+    pub(crate) fn begin_request<B: Body>(&self, request: &Request<B>) -> InRequest {
         self.0.in_request.store(true, Relaxed);
         self.0.flushed.store(false, Relaxed);
         self.0.head_since.clear();
-        InRequest(self.clone())
+        self.set_unread(!request.body().is_end_stream());
+        InRequest { connection: self.clone(), version: request.version() }
     }
 
     /// Bounds the writes of the response in progress: all of it by `due`, and no wait in between longer
@@ -160,9 +166,9 @@ impl Connection {
         self.0.timed_out.load(Relaxed) && !self.0.head_since.is_none()
     }
 
-    /// Remembers that a request body was not read to its end.
-    pub(crate) fn mark_unread(&self) {
-        self.0.unread.store(true, Relaxed);
+    /// Whether a request body is on its way that nobody has read to its end.
+    pub(crate) fn set_unread(&self, unread: bool) {
+        self.0.unread.store(unread, Relaxed);
     }
 
     /// Writes `bytes` as far as the socket takes them at once: a last word before closing.
@@ -198,9 +204,20 @@ impl Connection {
     }
 }
 
+impl InRequest {
+    /// The response ends before its time. To an HTTP/1.0 client the end of the connection may be the
+    /// end of the body (RFC 9112 §6.3), so only a reset tells it that something is missing.
+    pub(crate) fn cut(&self) {
+        if self.version < Version::HTTP_11 {
+            let _ = SockRef::from(&self.connection.0.stream).set_linger(Some(Duration::ZERO));
+            self.connection.set_unread(false);
+        }
+    }
+}
+
 impl Drop for InRequest {
     fn drop(&mut self) {
-        let shared = &self.0.0;
+        let shared = &self.connection.0;
         shared.idle_since.set(shared.opened, Instant::now());
         shared.in_request.store(false, Relaxed);
     }

@@ -15,12 +15,18 @@ use crate::worker::Worker;
 /// What hyper buffers of a connection at most, beside a request head of the largest size.
 const BUFFER_BYTES: usize = 400 << 10;
 
+/// What hyper allows by itself. Told a number, even this one, it allocates for every request.
+const HYPER_MAX_HEADERS: u32 = 100;
+
 /// Serves requests on `connection` until either side closes it. Errors end here.
 pub(crate) async fn serve(connection: Connection, worker: Arc<Worker>) {
     let max_head_bytes = usize::try_from(worker.limits.max_head_bytes).unwrap_or(usize::MAX);
     let service = service_fn(|request| request::handle(&worker, &connection, request));
-    let served = http1::Builder::new()
-        .max_headers(worker.limits.max_headers as usize)
+    let mut http = http1::Builder::new();
+    if worker.limits.max_headers != HYPER_MAX_HEADERS {
+        http.max_headers(worker.limits.max_headers as usize);
+    }
+    let served = http
         .max_header_size(max_head_bytes)
         .max_buf_size(BUFFER_BYTES.saturating_add(max_head_bytes))
         // The connection's own timers tell a slow head from an idle client, and cost less.

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use daylily_core::config::RouteLimits;
+use http_body_util::BodyExt;
 use tokio::sync::mpsc;
 use wasmtime_wasi_http::{Error, RequestOptions};
 
@@ -96,11 +97,31 @@ async fn guests_can_shorten_time_outs_but_not_extend_them() {
 
 #[tokio::test]
 async fn a_guest_that_pauses_is_not_the_origins_fault() {
-    let server = Server::answering("HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok").await;
-    let mut hooks = route_with(|limits| limits.between_bytes_timeout = SHORT).hooks();
-    let response = get(&mut hooks, &server.url("/")).await.unwrap();
-    tokio::time::sleep(SHORT * 2).await;
-    assert_eq!(read(response).await.unwrap().0, "ok");
+    let (go_on, parts) = mpsc::unbounded_channel();
+    let parts = std::sync::Mutex::new(Some(parts));
+    let server = Server::start(move |mut peer, _| {
+        let mut parts = parts.lock().unwrap().take().unwrap();
+        async move {
+            peer.head().await;
+            peer.send("HTTP/1.1 200 OK\r\ncontent-length: 6\r\n\r\n").await;
+            while let Some(part) = parts.recv().await {
+                peer.send(part).await;
+            }
+        }
+    })
+    .await;
+    let limit = Duration::from_millis(500);
+    let mut hooks = route_with(|limits| limits.between_bytes_timeout = limit).hooks();
+    let mut response = get(&mut hooks, &server.url("/")).await.unwrap();
+    for part in ["ab", "cd", "ef"] {
+        let waiting = async {
+            tokio::task::yield_now().await;
+            go_on.send(part).unwrap();
+        };
+        let (frame, ()) = soon(async { tokio::join!(response.body_mut().frame(), waiting) }).await;
+        assert_eq!(frame.unwrap().unwrap().into_data().unwrap(), part);
+        tokio::time::sleep(limit + SHORT).await;
+    }
 }
 
 #[tokio::test]

@@ -1,0 +1,155 @@
+//! Flags over environment over file over defaults, and what is no configuration.
+
+use crate::harness::{Daylily, Request, Setup, each, guest, run_in};
+
+const USAGE: i32 = 2;
+const CONFIG: i32 = 78;
+
+/// The largest body, in multiples of 10 bytes up to 60, that is taken.
+fn body_limit(server: &Daylily) -> usize {
+    let fits = |size: &usize| server.exchange(&Request::post("a.test", "/").body(&vec![b'x'; *size])).status == 200;
+    (10..=60).step_by(10).filter(fits).max().unwrap_or(0)
+}
+
+#[test]
+fn flags_over_environment_over_file_over_defaults() {
+    let cases: [(&str, Option<&str>, Option<&str>, usize); 6] = [
+        ("", None, None, 60),
+        ("max_body = 10", None, None, 10),
+        ("max_body = 10", Some("20"), None, 20),
+        ("max_body = 10", Some("20"), Some("30"), 30),
+        ("max_body = 10", None, Some("30"), 30),
+        ("", Some("20"), Some("30"), 30),
+    ];
+    each(&cases, |case| format!("{case:?}"), |&(file, environment, flag, expected)| {
+        let mut setup = Setup::new().defaults(file).route("a.test", "echo", "");
+        if let Some(size) = environment {
+            setup = setup.env("DAYLILY_MAX_BODY", size);
+        }
+        if let Some(size) = flag {
+            setup = setup.flags(&["--max-body", size]);
+        }
+        assert_eq!(body_limit(&setup.start()), expected);
+    });
+}
+
+#[test]
+fn what_a_route_sets_for_itself_stays() {
+    let server = Setup::new()
+        .defaults("max_body = 10")
+        .route("a.test", "echo", "max_body = 40")
+        .env("DAYLILY_MAX_BODY", "20")
+        .flags(&["--max-body", "30"])
+        .start();
+    assert_eq!(body_limit(&server), 40);
+}
+
+/// Each flag, and the same by its variable, changes what it names.
+#[test]
+fn every_flag_and_variable_works() {
+    type Probe = fn(&Daylily) -> String;
+    let status: Probe = |server| server.get("a.test", "/grow?mib=8").status.to_string();
+    let burn: Probe = |server| server.get("burn.test", "/ms?n=900").text().chars().take(8).collect();
+    let held: Probe = |server| {
+        let mut first = server.connect();
+        first.send(&Request::post("echo.test", "/").header("Content-Length", "2").body(b"x").bytes()[..0]);
+        first.send(&Request::post("echo.test", "/").header("Transfer-Encoding", "chunked").head_bytes());
+        first.send(b"1\r\nx\r\n").head();
+        let next = server.get("hello.test", "/").text();
+        next.chars().take(17).collect()
+    };
+    let dev: Probe = |server| server.get("a b", "/").text().split(" (").next().unwrap_or_default().chars().take(18).collect();
+    let cases: [(&str, &[(&str, &str)], Probe, &str); 5] = [
+        ("max memory", &[("--max-memory", "4MiB")], status, "500"),
+        ("cpu time", &[("--cpu-time", "100ms")], burn, "cpu time"),
+        ("wall time", &[("--wall-time", "200ms")], burn, "time use"),
+        ("concurrency and queue", &[("--max-concurrency", "1"), ("--max-queue", "0")], held, "too many requests"),
+        ("dev", &[("--dev", "true")], dev, "malformed request:"),
+    ];
+    let setup = || {
+        Setup::new()
+            .route("a.test", "memory", "")
+            .route("burn.test", "burn", "")
+            .route("echo.test", "echo", "")
+            .route("hello.test", "hello", "")
+    };
+    each(&cases, |case| case.0.to_owned(), |(_, flags, probe, expected)| {
+        let by_flag = flags.iter().fold(setup(), |setup, (flag, value)| match *flag {
+            "--dev" => setup.flags(&["--dev"]),
+            flag => setup.flags(&[flag, value]),
+        });
+        assert_eq!(probe(&by_flag.start()), *expected, "by flag");
+        let by_variable = flags.iter().fold(setup(), |setup, (flag, value)| {
+            let name = format!("DAYLILY_{}", flag.trim_start_matches("--").replace('-', "_").to_uppercase());
+            setup.env(&name, value)
+        });
+        assert_eq!(probe(&by_variable.start()), *expected, "by variable");
+    });
+    assert_ne!(status(&setup().start()), "500", "without the flag it is otherwise");
+}
+
+#[test]
+fn the_log_has_a_level() {
+    for (level, told) in [("error", false), ("warn", true), ("info", true)] {
+        let server = Setup::new().route("a.test", "trap", "").flags(&["--log", level]).start();
+        server.get("a.test", "/before").expect_refusal(500, "guest trapped");
+        match told {
+            true => drop(server.log().wait_for(&["WARN", "guest trapped"])),
+            // The answer came after whatever was to be logged.
+            false => assert_eq!(server.log().matching(|line| line.contains("WARN")), Vec::<String>::new()),
+        }
+    }
+    let server = Setup::new().route("a.test", "hello", "").env("DAYLILY_LOG", "debug").start();
+    server.get("nowhere.test", "/").expect_refusal(404, "no such route");
+    server.log().wait_for(&["DEBUG", "no such route"]);
+}
+
+#[test]
+fn what_is_typed_wrong_is_a_usage_error() {
+    let hello = guest("hello").display().to_string();
+    let cases: [(&[&str], &str); 11] = [
+        (&["--no-such-flag"], "--no-such-flag"),
+        (&["serve", "--max-bodi", "1"], "--max-body"),
+        (&[&hello, "second.wasm"], "second.wasm"),
+        (&[&hello, "-c", "daylily.toml"], "--config"),
+        (&["check", &hello, "-c", "daylily.toml"], "--config"),
+        (&["--max-body", "many"], "many"),
+        (&["--max-memory", "1KiB"], "64KiB"),
+        (&["--cpu-time", "5"], "5"),
+        (&["--listen", "nowhere"], "nowhere"),
+        (&["--allow-http", "http://a/b"], "http://a/b"),
+        (&["--log", "loud"], "loud"),
+    ];
+    each(&cases, |case| format!("{:?}", case.0), |(arguments, part)| {
+        let finished = run_in(&[("daylily.toml", b"")], &[], arguments);
+        finished.expect(USAGE, &["error:", part]);
+        assert_eq!(finished.stdout, "");
+    });
+    run_in(&[], &[("DAYLILY_MAX_BODY", "many")], &[]).expect(USAGE, &["many"]);
+}
+
+#[test]
+fn errors_of_the_file_come_all_at_once_with_line_and_caret() {
+    let config = "listen = 'nowhere'\n[server]\nmax_hed = 1\n[defaults]\ncpu_time = 5\n[[route]]\npath = 'x'\n";
+    for arguments in [&["check"][..], &["serve"], &["check", "-c", "daylily.toml"]] {
+        let finished = run_in(&[("daylily.toml", config.as_bytes())], &[], arguments);
+        let places = ["daylily.toml:1:10", "daylily.toml:3:1", "daylily.toml:5:12", "daylily.toml:7:8"];
+        finished.expect(CONFIG, &places).expect(CONFIG, &["^", "max_head", "component"]);
+        assert_eq!(finished.stdout, "");
+    }
+}
+
+#[test]
+fn a_file_that_is_no_configuration() {
+    let cases: [(&str, &[u8], &str); 5] = [
+        ("no toml", b"[server\n", "daylily.toml:1"),
+        ("no text", b"\xff\xfe", "UTF-8"),
+        ("no routes", b"dev = true\n", "route"),
+        ("equal routes", b"[[route]]\ncomponent = 'a.wasm'\n[[route]]\ncomponent = 'b.wasm'\n", "line 1"),
+        ("unknown table", b"[sever]\n[[route]]\ncomponent = 'a.wasm'\n", "server"),
+    ];
+    each(&cases, |case| case.0.to_owned(), |(_, contents, part)| {
+        run_in(&[("daylily.toml", contents)], &[], &["check"]).expect(CONFIG, &["daylily.toml", part]);
+    });
+    run_in(&[], &[], &["check", "-c", "missing.toml"]).expect(CONFIG, &["missing.toml"]);
+}

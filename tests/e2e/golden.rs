@@ -1,0 +1,96 @@
+//! What daylily prints and how it exits, word by word. `BLESS=1` writes the files anew.
+
+use std::fmt::Write as _;
+use std::path::{Path, PathBuf};
+
+use crate::harness::{Finished, each, run_in};
+
+fn directory() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/cases/cli")
+}
+
+/// A command line in a directory with files.
+struct Case {
+    name: &'static str,
+    arguments: &'static [&'static str],
+    files: &'static [(&'static str, &'static [u8])],
+}
+
+const fn case(name: &'static str, arguments: &'static [&'static str]) -> Case {
+    Case { name, arguments, files: &[] }
+}
+
+const CASES: &[Case] = &[
+    case("help", &["--help"]),
+    case("help-serve", &["serve", "--help"]),
+    case("help-check", &["check", "--help"]),
+    case("version", &["--version"]),
+    case("usage-unknown-flag", &["--no-such-flag"]),
+    case("usage-two-components", &["a.wasm", "b.wasm"]),
+    case("usage-component-and-config", &["a.wasm", "-c", "daylily.toml"]),
+    case("usage-value", &["--max-body", "many"]),
+    case("check-hello-world", &["check"]),
+    case("component-missing", &["check", "missing.wasm"]),
+    case("config-missing", &["check", "-c", "missing.toml"]),
+    case("cannot-listen", &["--listen", "192.0.2.1:8080"]),
+    Case {
+        name: "component-core-module",
+        arguments: &["check", "module.wasm"],
+        files: &[("module.wasm", b"\0asm\x01\0\0\0")],
+    },
+    Case {
+        name: "component-not-wasm",
+        arguments: &["check", "text.wasm"],
+        files: &[("text.wasm", b"Hello World\n")],
+    },
+    Case {
+        name: "config-errors",
+        arguments: &["check"],
+        files: &[("daylily.toml", b"[server]\nmax_hed = '1KiB'\n\n[[route]]\npath = '/v1'\n")],
+    },
+];
+
+#[test]
+fn cli() {
+    each(CASES, |case| case.name.to_owned(), |case| {
+        let actual = told(case, &run_in(case.files, &[("COLUMNS", "100")], case.arguments));
+        let path = directory().join(format!("{}.txt", case.name));
+        if std::env::var_os("BLESS").is_some() {
+            std::fs::create_dir_all(directory()).expect("a directory");
+            std::fs::write(&path, &actual).expect("a golden file");
+        }
+        let expected = std::fs::read_to_string(&path).unwrap_or_default();
+        assert_eq!(actual, expected, "{} differs; BLESS=1 writes it anew", path.display());
+    });
+}
+
+#[test]
+fn no_golden_file_is_left_over() {
+    let files = std::fs::read_dir(directory()).expect("the golden files");
+    for file in files {
+        let name = file.expect("a file").path().file_stem().expect("a name").to_string_lossy().into_owned();
+        assert!(CASES.iter().any(|case| case.name == name), "{name} belongs to no case");
+    }
+}
+
+fn told(case: &Case, finished: &Finished) -> String {
+    let mut text = format!("$ daylily {}\nexit: {}\n", case.arguments.join(" "), finished.code);
+    for (name, output) in [("stdout", &finished.stdout), ("stderr", &finished.stderr)] {
+        if !output.is_empty() {
+            writeln!(text, "--- {name}\n{}", without_times(output).trim_end()).expect("a string");
+        }
+    }
+    text
+}
+
+/// Times and versions change; what is said does not.
+fn without_times(output: &str) -> String {
+    let output = output.replace(env!("CARGO_PKG_VERSION"), "VERSION");
+    let lines = output.lines().map(|line| match line.split_once(' ') {
+        Some((time, rest)) if time.len() > 19 && time.starts_with("20") && time.ends_with('Z') => {
+            format!("TIME {}\n", rest.trim_start())
+        }
+        _ => format!("{line}\n"),
+    });
+    lines.collect()
+}

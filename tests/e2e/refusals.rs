@@ -1,0 +1,110 @@
+//! What daylily does not start with: it says all that is wrong, and how to mend it.
+
+use std::net::TcpListener;
+
+use crate::harness::{each, guest, run, run_in};
+
+const DATA_ERROR: i32 = 65;
+const NO_INPUT: i32 = 66;
+const UNAVAILABLE: i32 = 69;
+
+/// The first bytes of a core module; alone, a complete and empty one.
+const CORE_MODULE: &[u8] = b"\0asm\x01\0\0\0";
+
+/// Both ways to ask about a component, and a configuration with it.
+fn check(component: &str, files: &[(&str, &[u8])], code: i32, parts: &[&str]) {
+    let config = format!("[[route]]\ncomponent = '{component}'\n");
+    let with_config = [files, &[("daylily.toml", config.as_bytes())]].concat();
+    for arguments in [&["serve", "--listen", "127.0.0.1:0", component][..], &["check", component]] {
+        let finished = run_in(files, &[], arguments);
+        finished.expect(code, parts);
+        assert_eq!(finished.stdout, "", "nothing runs");
+    }
+    for arguments in [&["serve", "--listen", "127.0.0.1:0"][..], &["check"], &["check", "-c", "daylily.toml"]] {
+        run_in(&with_config, &[], arguments).expect(code, parts);
+    }
+}
+
+#[test]
+fn every_import_that_nothing_provides_is_named() {
+    let wants = guest("wants").display().to_string();
+    check(&wants, &[], DATA_ERROR, &["wants.wasm", "example:missing/thing", "wasi:keyvalue/store@0.2.0-draft2"]);
+}
+
+#[test]
+fn what_is_no_servable_component() {
+    let truncated = std::fs::read(guest("hello")).expect("a component");
+    let (half, damaged) = (&truncated[..truncated.len() / 2], {
+        let mut damaged = truncated.clone();
+        damaged[8..64].fill(0xff);
+        damaged
+    });
+    let cases: [(&str, &[u8], &[&str]); 7] = [
+        ("module.wasm", CORE_MODULE, &["module.wasm", "core module", "component", "wasm32-wasip2"]),
+        ("text.wasm", b"Hello World\n", &["text.wasm", "not WebAssembly"]),
+        ("empty.wasm", b"", &["empty.wasm", "not WebAssembly"]),
+        ("half.wasm", half, &["half.wasm"]),
+        ("damaged.wasm", &damaged, &["damaged.wasm"]),
+        ("header.wasm", b"\0asm\x0d\0\x01\0", &["header.wasm", "exports", "wasi:http/incoming-handler", "wasi:http/handler"]),
+        ("source.wasm", b"(component)", &["source.wasm", "not WebAssembly"]),
+    ];
+    each(&cases, |case| case.0.to_owned(), |(name, contents, parts)| {
+        check(name, &[(name, contents)], DATA_ERROR, parts);
+    });
+}
+
+#[test]
+fn a_component_without_an_http_handler() {
+    let noexport = guest("noexport").display().to_string();
+    let parts = ["noexport.wasm", "wasi:http/incoming-handler", "wasi:http/handler", "wasi:cli/run"];
+    check(&noexport, &[], DATA_ERROR, &parts);
+}
+
+#[test]
+fn a_file_that_cannot_be_read() {
+    check("missing.wasm", &[], NO_INPUT, &["missing.wasm"]);
+    check("directory", &[("directory/file", b"")], NO_INPUT, &["directory"]);
+}
+
+#[test]
+fn all_components_are_looked_at_before_any_is_refused() {
+    let config = format!(
+        "[[route]]\nhost = 'a.test'\ncomponent = '{}'\n[[route]]\nhost = 'b.test'\ncomponent = 'module.wasm'\n",
+        guest("wants").display()
+    );
+    let files: [(&str, &[u8]); 2] = [("daylily.toml", config.as_bytes()), ("module.wasm", CORE_MODULE)];
+    let parts = ["example:missing/thing", "wasi:keyvalue/store", "module.wasm", "core module"];
+    run_in(&files, &[], &["check"]).expect(DATA_ERROR, &parts);
+}
+
+#[test]
+fn a_good_component_is_said_to_be_good() {
+    for package in ["hello", "mixed02", "service03", "env"] {
+        let finished = run(&["check", &guest(package).display().to_string()]);
+        finished.expect(0, &[]);
+        assert!(finished.stdout.starts_with("ok: 1 route"), "{finished:?}");
+    }
+    let finished = run(&["check"]);
+    finished.expect(0, &[]);
+    assert!(finished.stdout.starts_with("ok: 1 route"), "{finished:?}");
+    let config = format!("[[route]]\npath = '/a'\ncomponent = '{0}'\n[[route]]\ncomponent = '{0}'\n", guest("hello").display());
+    let finished = run_in(&[("daylily.toml", config.as_bytes())], &[], &["check"]);
+    finished.expect(0, &[]);
+    assert!(finished.stdout.starts_with("ok: 2 routes"), "{finished:?}");
+}
+
+#[test]
+fn an_address_that_cannot_be_listened_on() {
+    let taken = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let taken = taken.local_addr().map(|address| (taken, address.to_string())).expect("an address");
+    run(&["--listen", &taken.1]).expect(UNAVAILABLE, &["cannot listen", &taken.1]);
+    // An address of documentation, which no machine has.
+    run(&["--listen", "192.0.2.1:8080"]).expect(UNAVAILABLE, &["cannot listen", "192.0.2.1:8080"]);
+}
+
+/// Whoever holds port 3000, this test or another program, makes the default visible.
+#[test]
+fn the_default_address_is_the_readmes() {
+    let _taken = TcpListener::bind("127.0.0.1:3000");
+    run(&[]).expect(UNAVAILABLE, &["127.0.0.1:3000"]);
+}
