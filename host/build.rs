@@ -13,7 +13,6 @@ const OVERRIDE: &str = "DAYLILY_HELLO_WASM";
 const COMPONENT_MAGIC: &[u8] = &[0x00, b'a', b's', b'm', 0x0d, 0x00, 0x01, 0x00];
 
 #[expect(
-    clippy::print_stdout,
     clippy::print_stderr,
     reason = "this is how a build script talks to cargo and to the user"
 )]

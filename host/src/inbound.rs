@@ -48,7 +48,8 @@ pub(crate) fn target<B>(request: &Request<B>) -> Result<Target<'_>, Refusal> {
         return Err(malformed(format!("the target's scheme is `{scheme}`, not http or https")));
     }
     let path = uri.path();
-    if !path.starts_with('/') && !(path == "*" && request.method() == Method::OPTIONS) {
+    let is_server_wide = path == "*" && request.method() == Method::OPTIONS;
+    if !path.starts_with('/') && !is_server_wide {
         return Err(malformed("the target is not a path".into()));
     }
     let host = host_field(request)?;

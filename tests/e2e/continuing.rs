@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use crate::harness::{Connection, Ending, PATIENCE, Request, Setup, Shared};
+use crate::harness::{Connection, Ending, Log, PATIENCE, Request, Setup, Shared, eventually};
 
 static SERVER: Shared = Shared::new(|| {
     Setup::new()
@@ -22,14 +22,28 @@ fn expecting(host: &str, target: &str, length: usize) -> Vec<u8> {
 #[test]
 fn a_body_that_is_wanted_is_asked_for() {
     let server = SERVER.get();
-    for (host, target) in [("echo.test", "/"), ("echo.test", "/count"), ("service03.test", "/echo")] {
+    // This guest reads all of the body before it answers.
+    let mut connection = server.connect();
+    connection.send(&expecting("echo.test", "/count", 4));
+    connection.expect_continue();
+    connection.send(b"body");
+    connection.response("POST").expect(200, "4 bytes\n");
+    connection.exchange(&Request::get("hello.test", "/")).expect(200, "Hello World\n");
+}
+
+/// A guest that answers first: its head says as well as a 100 that the body may come.
+#[test]
+fn a_body_that_is_wanted_after_the_head_still_passes() {
+    let server = SERVER.get();
+    for (host, target) in [("echo.test", "/"), ("service03.test", "/echo")] {
         let mut connection = server.connect();
         connection.send(&expecting(host, target, 4));
-        connection.expect_continue();
+        let mut response = connection.head();
+        assert_eq!(response.status, 200, "{host}");
         connection.send(b"body");
-        let response = connection.response("POST");
-        assert_eq!((response.status, response.ending), (200, Ending::Complete), "{host}{target}");
-        connection.exchange(&Request::get("hello.test", "/")).expect(200, "Hello World\n");
+        let mut body = Vec::new();
+        connection.finish(&mut response, "POST", &mut |piece| body.extend_from_slice(piece));
+        assert_eq!((response.ending, body.as_slice()), (Ending::Complete, &b"body"[..]), "{host}");
     }
 }
 
@@ -90,15 +104,15 @@ fn the_rest_of_an_unread_body_is_no_request() {
     }
 }
 
-fn expect_late_work(mut connection: Connection, host: &str, log: &crate::harness::Log) {
+fn expect_late_work(mut connection: Connection, host: &str, log: &Log) {
     let done = |line: &str| line.contains("late done") && line.contains(host);
     let before = log.matching(done).len();
     connection.send(&Request::get(host, "/late?ms=1500").bytes());
     let response = connection.response("GET");
     assert_eq!((response.status, response.ending), (200, Ending::Complete));
     assert_eq!(log.matching(done).len(), before, "the response waited for the work after it");
-    log.find_within(PATIENCE, |line| done(line) && log.matching(done).len() > before)
-        .unwrap_or_else(|| panic!("the work after the response of {host} was not finished:\n{}", log.tail()));
+    let told = eventually(PATIENCE, || log.matching(done).len() > before);
+    assert!(told, "the work after the response of {host} was not finished");
 }
 
 #[test]

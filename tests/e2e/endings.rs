@@ -90,10 +90,7 @@ fn each_ending_has_its_status_reason_and_id() {
         let id = response.expect_refusal(case.status, reason);
         match case.level {
             Quiet => assert_eq!(server.log().matching(|line| line.contains(&id)), Vec::<String>::new()),
-            Warn => {
-                let line = server.log().wait_for(&[&id, "WARN", case.detail]);
-                assert!(line.contains(reason), "no {reason:?} in {line}");
-            }
+            Warn => drop(server.log().wait_for(&[&id, "WARN", reason, case.detail])),
         }
         server.get("hello.test", "/").expect(200, "Hello World\n");
     });
@@ -208,7 +205,7 @@ fn send_and_read_two(server: &Daylily, first: &Request, second: &Request) -> (u1
 fn a_request_behind_a_trap_is_answered_as_ever_or_not_at_all() {
     let server = SERVER.get();
     let hello = Request::get("hello.test", "/");
-    for (host, target, status) in [("trap.test", "/before", 500), ("trap.test", "/after-head", 200), ("burn.test", "/loop", 504)] {
+    for (host, target, status) in [("trap.test", "/before", 500), ("burn.test", "/after-head", 200), ("burn.test", "/loop", 504)] {
         let (first, next) = send_and_read_two(&server, &Request::get(host, target), &hello);
         assert_eq!(first, status);
         assert!(next.as_deref().is_none_or(|text| text == "Hello World\n"), "{next:?}");

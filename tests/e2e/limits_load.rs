@@ -151,7 +151,7 @@ fn a_route_has_its_own_share() {
     let others = [hold(&server, "service03.test"), hold(&server, "service03.test")];
     held.finish();
     second.response("POST").expect(200, "second");
-    others.map(Held::finish);
+    others.into_iter().for_each(Held::finish);
 }
 
 #[test]

@@ -218,7 +218,7 @@ fn the_number_of_open_requests_has_a_limit() {
         .route("two.test", "outgoing", &format!("{allow}\nmax_outgoing = 2"))
         .route("default.test", "outgoing", allow)
         .start();
-    for (host, times, most) in [("two.test", 1, 2), ("two.test", 2, 2), ("two.test", 3, 2), ("default.test", 16, 16), ("default.test", 20, 16)] {
+    for (host, times, most) in [("two.test", 1_usize, 2), ("two.test", 2, 2), ("two.test", 3, 2), ("default.test", 16, 16), ("default.test", 20, 16)] {
         let text = server.get(host, &format!("/?times={times}&url={}", upstream.url("/"))).text();
         let count = |start: &str| text.lines().filter(|line| line.starts_with(start)).count();
         let (answered, refused) = (count("status: 200"), count("error: ErrorCode::ConnectionLimitReached"));

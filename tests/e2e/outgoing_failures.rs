@@ -1,7 +1,6 @@
 //! Outgoing requests that fail: time-outs, broken upstreams, certificates. The guest is told by the
 //! error code that wasi:http has for it, and nothing that broke off looks complete.
 
-use std::io::Write;
 use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
 use std::time::{Duration, Instant};

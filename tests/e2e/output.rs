@@ -1,6 +1,6 @@
 //! What guests print comes out in the log, line by line, and can neither flood nor forge it.
 
-use crate::harness::{Daylily, Setup, Shared, eventually, PATIENCE};
+use crate::harness::{Daylily, PATIENCE, Setup, Shared, eventually};
 
 static SERVER: Shared = Shared::new(|| {
     Setup::new()
@@ -72,11 +72,11 @@ fn a_flood_is_cut_at_the_limit_and_says_so() {
     // 10 KiB are 128 lines of 80 bytes.
     for (host, kib, most) in [("flood.test", 1000, 128), ("default.test", 10_000, 64 * 1024 / 80 + 1)] {
         server.get(host, &format!("/flood?kib={kib}")).expect(200, "ok\n");
-        let notice = format!("max_output");
-        server.log().wait_for(&[host, &notice]);
+        let notice = "max_output";
+        server.log().wait_for(&[host, notice]);
         let printed = server.log().matching(|line| line.contains(host) && line.contains("xxxxxxxx"));
         assert!(printed.len() <= most && printed.len() >= most - 2, "{} lines of {most}", printed.len());
-        let notices = server.log().matching(|line| line.contains(host) && line.contains(&notice));
+        let notices = server.log().matching(|line| line.contains(host) && line.contains(notice));
         assert_eq!(notices.len(), 1, "{notices:?}");
         request_of(&notices[0]);
     }

@@ -75,9 +75,14 @@ impl Shared {
         }
     }
 
+    /// Sleeps until a guest runs. `parked` is set anew before every look: a guest that has come and gone
+    /// since the last one has cleared it, and the next must find it set, or nobody wakes this thread.
     fn park(&self) {
-        self.parked.store(true, Ordering::SeqCst);
-        while self.running.load(Ordering::SeqCst) == 0 && !self.ended.load(Ordering::Relaxed) {
+        loop {
+            self.parked.store(true, Ordering::SeqCst);
+            if self.running.load(Ordering::SeqCst) > 0 || self.ended.load(Ordering::SeqCst) {
+                break;
+            }
             thread::park();
         }
         self.parked.store(false, Ordering::SeqCst);
@@ -86,7 +91,7 @@ impl Shared {
 
 impl Drop for Ticker {
     fn drop(&mut self) {
-        self.shared.ended.store(true, Ordering::Relaxed);
+        self.shared.ended.store(true, Ordering::SeqCst);
         self.thread.unpark();
     }
 }
@@ -94,5 +99,34 @@ impl Drop for Ticker {
 impl Drop for Running {
     fn drop(&mut self) {
         self.0.running.fetch_sub(1, Ordering::SeqCst);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn wait_until(what: &str, mut is_so: impl FnMut() -> bool) {
+        let deadline = std::time::Instant::now() + Duration::from_secs(10);
+        while !is_so() {
+            assert!(std::time::Instant::now() < deadline, "{what} did not happen in time");
+            thread::yield_now();
+        }
+    }
+
+    /// Guests that come and go while the thread is about to sleep must not leave it asleep.
+    #[test]
+    fn ticks_for_every_guest_after_idling() {
+        let ticker = Ticker::start(Vec::new()).expect("a thread");
+        for _ in 0..20 {
+            wait_until("parking", || ticker.shared.parked.load(Ordering::SeqCst));
+            // Some come and go without the thread having a chance to look …
+            for _ in 0..50 {
+                drop(ticker.keep_running());
+            }
+            // … and the one that stays has it awake.
+            let _running = ticker.keep_running();
+            wait_until("waking", || !ticker.shared.parked.load(Ordering::SeqCst));
+        }
     }
 }

@@ -90,11 +90,11 @@ impl Connection {
         let mut interim = Vec::new();
         loop {
             let head = self.wire.head().unwrap_or_else(|stop| panic!("{stop:?} within the response head"));
-            let (version, status) = status_line(&head.start);
+            let status = status_line(&head.start);
             if status >= 200 {
                 let (body, trailers) = (Vec::new(), Vec::new());
                 let headers = head.fields;
-                return Response { version, status, headers, body, trailers, ending: Ending::Truncated, interim };
+                return Response { status, headers, body, trailers, ending: Ending::Truncated, interim };
             }
             assert_ne!(status, 101, "an upgrade nobody asked for");
             interim.push(status);
@@ -194,19 +194,9 @@ impl Connection {
         assert!(stuck, "50 MiB were taken though nobody reads them");
     }
 
-    /// Reads and forgets everything until the server closes.
-    pub fn drain(&mut self) -> Stop {
-        self.wire.within(PATIENCE);
-        self.wire.body(Framing::Close, &mut |_| {}).err().unwrap_or(Stop::Closed)
-    }
-
     /// A second handle, for a thread that writes.
     pub fn writer(&self) -> TcpStream {
         self.wire.socket().try_clone().expect("a second handle")
-    }
-
-    pub fn local_address(&self) -> SocketAddr {
-        self.wire.socket().local_addr().expect("an address")
     }
 
     /// Leaves with a FIN.
@@ -221,11 +211,11 @@ impl Connection {
     }
 }
 
-/// `HTTP/1.1 200 OK` → the version and 200.
-fn status_line(line: &str) -> (String, u16) {
+/// `HTTP/1.1 200 OK` → 200.
+fn status_line(line: &str) -> u16 {
     let (version, rest) = line.split_once(' ').unwrap_or_else(|| panic!("not a status line: {line:?}"));
     assert!(version == "HTTP/1.1" || version == "HTTP/1.0", "not a version: {line:?}");
     let (code, _reason) = rest.split_once(' ').unwrap_or_else(|| panic!("no space after the status: {line:?}"));
     assert!(code.len() == 3 && code.bytes().all(|byte| byte.is_ascii_digit()), "not a status: {line:?}");
-    (version.to_owned(), code.parse().expect("three digits"))
+    code.parse().expect("three digits")
 }

@@ -114,7 +114,6 @@ pub enum Ending {
 
 #[derive(Clone, Debug)]
 pub struct Response {
-    pub version: String,
     pub status: u16,
     pub headers: Vec<(String, String)>,
     pub body: Vec<u8>,

@@ -22,7 +22,7 @@ pub use log::Log;
 pub use message::{Ending, Request, Response, is_request_id};
 pub use proc::Process;
 pub use server::{Daylily, Setup};
-pub use shared::{Lent, Shared};
+pub use shared::Shared;
 pub use table::each;
 pub use turn::Turn;
 pub use upstream::{Upstream, echo};

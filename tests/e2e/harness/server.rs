@@ -1,10 +1,8 @@
 //! The real `daylily`, started on a port of the kernel's choosing.
 
-use std::io::{BufRead, BufReader};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::process::{Child, ChildStdout, Command, ExitStatus, Stdio};
-use std::sync::mpsc::{self, Receiver};
+use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use tempfile::TempDir;
@@ -139,7 +137,7 @@ impl Setup {
             .spawn()
             .expect("the binary under test");
         let log = Log::collect(child.stderr.take().expect("a pipe"));
-        let stdout = lines(child.stdout.take().expect("a pipe"));
+        let stdout = Log::collect(child.stdout.take().expect("a pipe"));
         let mut server = Daylily { child, address: ([127, 0, 0, 1], 0).into(), log, stdout, directory, _turn: turn };
         server.address = server.announced();
         server
@@ -154,33 +152,20 @@ pub(super) fn write_files(directory: &Path, files: &[(PathBuf, Vec<u8>)]) {
     }
 }
 
-fn lines(stdout: ChildStdout) -> Receiver<String> {
-    let (sender, receiver) = mpsc::channel();
-    std::thread::spawn(move || {
-        for line in BufReader::new(stdout).lines().map_while(Result::ok) {
-            if sender.send(line).is_err() {
-                break;
-            }
-        }
-    });
-    receiver
-}
-
 /// A running server; killed when dropped.
 pub struct Daylily {
     child: Child,
     address: SocketAddr,
     log: Log,
-    stdout: Receiver<String>,
+    stdout: Log,
     directory: TempDir,
     _turn: Turn,
 }
 
 impl Daylily {
     fn announced(&mut self) -> SocketAddr {
-        let line = self.stdout.recv_timeout(START).unwrap_or_else(|error| {
-            panic!("no address on stdout ({error}); exit: {:?}", self.child.try_wait());
-        });
+        let line = self.stdout.find_within(START, |_| true);
+        let line = line.unwrap_or_else(|| panic!("no address on stdout; exit: {:?}", self.child.try_wait()));
         let address = line.strip_prefix("Server running at http://").and_then(|rest| rest.strip_suffix('/'));
         let address = address.unwrap_or_else(|| panic!("not the announced line: {line:?}"));
         address.parse().unwrap_or_else(|error| panic!("not an address: {address:?}: {error}"))
@@ -218,15 +203,10 @@ impl Daylily {
         self.exchange(&Request::get(host, target))
     }
 
-    /// Ends it; gives what else it had written on stdout.
-    pub fn stop(mut self) -> Vec<String> {
+    /// Ends it; gives everything that it wrote on stdout.
+    pub fn stop(mut self) -> String {
         self.kill();
-        self.stdout.iter().collect()
-    }
-
-    /// Whether it has ended by itself, and how.
-    pub fn ended(&mut self) -> Option<ExitStatus> {
-        self.child.try_wait().expect("a child to ask")
+        self.stdout.to_end()
     }
 
     pub fn show_log(&self) {

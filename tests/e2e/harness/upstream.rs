@@ -12,8 +12,6 @@ use super::{Framing, Head, Wire};
 pub struct Seen {
     pub head: Head,
     pub body: Vec<u8>,
-    /// Which connection it came on, counted from 0.
-    pub connection: usize,
 }
 
 #[derive(Default)]
@@ -92,11 +90,7 @@ impl Drop for Upstream {
 }
 
 fn serve(socket: TcpStream, tls: Option<Arc<rustls::ServerConfig>>, shared: &Shared, answer: &Answer) {
-    let connection = {
-        let mut connections = shared.connections.lock().unwrap_or_else(PoisonError::into_inner);
-        *connections += 1;
-        *connections - 1
-    };
+    *shared.connections.lock().unwrap_or_else(PoisonError::into_inner) += 1;
     let handle = socket.try_clone().expect("a second handle");
     let stream: Box<dyn Stream> = match tls {
         None => Box::new(socket),
@@ -114,7 +108,7 @@ fn serve(socket: TcpStream, tls: Option<Arc<rustls::ServerConfig>>, shared: &Sha
         if wire.body(framing, &mut |piece| body.extend_from_slice(piece)).is_err() {
             return;
         }
-        let seen = Seen { head, body, connection };
+        let seen = Seen { head, body };
         shared.seen.lock().unwrap_or_else(PoisonError::into_inner).push(seen.clone());
         if !answer(&seen, wire.stream()) {
             return;

@@ -27,37 +27,25 @@ pub(super) async fn connect(
     limit: Duration,
 ) -> Result<Connection, Error> {
     let deadline = Instant::now() + limit;
-    let addresses = timeout_at(deadline, checked_addresses(policy, destination))
-        .await
-        .map_err(|_| Error::DnsTimeout)??;
+    let addresses =
+        timeout_at(deadline, checked_addresses(policy, destination)).await.map_err(|_| Error::DnsTimeout)??;
     let stream = connect_tcp(&addresses, deadline).await?;
     match destination.origin.scheme {
         Scheme::Http => start(stream).await,
         Scheme::Https => {
             let trust = &policy.client().shared.trust;
             let handshake = trust.handshake(&destination.origin.host, stream);
-            let stream = timeout_at(deadline, handshake)
-                .await
-                .map_err(|_| Error::ConnectionTimeout)??;
+            let stream = timeout_at(deadline, handshake).await.map_err(|_| Error::ConnectionTimeout)??;
             start(stream).await
         }
     }
 }
 
-async fn checked_addresses(
-    policy: &OutgoingPolicy,
-    destination: &Destination,
-) -> Result<Vec<SocketAddr>, Error> {
+async fn checked_addresses(policy: &OutgoingPolicy, destination: &Destination) -> Result<Vec<SocketAddr>, Error> {
     let origin = &destination.origin;
-    let mut addresses = policy
-        .client()
-        .shared
-        .resolver
-        .addresses(&origin.host, origin.port, policy.lookups())
-        .await?;
+    let mut addresses = policy.client().shared.resolver.addresses(&origin.host, origin.port, policy.lookups()).await?;
     addresses.retain(|address| destination.allows_address(address.ip()));
     if addresses.is_empty() {
-        origin.log_denied("its addresses are not permitted");
         return Err(Error::DestinationIpProhibited);
     }
     Ok(addresses)

@@ -37,13 +37,7 @@ pub(super) struct Held {
 impl ResponseBody {
     pub(super) fn new(incoming: Incoming, between_bytes: Duration, held: Held) -> Self {
         let held = (!incoming.is_end_stream()).then_some(held);
-        Self {
-            incoming,
-            between_bytes,
-            timer: None,
-            is_waiting: false,
-            held,
-        }
+        Self { incoming, between_bytes, timer: None, is_waiting: false, held }
     }
 
     fn poll_timer(&mut self, cx: &mut Context<'_>) -> Poll<()> {
@@ -61,10 +55,7 @@ impl Body for ResponseBody {
     type Data = Bytes;
     type Error = Error;
 
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, Error>>> {
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Error>>> {
         if self.held.is_none() {
             return Poll::Ready(None);
         }

@@ -10,7 +10,7 @@ use wasmtime_wasi_http::Error;
 ///
 /// For use with hyper's server bodies, whose errors wasmtime-wasi-http would otherwise log as
 /// warnings although the client is to blame.
-pub fn error_from_hyper(error: &hyper::Error) -> Error {
+pub(crate) fn error_from_hyper(error: &hyper::Error) -> Error {
     classify(error, Error::ConnectionTerminated)
 }
 
@@ -51,13 +51,11 @@ fn classify(error: &hyper::Error, closed: Error) -> Error {
 pub(super) fn tcp_connect(error: &io::Error) -> Error {
     match error.kind() {
         io::ErrorKind::ConnectionRefused => Error::ConnectionRefused,
-        io::ErrorKind::ConnectionReset | io::ErrorKind::ConnectionAborted => {
-            Error::ConnectionTerminated
-        }
+        io::ErrorKind::ConnectionReset | io::ErrorKind::ConnectionAborted => Error::ConnectionTerminated,
         io::ErrorKind::TimedOut => Error::ConnectionTimeout,
-        io::ErrorKind::NetworkUnreachable
-        | io::ErrorKind::HostUnreachable
-        | io::ErrorKind::AddrNotAvailable => Error::DestinationIpUnroutable,
+        io::ErrorKind::NetworkUnreachable | io::ErrorKind::HostUnreachable | io::ErrorKind::AddrNotAvailable => {
+            Error::DestinationIpUnroutable
+        }
         // A firewall's rule.
         io::ErrorKind::PermissionDenied => Error::DestinationIpProhibited,
         _ => {
@@ -79,10 +77,7 @@ pub(super) fn tls_handshake(error: &io::Error) -> Error {
 /// The error code for a name that could not be resolved. The system's resolver does not tell the
 /// reasons apart, so neither can this.
 pub(super) fn dns() -> Error {
-    Error::DnsError {
-        rcode: Some("address not available".to_owned()),
-        info_code: None,
-    }
+    Error::DnsError { rcode: Some("address not available".to_owned()), info_code: None }
 }
 
 fn io_source(error: &hyper::Error) -> Option<&io::Error> {
@@ -102,10 +97,9 @@ fn tls_source(error: &io::Error) -> Option<Error> {
         | rustls::Error::InvalidCertRevocationList(_)
         | rustls::Error::NoCertificatesPresented
         | rustls::Error::UnsupportedNameType => Error::TlsCertificateError,
-        rustls::Error::AlertReceived(alert) => Error::TlsAlertReceived {
-            alert_id: Some(u8::from(*alert)),
-            alert_message: Some(format!("{alert:?}")),
-        },
+        rustls::Error::AlertReceived(alert) => {
+            Error::TlsAlertReceived { alert_id: Some(u8::from(*alert)), alert_message: Some(format!("{alert:?}")) }
+        }
         _ => Error::TlsProtocolError,
     })
 }

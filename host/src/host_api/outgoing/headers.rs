@@ -20,7 +20,7 @@ const HOP_BY_HOP: [HeaderName; 9] = [
 /// and `te`, which is about the connection too (RFC 9110 §10.1.4).
 ///
 /// Asked for each field of each request and response, so it neither allocates nor hashes.
-pub fn is_forbidden_header(name: &HeaderName) -> bool {
+pub(super) fn is_forbidden_header(name: &HeaderName) -> bool {
     matches!(
         name.as_str(),
         "connection"
@@ -81,10 +81,7 @@ mod tests {
             ("keep-alive", "timeout=5"),
             ("x-end", "3"),
         ] {
-            headers.append(
-                HeaderName::from_static(name),
-                http::HeaderValue::from_static(value),
-            );
+            headers.append(HeaderName::from_static(name), http::HeaderValue::from_static(value));
         }
         remove_hop_by_hop(&mut headers);
         assert_eq!(headers.keys().collect::<Vec<_>>(), ["x-end"]);

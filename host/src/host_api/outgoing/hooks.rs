@@ -4,9 +4,7 @@ use std::future;
 use std::sync::{Arc, LazyLock};
 
 use http::HeaderName;
-use wasmtime_wasi_http::{
-    Error, ForbiddenHeaderFilter, RequestOptions, WasiBody, WasiHttpHooks,
-};
+use wasmtime_wasi_http::{Error, ForbiddenHeaderFilter, RequestOptions, WasiBody, WasiHttpHooks};
 
 use super::headers::is_forbidden_header;
 use super::policy::OutgoingPolicy;
@@ -14,42 +12,27 @@ use super::send::{self, Exchange};
 use super::slot::Instance;
 
 /// Asked for once per request, so the one allocation is shared.
-static FORBIDDEN: LazyLock<ForbiddenHeaderFilter> =
-    LazyLock::new(|| Arc::new(is_forbidden_header));
+static FORBIDDEN: LazyLock<ForbiddenHeaderFilter> = LazyLock::new(|| Arc::new(is_forbidden_header));
 
 /// One instance's access to outgoing HTTP. Belongs into the store's data.
 ///
 /// Making one costs no allocation: that is left to the first outgoing request. Dropping it cuts
 /// whatever the instance still sends.
-pub struct Hooks {
+pub(crate) struct Hooks {
     policy: Arc<OutgoingPolicy>,
-    instance: Option<Arc<Instance>>,
+    instance: Option<Instance>,
 }
 
 impl Hooks {
     /// For one instance of the route that `policy` belongs to.
-    pub fn new(policy: Arc<OutgoingPolicy>) -> Self {
-        Self {
-            policy,
-            instance: None,
-        }
-    }
-}
-
-impl Drop for Hooks {
-    fn drop(&mut self) {
-        if let Some(instance) = &self.instance {
-            instance.set_gone();
-        }
+    pub(crate) fn new(policy: Arc<OutgoingPolicy>) -> Self {
+        Self { policy, instance: None }
     }
 }
 
 /// The result of a request: the response's head and body, and a future that ends when the request's
 /// body has been sent.
-type Response = (
-    http::Response<WasiBody>,
-    Box<dyn Future<Output = Result<(), Error>> + Send>,
-);
+type Response = (http::Response<WasiBody>, Box<dyn Future<Output = Result<(), Error>> + Send>);
 
 impl WasiHttpHooks for Hooks {
     fn is_forbidden_header(&mut self, name: &HeaderName) -> bool {
@@ -75,7 +58,7 @@ impl WasiHttpHooks for Hooks {
             Ok(destination) => destination,
             Err(error) => return Box::new(future::ready(Err(error))),
         };
-        let instance = self.instance.get_or_insert_default();
+        let instance = self.instance.get_or_insert_with(Instance::new);
         let Some(slot) = instance.open(self.policy.max_open()) else {
             destination.log_denied("as many requests open as max_outgoing permits");
             return Box::new(future::ready(Err(Error::ConnectionLimitReached)));

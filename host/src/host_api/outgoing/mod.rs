@@ -38,17 +38,15 @@ mod upload;
 
 use std::sync::Arc;
 
-pub use error::error_from_hyper;
-pub use headers::is_forbidden_header;
-pub use hooks::Hooks;
-pub use policy::OutgoingPolicy;
-pub use tls::CertificatesError;
+pub(crate) use error::error_from_hyper;
+pub(crate) use hooks::Hooks;
+pub(crate) use policy::OutgoingPolicy;
 
 /// What all routes of the process share: how names are resolved and which certificates are trusted.
 ///
 /// Cheap to clone.
 #[derive(Clone, Default)]
-pub struct OutgoingClient {
+pub(crate) struct OutgoingClient {
     shared: Arc<Shared>,
 }
 
@@ -59,25 +57,14 @@ struct Shared {
 }
 
 impl OutgoingClient {
-    /// A client that trusts the machine's certificates, which it reads when they are first needed.
-    pub fn new() -> Self {
+    /// A client that trusts the machine's certificates. They are read when an https origin is first
+    /// connected to; that there are none is then logged, and fails the request.
+    pub(crate) fn new() -> Self {
         Self::default()
-    }
-
-    /// Reads the machine's trusted certificates now, so that a process whose routes may use https
-    /// can say at its start that there are none. Blocks while files are read; does so only once.
-    ///
-    /// # Errors
-    ///
-    /// When no certificate could be read. Requests to https origins then fail too.
-    pub fn load_certificates(&self) -> Result<(), CertificatesError> {
-        self.shared.trust.load()
     }
 
     #[cfg(test)]
     fn for_test(resolver: resolve::Resolver, trust: tls::Trust) -> Self {
-        Self {
-            shared: Arc::new(Shared { resolver, trust }),
-        }
+        Self { shared: Arc::new(Shared { resolver, trust }) }
     }
 }

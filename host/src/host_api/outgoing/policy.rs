@@ -1,6 +1,5 @@
 //! What one route may reach, and how long it may take.
 
-use std::fmt;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -23,7 +22,7 @@ const MAX_LOOKUPS_PER_ROUTE: usize = 16;
 const IDLE_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// What one route may do: the origins it may reach, its time-outs and its connection pool.
-pub struct OutgoingPolicy {
+pub(crate) struct OutgoingPolicy {
     client: OutgoingClient,
     allow: AllowHttp,
     timeouts: Timeouts,
@@ -45,7 +44,7 @@ pub(super) struct Timeouts {
 
 impl OutgoingPolicy {
     /// For a route that may reach what `allow` lists, within `limits`.
-    pub fn new(client: &OutgoingClient, allow: AllowHttp, limits: &RouteLimits) -> Arc<Self> {
+    pub(crate) fn new(client: &OutgoingClient, allow: AllowHttp, limits: &RouteLimits) -> Arc<Self> {
         Self::with_idle_timeout(client, allow, limits, IDLE_TIMEOUT)
     }
 
@@ -97,9 +96,7 @@ impl OutgoingPolicy {
     /// The guest's time-outs as far as they are shorter than the route's.
     pub(super) fn timeouts(&self, options: Option<RequestOptions>) -> Timeouts {
         let options = options.unwrap_or_default();
-        let shorter = |ours: Duration, guests: Option<Duration>| {
-            guests.map_or(ours, |guests| guests.min(ours))
-        };
+        let shorter = |ours: Duration, guests: Option<Duration>| guests.map_or(ours, |guests| guests.min(ours));
         Timeouts {
             connect: shorter(self.timeouts.connect, options.connect_timeout),
             first_byte: shorter(self.timeouts.first_byte, options.first_byte_timeout),
@@ -161,7 +158,10 @@ impl Origin {
         );
     }
 
-    pub(super) fn log_failed(&self, error: &dyn fmt::Display) {
+    pub(super) fn log_failed(&self, error: &Error) {
+        if matches!(error, Error::DestinationIpProhibited) {
+            return self.log_denied("its addresses are not permitted");
+        }
         tracing::debug!(
             scheme = self.scheme.as_str(),
             host = &*self.host,
@@ -173,7 +173,5 @@ impl Origin {
 }
 
 fn unbracketed(host: &str) -> &str {
-    host.strip_prefix('[')
-        .and_then(|host| host.strip_suffix(']'))
-        .unwrap_or(host)
+    host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host)
 }

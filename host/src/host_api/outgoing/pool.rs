@@ -1,4 +1,8 @@
 //! Connections that wait for their next request.
+//!
+//! Not hyper-util's pooling client: that one bounds neither the number of origins it keeps connections
+//! to nor what becomes of an upload that nobody waits for any more, it finishes connections in the
+//! background, and it can't be given a time-out for one request's connection.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
@@ -56,11 +60,7 @@ pub(super) struct Lease {
 
 impl Lease {
     pub(super) fn new(connection: Connection, origin: Origin, pool: Arc<Pool>) -> Self {
-        Self {
-            connection: Some(connection),
-            origin,
-            pool,
-        }
+        Self { connection: Some(connection), origin, pool }
     }
 }
 
@@ -95,10 +95,7 @@ struct Parked {
 
 impl Pool {
     pub(super) fn new(idle_timeout: Duration) -> Arc<Self> {
-        Arc::new(Self {
-            idle_timeout,
-            idle: Mutex::default(),
-        })
+        Arc::new(Self { idle_timeout, idle: Mutex::default() })
     }
 
     /// Whether there may be a connection to `origin`.

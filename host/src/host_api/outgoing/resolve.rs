@@ -49,10 +49,7 @@ impl Resolver {
         let found = match self {
             Self::System(process) => system(host, port, route, process).await?,
             #[cfg(test)]
-            Self::Fixed(addresses) => addresses
-                .iter()
-                .map(|address| SocketAddr::new(*address, port))
-                .collect(),
+            Self::Fixed(addresses) => addresses.iter().map(|address| SocketAddr::new(*address, port)).collect(),
             #[cfg(test)]
             Self::Silent => std::future::pending().await,
         };

@@ -17,7 +17,7 @@ use super::error;
 use super::headers::remove_hop_by_hop;
 use super::policy::{Destination, OutgoingPolicy, Timeouts};
 use super::pool::{Connection, Lease};
-use super::slot::Slot;
+use super::slot::{Alive, Slot};
 use super::upload::{self, RequestBody, Upload};
 
 /// A request that the route may make.
@@ -34,25 +34,14 @@ type Sent = Box<dyn Future<Output = Result<(), Error>> + Send>;
 
 /// Sends the request, on an idle connection if there is one, and waits for the response's head.
 pub(super) async fn send(exchange: Exchange) -> Result<(Response<WasiBody>, Sent), Error> {
-    let Exchange {
-        policy,
-        destination,
-        timeouts,
-        request,
-        slot,
-    } = exchange;
+    let Exchange { policy, destination, timeouts, request, slot } = exchange;
     let result = exchange_on_any(&policy, &destination, timeouts, request, &slot).await;
-    let (connection, response, upload) =
-        result.inspect_err(|error| destination.origin.log_failed(error))?;
+    let (connection, response, upload) = result.inspect_err(|error| destination.origin.log_failed(error))?;
     let pool = Arc::clone(policy.pool());
     let lease = Arc::new(Lease::new(connection, destination.origin, pool));
-    let sent = sent(upload, &lease);
-    let held = Held {
-        _lease: lease,
-        _slot: slot,
-    };
-    let response =
-        response.map(|body| ResponseBody::new(body, timeouts.between_bytes, held).boxed_unsync());
+    let sent = sent(upload, &lease, slot.instance());
+    let held = Held { _lease: lease, _slot: slot };
+    let response = response.map(|body| ResponseBody::new(body, timeouts.between_bytes, held).boxed_unsync());
     Ok((response, sent))
 }
 
@@ -135,10 +124,7 @@ struct Failed {
 
 impl From<Error> for Failed {
     fn from(error: Error) -> Self {
-        Self {
-            error,
-            unsent: None,
-        }
+        Self { error, unsent: None }
     }
 }
 
@@ -159,10 +145,7 @@ async fn attempt(
     };
     let mut response = answer.map_err(|mut failed| Failed {
         unsent: failed.take_message(),
-        error: upload
-            .as_mut()
-            .and_then(Upload::failure)
-            .unwrap_or_else(|| error::before_head(failed.error())),
+        error: upload.as_mut().and_then(Upload::failure).unwrap_or_else(|| error::before_head(failed.error())),
     })?;
     if response.status() == StatusCode::SWITCHING_PROTOCOLS {
         // Nobody asked for it, and there is no HTTP after it.
@@ -189,17 +172,19 @@ async fn silence(began: Instant, limit: Duration, upload: Option<&Upload>) {
 }
 
 /// Keeps the connection for as long as the request's body is being sent, which may be longer than
-/// the response takes.
-fn sent(upload: Option<Upload>, lease: &Arc<Lease>) -> Sent {
-    match upload.and_then(Upload::in_progress) {
-        Some(upload) => {
-            let lease = Arc::clone(lease);
-            Box::new(async move {
-                let result = upload.finished().await;
-                drop(lease);
-                result
-            })
-        }
-        None => Box::new(future::ready(Ok(()))),
-    }
+/// the response takes, but no longer than the instance is there.
+fn sent(upload: Option<Upload>, lease: &Arc<Lease>, instance: &Alive) -> Sent {
+    let Some(upload) = upload.and_then(Upload::in_progress) else {
+        return Box::new(future::ready(Ok(())));
+    };
+    let (lease, instance) = (Arc::clone(lease), instance.clone());
+    Box::new(async move {
+        // Does not end by itself if the other side neither reads nor closes.
+        let result = tokio::select! {
+            result = upload.finished() => result,
+            () = instance.gone() => Err(Error::ConnectionTerminated),
+        };
+        drop(lease);
+        result
+    })
 }

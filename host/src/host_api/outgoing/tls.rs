@@ -11,46 +11,24 @@ use wasmtime_wasi_http::Error;
 
 use super::error;
 
-/// Why no https origin can be reached.
-#[derive(Clone, Debug, thiserror::Error)]
-#[error(
-    "no trusted certificates for outgoing https: {reason}; \
-     install the system's CA certificates or point SSL_CERT_FILE to some"
-)]
-pub struct CertificatesError {
-    reason: String,
-}
-
 /// The certificates that https origins are checked against. Read once, when first needed.
 #[derive(Clone, Default)]
 pub(super) struct Trust {
-    config: Arc<OnceLock<Result<Arc<ClientConfig>, CertificatesError>>>,
+    /// Nothing if there are none, which has been logged then.
+    config: Arc<OnceLock<Option<Arc<ClientConfig>>>>,
 }
 
 impl Trust {
     /// Trusts `roots` and nothing else.
     #[cfg(test)]
     pub(super) fn only(roots: RootCertStore) -> Self {
-        Self {
-            config: Arc::new(OnceLock::from(client_config(roots))),
-        }
+        Self { config: Arc::new(OnceLock::from(client_config(roots).ok())) }
     }
 
     /// Looked for certificates and found none.
     #[cfg(test)]
     pub(super) fn none() -> Self {
-        let reason = "none found".to_owned();
-        Self {
-            config: Arc::new(OnceLock::from(Err(CertificatesError { reason }))),
-        }
-    }
-
-    /// Reads the machine's certificates, if that has not been done. Blocks.
-    pub(super) fn load(&self) -> Result<(), CertificatesError> {
-        match self.config.get_or_init(load) {
-            Ok(_) => Ok(()),
-            Err(error) => Err(error.clone()),
-        }
+        Self { config: Arc::new(OnceLock::from(None)) }
     }
 
     async fn config(&self) -> Result<Arc<ClientConfig>, Error> {
@@ -58,27 +36,16 @@ impl Trust {
             let trust = self.clone();
             // A hundred-odd files or one of 300 KB: not on the thread that everybody shares.
             let loading = tokio::task::spawn_blocking(move || {
-                trust.config.get_or_init(|| {
-                    load().inspect_err(|error| tracing::error!("{error}"))
-                });
+                trust.config.get_or_init(load);
             });
             loading.await.map_err(|_| Error::InternalError(None))?;
         }
-        match self.config.get() {
-            Some(Ok(config)) => Ok(Arc::clone(config)),
-            _ => Err(Error::ConfigurationError),
-        }
+        self.config.get().cloned().flatten().ok_or(Error::ConfigurationError)
     }
 
     /// Makes `stream` a TLS connection to `host`, a name or an IP address without brackets.
-    pub(super) async fn handshake(
-        &self,
-        host: &str,
-        stream: TcpStream,
-    ) -> Result<TlsStream<TcpStream>, Error> {
-        let name = ServerName::try_from(host)
-            .map_err(|_| error::dns())?
-            .to_owned();
+    pub(super) async fn handshake(&self, host: &str, stream: TcpStream) -> Result<TlsStream<TcpStream>, Error> {
+        let name = ServerName::try_from(host).map_err(|_| error::dns())?.to_owned();
         TlsConnector::from(self.config().await?)
             .connect(name, stream)
             .await
@@ -86,30 +53,28 @@ impl Trust {
     }
 }
 
-fn load() -> Result<Arc<ClientConfig>, CertificatesError> {
+fn load() -> Option<Arc<ClientConfig>> {
     let found = rustls_native_certs::load_native_certs();
     let mut roots = RootCertStore::empty();
     let (added, _unparsable) = roots.add_parsable_certificates(found.certs);
     if added == 0 {
-        let reason = found
-            .errors
-            .first()
-            .map_or_else(|| "none found".to_owned(), ToString::to_string);
-        return Err(CertificatesError { reason });
+        let reason = found.errors.first().map_or_else(|| "none found".to_owned(), ToString::to_string);
+        tracing::error!(
+            "no trusted certificates for outgoing https: {reason}; \
+             install the system's CA certificates or point SSL_CERT_FILE to some, and start again"
+        );
+        return None;
     }
     for error in &found.errors {
         tracing::warn!(%error, "failed to read some of the trusted certificates");
     }
-    client_config(roots)
+    client_config(roots).inspect_err(|error| tracing::error!(%error, "failed to set up outgoing https")).ok()
 }
 
-fn client_config(roots: RootCertStore) -> Result<Arc<ClientConfig>, CertificatesError> {
+fn client_config(roots: RootCertStore) -> Result<Arc<ClientConfig>, rustls::Error> {
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let mut config = ClientConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
-        .map_err(|error| CertificatesError {
-            reason: error.to_string(),
-        })?
+        .with_safe_default_protocol_versions()?
         .with_root_certificates(roots)
         .with_no_client_auth();
     config.alpn_protocols = vec![b"http/1.1".to_vec()];

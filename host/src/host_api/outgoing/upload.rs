@@ -48,47 +48,28 @@ pub(super) async fn frame(
             None => {
                 // RFC 9110 §8.6: where a body is expected, say that there is none.
                 if matches!(head.method, Method::POST | Method::PUT | Method::PATCH) {
-                    head.headers
-                        .insert(CONTENT_LENGTH, HeaderValue::from_static("0"));
+                    head.headers.insert(CONTENT_LENGTH, HeaderValue::from_static("0"));
                 }
                 Ok((RequestBody::empty(), None))
             }
         };
     }
     if length.is_none() {
-        head.headers
-            .insert(TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
+        head.headers.insert(TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
     }
     let (done, finished) = oneshot::channel();
     let progress = Arc::new(Progress::default());
-    let upload = Upload {
-        finished,
-        progress: Arc::clone(&progress),
-    };
-    let streaming = Streaming {
-        body,
-        first,
-        remaining: length,
-        sent: 0,
-        done: Some(done),
-        progress,
-        slot,
-    };
+    let upload = Upload { finished, progress: Arc::clone(&progress) };
+    let streaming = Streaming { body, first, remaining: length, sent: 0, done: Some(done), progress, slot };
     Ok((RequestBody(Some(Box::new(streaming))), Some(upload)))
 }
 
 fn has_usually_no_body(method: &Method) -> bool {
-    matches!(
-        *method,
-        Method::GET | Method::HEAD | Method::DELETE | Method::OPTIONS | Method::TRACE
-    )
+    matches!(*method, Method::GET | Method::HEAD | Method::DELETE | Method::OPTIONS | Method::TRACE)
 }
 
 /// What the body begins with, if that is known already or, where it is worth it, shortly.
-async fn first_frame(
-    body: &mut WasiBody,
-    may_wait: bool,
-) -> Option<Option<Result<Frame<Bytes>, Error>>> {
+async fn first_frame(body: &mut WasiBody, may_wait: bool) -> Option<Option<Result<Frame<Bytes>, Error>>> {
     if may_wait {
         return timeout(UNDECIDED_BODY_WAIT, body.frame()).await.ok();
     }
@@ -198,10 +179,7 @@ impl Body for RequestBody {
     type Data = Bytes;
     type Error = Unfinished;
 
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, Unfinished>>> {
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Unfinished>>> {
         match &mut self.0 {
             None => Poll::Ready(None),
             Some(streaming) => streaming.poll_frame(cx),
@@ -209,26 +187,19 @@ impl Body for RequestBody {
     }
 
     fn is_end_stream(&self) -> bool {
-        self.0
-            .as_ref()
-            .is_none_or(|streaming| streaming.remaining == Some(0))
+        self.0.as_ref().is_none_or(|streaming| streaming.remaining == Some(0))
     }
 
     fn size_hint(&self) -> SizeHint {
         match &self.0 {
             None => SizeHint::with_exact(0),
-            Some(streaming) => streaming
-                .remaining
-                .map_or_else(SizeHint::default, SizeHint::with_exact),
+            Some(streaming) => streaming.remaining.map_or_else(SizeHint::default, SizeHint::with_exact),
         }
     }
 }
 
 impl Streaming {
-    fn poll_frame(
-        &mut self,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, Unfinished>>> {
+    fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Unfinished>>> {
         let next = match self.first.take() {
             Some(first) => Some(Ok(first)),
             None => ready!(Pin::new(&mut self.body).poll_frame(cx)),
@@ -237,9 +208,7 @@ impl Streaming {
             Some(Ok(frame)) => Some(self.account(frame)),
             Some(Err(error)) => Some(Err(self.fail(error))),
             // A body whose guest is gone ends too, but was not finished.
-            None if self.slot.instance_is_gone() => {
-                Some(Err(self.fail(Error::ConnectionTerminated)))
-            }
+            None if self.slot.instance().is_gone() => Some(Err(self.fail(Error::ConnectionTerminated))),
             None if self.remaining.is_some_and(|remaining| remaining > 0) => {
                 Some(Err(self.fail(Error::HttpRequestBodySize(Some(self.sent)))))
             }

@@ -34,18 +34,8 @@ async fn heads_of_requests() {
         ("DELETE", "/", ended(), "DELETE / HTTP/1.1\r\nhost: SERVER\r\n\r\n"),
         ("GET", "/", ended(), "GET / HTTP/1.1\r\nhost: SERVER\r\n\r\n"),
         ("POST", "/", empty(), "POST / HTTP/1.1\r\nhost: SERVER\r\ncontent-length: 0\r\n\r\n"),
-        (
-            "POST",
-            "/",
-            full("x"),
-            "POST / HTTP/1.1\r\nhost: SERVER\r\ntransfer-encoding: chunked\r\n\r\n",
-        ),
-        (
-            "GET",
-            "/",
-            full("x"),
-            "GET / HTTP/1.1\r\nhost: SERVER\r\ntransfer-encoding: chunked\r\n\r\n",
-        ),
+        ("POST", "/", full("x"), "POST / HTTP/1.1\r\nhost: SERVER\r\ntransfer-encoding: chunked\r\n\r\n"),
+        ("GET", "/", full("x"), "GET / HTTP/1.1\r\nhost: SERVER\r\ntransfer-encoding: chunked\r\n\r\n"),
     ] {
         let build = |to: &str| request(method, &format!("http://{to}{path}"), body);
         assert_eq!(head_of(build).await, expected);

@@ -169,10 +169,7 @@ impl Route {
 }
 
 /// What a guest gets: the response, and the future that ends when its request has been sent.
-pub(super) type Answer = (
-    Response<WasiBody>,
-    Pin<Box<dyn Future<Output = Result<(), Error>> + Send>>,
-);
+pub(super) type Answer = (Response<WasiBody>, Pin<Box<dyn Future<Output = Result<(), Error>> + Send>>);
 
 pub(super) fn begin(
     hooks: &mut Hooks,
@@ -251,10 +248,7 @@ impl Body for GuestBody {
     type Data = Bytes;
     type Error = Error;
 
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, Error>>> {
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Error>>> {
         self.0.poll_recv(cx)
     }
 }

@@ -1,5 +1,7 @@
 //! Requests end with whoever made them, and there are only so many.
 
+use std::time::Duration;
+
 use http_body_util::BodyExt;
 use tokio::sync::mpsc;
 use wasmtime_wasi_http::Error;
@@ -51,39 +53,45 @@ async fn a_response_nobody_reads_is_cut() {
 
 #[tokio::test]
 async fn an_upload_nobody_waits_for_is_cut() {
-    // The server has answered and does not read on, so the upload is stuck when the guest ends.
-    let (tell, mut told) = mpsc::unbounded_channel();
-    let (go_on, _) = tokio::sync::broadcast::channel::<()>(1);
-    let waiting = go_on.clone();
-    let server = Server::start(move |mut peer, _| {
-        let (tell, mut go_on) = (tell.clone(), waiting.subscribe());
-        async move {
-            peer.head().await;
-            peer.send("HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok").await;
-            go_on.recv().await.unwrap();
-            tell.send(peer.rest().await.ends_with("\r\n0\r\n\r\n")).unwrap();
+    for sent_is_dropped in [true, false] {
+        // The server has answered and does not read on, so the upload is stuck when the guest ends.
+        let (tell, mut told) = mpsc::unbounded_channel();
+        let (go_on, _) = tokio::sync::broadcast::channel::<()>(1);
+        let waiting = go_on.clone();
+        let server = Server::start(move |mut peer, _| {
+            let (tell, mut go_on) = (tell.clone(), waiting.subscribe());
+            async move {
+                peer.head().await;
+                peer.send("HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok").await;
+                go_on.recv().await.unwrap();
+                tell.send(peer.rest().await.ends_with("\r\n0\r\n\r\n")).unwrap();
+            }
+        })
+        .await;
+        let (sender, body) = guest_body();
+        let mut hooks = Route::loopback().hooks();
+        let (response, sent) = send(&mut hooks, request("POST", &server.url("/"), body)).await.unwrap();
+        assert_eq!(read(response).await.unwrap().0, "ok");
+        let block = "x".repeat(1 << 20).leak();
+        while let Ok(permit) = tokio::time::timeout(Duration::from_millis(100), sender.reserve()).await {
+            permit.unwrap().send(data(block));
         }
-    })
-    .await;
-    let (sender, body) = guest_body();
-    let mut hooks = Route::loopback().hooks();
-    let (response, sent) = send(&mut hooks, request("POST", &server.url("/"), body)).await.unwrap();
-    assert_eq!(read(response).await.unwrap().0, "ok");
-    let block = "x".repeat(1 << 20).leak();
-    while let Ok(permit) = tokio::time::timeout(std::time::Duration::from_millis(100), sender.reserve()).await {
-        permit.unwrap().send(data(block));
+        let tasks = alive_tasks();
+        let sent = (!sent_is_dropped).then(|| tokio::spawn(sent));
+        drop((sender, hooks));
+        if let Some(sent) = sent {
+            assert!(soon(sent).await.unwrap().is_err());
+        }
+        // The task that moves the connection's bytes ends although there is no room for them.
+        soon(async {
+            while alive_tasks() >= tasks {
+                tokio::task::yield_now().await;
+            }
+        })
+        .await;
+        go_on.send(()).unwrap();
+        assert_eq!(soon(told.recv()).await, Some(false));
     }
-    let tasks = alive_tasks();
-    drop((sent, sender, hooks));
-    // The one that moves the connection's bytes ends although there is no room for them.
-    soon(async {
-        while alive_tasks() >= tasks {
-            tokio::task::yield_now().await;
-        }
-    })
-    .await;
-    go_on.send(()).unwrap();
-    assert_eq!(soon(told.recv()).await, Some(false));
 }
 
 fn alive_tasks() -> usize {

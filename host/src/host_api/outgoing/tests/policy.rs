@@ -1,7 +1,10 @@
 //! Where requests may go.
 
 use std::net::IpAddr;
+use std::time::Duration;
 
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
+use tokio::time::timeout;
 use wasmtime_wasi_http::WasiHttpHooks;
 
 use super::super::resolve::Resolver;
@@ -61,6 +64,33 @@ async fn connects_to_permitted_addresses_only() {
         let got = fetch(&mut route.hooks(), &url).await;
         assert_eq!(got, expected, "{allow:?} {host} {addresses:?}");
         assert_eq!(server.accepted(), usize::from(expected == "200 ok"), "{allow:?} {addresses:?}");
+    }
+}
+
+/// A listener on 127.0.0.2 that takes no more connections: the next one is not answered at all.
+async fn full_listener(port: u16) -> (TcpListener, Vec<TcpStream>) {
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.bind(([127, 0, 0, 2], port).into()).unwrap();
+    let listener = socket.listen(0).unwrap();
+    let address = listener.local_addr().unwrap();
+    let mut waiting = Vec::new();
+    while let Ok(stream) = timeout(Duration::from_millis(100), TcpStream::connect(address)).await {
+        waiting.push(stream.unwrap());
+    }
+    (listener, waiting)
+}
+
+#[tokio::test]
+async fn an_address_that_does_not_answer_leaves_time_for_the_next() {
+    let server = Server::answering(OK).await;
+    let port = server.address.port();
+    let _full = full_listener(port).await;
+    for (addresses, expected) in [(&[2][..], "ConnectionTimeout"), (&[2, 2], "ConnectionTimeout"), (&[2, 1], "200 ok")]
+    {
+        let mut route = Route::allowing(&["http://localhost:*"]);
+        route.limits.connect_timeout = Duration::from_secs(1);
+        route.resolver = Resolver::Fixed(addresses.iter().map(|last| [127, 0, 0, *last].into()).collect());
+        assert_eq!(fetch(&mut route.hooks(), &format!("http://localhost:{port}/")).await, expected);
     }
 }
 
