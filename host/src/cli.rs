@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use clap::builder::FalseyValueParser;
 use clap::{Args, Parser, Subcommand};
 use daylily_core::ValueError;
 use daylily_core::allow_http::Origin;
@@ -16,6 +17,7 @@ use daylily_core::{grants, limits};
     version,
     max_term_width = 100,
     args_conflicts_with_subcommands = true,
+    subcommand_precedence_over_arg = true,
     after_help = EXIT_CODES,
 )]
 pub(crate) struct Cli {
@@ -26,7 +28,7 @@ pub(crate) struct Cli {
 }
 
 const EXIT_CODES: &str = "Exit codes: 0 done; 1 internal error; 2 usage; 65 a component is refused; \
-66 a component or the configuration cannot be read; 69 cannot listen; 78 configuration error.";
+66 a component cannot be read; 69 cannot listen; 78 configuration error.";
 
 /// A command.
 #[derive(Debug, Subcommand)]
@@ -47,7 +49,7 @@ pub(crate) struct What {
     #[arg(value_name = "COMPONENT.wasm", conflicts_with = "config")]
     pub(crate) component: Option<PathBuf>,
     /// Serve the routes of this configuration file
-    #[arg(short, long, value_name = "FILE", env = "DAYLILY_CONFIG")]
+    #[arg(short, long, value_name = "FILE")]
     pub(crate) config: Option<PathBuf>,
     #[command(flatten)]
     pub(crate) settings: Settings,
@@ -90,7 +92,7 @@ pub(crate) struct Settings {
     #[arg(long, value_name = "COUNT", env = "DAYLILY_MAX_QUEUE", value_parser = max_queue)]
     max_queue: Option<u32>,
     /// For development: tell clients in full why a request failed
-    #[arg(long, env = "DAYLILY_DEV")]
+    #[arg(long, env = "DAYLILY_DEV", value_parser = FalseyValueParser::new())]
     dev: bool,
     /// What to log: error, warn, info, debug or trace [default: info]
     #[arg(long, value_name = "LEVEL", env = "DAYLILY_LOG")]

@@ -11,7 +11,7 @@ use daylily_core::authority;
 use daylily_core::config::RouteLimits;
 use daylily_core::refusal::Refusal;
 use http::header::{CONNECTION, CONTENT_LENGTH, HOST, HeaderMap, HeaderName};
-use http::{Method, Request, Version};
+use http::{Method, Request, Uri, Version};
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 use tokio::time::{Sleep, sleep};
@@ -97,7 +97,8 @@ pub(crate) fn prepare(
         // HTTP/1.0 without one: guests see the address that was asked.
         headers.insert(HOST, connection.local_authority());
     }
-    let (parts, body) = request.into_parts();
+    let (mut parts, body) = request.into_parts();
+    root_path(&mut parts.uri);
     let body = InboundBody {
         body,
         left_bytes: limits.max_body_bytes,
@@ -111,6 +112,15 @@ pub(crate) fn prepare(
         return Err(Refusal::BodyTooLarge);
     }
     Ok(Request::from_parts(parts, body))
+}
+
+/// `http://host?query` asks for the path `/` (RFC 9110 §4.2.3).
+fn root_path(uri: &mut Uri) {
+    let Some(path) = uri.path_and_query().filter(|path| path.as_str().starts_with('?')) else { return };
+    let rooted = format!("/{path}").parse().ok();
+    let mut parts = std::mem::take(uri).into_parts();
+    parts.path_and_query = rooted;
+    *uri = Uri::from_parts(parts).unwrap_or_default();
 }
 
 /// Removes the fields that `Connection` names (RFC 9110 §7.6.1); the well-known hop-by-hop fields are

@@ -67,8 +67,8 @@ pub(crate) async fn begin(mut begun: Begun, method: &Method) -> Result<Response<
     begun.exchange.record().set_status(response.status().as_u16());
 
     let (mut parts, mut body) = response.into_parts();
-    if has_no_body(method, parts.status) {
-        if method != Method::HEAD {
+    if method == Method::HEAD || !may_have_body(parts.status) {
+        if !may_have_body(parts.status) {
             // RFC 9110 §8.6 forbids it with 204; with 304 it could only mislead.
             parts.headers.remove(CONTENT_LENGTH);
         }
@@ -201,8 +201,8 @@ fn check(status: StatusCode) -> Result<(), Refusal> {
     Err(Refusal::InvalidResponse { detail: format!("its status is {}, which is not a final one", status.as_u16()) })
 }
 
-fn has_no_body(method: &Method, status: StatusCode) -> bool {
-    method == Method::HEAD || status == StatusCode::NO_CONTENT || status == StatusCode::NOT_MODIFIED
+fn may_have_body(status: StatusCode) -> bool {
+    status != StatusCode::NO_CONTENT && status != StatusCode::NOT_MODIFIED
 }
 
 fn content_length(headers: &HeaderMap) -> Option<u64> {

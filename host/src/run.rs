@@ -127,8 +127,7 @@ impl Failure {
     /// As sysexits.h numbers them where it has a number.
     fn exit_code(&self) -> u8 {
         match self {
-            Self::Config(_) => 78,
-            Self::ConfigUnreadable { .. } => 66,
+            Self::Config(_) | Self::ConfigUnreadable { .. } => 78,
             Self::Components(errors) => errors.first().map_or(65, LoadError::exit_code),
             Self::Listen { .. } => 69,
             Self::Internal(_) => 1,

@@ -21,7 +21,7 @@ fn flags_over_environment_over_file_over_defaults() {
         ("max_body = 10", None, Some("30"), 30),
         ("", Some("20"), Some("30"), 30),
     ];
-    each(&cases, |case| format!("{case:?}"), |&(file, environment, flag, expected)| {
+    each(&cases, |&(file, environment, flag, expected)| {
         let mut setup = Setup::new().defaults(file).route("a.test", "echo", "");
         if let Some(size) = environment {
             setup = setup.env("DAYLILY_MAX_BODY", size);
@@ -59,7 +59,8 @@ fn every_flag_and_variable_works() {
         let next = server.get("hello.test", "/").text();
         next.chars().take(17).collect()
     };
-    let dev: Probe = |server| server.get("a b", "/").text().split(" (").next().unwrap_or_default().chars().take(18).collect();
+    let dev: Probe =
+        |server| server.get("a b", "/").text().split(" (").next().unwrap_or_default().chars().take(18).collect();
     let cases: [(&str, Flags, Probe, &str); 5] = [
         ("max memory", &[("--max-memory", "4MiB")], status, "500"),
         ("cpu time", &[("--cpu-time", "100ms")], burn, "cpu time"),
@@ -68,13 +69,13 @@ fn every_flag_and_variable_works() {
         ("dev", &[("--dev", "true")], dev, "malformed request:"),
     ];
     let setup = || {
-        Setup::new()
-            .route("a.test", "memory", "")
-            .route("burn.test", "burn", "")
-            .route("echo.test", "echo", "")
-            .route("hello.test", "hello", "")
+        Setup::new().route("a.test", "memory", "").route("burn.test", "burn", "").route("echo.test", "echo", "").route(
+            "hello.test",
+            "hello",
+            "",
+        )
     };
-    each(&cases, |case| case.0.to_owned(), |(_, flags, probe, expected)| {
+    each(&cases, |(_, flags, probe, expected)| {
         let by_flag = flags.iter().fold(setup(), |setup, (flag, value)| match *flag {
             "--dev" => setup.flags(&["--dev"]),
             flag => setup.flags(&[flag, value]),
@@ -121,7 +122,7 @@ fn what_is_typed_wrong_is_a_usage_error() {
         (&["--allow-http", "http://a/b"], "http://a/b"),
         (&["--log", "loud"], "loud"),
     ];
-    each(&cases, |case| format!("{:?}", case.0), |(arguments, part)| {
+    each(&cases, |(arguments, part)| {
         let finished = run_in(&[("daylily.toml", b"")], &[], arguments);
         finished.expect(USAGE, &["error:", part]);
         assert_eq!(finished.stdout, "");
@@ -149,7 +150,7 @@ fn a_file_that_is_no_configuration() {
         ("equal routes", b"[[route]]\ncomponent = 'a.wasm'\n[[route]]\ncomponent = 'b.wasm'\n", "line 1"),
         ("unknown table", b"[sever]\n[[route]]\ncomponent = 'a.wasm'\n", "server"),
     ];
-    each(&cases, |case| case.0.to_owned(), |(_, contents, part)| {
+    each(&cases, |(_, contents, part)| {
         run_in(&[("daylily.toml", contents)], &[], &["check"]).expect(CONFIG, &["daylily.toml", part]);
     });
     run_in(&[], &[], &["check", "-c", "missing.toml"]).expect(CONFIG, &["missing.toml"]);

@@ -23,7 +23,7 @@ static SERVER: Shared = Shared::new(setup);
 static DEV: Shared = Shared::new(|| setup().flags(&["--dev"]));
 
 /// Who the log says is to blame.
-#[derive(Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, Copy, PartialEq)]
 enum Level {
     /// The client: only told to those who ask.
     Quiet,
@@ -32,6 +32,7 @@ enum Level {
 }
 use Level::{Quiet, Warn};
 
+#[derive(Debug)]
 struct Case {
     request: Request,
     status: u16,
@@ -68,11 +69,6 @@ fn cases() -> Vec<Case> {
     ]
 }
 
-fn name(case: &Case) -> String {
-    let head = case.request.head_bytes();
-    String::from_utf8_lossy(&head[..head.len().min(120)]).into_owned()
-}
-
 /// The request id in the body, whatever stands before it.
 fn request_id(text: &str) -> String {
     let id = text.rsplit_once("(request ").and_then(|(_, rest)| rest.strip_suffix(")\n"));
@@ -82,7 +78,7 @@ fn request_id(text: &str) -> String {
 #[test]
 fn each_ending_has_its_status_reason_and_id() {
     let server = SERVER.get();
-    each(&cases(), name, |case| {
+    each(&cases(), |case| {
         let response = server.exchange(&case.request);
         let reason = case.reasons.iter().find(|reason| response.text().starts_with(**reason));
         let reason = reason.unwrap_or_else(|| panic!("want one of {:?}, got {response:?}", case.reasons));
@@ -99,7 +95,7 @@ fn each_ending_has_its_status_reason_and_id() {
 #[test]
 fn a_developer_is_told_the_details() {
     let server = DEV.get();
-    each(&cases(), name, |case| {
+    each(&cases(), |case| {
         let response = server.exchange(&case.request);
         let text = response.text();
         assert_eq!((response.status, response.ending.clone()), (case.status, Ending::Complete), "{text}");
@@ -124,7 +120,9 @@ fn ids_differ() {
 #[test]
 fn a_refusal_to_head_has_no_body() {
     let server = SERVER.get();
-    for (host, target, status) in [("nowhere.test", "/", 404), ("trap.test", "/before", 500), ("burn.test", "/loop", 504)] {
+    for (host, target, status) in
+        [("nowhere.test", "/", 404), ("trap.test", "/before", 500), ("burn.test", "/loop", 504)]
+    {
         let mut connection = server.connect();
         let response = connection.exchange(&Request::new("HEAD", host, target));
         assert_eq!((response.status, response.body.len()), (status, 0));
@@ -137,7 +135,7 @@ fn a_refusal_to_head_has_no_body() {
 #[test]
 fn a_refused_connection_goes_on_or_ends_but_is_not_confused() {
     let server = SERVER.get();
-    each(&cases(), name, |case| {
+    each(&cases(), |case| {
         let mut connection = server.connect();
         let refused = connection.exchange(&case.request);
         assert_eq!(refused.status, case.status);
@@ -167,7 +165,7 @@ const CUT: &[(&str, &str, &str, bool)] = &[
 #[test]
 fn a_cut_response_never_looks_complete() {
     let server = SERVER.get();
-    each(CUT, |case| format!("{case:?}"), |&(host, target, reason, may_refuse)| {
+    each(CUT, |&(host, target, reason, may_refuse)| {
         let warned = |line: &str| line.contains("WARN") && line.contains(host) && line.contains(reason);
         let before = server.log().matching(warned).len();
         let response = server.get(host, target);
@@ -205,7 +203,9 @@ fn send_and_read_two(server: &Daylily, first: &Request, second: &Request) -> (u1
 fn a_request_behind_a_trap_is_answered_as_ever_or_not_at_all() {
     let server = SERVER.get();
     let hello = Request::get("hello.test", "/");
-    for (host, target, status) in [("trap.test", "/before", 500), ("burn.test", "/after-head", 200), ("burn.test", "/loop", 504)] {
+    for (host, target, status) in
+        [("trap.test", "/before", 500), ("burn.test", "/after-head", 200), ("burn.test", "/loop", 504)]
+    {
         let (first, next) = send_and_read_two(&server, &Request::get(host, target), &hello);
         assert_eq!(first, status);
         assert!(next.as_deref().is_none_or(|text| text == "Hello World\n"), "{next:?}");

@@ -38,7 +38,7 @@ fn head_has_no_body_and_harms_nobody() {
         ("service03.test", "/head"),
         ("service03.test", "/stream?chunks=5&size=100000"),
     ];
-    each(&cases, |case| format!("{case:?}"), |(host, target)| {
+    each(&cases, |(host, target)| {
         let mut connection = server.connect();
         let response = connection.exchange(&Request::new("HEAD", host, target));
         assert!(matches!(response.status, 200 | 204 | 304), "{response:?}");
@@ -71,7 +71,7 @@ fn statuses_without_a_body_have_none() {
         ("GET", "service03.test", "/status/204", 204),
         ("GET", "service03.test", "/status/304", 304),
     ];
-    each(&cases, |case| format!("{case:?}"), |&(method, host, target, status)| {
+    each(&cases, |&(method, host, target, status)| {
         let mut connection = server.connect();
         let response = connection.exchange(&Request::new(method, host, target));
         assert_eq!((response.status, response.ending.clone(), response.body.len()), (status, Ending::Complete, 0));
@@ -174,7 +174,7 @@ fn http_1_0_gets_no_chunks_and_the_connection_ends() {
         (Request::get("", "/n?chunks=3&size=100000&pause_ms=1"), String::new()),
         (Request::post("", "/echo").body(long.as_bytes()), long.clone()),
     ];
-    each(&cases, |(request, _)| String::from_utf8_lossy(&request.head_bytes()).into_owned(), |(request, body)| {
+    each(&cases, |(request, body)| {
         let mut connection = server.connect();
         let response = connection.exchange(&request.clone().http10());
         assert_eq!((response.status, response.ending.clone()), (200, Ending::Complete));

@@ -10,6 +10,7 @@ fn directory() -> PathBuf {
 }
 
 /// A command line in a directory with files.
+#[derive(Debug)]
 struct Case {
     name: &'static str,
     arguments: &'static [&'static str],
@@ -38,11 +39,7 @@ const CASES: &[Case] = &[
         arguments: &["check", "module.wasm"],
         files: &[("module.wasm", b"\0asm\x01\0\0\0")],
     },
-    Case {
-        name: "component-not-wasm",
-        arguments: &["check", "text.wasm"],
-        files: &[("text.wasm", b"Hello World\n")],
-    },
+    Case { name: "component-not-wasm", arguments: &["check", "text.wasm"], files: &[("text.wasm", b"Hello World\n")] },
     Case {
         name: "config-errors",
         arguments: &["check"],
@@ -52,7 +49,7 @@ const CASES: &[Case] = &[
 
 #[test]
 fn cli() {
-    each(CASES, |case| case.name.to_owned(), |case| {
+    each(CASES, |case| {
         let actual = told(case, &run_in(case.files, &[("COLUMNS", "100")], case.arguments));
         let path = directory().join(format!("{}.txt", case.name));
         if std::env::var_os("BLESS").is_some() {

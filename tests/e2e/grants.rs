@@ -23,7 +23,9 @@ fn nothing_is_granted_by_default() {
         assert!(!lines.iter().any(|line| line.starts_with(what)), "{lines:?}");
     }
     assert!(!lines.iter().any(|line| line.contains("leaked")), "{lines:?}");
-    for what in ["read /etc/passwd", "read daylily.toml", "write /tmp/x", &format!("tcp {address}"), "resolve localhost"] {
+    for what in
+        ["read /etc/passwd", "read daylily.toml", "write /tmp/x", &format!("tcp {address}"), "resolve localhost"]
+    {
         let prefix = format!("{what}: error: ");
         assert!(lines.iter().any(|line| line.starts_with(&prefix)), "no {prefix:?} in {lines:?}");
     }
@@ -43,7 +45,10 @@ fn environment_and_variables_come_from_file_and_flags() {
     };
     let query = "var=V&var=W&var=X";
     let told = |server: &Daylily, host: &str| -> Vec<String> {
-        lines(server, host, query).into_iter().filter(|line| line.starts_with("env") || line.starts_with("var")).collect()
+        lines(server, host, query)
+            .into_iter()
+            .filter(|line| line.starts_with("env") || line.starts_with("var"))
+            .collect()
     };
     let server = setup().start();
     assert_eq!(told(&server, "a.test"), ["env A=file", "env B=file", "var V: file", "var W: file", "var X: none"]);
@@ -97,7 +102,7 @@ fn directories_are_what_was_granted_and_no_more() {
             ("read", "/secret.txt", "error: "),
             ("read", "/etc/passwd", "error: "),
         ];
-        each(&cases, |case| format!("{case:?}"), |(what, path, expected)| {
+        each(&cases, |(what, path, expected)| {
             let answer = lines(&server, "a.test", &format!("{what}={path}"));
             let prefix = format!("{what} {path}: {expected}");
             assert!(answer.iter().any(|line| line.starts_with(&prefix)), "no {prefix:?} in {answer:?}");

@@ -3,10 +3,11 @@
 use crate::harness::{Ending, Request, Setup, Shared};
 
 static SERVER: Shared = Shared::new(|| {
-    Setup::new()
-        .route("report.test", "report", "")
-        .route("headers.test", "headers", "")
-        .route("service03.test", "service03", "")
+    Setup::new().route("report.test", "report", "").route("headers.test", "headers", "").route(
+        "service03.test",
+        "service03",
+        "",
+    )
 });
 
 /// The `header: name=value` lines of a report.

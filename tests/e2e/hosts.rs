@@ -69,7 +69,7 @@ fn a_missing_repeated_or_invalid_host_is_400() {
     ];
     for version in ["HTTP/1.1", "HTTP/1.0"] {
         let hosts = hosts.iter().filter(|host| !(version == "HTTP/1.0" && host.is_empty())).collect::<Vec<_>>();
-        each(&hosts, |host| format!("{version} {host:?}"), |host| {
+        each(&hosts, |host| {
             check_refused(format!("GET /hello {version}\r\n{host}\r\n").as_bytes());
         });
     }
@@ -88,7 +88,7 @@ fn a_valid_host_is_what_the_guest_is_told() {
         ("a%41.test", "a%41.test"),
         ("!$&'()*+;=.test", "!$&'()*+;=.test"),
     ];
-    each(&cases, |case| format!("{case:?}"), |(host, authority)| {
+    each(&cases, |(host, authority)| {
         check_seen(format!("GET /x?y=z HTTP/1.1\r\nHost: {host}\r\n\r\n").as_bytes(), authority, "/x?y=z");
         check_seen(format!("GET /x?y=z HTTP/1.1\r\nhOsT:   {host}  \r\n\r\n").as_bytes(), authority, "/x?y=z");
     });
@@ -114,7 +114,7 @@ fn the_authority_of_an_absolute_target_wins() {
         ("HTTP://real.test/x", "other.test", "real.test", "/x"),
         ("http://[::1]:80/x", "other.test", "[::1]:80", "/x"),
     ];
-    each(&cases, |case| format!("{case:?}"), |(target, host, authority, path)| {
+    each(&cases, |(target, host, authority, path)| {
         check_seen(format!("GET {target} HTTP/1.1\r\nHost: {host}\r\n\r\n").as_bytes(), authority, path);
     });
 }
@@ -130,7 +130,7 @@ fn an_absolute_target_excuses_no_host() {
         "GET http:///x HTTP/1.1\r\nHost: real.test\r\n\r\n",
         "GET http://real.test:99999/ HTTP/1.1\r\nHost: real.test\r\n\r\n",
     ];
-    each(&cases, |case| format!("{case:?}"), |case| check_refused(case.as_bytes()));
+    each(&cases, |case| check_refused(case.as_bytes()));
 }
 
 #[test]

@@ -90,7 +90,7 @@ fn misbehaviour_changes_no_other_answer() {
         ("service03.test", "/loop"),
     ];
     let body = "streamed ".repeat(2000);
-    crate::harness::each(&attacks, |attack| format!("{attack:?}"), |(host, target)| {
+    crate::harness::each(&attacks, |(host, target)| {
         while_attacked(&server, host, target, || {
             let mut connection = server.connect();
             for _ in 0..30 {

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use crate::harness::{Connection, Daylily, Ending, Request, Setup, Shared, each};
+use crate::harness::{Connection, Daylily, Ending, Request, Setup, Shared, each, guest, run_in};
 
 static SERVER: Shared = Shared::new(|| {
     Setup::new()
@@ -35,7 +35,7 @@ fn memory_at_under_and_over() {
         ("small.test", 16, false),
         ("small.test", 60, false),
     ];
-    each(&cases, |case| format!("{case:?}"), |&(host, mib, fits)| {
+    each(&cases, |&(host, mib, fits)| {
         let response = server.get(host, &format!("/grow?mib={mib}"));
         match fits {
             true => drop(response.expect(200, &format!("ok {mib}\n"))),
@@ -58,32 +58,47 @@ fn a_guest_that_wants_all_memory_gets_none_of_the_hosts() {
     expect_healthy(&server);
 }
 
-/// A component that needs more than its route allows: never served, and the reason says which limit.
-#[test]
-fn tables_memories_and_instances_over_their_limit() {
-    let cases = [
-        "max_instances = 1",
-        "max_tables = 1",
-        "max_table_elements = 1",
-        "max_memory = '64KiB'",
-    ];
-    each(&cases, |case| (*case).to_owned(), |limit| {
-        let server = Setup::new().top("dev = true").route("over.test", "hello", limit).route("hello.test", "hello", "").start();
-        let response = server.get("over.test", "/");
-        assert_eq!((response.status, response.ending.clone()), (503, Ending::Complete), "{}", response.text());
-        assert!(response.text().starts_with("no instance could be made: "), "{}", response.text());
-        assert_eq!(response.values("retry-after"), ["1"]);
-        expect_healthy(&server);
-    });
+/// What a component needs is known before it is served: `check` says how much, and by which name.
+fn check_need(key: &str, least: &str, unit: u64) {
+    let hello = guest("hello").display().to_string();
+    let check = |value: &str| {
+        let config = format!("[[route]]\ncomponent = '{hello}'\n{key} = {value}\n");
+        run_in(&[("daylily.toml", config.as_bytes())], &[], &["check"])
+    };
+    let refused = check(least);
+    refused.expect(78, &["hello.wasm", key, &format!("raise {key}")]);
+    let number = refused.stderr.split(' ').find_map(|word| word.trim_end_matches("KiB").parse::<u64>().ok());
+    let need = number.expect("how much it needs") * unit;
+    check(&(need - 1).to_string()).expect(78, &[key]);
+    // At its need it starts; this guest needs no more while it runs.
+    let setup = Setup::new().route("at.test", "hello", &format!("{key} = {need}"));
+    setup.start().get("at.test", "/").expect(200, "Hello World\n");
 }
 
 #[test]
-fn tables_memories_and_instances_at_their_limit() {
-    // What the Hello World component needs, with room for a change of toolchain.
-    let server = Setup::new()
-        .route("at.test", "hello", "max_instances = 10\nmax_tables = 5\nmax_memories = 1\nmax_table_elements = 2000\nmax_memory = '2MiB'")
-        .start();
-    server.get("at.test", "/").expect(200, "Hello World\n");
+fn memory_and_tables_at_under_and_over_what_a_component_starts_with() {
+    let cases = [("max_memory", "'64KiB'", 1024), ("max_tables", "1", 1), ("max_table_elements", "1", 1)];
+    each(&cases, |&(key, least, unit)| check_need(key, least, unit));
+}
+
+/// How many core instances a component makes shows only when it is instantiated.
+#[test]
+fn instances_at_under_and_over() {
+    let hosts: Vec<String> = (1..=8).map(|most| format!("{most}.test")).collect();
+    let setup = hosts
+        .iter()
+        .zip(1..)
+        .fold(Setup::new(), |setup, (host, most)| setup.route(host, "hello", &format!("max_instances = {most}")));
+    let server = setup.start();
+    let statuses: Vec<u16> = hosts.iter().map(|host| server.get(host, "/").status).collect();
+    let need = statuses.iter().position(|&status| status == 200).expect("eight are enough");
+    assert!(need > 0, "one is not enough for a component with its adapters");
+    for (host, at) in hosts.iter().zip(0..) {
+        match at < need {
+            true => drop(server.get(host, "/").expect_refusal(503, "no instance could be made")),
+            false => drop(server.get(host, "/").expect(200, "Hello World\n")),
+        }
+    }
 }
 
 #[test]
@@ -128,7 +143,7 @@ fn wall_time_under_and_over() {
         ("wall03.test", "/loop"),
         ("wall03.test", "/wait?ms=60000"),
     ];
-    each(&cases, |case| format!("{case:?}"), |(host, target)| {
+    each(&cases, |(host, target)| {
         let start = Instant::now();
         server.get(host, target).expect_refusal(504, "time used up");
         let took = start.elapsed();

@@ -36,7 +36,7 @@ fn fetch(server: &Daylily, host: &str, url: &str, options: &str) -> String {
 fn check_timeout(url: &str, errors: &[&str]) {
     let server = SERVER.get();
     for guest in GUESTS {
-        each(&TIMEOUTS, |case| format!("{guest}{case:?}"), |(host, options)| {
+        each(&TIMEOUTS, |(host, options)| {
             let start = Instant::now();
             let text = fetch(&server, &format!("{guest}{host}"), url, options);
             let took = start.elapsed();
@@ -132,7 +132,7 @@ fn broken_upstreams_have_their_error_codes() {
         (cut_chunks.url("/"), &["HttpResponseIncomplete", "ConnectionTerminated"]),
         (bad_chunks.url("/"), &["HttpProtocolError"]),
     ];
-    each(&cases, |case| format!("{case:?}"), |(url, errors)| {
+    each(&cases, |(url, errors)| {
         for guest in GUESTS {
             let text = fetch(&server, &format!("{guest}patient.test"), url, "");
             assert!(errors.iter().any(|error| text.contains(&format!("error: ErrorCode::{error}"))), "{guest}: {text}");
@@ -181,7 +181,7 @@ fn https_trusts_only_whom_the_machine_trusts() {
         // The certificate is for another name.
         (format!("https://127.0.0.1:{}/", upstream.port()), "error: ErrorCode::TlsCertificateError"),
     ];
-    each(&cases, |case| format!("{case:?}"), |(url, start)| {
+    each(&cases, |(url, start)| {
         for guest in GUESTS {
             let text = fetch(&server, &format!("{guest}a.test"), url, "");
             assert!(text.starts_with(start), "{guest}: {text}");

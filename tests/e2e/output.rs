@@ -51,7 +51,13 @@ fn each_line_has_its_route_and_request() {
     for request in requests {
         let of_request = lines.iter().filter(|line| line.contains(&request));
         let mut told: Vec<(&str, bool, bool)> = of_request
-            .map(|line| (message(line), line.contains("INFO") && line.contains("stdout"), line.contains("WARN") && line.contains("stderr")))
+            .map(|line| {
+                (
+                    message(line),
+                    line.contains("INFO") && line.contains("stdout"),
+                    line.contains("WARN") && line.contains("stderr"),
+                )
+            })
             .collect();
         told.sort();
         assert_eq!(told, [("err", false, true), ("one", true, false), ("two", true, false)]);

@@ -17,10 +17,11 @@ const GROWTH_KIB: u64 = 20 * 1024;
 
 static SERVER: Shared = Shared::new(|| {
     let roomy = "max_body = '100MiB'\ncpu_time = '60s'\nwall_time = '5m'";
-    Setup::new()
-        .route("echo.test", "echo", roomy)
-        .route("service03.test", "service03", roomy)
-        .route("stream.test", "stream", roomy)
+    Setup::new().route("echo.test", "echo", roomy).route("service03.test", "service03", roomy).route(
+        "stream.test",
+        "stream",
+        roomy,
+    )
 });
 
 /// 1 MiB in which every position differs from its neighbours.

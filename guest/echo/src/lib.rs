@@ -17,8 +17,11 @@ fn handle(request: IncomingRequest, out: ResponseOutparam) {
         };
     }
     let headers = Fields::new();
-    for value in request.headers().get("content-type") {
-        headers.append("content-type", &value).unwrap();
+    // Only the trailers that `trailer` names are sent on.
+    for name in ["content-type", "trailer"] {
+        for value in request.headers().get(name) {
+            headers.append(name, &value).unwrap();
+        }
     }
     let answer = Answer::start_with(out, 200, headers);
     // A body that did not arrive whole is not sent back as if it had.

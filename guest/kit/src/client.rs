@@ -9,7 +9,8 @@ pub fn request(target: &Target) -> Result<OutgoingRequest, String> {
     let url = target.get("url").ok_or("no url")?;
     let (scheme, rest) = url.split_once("://").ok_or("no scheme")?;
     let (authority, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
-    let path = if path.is_empty() { "/" } else { path };
+    // A url without a path makes a request without one.
+    let path = Some(path).filter(|path| !path.is_empty());
     let scheme = match scheme {
         "http" => Scheme::Http,
         "https" => Scheme::Https,
@@ -23,7 +24,7 @@ pub fn request(target: &Target) -> Result<OutgoingRequest, String> {
         .set_authority(Some(authority))
         .map_err(set("authority"))?;
     request
-        .set_path_with_query(Some(path))
+        .set_path_with_query(path)
         .map_err(set("path"))?;
     request.set_method(&method).map_err(set("method"))?;
     Ok(request)

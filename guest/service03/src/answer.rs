@@ -72,8 +72,13 @@ pub fn stream(target: Target) -> Response {
 
 /// Sends the request's body and trailers back, by way of the guest's memory.
 pub fn echo(request: Request) -> Response {
+    let headers = Fields::new();
+    // Only the trailers that it names are sent on.
+    for value in request.get_headers().get("trailer") {
+        headers.append("trailer", &value).unwrap();
+    }
     let (mut body, end) = Request::consume_body(request, wit_future::new(|| Ok(())).1);
-    start(Fields::new(), |mut writer| async move {
+    start(headers, |mut writer| async move {
         copy(&mut body, &mut writer).await;
         drop(writer);
         end.await

@@ -43,7 +43,7 @@ pub async fn send(target: &Target, incoming: Request) -> Result<String, String> 
         .map_err(refused)?;
     request.set_authority(Some(authority)).map_err(refused)?;
     request
-        .set_path_with_query(Some(if path.is_empty() { "/" } else { path }))
+        .set_path_with_query(Some(path).filter(|path| !path.is_empty()))
         .map_err(refused)?;
     request
         .set_method(&Method::Other(method.into()))

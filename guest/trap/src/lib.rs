@@ -15,6 +15,10 @@ fn handle(request: IncomingRequest, out: ResponseOutparam) {
             let _answer = partial(out, &[]);
             trap()
         }
+        "/late" => {
+            kit::text(out, "done\n");
+            trap()
+        }
         "/after-length" => {
             let _answer = partial(out, &[("content-length", "100")]);
             trap()

@@ -2,9 +2,11 @@
 
 use wasmtime::StoreContextMut;
 use wasmtime::component::{Linker, Resource};
-use wasmtime_wasi_http::WasiHttpView;
+use wasmtime_wasi_http::{Error as HttpError, WasiHttpView};
 use wasmtime_wasi_http::p2::bindings::http::outgoing_handler::Host;
-use wasmtime_wasi_http::p2::bindings::http::types::{ErrorCode, FutureIncomingResponse, OutgoingRequest, RequestOptions};
+use wasmtime_wasi_http::p2::bindings::http::types::{
+    ErrorCode, FutureIncomingResponse, IoError, OutgoingRequest, RequestOptions,
+};
 
 use crate::engine::State;
 
@@ -13,7 +15,38 @@ type HandleArguments = (Resource<OutgoingRequest>, Option<Resource<RequestOption
 
 /// Replaces what differs. The linker must allow shadowing.
 pub(super) fn amend(linker: &mut Linker<State>) -> wasmtime::Result<()> {
-    linker.instance("wasi:http/outgoing-handler@0.2.12")?.func_wrap("handle", handle)
+    linker.instance("wasi:http/outgoing-handler@0.2.12")?.func_wrap("handle", handle)?;
+    linker.instance("wasi:http/types@0.2.12")?.func_wrap("http-error-code", http_error_code)
+}
+
+/// The error code behind a stream's error; wasmtime-wasi-http knows only one of the two types in which it
+/// keeps them.
+fn http_error_code(
+    mut store: StoreContextMut<'_, State>,
+    (error,): (Resource<IoError>,),
+) -> wasmtime::Result<(Option<ErrorCode>,)> {
+    let error = store.data_mut().http().table.get(&error)?;
+    let code = match error.downcast_ref::<ErrorCode>() {
+        Some(code) => Some(code.clone()),
+        None => error.downcast_ref::<HttpError>().map(error_code),
+    };
+    Ok((code,))
+}
+
+/// The code for what can go wrong while a body is read.
+fn error_code(error: &HttpError) -> ErrorCode {
+    match error {
+        HttpError::ConnectionReadTimeout => ErrorCode::ConnectionReadTimeout,
+        HttpError::ConnectionTerminated => ErrorCode::ConnectionTerminated,
+        HttpError::HttpProtocolError => ErrorCode::HttpProtocolError,
+        HttpError::HttpRequestBodySize(bytes) => ErrorCode::HttpRequestBodySize(*bytes),
+        HttpError::HttpResponseBodySize(bytes) => ErrorCode::HttpResponseBodySize(*bytes),
+        HttpError::HttpResponseIncomplete => ErrorCode::HttpResponseIncomplete,
+        HttpError::HttpResponseTimeout => ErrorCode::HttpResponseTimeout,
+        HttpError::TlsCertificateError => ErrorCode::TlsCertificateError,
+        HttpError::TlsProtocolError => ErrorCode::TlsProtocolError,
+        other => ErrorCode::InternalError(Some(other.to_string())),
+    }
 }
 
 /// A request without a path goes out as `/` (WebAssembly/WASI#949), where wasmtime-wasi-http refuses it.

@@ -35,6 +35,8 @@ struct Shared {
     in_request: AtomicBool,
     /// All that hyper was given to write has been written, and no request came since.
     flushed: AtomicBool,
+    /// The last word has been said: an answer of our own to a head that could not be read.
+    answered: AtomicBool,
     /// A head or its absence took too long.
     timed_out: AtomicBool,
     /// A request body was left unread, so bytes may still be on their way.
@@ -68,6 +70,7 @@ impl Connection {
             idle_timeout: limits.idle_timeout,
             in_request: AtomicBool::new(false),
             flushed: AtomicBool::new(true),
+            answered: AtomicBool::new(false),
             timed_out: AtomicBool::new(false),
             unread: AtomicBool::new(false),
             idle_since: Moment::none(),
@@ -158,7 +161,11 @@ impl Connection {
 
     /// Whether what is written now answers no request that reached the service: hyper speaks for itself.
     pub(super) fn is_unasked(&self) -> bool {
-        self.0.flushed.load(Relaxed) && !self.0.in_request.load(Relaxed)
+        self.0.flushed.load(Relaxed) && !self.0.in_request.load(Relaxed) && !self.0.answered.load(Relaxed)
+    }
+
+    pub(super) fn note_answered(&self) {
+        self.0.answered.store(true, Relaxed);
     }
 
     /// Whether the client began a request head and did not finish it in time.

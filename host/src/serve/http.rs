@@ -8,7 +8,7 @@ use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 
 use super::connection::Connection;
-use super::io::{ConnectionIo, last_word};
+use super::io::{ConnectionIo, last_word, unparsable};
 use crate::request;
 use crate::worker::Worker;
 
@@ -37,6 +37,9 @@ pub(crate) async fn serve(connection: Connection, worker: Arc<Worker>) {
         tracing::debug!(%error, "connection ended");
         if connection.is_head_too_slow() {
             connection.write_now(last_word(&Refusal::HeadTimeout).as_bytes());
+        } else if error.is_parse() && connection.is_unasked() {
+            // What hyper does not even answer, such as HTTP/2 without TLS.
+            connection.write_now(last_word(&unparsable()).as_bytes());
         }
     }
     connection.linger().await;

@@ -77,12 +77,16 @@ impl ConnectionIo {
     fn replacement(&self, head: &[u8]) -> Option<String> {
         let status = self.connection.is_unasked().then(|| head.strip_prefix(b"HTTP/1.1 ")?.get(..3)).flatten()?;
         let refusal = match status {
-            b"400" => Refusal::Malformed { detail: "the request head cannot be parsed".to_owned() },
+            b"400" => unparsable(),
             b"414" | b"431" => Refusal::HeadTooLarge,
             _ => return None,
         };
         Some(last_word(&refusal))
     }
+}
+
+pub(super) fn unparsable() -> Refusal {
+    Refusal::Malformed { detail: "the request head cannot be parsed".to_owned() }
 }
 
 /// A whole response that says why, and that the connection ends here.
@@ -123,6 +127,7 @@ impl AsyncWrite for ConnectionIo {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         if let Some(replacement) = self.replacement(buf) {
             let written = ready!(self.poll_write_with(cx, |stream| stream.try_write(replacement.as_bytes())));
+            self.connection.note_answered();
             return Poll::Ready(written.map(|_| buf.len()));
         }
         self.poll_write_with(cx, |stream| stream.try_write(buf))

@@ -56,5 +56,6 @@ pub(crate) fn raise_descriptor_limit(connections: u64, outgoing: u64) -> Option<
         Ok(()) => reachable,
         Err(_) => limit.current.unwrap_or(wanted),
     };
-    (got < wanted).then(|| got.saturating_sub(outgoing + SPARE_DESCRIPTORS).max(1))
+    // Where there are few, clients get at least half of them.
+    (got < wanted).then(|| got.saturating_sub(outgoing + SPARE_DESCRIPTORS).max(got / 2).max(1))
 }

@@ -4,8 +4,24 @@ use std::path::PathBuf;
 use std::sync::OnceLock;
 
 const PACKAGES: &[&str] = &[
-    "hello", "echo", "report", "status", "stream", "early", "burn", "trap", "memory", "output", "headers",
-    "outgoing", "state", "env", "service03", "mixed02", "wants", "noexport",
+    "hello",
+    "echo",
+    "report",
+    "status",
+    "stream",
+    "early",
+    "burn",
+    "trap",
+    "memory",
+    "output",
+    "headers",
+    "outgoing",
+    "state",
+    "env",
+    "service03",
+    "mixed02",
+    "wants",
+    "noexport",
 ];
 
 /// The built component of `package`.

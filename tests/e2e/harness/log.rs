@@ -72,9 +72,8 @@ impl Log {
     pub fn to_end(&self) -> String {
         let (lines, changed) = &*self.shared;
         let guard = lines.lock().unwrap_or_else(PoisonError::into_inner);
-        let (guard, waited) = changed
-            .wait_timeout_while(guard, PATIENCE, |lines| !lines.ended)
-            .unwrap_or_else(PoisonError::into_inner);
+        let (guard, waited) =
+            changed.wait_timeout_while(guard, PATIENCE, |lines| !lines.ended).unwrap_or_else(PoisonError::into_inner);
         assert!(!waited.timed_out(), "the process has ended, its output has not");
         guard.lines.iter().map(|line| format!("{line}\n")).collect()
     }

@@ -1,5 +1,7 @@
 //! Requests to send and responses as they came.
 
+use std::fmt;
+
 /// A request in the making; `bytes` is what goes over the wire, exactly.
 #[derive(Clone)]
 pub struct Request {
@@ -87,6 +89,12 @@ impl Request {
         bytes.extend(b"0\r\n");
         put_fields(&mut bytes, &self.trailers);
         bytes
+    }
+}
+
+impl fmt::Debug for Request {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Debug::fmt(&String::from_utf8_lossy(&self.head_bytes()), f)
     }
 }
 

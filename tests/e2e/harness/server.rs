@@ -17,7 +17,6 @@ pub const BINARY: &str = env!("CARGO_BIN_EXE_daylily");
 /// What to start: a configuration file with its routes, flags, environment and files.
 #[derive(Default)]
 pub struct Setup {
-    top: String,
     server: String,
     defaults: String,
     routes: String,
@@ -38,12 +37,6 @@ impl Setup {
     pub fn bare(arguments: &[&str]) -> Self {
         let bare = arguments.iter().map(|&argument| argument.to_owned()).collect();
         Self { bare: Some(bare), ..Self::default() }
-    }
-
-    /// Lines before the first table.
-    pub fn top(mut self, toml: &str) -> Self {
-        self.top += &format!("{toml}\n");
-        self
     }
 
     /// Lines of `[server]`.
@@ -99,8 +92,8 @@ impl Setup {
     }
 
     fn config(&self) -> String {
-        let Self { top, server, defaults, routes, .. } = self;
-        format!("{top}\n[server]\n{server}\n[defaults]\n{defaults}\n{routes}")
+        let Self { server, defaults, routes, .. } = self;
+        format!("[server]\n{server}\n[defaults]\n{defaults}\n{routes}")
     }
 
     fn arguments(&self) -> Vec<String> {
@@ -138,7 +131,9 @@ impl Setup {
             .expect("the binary under test");
         let log = Log::collect(child.stderr.take().expect("a pipe"));
         let stdout = Log::collect(child.stdout.take().expect("a pipe"));
-        let mut server = Daylily { child, address: ([127, 0, 0, 1], 0).into(), log, stdout, directory, _turn: turn };
+        let watchdog = watchdog(child.id());
+        let address = ([127, 0, 0, 1], 0).into();
+        let mut server = Daylily { child, watchdog, address, log, stdout, directory, _turn: turn };
         server.address = server.announced();
         server
     }
@@ -152,9 +147,19 @@ pub(super) fn write_files(directory: &Path, files: &[(PathBuf, Vec<u8>)]) {
     }
 }
 
+/// Ends the server when this process is gone, also where it was killed and dropped nothing.
+fn watchdog(server: u32) -> Child {
+    Command::new("/bin/sh")
+        .args(["-c", "read _; kill -9 \"$0\"", &server.to_string()])
+        .stdin(Stdio::piped())
+        .spawn()
+        .expect("a shell")
+}
+
 /// A running server; killed when dropped.
 pub struct Daylily {
     child: Child,
+    watchdog: Child,
     address: SocketAddr,
     log: Log,
     stdout: Log,
@@ -214,8 +219,11 @@ impl Daylily {
     }
 
     fn kill(&mut self) {
-        let _already_gone = self.child.kill();
-        let _already_waited = self.child.wait();
+        // The watchdog first: it must not outlive what it watches.
+        for child in [&mut self.watchdog, &mut self.child] {
+            let _already_gone = child.kill();
+            let _already_waited = child.wait();
+        }
     }
 }
 

@@ -47,9 +47,8 @@ impl Drop for Turn {
 
 fn wait_until(free: impl Fn(&Running) -> bool) -> std::sync::MutexGuard<'static, Running> {
     let running = RUNNING.lock().unwrap_or_else(PoisonError::into_inner);
-    let (running, waited) = CHANGED
-        .wait_timeout_while(running, TOO_LONG, |running| !free(running))
-        .unwrap_or_else(PoisonError::into_inner);
+    let (running, waited) =
+        CHANGED.wait_timeout_while(running, TOO_LONG, |running| !free(running)).unwrap_or_else(PoisonError::into_inner);
     assert!(!waited.timed_out(), "no turn within {TOO_LONG:?}: a test holds one and waits for another");
     running
 }
