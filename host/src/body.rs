@@ -12,7 +12,7 @@ use http_body::{Body as _, Frame, SizeHint};
 use tokio::task::JoinHandle;
 
 use crate::engine::GuestBody;
-use crate::response::Hold;
+use crate::response::{Hold, report_end};
 use crate::serve::connection::InRequest;
 
 /// A response body.
@@ -92,26 +92,40 @@ impl Streamed {
             return Poll::Ready(Some(Ok(self.count(bytes))));
         }
         if let Some(rest) = &mut self.rest {
-            match ready!(Pin::new(rest).poll_frame(cx)) {
-                Some(Ok(frame)) => match frame.into_data() {
+            match Pin::new(rest).poll_frame(cx) {
+                Poll::Pending if self.hold.exchange.ending().is_none() => {
+                    self.hold.exchange.wake_at_end(cx);
+                    return Poll::Pending;
+                }
+                // Whoever has ended writes nothing any more.
+                Poll::Pending => return Poll::Ready(Some(Err(self.cut("the guest ended before it")))),
+                Poll::Ready(Some(Ok(frame))) => match frame.into_data() {
                     Ok(bytes) => return Poll::Ready(Some(Ok(self.count(bytes)))),
                     Err(frame) => self.trailers = frame.into_trailers().ok(),
                 },
-                Some(Err(error)) => return Poll::Ready(Some(Err(self.cut(&error.to_string())))),
-                None => {}
+                Poll::Ready(Some(Err(error))) => return Poll::Ready(Some(Err(self.cut(&error.to_string())))),
+                Poll::Ready(None) if self.hold.exchange.is_end_trusted() => {}
+                Poll::Ready(None) => return Poll::Ready(Some(Err(self.cut("the guest was ended before it")))),
             }
         }
         self.rest = None;
-        // The body has ended; whether the guest has, and how, says if this was the end of the response.
-        if self.hold.exchange.ending().is_some_and(|ending| !ending.is_clean()) {
-            return Poll::Ready(Some(Err(self.cut("the guest did not finish it"))));
-        }
-        match self.trailers.take() {
-            Some(trailers) => Poll::Ready(Some(Ok(Frame::trailers(trailers)))),
+        Poll::Ready(match self.trailers.take() {
+            Some(trailers) => Some(Ok(Frame::trailers(trailers))),
             None => {
-                self.hold.exchange.mark_delivered();
-                Poll::Ready(None)
+                self.complete();
+                None
             }
+        })
+    }
+
+    fn complete(&mut self) {
+        let exchange = &self.hold.exchange;
+        if exchange.is_delivered() {
+            return;
+        }
+        exchange.mark_delivered();
+        if exchange.ending().is_some() {
+            report_end(exchange);
         }
     }
 
@@ -124,9 +138,15 @@ impl Streamed {
 
     /// Makes hyper end the connection (HTTP/1.1) or reset the stream (HTTP/2), so that no client takes
     /// what it has for complete.
-    fn cut(&mut self, why: &str) -> io::Error {
-        let record = self.hold.exchange.record();
-        tracing::debug!(request = %record.id, route = record.route(), "response cut: {why}");
+    fn cut(&self, why: &str) -> io::Error {
+        let exchange = &self.hold.exchange;
+        match exchange.ending() {
+            Some(ending) if !ending.is_clean() => report_end(exchange),
+            _ => {
+                let record = exchange.record();
+                tracing::warn!(request = %record.id, route = %record.route(), "guest failed in its response, which was cut: {why}");
+            }
+        }
         io::Error::other("response cut")
     }
 }
@@ -166,7 +186,7 @@ impl Drop for Streamed {
     fn drop(&mut self) {
         if self.missing_bytes == Some(0) && self.first.is_empty() {
             // hyper does not ask for the end after the last byte of an announced length.
-            self.hold.exchange.mark_delivered();
+            self.complete();
         }
         if !self.hold.exchange.is_delivered()
             && let Some(task) = self.task.take()

@@ -1,11 +1,13 @@
 //! What the parts of one request and its response tell each other.
 
-use std::sync::OnceLock;
+use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::task::{Context, Waker};
 
 use daylily_core::refusal::Refusal;
+use daylily_core::units::format_duration;
 
-use crate::engine::Ending;
+use crate::engine::{Ending, Remains};
 use crate::record::Record;
 use crate::request::Stop;
 
@@ -14,8 +16,14 @@ use crate::request::Stop;
 pub(crate) struct Exchange {
     record: Record,
     ending: OnceLock<Ending>,
+    /// The ended instance, until the end of its response body has been looked at.
+    remains: Mutex<Option<Remains>>,
+    /// Who waits for the body that the guest writes, or for its end.
+    reader: Mutex<Option<Waker>>,
     fault: OnceLock<Fault>,
     delivered: AtomicBool,
+    /// The guest reads a body that the client sends only after `100 Continue`.
+    continued: AtomicBool,
 }
 
 /// What went wrong with the request body while the guest was reading it.
@@ -36,8 +44,11 @@ impl Exchange {
         Self {
             record: Record::begin(),
             ending: OnceLock::new(),
+            remains: Mutex::new(None),
+            reader: Mutex::new(None),
             fault: OnceLock::new(),
             delivered: AtomicBool::new(false),
+            continued: AtomicBool::new(false),
         }
     }
 
@@ -47,8 +58,28 @@ impl Exchange {
 
     /// The guest has ended. Called before its store is dropped, so that nobody takes the end of a
     /// body that the drop cuts for the end of the response.
-    pub(crate) fn end(&self, ending: Ending) {
+    pub(crate) fn end(&self, ending: Ending, remains: Option<Remains>) {
         let _ = self.ending.set(ending);
+        *lock(&self.remains) = remains;
+        if let Some(reader) = lock(&self.reader).take() {
+            reader.wake();
+        }
+    }
+
+    /// Wakes the task of `context` when the guest ends.
+    pub(crate) fn wake_at_end(&self, context: &Context<'_>) {
+        *lock(&self.reader) = Some(context.waker().clone());
+    }
+
+    /// Whether the end of the response body, seen now, is the guest's word: it is while the instance is
+    /// there, and it is when the guest returned.
+    pub(crate) fn is_end_trusted(&self) -> bool {
+        self.ending().is_none_or(Ending::is_clean) || lock(&self.remains).is_some()
+    }
+
+    /// Lets go of the instance; the end of its response body has been looked at.
+    pub(crate) fn drop_remains(&self) {
+        drop(lock(&self.remains).take());
     }
 
     pub(crate) fn ending(&self) -> Option<&Ending> {
@@ -64,6 +95,15 @@ impl Exchange {
         self.fault.get()
     }
 
+    /// The guest has begun to read a body whose client waits for `100 Continue`.
+    pub(crate) fn note_continued(&self) {
+        self.continued.store(true, Relaxed);
+    }
+
+    pub(crate) fn is_continued(&self) -> bool {
+        self.continued.load(Relaxed)
+    }
+
     /// The whole response is with the client's connection; from now on the client may leave.
     pub(crate) fn mark_delivered(&self) {
         self.delivered.store(true, Relaxed);
@@ -72,6 +112,11 @@ impl Exchange {
     pub(crate) fn is_delivered(&self) -> bool {
         self.delivered.load(Relaxed)
     }
+}
+
+/// A lock that nobody holds while anything can panic.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Ending {
@@ -87,8 +132,8 @@ impl Ending {
             Self::Done | Self::Exit(0) => Refusal::NoResponse,
             Self::Exit(code) => Refusal::Trap { detail: format!("it called exit with code {code}") },
             Self::Trap(detail) => Refusal::Trap { detail },
-            Self::CpuTime => Refusal::CpuTime,
-            Self::WallTime => Refusal::WallTime,
+            Self::CpuTime(limit) => Refusal::CpuTime { detail: format!("cpu_time = {}", format_duration(limit)) },
+            Self::WallTime(limit) => Refusal::WallTime { detail: format!("wall_time = {}", format_duration(limit)) },
             Self::NoInstance(detail) => Refusal::NoInstance { detail },
         })
     }

@@ -20,26 +20,28 @@ pub(crate) type Watched = std::pin::Pin<Box<dyn Future<Output = ()> + Send>>;
 /// Watches over `call`: its ending is in the exchange before its store is gone.
 pub(crate) fn watch(
     call: Call,
-    deadline: Instant,
+    wall_time: Duration,
     connection: Connection,
     exchange: Arc<Exchange>,
 ) -> (Watched, tokio::sync::oneshot::Receiver<Head>) {
     let Call { mut run, head } = call;
+    let deadline = Instant::now() + wall_time;
     let watched = async move {
         let ending = loop {
             tokio::select! {
                 biased;
-                ending = &mut run => break ending,
+                (ending, remains) = &mut run => return exchange.end(ending, Some(remains)),
                 () = sleep_until(deadline.min(Instant::now() + PRESENCE_CHECK)) => {}
             }
             if Instant::now() >= deadline {
-                break Ending::WallTime;
+                break Ending::WallTime(wall_time);
             }
             if !exchange.is_delivered() && connection.is_gone() {
                 break Ending::ClientGone;
             }
         };
-        exchange.end(ending);
+        // First the word, then the deed.
+        exchange.end(ending, None);
         drop(run);
     };
     (Box::pin(watched), head)

@@ -10,7 +10,7 @@ use bytes::Bytes;
 use daylily_core::authority;
 use daylily_core::config::RouteLimits;
 use daylily_core::refusal::Refusal;
-use http::header::{CONNECTION, CONTENT_LENGTH, HOST, HeaderMap, HeaderName};
+use http::header::{CONNECTION, CONTENT_LENGTH, EXPECT, HOST, HeaderMap, HeaderName};
 use http::{Method, Request, Uri, Version};
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
@@ -91,6 +91,7 @@ pub(crate) fn prepare(
     connection: &Connection,
 ) -> Result<Request<InboundBody>, Refusal> {
     let announced = request.body().size_hint().exact();
+    let is_expected = request.headers().contains_key(EXPECT);
     let headers = request.headers_mut();
     remove_nominated(headers);
     if !headers.contains_key(HOST) {
@@ -105,6 +106,7 @@ pub(crate) fn prepare(
         max_bytes: limits.max_body_bytes,
         stall: limits.body_timeout,
         stalled: None,
+        is_expected,
         exchange: Arc::clone(exchange),
         connection: connection.clone(),
     };
@@ -117,7 +119,7 @@ pub(crate) fn prepare(
 /// `http://host?query` asks for the path `/` (RFC 9110 §4.2.3).
 fn root_path(uri: &mut Uri) {
     let Some(path) = uri.path_and_query().filter(|path| path.as_str().starts_with('?')) else { return };
-    let rooted = format!("/{path}").parse().ok();
+    let rooted = format!("/{}", path.as_str()).parse().ok();
     let mut parts = std::mem::take(uri).into_parts();
     parts.path_and_query = rooted;
     *uri = Uri::from_parts(parts).unwrap_or_default();
@@ -150,6 +152,8 @@ pub(crate) struct InboundBody {
     stall: Duration,
     /// Runs while the guest waits for the client.
     stalled: Option<Pin<Box<Sleep>>>,
+    /// The client sends it only after `100 Continue`, which hyper sends when it is first read.
+    is_expected: bool,
     exchange: Arc<Exchange>,
     connection: Connection,
 }
@@ -196,6 +200,9 @@ impl Body for InboundBody {
 
     fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, HttpError>>> {
         let this = &mut *self;
+        if this.is_expected {
+            this.exchange.note_continued();
+        }
         let frame = match Pin::new(&mut this.body).poll_frame(cx) {
             Poll::Pending => return this.poll_stalled(cx),
             Poll::Ready(frame) => frame,

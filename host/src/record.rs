@@ -38,8 +38,8 @@ impl Record {
 impl Drop for Record {
     fn drop(&mut self) {
         tracing::debug!(
-            request = %self.id, route = self.route(), status = self.status.load(Relaxed),
-            ms = self.began.elapsed().as_secs_f64() * 1e3, "request ended",
+            request = %self.id, route = %self.route(), status = self.status.load(Relaxed),
+            us = self.began.elapsed().as_micros(), "request ended",
         );
     }
 }

@@ -5,12 +5,11 @@ use std::sync::Arc;
 use daylily_core::refusal::{Blame, Refusal};
 use http::{Request, Response};
 use hyper::body::Incoming;
-use tokio::time::Instant;
 
 use crate::body::Body;
 use crate::exchange::Exchange;
 use crate::record::Record;
-use crate::response::Begun;
+use crate::response::{Begun, Hold};
 use crate::serve::connection::Connection;
 use crate::worker::Worker;
 use crate::{guard, inbound, response};
@@ -64,11 +63,10 @@ async fn answer(
         () = guard::client_gone(connection) => return Err(Stop::ClientGone),
     };
 
-    let deadline = Instant::now() + limits.wall_time;
-    connection.bound_writes(deadline, limits.body_timeout);
+    connection.bound_writes(limits.wall_time, limits.body_timeout);
     let call = route.app.call(exchange.record().id, request);
-    let (guest, head) = guard::watch(call, deadline, connection.clone(), Arc::clone(exchange));
-    response::begin(Begun { guest, head, exchange: Arc::clone(exchange), permit }, &method).await
+    let (guest, head) = guard::watch(call, limits.wall_time, connection.clone(), Arc::clone(exchange));
+    response::begin(Begun { guest, head, hold: Hold::new(Arc::clone(exchange), permit) }, &method).await
 }
 
 /// Everything that no guest answered ends here: it is logged once, by who is to blame, and answered.
@@ -76,13 +74,13 @@ fn refuse(worker: &Worker, refusal: &Refusal, record: &Record) -> Response<Body>
     record.set_status(refusal.status());
     let (request, route) = (&record.id, record.route());
     match refusal.blame() {
-        Blame::Client => tracing::debug!(%request, route, "refused: {refusal}"),
-        Blame::Guest => tracing::warn!(%request, route, "guest failed: {refusal}"),
+        Blame::Client => tracing::debug!(%request, %route, "refused: {refusal}"),
+        Blame::Guest => tracing::warn!(%request, %route, "guest failed: {refusal}"),
         Blame::Overload if worker.overload.is_news() => {
-            tracing::warn!(%request, route, "refused: {refusal} (said once a second)");
+            tracing::warn!(%request, %route, "refused: {refusal} (said once a second)");
         }
-        Blame::Overload => tracing::debug!(%request, route, "refused: {refusal}"),
-        Blame::Host => tracing::error!(%request, route, "failed: {refusal}"),
+        Blame::Overload => tracing::debug!(%request, %route, "refused: {refusal}"),
+        Blame::Host => tracing::error!(%request, %route, "failed: {refusal}"),
     }
     response::refusal(refusal, record, worker.dev)
 }

@@ -35,13 +35,25 @@ pub(crate) struct Hold {
     _permit: Permit,
 }
 
+impl Hold {
+    pub(crate) fn new(exchange: Arc<Exchange>, permit: Permit) -> Self {
+        Self { exchange, _permit: permit }
+    }
+}
+
+impl Drop for Hold {
+    fn drop(&mut self) {
+        // Before the permit: whoever gets it next needs the slot.
+        self.exchange.drop_remains();
+    }
+}
+
 /// A guest at work.
 pub(crate) struct Begun {
     pub(crate) guest: Watched,
     /// The guest's answer, once it has given one.
     pub(crate) head: oneshot::Receiver<Head>,
-    pub(crate) exchange: Arc<Exchange>,
-    pub(crate) permit: Permit,
+    pub(crate) hold: Hold,
 }
 
 /// Frames that were there at once.
@@ -64,7 +76,7 @@ pub(crate) async fn begin(mut begun: Begun, method: &Method) -> Result<Response<
     let head = poll_fn(|cx| begun.poll_head(cx)).await?;
     let response = head.map_err(|code| Refusal::GuestError { detail: code })?;
     check(response.status())?;
-    begun.exchange.record().set_status(response.status().as_u16());
+    begun.hold.exchange.record().set_status(response.status().as_u16());
 
     let (mut parts, mut body) = response.into_parts();
     if method == Method::HEAD || !may_have_body(parts.status) {
@@ -75,6 +87,10 @@ pub(crate) async fn begin(mut begun: Begun, method: &Method) -> Result<Response<
         return Ok(Response::from_parts(parts, begun.send_without(body)));
     }
     let settled = poll_fn(|cx| Poll::Ready(begun.settle(&mut body, cx))).await?;
+    if !settled.ended && begun.hold.exchange.is_continued() {
+        // hyper sends no `100 Continue` after the head, so it gets a turn to send it now.
+        tokio::task::yield_now().await;
+    }
     let length = content_length(&parts.headers);
     Ok(Response::from_parts(parts, begun.send(settled, body, length)))
 }
@@ -82,13 +98,13 @@ pub(crate) async fn begin(mut begun: Begun, method: &Method) -> Result<Response<
 impl Begun {
     fn poll_head(&mut self, cx: &mut Context<'_>) -> Poll<Result<Head, Stop>> {
         self.drive(cx);
-        if let Some(fault) = self.exchange.fault() {
+        if let Some(fault) = self.hold.exchange.fault() {
             return Poll::Ready(Err(fault.to_stop()));
         }
         if let Ok(head) = self.head.try_recv() {
             return Poll::Ready(Ok(head));
         }
-        match self.exchange.ending() {
+        match self.hold.exchange.ending() {
             Some(ending) => Poll::Ready(Err(ending.clone().into_stop())),
             None => Poll::Pending,
         }
@@ -96,13 +112,13 @@ impl Begun {
 
     /// Polls the guest unless it has ended.
     fn drive(&mut self, cx: &mut Context<'_>) {
-        if self.exchange.ending().is_none() {
+        if self.hold.exchange.ending().is_none() {
             let _ = self.guest.as_mut().poll(cx);
         }
     }
 
     /// Collects what the guest writes without waiting. Nothing has been sent yet, so a guest that ends
-    /// badly here gets no response out.
+    /// before its response does gets none out.
     fn settle(&mut self, body: &mut GuestBody, cx: &mut Context<'_>) -> Result<Settled, Stop> {
         let mut settled = Settled::default();
         let mut driven = false;
@@ -123,22 +139,28 @@ impl Begun {
                 }
             }
         }
-        if settled.ended {
+        if settled.ended && self.hold.exchange.is_end_trusted() {
+            // It may well be done altogether.
             self.drive(cx);
+            return Ok(settled);
         }
-        match self.exchange.ending() {
+        match self.hold.exchange.ending() {
             Some(ending) if !ending.is_clean() => Err(ending.clone().into_stop()),
+            Some(_) if settled.bytes <= MAX_WHOLE_BYTES => Err(unfinished().into()),
             _ => Ok(settled),
         }
     }
 
     /// The body of a settled response: in one piece when it has ended, else as the guest writes it.
     fn send(self, settled: Settled, rest: GuestBody, length: Option<u64>) -> Body {
-        let Self { guest, exchange, permit, .. } = self;
-        let hold = Arc::new(Hold { exchange, _permit: permit });
+        let Self { guest, hold, .. } = self;
+        let hold = Arc::new(hold);
         let is_whole = settled.ended && settled.trailers.is_none();
         if is_whole {
             hold.exchange.mark_delivered();
+        }
+        if is_whole && hold.exchange.ending().is_some() {
+            report_end(&hold.exchange);
         }
         let at_work = hold.exchange.ending().is_none();
         let task = at_work.then(|| tokio::spawn(finish(guest, Arc::clone(&hold))));
@@ -151,8 +173,8 @@ impl Begun {
 
     /// No body; what the guest writes all the same is read and dropped, within its limits.
     fn send_without(self, mut body: GuestBody) -> Body {
-        let Self { guest, exchange, permit, .. } = self;
-        let hold = Arc::new(Hold { exchange, _permit: permit });
+        let Self { guest, hold, .. } = self;
+        let hold = Arc::new(hold);
         hold.exchange.mark_delivered();
         if hold.exchange.ending().is_none() {
             let guest = finish(guest, Arc::clone(&hold));
@@ -160,6 +182,8 @@ impl Begun {
                 let drain = async { while let Some(Ok(_)) = poll_fn(|cx| Pin::new(&mut body).poll_frame(cx)).await {} };
                 tokio::join!(guest, drain);
             });
+        } else {
+            report_end(&hold.exchange);
         }
         Body::whole(Bytes::new(), hold)
     }
@@ -177,20 +201,31 @@ impl Settled {
     }
 }
 
-/// Lets a guest that has answered come to its end, and reports an end that is not clean.
+/// Lets a guest that has answered come to its end. If its response has not, that is reported there.
 async fn finish(guest: Watched, hold: Arc<Hold>) {
     guest.await;
-    let record = hold.exchange.record();
-    let when = if hold.exchange.is_delivered() { "after its response" } else { "in its response, which was cut" };
-    match hold.exchange.ending().cloned().map(Ending::into_stop) {
+    if hold.exchange.is_delivered() {
+        report_end(&hold.exchange);
+    }
+}
+
+/// Says in the log how a guest ended that had begun its response, unless it just returned.
+pub(crate) fn report_end(exchange: &Exchange) {
+    let record = exchange.record();
+    let when = if exchange.is_delivered() { "after its response" } else { "in its response, which was cut" };
+    match exchange.ending().cloned().map(Ending::into_stop) {
         Some(Stop::ClientGone) => {
-            tracing::debug!(request = %record.id, route = record.route(), "the client left before the end of its response");
+            tracing::debug!(request = %record.id, route = %record.route(), "the client left before the end of its response");
         }
         Some(Stop::Refused(why)) if !matches!(why, Refusal::NoResponse) => {
-            tracing::warn!(request = %record.id, route = record.route(), "guest failed {when}: {why}");
+            tracing::warn!(request = %record.id, route = %record.route(), "guest failed {when}: {why}");
         }
         _ => {}
     }
+}
+
+pub(crate) fn unfinished() -> Refusal {
+    Refusal::InvalidResponse { detail: "it returned without finishing its body".to_owned() }
 }
 
 /// Informational statuses are not a guest's to send (RFC 9110 §15.2).

@@ -104,8 +104,15 @@ fn a_developer_is_told_the_details() {
         assert!(crate::harness::is_request_id(&request_id(&text)), "{text}");
         assert_eq!(text.matches('\n').count(), 1, "more than one line: {text:?}");
     });
-    let text = server.get("trap.test", "/before").text();
-    assert!(text.starts_with("guest trapped: "), "{text}");
+    let detailed = [
+        (Request::get("trap.test", "/before"), "guest trapped: "),
+        (Request::get("not a host", "/"), "malformed request: "),
+        (Request::get("hello.test", "/").header("bad name", "x"), "malformed request: "),
+    ];
+    for (request, start) in detailed {
+        let text = server.exchange(&request).text();
+        assert!(text.starts_with(start), "want {start:?}, got {text:?}");
+    }
 }
 
 #[test]
@@ -179,6 +186,18 @@ fn a_cut_response_never_looks_complete() {
         assert!(told, "nothing about {reason:?} in the log of {host}");
         server.get("hello.test", "/").expect(200, "Hello World\n");
     });
+}
+
+/// What a guest does after its whole response takes nothing away from it.
+#[test]
+fn a_trap_after_the_whole_response_is_only_logged() {
+    let server = SERVER.get();
+    for _ in 0..3 {
+        let mut connection = server.connect();
+        connection.exchange(&Request::get("trap.test", "/late")).expect(200, "done\n");
+        connection.exchange(&Request::get("hello.test", "/")).expect(200, "Hello World\n");
+    }
+    server.log().wait_for(&["WARN", "trap.test", "after its response", "guest trapped"]);
 }
 
 /// Without chunks or a length only a reset tells that a response is not whole.

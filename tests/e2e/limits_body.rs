@@ -42,7 +42,7 @@ fn a_body_at_and_under_the_limit_arrives_whole() {
 fn a_length_over_the_limit_is_refused_unread() {
     let server = SERVER.get();
     let cases =
-        [("echo.test", "1001"), ("echo.test", "18446744073709551615"), ("service03.test", "1001"), ("one.test", "2")];
+        [("echo.test", "1001"), ("echo.test", "9223372036854775807"), ("service03.test", "1001"), ("one.test", "2")];
     each(&cases, |(host, length)| {
         // Not one byte of the body is sent.
         let mut connection = server.connect();

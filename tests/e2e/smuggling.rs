@@ -195,6 +195,21 @@ fn heads_that_are_none_are_400() {
 }
 
 #[test]
+fn a_malformed_request_behind_good_ones_takes_nothing_from_them() {
+    let server = SERVER.get();
+    let good = Request::get("hello.test", "/").bytes();
+    let posted = Request::post("count.test", "/echo").body(b"body").bytes();
+    for bad in ["GET / HTTP/1.1\r\nHost : hello.test\r\n\r\n", "nonsense\r\n\r\n", "GET / HTTP/1.1\r\n\r\n"] {
+        let mut connection = server.connect();
+        connection.send(&[&good[..], &posted, bad.as_bytes(), SMUGGLED.as_bytes()].concat());
+        connection.response("GET").expect(200, "Hello World\n");
+        connection.response("POST").expect(200, "body");
+        connection.response("GET").expect_refusal(400, "malformed request");
+        connection.expect_closed();
+    }
+}
+
+#[test]
 fn an_empty_line_before_a_request_is_forgiven() {
     let server = SERVER.get();
     let mut connection = server.connect();

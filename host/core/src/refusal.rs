@@ -50,9 +50,15 @@ pub enum Refusal {
         detail: String,
     },
     /// 504: the guest used up its `cpu_time`.
-    CpuTime,
+    CpuTime {
+        /// Which limit.
+        detail: String,
+    },
     /// 504: `wall_time` went by before there was a response.
-    WallTime,
+    WallTime {
+        /// Which limit.
+        detail: String,
+    },
     /// 500: daylily is at fault.
     Internal {
         /// What went wrong.
@@ -88,7 +94,7 @@ impl Refusal {
             | Self::Internal { .. } => 500,
             Self::GuestError { .. } => 502,
             Self::QueueFull | Self::QueueTimeout | Self::NoInstance { .. } => 503,
-            Self::CpuTime | Self::WallTime => 504,
+            Self::CpuTime { .. } | Self::WallTime { .. } => 504,
         }
     }
 
@@ -108,8 +114,8 @@ impl Refusal {
             Self::QueueFull => "too many requests",
             Self::QueueTimeout => "waited too long for a turn",
             Self::NoInstance { .. } => "no instance could be made",
-            Self::CpuTime => "cpu time used up",
-            Self::WallTime => "time used up",
+            Self::CpuTime { .. } => "cpu time used up",
+            Self::WallTime { .. } => "time used up",
             Self::Internal { .. } => "internal error",
         }
     }
@@ -121,6 +127,8 @@ impl Refusal {
             | Self::Trap { detail }
             | Self::InvalidResponse { detail }
             | Self::GuestError { detail }
+            | Self::CpuTime { detail }
+            | Self::WallTime { detail }
             | Self::NoInstance { detail }
             | Self::Internal { detail } => Some(detail),
             Self::NoRoute
@@ -130,9 +138,7 @@ impl Refusal {
             | Self::HeadTooLarge
             | Self::NoResponse
             | Self::QueueFull
-            | Self::QueueTimeout
-            | Self::CpuTime
-            | Self::WallTime => None,
+            | Self::QueueTimeout => None,
         }
     }
 
@@ -149,8 +155,8 @@ impl Refusal {
             | Self::NoResponse
             | Self::InvalidResponse { .. }
             | Self::GuestError { .. }
-            | Self::CpuTime
-            | Self::WallTime => Blame::Guest,
+            | Self::CpuTime { .. }
+            | Self::WallTime { .. } => Blame::Guest,
             Self::QueueFull | Self::QueueTimeout => Blame::Overload,
             Self::NoInstance { .. } | Self::Internal { .. } => Blame::Host,
         }
@@ -246,8 +252,8 @@ mod tests {
             Refusal::NoInstance { detail: detail() },
             "503 [no instance could be made: why] host retry 1",
         );
-        check(Refusal::CpuTime, "504 [cpu time used up] guest");
-        check(Refusal::WallTime, "504 [time used up] guest");
+        check(Refusal::CpuTime { detail: detail() }, "504 [cpu time used up: why] guest");
+        check(Refusal::WallTime { detail: detail() }, "504 [time used up: why] guest");
         check(
             Refusal::Internal { detail: detail() },
             "500 [internal error: why] host",

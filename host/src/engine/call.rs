@@ -3,6 +3,7 @@
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use bytes::Bytes;
 use http::request::Parts;
@@ -34,11 +35,15 @@ pub(crate) type Head = Result<http::Response<GuestBody>, String>;
 
 /// A guest at work on one request.
 pub(crate) struct Call {
-    /// Instantiates, runs the guest to its end and drops the instance. Dropping it ends the guest at once.
+    /// Instantiates and runs the guest to its end. Dropping it ends the guest at once.
     pub(crate) run: Metered,
     /// Gets the guest's answer while `run` is being polled; closed without one when there is none.
     pub(crate) head: oneshot::Receiver<Head>,
 }
+
+/// What is left of an instance whose guest has ended. While it is there, a response body that the guest
+/// did not finish stays open; dropping it would make it look finished.
+pub(crate) struct Remains(#[expect(dead_code, reason = "kept for its drop")] Option<Box<Store<State>>>);
 
 /// How a guest ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -49,10 +54,10 @@ pub(crate) enum Ending {
     Exit(i32),
     /// It trapped.
     Trap(String),
-    /// Its CPU time was used up.
-    CpuTime,
-    /// Its wall time was used up.
-    WallTime,
+    /// Its CPU time, this much, was used up.
+    CpuTime(Duration),
+    /// Its wall time, this much, was used up.
+    WallTime(Duration),
     /// The client left before the end of its response.
     ClientGone,
     /// There was no instance to run it in.
@@ -88,23 +93,30 @@ async fn run<B>(
     meter: Arc<Meter>,
     request: http::Request<B>,
     head: oneshot::Sender<Head>,
-) -> Ending
+) -> (Ending, Remains)
 where
     B: Body<Data = Bytes, Error = HttpError> + Send + 'static,
 {
     let _running = app.engines.ticker.keep_running();
     let mut store = match store::fresh(&app, id, meter) {
         Ok(store) => store,
-        Err(error) => return Ending::NoInstance(format!("{error:#}")),
+        Err(error) => return (Ending::NoInstance(format!("{error:#}")), Remains(None)),
     };
     let result = match &app.handler {
         Handler::V2(proxy) => run_v2(proxy, &mut store, request, head).await,
         Handler::V3(service) => run_v3(service, &mut store, request, head).await,
     };
-    match result {
-        Ok(()) => Ending::Done,
+    let ending = match result {
+        Ok(()) => {
+            if let Some(refused) = store.data().refused() {
+                // It coped; the operator may want to know why it could do no better.
+                tracing::warn!(request = %id, route = %app.settings().route, "guest was refused memory: {refused}");
+            }
+            Ending::Done
+        }
         Err(failure) => failure.into_ending(store.data()),
-    }
+    };
+    (ending, Remains(Some(Box::new(store))))
 }
 
 async fn run_v2<B>(
@@ -180,7 +192,7 @@ impl Failure {
             Self::Running(error) => (error, false),
         };
         if error.is::<CpuTimeUsedUp>() {
-            return Ending::CpuTime;
+            return Ending::CpuTime(state.limits().cpu_time);
         }
         if let Some(I32Exit(code)) = error.downcast_ref() {
             return Ending::Exit(*code);
@@ -191,6 +203,9 @@ impl Failure {
         }
         if let Some(refused) = state.refused() {
             detail = format!("{detail}; {refused}");
+        }
+        if detail.contains("instance count too high") {
+            detail = format!("{detail}; raise max_instances = {}", state.limits().max_instances);
         }
         let no_fault_of_the_guest = error.is::<PoolConcurrencyLimitError>() || instantiating && !error.is::<Trap>();
         if no_fault_of_the_guest { Ending::NoInstance(detail) } else { Ending::Trap(detail) }

@@ -25,6 +25,10 @@ impl Limiter {
         Self { limits, memory_bytes: 0, refused: None }
     }
 
+    pub(super) fn limits(&self) -> &RouteLimits {
+        &self.limits
+    }
+
     pub(super) fn refused(&self) -> Option<Refused> {
         self.refused
     }

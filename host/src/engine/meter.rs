@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use rustix::time::{ClockId, clock_gettime};
 
-use super::call::Ending;
+use super::call::{Ending, Remains};
 use super::turns::{Turn, Turns};
 
 /// The CPU time of one call. Shared by the future that polls the guest and the epoch callback inside
@@ -59,22 +59,22 @@ fn thread_cpu_ns() -> u64 {
 
 /// Polls a guest's future, charging what it uses, and only in turn after it has used up a slice.
 pub(crate) struct Metered {
-    guest: Pin<Box<dyn Future<Output = Ending> + Send>>,
+    guest: Pin<Box<dyn Future<Output = (Ending, Remains)> + Send>>,
     meter: Arc<Meter>,
     turns: Turns,
     waiting: Option<Pin<Box<dyn Future<Output = Turn> + Send>>>,
 }
 
 impl Metered {
-    pub(super) fn new(guest: impl Future<Output = Ending> + Send + 'static, meter: Arc<Meter>, turns: Turns) -> Self {
+    pub(super) fn new(guest: impl Future<Output = (Ending, Remains)> + Send + 'static, meter: Arc<Meter>, turns: Turns) -> Self {
         Self { guest: Box::pin(guest), meter, turns, waiting: None }
     }
 }
 
 impl Future for Metered {
-    type Output = Ending;
+    type Output = (Ending, Remains);
 
-    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Ending> {
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = &mut *self;
         // Held while the guest runs, given to the next in line when its slice is over.
         let mut turn = None;

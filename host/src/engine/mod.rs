@@ -15,7 +15,7 @@ mod store;
 mod turns;
 
 pub(crate) use artefact::{Artefact, Compiler, LoadError, Needs, Source};
-pub(crate) use call::{Call, Ending, GuestBody, Head};
+pub(crate) use call::{Call, Ending, GuestBody, Head, Remains};
 pub(crate) use component::{App, AppSettings, Handler};
 pub(crate) use config::{Engines, Flavour};
 pub(crate) use store::State;

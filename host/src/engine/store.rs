@@ -98,8 +98,16 @@ impl State {
         &self.vars
     }
 
+    pub(crate) fn hooks(&self) -> &Hooks {
+        &self.hooks
+    }
+
     pub(crate) fn unsent_requests(&mut self) -> &mut UnsentRequests {
         &mut self.unsent_requests
+    }
+
+    pub(super) fn limits(&self) -> &RouteLimits {
+        self.limiter.limits()
     }
 
     pub(super) fn refused(&self) -> Option<Refused> {

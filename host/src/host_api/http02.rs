@@ -1,12 +1,14 @@
 //! `wasi:http` 0.2: where daylily departs from wasmtime-wasi-http.
 
+use http::Uri;
 use wasmtime::StoreContextMut;
 use wasmtime::component::{Linker, Resource};
-use wasmtime_wasi_http::{Error as HttpError, WasiHttpView};
 use wasmtime_wasi_http::p2::bindings::http::outgoing_handler::Host;
 use wasmtime_wasi_http::p2::bindings::http::types::{
-    ErrorCode, FutureIncomingResponse, IoError, OutgoingRequest, RequestOptions,
+    ErrorCode, FutureIncomingResponse, IoError, OutgoingRequest, RequestOptions, Scheme,
 };
+use wasmtime_wasi_http::p2::types::HostOutgoingRequest;
+use wasmtime_wasi_http::{Error as HttpError, WasiHttpView};
 
 use crate::engine::State;
 
@@ -50,8 +52,16 @@ fn error_code(error: &HttpError) -> ErrorCode {
 }
 
 /// A request without a path goes out as `/` (WebAssembly/WASI#949), where wasmtime-wasi-http refuses it.
+/// One that the route may not send is refused here and now; through the response's future, guests would
+/// meet the closed stream of its body first.
 fn handle(mut store: StoreContextMut<'_, State>, (request, options): HandleArguments) -> wasmtime::Result<(Handled,)> {
-    let mut view = store.data_mut().http();
+    let state = store.data_mut();
+    let origin = state.http().table.get(&request).ok().and_then(origin);
+    if origin.is_some_and(|origin| matches!(state.hooks().check(&origin), Err(HttpError::HttpRequestDenied))) {
+        state.http().table.delete(request)?;
+        return Ok((Err(ErrorCode::HttpRequestDenied),));
+    }
+    let mut view = state.http();
     if let Ok(request) = view.table.get_mut(&request) {
         request.path_with_query = Some(match request.path_with_query.take().unwrap_or_default() {
             path if path.starts_with('/') => path,
@@ -62,4 +72,14 @@ fn handle(mut store: StoreContextMut<'_, State>, (request, options): HandleArgum
         Ok(future) => Ok((Ok(future),)),
         Err(error) => Ok((Err(error.downcast()?),)),
     }
+}
+
+/// Where a request goes, when it says so in a form that can go anywhere at all.
+fn origin(request: &HostOutgoingRequest) -> Option<Uri> {
+    let scheme = match &request.scheme {
+        None | Some(Scheme::Https) => "https",
+        Some(Scheme::Http) => "http",
+        Some(Scheme::Other(other)) => other,
+    };
+    Uri::builder().scheme(scheme).authority(request.authority.as_deref()?).path_and_query("/").build().ok()
 }

@@ -109,6 +109,9 @@ impl Lines {
     fn end_line(&mut self, stream: Stream) {
         let line = std::mem::take(self.pending(stream));
         let line = line.strip_suffix(b"\r").unwrap_or(&line);
+        if line.is_empty() {
+            return;
+        }
         let line = printable(&String::from_utf8_lossy(line));
         let (route, request) = (&self.route, &self.request);
         match stream {

@@ -21,7 +21,7 @@ pub(crate) async fn run(listener: TcpListener, worker: Arc<Worker>) {
     loop {
         let Ok(permit) = Arc::clone(&permits).acquire_owned().await else { return };
         let stream = accept(&listener).await;
-        let connection = Connection::new(stream, &worker.limits);
+        let connection = Connection::new(stream, &worker.limits, worker.dev);
         let worker = Arc::clone(&worker);
         tokio::task::spawn(async move {
             http::serve(connection, worker).await;

@@ -28,6 +28,8 @@ pub(crate) struct Connection(Arc<Shared>);
 
 struct Shared {
     stream: TcpStream,
+    /// Refusals tell the client what the log says.
+    dev: bool,
     opened: Instant,
     head_timeout: Duration,
     idle_timeout: Duration,
@@ -62,9 +64,10 @@ pub(crate) struct InRequest {
 }
 
 impl Connection {
-    pub(crate) fn new(stream: TcpStream, limits: &ServerLimits) -> Self {
+    pub(crate) fn new(stream: TcpStream, limits: &ServerLimits, dev: bool) -> Self {
         Self(Arc::new(Shared {
             stream,
+            dev,
             opened: Instant::now(),
             head_timeout: limits.head_timeout,
             idle_timeout: limits.idle_timeout,
@@ -111,10 +114,10 @@ impl Connection {
         InRequest { connection: self.clone(), version: request.version() }
     }
 
-    /// Bounds the writes of the response in progress: all of it by `due`, and no wait in between longer
-    /// than `stall`.
-    pub(crate) fn bound_writes(&self, due: Instant, stall: Duration) {
-        self.0.response_due.set(self.0.opened, due);
+    /// Bounds the writes of the response in progress: all of it in `whole` from now, and no wait in between
+    /// longer than `stall`.
+    pub(crate) fn bound_writes(&self, whole: Duration, stall: Duration) {
+        self.0.response_due.set(self.0.opened, Instant::now() + whole);
         self.0.stall_ms.store(u64::try_from(stall.as_millis()).unwrap_or(u64::MAX), Relaxed);
     }
 
@@ -162,6 +165,10 @@ impl Connection {
     /// Whether what is written now answers no request that reached the service: hyper speaks for itself.
     pub(super) fn is_unasked(&self) -> bool {
         self.0.flushed.load(Relaxed) && !self.0.in_request.load(Relaxed) && !self.0.answered.load(Relaxed)
+    }
+
+    pub(super) fn is_dev(&self) -> bool {
+        self.0.dev
     }
 
     pub(super) fn note_answered(&self) {

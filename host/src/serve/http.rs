@@ -29,6 +29,8 @@ pub(crate) async fn serve(connection: Connection, worker: Arc<Worker>) {
     let served = http
         .max_header_size(max_head_bytes)
         .max_buf_size(BUFFER_BYTES.saturating_add(max_head_bytes))
+        // A client may close its sending side and still read; whether it stays is the guard's to watch.
+        .half_close(true)
         // The connection's own timers tell a slow head from an idle client, and cost less.
         .header_read_timeout(None)
         .serve_connection(TokioIo::new(ConnectionIo::new(connection.clone())), service)
@@ -36,10 +38,10 @@ pub(crate) async fn serve(connection: Connection, worker: Arc<Worker>) {
     if let Err(error) = served {
         tracing::debug!(%error, "connection ended");
         if connection.is_head_too_slow() {
-            connection.write_now(last_word(&Refusal::HeadTimeout).as_bytes());
+            connection.write_now(last_word(&Refusal::HeadTimeout, worker.dev).as_bytes());
         } else if error.is_parse() && connection.is_unasked() {
             // What hyper does not even answer, such as HTTP/2 without TLS.
-            connection.write_now(last_word(&unparsable()).as_bytes());
+            connection.write_now(last_word(&unparsable(), worker.dev).as_bytes());
         }
     }
     connection.linger().await;

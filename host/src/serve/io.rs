@@ -4,6 +4,7 @@
 use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
+use std::time::SystemTime;
 
 use daylily_core::refusal::Refusal;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
@@ -81,7 +82,7 @@ impl ConnectionIo {
             b"414" | b"431" => Refusal::HeadTooLarge,
             _ => return None,
         };
-        Some(last_word(&refusal))
+        Some(last_word(&refusal, self.connection.is_dev()))
     }
 }
 
@@ -90,15 +91,16 @@ pub(super) fn unparsable() -> Refusal {
 }
 
 /// A whole response that says why, and that the connection ends here.
-pub(super) fn last_word(refusal: &Refusal) -> String {
+pub(super) fn last_word(refusal: &Refusal, dev: bool) -> String {
     let id = RequestId::next();
     tracing::debug!(request = %id, "refused: {refusal}");
-    let body = refusal.body(&id.to_string(), false);
+    let body = refusal.body(&id.to_string(), dev);
     let reason = http::StatusCode::from_u16(refusal.status()).ok().and_then(|status| status.canonical_reason());
     format!(
-        "HTTP/1.1 {} {}\r\ncontent-type: text/plain\r\ncontent-length: {}\r\nconnection: close\r\n\r\n{body}",
+        "HTTP/1.1 {} {}\r\ndate: {}\r\ncontent-type: text/plain\r\ncontent-length: {}\r\nconnection: close\r\n\r\n{body}",
         refusal.status(),
         reason.unwrap_or_default(),
+        httpdate::fmt_http_date(SystemTime::now()),
         body.len(),
     )
 }

@@ -168,6 +168,8 @@ impl Response {
         let id = refusal_id(&text, reason).unwrap_or_else(|| panic!("want the reason {reason:?}, got {text:?}"));
         assert!(self.values("content-type").iter().all(|value| value.starts_with("text/plain")), "{self:?}");
         assert!(self.has("content-type"), "{self:?}");
+        // RFC 9110 §6.6.1: a server with a clock must send it with every 4xx.
+        assert!(status >= 500 || self.has("date"), "{self:?}");
         let retry = self.values("retry-after");
         assert_eq!(retry, if status == 503 { vec!["1"] } else { vec![] }, "{self:?}");
         id

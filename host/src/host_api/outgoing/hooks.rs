@@ -28,6 +28,11 @@ impl Hooks {
     pub(crate) fn new(policy: Arc<OutgoingPolicy>) -> Self {
         Self { policy, instance: None }
     }
+
+    /// Whether the route may send requests to `uri`; a refusal is logged.
+    pub(crate) fn check(&self, uri: &http::Uri) -> Result<(), Error> {
+        self.policy.admit(uri).map(drop)
+    }
 }
 
 /// The result of a request: the response's head and body, and a future that ends when the request's

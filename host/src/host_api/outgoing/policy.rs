@@ -149,13 +149,8 @@ impl Destination {
 
 impl Origin {
     pub(super) fn log_denied(&self, reason: &str) {
-        tracing::debug!(
-            scheme = self.scheme.as_str(),
-            host = &*self.host,
-            port = self.port,
-            reason,
-            "outgoing request denied"
-        );
+        let (scheme, host, port) = (self.scheme.as_str(), &self.host, self.port);
+        tracing::warn!("outgoing request to {scheme}://{host}:{port} denied: {reason}");
     }
 
     pub(super) fn log_failed(&self, error: &Error) {
