@@ -1,7 +1,7 @@
 //! What the parts of one request and its response tell each other.
 
-use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 use std::task::{Context, Waker};
 
 use daylily_core::refusal::Refusal;

@@ -183,7 +183,8 @@ impl InboundBody {
 
     fn fail(&self, error: &hyper::Error) -> HttpError {
         use std::error::Error;
-        let io_kind = error.source().and_then(|source| source.downcast_ref::<std::io::Error>()).map(std::io::Error::kind);
+        let io_kind =
+            error.source().and_then(|source| source.downcast_ref::<std::io::Error>()).map(std::io::Error::kind);
         self.exchange.fail(match io_kind {
             Some(std::io::ErrorKind::InvalidInput | std::io::ErrorKind::InvalidData) => {
                 Fault::Malformed(format!("the request body's framing is invalid: {error}"))
@@ -283,9 +284,13 @@ mod tests {
     #[test]
     fn removes_what_connection_names() {
         let mut headers = HeaderMap::new();
-        for (name, value) in
-            [("connection", "close, X-Hop"), ("connection", "content-length"), ("x-hop", "1"), ("x-end", "2"), ("content-length", "3")]
-        {
+        for (name, value) in [
+            ("connection", "close, X-Hop"),
+            ("connection", "content-length"),
+            ("x-hop", "1"),
+            ("x-end", "2"),
+            ("content-length", "3"),
+        ] {
             headers.append(HeaderName::from_static(name), http::HeaderValue::from_static(value));
         }
         remove_nominated(&mut headers);

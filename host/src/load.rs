@@ -21,7 +21,8 @@ use crate::worker::{OncePerSecond, Worker, WorkerRoute};
 pub(crate) fn worker(config: &Config, connection_limit: usize) -> Result<Worker, Vec<LoadError>> {
     let artefacts = compile(&config.routes)?;
     let needs = needs(&config.routes, &artefacts)?;
-    let engines = Engines::new(&needs, config.server.max_concurrency).map_err(|error| vec![LoadError::Pool { error }])?;
+    let engines =
+        Engines::new(&needs, config.server.max_concurrency).map_err(|error| vec![LoadError::Pool { error }])?;
     let engines = Arc::new(engines);
     let handlers = all(artefacts.iter().map(|(source, artefact)| {
         let handler = Handler::load(&engines, artefact)?;

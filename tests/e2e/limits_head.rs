@@ -197,3 +197,26 @@ fn a_descriptor_limit_that_cannot_be_raised_is_said_at_start() {
         assert_eq!(server.log().matching(|line| line.contains("descriptor")), Vec::<String>::new());
     }
 }
+
+/// Neither the accept loop nor the clients that are being served suffer where descriptors run out.
+#[test]
+fn running_out_of_descriptors_ends_nothing() {
+    let server = Setup::bare(&[]).start();
+    let get = Request::get("a.test", "/");
+    let mut first = server.connect();
+    first.exchange(&get).expect(200, "Hello World\n");
+    let (process, limit) = (server.process(), server.process().descriptor_limit());
+    process.limit_descriptors(process.descriptors() as u64 + 4);
+    let mut more: Vec<Connection> = (0..20).map(|_| server.connect()).collect();
+    for connection in &mut more {
+        connection.send(&get.bytes());
+    }
+    server.log().wait_for(&["ERROR", "failed to accept"]);
+    first.exchange(&get).expect(200, "Hello World\n");
+    process.limit_descriptors(limit);
+    // None was lost: they waited in the backlog.
+    for mut connection in more {
+        connection.response("GET").expect(200, "Hello World\n");
+    }
+    first.exchange(&get).expect(200, "Hello World\n");
+}

@@ -23,11 +23,7 @@ fn main() -> ExitCode {
         ["wit"] => regenerate_wit(),
         [] | ["help" | "--help" | "-h"] => say(USAGE),
         _ => {
-            let _ = write!(
-                std::io::stderr(),
-                "unknown command: {}\n\n{USAGE}",
-                args.join(" ")
-            );
+            let _ = write!(std::io::stderr(), "unknown command: {}\n\n{USAGE}", args.join(" "));
             return ExitCode::from(2);
         }
     };
@@ -46,15 +42,11 @@ fn guests(packages: &[&str]) -> Result<()> {
 }
 
 fn regenerate_wit() -> Result<()> {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR"))
-        .parent()
-        .context("failed to find the workspace")?;
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().context("failed to find the workspace")?;
     let written = wit::run(root)?;
     say(&format!("wrote {written} files to wit/*/deps\n"))
 }
 
 fn say(text: &str) -> Result<()> {
-    std::io::stdout()
-        .write_all(text.as_bytes())
-        .context("failed to write to stdout")
+    std::io::stdout().write_all(text.as_bytes()).context("failed to write to stdout")
 }

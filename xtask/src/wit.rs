@@ -30,14 +30,9 @@ pub(crate) fn run(root: &Path) -> Result<usize> {
             files.insert(deps.join(format!("{package}.wit")), text);
         }
     }
-    for deps in files
-        .keys()
-        .filter_map(|path| path.parent())
-        .collect::<BTreeSet<_>>()
-    {
+    for deps in files.keys().filter_map(|path| path.parent()).collect::<BTreeSet<_>>() {
         if deps.exists() {
-            fs::remove_dir_all(deps)
-                .with_context(|| format!("failed to empty {}", deps.display()))?;
+            fs::remove_dir_all(deps).with_context(|| format!("failed to empty {}", deps.display()))?;
         }
         fs::create_dir_all(deps).with_context(|| format!("failed to create {}", deps.display()))?;
     }
@@ -54,10 +49,7 @@ fn cargo_metadata(root: &Path) -> Result<String> {
         .output()
         .context("failed to run cargo metadata")?;
     if !output.status.success() {
-        bail!(
-            "cargo metadata failed: {}",
-            String::from_utf8_lossy(&output.stderr)
-        );
+        bail!("cargo metadata failed: {}", String::from_utf8_lossy(&output.stderr));
     }
     String::from_utf8(output.stdout).context("failed to read cargo metadata as UTF-8")
 }
@@ -67,19 +59,10 @@ fn crate_dir(metadata: &str, name: &str) -> Result<PathBuf> {
     let key = "\"manifest_path\":\"";
     metadata
         .split(key)
-        .filter_map(|rest| {
-            rest.split_once("/Cargo.toml\"")
-                .map(|(dir, _)| Path::new(dir))
-        })
+        .filter_map(|rest| rest.split_once("/Cargo.toml\"").map(|(dir, _)| Path::new(dir)))
         .find(|dir| {
-            let version = dir
-                .file_name()
-                .and_then(|n| n.to_str())
-                .and_then(|n| n.strip_prefix(name));
-            version.is_some_and(|v| {
-                v.strip_prefix('-')
-                    .is_some_and(|v| v.starts_with(|c: char| c.is_ascii_digit()))
-            })
+            let version = dir.file_name().and_then(|n| n.to_str()).and_then(|n| n.strip_prefix(name));
+            version.is_some_and(|v| v.strip_prefix('-').is_some_and(|v| v.starts_with(|c: char| c.is_ascii_digit())))
         })
         .map(Path::to_path_buf)
         .with_context(|| format!("failed to find the sources of {name} in cargo metadata"))
@@ -91,21 +74,12 @@ fn read_packages(dir: &Path) -> Result<BTreeMap<String, String>> {
     let mut packages = BTreeMap::new();
     let mut parts = String::new();
     let entries = fs::read_dir(dir).with_context(|| format!("failed to list {}", dir.display()))?;
-    let mut paths = entries
-        .map(|entry| Ok(entry?.path()))
-        .collect::<std::io::Result<Vec<_>>>()?;
+    let mut paths = entries.map(|entry| Ok(entry?.path())).collect::<std::io::Result<Vec<_>>>()?;
     paths.sort();
-    for path in paths
-        .iter()
-        .filter(|path| path.extension().is_some_and(|e| e == "wit"))
-    {
-        let text = fs::read_to_string(path)
-            .with_context(|| format!("failed to read {}", path.display()))?;
+    for path in paths.iter().filter(|path| path.extension().is_some_and(|e| e == "wit")) {
+        let text = fs::read_to_string(path).with_context(|| format!("failed to read {}", path.display()))?;
         let text = strip_comments(&text);
-        match text
-            .strip_prefix("package wasi:")
-            .and_then(|rest| rest.split_once(';'))
-        {
+        match text.strip_prefix("package wasi:").and_then(|rest| rest.split_once(';')) {
             Some((package, _)) => {
                 packages.insert(package.replace('@', "-"), text);
             }
@@ -136,18 +110,12 @@ fn strip_comments(text: &str) -> String {
         };
     }
     code.push_str(rest);
-    let mut lines = code
-        .lines()
-        .map(str::trim_end)
-        .skip_while(|line| line.is_empty())
-        .peekable();
+    let mut lines = code.lines().map(str::trim_end).skip_while(|line| line.is_empty()).peekable();
     let mut out = String::new();
     while let Some(line) = lines.next() {
         // A blank line stays only between two top-level items.
         if !line.is_empty()
-            || lines
-                .peek()
-                .is_some_and(|next| next.starts_with(|c: char| !c.is_whitespace() && c != '}'))
+            || lines.peek().is_some_and(|next| next.starts_with(|c: char| !c.is_whitespace() && c != '}'))
         {
             out.push_str(line);
             out.push('\n');
@@ -164,18 +132,15 @@ mod tests {
     #[test]
     fn comments_go_and_signatures_stay() {
         let text = "// head\npackage wasi:io@0.2.12; // why\n\n/// Prose.\ninterface a {\n  /* b */ use wasi:io/poll.{c};\n\n  /// d\n  e: func();\n}\n";
-        let want =
-            "package wasi:io@0.2.12;\n\ninterface a {\n   use wasi:io/poll.{c};\n  e: func();\n}\n";
+        let want = "package wasi:io@0.2.12;\n\ninterface a {\n   use wasi:io/poll.{c};\n  e: func();\n}\n";
         assert_eq!(strip_comments(text), want);
     }
 
     #[test]
     fn a_crate_is_found_by_its_whole_name() {
-        let metadata = r#"{"manifest_path":"/r/wasi-http-1.0.0/Cargo.toml"},{"manifest_path":"/r/wasi-2.0.0/Cargo.toml"}"#;
-        assert_eq!(
-            crate_dir(metadata, "wasi").ok().as_deref(),
-            Some(Path::new("/r/wasi-2.0.0"))
-        );
+        let metadata =
+            r#"{"manifest_path":"/r/wasi-http-1.0.0/Cargo.toml"},{"manifest_path":"/r/wasi-2.0.0/Cargo.toml"}"#;
+        assert_eq!(crate_dir(metadata, "wasi").ok().as_deref(), Some(Path::new("/r/wasi-2.0.0")));
         assert!(crate_dir(metadata, "http").is_err());
     }
 }

@@ -12,16 +12,9 @@ use kit::{IncomingRequest, ResponseOutparam};
 fn handle(request: IncomingRequest, out: ResponseOutparam) {
     let mut environment = get_environment();
     environment.sort();
-    let mut lines: Vec<_> = environment
-        .iter()
-        .map(|(name, value)| format!("env {name}={value}"))
-        .collect();
+    let mut lines: Vec<_> = environment.iter().map(|(name, value)| format!("env {name}={value}")).collect();
     lines.push(format!("args {}", get_arguments().len()));
-    lines.extend(
-        get_directories()
-            .iter()
-            .map(|(_, path)| format!("dir {path}")),
-    );
+    lines.extend(get_directories().iter().map(|(_, path)| format!("dir {path}")));
     for (what, which) in kit::target(&request).query() {
         let outcome = attempt(what, which).unwrap_or_else(|error| format!("error: {error}"));
         lines.push(format!("{what} {which}: {outcome}"));
@@ -36,10 +29,7 @@ fn attempt(what: &str, which: &str) -> Result<String, String> {
         "read" => fs::read_to_string(which).map_err(text),
         "write" => fs::write(which, "written").map(done).map_err(text),
         "tcp" => TcpStream::connect(which).map(|_| done(())).map_err(text),
-        "resolve" => (which, 80)
-            .to_socket_addrs()
-            .map(|all| format!("{} addresses", all.count()))
-            .map_err(text),
+        "resolve" => (which, 80).to_socket_addrs().map(|all| format!("{} addresses", all.count())).map_err(text),
         "var" => match store::get(which) {
             Ok(value) => Ok(value.unwrap_or("none".into())),
             Err(error) => Err(text(error)),

@@ -1,9 +1,7 @@
 //! Answers every request with `Hello World`.
 
 use exports::wasi::http::incoming_handler::Guest;
-use wasi::http::types::{
-    Fields, IncomingRequest, OutgoingBody, OutgoingResponse, ResponseOutparam,
-};
+use wasi::http::types::{Fields, IncomingRequest, OutgoingBody, OutgoingResponse, ResponseOutparam};
 
 // Writes the modules used above, from the interfaces in wit/0.2.
 wit_bindgen::generate!({ path: "../../wit/0.2", generate_all });

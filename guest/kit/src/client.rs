@@ -20,12 +20,8 @@ pub fn request(target: &Target) -> Result<OutgoingRequest, String> {
     let request = OutgoingRequest::new(Fields::new());
     let set = |what: &'static str| move |()| format!("{what} refused");
     request.set_scheme(Some(&scheme)).map_err(set("scheme"))?;
-    request
-        .set_authority(Some(authority))
-        .map_err(set("authority"))?;
-    request
-        .set_path_with_query(path)
-        .map_err(set("path"))?;
+    request.set_authority(Some(authority)).map_err(set("authority"))?;
+    request.set_path_with_query(path).map_err(set("path"))?;
     request.set_method(&method).map_err(set("method"))?;
     Ok(request)
 }
@@ -35,11 +31,7 @@ pub fn options(target: &Target) -> RequestOptions {
     let nanos = |name| target.number(name).map(|ms| ms * 1_000_000);
     let options = RequestOptions::new();
     options.set_connect_timeout(nanos("connect_ms")).unwrap();
-    options
-        .set_first_byte_timeout(nanos("first_byte_ms"))
-        .unwrap();
-    options
-        .set_between_bytes_timeout(nanos("between_ms"))
-        .unwrap();
+    options.set_first_byte_timeout(nanos("first_byte_ms")).unwrap();
+    options.set_between_bytes_timeout(nanos("between_ms")).unwrap();
     options
 }

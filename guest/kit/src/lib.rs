@@ -6,9 +6,7 @@ pub mod client;
 pub use answer::{Answer, text};
 pub use exports::wasi::http::incoming_handler::Guest;
 pub use query::Target;
-pub use wasi::http::types::{
-    Fields, IncomingBody, IncomingRequest, OutgoingResponse, ResponseOutparam,
-};
+pub use wasi::http::types::{Fields, IncomingBody, IncomingRequest, OutgoingResponse, ResponseOutparam};
 
 use wasi::io::streams::StreamError;
 
@@ -47,10 +45,7 @@ pub fn pause(ms: u64) {
 
 /// Gives `sink` what arrives of `body` until its end, and returns its trailers, or says what went wrong.
 /// A `sink` that returns false ends it, too.
-pub fn read(
-    body: IncomingBody,
-    mut sink: impl FnMut(&[u8]) -> bool,
-) -> Result<Option<Fields>, String> {
+pub fn read(body: IncomingBody, mut sink: impl FnMut(&[u8]) -> bool) -> Result<Option<Fields>, String> {
     let stream = body.stream().map_err(|()| "body taken")?;
     loop {
         match stream.blocking_read(65_536) {

@@ -9,17 +9,11 @@ pub struct Target {
 impl Target {
     pub fn parse(target: &str) -> Self {
         let (path, query) = target.split_once('?').unwrap_or((target, ""));
-        let pairs = query
-            .split('&')
-            .filter(|pair| !pair.is_empty())
-            .map(|pair| {
-                let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
-                (decode(name), decode(value))
-            });
-        Self {
-            path: path.into(),
-            query: pairs.collect(),
-        }
+        let pairs = query.split('&').filter(|pair| !pair.is_empty()).map(|pair| {
+            let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
+            (decode(name), decode(value))
+        });
+        Self { path: path.into(), query: pairs.collect() }
     }
 
     pub fn path(&self) -> &str {
@@ -28,16 +22,12 @@ impl Target {
 
     /// All pairs of the query, in order.
     pub fn query(&self) -> impl Iterator<Item = (&str, &str)> {
-        self.query
-            .iter()
-            .map(|(name, value)| (name.as_str(), value.as_str()))
+        self.query.iter().map(|(name, value)| (name.as_str(), value.as_str()))
     }
 
     /// The first value of `name` in the query.
     pub fn get(&self, name: &str) -> Option<&str> {
-        self.query()
-            .find(|(n, _)| *n == name)
-            .map(|(_, value)| value)
+        self.query().find(|(n, _)| *n == name).map(|(_, value)| value)
     }
 
     /// The number that `name` has in the query.
@@ -52,10 +42,7 @@ fn decode(text: &str) -> String {
     let mut rest = text.as_bytes();
     while let [first, tail @ ..] = rest {
         let hex = tail.get(..2).and_then(|hex| std::str::from_utf8(hex).ok());
-        match hex
-            .filter(|_| *first == b'%')
-            .and_then(|hex| u8::from_str_radix(hex, 16).ok())
-        {
+        match hex.filter(|_| *first == b'%').and_then(|hex| u8::from_str_radix(hex, 16).ok()) {
             Some(byte) => (bytes.push(byte), rest = &tail[2..]),
             None => (bytes.push(*first), rest = tail),
         };

@@ -8,22 +8,13 @@ fn handle(request: IncomingRequest, out: ResponseOutparam) {
     let mut lines = vec![
         format!("method: {}", method(request.method())),
         format!("scheme: {}", scheme(request.scheme())),
-        format!(
-            "authority: {}",
-            request.authority().as_deref().unwrap_or("none")
-        ),
-        format!(
-            "path: {}",
-            request.path_with_query().as_deref().unwrap_or("none")
-        ),
+        format!("authority: {}", request.authority().as_deref().unwrap_or("none")),
+        format!("path: {}", request.path_with_query().as_deref().unwrap_or("none")),
     ];
     let mut headers: Vec<_> = request.headers().entries();
     headers.sort();
     for (name, value) in headers {
-        lines.push(format!(
-            "header: {name}={}",
-            String::from_utf8_lossy(&value)
-        ));
+        lines.push(format!("header: {name}={}", String::from_utf8_lossy(&value)));
     }
     lines.push(String::new());
     kit::text(out, &lines.join("\n"));
@@ -32,9 +23,7 @@ fn handle(request: IncomingRequest, out: ResponseOutparam) {
 fn method(method: Method) -> String {
     match method {
         Method::Other(name) => name,
-        known => format!("{known:?}")
-            .trim_start_matches("Method::")
-            .to_uppercase(),
+        known => format!("{known:?}").trim_start_matches("Method::").to_uppercase(),
     }
 }
 

@@ -39,10 +39,7 @@ pub fn bare(status: u16) -> Response {
 
 /// Writes `text`, does `then`, and ends the body.
 pub fn partial(text: &str, headers: &[(&str, &str)], then: impl FnOnce() + 'static) -> Response {
-    let headers: Vec<_> = headers
-        .iter()
-        .map(|(name, value)| (name.to_string(), value.as_bytes().to_vec()))
-        .collect();
+    let headers: Vec<_> = headers.iter().map(|(name, value)| (name.to_string(), value.as_bytes().to_vec())).collect();
     partial_with(text.into(), Fields::from_list(&headers).unwrap(), then)
 }
 
@@ -81,8 +78,7 @@ pub fn echo(request: Request) -> Response {
     start(headers, |mut writer| async move {
         copy(&mut body, &mut writer).await;
         drop(writer);
-        end.await
-            .map(|trailers| trailers.map(|trailers| trailers.clone()))
+        end.await.map(|trailers| trailers.map(|trailers| trailers.clone()))
     })
 }
 

@@ -27,10 +27,7 @@ impl Guest for Component {
             "/report" => answer::text(report::describe(&request)),
             "/head" => answer::partial("hello", &[("content-length", "5")], || {}),
             "/short" => answer::partial("hello", &[("content-length", "100")], || {}),
-            "/count" => answer::text(format!(
-                "count: {}\n",
-                COUNT.fetch_add(1, Ordering::Relaxed) + 1
-            )),
+            "/count" => answer::text(format!("count: {}\n", COUNT.fetch_add(1, Ordering::Relaxed) + 1)),
             "/late" => {
                 wit_bindgen::spawn_local(answer::late(target.number("ms").unwrap_or(0)));
                 answer::text("early\n".into())
@@ -43,21 +40,14 @@ impl Guest for Component {
                 eprintln!("printed");
                 answer::text("ok\n".into())
             }
-            "/send" => answer::text(
-                client::send(&target, request)
-                    .await
-                    .unwrap_or_else(|e| format!("error: {e}\n")),
-            ),
+            "/send" => answer::text(client::send(&target, request).await.unwrap_or_else(|e| format!("error: {e}\n"))),
             "/unsent" => answer::text(client::unsent().await),
             "/error" => return Err(ErrorCode::InternalError(Some("boom".into()))),
             "/trap" => trap(),
             "/trap-after" => answer::partial("partial", &[], || trap()),
             "/loop" => burn(),
             "/loop-after" => answer::partial("partial", &[], || burn()),
-            path => match path
-                .strip_prefix("/status/")
-                .and_then(|status| status.parse().ok())
-            {
+            path => match path.strip_prefix("/status/").and_then(|status| status.parse().ok()) {
                 Some(status) => answer::bare(status),
                 None => answer::text("Hello World\n".into()),
             },

@@ -51,22 +51,13 @@ pub fn parse(text: &str) -> Result<Authority<'_>, AuthorityError> {
     if text.contains('@') {
         return Err(AuthorityError::UserInformation);
     }
-    let (host, port) = if text.starts_with('[') {
-        split_ipv6(text)?
-    } else {
-        split_name(text)?
-    };
-    Ok(Authority {
-        host,
-        port: port.map(parse_port).transpose()?.flatten(),
-    })
+    let (host, port) = if text.starts_with('[') { split_ipv6(text)? } else { split_name(text)? };
+    Ok(Authority { host, port: port.map(parse_port).transpose()?.flatten() })
 }
 
 fn split_ipv6(text: &str) -> Result<(&str, Option<&str>), AuthorityError> {
     let end = text.find(']').ok_or(AuthorityError::InvalidIpv6)?;
-    let (host, rest) = text
-        .split_at_checked(end + 1)
-        .ok_or(AuthorityError::InvalidIpv6)?;
+    let (host, rest) = text.split_at_checked(end + 1).ok_or(AuthorityError::InvalidIpv6)?;
     parse_bracketed(host).ok_or(AuthorityError::InvalidIpv6)?;
     match rest.strip_prefix(':') {
         Some(port) => Ok((host, Some(port))),
@@ -116,9 +107,7 @@ fn parse_port(text: &str) -> Result<Option<u16>, AuthorityError> {
     if !text.bytes().all(|byte| byte.is_ascii_digit()) {
         return Err(AuthorityError::InvalidPort);
     }
-    text.parse()
-        .map(Some)
-        .map_err(|_| AuthorityError::InvalidPort)
+    text.parse().map(Some).map_err(|_| AuthorityError::InvalidPort)
 }
 
 #[cfg(test)]
@@ -151,34 +140,15 @@ mod tests {
         check("a%4g", Err(AuthorityError::InvalidPercentEncoding));
         check("a%%41", Err(AuthorityError::InvalidPercentEncoding));
         check("user@example.com", Err(AuthorityError::UserInformation));
-        check(
-            "user:secret@example.com:80",
-            Err(AuthorityError::UserInformation),
-        );
+        check("user:secret@example.com:80", Err(AuthorityError::UserInformation));
         check("@", Err(AuthorityError::UserInformation));
         check("@[::1]", Err(AuthorityError::UserInformation));
-        for bad in [
-            " a", "a ", "a b", "a\tb", "a,b", "a, b", "a/b", "a?b", "a#b", "a\\b", "a\"b", "a<b",
-        ] {
+        for bad in [" a", "a ", "a b", "a\tb", "a,b", "a, b", "a/b", "a?b", "a#b", "a\\b", "a\"b", "a<b"] {
             check(bad, Err(AuthorityError::InvalidCharacter));
         }
-        for bad in [
-            "http://a",
-            "a]",
-            "a[",
-            "a\0",
-            "a\r\nb",
-            "bücher.example",
-            "a^b",
-            "a|b",
-            "{a}",
-            "a`b",
-        ] {
-            let expected = if bad.starts_with("http:") {
-                AuthorityError::InvalidPort
-            } else {
-                AuthorityError::InvalidCharacter
-            };
+        for bad in ["http://a", "a]", "a[", "a\0", "a\r\nb", "bücher.example", "a^b", "a|b", "{a}", "a`b"] {
+            let expected =
+                if bad.starts_with("http:") { AuthorityError::InvalidPort } else { AuthorityError::InvalidCharacter };
             check(bad, Err(expected));
         }
     }
@@ -189,15 +159,8 @@ mod tests {
         check("a:0", Ok(("a", Some(0))));
         check("a:00080", Ok(("a", Some(80))));
         check("a:65535", Ok(("a", Some(65535))));
-        for bad in [
-            "a:65536", "a:+80", "a:-1", "a:8 0", "a: 80", "a:80 ", "a:x", "a:80:80", "a::",
-            "a:80/", "::1",
-        ] {
-            let expected = if bad == "::1" {
-                AuthorityError::EmptyHost
-            } else {
-                AuthorityError::InvalidPort
-            };
+        for bad in ["a:65536", "a:+80", "a:-1", "a:8 0", "a: 80", "a:80 ", "a:x", "a:80:80", "a::", "a:80/", "::1"] {
+            let expected = if bad == "::1" { AuthorityError::EmptyHost } else { AuthorityError::InvalidPort };
             check(bad, Err(expected));
         }
     }
@@ -210,17 +173,7 @@ mod tests {
         check("[2001:DB8::A]", Ok(("[2001:DB8::A]", None)));
         check("[::ffff:127.0.0.1]:1", Ok(("[::ffff:127.0.0.1]", Some(1))));
 
-        for bad in [
-            "[::1",
-            "[",
-            "[]",
-            "[]:80",
-            "[::g]",
-            "[127.0.0.1]",
-            "[fe80::1%25eth0]",
-            "[v1.a]",
-            "[ ::1]",
-        ] {
+        for bad in ["[::1", "[", "[]", "[]:80", "[::g]", "[127.0.0.1]", "[fe80::1%25eth0]", "[v1.a]", "[ ::1]"] {
             check(bad, Err(AuthorityError::InvalidIpv6));
         }
         check("[::1]80", Err(AuthorityError::InvalidCharacter));

@@ -43,20 +43,14 @@ impl Host {
 fn parse_name(text: &str) -> Result<String, ValueError> {
     let refused = |help: &str| ValueError::new(format!("invalid host name {text:?}")).help(help);
     if !text.is_ascii() {
-        return Err(refused(
-            "write an international name in its ASCII form, \"xn--…\"",
-        ));
+        return Err(refused("write an international name in its ASCII form, \"xn--…\""));
     }
     let name = text.strip_suffix('.').unwrap_or(text);
     if name.is_empty() || name.split('.').any(str::is_empty) {
-        return Err(refused(
-            "a name and each of its labels has at least one character",
-        ));
+        return Err(refused("a name and each of its labels has at least one character"));
     }
     if name.contains('*') {
-        return Err(refused(
-            "`*` can only be the whole first label, as in \"*.example.com\"",
-        ));
+        return Err(refused("`*` can only be the whole first label, as in \"*.example.com\""));
     }
     if name.contains('/') {
         return Err(refused("write the host alone, without scheme and path"));
@@ -70,9 +64,7 @@ fn parse_name(text: &str) -> Result<String, ValueError> {
         return Err(refused("letters, digits, `-`, `_` and `.` are allowed"));
     }
     if name.len() > MAX_NAME_BYTES || name.split('.').any(|label| label.len() > MAX_LABEL_BYTES) {
-        return Err(refused(
-            "a name has at most 253 characters, a label at most 63",
-        ));
+        return Err(refused("a name has at most 253 characters, a label at most 63"));
     }
     Ok(name.to_ascii_lowercase())
 }
@@ -82,9 +74,7 @@ pub(crate) fn is_name_byte(byte: u8) -> bool {
 }
 
 fn is_number(label: &str) -> bool {
-    let hex = label
-        .strip_prefix("0x")
-        .or_else(|| label.strip_prefix("0X"));
+    let hex = label.strip_prefix("0x").or_else(|| label.strip_prefix("0X"));
     match hex {
         Some(hex) => hex.bytes().all(|byte| byte.is_ascii_hexdigit()),
         None => label.bytes().all(|byte| byte.is_ascii_digit()),
@@ -107,11 +97,7 @@ mod tests {
                 (Err(actual), Err(expected)) => {
                     assert!(actual.contains(expected), "{text}: {actual}")
                 }
-                _ => assert_eq!(
-                    actual.as_deref().map_err(String::as_str),
-                    expected,
-                    "{text}"
-                ),
+                _ => assert_eq!(actual.as_deref().map_err(String::as_str), expected, "{text}"),
             }
         }
         check("Example.COM", Ok("name example.com"));
@@ -147,10 +133,7 @@ mod tests {
         check("[127.0.0.1]", Err("invalid IPv6"));
         check(&"a".repeat(63), Ok(&format!("name {}", "a".repeat(63))));
         check(&"a".repeat(64), Err("at most 63"));
-        check(
-            &"a.".repeat(127),
-            Ok(&format!("name {}a", "a.".repeat(126))),
-        );
+        check(&"a.".repeat(127), Ok(&format!("name {}a", "a.".repeat(126))));
         check(&"a.".repeat(128), Err("at most 253"));
     }
 }

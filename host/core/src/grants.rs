@@ -37,8 +37,7 @@ impl FromStr for DirGrant {
     type Err = ValueError;
 
     fn from_str(text: &str) -> Result<Self, ValueError> {
-        let refused =
-            |help: &str| ValueError::new(format!("invalid directory {text:?}")).help(help);
+        let refused = |help: &str| ValueError::new(format!("invalid directory {text:?}")).help(help);
         let (host, guest) = text.split_once("::").ok_or_else(|| refused(DIR_HELP))?;
         let (guest, read_only) = match guest.strip_suffix(":ro") {
             Some(guest) => (guest, true),
@@ -51,9 +50,7 @@ impl FromStr for DirGrant {
             return Err(refused("a path has no NUL character"));
         }
         if guest.contains(':') {
-            return Err(refused(
-                "the guest's path has no `:`, and the only mode is `:ro`",
-            ));
+            return Err(refused("the guest's path has no `:`, and the only mode is `:ro`"));
         }
         if guest.split('/').any(|part| part == "..") {
             return Err(refused("the guest's path has no `..`"));
@@ -64,11 +61,7 @@ impl FromStr for DirGrant {
         // "/data/" and "/data" are one place, and "/" is not the empty path.
         let trimmed = guest.trim_end_matches('/');
         let guest = if trimmed.is_empty() { "/" } else { trimmed };
-        Ok(Self {
-            host: PathBuf::from(host),
-            guest: guest.to_owned(),
-            read_only,
-        })
+        Ok(Self { host: PathBuf::from(host), guest: guest.to_owned(), read_only })
     }
 }
 
@@ -94,9 +87,7 @@ pub fn parse_var(text: &str) -> Result<(String, String), ValueError> {
 }
 
 pub(crate) fn check_env(name: &str, value: &str) -> Result<(), ValueError> {
-    let refused = |help: &str| {
-        Err(ValueError::new(format!("invalid environment variable {name:?}")).help(help))
-    };
+    let refused = |help: &str| Err(ValueError::new(format!("invalid environment variable {name:?}")).help(help));
     if name.is_empty() {
         refused("it needs a name")
     } else if name.contains('=') {
@@ -123,9 +114,7 @@ pub(crate) fn check_var(key: &str, _value: &str) -> Result<(), ValueError> {
 
 /// At the first `=`: a name cannot have one, a value can.
 fn split_pair(text: &str) -> Result<(&str, &str), ValueError> {
-    text.split_once('=').ok_or_else(|| {
-        ValueError::new(format!("{text:?} has no value")).help("write \"NAME=VALUE\"")
-    })
+    text.split_once('=').ok_or_else(|| ValueError::new(format!("{text:?} has no value")).help("write \"NAME=VALUE\""))
 }
 
 #[cfg(test)]
@@ -138,23 +127,12 @@ mod tests {
             let actual = text
                 .parse::<DirGrant>()
                 .map_err(|error| error.to_string())
-                .map(|dir| {
-                    format!(
-                        "{} {} {}",
-                        dir.host.display(),
-                        dir.guest,
-                        if dir.read_only { "ro" } else { "rw" }
-                    )
-                });
+                .map(|dir| format!("{} {} {}", dir.host.display(), dir.guest, if dir.read_only { "ro" } else { "rw" }));
             match (&actual, expected) {
                 (Err(actual), Err(expected)) => {
                     assert!(actual.contains(expected), "{text}: {actual}")
                 }
-                _ => assert_eq!(
-                    actual.as_deref().map_err(String::as_str),
-                    expected,
-                    "{text}"
-                ),
+                _ => assert_eq!(actual.as_deref().map_err(String::as_str), expected, "{text}"),
             }
         }
         check("./data::/data", Ok("./data /data rw"));

@@ -23,30 +23,15 @@ pub struct Limit<T> {
 }
 
 const fn size(key: &'static str, default: u64, min: u64, max: u64) -> Limit<u64> {
-    Limit {
-        key,
-        default,
-        min,
-        max,
-    }
+    Limit { key, default, min, max }
 }
 
 const fn count(key: &'static str, default: u32, min: u32, max: u32) -> Limit<u32> {
-    Limit {
-        key,
-        default,
-        min,
-        max,
-    }
+    Limit { key, default, min, max }
 }
 
 const fn time(key: &'static str, default_s: u64) -> Limit<Duration> {
-    Limit {
-        key,
-        default: Duration::from_secs(default_s),
-        min: Duration::from_millis(1),
-        max: LONGEST,
-    }
+    Limit { key, default: Duration::from_secs(default_s), min: Duration::from_millis(1), max: LONGEST }
 }
 
 const KIB: u64 = 1 << 10;
@@ -225,9 +210,9 @@ impl Limit<u32> {
     /// # Errors
     /// If it is not a whole number or not in the limit's range.
     pub fn parse(&self, text: &str) -> Result<u32, ValueError> {
-        let number: u64 = text.parse().map_err(|_| {
-            ValueError::new(format!("invalid count {text:?}")).help("write a whole number")
-        })?;
+        let number: u64 = text
+            .parse()
+            .map_err(|_| ValueError::new(format!("invalid count {text:?}")).help("write a whole number"))?;
         self.check(number)
     }
 
@@ -237,14 +222,9 @@ impl Limit<u32> {
     }
 }
 
-fn in_range<T: PartialOrd + Copy>(
-    limit: &Limit<T>,
-    value: T,
-    format: impl Fn(T) -> String,
-) -> Result<T, ValueError> {
+fn in_range<T: PartialOrd + Copy>(limit: &Limit<T>, value: T, format: impl Fn(T) -> String) -> Result<T, ValueError> {
     let refused = |word: &str, bound: &dyn Display| {
-        Err(ValueError::new(format!("`{}` is too {word}", limit.key))
-            .help(format!("it must be {bound}")))
+        Err(ValueError::new(format!("`{}` is too {word}", limit.key)).help(format!("it must be {bound}")))
     };
     if value < limit.min {
         refused("small", &format!("at least {}", format(limit.min)))
@@ -270,84 +250,37 @@ mod tests {
         }
         check(MAX_MEMORY.parse("64MiB"), "67108864");
         check(MAX_MEMORY.parse("4GiB"), "4294967296");
-        check(
-            MAX_MEMORY.parse("4294967297"),
-            "`max_memory` is too large: it must be at most 4GiB",
-        );
-        check(
-            MAX_MEMORY.parse("0"),
-            "`max_memory` is too small: it must be at least 64KiB",
-        );
-        check(
-            MAX_HEAD.parse("8191"),
-            "`max_head` is too small: it must be at least 8KiB",
-        );
-        check(
-            MAX_BODY.parse("0"),
-            "`max_body` is too small: it must be at least 1",
-        );
+        check(MAX_MEMORY.parse("4294967297"), "`max_memory` is too large: it must be at most 4GiB");
+        check(MAX_MEMORY.parse("0"), "`max_memory` is too small: it must be at least 64KiB");
+        check(MAX_HEAD.parse("8191"), "`max_head` is too small: it must be at least 8KiB");
+        check(MAX_BODY.parse("0"), "`max_body` is too small: it must be at least 1");
         check(CPU_TIME.parse("1ms"), "1ms");
-        check(
-            CPU_TIME.parse("0s"),
-            "`cpu_time` is too small: it must be at least 1ms",
-        );
+        check(CPU_TIME.parse("0s"), "`cpu_time` is too small: it must be at least 1ms");
         check(WALL_TIME.parse("720h"), "2592000s");
-        check(
-            WALL_TIME.parse("721h"),
-            "`wall_time` is too large: it must be at most 720h",
-        );
+        check(WALL_TIME.parse("721h"), "`wall_time` is too large: it must be at most 720h");
         check(MAX_CONCURRENCY.parse("65536"), "65536");
-        check(
-            MAX_CONCURRENCY.parse("65537"),
-            "`max_concurrency` is too large: it must be at most 65536",
-        );
-        check(
-            MAX_CONCURRENCY.parse("99999999999"),
-            "`max_concurrency` is too large: it must be at most 65536",
-        );
-        check(
-            MAX_CONCURRENCY.parse("0"),
-            "`max_concurrency` is too small: it must be at least 1",
-        );
-        check(
-            MAX_CONCURRENCY.parse("many"),
-            "invalid count \"many\": write a whole number",
-        );
+        check(MAX_CONCURRENCY.parse("65537"), "`max_concurrency` is too large: it must be at most 65536");
+        check(MAX_CONCURRENCY.parse("99999999999"), "`max_concurrency` is too large: it must be at most 65536");
+        check(MAX_CONCURRENCY.parse("0"), "`max_concurrency` is too small: it must be at least 1");
+        check(MAX_CONCURRENCY.parse("many"), "invalid count \"many\": write a whole number");
         check(MAX_QUEUE.parse("0"), "0");
     }
 
     #[test]
     fn defaults_are_in_range() {
         fn check<T: PartialOrd>(limit: &Limit<T>) {
-            assert!(
-                limit.min <= limit.default && limit.default <= limit.max,
-                "{}",
-                limit.key
-            );
+            assert!(limit.min <= limit.default && limit.default <= limit.max, "{}", limit.key);
         }
         for limit in [MAX_HEAD, MAX_MEMORY, MAX_BODY, MAX_OUTPUT] {
             check(&limit);
         }
-        for limit in [
-            HEAD_TIMEOUT,
-            IDLE_TIMEOUT,
-            QUEUE_TIMEOUT,
-            CPU_TIME,
-            WALL_TIME,
-            BODY_TIMEOUT,
-        ] {
+        for limit in [HEAD_TIMEOUT, IDLE_TIMEOUT, QUEUE_TIMEOUT, CPU_TIME, WALL_TIME, BODY_TIMEOUT] {
             check(&limit);
         }
         for limit in [CONNECT_TIMEOUT, FIRST_BYTE_TIMEOUT, BETWEEN_BYTES_TIMEOUT] {
             check(&limit);
         }
-        for limit in [
-            MAX_CONNECTIONS,
-            MAX_HEADERS,
-            MAX_CONCURRENCY,
-            MAX_QUEUE,
-            MAX_TABLE_ELEMENTS,
-        ] {
+        for limit in [MAX_CONNECTIONS, MAX_HEADERS, MAX_CONCURRENCY, MAX_QUEUE, MAX_TABLE_ELEMENTS] {
             check(&limit);
         }
         for limit in [MAX_TABLES, MAX_MEMORIES, MAX_INSTANCES, MAX_OUTGOING] {

@@ -88,10 +88,7 @@ impl Refusal {
             Self::HeadTimeout | Self::BodyTimeout => 408,
             Self::BodyTooLarge => 413,
             Self::HeadTooLarge => 431,
-            Self::Trap { .. }
-            | Self::NoResponse
-            | Self::InvalidResponse { .. }
-            | Self::Internal { .. } => 500,
+            Self::Trap { .. } | Self::NoResponse | Self::InvalidResponse { .. } | Self::Internal { .. } => 500,
             Self::GuestError { .. } => 502,
             Self::QueueFull | Self::QueueTimeout | Self::NoInstance { .. } => 503,
             Self::CpuTime { .. } | Self::WallTime { .. } => 504,
@@ -207,57 +204,27 @@ mod tests {
     #[test]
     fn every_refusal() {
         fn check(refusal: Refusal, expected: &str) {
-            let retry = refusal
-                .retry_after_s()
-                .map_or(String::new(), |s| format!(" retry {s}"));
-            let actual = format!(
-                "{} [{refusal}] {}{retry}",
-                refusal.status(),
-                refusal.blame().as_str()
-            );
+            let retry = refusal.retry_after_s().map_or(String::new(), |s| format!(" retry {s}"));
+            let actual = format!("{} [{refusal}] {}{retry}", refusal.status(), refusal.blame().as_str());
             assert_eq!(actual, expected);
         }
         let detail = || "why".to_owned();
-        check(
-            Refusal::Malformed { detail: detail() },
-            "400 [malformed request: why] client",
-        );
+        check(Refusal::Malformed { detail: detail() }, "400 [malformed request: why] client");
         check(Refusal::NoRoute, "404 [no such route] client");
         check(Refusal::HeadTimeout, "408 [request head too slow] client");
         check(Refusal::BodyTimeout, "408 [request body too slow] client");
         check(Refusal::BodyTooLarge, "413 [request body too large] client");
         check(Refusal::HeadTooLarge, "431 [request head too large] client");
-        check(
-            Refusal::Trap { detail: detail() },
-            "500 [guest trapped: why] guest",
-        );
+        check(Refusal::Trap { detail: detail() }, "500 [guest trapped: why] guest");
         check(Refusal::NoResponse, "500 [guest gave no response] guest");
-        check(
-            Refusal::InvalidResponse { detail: detail() },
-            "500 [guest gave an invalid response: why] guest",
-        );
-        check(
-            Refusal::GuestError { detail: detail() },
-            "502 [guest answered with an error code: why] guest",
-        );
-        check(
-            Refusal::QueueFull,
-            "503 [too many requests] overload retry 1",
-        );
-        check(
-            Refusal::QueueTimeout,
-            "503 [waited too long for a turn] overload retry 1",
-        );
-        check(
-            Refusal::NoInstance { detail: detail() },
-            "503 [no instance could be made: why] host retry 1",
-        );
+        check(Refusal::InvalidResponse { detail: detail() }, "500 [guest gave an invalid response: why] guest");
+        check(Refusal::GuestError { detail: detail() }, "502 [guest answered with an error code: why] guest");
+        check(Refusal::QueueFull, "503 [too many requests] overload retry 1");
+        check(Refusal::QueueTimeout, "503 [waited too long for a turn] overload retry 1");
+        check(Refusal::NoInstance { detail: detail() }, "503 [no instance could be made: why] host retry 1");
         check(Refusal::CpuTime { detail: detail() }, "504 [cpu time used up: why] guest");
         check(Refusal::WallTime { detail: detail() }, "504 [time used up: why] guest");
-        check(
-            Refusal::Internal { detail: detail() },
-            "500 [internal error: why] host",
-        );
+        check(Refusal::Internal { detail: detail() }, "500 [internal error: why] host");
     }
 
     #[test]
@@ -265,9 +232,7 @@ mod tests {
         fn check(refusal: &Refusal, dev: bool, expected: &str) {
             assert_eq!(refusal.body("00ff", dev), expected);
         }
-        let trap = Refusal::Trap {
-            detail: "unreachable".to_owned(),
-        };
+        let trap = Refusal::Trap { detail: "unreachable".to_owned() };
         check(&trap, false, "guest trapped (request 00ff)\n");
         check(&trap, true, "guest trapped: unreachable (request 00ff)\n");
         check(&Refusal::NoRoute, true, "no such route (request 00ff)\n");

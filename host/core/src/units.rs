@@ -16,13 +16,10 @@ const SIZE_UNITS: [(&str, u64); 8] = [
     ("kB", 1_000),
 ];
 
-const DURATION_UNITS_MS: [(&str, u64); 4] =
-    [("h", 3_600_000), ("m", 60_000), ("s", 1_000), ("ms", 1)];
+const DURATION_UNITS_MS: [(&str, u64); 4] = [("h", 3_600_000), ("m", 60_000), ("s", 1_000), ("ms", 1)];
 
-const SIZE_HELP: &str =
-    "write whole bytes, or a whole number and a unit, such as \"64KiB\", \"16MiB\" or \"10MB\"";
-const DURATION_HELP: &str =
-    "write a whole number and a unit, such as \"500ms\", \"10s\", \"2m\" or \"1h\"";
+const SIZE_HELP: &str = "write whole bytes, or a whole number and a unit, such as \"64KiB\", \"16MiB\" or \"10MB\"";
+const DURATION_HELP: &str = "write a whole number and a unit, such as \"500ms\", \"10s\", \"2m\" or \"1h\"";
 
 /// Parses a size into bytes: `65536`, `64KiB` (binary units up to `TiB`) or `10MB` (decimal units
 /// `kB` to `TB`).
@@ -36,19 +33,15 @@ pub fn parse_size(text: &str) -> Result<u64, ValueError> {
         return Ok(number);
     }
     match SIZE_UNITS.iter().find(|(name, _)| *name == unit) {
-        Some((_, factor)) => number
-            .checked_mul(*factor)
-            .ok_or_else(|| ValueError::new(format!("size {text:?} is too large"))),
-        None => Err(
-            match SIZE_UNITS
-                .iter()
-                .find(|(name, _)| name.eq_ignore_ascii_case(unit))
-            {
-                Some((name, _)) => ValueError::new(format!("invalid size {text:?}"))
-                    .help(format!("did you mean \"{number}{name}\"?")),
-                None => refused(),
-            },
-        ),
+        Some((_, factor)) => {
+            number.checked_mul(*factor).ok_or_else(|| ValueError::new(format!("size {text:?} is too large")))
+        }
+        None => Err(match SIZE_UNITS.iter().find(|(name, _)| name.eq_ignore_ascii_case(unit)) {
+            Some((name, _)) => {
+                ValueError::new(format!("invalid size {text:?}")).help(format!("did you mean \"{number}{name}\"?"))
+            }
+            None => refused(),
+        }),
     }
 }
 
@@ -59,21 +52,14 @@ pub fn parse_size(text: &str) -> Result<u64, ValueError> {
 pub fn parse_duration(text: &str) -> Result<Duration, ValueError> {
     let refused = || ValueError::new(format!("invalid duration {text:?}")).help(DURATION_HELP);
     let (number, unit) = split_unit(text).ok_or_else(refused)?;
-    let (_, factor_ms) = DURATION_UNITS_MS
-        .iter()
-        .find(|(name, _)| *name == unit)
-        .ok_or_else(refused)?;
+    let (_, factor_ms) = DURATION_UNITS_MS.iter().find(|(name, _)| *name == unit).ok_or_else(refused)?;
     let ms = number.checked_mul(*factor_ms);
-    ms.map(Duration::from_millis)
-        .ok_or_else(|| ValueError::new(format!("duration {text:?} is too long")))
+    ms.map(Duration::from_millis).ok_or_else(|| ValueError::new(format!("duration {text:?} is too long")))
 }
 
 /// Writes bytes so that [`parse_size`] reads the same number back, in the largest unit that divides.
 pub fn format_size(bytes: u64) -> String {
-    match SIZE_UNITS
-        .iter()
-        .find(|(_, factor)| bytes >= *factor && bytes.is_multiple_of(*factor))
-    {
+    match SIZE_UNITS.iter().find(|(_, factor)| bytes >= *factor && bytes.is_multiple_of(*factor)) {
         Some((unit, factor)) => format!("{}{unit}", bytes / factor),
         None => bytes.to_string(),
     }
@@ -83,12 +69,8 @@ pub fn format_size(bytes: u64) -> String {
 /// divides; what is below a millisecond is left out.
 pub fn format_duration(duration: Duration) -> String {
     let ms = duration.as_millis();
-    let fits =
-        |factor_ms: u64| ms >= u128::from(factor_ms) && ms.is_multiple_of(u128::from(factor_ms));
-    match DURATION_UNITS_MS
-        .iter()
-        .find(|(_, factor_ms)| fits(*factor_ms))
-    {
+    let fits = |factor_ms: u64| ms >= u128::from(factor_ms) && ms.is_multiple_of(u128::from(factor_ms));
+    match DURATION_UNITS_MS.iter().find(|(_, factor_ms)| fits(*factor_ms)) {
         Some((unit, factor_ms)) => format!("{}{unit}", ms / u128::from(*factor_ms)),
         None => "0ms".to_owned(),
     }

@@ -13,10 +13,7 @@ pub struct ValueError {
 impl ValueError {
     /// An error whose message is a lower-case fragment that names the value.
     pub fn new(message: impl Into<String>) -> Self {
-        Self {
-            message: message.into(),
-            help: None,
-        }
+        Self { message: message.into(), help: None }
     }
 
     /// Adds the remedy.

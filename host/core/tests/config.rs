@@ -1,17 +1,12 @@
 //! What a valid configuration means: defaults, merging, and flags over all of it.
 
-#![allow(
-    clippy::unwrap_used,
-    reason = "a test that cannot be set up has failed"
-)]
+#![allow(clippy::unwrap_used, reason = "a test that cannot be set up has failed")]
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use daylily_core::allow_http::{AllowHttp, Scheme};
-use daylily_core::config::{
-    self, ComponentSource, Config, LogLevel, Overrides, Route, RouteLimits, ServerLimits,
-};
+use daylily_core::config::{self, ComponentSource, Config, LogLevel, Overrides, Route, RouteLimits, ServerLimits};
 use daylily_core::route::RouteTable;
 
 const FULL: &str = include_str!("../../../tests/cases/config/full.toml");
@@ -21,38 +16,19 @@ fn parse(text: &str, overrides: &Overrides) -> Config {
 }
 
 fn route<'a>(config: &'a Config, name: &str) -> &'a Route {
-    config
-        .routes
-        .iter()
-        .find(|route| route.name == name)
-        .unwrap()
+    config.routes.iter().find(|route| route.name == name).unwrap()
 }
 
 /// `NAME=value` for each, in order.
 fn pairs<'a>(pairs: impl IntoIterator<Item = (&'a String, &'a String)>) -> String {
-    pairs
-        .into_iter()
-        .map(|(name, value)| format!("{name}={value}"))
-        .collect::<Vec<_>>()
-        .join(" ")
+    pairs.into_iter().map(|(name, value)| format!("{name}={value}")).collect::<Vec<_>>().join(" ")
 }
 
 fn dirs(route: &Route) -> String {
     let text = |dir: &config::DirGrant| {
-        format!(
-            "{}::{}{}",
-            dir.host.display(),
-            dir.guest,
-            if dir.read_only { ":ro" } else { "" }
-        )
+        format!("{}::{}{}", dir.host.display(), dir.guest, if dir.read_only { ":ro" } else { "" })
     };
-    route
-        .grants
-        .dirs
-        .iter()
-        .map(text)
-        .collect::<Vec<_>>()
-        .join(" ")
+    route.grants.dirs.iter().map(text).collect::<Vec<_>>().join(" ")
 }
 
 #[test]
@@ -66,24 +42,12 @@ fn full() {
     // What a route does not say is as in [defaults]; host and path are any.
     let hello = route(&config, "/*");
     assert_eq!(hello.limits, RouteLimits::default());
-    assert_eq!(
-        hello.component,
-        ComponentSource::File(PathBuf::from("/opt/hello.wasm"))
-    );
-    assert_eq!(
-        (hello.host.to_string(), hello.path.to_string()),
-        (String::new(), "/*".to_owned())
-    );
+    assert_eq!(hello.component, ComponentSource::File(PathBuf::from("/opt/hello.wasm")));
+    assert_eq!((hello.host.to_string(), hello.path.to_string()), (String::new(), "/*".to_owned()));
     assert_eq!(pairs(&hello.grants.env), "REGION=here STAGE=test");
     assert_eq!(pairs(&hello.grants.vars), "greeting=hello");
     assert_eq!(dirs(hello), "/etc/daylily/shared::/shared:ro");
-    assert!(
-        hello
-            .grants
-            .allow_http
-            .find(Scheme::Https, "api.example.com", 443)
-            .is_some()
-    );
+    assert!(hello.grants.allow_http.find(Scheme::Https, "api.example.com", 443).is_some());
 
     // What it says replaces that; `env` and `vars` are merged.
     let api = route(&config, "api");
@@ -95,14 +59,8 @@ fn full() {
         ..RouteLimits::default()
     };
     assert_eq!(api.limits, expected);
-    assert_eq!(
-        api.component,
-        ComponentSource::File(PathBuf::from("/etc/daylily/components/api.wasm"))
-    );
-    assert_eq!(
-        (api.host.to_string(), api.path.to_string()),
-        ("*.example.com".to_owned(), "/v1/*".to_owned())
-    );
+    assert_eq!(api.component, ComponentSource::File(PathBuf::from("/etc/daylily/components/api.wasm")));
+    assert_eq!((api.host.to_string(), api.path.to_string()), ("*.example.com".to_owned(), "/v1/*".to_owned()));
     assert_eq!(pairs(&api.grants.env), "REGION=here STAGE=production");
     assert_eq!(pairs(&api.grants.vars), "farewell=bye greeting=hello");
     assert_eq!(dirs(api), "/srv/api::/data /etc/daylily/cache::/cache");
@@ -134,10 +92,7 @@ fn relative_paths_are_relative_to_the_file() {
     fn check(file: &str, expected: &str) {
         let text = "[[route]]\ncomponent = 'a/b.wasm'\n";
         let config = config::parse(Path::new(file), text, &Overrides::default()).unwrap();
-        assert_eq!(
-            route(&config, "/*").component,
-            ComponentSource::File(PathBuf::from(expected))
-        );
+        assert_eq!(route(&config, "/*").component, ComponentSource::File(PathBuf::from(expected)));
     }
     check("daylily.toml", "a/b.wasm");
     check("./daylily.toml", "./a/b.wasm");
@@ -157,16 +112,9 @@ fn flags() -> Overrides {
         cpu_time: Some(Duration::from_millis(7)),
         wall_time: Some(Duration::from_secs(7)),
         max_body_bytes: Some(77),
-        env: vec![
-            pair("STAGE", "first"),
-            pair("STAGE", "flag"),
-            pair("NEW", "1"),
-        ],
+        env: vec![pair("STAGE", "first"), pair("STAGE", "flag"), pair("NEW", "1")],
         vars: vec![pair("greeting", "flag")],
-        dirs: vec![
-            "one::/flag".parse().unwrap(),
-            "two::/flag:ro".parse().unwrap(),
-        ],
+        dirs: vec!["one::/flag".parse().unwrap(), "two::/flag:ro".parse().unwrap()],
         allow_http: vec!["http://127.0.0.1:9000".parse().unwrap()],
     }
 }
@@ -177,11 +125,7 @@ fn flags_go_over_defaults_but_not_over_routes() {
     assert_eq!(config.listen.as_str(), "127.0.0.1:0");
     assert!(config.dev);
     assert_eq!(config.log, LogLevel::Trace);
-    let server = ServerLimits {
-        max_concurrency: 3,
-        max_queue: 0,
-        ..ServerLimits::default()
-    };
+    let server = ServerLimits { max_concurrency: 3, max_queue: 0, ..ServerLimits::default() };
     assert_eq!(config.server, server);
 
     let overridden = RouteLimits {
@@ -196,20 +140,8 @@ fn flags_go_over_defaults_but_not_over_routes() {
     assert_eq!(pairs(&hello.grants.env), "NEW=1 REGION=here STAGE=flag");
     assert_eq!(pairs(&hello.grants.vars), "greeting=flag");
     assert_eq!(dirs(hello), "two::/flag:ro");
-    assert!(
-        hello
-            .grants
-            .allow_http
-            .find(Scheme::Http, "127.0.0.1", 9000)
-            .is_some()
-    );
-    assert!(
-        hello
-            .grants
-            .allow_http
-            .find(Scheme::Https, "api.example.com", 443)
-            .is_none()
-    );
+    assert!(hello.grants.allow_http.find(Scheme::Http, "127.0.0.1", 9000).is_some());
+    assert!(hello.grants.allow_http.find(Scheme::Https, "api.example.com", 443).is_none());
 
     let api = route(&config, "api");
     let expected = RouteLimits {
@@ -242,10 +174,7 @@ fn without_a_file() {
     assert!(config.dev);
     assert_eq!(config.server.max_queue, 0);
     let app = route(&config, "/*");
-    assert_eq!(
-        app.component,
-        ComponentSource::File(PathBuf::from("a.wasm"))
-    );
+    assert_eq!(app.component, ComponentSource::File(PathBuf::from("a.wasm")));
     assert_eq!(app.limits.max_body_bytes, 77);
     assert_eq!(pairs(&app.grants.env), "NEW=1 STAGE=flag");
 }

@@ -2,11 +2,7 @@
 //! the `.err` file next to it. `BLESS=1 cargo test -p daylily-core` writes the `.err` files anew;
 //! read the difference before you commit it.
 
-#![allow(
-    clippy::unwrap_used,
-    clippy::panic,
-    reason = "a test that cannot be set up has failed"
-)]
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test that cannot be set up has failed")]
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -43,20 +39,10 @@ fn check(file: &Path) {
 
 #[test]
 fn refused() {
-    let mut files: Vec<PathBuf> = fs::read_dir(cases())
-        .unwrap()
-        .map(|entry| entry.unwrap().path())
-        .collect();
-    files.retain(|file| {
-        file.extension()
-            .is_some_and(|extension| extension == "toml")
-            && !file.ends_with(VALID)
-    });
+    let mut files: Vec<PathBuf> = fs::read_dir(cases()).unwrap().map(|entry| entry.unwrap().path()).collect();
+    files.retain(|file| file.extension().is_some_and(|extension| extension == "toml") && !file.ends_with(VALID));
     files.sort();
-    assert!(
-        files.len() >= 12,
-        "the golden files are not where they should be"
-    );
+    assert!(files.len() >= 12, "the golden files are not where they should be");
     for file in files {
         check(&file);
     }
@@ -67,10 +53,6 @@ fn refused() {
 fn no_golden_file_is_left_over() {
     for entry in fs::read_dir(cases()).unwrap() {
         let path = entry.unwrap().path();
-        assert!(
-            path.with_extension("toml").exists(),
-            "{} has no .toml file",
-            path.display()
-        );
+        assert!(path.with_extension("toml").exists(), "{} has no .toml file", path.display());
     }
 }

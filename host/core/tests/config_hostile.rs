@@ -1,9 +1,6 @@
 //! No file, however broken, makes the parser or the printing of its errors panic.
 
-#![allow(
-    clippy::unwrap_used,
-    reason = "a test that cannot be set up has failed"
-)]
+#![allow(clippy::unwrap_used, reason = "a test that cannot be set up has failed")]
 
 use std::path::Path;
 
@@ -11,10 +8,8 @@ use daylily_core::config::{self, Overrides};
 
 const FULL: &str = include_str!("../../../tests/cases/config/full.toml");
 /// What TOML and the values in it are sensitive to.
-const INSERTED: [&str; 16] = [
-    "\"", "'", "\"\"\"", "[", "]]", "\n", "\r", "=", ".", ",", "#", "\\", "ü", "\u{feff}", "\t",
-    "{",
-];
+const INSERTED: [&str; 16] =
+    ["\"", "'", "\"\"\"", "[", "]]", "\n", "\r", "=", ".", ",", "#", "\\", "ü", "\u{feff}", "\t", "{"];
 const MUTANTS: u64 = 3_000;
 
 /// The same numbers on every run: xorshift, after Marsaglia.
@@ -57,10 +52,7 @@ fn mutants() {
         }
         let text: String = text.into_iter().collect();
         if let Err(errors) = config::parse(Path::new("mutant.toml"), &text, &Overrides::default()) {
-            assert!(
-                errors.len() > 0 && errors.to_string().contains("--> mutant.toml:"),
-                "{text}"
-            );
+            assert!(errors.len() > 0 && errors.to_string().contains("--> mutant.toml:"), "{text}");
             refused += 1;
         }
     }

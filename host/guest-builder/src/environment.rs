@@ -48,15 +48,11 @@ pub(crate) fn command(program: impl AsRef<OsStr>, dir: &Path) -> Command {
 
 /// The tool that the variable `name` (set by an outer cargo, or by the user) stands for.
 pub(crate) fn tool(name: &str, fallback: &str) -> OsString {
-    env::var_os(name)
-        .filter(|tool| !tool.is_empty())
-        .unwrap_or_else(|| fallback.into())
+    env::var_os(name).filter(|tool| !tool.is_empty()).unwrap_or_else(|| fallback.into())
 }
 
 fn leaks(name: &OsStr) -> bool {
-    name.to_str().is_some_and(|name| {
-        NAMES.contains(&name) || PREFIXES.iter().any(|prefix| name.starts_with(prefix))
-    })
+    name.to_str().is_some_and(|name| NAMES.contains(&name) || PREFIXES.iter().any(|prefix| name.starts_with(prefix)))
 }
 
 #[cfg(test)]

@@ -53,11 +53,7 @@ impl fmt::Display for BuildError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Spawn { program, source } => {
-                write!(
-                    f,
-                    "could not run {}: {source}; is it installed, and on PATH?",
-                    program.display()
-                )
+                write!(f, "could not run {}: {source}; is it installed, and on PATH?", program.display())
             }
             Self::Compiler { stderr } => write!(
                 f,
@@ -73,10 +69,7 @@ impl fmt::Display for BuildError {
                  - set DAYLILY_HELLO_WASM to the path of a component to build in, and build no guest"
             ),
             Self::Cargo { status } => {
-                write!(
-                    f,
-                    "cargo could not build the guests ({status}); its messages are above"
-                )
+                write!(f, "cargo could not build the guests ({status}); its messages are above")
             }
             Self::File { path, source } => write!(f, "could not use {}: {source}", path.display()),
         }
@@ -122,14 +115,8 @@ pub fn build_with(packages: &[&str], notify: &mut dyn FnMut(&str)) -> Result<Pat
     }
     // A build script's stdout is read by the cargo that runs it.
     cargo.stdin(Stdio::null()).stdout(io::stderr());
-    let status = cargo
-        .status()
-        .map_err(|source| spawn_error(&cargo, source))?;
-    if status.success() {
-        Ok(target_dir.join(TARGET).join("release"))
-    } else {
-        Err(BuildError::Cargo { status })
-    }
+    let status = cargo.status().map_err(|source| spawn_error(&cargo, source))?;
+    if status.success() { Ok(target_dir.join(TARGET).join("release")) } else { Err(BuildError::Cargo { status }) }
 }
 
 /// The guest workspace, beside the host's directory.
@@ -140,10 +127,7 @@ fn guest_workspace() -> PathBuf {
 }
 
 fn spawn_error(command: &Command, source: io::Error) -> BuildError {
-    BuildError::Spawn {
-        program: command.get_program().into(),
-        source,
-    }
+    BuildError::Spawn { program: command.get_program().into(), source }
 }
 
 #[cfg(test)]
@@ -152,25 +136,14 @@ mod tests {
 
     #[test]
     fn the_guest_workspace_is_where_it_is_looked_for() {
-        assert!(
-            guest_workspace().join("Cargo.lock").is_file(),
-            "{}",
-            guest_workspace().display()
-        );
+        assert!(guest_workspace().join("Cargo.lock").is_file(), "{}", guest_workspace().display());
     }
 
     #[test]
     fn a_missing_target_names_every_way_out() {
-        let text = BuildError::Target {
-            reason: "rustup was not found".into(),
-        }
-        .to_string();
-        for remedy in [
-            "rustup target add wasm32-wasip2",
-            "distribution",
-            "DAYLILY_HELLO_WASM",
-            "rustup was not found",
-        ] {
+        let text = BuildError::Target { reason: "rustup was not found".into() }.to_string();
+        for remedy in ["rustup target add wasm32-wasip2", "distribution", "DAYLILY_HELLO_WASM", "rustup was not found"]
+        {
             assert!(text.contains(remedy), "{text:?} does not name {remedy:?}");
         }
     }

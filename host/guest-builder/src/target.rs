@@ -10,11 +10,7 @@ use crate::{BuildError, TARGET, environment, spawn_error};
 
 /// Adds the target where it is missing. `guests` is where the compiler is asked, so that the toolchain
 /// file of this repository counts; `scratch` is a directory for the lock.
-pub(crate) fn ensure(
-    guests: &Path,
-    scratch: &Path,
-    notify: &mut dyn FnMut(&str),
-) -> Result<(), BuildError> {
+pub(crate) fn ensure(guests: &Path, scratch: &Path, notify: &mut dyn FnMut(&str)) -> Result<(), BuildError> {
     let libraries = library_dir(guests)?;
     if has_standard_library(&libraries) {
         return Ok(());
@@ -28,30 +24,19 @@ pub(crate) fn ensure(
     if has_standard_library(&libraries) {
         return Ok(());
     }
-    let reason = format!(
-        "rustup reported success, yet {} has no standard library in it",
-        libraries.display()
-    );
+    let reason = format!("rustup reported success, yet {} has no standard library in it", libraries.display());
     Err(BuildError::Target { reason })
 }
 
 /// Where the compiler looks for the target's libraries, whether or not they are there.
 fn library_dir(guests: &Path) -> Result<PathBuf, BuildError> {
     let mut rustc = environment::command(environment::tool("RUSTC", "rustc"), guests);
-    rustc
-        .args(["--print", "target-libdir", "--target", TARGET])
-        .stdin(Stdio::null());
-    let output = rustc
-        .output()
-        .map_err(|source| spawn_error(&rustc, source))?;
+    rustc.args(["--print", "target-libdir", "--target", TARGET]).stdin(Stdio::null());
+    let output = rustc.output().map_err(|source| spawn_error(&rustc, source))?;
     if !output.status.success() {
-        return Err(BuildError::Compiler {
-            stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
-        });
+        return Err(BuildError::Compiler { stderr: String::from_utf8_lossy(&output.stderr).into_owned() });
     }
-    Ok(PathBuf::from(
-        String::from_utf8_lossy(&output.stdout).trim(),
-    ))
+    Ok(PathBuf::from(String::from_utf8_lossy(&output.stdout).trim()))
 }
 
 /// The directory alone proves nothing: rustup leaves it behind when a target is removed.
@@ -61,19 +46,16 @@ fn has_standard_library(dir: &Path) -> bool {
     };
     entries.flatten().any(|entry| {
         let name = entry.file_name();
-        name.to_str()
-            .is_some_and(|name| name.starts_with("libstd-") && name.ends_with(".rlib"))
+        name.to_str().is_some_and(|name| name.starts_with("libstd-") && name.ends_with(".rlib"))
     })
 }
 
 fn lock(scratch: &Path) -> Result<File, BuildError> {
     let path = scratch.join(".target-lock");
-    let locked = fs::create_dir_all(scratch)
-        .and_then(|()| File::create(&path))
-        .and_then(|file| {
-            file.lock()?;
-            Ok(file)
-        });
+    let locked = fs::create_dir_all(scratch).and_then(|()| File::create(&path)).and_then(|file| {
+        file.lock()?;
+        Ok(file)
+    });
     locked.map_err(|source| BuildError::File { path, source })
 }
 
@@ -86,21 +68,16 @@ fn add(guests: &Path, notify: &mut dyn FnMut(&str)) -> Result<(), BuildError> {
     }
     // rustup's own failures are explained by its message.
     rustup.env("RUST_BACKTRACE", "0");
-    notify(&format!(
-        "the target {TARGET} is missing: adding it with `rustup target add {TARGET}`"
-    ));
+    notify(&format!("the target {TARGET} is missing: adding it with `rustup target add {TARGET}`"));
     match rustup.stdin(Stdio::null()).output() {
         Ok(output) if output.status.success() => Ok(()),
         Ok(output) => {
-            let reason = format!(
-                "rustup said: {}",
-                String::from_utf8_lossy(&output.stderr).trim()
-            );
+            let reason = format!("rustup said: {}", String::from_utf8_lossy(&output.stderr).trim());
             Err(BuildError::Target { reason })
         }
-        Err(source) if source.kind() == io::ErrorKind::NotFound => Err(BuildError::Target {
-            reason: "rustup was not found".into(),
-        }),
+        Err(source) if source.kind() == io::ErrorKind::NotFound => {
+            Err(BuildError::Target { reason: "rustup was not found".into() })
+        }
         Err(source) => Err(spawn_error(&rustup, source)),
     }
 }

@@ -197,7 +197,12 @@ impl Artefact {
         for (what, declared, key, limit) in [
             ("memories", u64::from(declared.memories), "max_memories", limits.max_memories),
             ("tables", u64::from(declared.tables), "max_tables", limits.max_tables),
-            ("elements in a table", declared.max_initial_table_elements, "max_table_elements", limits.max_table_elements),
+            (
+                "elements in a table",
+                declared.max_initial_table_elements,
+                "max_table_elements",
+                limits.max_table_elements,
+            ),
         ] {
             if declared > u64::from(limit) {
                 return over(format!("it has {declared} {what}, more than {key} = {limit}; raise {key}"));

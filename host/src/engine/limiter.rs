@@ -47,7 +47,8 @@ impl ResourceLimiter for Limiter {
     }
 
     fn table_growing(&mut self, _current: usize, desired: usize, maximum: Option<usize>) -> wasmtime::Result<bool> {
-        let within = desired <= self.limits.max_table_elements as usize && maximum.is_none_or(|maximum| desired <= maximum);
+        let within =
+            desired <= self.limits.max_table_elements as usize && maximum.is_none_or(|maximum| desired <= maximum);
         if !within {
             self.refused = Some(Refused::Table { max_elements: self.limits.max_table_elements });
         }
@@ -70,7 +71,9 @@ impl ResourceLimiter for Limiter {
 impl fmt::Display for Refused {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Memory { max_bytes } => write!(f, "it had asked for more than max_memory = {}", format_size(*max_bytes)),
+            Self::Memory { max_bytes } => {
+                write!(f, "it had asked for more than max_memory = {}", format_size(*max_bytes))
+            }
             Self::Table { max_elements } => write!(f, "it had asked for more than max_table_elements = {max_elements}"),
         }
     }

@@ -66,7 +66,11 @@ pub(crate) struct Metered {
 }
 
 impl Metered {
-    pub(super) fn new(guest: impl Future<Output = (Ending, Remains)> + Send + 'static, meter: Arc<Meter>, turns: Turns) -> Self {
+    pub(super) fn new(
+        guest: impl Future<Output = (Ending, Remains)> + Send + 'static,
+        meter: Arc<Meter>,
+        turns: Turns,
+    ) -> Self {
         Self { guest: Box::pin(guest), meter, turns, waiting: None }
     }
 }

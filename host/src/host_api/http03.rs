@@ -59,7 +59,9 @@ fn new_request(
         let result = receiver.await.unwrap_or(Ok(()));
         let unsent = dropped.load(Relaxed);
         wasmtime::error::Ok(match result {
-            Ok(()) if unsent => Err(ErrorCode::InternalError(Some("the request was dropped without being sent".into()))),
+            Ok(()) if unsent => {
+                Err(ErrorCode::InternalError(Some("the request was dropped without being sent".into())))
+            }
             result => result,
         })
     };

@@ -110,7 +110,9 @@ fn is_provided(import: &str, flavour: Flavour) -> bool {
 
 fn describe(import: &str) -> String {
     if import.starts_with("wasi:http/handler@") || import.starts_with("wasi:http/incoming-handler@") {
-        return format!("{import} (a middleware's next handler; compose the components into one, for example with `wac plug`)");
+        return format!(
+            "{import} (a middleware's next handler; compose the components into one, for example with `wac plug`)"
+        );
     }
     if import.starts_with("wasi:") {
         return format!("{import} (this version of daylily does not provide it, and no configuration key grants it)");

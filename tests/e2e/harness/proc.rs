@@ -3,6 +3,8 @@
 use std::fs;
 use std::time::Duration;
 
+use rustix::process::{Pid, Resource, Rlimit, prlimit};
+
 #[derive(Clone, Copy)]
 pub struct Process {
     pub pid: u32,
@@ -50,9 +52,21 @@ impl Process {
 
     /// Soft limit on open descriptors.
     pub fn descriptor_limit(self) -> u64 {
+        self.descriptor_limits()[0]
+    }
+
+    /// Sets that limit while the process runs.
+    pub fn limit_descriptors(self, soft: u64) {
+        let pid = Pid::from_raw(self.pid.cast_signed());
+        let [_, hard] = self.descriptor_limits();
+        let limit = Rlimit { current: Some(soft), maximum: Some(hard) };
+        prlimit(pid, Resource::Nofile, limit).expect("a limit below the hard one");
+    }
+
+    fn descriptor_limits(self) -> [u64; 2] {
         let limits = self.read("limits");
         let line = limits.lines().find(|line| line.starts_with("Max open files")).expect("a limit on open files");
-        let soft = line.split_whitespace().nth(3).expect("a soft limit");
-        soft.parse().unwrap_or(u64::MAX)
+        let mut numbers = line.split_whitespace().skip(3).map(|word| word.parse().unwrap_or(u64::MAX));
+        [numbers.next().expect("a soft limit"), numbers.next().expect("a hard limit")]
     }
 }

@@ -60,10 +60,7 @@ fn embedded_v4(high: u16, low: u16) -> Ipv4Addr {
 
 #[cfg(test)]
 mod tests {
-    #![allow(
-        clippy::unwrap_used,
-        reason = "a test that cannot be set up has failed"
-    )]
+    #![allow(clippy::unwrap_used, reason = "a test that cannot be set up has failed")]
 
     use super::*;
 
@@ -105,28 +102,16 @@ mod tests {
         check(true, "64:ff9b::8.8.8.8 2002:808:808::1");
         check(false, "64:ff9b::127.0.0.1 64:ff9b::10.0.0.1");
         check(false, "64:ff9b::169.254.169.254 64:ff9b::192.0.2.1");
-        check(
-            false,
-            "2002:7f00:1:: 2002:a00:1::1 2002:a9fe:a9fe::1 2002:c0a8:1::",
-        );
+        check(false, "2002:7f00:1:: 2002:a00:1::1 2002:a9fe:a9fe::1 2002:c0a8:1::");
         check(false, "64:ff9b:1::8.8.8.8 64:ff9b:0:1::8.8.8.8 100::1");
         // Unique-local, link-local, site-local, multicast.
-        check(
-            false,
-            "fc00::1 fdff:ffff::1 fe80::1 febf::1 fec0::1 feff::1",
-        );
+        check(false, "fc00::1 fdff:ffff::1 fe80::1 febf::1 fec0::1 feff::1");
         check(false, "ff02::1 ff0e::1");
         // Protocol assignments (Teredo among them) and documentation.
         check(false, "2001::1 2001:0:808:808::1 2001:10::1 2001:1ff::1");
-        check(
-            false,
-            "2001:db8::1 2001:db8:ffff::1 3fff::1 3fff:fff::1 5f00::1",
-        );
+        check(false, "2001:db8::1 2001:db8:ffff::1 3fff::1 3fff:fff::1 5f00::1");
         check(true, "2001:200::1 2001:db7::1 2001:db9::1 3fff:1000::1");
-        check(
-            true,
-            "2000::1 2606:2800:220:1::1 2a00:1450:4001::1 2620:fe::fe",
-        );
+        check(true, "2000::1 2606:2800:220:1::1 2a00:1450:4001::1 2620:fe::fe");
         // Outside of global unicast.
         check(false, "4000::1 1fff::1 200::1");
     }

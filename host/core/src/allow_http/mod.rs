@@ -39,15 +39,8 @@ impl AllowHttp {
     pub fn find(&self, scheme: Scheme, host: &str, port: u16) -> Option<Permit> {
         let host = RequestHost::parse(host)?;
         let mut matched = false;
-        let mut permit = Permit {
-            loopback: false,
-            addresses: Vec::new(),
-        };
-        for origin in self
-            .origins
-            .iter()
-            .filter(|origin| origin.covers(scheme, port))
-        {
+        let mut permit = Permit { loopback: false, addresses: Vec::new() };
+        for origin in self.origins.iter().filter(|origin| origin.covers(scheme, port)) {
             match &origin.host {
                 OriginHost::Ip(ip) => {
                     matched |= host == RequestHost::Ip(*ip);
@@ -79,9 +72,7 @@ impl Permit {
     /// Public addresses are allowed. Any other only if the list names that very address (for this
     /// scheme and port), or if it is a loopback address and the request's host is `localhost`.
     pub fn allows_address(&self, ip: IpAddr) -> bool {
-        address::is_public(ip)
-            || (self.loopback && ip.is_loopback())
-            || self.addresses.contains(&ip)
+        address::is_public(ip) || (self.loopback && ip.is_loopback()) || self.addresses.contains(&ip)
     }
 }
 
@@ -116,20 +107,14 @@ impl<'a> RequestHost<'a> {
     /// Whether one or more labels are in front of `suffix`, which starts with a dot.
     fn is_below(self, suffix: &str) -> bool {
         let Self::Name(name) = self else { return false };
-        let split = name
-            .len()
-            .checked_sub(suffix.len())
-            .and_then(|at| name.split_at_checked(at));
+        let split = name.len().checked_sub(suffix.len()).and_then(|at| name.split_at_checked(at));
         split.is_some_and(|(labels, end)| !labels.is_empty() && end.eq_ignore_ascii_case(suffix))
     }
 }
 
 #[cfg(test)]
 mod tests {
-    #![allow(
-        clippy::unwrap_used,
-        reason = "a test that cannot be set up has failed"
-    )]
+    #![allow(clippy::unwrap_used, reason = "a test that cannot be set up has failed")]
 
     use super::*;
     use Scheme::{Http, Https};
@@ -207,11 +192,7 @@ mod tests {
     fn by_address() {
         fn check(entries: &[&str], request: (Scheme, &str, u16), ip: &str, expected: bool) {
             let permit = list(entries).find(request.0, request.1, request.2).unwrap();
-            assert_eq!(
-                permit.allows_address(ip.parse().unwrap()),
-                expected,
-                "{entries:?} {request:?} {ip}"
-            );
+            assert_eq!(permit.allows_address(ip.parse().unwrap()), expected, "{entries:?} {request:?} {ip}");
         }
         // A listed name: public addresses only.
         let api = (Https, "api.example.com", 443);
@@ -221,87 +202,32 @@ mod tests {
         check(&["api.example.com"], api, "169.254.169.254", false);
         check(&["api.example.com"], api, "::1", false);
         // Another entry for `localhost` does not change that …
-        check(
-            &["api.example.com", "https://localhost"],
-            api,
-            "127.0.0.1",
-            false,
-        );
+        check(&["api.example.com", "https://localhost"], api, "127.0.0.1", false);
         // … but one for the address does, if scheme and port are the same.
-        check(
-            &["api.example.com", "https://10.0.0.7"],
-            api,
-            "10.0.0.7",
-            true,
-        );
-        check(
-            &["api.example.com", "https://10.0.0.7:*"],
-            api,
-            "10.0.0.7",
-            true,
-        );
-        check(
-            &["api.example.com", "https://10.0.0.7"],
-            api,
-            "10.0.0.8",
-            false,
-        );
-        check(
-            &["api.example.com", "http://10.0.0.7"],
-            api,
-            "10.0.0.7",
-            false,
-        );
-        check(
-            &["api.example.com", "https://10.0.0.7:8443"],
-            api,
-            "10.0.0.7",
-            false,
-        );
+        check(&["api.example.com", "https://10.0.0.7"], api, "10.0.0.7", true);
+        check(&["api.example.com", "https://10.0.0.7:*"], api, "10.0.0.7", true);
+        check(&["api.example.com", "https://10.0.0.7"], api, "10.0.0.8", false);
+        check(&["api.example.com", "http://10.0.0.7"], api, "10.0.0.7", false);
+        check(&["api.example.com", "https://10.0.0.7:8443"], api, "10.0.0.7", false);
         // `localhost` is loopback, and nothing else that is not public.
         let localhost = (Http, "localhost", 9000);
         check(&["http://localhost:9000"], localhost, "127.0.0.1", true);
         check(&["http://localhost:9000"], localhost, "127.8.9.10", true);
         check(&["http://localhost:9000"], localhost, "::1", true);
-        check(
-            &["http://localhost:9000"],
-            localhost,
-            "::ffff:127.0.0.1",
-            false,
-        );
+        check(&["http://localhost:9000"], localhost, "::ffff:127.0.0.1", false);
         check(&["http://localhost:9000"], localhost, "10.0.0.1", false);
         check(&["http://localhost:9000"], localhost, "0.0.0.0", false);
         // A name below `localhost` is an ordinary name.
-        check(
-            &["http://*.localhost:9000"],
-            (Http, "a.localhost", 9000),
-            "127.0.0.1",
-            false,
-        );
+        check(&["http://*.localhost:9000"], (Http, "a.localhost", 9000), "127.0.0.1", false);
         // An address is exactly that address.
         let address = (Http, "127.0.0.1", 9000);
         check(&["http://127.0.0.1:9000"], address, "127.0.0.1", true);
         check(&["http://127.0.0.1:9000"], address, "127.0.0.2", false);
         check(&["http://127.0.0.1:9000"], address, "::1", false);
-        check(
-            &["http://127.0.0.1:9000"],
-            address,
-            "::ffff:127.0.0.1",
-            false,
-        );
+        check(&["http://127.0.0.1:9000"], address, "::ffff:127.0.0.1", false);
         check(&["http://[::1]:9000"], (Http, "[::1]", 9000), "::1", true);
-        check(
-            &["http://[::ffff:127.0.0.1]:9000"],
-            (Http, "[::ffff:127.0.0.1]", 9000),
-            "::ffff:127.0.0.1",
-            true,
-        );
-        check(
-            &["http://[::ffff:127.0.0.1]:9000"],
-            (Http, "[::ffff:127.0.0.1]", 9000),
-            "127.0.0.1",
-            false,
-        );
+        check(&["http://[::ffff:127.0.0.1]:9000"], (Http, "[::ffff:127.0.0.1]", 9000), "::ffff:127.0.0.1", true);
+        check(&["http://[::ffff:127.0.0.1]:9000"], (Http, "[::ffff:127.0.0.1]", 9000), "127.0.0.1", false);
     }
 
     #[test]

@@ -64,31 +64,24 @@ impl FromStr for Origin {
     fn from_str(text: &str) -> Result<Self, ValueError> {
         let (scheme, rest) = split_scheme(text)?;
         if rest.contains(['/', '?', '#']) {
-            return Err(
-                refused(text).help("an origin ends after its host and port: it has no path")
-            );
+            return Err(refused(text).help("an origin ends after its host and port: it has no path"));
         }
         if rest.contains('@') {
             return Err(refused(text).help("an origin has no user name or password"));
         }
         if !rest.contains('[') && rest.matches(':').count() > 1 {
-            return Err(
-                refused(text).help("an IPv6 address goes in brackets, as in \"http://[::1]:80\"")
-            );
+            return Err(refused(text).help("an IPv6 address goes in brackets, as in \"http://[::1]:80\""));
         }
         let (host, port) = split_port(rest);
         let port = match port {
             None => Some(scheme.default_port()),
             Some("*") => None,
-            Some(digits) => Some(parse_port(digits).ok_or_else(|| {
-                refused(text).help("a port is a number from 1 to 65535, or `*` for any")
-            })?),
+            Some(digits) => Some(
+                parse_port(digits)
+                    .ok_or_else(|| refused(text).help("a port is a number from 1 to 65535, or `*` for any"))?,
+            ),
         };
-        Ok(Self {
-            host: parse_host(text, host)?,
-            scheme,
-            port,
-        })
+        Ok(Self { host: parse_host(text, host)?, scheme, port })
     }
 }
 
@@ -123,8 +116,7 @@ fn parse_port(digits: &str) -> Option<u16> {
 
 fn parse_host(text: &str, host: &str) -> Result<OriginHost, ValueError> {
     if host == "*" {
-        return Err(refused(text)
-            .help("list each host; a wildcard needs a domain, as in \"*.example.org\""));
+        return Err(refused(text).help("list each host; a wildcard needs a domain, as in \"*.example.org\""));
     }
     let with_place = |error: ValueError| {
         let (message, help) = error.into_parts();
@@ -167,29 +159,19 @@ mod tests {
     #[test]
     fn origins() {
         fn check(text: &str, expected: Result<&str, &str>) {
-            let actual = text
-                .parse::<Origin>()
-                .map(|origin| origin.to_string())
-                .map_err(|error| error.to_string());
+            let actual = text.parse::<Origin>().map(|origin| origin.to_string()).map_err(|error| error.to_string());
             match (&actual, expected) {
                 (Err(actual), Err(expected)) => {
                     assert!(actual.contains(expected), "{text}: {actual}")
                 }
-                _ => assert_eq!(
-                    actual.as_deref().map_err(String::as_str),
-                    expected,
-                    "{text}"
-                ),
+                _ => assert_eq!(actual.as_deref().map_err(String::as_str), expected, "{text}"),
             }
         }
         check("https://api.example.com", Ok("https://api.example.com"));
         check("api.example.com", Ok("https://api.example.com"));
         check("HTTPS://API.Example.COM.", Ok("https://api.example.com"));
         check("https://api.example.com:443", Ok("https://api.example.com"));
-        check(
-            "http://api.example.com:443",
-            Ok("http://api.example.com:443"),
-        );
+        check("http://api.example.com:443", Ok("http://api.example.com:443"));
         check("http://127.0.0.1:9000", Ok("http://127.0.0.1:9000"));
         check("http://localhost:*", Ok("http://localhost:*"));
         check("localhost:8443", Ok("https://localhost:8443"));

@@ -24,37 +24,22 @@ impl Diagnostics {
     pub(super) fn new(path: &Path, source: &str, problems: Problems) -> Self {
         let mut problems = problems.0;
         problems.sort_by_key(|problem| problem.span.start);
-        Self {
-            path: path.display().to_string(),
-            source: source.to_owned(),
-            problems,
-        }
+        Self { path: path.display().to_string(), source: source.to_owned(), problems }
     }
 
     /// How many errors there are.
-    #[expect(
-        clippy::len_without_is_empty,
-        reason = "without an error there are no diagnostics"
-    )]
+    #[expect(clippy::len_without_is_empty, reason = "without an error there are no diagnostics")]
     pub fn len(&self) -> usize {
         self.problems.len()
     }
 
     fn render(&self, problem: &Problem) -> String {
         let place = AnnotationKind::Primary.span(self.on_one_line(&problem.span));
-        let mut snippet = Snippet::source(&self.source)
-            .path(&self.path)
-            .annotation(place);
+        let mut snippet = Snippet::source(&self.source).path(&self.path).annotation(place);
         if let Some((span, label)) = &problem.related {
-            snippet = snippet.annotation(
-                AnnotationKind::Context
-                    .span(self.on_one_line(span))
-                    .label(*label),
-            );
+            snippet = snippet.annotation(AnnotationKind::Context.span(self.on_one_line(span)).label(*label));
         }
-        let mut group = Level::ERROR
-            .primary_title(&problem.message)
-            .element(snippet);
+        let mut group = Level::ERROR.primary_title(&problem.message).element(snippet);
         if let Some(help) = &problem.help {
             group = group.element(Level::HELP.message(help));
         }
@@ -63,11 +48,7 @@ impl Diagnostics {
 
     /// The part of a span that is on its first line: a caret points, a bracket over many lines hides.
     fn on_one_line(&self, span: &Range<usize>) -> Range<usize> {
-        let line = self
-            .source
-            .get(span.clone())
-            .and_then(|text| text.lines().next())
-            .unwrap_or_default();
+        let line = self.source.get(span.clone()).and_then(|text| text.lines().next()).unwrap_or_default();
         span.start..span.start + line.len()
     }
 }
@@ -106,12 +87,7 @@ struct Problem {
 impl Problems {
     pub(super) fn add(&mut self, span: Range<usize>, error: ValueError) {
         let (message, help) = error.into_parts();
-        self.0.push(Problem {
-            span,
-            message,
-            help,
-            related: None,
-        });
+        self.0.push(Problem { span, message, help, related: None });
     }
 
     pub(super) fn add_related(
@@ -122,12 +98,7 @@ impl Problems {
         label: &'static str,
     ) {
         let (message, help) = error.into_parts();
-        self.0.push(Problem {
-            span,
-            message,
-            help,
-            related: Some((place, label)),
-        });
+        self.0.push(Problem { span, message, help, related: Some((place, label)) });
     }
 
     pub(super) fn is_empty(&self) -> bool {
@@ -138,17 +109,10 @@ impl Problems {
     /// that was made up, or keys that are taken for those of another table.
     pub(super) fn without_consequences(mut self, of: &Self, source: &str) -> Self {
         self.0.retain(|problem| {
-            let end = source
-                .get(problem.span.start..)
-                .and_then(|rest| rest.find('\n'));
+            let end = source.get(problem.span.start..).and_then(|rest| rest.find('\n'));
             let end = end.map_or(source.len(), |length| problem.span.start + length);
-            let table = source
-                .get(..end)
-                .and_then(|before| before.rfind("\n["))
-                .unwrap_or(0);
-            !of.0
-                .iter()
-                .any(|cause| (table..=end).contains(&cause.span.start))
+            let table = source.get(..end).and_then(|before| before.rfind("\n[")).unwrap_or(0);
+            !of.0.iter().any(|cause| (table..=end).contains(&cause.span.start))
         });
         self
     }

@@ -33,35 +33,24 @@ impl FromStr for ListenAddr {
 
     /// Parses `host:port`; port 0 is one that the system chooses.
     fn from_str(text: &str) -> Result<Self, ValueError> {
-        let refused =
-            |help: String| ValueError::new(format!("invalid listen address {text:?}")).help(help);
+        let refused = |help: String| ValueError::new(format!("invalid listen address {text:?}")).help(help);
         if !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit()) {
-            return Err(refused(format!(
-                "write host and port, such as \"127.0.0.1:{text}\""
-            )));
+            return Err(refused(format!("write host and port, such as \"127.0.0.1:{text}\"")));
         }
         if text.contains('/') {
-            return Err(refused(
-                "it has no scheme and no path, as in \"127.0.0.1:3000\"".to_owned(),
-            ));
+            return Err(refused("it has no scheme and no path, as in \"127.0.0.1:3000\"".to_owned()));
         }
         if !text.starts_with('[') && text.matches(':').count() > 1 {
-            return Err(refused(
-                "an IPv6 address goes in brackets, as in \"[::1]:3000\"".to_owned(),
-            ));
+            return Err(refused("an IPv6 address goes in brackets, as in \"[::1]:3000\"".to_owned()));
         }
         if let Some(port) = text.strip_prefix(':') {
-            return Err(refused(format!(
-                "write \"0.0.0.0:{port}\" for every address of this machine"
-            )));
+            return Err(refused(format!("write \"0.0.0.0:{port}\" for every address of this machine")));
         }
         let parsed = authority::parse(text).map_err(|error| refused(error.to_string()))?;
         Host::parse(parsed.host).map_err(|error| refused(error.to_string()))?;
         match parsed.port {
             Some(_) => Ok(Self(text.to_owned())),
-            None => Err(refused(
-                "write host and port, such as \"127.0.0.1:3000\"".to_owned(),
-            )),
+            None => Err(refused("write host and port, such as \"127.0.0.1:3000\"".to_owned())),
         }
     }
 }
@@ -73,19 +62,12 @@ mod tests {
     #[test]
     fn addresses() {
         fn check(text: &str, expected: Result<&str, &str>) {
-            let actual = text
-                .parse::<ListenAddr>()
-                .map(|addr| addr.to_string())
-                .map_err(|error| error.to_string());
+            let actual = text.parse::<ListenAddr>().map(|addr| addr.to_string()).map_err(|error| error.to_string());
             match (&actual, expected) {
                 (Err(actual), Err(expected)) => {
                     assert!(actual.contains(expected), "{text}: {actual}")
                 }
-                _ => assert_eq!(
-                    actual.as_deref().map_err(String::as_str),
-                    expected,
-                    "{text}"
-                ),
+                _ => assert_eq!(actual.as_deref().map_err(String::as_str), expected, "{text}"),
             }
         }
         check("127.0.0.1:3000", Ok("127.0.0.1:3000"));
@@ -109,9 +91,6 @@ mod tests {
 
     #[test]
     fn default_is_valid() {
-        assert_eq!(
-            ListenAddr::default().as_str().parse(),
-            Ok(ListenAddr::default())
-        );
+        assert_eq!(ListenAddr::default().as_str().parse(), Ok(ListenAddr::default()));
     }
 }

@@ -21,13 +21,7 @@ pub enum LogLevel {
 
 impl LogLevel {
     /// Every level, the most urgent first.
-    pub const ALL: [Self; 5] = [
-        Self::Error,
-        Self::Warn,
-        Self::Info,
-        Self::Debug,
-        Self::Trace,
-    ];
+    pub const ALL: [Self; 5] = [Self::Error, Self::Warn, Self::Info, Self::Debug, Self::Trace];
 
     /// As in the configuration.
     pub fn as_str(self) -> &'static str {
@@ -51,13 +45,9 @@ impl FromStr for LogLevel {
     type Err = ValueError;
 
     fn from_str(text: &str) -> Result<Self, ValueError> {
-        Self::ALL
-            .into_iter()
-            .find(|level| level.as_str() == text)
-            .ok_or_else(|| {
-                ValueError::new(format!("invalid log level {text:?}"))
-                    .help("it is error, warn, info, debug or trace")
-            })
+        Self::ALL.into_iter().find(|level| level.as_str() == text).ok_or_else(|| {
+            ValueError::new(format!("invalid log level {text:?}")).help("it is error, warn, info, debug or trace")
+        })
     }
 }
 

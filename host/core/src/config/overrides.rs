@@ -43,34 +43,23 @@ impl Config {
         replace(&mut self.listen, overrides.listen.as_ref());
         replace(&mut self.dev, overrides.dev.as_ref());
         replace(&mut self.log, overrides.log.as_ref());
-        replace(
-            &mut self.server.max_concurrency,
-            overrides.max_concurrency.as_ref(),
-        );
+        replace(&mut self.server.max_concurrency, overrides.max_concurrency.as_ref());
         replace(&mut self.server.max_queue, overrides.max_queue.as_ref());
     }
 }
 
 impl Settings {
     pub(super) fn override_with(&mut self, overrides: &Overrides) {
-        replace(
-            &mut self.limits.max_memory_bytes,
-            overrides.max_memory_bytes.as_ref(),
-        );
+        replace(&mut self.limits.max_memory_bytes, overrides.max_memory_bytes.as_ref());
         replace(&mut self.limits.cpu_time, overrides.cpu_time.as_ref());
         replace(&mut self.limits.wall_time, overrides.wall_time.as_ref());
-        replace(
-            &mut self.limits.max_body_bytes,
-            overrides.max_body_bytes.as_ref(),
-        );
+        replace(&mut self.limits.max_body_bytes, overrides.max_body_bytes.as_ref());
         self.grants.env.extend(overrides.env.iter().cloned());
         self.grants.vars.extend(overrides.vars.iter().cloned());
         if !overrides.dirs.is_empty() {
             self.grants.dirs.clear();
             for dir in &overrides.dirs {
-                self.grants
-                    .dirs
-                    .retain(|earlier| earlier.guest != dir.guest);
+                self.grants.dirs.retain(|earlier| earlier.guest != dir.guest);
                 self.grants.dirs.push(dir.clone());
             }
         }

@@ -59,11 +59,7 @@ impl Place {
 
     /// The error for a key that this table does not have, but `allowed` ones.
     pub(super) fn unknown_key(self, key: &str, allowed: &[&str]) -> ValueError {
-        let error = ValueError::new(format!(
-            "unknown key `{}` {}",
-            key.escape_debug(),
-            self.name()
-        ));
+        let error = ValueError::new(format!("unknown key `{}` {}", key.escape_debug(), self.name()));
         if let Some(home) = home_of(key) {
             return error.help(format!("`{key}` belongs {home}"));
         }
@@ -96,13 +92,8 @@ fn home_of(key: &str) -> Option<&'static str> {
 /// The nearest of `allowed`, if a third of the key or less would have to change.
 fn closest<'a>(key: &str, allowed: &[&'a str]) -> Option<&'a str> {
     let near = (key.chars().count() / 3).max(1);
-    let distances = allowed
-        .iter()
-        .map(|allowed| (strsim::damerau_levenshtein(key, allowed), *allowed));
-    distances
-        .filter(|(distance, _)| *distance <= near)
-        .min()
-        .map(|(_, allowed)| allowed)
+    let distances = allowed.iter().map(|allowed| (strsim::damerau_levenshtein(key, allowed), *allowed));
+    distances.filter(|(distance, _)| *distance <= near).min().map(|(_, allowed)| allowed)
 }
 
 #[cfg(test)]
@@ -119,12 +110,8 @@ mod tests {
             let text = format!("{table}\nzzz = 1\n");
             let errors = parse(Path::new("daylily.toml"), &text, &Overrides::default()).err();
             let errors = errors.map(|errors| errors.to_string()).unwrap_or_default();
-            let line = errors
-                .lines()
-                .find_map(|line| line.split_once("the keys allowed here are "));
-            let mut actual: Vec<&str> = line
-                .map(|(_, keys)| keys.split(", ").collect())
-                .unwrap_or_default();
+            let line = errors.lines().find_map(|line| line.split_once("the keys allowed here are "));
+            let mut actual: Vec<&str> = line.map(|(_, keys)| keys.split(", ").collect()).unwrap_or_default();
             let mut expected = expected.concat();
             actual.sort_unstable();
             expected.sort_unstable();
@@ -142,8 +129,7 @@ mod tests {
         let full = include_str!("../../../../tests/cases/config/full.toml");
         let starts = |line: &str, key: &str| {
             let line = line.trim_start_matches('[');
-            line.strip_prefix(key)
-                .is_some_and(|rest| rest.starts_with([' ', ']']))
+            line.strip_prefix(key).is_some_and(|rest| rest.starts_with([' ', ']']))
         };
         for key in [TOP, SERVER, ROUTE_ONLY, SETTINGS].concat() {
             assert!(full.lines().any(|line| starts(line, key)), "{key}");
@@ -155,18 +141,8 @@ mod tests {
         fn check(place: Place, key: &str, allowed: &[&str], expected: &str) {
             assert_eq!(place.unknown_key(key, allowed).to_string(), expected);
         }
-        check(
-            Place::Top,
-            "lisen",
-            TOP,
-            "unknown key `lisen` at the top of the file: did you mean `listen`?",
-        );
-        check(
-            Place::Top,
-            "routes",
-            TOP,
-            "unknown key `routes` at the top of the file: did you mean `route`?",
-        );
+        check(Place::Top, "lisen", TOP, "unknown key `lisen` at the top of the file: did you mean `listen`?");
+        check(Place::Top, "routes", TOP, "unknown key `routes` at the top of the file: did you mean `route`?");
         check(
             Place::Defaults,
             "max-memory",
@@ -185,12 +161,7 @@ mod tests {
             SETTINGS,
             "unknown key `max_concurrency` in [defaults]: `max_concurrency` belongs in [server] or in a [[route]]",
         );
-        check(
-            Place::Top,
-            "x",
-            &["a_b", "c"],
-            "unknown key `x` at the top of the file: did you mean `c`?",
-        );
+        check(Place::Top, "x", &["a_b", "c"], "unknown key `x` at the top of the file: did you mean `c`?");
         check(
             Place::Top,
             "zzz",

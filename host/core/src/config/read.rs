@@ -11,9 +11,7 @@ use super::places::Place;
 use super::reader::{Located, Section};
 use super::syntax;
 use super::unique::Seen;
-use super::{
-    ComponentSource, Config, DirGrant, Grants, Overrides, Route, RouteLimits, ServerLimits,
-};
+use super::{ComponentSource, Config, DirGrant, Grants, Overrides, Route, RouteLimits, ServerLimits};
 use crate::allow_http::AllowHttp;
 use crate::route::{HostPattern, PathPattern};
 use crate::{ValueError, grants, limits};
@@ -33,11 +31,7 @@ pub(super) fn read(path: &Path, text: &str, overrides: &Overrides) -> Result<Con
         syntax::report(error, text, &mut syntax);
     }
     let dir = path.parent().unwrap_or(Path::new(""));
-    let file = File {
-        text,
-        dir,
-        is_toml: syntax.is_empty(),
-    };
+    let file = File { text, dir, is_toml: syntax.is_empty() };
     let mut problems = Problems::default();
     let mut config = read_config(&file, tree.get_ref(), overrides, &mut problems);
     let problems = problems.without_consequences(&syntax, text).and(syntax);
@@ -58,17 +52,9 @@ struct File<'a> {
 }
 
 /// What comes out is only meant to be used if there are no problems.
-fn read_config(
-    file: &File<'_>,
-    tree: &DeTable<'_>,
-    overrides: &Overrides,
-    problems: &mut Problems,
-) -> Config {
+fn read_config(file: &File<'_>, tree: &DeTable<'_>, overrides: &Overrides, problems: &mut Problems) -> Config {
     let mut top = Section::new(Place::Top, tree, problems);
-    let listen = top
-        .parsed("listen")
-        .map(|listen| listen.value)
-        .unwrap_or_default();
+    let listen = top.parsed("listen").map(|listen| listen.value).unwrap_or_default();
     let dev = top.boolean("dev").unwrap_or_default();
     let log = top.parsed("log").map(|log| log.value).unwrap_or_default();
 
@@ -86,13 +72,7 @@ fn read_config(
 
     let routes = read_routes(file, &mut top, &defaults);
     top.finish();
-    Config {
-        listen,
-        dev,
-        log,
-        server,
-        routes,
-    }
+    Config { listen, dev, log, server, routes }
 }
 
 fn read_server(section: &mut Section<'_, '_>, server: &mut ServerLimits) {
@@ -120,10 +100,7 @@ fn read_settings(file: &File<'_>, section: &mut Section<'_, '_>, settings: &mut 
     section.limit(&limits::MAX_OUTPUT, &mut to.max_output_bytes);
     section.limit(&limits::CONNECT_TIMEOUT, &mut to.connect_timeout);
     section.limit(&limits::FIRST_BYTE_TIMEOUT, &mut to.first_byte_timeout);
-    section.limit(
-        &limits::BETWEEN_BYTES_TIMEOUT,
-        &mut to.between_bytes_timeout,
-    );
+    section.limit(&limits::BETWEEN_BYTES_TIMEOUT, &mut to.between_bytes_timeout);
     section.limit(&limits::MAX_OUTGOING, &mut to.max_outgoing);
 
     let to = &mut settings.grants;
@@ -137,23 +114,13 @@ fn read_settings(file: &File<'_>, section: &mut Section<'_, '_>, settings: &mut 
     }
 }
 
-fn read_dirs(
-    file: &File<'_>,
-    listed: Vec<Located<DirGrant>>,
-    problems: &mut Problems,
-) -> Vec<DirGrant> {
+fn read_dirs(file: &File<'_>, listed: Vec<Located<DirGrant>>, problems: &mut Problems) -> Vec<DirGrant> {
     let mut dirs: Vec<DirGrant> = Vec::new();
     for Located { span, value: dir } in listed {
         if dirs.iter().any(|earlier| earlier.guest == dir.guest) {
-            problems.add(
-                span,
-                ValueError::new(format!("two directories at {:?}", dir.guest)),
-            );
+            problems.add(span, ValueError::new(format!("two directories at {:?}", dir.guest)));
         }
-        dirs.push(DirGrant {
-            host: file.dir.join(dir.host),
-            ..dir
-        });
+        dirs.push(DirGrant { host: file.dir.join(dir.host), ..dir });
     }
     dirs
 }
@@ -163,8 +130,7 @@ fn read_routes(file: &File<'_>, top: &mut Section<'_, '_>, defaults: &Settings) 
     if tables.is_none() && file.is_toml {
         let end = file.text.trim_end().len();
         let error = ValueError::new("there are no routes");
-        top.problems()
-            .add(end..end, error.help("add a `[[route]]` with a `component`"));
+        top.problems().add(end..end, error.help("add a `[[route]]` with a `component`"));
     }
     let mut seen = Seen::new(file.text);
     let mut routes = Vec::new();
@@ -201,67 +167,38 @@ fn read_route(
         seen.check_pattern(&host, &path, header, section.problems());
         seen.check_name(&name, &name_span, header, section.problems());
     }
-    Some(Route {
-        name,
-        host,
-        path,
-        component: component?,
-        limits: settings.limits,
-        grants: settings.grants,
-    })
+    Some(Route { name, host, path, component: component?, limits: settings.limits, grants: settings.grants })
 }
 
 /// A pattern; `None` if it is there and bad.
-fn read_pattern<T>(
-    section: &mut Section<'_, '_>,
-    key: &'static str,
-    default: fn() -> T,
-) -> Option<T>
+fn read_pattern<T>(section: &mut Section<'_, '_>, key: &'static str, default: fn() -> T) -> Option<T>
 where
     T: FromStr<Err = ValueError>,
 {
     let parsed = section.parsed(key).map(|pattern| pattern.value);
-    if section.has(key) {
-        parsed
-    } else {
-        Some(default())
-    }
+    if section.has(key) { parsed } else { Some(default()) }
 }
 
 fn read_name<'a>(section: &mut Section<'a, '_>) -> Option<Located<&'a str>> {
     let name = section.text("name")?;
     if name.value.is_empty() || name.value.chars().any(char::is_control) {
         let error = ValueError::new(format!("invalid route name {:?}", name.value));
-        section.problems().add(
-            name.span,
-            error.help("a name is not empty and has no control characters"),
-        );
+        section.problems().add(name.span, error.help("a name is not empty and has no control characters"));
         return None;
     }
     Some(name)
 }
 
-fn read_component(
-    file: &File<'_>,
-    section: &mut Section<'_, '_>,
-    header: &Range<usize>,
-) -> Option<ComponentSource> {
+fn read_component(file: &File<'_>, section: &mut Section<'_, '_>, header: &Range<usize>) -> Option<ComponentSource> {
     if !section.has("component") && file.is_toml {
         let error = ValueError::new("this route has no `component`");
-        section.problems().add(
-            header.clone(),
-            error.help("add one, such as `component = \"app.wasm\"`"),
-        );
+        section.problems().add(header.clone(), error.help("add one, such as `component = \"app.wasm\"`"));
     }
     let path = section.text("component")?;
     if path.value.is_empty() || path.value.contains('\0') {
         let error = ValueError::new(format!("invalid component {:?}", path.value));
-        section
-            .problems()
-            .add(path.span, error.help("write the path of a `.wasm` file"));
+        section.problems().add(path.span, error.help("write the path of a `.wasm` file"));
         return None;
     }
-    Some(ComponentSource::File(
-        file.dir.join(PathBuf::from(path.value)),
-    ))
+    Some(ComponentSource::File(file.dir.join(PathBuf::from(path.value))))
 }

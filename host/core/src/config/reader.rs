@@ -29,12 +29,7 @@ pub(super) struct Located<T> {
 
 impl<'a, 'p> Section<'a, 'p> {
     pub(super) fn new(place: Place, table: &'a DeTable<'a>, problems: &'p mut Problems) -> Self {
-        Self {
-            place,
-            table,
-            asked: Vec::new(),
-            problems,
-        }
+        Self { place, table, asked: Vec::new(), problems }
     }
 
     /// A table in this one, to be read into something.
@@ -43,8 +38,7 @@ impl<'a, 'p> Section<'a, 'p> {
         match value.get_ref() {
             DeValue::Table(table) => Some(Section::new(place, table, self.problems)),
             other => {
-                self.problems
-                    .add(value.span(), wrong_type(key, "a table", other));
+                self.problems.add(value.span(), wrong_type(key, "a table", other));
                 None
             }
         }
@@ -55,8 +49,7 @@ impl<'a, 'p> Section<'a, 'p> {
         let value = self.value(key)?;
         let DeValue::Array(array) = value.get_ref() else {
             let error = wrong_type(key, "an array of tables", value.get_ref());
-            self.problems
-                .add(value.span(), error.help(format!("write `[[{key}]]`")));
+            self.problems.add(value.span(), error.help(format!("write `[[{key}]]`")));
             return Some(Vec::new());
         };
         if array.is_empty() {
@@ -65,13 +58,8 @@ impl<'a, 'p> Section<'a, 'p> {
         let mut tables = Vec::new();
         for item in array.iter() {
             match item.get_ref() {
-                DeValue::Table(table) => tables.push(Located {
-                    span: item.span(),
-                    value: table,
-                }),
-                other => self
-                    .problems
-                    .add(item.span(), wrong_type(key, "an array of tables", other)),
+                DeValue::Table(table) => tables.push(Located { span: item.span(), value: table }),
+                other => self.problems.add(item.span(), wrong_type(key, "an array of tables", other)),
             }
         }
         Some(tables)
@@ -82,8 +70,7 @@ impl<'a, 'p> Section<'a, 'p> {
         match value.get_ref() {
             DeValue::Boolean(boolean) => Some(*boolean),
             other => {
-                self.problems
-                    .add(value.span(), wrong_type(key, "true or false", other));
+                self.problems.add(value.span(), wrong_type(key, "true or false", other));
                 None
             }
         }
@@ -93,29 +80,19 @@ impl<'a, 'p> Section<'a, 'p> {
     pub(super) fn text(&mut self, key: &'static str) -> Option<Located<&'a str>> {
         let value = self.value(key)?;
         match value.get_ref() {
-            DeValue::String(text) => Some(Located {
-                span: value.span(),
-                value: text,
-            }),
+            DeValue::String(text) => Some(Located { span: value.span(), value: text }),
             other => {
-                self.problems
-                    .add(value.span(), wrong_type(key, "a string", other));
+                self.problems.add(value.span(), wrong_type(key, "a string", other));
                 None
             }
         }
     }
 
     /// A string that is parsed.
-    pub(super) fn parsed<T: FromStr<Err = ValueError>>(
-        &mut self,
-        key: &'static str,
-    ) -> Option<Located<T>> {
+    pub(super) fn parsed<T: FromStr<Err = ValueError>>(&mut self, key: &'static str) -> Option<Located<T>> {
         let text = self.text(key)?;
         match text.value.parse() {
-            Ok(value) => Some(Located {
-                span: text.span,
-                value,
-            }),
+            Ok(value) => Some(Located { span: text.span, value }),
             Err(error) => {
                 self.problems.add(text.span, error);
                 None
@@ -124,16 +101,10 @@ impl<'a, 'p> Section<'a, 'p> {
     }
 
     /// An array of strings, each of which is parsed; those that cannot be are left out.
-    pub(super) fn list<T: FromStr<Err = ValueError>>(
-        &mut self,
-        key: &'static str,
-    ) -> Option<Vec<Located<T>>> {
+    pub(super) fn list<T: FromStr<Err = ValueError>>(&mut self, key: &'static str) -> Option<Vec<Located<T>>> {
         let value = self.value(key)?;
         let DeValue::Array(array) = value.get_ref() else {
-            self.problems.add(
-                value.span(),
-                wrong_type(key, "an array of strings", value.get_ref()),
-            );
+            self.problems.add(value.span(), wrong_type(key, "an array of strings", value.get_ref()));
             return None;
         };
         let mut list = Vec::new();
@@ -143,10 +114,7 @@ impl<'a, 'p> Section<'a, 'p> {
                 other => Err(wrong_type(key, "an array of strings only", other)),
             };
             match parsed {
-                Ok(value) => list.push(Located {
-                    span: item.span(),
-                    value,
-                }),
+                Ok(value) => list.push(Located { span: item.span(), value }),
                 Err(error) => self.problems.add(item.span(), error),
             }
         }
@@ -163,10 +131,7 @@ impl<'a, 'p> Section<'a, 'p> {
             return Vec::new();
         };
         let DeValue::Table(table) = value.get_ref() else {
-            self.problems.add(
-                value.span(),
-                wrong_type(key, "a table of strings", value.get_ref()),
-            );
+            self.problems.add(value.span(), wrong_type(key, "a table of strings", value.get_ref()));
             return Vec::new();
         };
         let mut pairs = Vec::new();
@@ -176,9 +141,7 @@ impl<'a, 'p> Section<'a, 'p> {
                     Ok(()) => pairs.push((name.get_ref().to_string(), text.to_string())),
                     Err(error) => self.problems.add(name.span(), error),
                 },
-                other => self
-                    .problems
-                    .add(value.span(), wrong_type(name.get_ref(), "a string", other)),
+                other => self.problems.add(value.span(), wrong_type(name.get_ref(), "a string", other)),
             }
         }
         pairs
@@ -216,10 +179,7 @@ impl<'a, 'p> Section<'a, 'p> {
     pub(super) fn finish(self) {
         for key in self.table.keys() {
             if !self.asked.contains(&key.get_ref().as_ref()) {
-                self.problems.add(
-                    key.span(),
-                    self.place.unknown_key(key.get_ref(), &self.asked),
-                );
+                self.problems.add(key.span(), self.place.unknown_key(key.get_ref(), &self.asked));
             }
         }
     }
@@ -240,8 +200,7 @@ impl LimitValue for u64 {
         match value {
             DeValue::Integer(integer) => limit.check(to_u64(limit.key, integer)?),
             DeValue::String(text) => limit.parse(text),
-            other => Err(wrong_type(limit.key, "a size", other)
-                .help("write bytes, or a string such as \"64KiB\"")),
+            other => Err(wrong_type(limit.key, "a size", other).help("write bytes, or a string such as \"64KiB\"")),
         }
     }
 }
@@ -259,8 +218,9 @@ impl LimitValue for Duration {
     fn read(limit: &Limit<Self>, value: &DeValue<'_>) -> Result<Self, ValueError> {
         match value {
             DeValue::String(text) => limit.parse(text),
-            other => Err(wrong_type(limit.key, "a duration", other)
-                .help("write a string such as \"500ms\" or \"10s\"")),
+            other => {
+                Err(wrong_type(limit.key, "a duration", other).help("write a string such as \"500ms\" or \"10s\""))
+            }
         }
     }
 }
@@ -283,8 +243,5 @@ fn wrong_type(key: &str, expected: &str, found: &DeValue<'_>) -> ValueError {
         DeValue::Array(_) => "an array",
         DeValue::Table(_) => "a table",
     };
-    ValueError::new(format!(
-        "`{}` must be {expected}, not {found}",
-        key.escape_debug()
-    ))
+    ValueError::new(format!("`{}` must be {expected}, not {found}", key.escape_debug()))
 }

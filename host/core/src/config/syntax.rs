@@ -16,22 +16,11 @@ const STOPS: &str = "key with no value";
 pub(super) fn without_bare_keys<'a>(text: &'a str, problems: &mut Problems) -> Cow<'a, str> {
     let (_, errors) = DeTable::parse_recoverable(text);
     let mut readable = Cow::Borrowed(text);
-    for error in errors
-        .iter()
-        .filter(|error| error.message().starts_with(STOPS))
-    {
+    for error in errors.iter().filter(|error| error.message().starts_with(STOPS)) {
         let Some(span) = error.span() else { continue };
-        let start = text
-            .get(..span.start)
-            .and_then(|before| before.rfind('\n'))
-            .map_or(0, |at| at + 1);
-        let line = text
-            .get(start..)
-            .and_then(|rest| rest.lines().next())
-            .unwrap_or_default();
-        readable
-            .to_mut()
-            .replace_range(start..start + line.len(), &" ".repeat(line.len()));
+        let start = text.get(..span.start).and_then(|before| before.rfind('\n')).map_or(0, |at| at + 1);
+        let line = text.get(start..).and_then(|rest| rest.lines().next()).unwrap_or_default();
+        readable.to_mut().replace_range(start..start + line.len(), &" ".repeat(line.len()));
         report(error, text, problems);
     }
     readable

@@ -20,12 +20,7 @@ pub(super) struct Seen<'a> {
 
 impl<'a> Seen<'a> {
     pub(super) fn new(text: &'a str) -> Self {
-        Self {
-            text,
-            patterns: HashMap::new(),
-            names: HashMap::new(),
-            reported: None,
-        }
+        Self { text, patterns: HashMap::new(), names: HashMap::new(), reported: None }
     }
 
     pub(super) fn check_pattern(
@@ -40,9 +35,7 @@ impl<'a> Seen<'a> {
             return;
         };
         let line = self.line(&first);
-        let error = ValueError::new(format!(
-            "the route on line {line} has the same host and path"
-        ));
+        let error = ValueError::new(format!("the route on line {line} has the same host and path"));
         problems.add_related(header.clone(), error, first, "the first one");
         self.reported = Some(header.clone());
     }
@@ -64,29 +57,18 @@ impl<'a> Seen<'a> {
             return;
         }
         let line = self.line(&first);
-        let error = ValueError::new(format!(
-            "the route on line {line} also has the name {name:?}"
-        ));
+        let error = ValueError::new(format!("the route on line {line} also has the name {name:?}"));
         problems.add_related(span.clone(), error, first, "the first one");
     }
 
     /// The line, from 1, on which a span starts.
     fn line(&self, span: &Range<usize>) -> usize {
-        self.text
-            .bytes()
-            .take(span.start)
-            .filter(|byte| *byte == b'\n')
-            .count()
-            + 1
+        self.text.bytes().take(span.start).filter(|byte| *byte == b'\n').count() + 1
     }
 }
 
 /// Where `key` was seen first, unless that is here.
-fn first_place<K: Hash + Eq>(
-    seen: &mut HashMap<K, Range<usize>>,
-    key: K,
-    here: &Range<usize>,
-) -> Option<Range<usize>> {
+fn first_place<K: Hash + Eq>(seen: &mut HashMap<K, Range<usize>>, key: K, here: &Range<usize>) -> Option<Range<usize>> {
     match seen.entry(key) {
         Entry::Occupied(first) => Some(first.get().clone()),
         Entry::Vacant(vacant) => {

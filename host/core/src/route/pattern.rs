@@ -31,8 +31,7 @@ impl FromStr for HostPattern {
 
     /// Parses a host or `*.` and a domain. Any host is not written: it is the default.
     fn from_str(text: &str) -> Result<Self, ValueError> {
-        let refused =
-            |help: &str| Err(ValueError::new(format!("invalid host {text:?}")).help(help));
+        let refused = |help: &str| Err(ValueError::new(format!("invalid host {text:?}")).help(help));
         if text == "*" {
             return refused("leave `host` out to match any host");
         }
@@ -89,8 +88,7 @@ impl FromStr for PathPattern {
     /// Parses a path, or a path and `/*`, which matches what is below (`/v1/*` matches `/v1/` and
     /// `/v1/x`, not `/v1`).
     fn from_str(text: &str) -> Result<Self, ValueError> {
-        let refused =
-            |help: String| Err(ValueError::new(format!("invalid path {text:?}")).help(help));
+        let refused = |help: String| Err(ValueError::new(format!("invalid path {text:?}")).help(help));
         if !text.starts_with('/') {
             return refused("a path starts with `/`".to_owned());
         }
@@ -112,16 +110,11 @@ impl FromStr for PathPattern {
         }
         if !is_path(path) {
             return refused(
-                "write what is not allowed in a URL percent-encoded, such as \"%20\" for a space"
-                    .to_owned(),
+                "write what is not allowed in a URL percent-encoded, such as \"%20\" for a space".to_owned(),
             );
         }
         let path = path.to_owned();
-        Ok(Self(if below {
-            PathKind::Below(path)
-        } else {
-            PathKind::Exact(path)
-        }))
+        Ok(Self(if below { PathKind::Below(path) } else { PathKind::Exact(path) }))
     }
 }
 
@@ -159,17 +152,10 @@ mod tests {
     where
         T: FromStr<Err = ValueError> + fmt::Display,
     {
-        let actual = text
-            .parse::<T>()
-            .map(|pattern| pattern.to_string())
-            .map_err(|error| error.to_string());
+        let actual = text.parse::<T>().map(|pattern| pattern.to_string()).map_err(|error| error.to_string());
         match (&actual, expected) {
             (Err(actual), Err(expected)) => assert!(actual.contains(expected), "{text}: {actual}"),
-            _ => assert_eq!(
-                actual.as_deref().map_err(String::as_str),
-                expected,
-                "{text}"
-            ),
+            _ => assert_eq!(actual.as_deref().map_err(String::as_str), expected, "{text}"),
         }
     }
 

@@ -80,12 +80,8 @@ impl RouteTable {
     fn paths_of(&mut self, host: &HostKind) -> &mut Paths {
         match host {
             HostKind::Any => &mut self.any,
-            HostKind::Exact(Host::Name(name)) => {
-                self.exact.entry(name.as_str().into()).or_default()
-            }
-            HostKind::Exact(Host::Ip(IpAddr::V4(ip))) => {
-                self.exact.entry(ip.to_string().into()).or_default()
-            }
+            HostKind::Exact(Host::Name(name)) => self.exact.entry(name.as_str().into()).or_default(),
+            HostKind::Exact(Host::Ip(IpAddr::V4(ip))) => self.exact.entry(ip.to_string().into()).or_default(),
             HostKind::Exact(Host::Ip(IpAddr::V6(ip))) => self.ipv6.entry(*ip).or_default(),
             HostKind::Below(suffix) => {
                 self.longest_below_bytes = self.longest_below_bytes.max(suffix.len());
@@ -122,11 +118,7 @@ impl Paths {
 /// The ends of `name` that start with a dot and have something in front, the longest first.
 fn suffixes(name: &str, longest_bytes: usize) -> impl Iterator<Item = &str> {
     let first = name.len().saturating_sub(longest_bytes).max(1);
-    let dots = name
-        .bytes()
-        .enumerate()
-        .skip(first)
-        .filter(|(_, byte)| *byte == b'.');
+    let dots = name.bytes().enumerate().skip(first).filter(|(_, byte)| *byte == b'.');
     dots.filter_map(|(at, _)| name.get(at..))
 }
 
@@ -139,10 +131,7 @@ fn prefixes(path: &str, longest_bytes: usize) -> impl Iterator<Item = &str> {
 
 #[cfg(test)]
 mod tests {
-    #![allow(
-        clippy::unwrap_used,
-        reason = "a test that cannot be set up has failed"
-    )]
+    #![allow(clippy::unwrap_used, reason = "a test that cannot be set up has failed")]
 
     use super::*;
     use crate::config::ComponentSource;
@@ -153,11 +142,7 @@ mod tests {
     fn route(host: &str, path: &str) -> Route {
         Route {
             name: format!("{host}{path}"),
-            host: if host.is_empty() {
-                HostPattern::any()
-            } else {
-                host.parse().unwrap()
-            },
+            host: if host.is_empty() { HostPattern::any() } else { host.parse().unwrap() },
             path: path.parse::<PathPattern>().unwrap(),
             component: ComponentSource::HelloWorld,
             limits: RouteLimits::default(),
@@ -166,17 +151,12 @@ mod tests {
     }
 
     fn routes(patterns: &[(&str, &str)]) -> Vec<Route> {
-        patterns
-            .iter()
-            .map(|(host, path)| route(host, path))
-            .collect()
+        patterns.iter().map(|(host, path)| route(host, path)).collect()
     }
 
     fn check(routes: &[Route], host: Option<&str>, path: &str, expected: Option<&str>) {
         let found = RouteTable::new(routes).find(host, path);
-        let name = found
-            .and_then(|index| routes.get(index))
-            .map(|route| route.name.as_str());
+        let name = found.and_then(|index| routes.get(index)).map(|route| route.name.as_str());
         assert_eq!(name, expected, "{host:?} {path}");
     }
 
@@ -191,9 +171,7 @@ mod tests {
             ("127.0.0.1", "/*"),
             ("[::1]", "/*"),
         ]);
-        let check = |host: Option<&str>, path: &str, expected: Option<&str>| {
-            check(&routes, host, path, expected)
-        };
+        let check = |host: Option<&str>, path: &str, expected: Option<&str>| check(&routes, host, path, expected);
         check(Some("example.com"), "/", Some("example.com/*"));
         check(Some("EXAMPLE.com."), "/", Some("example.com/*"));
         check(Some("x.example.com"), "/", Some("*.example.com/*"));
@@ -231,9 +209,7 @@ mod tests {
             ("only.example", "/"),
             ("deep.example", "/a/*"),
         ]);
-        let check = |host: &str, path: &str, expected: Option<&str>| {
-            check(&routes, Some(host), path, expected)
-        };
+        let check = |host: &str, path: &str, expected: Option<&str>| check(&routes, Some(host), path, expected);
         check("x", "/", Some("/*"));
         check("x", "", Some("/*"));
         check("x", "*", Some("/*"));
