@@ -104,6 +104,9 @@ impl Streamed {
                     Err(frame) => self.trailers = frame.into_trailers().ok(),
                 },
                 Poll::Ready(Some(Err(error))) => return Poll::Ready(Some(Err(self.cut(&error.to_string())))),
+                Poll::Ready(None) if self.missing_bytes.is_some_and(|missing| missing > 0) => {
+                    return Poll::Ready(Some(Err(self.cut("it is shorter than its content-length"))));
+                }
                 Poll::Ready(None) if self.hold.exchange.is_end_trusted() => {}
                 Poll::Ready(None) => return Poll::Ready(Some(Err(self.cut("the guest was ended before it")))),
             }

@@ -92,6 +92,10 @@ pub(crate) async fn begin(mut begun: Begun, method: &Method) -> Result<Response<
         tokio::task::yield_now().await;
     }
     let length = content_length(&parts.headers);
+    if settled.ended && length.is_some_and(|length| length != settled.bytes as u64) {
+        let detail = format!("its content-length is {}, its body {} bytes", length.unwrap_or(0), settled.bytes);
+        return Err(Refusal::InvalidResponse { detail }.into());
+    }
     Ok(Response::from_parts(parts, begun.send(settled, body, length)))
 }
 

@@ -18,8 +18,14 @@ use crate::host_api::output::{GuestOutput, Stream};
 use crate::request_id::RequestId;
 
 /// Handles that one instance may hold of the host's resources (requests, bodies, streams, fields …),
-/// so that a guest cannot make the host keep more than a few megabytes for it.
-const MAX_HOST_RESOURCES: usize = 10_000;
+/// so that a guest cannot make the host keep more for it than it may have memory of its own.
+const MAX_HOST_RESOURCES: usize = 1_000;
+
+/// Random bytes in one call, which the event loop waits for: a fraction of a millisecond.
+const MAX_RANDOM_BYTES: u64 = 256 << 10;
+
+/// Memory of one set of header fields, as wasmtime-wasi-http counts it.
+const MAX_FIELDS_BYTES: usize = 64 << 10;
 
 /// Ticks before a guest is interrupted for the first time. The tick in progress counts, so this is one
 /// whole slice, and small requests are not interrupted at all.
@@ -51,9 +57,11 @@ pub(super) fn fresh(app: &App, request: RequestId, meter: Arc<Meter>) -> wasmtim
     let output = GuestOutput::new(Arc::clone(&settings.route), request, settings.limits.max_output_bytes);
     let mut table = ResourceTable::new();
     table.set_max_capacity(MAX_HOST_RESOURCES);
+    let mut http = WasiHttpCtx::new();
+    http.set_field_size_limit(MAX_FIELDS_BYTES);
     let state = State {
         wasi: wasi(&settings.grants, &output)?,
-        http: WasiHttpCtx::new(),
+        http,
         hooks: Hooks::new(Arc::clone(&settings.outgoing)),
         table,
         vars: Arc::clone(&settings.vars),
@@ -80,6 +88,7 @@ fn wasi(grants: &Grants, output: &GuestOutput) -> wasmtime::Result<WasiCtx> {
     let mut wasi = WasiCtx::builder();
     wasi.stdout(output.stream(Stream::Stdout))
         .stderr(output.stream(Stream::Stderr))
+        .max_random_size(MAX_RANDOM_BYTES)
         .allow_tcp(false)
         .allow_udp(false)
         .allow_ip_name_lookup(false);
@@ -98,8 +107,8 @@ impl State {
         &self.vars
     }
 
-    pub(crate) fn hooks(&self) -> &Hooks {
-        &self.hooks
+    pub(crate) fn hooks(&mut self) -> &mut Hooks {
+        &mut self.hooks
     }
 
     pub(crate) fn unsent_requests(&mut self) -> &mut UnsentRequests {

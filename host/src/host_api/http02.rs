@@ -5,11 +5,13 @@ use wasmtime::StoreContextMut;
 use wasmtime::component::{Linker, Resource};
 use wasmtime_wasi_http::p2::bindings::http::outgoing_handler::Host;
 use wasmtime_wasi_http::p2::bindings::http::types::{
-    ErrorCode, FutureIncomingResponse, IoError, OutgoingRequest, RequestOptions, Scheme,
+    ErrorCode, FutureIncomingResponse, HostOutgoingRequest as OutgoingRequestHost, IoError, Method, OutgoingRequest,
+    RequestOptions, Scheme,
 };
 use wasmtime_wasi_http::p2::types::HostOutgoingRequest;
 use wasmtime_wasi_http::{Error as HttpError, WasiHttpView};
 
+use super::MAX_METHOD_BYTES;
 use crate::engine::State;
 
 type Handled = Result<Resource<FutureIncomingResponse>, ErrorCode>;
@@ -18,7 +20,20 @@ type HandleArguments = (Resource<OutgoingRequest>, Option<Resource<RequestOption
 /// Replaces what differs. The linker must allow shadowing.
 pub(super) fn amend(linker: &mut Linker<State>) -> wasmtime::Result<()> {
     linker.instance("wasi:http/outgoing-handler@0.2.12")?.func_wrap("handle", handle)?;
-    linker.instance("wasi:http/types@0.2.12")?.func_wrap("http-error-code", http_error_code)
+    let mut types = linker.instance("wasi:http/types@0.2.12")?;
+    types.func_wrap("[method]outgoing-request.set-method", set_method)?;
+    types.func_wrap("http-error-code", http_error_code)
+}
+
+/// A method of any length would be memory of the host's that no limit covers.
+fn set_method(
+    mut store: StoreContextMut<'_, State>,
+    (request, method): (Resource<OutgoingRequest>, Method),
+) -> wasmtime::Result<(Result<(), ()>,)> {
+    match &method {
+        Method::Other(name) if name.len() > MAX_METHOD_BYTES => Ok((Err(()),)),
+        _ => Ok((OutgoingRequestHost::set_method(&mut store.data_mut().http(), request, method)?,)),
+    }
 }
 
 /// The error code behind a stream's error; wasmtime-wasi-http knows only one of the two types in which it

@@ -14,10 +14,11 @@ use wasmtime::component::{
 use wasmtime::{AsContextMut, StoreContextMut};
 use wasmtime_wasi_http::p3::bindings::http::client::HostWithStore as ClientHost;
 use wasmtime_wasi_http::p3::bindings::http::types::{
-    ErrorCode, Fields, HostRequestWithStore, Request, RequestOptions, Response,
+    ErrorCode, Fields, HostRequest, HostRequestWithStore, Method, Request, RequestOptions, Response,
 };
 use wasmtime_wasi_http::{WasiHttp, WasiHttpView};
 
+use super::MAX_METHOD_BYTES;
 use crate::engine::State;
 
 type Transmission = FutureReader<Result<(), ErrorCode>>;
@@ -38,6 +39,7 @@ pub(crate) struct UnsentRequests(HashMap<u32, Arc<AtomicBool>>);
 pub(super) fn amend(linker: &mut Linker<State>) -> wasmtime::Result<()> {
     let mut types = linker.instance("wasi:http/types@0.3.0")?;
     types.func_wrap("[static]request.new", new_request)?;
+    types.func_wrap("[method]request.set-method", set_method)?;
     types.resource("request", ResourceType::host::<Request>(), drop_request)?;
     linker.instance("wasi:http/client@0.3.0")?.func_wrap_concurrent("send", send)
 }
@@ -87,6 +89,17 @@ impl FutureConsumer<State> for Forward {
             let _ = sender.send(result);
         }
         Poll::Ready(Ok(()))
+    }
+}
+
+/// A method of any length would be memory of the host's that no limit covers.
+fn set_method(
+    mut store: StoreContextMut<'_, State>,
+    (request, method): (Resource<Request>, Method),
+) -> wasmtime::Result<(Result<(), ()>,)> {
+    match &method {
+        Method::Other(name) if name.len() > MAX_METHOD_BYTES => Ok((Err(()),)),
+        _ => Ok((HostRequest::set_method(&mut store.data_mut().http(), request, method)?,)),
     }
 }
 

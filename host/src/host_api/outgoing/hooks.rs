@@ -7,7 +7,7 @@ use http::HeaderName;
 use wasmtime_wasi_http::{Error, ForbiddenHeaderFilter, RequestOptions, WasiBody, WasiHttpHooks};
 
 use super::headers::is_forbidden_header;
-use super::policy::OutgoingPolicy;
+use super::policy::{Destination, OutgoingPolicy};
 use super::send::{self, Exchange};
 use super::slot::Instance;
 
@@ -21,17 +21,25 @@ static FORBIDDEN: LazyLock<ForbiddenHeaderFilter> = LazyLock::new(|| Arc::new(is
 pub(crate) struct Hooks {
     policy: Arc<OutgoingPolicy>,
     instance: Option<Instance>,
+    /// A denial was logged; one guest's flood of them is not to be the log's.
+    denied: bool,
 }
 
 impl Hooks {
     /// For one instance of the route that `policy` belongs to.
     pub(crate) fn new(policy: Arc<OutgoingPolicy>) -> Self {
-        Self { policy, instance: None }
+        Self { policy, instance: None, denied: false }
     }
 
     /// Whether the route may send requests to `uri`; a refusal is logged.
-    pub(crate) fn check(&self, uri: &http::Uri) -> Result<(), Error> {
-        self.policy.admit(uri).map(drop)
+    pub(crate) fn check(&mut self, uri: &http::Uri) -> Result<(), Error> {
+        self.admit(uri).map(drop)
+    }
+
+    fn admit(&mut self, uri: &http::Uri) -> Result<Destination, Error> {
+        let admitted = self.policy.admit(uri, !self.denied);
+        self.denied |= matches!(admitted, Err(Error::HttpRequestDenied));
+        admitted
     }
 }
 
@@ -59,7 +67,7 @@ impl WasiHttpHooks for Hooks {
         options: Option<RequestOptions>,
         _response_processed: Box<dyn Future<Output = Result<(), Error>> + Send>,
     ) -> Box<dyn Future<Output = Result<Response, Error>> + Send> {
-        let destination = match self.policy.admit(request.uri()) {
+        let destination = match self.admit(request.uri()) {
             Ok(destination) => destination,
             Err(error) => return Box::new(future::ready(Err(error))),
         };

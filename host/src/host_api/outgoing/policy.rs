@@ -69,7 +69,8 @@ impl OutgoingPolicy {
     }
 
     /// Where a request to `uri` goes, if the route may go there.
-    pub(super) fn admit(&self, uri: &Uri) -> Result<Destination, Error> {
+    /// A denial is logged when it is `news`.
+    pub(super) fn admit(&self, uri: &Uri, news: bool) -> Result<Destination, Error> {
         let scheme = match uri.scheme_str() {
             Some("http") => Scheme::Http,
             Some("https") => Scheme::Https,
@@ -87,7 +88,9 @@ impl OutgoingPolicy {
         match self.allow.find(scheme, &origin.host, origin.port) {
             Some(permit) => Ok(Destination { origin, permit }),
             None => {
-                origin.log_denied("not in the route's allow_http");
+                if news {
+                    origin.log_denied("not in the route's allow_http");
+                }
                 Err(Error::HttpRequestDenied)
             }
         }
