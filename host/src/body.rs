@@ -145,6 +145,10 @@ impl Streamed {
         let exchange = &self.hold.exchange;
         match exchange.ending() {
             Some(ending) if !ending.is_clean() => report_end(exchange),
+            _ if exchange.fault().is_some() => {
+                let record = exchange.record();
+                tracing::debug!(request = %record.id, route = %record.route(), "response cut with the request's body: {why}");
+            }
             _ => {
                 let record = exchange.record();
                 tracing::warn!(request = %record.id, route = %record.route(), "guest failed in its response, which was cut: {why}");

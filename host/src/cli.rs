@@ -1,6 +1,6 @@
 //! What can be typed: commands, flags, and the environment variables behind them.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::builder::FalseyValueParser;
@@ -17,7 +17,6 @@ use daylily_core::{grants, limits};
     version,
     max_term_width = 100,
     args_conflicts_with_subcommands = true,
-    subcommand_precedence_over_arg = true,
     after_help = EXIT_CODES,
 )]
 pub(crate) struct Cli {
@@ -97,6 +96,14 @@ pub(crate) struct Settings {
     /// What to log: error, warn, info, debug or trace [default: info]
     #[arg(long, value_name = "LEVEL", env = "DAYLILY_LOG")]
     log: Option<LogLevel>,
+}
+
+impl What {
+    /// The command that was typed after the flags, where clap takes it for a component.
+    pub(crate) fn misplaced_command(&self) -> Option<&str> {
+        let component = self.component.as_deref()?;
+        ["serve", "check"].into_iter().find(|command| Path::new(command) == component && !component.exists())
+    }
 }
 
 impl Settings {

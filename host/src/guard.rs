@@ -24,9 +24,12 @@ pub(crate) fn watch(
     connection: Connection,
     exchange: Arc<Exchange>,
 ) -> (Watched, tokio::sync::oneshot::Receiver<Head>) {
-    let Call { mut run, head } = call;
+    let Call { run, head } = call;
     let deadline = Instant::now() + wall_time;
     let watched = async move {
+        let mut run = run;
+        // Dropped before `run`, should anything unwind.
+        let _unended = Unended(&exchange);
         let ending = loop {
             tokio::select! {
                 biased;
@@ -45,6 +48,17 @@ pub(crate) fn watch(
         drop(run);
     };
     (Box::pin(watched), head)
+}
+
+/// Sees to it that a store never goes before there is an ending.
+struct Unended<'a>(&'a Exchange);
+
+impl Drop for Unended<'_> {
+    fn drop(&mut self) {
+        if self.0.ending().is_none() {
+            self.0.end(Ending::ClientGone, None);
+        }
+    }
 }
 
 /// Resolves when the client has left. Cancel safe.

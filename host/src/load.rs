@@ -11,7 +11,8 @@ use wasmtime_wasi_config::WasiConfigVariables;
 use crate::admission::{Admission, RouteShare};
 use crate::engine::{App, AppSettings, Artefact, Compiler, Engines, Flavour, Handler, LoadError, Needs, Source};
 use crate::host_api::outgoing::{OutgoingClient, OutgoingPolicy};
-use crate::worker::{OncePerSecond, Worker, WorkerRoute};
+use crate::log::OncePerSecond;
+use crate::worker::{Worker, WorkerRoute};
 
 /// Compiles, loads and links all that `config` serves.
 ///

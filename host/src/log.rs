@@ -1,14 +1,24 @@
 //! The log: lines on stderr, coloured on a terminal only.
 
 use std::io::IsTerminal;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::time::Instant;
 
 use daylily_core::config::LogLevel;
+use tracing_appender::non_blocking::{NonBlockingBuilder, WorkerGuard};
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 
+/// Log lines that may wait to be written.
+const MAX_WAITING_LINES: usize = 10_000;
+
 /// Starts the log at `level` for daylily and its guests; libraries speak up from `warn` on.
-pub(crate) fn start(level: LogLevel) {
+///
+/// Lines are written by a thread of their own: a reader of stderr that is slow, or gone to sleep, must not
+/// stop the event loop. When too many lines wait, new ones are dropped. Those that wait when the returned
+/// guard is dropped are still written.
+pub(crate) fn start(level: LogLevel) -> WorkerGuard {
     let level = level.as_str();
     let libraries = if level == "trace" {
         "trace"
@@ -18,8 +28,29 @@ pub(crate) fn start(level: LogLevel) {
         "warn"
     };
     let filter = EnvFilter::new(format!("{libraries},daylily={level},guest={level},wasmtime_wasi_http=error"));
-    let lines =
-        tracing_subscriber::fmt::layer().with_writer(std::io::stderr).with_ansi(std::io::stderr().is_terminal());
+    let waiting = NonBlockingBuilder::default().buffered_lines_limit(MAX_WAITING_LINES);
+    let (stderr, guard) = waiting.finish(std::io::stderr());
+    let lines = tracing_subscriber::fmt::layer().with_writer(stderr).with_ansi(std::io::stderr().is_terminal());
     // Already started only where tests share a process.
     let _ = tracing_subscriber::registry().with(filter).with(lines).try_init();
+    guard
+}
+
+/// Keeps a flood of refusals or denials from becoming a flood of log lines.
+pub(crate) struct OncePerSecond {
+    since: Instant,
+    /// Whole seconds after `since`, plus one; 0 before the first.
+    last: AtomicU64,
+}
+
+impl OncePerSecond {
+    pub(crate) fn new() -> Self {
+        Self { since: Instant::now(), last: AtomicU64::new(0) }
+    }
+
+    /// Whether nothing was said in this second yet.
+    pub(crate) fn is_news(&self) -> bool {
+        let now = self.since.elapsed().as_secs() + 1;
+        self.last.swap(now, Relaxed) != now
+    }
 }

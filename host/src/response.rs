@@ -87,7 +87,7 @@ pub(crate) async fn begin(mut begun: Begun, method: &Method) -> Result<Response<
         return Ok(Response::from_parts(parts, begun.send_without(body)));
     }
     let settled = poll_fn(|cx| Poll::Ready(begun.settle(&mut body, cx))).await?;
-    if !settled.ended && begun.hold.exchange.is_continued() {
+    if begun.hold.exchange.is_continued() && begun.hold.exchange.ending().is_none() {
         // hyper sends no `100 Continue` after the head, so it gets a turn to send it now.
         tokio::task::yield_now().await;
     }
@@ -133,6 +133,9 @@ impl Begun {
                     settled.push(frame);
                 }
                 Poll::Ready(Some(Err(error))) => {
+                    if let Some(fault) = self.hold.exchange.fault() {
+                        return Err(fault.to_stop());
+                    }
                     return Err(Refusal::InvalidResponse { detail: format!("its body ended with: {error}") }.into());
                 }
                 Poll::Ready(None) => settled.ended = true,
@@ -179,16 +182,25 @@ impl Begun {
     fn send_without(self, mut body: GuestBody) -> Body {
         let Self { guest, hold, .. } = self;
         let hold = Arc::new(hold);
-        hold.exchange.mark_delivered();
-        if hold.exchange.ending().is_none() {
-            let guest = finish(guest, Arc::clone(&hold));
-            tokio::spawn(async move {
-                let drain = async { while let Some(Ok(_)) = poll_fn(|cx| Pin::new(&mut body).poll_frame(cx)).await {} };
-                tokio::join!(guest, drain);
-            });
-        } else {
+        if hold.exchange.ending().is_some() {
+            hold.exchange.mark_delivered();
             report_end(&hold.exchange);
+            return Body::whole(Bytes::new(), hold);
         }
+        let held = Arc::clone(&hold);
+        tokio::spawn(async move {
+            let guest = async {
+                guest.await;
+                report_end(&held.exchange);
+                // Or a body that was not finished would never end.
+                held.exchange.drop_remains();
+            };
+            let drain = async {
+                while let Some(Ok(_)) = poll_fn(|cx| Pin::new(&mut body).poll_frame(cx)).await {}
+                held.exchange.mark_delivered();
+            };
+            tokio::join!(biased; guest, drain);
+        });
         Body::whole(Bytes::new(), hold)
     }
 }

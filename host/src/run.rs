@@ -49,6 +49,10 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
             return ExitCode::from(u8::try_from(usage.exit_code()).unwrap_or(2));
         }
     };
+    if let Some(command) = cli.serve.misplaced_command() {
+        let _ = writeln!(std::io::stderr(), "the command comes before its flags: daylily {command} [OPTIONS]");
+        return ExitCode::from(2);
+    }
     let outcome = match cli.command {
         None => serve(cli.serve),
         Some(Command::Serve(what)) => serve(what),
@@ -65,7 +69,7 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
 
 fn serve(what: What) -> Result<(), Failure> {
     let config = read(what)?;
-    log::start(config.log);
+    let _log = log::start(config.log);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().event_interval(EVENT_INTERVAL).build()?;
     runtime.block_on(async {
         // Before the components, so that a port in use is said at once.
@@ -82,7 +86,7 @@ fn serve(what: What) -> Result<(), Failure> {
 
 fn check(what: What) -> Result<(), Failure> {
     let config = read(what)?;
-    log::start(config.log);
+    let _log = log::start(config.log);
     load(&config)?;
     for route in &config.routes {
         let component = match &route.component {

@@ -1,15 +1,14 @@
 //! What one process serves: its routes, each with a component ready to be instantiated.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use daylily_core::config::ServerLimits;
 use daylily_core::route::RouteTable;
-use tokio::time::Instant;
 
 use crate::admission::{Admission, RouteShare};
 use crate::engine::App;
 use crate::inbound::Target;
+use crate::log::OncePerSecond;
 
 /// Everything that requests in this process share.
 pub(crate) struct Worker {
@@ -31,27 +30,8 @@ pub(crate) struct WorkerRoute {
     pub(crate) share: RouteShare,
 }
 
-/// Keeps a flood of refusals from becoming a flood of log lines.
-pub(crate) struct OncePerSecond {
-    since: Instant,
-    /// Whole seconds after `since`, plus one; 0 before the first.
-    last: AtomicU64,
-}
-
 impl Worker {
     pub(crate) fn route(&self, target: &Target<'_>) -> Option<&WorkerRoute> {
         self.routes.get(self.table.find(target.host, target.path)?)
-    }
-}
-
-impl OncePerSecond {
-    pub(crate) fn new() -> Self {
-        Self { since: Instant::now(), last: AtomicU64::new(0) }
-    }
-
-    /// Whether nothing was said in this second yet.
-    pub(crate) fn is_news(&self) -> bool {
-        let now = self.since.elapsed().as_secs() + 1;
-        self.last.swap(now, Relaxed) != now
     }
 }

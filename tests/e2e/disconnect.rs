@@ -167,3 +167,13 @@ fn clients_that_leave_leak_nothing() {
     let closed = eventually(PATIENCE, || server.process().descriptors() <= descriptors + 2);
     assert!(closed, "from {descriptors} descriptors to {}", server.process().descriptors());
 }
+
+/// Whoever only closes the sending side still gets what is ready at once.
+#[test]
+fn a_quick_answer_reaches_a_client_that_stopped_sending() {
+    let server = start();
+    let mut connection = Connection::open(server.address());
+    connection.send(&Request::get("hello.test", "/").bytes());
+    connection.writer().shutdown(std::net::Shutdown::Write).expect("a half-closed connection");
+    connection.response("GET").expect(200, "Hello World\n");
+}

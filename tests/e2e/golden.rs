@@ -29,6 +29,7 @@ const CASES: &[Case] = &[
     case("usage-unknown-flag", &["--no-such-flag"]),
     case("usage-two-components", &["a.wasm", "b.wasm"]),
     case("usage-component-and-config", &["a.wasm", "-c", "daylily.toml"]),
+    case("usage-command-after-flags", &["--dev", "check"]),
     case("usage-value", &["--max-body", "many"]),
     case("check-hello-world", &["check"]),
     case("component-missing", &["check", "missing.wasm"]),

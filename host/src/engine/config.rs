@@ -87,7 +87,8 @@ fn pooled(flavour: Flavour, most: Needs, slots: u32) -> Config {
     let mut pool = PoolingAllocationConfig::new();
     pool.total_component_instances(slots)
         .total_core_instances(slots.saturating_mul(most.core_instances))
-        .total_memories(slots.saturating_mul(most.memories))
+        // One more for the heap of a guest that uses garbage collection or exceptions.
+        .total_memories(slots.saturating_mul(most.memories + 1))
         .total_tables(slots.saturating_mul(most.tables))
         .total_stacks(slots.saturating_mul(most.stacks))
         .total_gc_heaps(slots)

@@ -37,22 +37,24 @@ impl Limiter {
 impl ResourceLimiter for Limiter {
     fn memory_growing(&mut self, current: usize, desired: usize, maximum: Option<usize>) -> wasmtime::Result<bool> {
         let total = self.memory_bytes + desired.saturating_sub(current) as u64;
-        let within = total <= self.limits.max_memory_bytes && maximum.is_none_or(|maximum| desired <= maximum);
+        if total > self.limits.max_memory_bytes {
+            self.refused = Some(Refused::Memory { max_bytes: self.limits.max_memory_bytes });
+            return Ok(false);
+        }
+        // Over its own maximum, the guest has only itself to blame.
+        let within = maximum.is_none_or(|maximum| desired <= maximum);
         if within {
             self.memory_bytes = total;
-        } else {
-            self.refused = Some(Refused::Memory { max_bytes: self.limits.max_memory_bytes });
         }
         Ok(within)
     }
 
     fn table_growing(&mut self, _current: usize, desired: usize, maximum: Option<usize>) -> wasmtime::Result<bool> {
-        let within =
-            desired <= self.limits.max_table_elements as usize && maximum.is_none_or(|maximum| desired <= maximum);
-        if !within {
+        if desired > self.limits.max_table_elements as usize {
             self.refused = Some(Refused::Table { max_elements: self.limits.max_table_elements });
+            return Ok(false);
         }
-        Ok(within)
+        Ok(maximum.is_none_or(|maximum| desired <= maximum))
     }
 
     fn instances(&self) -> usize {

@@ -21,6 +21,9 @@ use crate::request_id::RequestId;
 /// so that a guest cannot make the host keep more for it than it may have memory of its own.
 const MAX_HOST_RESOURCES: usize = 1_000;
 
+/// What one call into the host may copy, which the event loop waits for.
+const MAX_HOSTCALL_BYTES: usize = 2 << 20;
+
 /// Random bytes in one call, which the event loop waits for: a fraction of a millisecond.
 const MAX_RANDOM_BYTES: u64 = 256 << 10;
 
@@ -70,17 +73,12 @@ pub(super) fn fresh(app: &App, request: RequestId, meter: Arc<Meter>) -> wasmtim
     };
     let mut store = Store::new(app.engine(), state);
     store.limiter(|state| &mut state.limiter);
-    store.set_hostcall_fuel(hostcall_bytes(&settings.limits));
+    store.set_hostcall_fuel(MAX_HOSTCALL_BYTES);
     store.set_epoch_deadline(FIRST_SLICE_TICKS);
     store.epoch_deadline_callback(move |_| {
         if meter.end_slice() { Err(CpuTimeUsedUp.into()) } else { Ok(UpdateDeadline::Yield(1)) }
     });
     Ok(store)
-}
-
-/// What one call into the host may copy: no more than the guest's own memory could hold.
-fn hostcall_bytes(limits: &RouteLimits) -> usize {
-    usize::try_from(limits.max_memory_bytes).unwrap_or(usize::MAX)
 }
 
 /// Deny by default: clocks and random numbers, output into the log, and what is granted by name.

@@ -110,6 +110,7 @@ impl Connection {
         self.0.in_request.store(true, Relaxed);
         self.0.flushed.store(false, Relaxed);
         self.0.head_since.clear();
+        self.0.response_due.clear();
         self.set_unread(!request.body().is_end_stream());
         InRequest { connection: self.clone(), version: request.version() }
     }
@@ -131,7 +132,7 @@ impl Connection {
     /// body has limits of its own.
     pub(super) fn read_limit(&self) -> Option<Instant> {
         let shared = &self.0;
-        if shared.in_request.load(Relaxed) {
+        if shared.is_receiving() {
             return None;
         }
         let since = |moment: &Moment| moment.get(shared.opened);
@@ -146,7 +147,7 @@ impl Connection {
     /// Bytes came.
     pub(super) fn note_read(&self) {
         let shared = &self.0;
-        if !shared.in_request.load(Relaxed) && shared.head_since.is_none() {
+        if !shared.is_receiving() && shared.head_since.is_none() {
             shared.head_since.set(shared.opened, Instant::now());
         }
     }
@@ -226,6 +227,13 @@ impl InRequest {
             let _ = SockRef::from(&self.connection.0.stream).set_linger(Some(Duration::ZERO));
             self.connection.set_unread(false);
         }
+    }
+}
+
+impl Shared {
+    /// A request is in progress, or its body still on its way after an early response: what comes is no head.
+    fn is_receiving(&self) -> bool {
+        self.in_request.load(Relaxed) || self.unread.load(Relaxed)
     }
 }
 

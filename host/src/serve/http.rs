@@ -13,7 +13,7 @@ use crate::request;
 use crate::worker::Worker;
 
 /// What hyper buffers of a connection at most, beside a request head of the largest size.
-const BUFFER_BYTES: usize = 400 << 10;
+const BUFFER_BYTES: usize = 64 << 10;
 
 /// What hyper allows by itself. Told a number, even this one, it allocates for every request.
 const HYPER_MAX_HEADERS: u32 = 100;
@@ -29,7 +29,8 @@ pub(crate) async fn serve(connection: Connection, worker: Arc<Worker>) {
     let served = http
         .max_header_size(max_head_bytes)
         .max_buf_size(BUFFER_BYTES.saturating_add(max_head_bytes))
-        // A client may close its sending side and still read; whether it stays is the guard's to watch.
+        // A client may have closed its sending side and still read: it gets what is ready at once. The guard
+        // ends what takes longer, since nothing tells such a client from one that left.
         .half_close(true)
         // The connection's own timers tell a slow head from an idle client, and cost less.
         .header_read_timeout(None)

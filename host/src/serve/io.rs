@@ -76,7 +76,7 @@ impl ConnectionIo {
     /// hyper answers a head that it cannot parse with a status alone, before any service sees it.
     /// Everything else has been written by then, so these bytes can be replaced as a whole.
     fn replacement(&self, head: &[u8]) -> Option<String> {
-        let status = self.connection.is_unasked().then(|| head.strip_prefix(b"HTTP/1.1 ")?.get(..3)).flatten()?;
+        let status = self.connection.is_unasked().then(|| head.strip_prefix(b"HTTP/1.")?.get(2..5)).flatten()?;
         let refusal = match status {
             b"400" => unparsable(),
             b"414" | b"431" => Refusal::HeadTooLarge,

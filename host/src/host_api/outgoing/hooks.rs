@@ -7,7 +7,7 @@ use http::HeaderName;
 use wasmtime_wasi_http::{Error, ForbiddenHeaderFilter, RequestOptions, WasiBody, WasiHttpHooks};
 
 use super::headers::is_forbidden_header;
-use super::policy::{Destination, OutgoingPolicy};
+use super::policy::OutgoingPolicy;
 use super::send::{self, Exchange};
 use super::slot::Instance;
 
@@ -21,33 +21,37 @@ static FORBIDDEN: LazyLock<ForbiddenHeaderFilter> = LazyLock::new(|| Arc::new(is
 pub(crate) struct Hooks {
     policy: Arc<OutgoingPolicy>,
     instance: Option<Instance>,
-    /// A denial was logged; one guest's flood of them is not to be the log's.
-    denied: bool,
 }
 
 impl Hooks {
     /// For one instance of the route that `policy` belongs to.
     pub(crate) fn new(policy: Arc<OutgoingPolicy>) -> Self {
-        Self { policy, instance: None, denied: false }
+        Self { policy, instance: None }
     }
 
     /// Whether the route may send requests to `uri`; a refusal is logged.
-    pub(crate) fn check(&mut self, uri: &http::Uri) -> Result<(), Error> {
-        self.admit(uri).map(drop)
-    }
-
-    fn admit(&mut self, uri: &http::Uri) -> Result<Destination, Error> {
-        let admitted = self.policy.admit(uri, !self.denied);
-        self.denied |= matches!(admitted, Err(Error::HttpRequestDenied));
-        admitted
+    pub(crate) fn check(&self, uri: &http::Uri) -> Result<(), Error> {
+        self.policy.admit(uri).map(drop)
     }
 }
+
+/// What a guest can write at once to a body that it sends. The host keeps up to two such pieces for each
+/// body, outside the guest's memory limit.
+const BODY_CHUNK_BYTES: usize = 64 << 10;
 
 /// The result of a request: the response's head and body, and a future that ends when the request's
 /// body has been sent.
 type Response = (http::Response<WasiBody>, Box<dyn Future<Output = Result<(), Error>> + Send>);
 
 impl WasiHttpHooks for Hooks {
+    fn p2_outgoing_body_chunk_size(&mut self) -> usize {
+        BODY_CHUNK_BYTES
+    }
+
+    fn p3_outgoing_body_chunk_size(&mut self) -> usize {
+        BODY_CHUNK_BYTES
+    }
+
     fn is_forbidden_header(&mut self, name: &HeaderName) -> bool {
         is_forbidden_header(name)
     }
@@ -67,7 +71,7 @@ impl WasiHttpHooks for Hooks {
         options: Option<RequestOptions>,
         _response_processed: Box<dyn Future<Output = Result<(), Error>> + Send>,
     ) -> Box<dyn Future<Output = Result<Response, Error>> + Send> {
-        let destination = match self.admit(request.uri()) {
+        let destination = match self.policy.admit(request.uri()) {
             Ok(destination) => destination,
             Err(error) => return Box::new(future::ready(Err(error))),
         };

@@ -1,7 +1,7 @@
 //! What one route may reach, and how long it may take.
 
 use std::net::IpAddr;
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
 use daylily_core::allow_http::{AllowHttp, Permit, Scheme};
@@ -13,6 +13,7 @@ use wasmtime_wasi_http::{Error, RequestOptions};
 
 use super::OutgoingClient;
 use super::pool::Pool;
+use crate::log::OncePerSecond;
 
 /// Name lookups a route may have in progress. They run on the blocking pool's threads, which all
 /// routes share.
@@ -69,8 +70,7 @@ impl OutgoingPolicy {
     }
 
     /// Where a request to `uri` goes, if the route may go there.
-    /// A denial is logged when it is `news`.
-    pub(super) fn admit(&self, uri: &Uri, news: bool) -> Result<Destination, Error> {
+    pub(super) fn admit(&self, uri: &Uri) -> Result<Destination, Error> {
         let scheme = match uri.scheme_str() {
             Some("http") => Scheme::Http,
             Some("https") => Scheme::Https,
@@ -88,9 +88,7 @@ impl OutgoingPolicy {
         match self.allow.find(scheme, &origin.host, origin.port) {
             Some(permit) => Ok(Destination { origin, permit }),
             None => {
-                if news {
-                    origin.log_denied("not in the route's allow_http");
-                }
+                origin.log_denied("not in the route's allow_http");
                 Err(Error::HttpRequestDenied)
             }
         }
@@ -125,6 +123,9 @@ impl OutgoingPolicy {
     }
 }
 
+/// A guest's flood of denied requests is not to be the log's.
+static DENIALS: LazyLock<OncePerSecond> = LazyLock::new(OncePerSecond::new);
+
 /// Scheme, host (lower-case, an IPv6 address without its brackets) and port.
 #[derive(Clone, PartialEq, Eq, Hash)]
 pub(super) struct Origin {
@@ -153,7 +154,11 @@ impl Destination {
 impl Origin {
     pub(super) fn log_denied(&self, reason: &str) {
         let (scheme, host, port) = (self.scheme.as_str(), &self.host, self.port);
-        tracing::warn!("outgoing request to {scheme}://{host}:{port} denied: {reason}");
+        if DENIALS.is_news() {
+            tracing::warn!("outgoing request to {scheme}://{host}:{port} denied: {reason} (said once a second)");
+        } else {
+            tracing::debug!("outgoing request to {scheme}://{host}:{port} denied: {reason}");
+        }
     }
 
     pub(super) fn log_failed(&self, error: &Error) {
