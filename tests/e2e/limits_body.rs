@@ -61,6 +61,17 @@ fn chunks_over_the_limit_are_refused_when_they_come() {
     server.exchange(&chunked("echo.test", "/count", 1000)).expect(200, "1000 bytes\n");
 }
 
+/// A guest that hands the request's own body back meets its end in the response; the client is to blame all
+/// the same.
+#[test]
+fn a_body_that_is_handed_back_is_still_the_clients() {
+    let server = SERVER.get();
+    // In one chunk, so that nothing has been sent back before the limit is reached.
+    let pass = |size: usize| Request::post("service03.test", "/pass").chunked(&[&vec![b'x'; size][..]]);
+    server.exchange(&pass(1000)).expect(200, &"x".repeat(1000));
+    server.exchange(&pass(1001)).expect_refusal(413, "request body too large");
+}
+
 #[test]
 fn chunks_over_the_limit_after_the_head_cut_the_response() {
     let server = SERVER.get();
