@@ -10,7 +10,7 @@ use bytes::Bytes;
 use daylily_core::authority;
 use daylily_core::config::RouteLimits;
 use daylily_core::refusal::Refusal;
-use http::header::{CONNECTION, CONTENT_LENGTH, EXPECT, HOST, HeaderMap, HeaderName};
+use http::header::{CONTENT_LENGTH, EXPECT, HOST, HeaderMap};
 use http::{Method, Request, Uri, Version};
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
@@ -18,7 +18,7 @@ use tokio::time::{Sleep, sleep};
 use wasmtime_wasi_http::Error as HttpError;
 
 use crate::exchange::{Exchange, Fault};
-use crate::host_api::outgoing::error_from_hyper;
+use crate::host_api::outgoing::{error_from_hyper, named_by_connection};
 use crate::serve::connection::Connection;
 
 /// Where a request wants to go.
@@ -128,19 +128,10 @@ fn root_path(uri: &mut Uri) {
 /// Removes the fields that `Connection` names (RFC 9110 §7.6.1); the well-known hop-by-hop fields are
 /// removed with the rest of what guests never see. Framing is not a sender's to nominate.
 fn remove_nominated(headers: &mut HeaderMap) {
-    if !headers.contains_key(CONNECTION) {
-        return;
-    }
-    let nominated: Vec<HeaderName> = headers
-        .get_all(CONNECTION)
-        .iter()
-        .filter_map(|value| value.to_str().ok())
-        .flat_map(|value| value.split(','))
-        .filter_map(|name| name.trim().parse().ok())
-        .filter(|name| *name != CONTENT_LENGTH && *name != HOST)
-        .collect();
-    for name in nominated {
-        headers.remove(name);
+    for name in named_by_connection(headers) {
+        if name != CONTENT_LENGTH && name != HOST {
+            headers.remove(name);
+        }
     }
 }
 
@@ -233,6 +224,8 @@ impl Drop for InboundBody {
 
 #[cfg(test)]
 mod tests {
+    use http::header::HeaderName;
+
     use super::*;
 
     /// `Ok((host, path))`, or what the refusal says.

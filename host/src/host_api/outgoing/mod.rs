@@ -39,6 +39,7 @@ mod upload;
 use std::sync::Arc;
 
 pub(crate) use error::error_from_hyper;
+pub(crate) use headers::named_by_connection;
 pub(crate) use hooks::Hooks;
 pub(crate) use policy::OutgoingPolicy;
 
