@@ -65,6 +65,11 @@ impl Body {
 
     /// Ends `in_request` with the body.
     pub(crate) fn during(self, in_request: InRequest) -> Self {
+        if let Kind::Streamed(streamed) = &self.kind
+            && streamed.missing_bytes.is_none()
+        {
+            in_request.begin_open_ended();
+        }
         Self { in_request: Some(in_request), ..self }
     }
 }

@@ -7,7 +7,7 @@ use clap::builder::FalseyValueParser;
 use clap::{Args, Parser, Subcommand};
 use daylily_core::ValueError;
 use daylily_core::allow_http::Origin;
-use daylily_core::config::{DirGrant, ListenAddr, LogLevel, Overrides};
+use daylily_core::config::{DirGrant, Listen, LogLevel, Overrides, Workers};
 use daylily_core::{grants, limits};
 
 /// Serves HTTP, answering every request from a fresh, sandboxed WebAssembly component instance.
@@ -27,7 +27,8 @@ pub(crate) struct Cli {
 }
 
 const EXIT_CODES: &str = "Exit codes: 0 done; 1 internal error; 2 usage; 65 a component is refused; \
-66 a component cannot be read; 69 cannot listen; 78 configuration error.";
+66 a component cannot be read; 69 cannot listen, or no server to talk to; 71 no memory for compiled code; \
+75 requests were cut at the end of shutdown_timeout; 78 configuration error.";
 
 /// A command.
 #[derive(Debug, Subcommand)]
@@ -35,13 +36,36 @@ pub(crate) enum Command {
     /// Serve a component, or the routes of a configuration file (the default command)
     #[command(after_help = EXIT_CODES)]
     Serve(What),
+    /// Show a running server: its workers, routes and what is draining
+    #[command(after_help = EXIT_CODES)]
+    Status {
+        #[command(flatten)]
+        server: Running,
+        /// For machines
+        #[arg(long)]
+        json: bool,
+    },
+    /// Make a running server read its configuration and components anew, and wait until it serves them
+    #[command(after_help = EXIT_CODES)]
+    Reload(Running),
+    /// Stop a running server, and wait until its requests are finished
+    #[command(after_help = EXIT_CODES)]
+    Stop(Running),
     /// Say whether `serve` would start with the same arguments, and why not
     #[command(after_help = EXIT_CODES)]
     Check(What),
 }
 
+/// Which server to talk to.
+#[derive(Args, Debug)]
+pub(crate) struct Running {
+    /// The control socket of the server [default: that of the only server which this user runs]
+    #[arg(long, value_name = "SOCKET", env = "DAYLILY_CONTROL")]
+    pub(crate) control: Option<PathBuf>,
+}
+
 /// What to serve, and how.
-#[derive(Args, Debug, Default)]
+#[derive(Args, Clone, Debug, Default)]
 pub(crate) struct What {
     /// The component to answer every request (without it and without --config: ./daylily.toml if there
     /// is one, else the built-in Hello World)
@@ -50,16 +74,29 @@ pub(crate) struct What {
     /// Serve the routes of this configuration file
     #[arg(short, long, value_name = "FILE")]
     pub(crate) config: Option<PathBuf>,
+    /// For development: reload when the configuration or a component is written
+    #[arg(long)]
+    pub(crate) watch: bool,
     #[command(flatten)]
     pub(crate) settings: Settings,
 }
 
 /// Settings that go over the configuration file.
-#[derive(Args, Debug, Default)]
+#[derive(Args, Clone, Debug, Default)]
 pub(crate) struct Settings {
-    /// Address and port to listen on [default: 127.0.0.1:3000]
-    #[arg(long, value_name = "ADDR:PORT", env = "DAYLILY_LISTEN")]
-    listen: Option<ListenAddr>,
+    /// Address and port to listen on, or `systemd` or `systemd:NAME` for sockets that systemd passed (may be
+    /// repeated) [default: what systemd passed, else 127.0.0.1:3000]
+    #[arg(long, value_name = "ADDR:PORT", env = "DAYLILY_LISTEN", value_delimiter = ',')]
+    listen: Vec<Listen>,
+    /// Worker processes: a number, or `auto` for one per core [default: auto]
+    #[arg(long, value_name = "COUNT", env = "DAYLILY_WORKERS")]
+    workers: Option<Workers>,
+    /// Where compiled components are kept [default: `daylily` in the user's cache directory]
+    #[arg(long, value_name = "DIR", env = "DAYLILY_CACHE_DIR")]
+    cache_dir: Option<PathBuf>,
+    /// The socket for `daylily status`, `reload` and `stop` [default: one in the user's runtime directory]
+    #[arg(long, value_name = "SOCKET", env = "DAYLILY_CONTROL")]
+    control: Option<PathBuf>,
     /// An environment variable for guests (may be repeated)
     #[arg(long, value_name = "KEY=VALUE", value_parser = grants::parse_env)]
     env: Vec<(String, String)>,
@@ -102,27 +139,31 @@ impl What {
     /// The command that was typed after the flags, where clap takes it for a component.
     pub(crate) fn misplaced_command(&self) -> Option<&str> {
         let component = self.component.as_deref()?;
-        ["serve", "check"].into_iter().find(|command| Path::new(command) == component && !component.exists())
+        ["serve", "status", "reload", "stop", "check"].into_iter().find(|command| Path::new(command) == component && !component.exists())
     }
 }
 
 impl Settings {
     /// As the configuration takes them.
-    pub(crate) fn into_overrides(self) -> Overrides {
+    pub(crate) fn overrides(&self) -> Overrides {
+        let settings = self.clone();
         Overrides {
-            listen: self.listen,
-            dev: self.dev.then_some(true),
-            log: self.log,
-            max_concurrency: self.max_concurrency,
-            max_queue: self.max_queue,
-            max_memory_bytes: self.max_memory,
-            cpu_time: self.cpu_time,
-            wall_time: self.wall_time,
-            max_body_bytes: self.max_body,
-            env: self.env,
-            vars: self.var,
-            dirs: self.dir,
-            allow_http: self.allow_http,
+            listen: settings.listen,
+            workers: settings.workers,
+            cache_dir: settings.cache_dir,
+            control: settings.control,
+            dev: settings.dev.then_some(true),
+            log: settings.log,
+            max_concurrency: settings.max_concurrency,
+            max_queue: settings.max_queue,
+            max_memory_bytes: settings.max_memory,
+            cpu_time: settings.cpu_time,
+            wall_time: settings.wall_time,
+            max_body_bytes: settings.max_body,
+            env: settings.env,
+            vars: settings.var,
+            dirs: settings.dir,
+            allow_http: settings.allow_http,
         }
     }
 }

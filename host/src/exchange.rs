@@ -7,6 +7,9 @@ use std::task::{Context, Waker};
 use daylily_core::refusal::Refusal;
 use daylily_core::units::format_duration;
 
+use tokio_util::task::task_tracker::TaskTrackerToken;
+
+use crate::control::scoreboard::Slot;
 use crate::engine::{Ending, Remains};
 use crate::record::Record;
 use crate::request::Stop;
@@ -15,6 +18,7 @@ use crate::request::Stop;
 /// tasks are.
 pub(crate) struct Exchange {
     record: Record,
+    _unfinished: TaskTrackerToken,
     ending: OnceLock<Ending>,
     /// The ended instance, until the end of its response body has been looked at.
     remains: Mutex<Option<Remains>>,
@@ -40,9 +44,11 @@ pub(crate) enum Fault {
 }
 
 impl Exchange {
-    pub(crate) fn begin() -> Self {
+    /// Begins with the head. `unfinished` keeps the worker from ending before the request has.
+    pub(crate) fn begin(counters: &'static Slot, unfinished: TaskTrackerToken) -> Self {
         Self {
-            record: Record::begin(),
+            record: Record::begin(counters),
+            _unfinished: unfinished,
             ending: OnceLock::new(),
             remains: Mutex::new(None),
             reader: Mutex::new(None),
@@ -133,6 +139,7 @@ impl Ending {
             Self::Exit(code) => Refusal::Trap { detail: format!("it called exit with code {code}") },
             Self::Trap(detail) => Refusal::Trap { detail },
             Self::CpuTime(limit) => Refusal::CpuTime { detail: format!("cpu_time = {}", format_duration(limit)) },
+            Self::ShutDown => Refusal::ShuttingDown,
             Self::WallTime(limit) => Refusal::WallTime { detail: format!("wall_time = {}", format_duration(limit)) },
             Self::NoInstance(detail) => Refusal::NoInstance { detail },
         })

@@ -1,10 +1,11 @@
-//! What ends a guest from outside: its deadline, and a client that left.
+//! What ends a guest from outside: its deadline, a client that left, and the end of the worker.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::time::{Instant, sleep_until};
 
+use crate::drain::Drain;
 use crate::engine::{Call, Ending, Head};
 use crate::exchange::Exchange;
 use crate::serve::connection::Connection;
@@ -23,6 +24,7 @@ pub(crate) fn watch(
     wall_time: Duration,
     connection: Connection,
     exchange: Arc<Exchange>,
+    drain: Drain,
 ) -> (Watched, tokio::sync::oneshot::Receiver<Head>) {
     let Call { run, head } = call;
     let deadline = Instant::now() + wall_time;
@@ -38,6 +40,9 @@ pub(crate) fn watch(
             }
             if Instant::now() >= deadline {
                 break Ending::WallTime(wall_time);
+            }
+            if drain.is_cut() {
+                break Ending::ShutDown;
             }
             if !exchange.is_delivered() && connection.is_gone() {
                 break Ending::ClientGone;

@@ -4,18 +4,25 @@
 mod admission;
 mod body;
 mod cli;
+mod control;
+mod drain;
 mod engine;
 mod exchange;
+mod failure;
 mod guard;
 mod host_api;
 mod inbound;
 mod load;
 mod log;
+mod places;
+mod prepare;
 mod record;
 mod request;
 mod request_id;
 mod response;
 mod run;
+mod runtime;
+mod sealed;
 mod serve;
 mod worker;
 

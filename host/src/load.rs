@@ -1,35 +1,45 @@
 //! From a configuration to a worker: every component compiled once, loaded and linked, every route with
-//! its grants.
+//! its grants. Compiling is the supervisor's part, the rest is the worker's.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use daylily_core::config::{ComponentSource, Config, Route};
 use daylily_core::route::RouteTable;
+use tokio::sync::Semaphore;
 use wasmtime_wasi_config::WasiConfigVariables;
 
 use crate::admission::{Admission, RouteShare};
+use crate::control::scoreboard::Slot;
+use crate::drain::Drain;
 use crate::engine::{App, AppSettings, Artefact, Compiler, Engines, Flavour, Handler, LoadError, Needs, Source};
 use crate::host_api::outgoing::{OutgoingClient, OutgoingPolicy};
 use crate::log::OncePerSecond;
 use crate::worker::{Worker, WorkerRoute};
 
-/// Compiles, loads and links all that `config` serves.
+/// What a worker is made of, beside what it serves.
+pub(crate) struct Surroundings {
+    /// Connections at a time.
+    pub(crate) connection_limit: usize,
+    pub(crate) drain: Drain,
+    pub(crate) counters: &'static Slot,
+}
+
+/// Loads and links all that `config` serves. `artefacts` are those of its [`sources`].
 ///
 /// # Errors
 ///
 /// All components that cannot be served, each with its reason.
-pub(crate) fn worker(config: &Config, connection_limit: usize) -> Result<Worker, Vec<LoadError>> {
-    let artefacts = compile(&config.routes)?;
-    let needs = needs(&config.routes, &artefacts)?;
+pub(crate) fn worker(config: &Config, artefacts: &[Artefact], around: Surroundings) -> Result<Worker, Vec<LoadError>> {
+    let needs = needs(&config.routes, artefacts)?;
     let engines =
         Engines::new(&needs, config.server.max_concurrency).map_err(|error| vec![LoadError::Pool { error }])?;
     let engines = Arc::new(engines);
-    let handlers = all(artefacts.iter().map(|(source, artefact)| {
+    let handlers = all(artefacts.iter().map(|artefact| {
         let handler = Handler::load(&engines, artefact)?;
-        Ok((source.clone(), handler))
+        Ok((&artefact.source, handler))
     }))?;
-    let handlers: HashMap<Source, Handler> = handlers.into_iter().collect();
+    let handlers: HashMap<&Source, Handler> = handlers.into_iter().collect();
     let outgoing = OutgoingClient::new();
     let routes = all(config.routes.iter().map(|route| {
         let handler = handlers.get(&source(route)).ok_or_else(|| LoadError::not_compiled(&source(route)))?;
@@ -42,30 +52,38 @@ pub(crate) fn worker(config: &Config, connection_limit: usize) -> Result<Worker,
         routes,
         admission: Admission::new(&config.server),
         limits: config.server,
-        connection_limit,
+        connections: Arc::new(Semaphore::new(around.connection_limit.min(Semaphore::MAX_PERMITS))),
         dev: config.dev,
         overload: OncePerSecond::new(),
+        drain: around.drain,
+        counters: around.counters,
     })
 }
 
-/// One artefact for each component, however many routes have it.
-fn compile(routes: &[Route]) -> Result<HashMap<Source, Artefact>, Vec<LoadError>> {
-    let mut sources: Vec<Source> = Vec::new();
-    for route in routes {
-        let source = source(route);
-        if !sources.contains(&source) {
-            sources.push(source);
-        }
-    }
-    let compiler = Compiler::default();
-    let artefacts = all(sources.into_iter().map(|source| Ok((source.clone(), compiler.compile(&source)?))))?;
-    Ok(artefacts.into_iter().collect())
+/// The components of all routes, each once, in the order of the routes.
+pub(crate) fn sources(routes: &[Route]) -> Vec<Source> {
+    let mut seen = HashSet::new();
+    routes.iter().map(source).filter(|source| seen.insert(source.clone())).collect()
 }
 
-fn needs(routes: &[Route], artefacts: &HashMap<Source, Artefact>) -> Result<Vec<(Flavour, Needs)>, Vec<LoadError>> {
+/// One artefact for each of [`sources`]. Those in `known` are not compiled again.
+///
+/// # Errors
+///
+/// All components that cannot be served, or whose needs are over their limits.
+pub(crate) fn artefacts(config: &Config, compiler: &Compiler, known: &[Artefact]) -> Result<Vec<Artefact>, Vec<LoadError>> {
+    let sources = sources(&config.routes);
+    let artefacts = all(sources.iter().map(|source| compiler.artefact(source, known)))?;
+    needs(&config.routes, &artefacts)?;
+    Ok(artefacts)
+}
+
+fn needs(routes: &[Route], artefacts: &[Artefact]) -> Result<Vec<(Flavour, Needs)>, Vec<LoadError>> {
+    let by_source: HashMap<&Source, &Artefact> =
+        artefacts.iter().map(|artefact| (&artefact.source, artefact)).collect();
     all(routes.iter().map(|route| {
-        let artefact = artefacts.get(&source(route)).ok_or_else(|| LoadError::not_compiled(&source(route)))?;
-        Ok((artefact.flavour, artefact.needs(&route.limits)?))
+        let artefact = by_source.get(&source(route)).ok_or_else(|| LoadError::not_compiled(&source(route)))?;
+        Ok((artefact.facts.flavour, artefact.needs(&route.limits)?))
     }))
 }
 

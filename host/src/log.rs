@@ -6,9 +6,9 @@ use std::time::Instant;
 
 use daylily_core::config::LogLevel;
 use tracing_appender::non_blocking::{NonBlockingBuilder, WorkerGuard};
-use tracing_subscriber::EnvFilter;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
+use tracing_subscriber::{EnvFilter, Registry, reload};
 
 /// Log lines that may wait to be written.
 const MAX_WAITING_LINES: usize = 10_000;
@@ -17,8 +17,31 @@ const MAX_WAITING_LINES: usize = 10_000;
 ///
 /// Lines are written by a thread of their own: a reader of stderr that is slow, or gone to sleep, must not
 /// stop the event loop. When too many lines wait, new ones are dropped. Those that wait when the returned
-/// guard is dropped are still written.
-pub(crate) fn start(level: LogLevel) -> WorkerGuard {
+/// log is dropped are still written.
+pub(crate) fn start(level: LogLevel) -> Log {
+    let waiting = NonBlockingBuilder::default().buffered_lines_limit(MAX_WAITING_LINES);
+    let (stderr, guard) = waiting.finish(std::io::stderr());
+    let (filter, level) = reload::Layer::new(filter(level));
+    let lines = tracing_subscriber::fmt::layer().with_writer(stderr).with_ansi(std::io::stderr().is_terminal());
+    // Already started only where tests share a process.
+    let _ = tracing_subscriber::registry().with(filter).with(lines).try_init();
+    Log { level, _guard: guard }
+}
+
+/// The log while it is open.
+pub(crate) struct Log {
+    level: reload::Handle<EnvFilter, Registry>,
+    _guard: WorkerGuard,
+}
+
+impl Log {
+    pub(crate) fn set_level(&self, level: LogLevel) {
+        // It cannot fail while the log is open.
+        let _ = self.level.reload(filter(level));
+    }
+}
+
+fn filter(level: LogLevel) -> EnvFilter {
     let level = level.as_str();
     let libraries = if level == "trace" {
         "trace"
@@ -27,13 +50,7 @@ pub(crate) fn start(level: LogLevel) -> WorkerGuard {
     } else {
         "warn"
     };
-    let filter = EnvFilter::new(format!("{libraries},daylily={level},guest={level},wasmtime_wasi_http=error"));
-    let waiting = NonBlockingBuilder::default().buffered_lines_limit(MAX_WAITING_LINES);
-    let (stderr, guard) = waiting.finish(std::io::stderr());
-    let lines = tracing_subscriber::fmt::layer().with_writer(stderr).with_ansi(std::io::stderr().is_terminal());
-    // Already started only where tests share a process.
-    let _ = tracing_subscriber::registry().with(filter).with(lines).try_init();
-    guard
+    EnvFilter::new(format!("{libraries},daylily={level},guest={level},wasmtime_wasi_http=error"))
 }
 
 /// Keeps a flood of refusals or denials from becoming a flood of log lines.

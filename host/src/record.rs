@@ -5,6 +5,7 @@ use std::sync::{Arc, OnceLock};
 
 use tokio::time::Instant;
 
+use crate::control::scoreboard::{InProgress, Slot};
 use crate::request_id::RequestId;
 
 /// One request, for the log. It ends when it is dropped, whatever happened.
@@ -14,11 +15,18 @@ pub(crate) struct Record {
     /// 0 until there is one.
     status: AtomicU16,
     began: Instant,
+    _counted: InProgress<'static>,
 }
 
 impl Record {
-    pub(crate) fn begin() -> Self {
-        Self { id: RequestId::next(), route: OnceLock::new(), status: AtomicU16::new(0), began: Instant::now() }
+    pub(crate) fn begin(counters: &'static Slot) -> Self {
+        Self {
+            id: RequestId::next(),
+            route: OnceLock::new(),
+            status: AtomicU16::new(0),
+            began: Instant::now(),
+            _counted: counters.begin_request(),
+        }
     }
 
     pub(crate) fn set_route(&self, route: &Arc<str>) {

@@ -3,7 +3,8 @@
 use std::sync::Arc;
 
 use daylily_core::refusal::{Blame, Refusal};
-use http::{Request, Response};
+use http::header::CONNECTION;
+use http::{HeaderValue, Request, Response};
 use hyper::body::Incoming;
 
 use crate::body::Body;
@@ -36,11 +37,14 @@ pub(crate) async fn handle(
     request: Request<Incoming>,
 ) -> Result<Response<Body>, Stop> {
     let in_request = connection.begin_request(&request);
-    let exchange = Arc::new(Exchange::begin());
-    let response = match answer(worker, connection, &exchange, request).await {
+    let exchange = Arc::new(Exchange::begin(worker.counters, worker.drain.begin_task()));
+    let mut response = match answer(worker, connection, &exchange, request).await {
         Err(Stop::Refused(refusal)) => refuse(worker, &refusal, exchange.record()),
         outcome => outcome?,
     };
+    if worker.drain.has_begun() {
+        response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+    }
     Ok(response.map(|body| body.during(in_request)))
 }
 
@@ -61,11 +65,12 @@ async fn answer(
         biased;
         permit = worker.admission.admit(&route.share) => permit?,
         () = guard::client_gone(connection) => return Err(Stop::ClientGone),
+        () = worker.drain.cut_off() => return Err(Refusal::ShuttingDown.into()),
     };
 
     connection.bound_writes(limits.wall_time, limits.body_timeout);
     let call = route.app.call(exchange.record().id, request);
-    let (guest, head) = guard::watch(call, limits.wall_time, connection.clone(), Arc::clone(exchange));
+    let (guest, head) = guard::watch(call, limits.wall_time, connection.clone(), Arc::clone(exchange), worker.drain.clone());
     response::begin(Begun { guest, head, hold: Hold::new(Arc::clone(exchange), permit) }, &method).await
 }
 

@@ -5,7 +5,11 @@ use std::sync::Arc;
 use daylily_core::config::ServerLimits;
 use daylily_core::route::RouteTable;
 
+use tokio::sync::Semaphore;
+
 use crate::admission::{Admission, RouteShare};
+use crate::control::scoreboard::Slot;
+use crate::drain::Drain;
 use crate::engine::App;
 use crate::inbound::Target;
 use crate::log::OncePerSecond;
@@ -17,11 +21,15 @@ pub(crate) struct Worker {
     pub(crate) routes: Vec<WorkerRoute>,
     pub(crate) admission: Admission,
     pub(crate) limits: ServerLimits,
-    /// Connections at a time: `max_connections`, or what the descriptor limit allows.
-    pub(crate) connection_limit: usize,
+    /// Permits for connections: `max_connections`, or what the descriptor limit allows.
+    pub(crate) connections: Arc<Semaphore>,
     /// Refusals tell the client what the log says.
     pub(crate) dev: bool,
     pub(crate) overload: OncePerSecond,
+    /// How far this worker is on its way to its end.
+    pub(crate) drain: Drain,
+    /// What the supervisor sees of it.
+    pub(crate) counters: &'static Slot,
 }
 
 /// One route of a worker.

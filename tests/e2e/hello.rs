@@ -42,7 +42,7 @@ fn stdout_has_the_address_and_nothing_else() {
     check_hello(&server);
     server.get("bad host", "/").expect_refusal(400, "malformed request");
     let address = server.address();
-    assert_eq!(server.stop(), format!("Server running at http://{address}/\n"));
+    assert_eq!(server.stop(), format!("Server running at http://{address}/ with 1 worker\n"));
 }
 
 #[test]

@@ -4,11 +4,13 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::str::FromStr;
 
+use serde::{Deserialize, Serialize};
+
 use crate::ValueError;
 use crate::allow_http::AllowHttp;
 
 /// What a route's guest may see and reach.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Grants {
     /// Environment variables.
     pub env: BTreeMap<String, String>,
@@ -21,9 +23,10 @@ pub struct Grants {
 }
 
 /// A directory of the host that a guest may use: `HOST::GUEST[:ro]`.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DirGrant {
     /// Where it is on the host.
+    #[serde(with = "crate::os_path")]
     pub host: PathBuf,
     /// Where the guest sees it: `/`, `/data`, or `.`.
     pub guest: String,

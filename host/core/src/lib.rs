@@ -10,10 +10,12 @@ pub mod config;
 pub mod grants;
 pub mod limits;
 pub mod refusal;
+pub mod restart;
 pub mod route;
 pub mod units;
 
 mod domain;
+mod os_path;
 mod value_error;
 
 pub use value_error::ValueError;

@@ -7,6 +7,8 @@
 use std::fmt::Display;
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
 use crate::{ValueError, units};
 
 /// One limit of the configuration: `u64` for bytes, [`Duration`] for times, `u32` for counts.
@@ -41,6 +43,9 @@ const TIB: u64 = 1 << 40;
 /// Thirty days: beyond any request, and far from where adding to a clock overflows.
 const LONGEST: Duration = Duration::from_secs(720 * 3600);
 
+/// What the directory of compiled components may hold, in bytes; 0 is no such directory.
+pub const CACHE_MAX: Limit<u64> = size("cache_max", GIB, 0, TIB);
+
 /// Open client connections.
 pub const MAX_CONNECTIONS: Limit<u32> = count("max_connections", 10_000, 1, 1_000_000);
 /// Request head, in bytes; hyper cannot go below 8 KiB.
@@ -57,6 +62,13 @@ pub const MAX_CONCURRENCY: Limit<u32> = count("max_concurrency", 256, 1, 65_536)
 pub const MAX_QUEUE: Limit<u32> = count("max_queue", 1_024, 0, 1_000_000);
 /// Time a request may wait for its turn.
 pub const QUEUE_TIMEOUT: Limit<Duration> = time("queue_timeout", 5);
+/// Time that requests in progress have to end in once the server was told to stop.
+pub const SHUTDOWN_TIMEOUT: Limit<Duration> = time("shutdown_timeout", 30);
+/// Time without a sign of life after which a worker counts as hung. Below its minimum, a busy machine
+/// would have healthy workers killed.
+pub const HANG_TIMEOUT: Limit<Duration> = Limit { min: Duration::from_millis(100), ..time("hang_timeout", 10) };
+/// Time that a worker may take from its start to being ready.
+pub const START_TIMEOUT: Limit<Duration> = time("start_timeout", 30);
 
 /// Sum of an instance's linear memories, in bytes: from one page to what 32 bits address.
 pub const MAX_MEMORY: Limit<u64> = size("max_memory", 64 * MIB, 64 * KIB, 4 * GIB);
@@ -88,7 +100,7 @@ pub const BETWEEN_BYTES_TIMEOUT: Limit<Duration> = time("between_bytes_timeout",
 pub const MAX_OUTGOING: Limit<u32> = count("max_outgoing", 16, 1, 10_000);
 
 /// The limits of the process: `[server]`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ServerLimits {
     /// See [`MAX_CONNECTIONS`].
     pub max_connections: u32,
@@ -106,6 +118,12 @@ pub struct ServerLimits {
     pub max_queue: u32,
     /// See [`QUEUE_TIMEOUT`].
     pub queue_timeout: Duration,
+    /// See [`SHUTDOWN_TIMEOUT`].
+    pub shutdown_timeout: Duration,
+    /// See [`HANG_TIMEOUT`].
+    pub hang_timeout: Duration,
+    /// See [`START_TIMEOUT`].
+    pub start_timeout: Duration,
 }
 
 impl Default for ServerLimits {
@@ -119,12 +137,15 @@ impl Default for ServerLimits {
             max_concurrency: MAX_CONCURRENCY.default,
             max_queue: MAX_QUEUE.default,
             queue_timeout: QUEUE_TIMEOUT.default,
+            shutdown_timeout: SHUTDOWN_TIMEOUT.default,
+            hang_timeout: HANG_TIMEOUT.default,
+            start_timeout: START_TIMEOUT.default,
         }
     }
 }
 
 /// The limits of one request of a route: `[defaults]` and `[[route]]`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RouteLimits {
     /// See [`MAX_MEMORY`].
     pub max_memory_bytes: u64,
@@ -258,6 +279,11 @@ mod tests {
         check(CPU_TIME.parse("0s"), "`cpu_time` is too small: it must be at least 1ms");
         check(WALL_TIME.parse("720h"), "2592000s");
         check(WALL_TIME.parse("721h"), "`wall_time` is too large: it must be at most 720h");
+        check(HANG_TIMEOUT.parse("100ms"), "100ms");
+        check(HANG_TIMEOUT.parse("99ms"), "`hang_timeout` is too small: it must be at least 100ms");
+        check(HANG_TIMEOUT.parse("721h"), "`hang_timeout` is too large: it must be at most 720h");
+        check(CACHE_MAX.parse("0"), "0");
+        check(CACHE_MAX.parse("2TiB"), "`cache_max` is too large: it must be at most 1TiB");
         check(MAX_CONCURRENCY.parse("65536"), "65536");
         check(MAX_CONCURRENCY.parse("65537"), "`max_concurrency` is too large: it must be at most 65536");
         check(MAX_CONCURRENCY.parse("99999999999"), "`max_concurrency` is too large: it must be at most 65536");
@@ -271,10 +297,13 @@ mod tests {
         fn check<T: PartialOrd>(limit: &Limit<T>) {
             assert!(limit.min <= limit.default && limit.default <= limit.max, "{}", limit.key);
         }
-        for limit in [MAX_HEAD, MAX_MEMORY, MAX_BODY, MAX_OUTPUT] {
+        for limit in [CACHE_MAX, MAX_HEAD, MAX_MEMORY, MAX_BODY, MAX_OUTPUT] {
             check(&limit);
         }
         for limit in [HEAD_TIMEOUT, IDLE_TIMEOUT, QUEUE_TIMEOUT, CPU_TIME, WALL_TIME, BODY_TIMEOUT] {
+            check(&limit);
+        }
+        for limit in [SHUTDOWN_TIMEOUT, HANG_TIMEOUT, START_TIMEOUT] {
             check(&limit);
         }
         for limit in [CONNECT_TIMEOUT, FIRST_BYTE_TIMEOUT, BETWEEN_BYTES_TIMEOUT] {

@@ -49,6 +49,8 @@ pub enum Refusal {
         /// What was short.
         detail: String,
     },
+    /// 503: the server was told to stop, and takes no more requests.
+    ShuttingDown,
     /// 504: the guest used up its `cpu_time`.
     CpuTime {
         /// Which limit.
@@ -75,7 +77,7 @@ pub enum Blame {
     Guest,
     /// daylily, or the machine that it runs on.
     Host,
-    /// Nobody: there are more requests than the limits admit.
+    /// Nobody: there are more requests than the limits admit, or the server is about to end.
     Overload,
 }
 
@@ -90,7 +92,7 @@ impl Refusal {
             Self::HeadTooLarge => 431,
             Self::Trap { .. } | Self::NoResponse | Self::InvalidResponse { .. } | Self::Internal { .. } => 500,
             Self::GuestError { .. } => 502,
-            Self::QueueFull | Self::QueueTimeout | Self::NoInstance { .. } => 503,
+            Self::QueueFull | Self::QueueTimeout | Self::NoInstance { .. } | Self::ShuttingDown => 503,
             Self::CpuTime { .. } | Self::WallTime { .. } => 504,
         }
     }
@@ -111,6 +113,7 @@ impl Refusal {
             Self::QueueFull => "too many requests",
             Self::QueueTimeout => "waited too long for a turn",
             Self::NoInstance { .. } => "no instance could be made",
+            Self::ShuttingDown => "server is shutting down",
             Self::CpuTime { .. } => "cpu time used up",
             Self::WallTime { .. } => "time used up",
             Self::Internal { .. } => "internal error",
@@ -135,7 +138,8 @@ impl Refusal {
             | Self::HeadTooLarge
             | Self::NoResponse
             | Self::QueueFull
-            | Self::QueueTimeout => None,
+            | Self::QueueTimeout
+            | Self::ShuttingDown => None,
         }
     }
 
@@ -154,7 +158,7 @@ impl Refusal {
             | Self::GuestError { .. }
             | Self::CpuTime { .. }
             | Self::WallTime { .. } => Blame::Guest,
-            Self::QueueFull | Self::QueueTimeout => Blame::Overload,
+            Self::QueueFull | Self::QueueTimeout | Self::ShuttingDown => Blame::Overload,
             Self::NoInstance { .. } | Self::Internal { .. } => Blame::Host,
         }
     }
@@ -222,6 +226,7 @@ mod tests {
         check(Refusal::QueueFull, "503 [too many requests] overload retry 1");
         check(Refusal::QueueTimeout, "503 [waited too long for a turn] overload retry 1");
         check(Refusal::NoInstance { detail: detail() }, "503 [no instance could be made: why] host retry 1");
+        check(Refusal::ShuttingDown, "503 [server is shutting down] overload retry 1");
         check(Refusal::CpuTime { detail: detail() }, "504 [cpu time used up: why] guest");
         check(Refusal::WallTime { detail: detail() }, "504 [time used up: why] guest");
         check(Refusal::Internal { detail: detail() }, "500 [internal error: why] host");

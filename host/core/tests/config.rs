@@ -6,7 +6,9 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use daylily_core::allow_http::{AllowHttp, Scheme};
-use daylily_core::config::{self, ComponentSource, Config, LogLevel, Overrides, Route, RouteLimits, ServerLimits};
+use daylily_core::config::{
+    self, ComponentSource, Config, LogLevel, Overrides, Route, RouteLimits, ServerLimits, Workers,
+};
 use daylily_core::route::RouteTable;
 
 const FULL: &str = include_str!("../../../tests/cases/config/full.toml");
@@ -31,12 +33,22 @@ fn dirs(route: &Route) -> String {
     route.grants.dirs.iter().map(text).collect::<Vec<_>>().join(" ")
 }
 
+/// The places to listen at, in order; `None` if nobody said any.
+fn listen(config: &Config) -> Option<String> {
+    let places = config.listen.as_ref()?.iter().map(ToString::to_string);
+    Some(places.collect::<Vec<_>>().join(" "))
+}
+
 #[test]
 fn full() {
     let config = parse(FULL, &Overrides::default());
-    assert_eq!(config.listen.as_str(), "127.0.0.1:3000");
+    assert_eq!(listen(&config).as_deref(), Some("127.0.0.1:3000 systemd:web"));
     assert!(!config.dev);
     assert_eq!(config.log, LogLevel::Info);
+    assert_eq!(config.workers, Workers::Auto);
+    assert_eq!(config.control, Some(PathBuf::from("/run/daylily/control.sock")));
+    assert_eq!(config.cache_dir, Some(PathBuf::from("/etc/daylily/compiled")));
+    assert_eq!(config.cache_max_bytes, 1 << 30);
     assert_eq!(config.server, ServerLimits::default());
 
     // What a route does not say is as in [defaults]; host and path are any.
@@ -75,6 +87,9 @@ fn full() {
 fn the_smallest_is_all_defaults() {
     fn check(text: &str) {
         let config = parse(text, &Overrides::default());
+        assert_eq!(config.listen, None, "{text:?}");
+        assert_eq!(config.workers, Workers::Auto, "{text:?}");
+        assert_eq!((&config.control, &config.cache_dir), (&None, &None), "{text:?}");
         assert_eq!(config.server, ServerLimits::default(), "{text:?}");
         let hello = route(&config, "/*");
         assert_eq!(hello.limits, RouteLimits::default(), "{text:?}");
@@ -88,11 +103,46 @@ fn the_smallest_is_all_defaults() {
 }
 
 #[test]
+fn where_to_listen() {
+    fn check(value: &str, flags: &[&str], expected: &str) {
+        let text = format!("listen = {value}\n[[route]]\ncomponent = 'hello.wasm'\n");
+        let flags = flags.iter().map(|flag| flag.parse().unwrap()).collect();
+        let config = parse(&text, &Overrides { listen: flags, ..Overrides::default() });
+        assert_eq!(listen(&config).as_deref(), Some(expected), "{value}");
+    }
+    check("'127.0.0.1:80'", &[], "127.0.0.1:80");
+    check("['127.0.0.1:80']", &[], "127.0.0.1:80");
+    check("'systemd'", &[], "systemd");
+    check("['systemd:b', '[::1]:80', 'systemd:a']", &[], "systemd:b [::1]:80 systemd:a");
+    check("['localhost:80', 'localhost:81']", &["systemd"], "systemd");
+    check("'systemd'", &["a:1", "b:1", "a:1"], "a:1 b:1");
+}
+
+#[test]
+fn how_many_workers() {
+    fn check(value: &str, flag: Option<&str>, expected: &str) {
+        let text = format!("workers = {value}\n[[route]]\ncomponent = 'hello.wasm'\n");
+        let flag = flag.map(|flag| flag.parse().unwrap());
+        let config = parse(&text, &Overrides { workers: flag, ..Overrides::default() });
+        assert_eq!(config.workers.to_string(), expected, "{value}");
+    }
+    check("'auto'", None, "auto");
+    check("1", None, "1");
+    check("256", None, "256");
+    check("0x10", None, "16");
+    check("4", Some("auto"), "auto");
+    check("'auto'", Some("2"), "2");
+}
+
+#[test]
 fn relative_paths_are_relative_to_the_file() {
     fn check(file: &str, expected: &str) {
-        let text = "[[route]]\ncomponent = 'a/b.wasm'\n";
+        let text = "control = 'a/b.wasm'\ncache_dir = 'a/b.wasm'\n[[route]]\ncomponent = 'a/b.wasm'\n";
         let config = config::parse(Path::new(file), text, &Overrides::default()).unwrap();
-        assert_eq!(route(&config, "/*").component, ComponentSource::File(PathBuf::from(expected)));
+        let expected = PathBuf::from(expected);
+        assert_eq!(config.control.as_ref(), Some(&expected));
+        assert_eq!(config.cache_dir.as_ref(), Some(&expected));
+        assert_eq!(route(&config, "/*").component, ComponentSource::File(expected));
     }
     check("daylily.toml", "a/b.wasm");
     check("./daylily.toml", "./a/b.wasm");
@@ -103,9 +153,12 @@ fn relative_paths_are_relative_to_the_file() {
 fn flags() -> Overrides {
     let pair = |name: &str, value: &str| (name.to_owned(), value.to_owned());
     Overrides {
-        listen: Some("127.0.0.1:0".parse().unwrap()),
+        listen: vec!["127.0.0.1:0".parse().unwrap()],
         dev: Some(true),
         log: Some(LogLevel::Trace),
+        workers: Some("2".parse().unwrap()),
+        control: Some("flag.sock".into()),
+        cache_dir: Some("flag".into()),
         max_concurrency: Some(3),
         max_queue: Some(0),
         max_memory_bytes: Some(1 << 20),
@@ -122,9 +175,12 @@ fn flags() -> Overrides {
 #[test]
 fn flags_go_over_defaults_but_not_over_routes() {
     let config = parse(FULL, &flags());
-    assert_eq!(config.listen.as_str(), "127.0.0.1:0");
+    assert_eq!(listen(&config).as_deref(), Some("127.0.0.1:0"));
     assert!(config.dev);
     assert_eq!(config.log, LogLevel::Trace);
+    assert_eq!(config.workers.to_string(), "2");
+    assert_eq!(config.control, Some(PathBuf::from("flag.sock")));
+    assert_eq!(config.cache_dir, Some(PathBuf::from("flag")));
     let server = ServerLimits { max_concurrency: 3, max_queue: 0, ..ServerLimits::default() };
     assert_eq!(config.server, server);
 
@@ -161,7 +217,8 @@ fn flags_go_over_defaults_but_not_over_routes() {
 #[test]
 fn without_a_file() {
     let config = config::single(ComponentSource::HelloWorld, &Overrides::default());
-    assert_eq!(config.listen.as_str(), "127.0.0.1:3000");
+    assert_eq!(config.listen, None);
+    assert_eq!(config.cache_max_bytes, 1 << 30);
     assert_eq!(config.server, ServerLimits::default());
     assert_eq!(config.routes.len(), 1);
     let hello = route(&config, "/*");
@@ -173,6 +230,8 @@ fn without_a_file() {
     let config = config::single(ComponentSource::File("a.wasm".into()), &flags());
     assert!(config.dev);
     assert_eq!(config.server.max_queue, 0);
+    assert_eq!(listen(&config).as_deref(), Some("127.0.0.1:0"));
+    assert_eq!(config.cache_dir, Some(PathBuf::from("flag")));
     let app = route(&config, "/*");
     assert_eq!(app.component, ComponentSource::File(PathBuf::from("a.wasm")));
     assert_eq!(app.limits.max_body_bytes, 77);

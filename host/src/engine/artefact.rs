@@ -1,20 +1,20 @@
-//! From a component file to compiled code, ready to be loaded into a pool.
+//! Compiled code of a component, and what an instance of it needs.
 
-use std::cell::OnceCell;
 use std::fmt;
-use std::path::{Path, PathBuf};
+use std::fs::File;
+use std::io;
+use std::path::PathBuf;
+use std::sync::Arc;
 
 use daylily_core::config::RouteLimits;
 use daylily_core::units::format_size;
-use wasmtime::Engine;
+use serde::{Deserialize, Serialize};
 use wasmtime::component::Component;
 
-use super::config::{Flavour, compiler};
-use super::inspect::{NotServable, inspect};
-use crate::host_api::link;
-
-/// The Hello World of the README, served when nothing else is asked for.
-static HELLO_WORLD: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/hello.wasm"));
+use super::cache::Key;
+use super::config::Flavour;
+use super::inspect::NotServable;
+use crate::sealed::sealed;
 
 const WASM_PAGE_BYTES: u64 = 64 << 10;
 
@@ -27,17 +27,26 @@ pub(crate) enum Source {
     File(PathBuf),
 }
 
-/// Compiled code of one component, and what an instance of it takes.
+/// Compiled code of one component, and what an instance of it takes. The code is in a sealed file, which
+/// workers map: all of them share its pages, and what they run is what was checked.
 pub(crate) struct Artefact {
     pub(crate) source: Source,
+    pub(crate) facts: Facts,
+    /// None where it came from the supervisor, which is the one to compare it.
+    pub(super) key: Option<Key>,
+    code: Arc<File>,
+}
+
+/// What is known of a component beside its code.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+pub(crate) struct Facts {
     pub(crate) flavour: Flavour,
     pub(super) exports_v3: bool,
-    pub(super) code: Vec<u8>,
     declared: Declared,
 }
 
 /// What a component declares, before any limit.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 struct Declared {
     memories: u32,
     max_initial_memory_bytes: u64,
@@ -82,6 +91,8 @@ pub(crate) enum LoadError {
     OverLimit { reason: String, component: SourceName },
     #[error("failed to load component {component}: {error:#}")]
     Refused { error: wasmtime::Error, component: SourceName },
+    #[error("failed to put the code of component {component} into memory: {error}")]
+    Memory { error: io::Error, component: SourceName },
     #[error("failed to make room for instances: {error:#}; lower max_concurrency or max_memory")]
     Pool { error: wasmtime::Error },
     #[error("failed to open the directory `{dir}` that route `{route}` grants: {error}; check `dirs`", dir = dir.display())]
@@ -99,6 +110,7 @@ impl LoadError {
         match self {
             Self::Unreadable { .. } => 66,
             Self::NotServable { .. } | Self::Unmet { .. } | Self::Refused { .. } => 65,
+            Self::Memory { .. } => 71,
             Self::OverLimit { .. } | Self::Pool { .. } | Self::Directory { .. } => 78,
         }
     }
@@ -123,69 +135,40 @@ impl Source {
     }
 }
 
-/// Compiles components. Engines are made when the first component of their flavour comes.
-#[derive(Default)]
-pub(crate) struct Compiler {
-    v2: OnceCell<Engine>,
-    v3: OnceCell<Engine>,
-}
-
-impl Compiler {
-    /// Reads, checks and compiles one component.
-    ///
-    /// # Errors
-    ///
-    /// When the file cannot be read, is not a component that answers HTTP, imports something that
-    /// nothing provides (all such imports are named), or does not compile.
-    pub(crate) fn compile(&self, source: &Source) -> Result<Artefact, LoadError> {
-        let name = source.name();
-        let file;
-        let bytes = match source {
-            Source::HelloWorld => HELLO_WORLD,
-            Source::File(path) => {
-                file = read(path).map_err(|error| LoadError::Unreadable { error, component: name.clone() })?;
-                &file
-            }
-        };
-        let inspection = inspect(bytes).map_err(|reason| LoadError::NotServable { reason, component: name.clone() })?;
-        let unmet = link::unmet_imports(&inspection.imports, inspection.flavour);
-        if !unmet.is_empty() {
-            return Err(LoadError::Unmet { imports: unmet, component: name });
-        }
-        let refused = |error| LoadError::Refused { error, component: name.clone() };
-        let engine = self.engine(inspection.flavour).map_err(refused)?;
-        let component = Component::new(engine, bytes).map_err(refused)?;
-        let code = component.serialize().map_err(refused)?;
-        Ok(Artefact {
-            source: source.clone(),
-            flavour: inspection.flavour,
-            exports_v3: inspection.exports_v3,
-            code,
-            declared: Declared::of(&component),
-        })
-    }
-
-    fn engine(&self, flavour: Flavour) -> wasmtime::Result<&Engine> {
-        let cell = match flavour {
-            Flavour::V2 => &self.v2,
-            Flavour::V3 => &self.v3,
-        };
-        if let Some(engine) = cell.get() {
-            return Ok(engine);
-        }
-        let engine = compiler(flavour)?;
-        Ok(cell.get_or_init(|| engine))
+impl Facts {
+    pub(super) fn of(component: &Component, flavour: Flavour, exports_v3: bool) -> Self {
+        Self { flavour, exports_v3, declared: Declared::of(component) }
     }
 }
 
 impl Artefact {
+    /// Puts compiled code where workers can map it.
+    pub(super) fn new(source: &Source, key: Key, facts: Facts, code: &[u8]) -> io::Result<Self> {
+        Ok(Self { source: source.clone(), facts, key: Some(key), code: Arc::new(sealed("daylily-code", code)?) })
+    }
+
+    /// An artefact as a worker gets it from its supervisor.
+    pub(crate) fn handed_over(source: Source, facts: Facts, code: File) -> Self {
+        Self { source, facts, key: None, code: Arc::new(code) }
+    }
+
+    /// The same code under another source's name.
+    pub(super) fn of(&self, source: &Source) -> Self {
+        Self { source: source.clone(), facts: self.facts, key: self.key, code: Arc::clone(&self.code) }
+    }
+
+    /// Compiled code, as [`Component::serialize`] gives it.
+    pub(crate) fn code(&self) -> &File {
+        &self.code
+    }
+
     /// What a slot must have room for when this component runs under `limits`.
     ///
     /// # Errors
     ///
     /// When the component declares more than the limits allow, so that no instance could ever start.
     pub(crate) fn needs(&self, limits: &RouteLimits) -> Result<Needs, LoadError> {
-        let declared = self.declared;
+        let declared = self.facts.declared;
         let over = |reason| Err(LoadError::OverLimit { reason, component: self.source.name() });
         if declared.max_initial_memory_bytes > limits.max_memory_bytes {
             return over(format!(
@@ -215,7 +198,7 @@ impl Artefact {
             table_elements: usize::try_from(declared.max_initial_table_elements).unwrap_or(usize::MAX),
             core_instances: limits.max_instances,
             // A 0.3 component runs each of its tasks on a stack of its own.
-            stacks: if self.flavour == Flavour::V3 { 8 } else { 1 },
+            stacks: if self.facts.flavour == Flavour::V3 { 8 } else { 1 },
         })
     }
 }
@@ -232,10 +215,6 @@ impl Declared {
             max_initial_table_elements: of(|needs| needs.max_initial_table_size.unwrap_or(0)),
         }
     }
-}
-
-fn read(path: &Path) -> std::io::Result<Vec<u8>> {
-    std::fs::read(path)
 }
 
 fn lines(imports: &[String]) -> String {

@@ -60,6 +60,8 @@ pub(crate) enum Ending {
     WallTime(Duration),
     /// The client left before the end of its response.
     ClientGone,
+    /// The worker did not wait for it any longer.
+    ShutDown,
     /// There was no instance to run it in.
     NoInstance(String),
 }

@@ -1,5 +1,7 @@
 //! A component that is loaded, linked and ready to be instantiated.
 
+use std::fs::File;
+use std::os::fd::AsRawFd;
 use std::sync::Arc;
 
 use daylily_core::config::{Grants, RouteLimits};
@@ -52,13 +54,13 @@ impl Handler {
     pub(crate) fn load(engines: &Engines, artefact: &Artefact) -> Result<Self, LoadError> {
         let refused = |error| LoadError::Refused { error, component: artefact.source.name() };
         let engine = engines
-            .pool(artefact.flavour)
+            .pool(artefact.facts.flavour)
             .ok_or_else(|| refused(wasmtime::format_err!("its engine was not prepared")))?;
-        let component = deserialize(engine, &artefact.code).map_err(refused)?;
-        let linker = link::linker(engine, artefact.flavour).map_err(refused)?;
+        let component = deserialize(engine, artefact.code()).map_err(refused)?;
+        let linker = link::linker(engine, artefact.facts.flavour).map_err(refused)?;
         let linked = linker.instantiate_pre(&component).map_err(refused)?;
         // A 0.2 handler that imports 0.3 interfaces runs in the 0.3 pool.
-        if artefact.exports_v3 {
+        if artefact.facts.exports_v3 {
             ServicePre::new(linked).map(Self::V3).map_err(refused)
         } else {
             ProxyPre::new(linked).map(Self::V2).map_err(refused)
@@ -66,10 +68,14 @@ impl Handler {
     }
 }
 
-#[expect(unsafe_code, reason = "wasmtime trusts compiled code completely; this was compiled by this process")]
-fn deserialize(engine: &Engine, code: &[u8]) -> wasmtime::Result<Component> {
-    // SAFETY: `code` comes from `Component::serialize` in this process and has never left its memory.
-    unsafe { Component::deserialize(engine, code) }
+/// Maps the code: all processes that do share its pages.
+#[expect(unsafe_code, reason = "wasmtime trusts compiled code completely; this was compiled or checked by us")]
+fn deserialize(engine: &Engine, code: &File) -> wasmtime::Result<Component> {
+    // wasmtime takes a path; this one leads to the file that we have open, whatever its name is.
+    let path = format!("/dev/fd/{}", code.as_raw_fd());
+    // SAFETY: `code` comes from `Component::serialize`, or from a cache that only we can write, with its
+    // digest checked after it was read into this file, which has been sealed since.
+    unsafe { Component::deserialize_file(engine, path) }
 }
 
 impl App {

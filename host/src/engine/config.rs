@@ -4,6 +4,7 @@
 //! cheaper without it. Each flavour has a compiler (no pool) and, once it is known what the loaded
 //! components need, a pool of slots from which every instance is made.
 
+use serde::{Deserialize, Serialize};
 use wasmtime::{Config, Enabled, Engine, InstanceAllocationStrategy, PoolingAllocationConfig};
 
 use super::artefact::Needs;
@@ -11,7 +12,7 @@ use super::epoch::Ticker;
 use super::turns::Turns;
 
 /// Which wasi:http world a component is written for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub(crate) enum Flavour {
     /// `wasi:http/incoming-handler@0.2.x`.
     V2,

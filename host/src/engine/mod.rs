@@ -4,7 +4,9 @@
 //! other way round.
 
 mod artefact;
+mod cache;
 pub(crate) mod call;
+mod compile;
 mod component;
 mod config;
 mod epoch;
@@ -14,8 +16,10 @@ mod meter;
 mod store;
 mod turns;
 
-pub(crate) use artefact::{Artefact, Compiler, LoadError, Needs, Source};
+pub(crate) use artefact::{Artefact, Facts, LoadError, Needs, Source};
+pub(crate) use cache::{Cache, CacheError};
 pub(crate) use call::{Call, Ending, GuestBody, Head, Remains};
+pub(crate) use compile::Compiler;
 pub(crate) use component::{App, AppSettings, Handler};
 pub(crate) use config::{Engines, Flavour};
 pub(crate) use store::State;

@@ -1,12 +1,12 @@
-//! The accept loop. It never ends because of an error, and never waits for anything but `accept` and
-//! a free connection permit.
+//! The accept loop. It never ends because of an error, and never waits for anything but `accept`, a free
+//! connection permit, and the end of its worker.
 
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::Semaphore;
+use tokio::sync::OwnedSemaphorePermit;
 
 use super::connection::Connection;
 use super::http;
@@ -15,29 +15,43 @@ use crate::worker::Worker;
 /// How long to leave the backlog alone after `accept` failed for want of descriptors or memory.
 const EXHAUSTED_PAUSE: Duration = Duration::from_millis(50);
 
-/// Accepts connections until the process ends; each is served in its own task on this thread.
+/// Accepts connections until the worker drains; each is served in its own task on this thread.
 pub(crate) async fn run(listener: TcpListener, worker: Arc<Worker>) {
-    let permits = Arc::new(Semaphore::new(worker.connection_limit));
     loop {
-        let Ok(permit) = Arc::clone(&permits).acquire_owned().await else { return };
-        let stream = accept(&listener).await;
-        let connection = Connection::new(stream, &worker.limits, worker.dev);
-        let worker = Arc::clone(&worker);
-        tokio::task::spawn(async move {
-            http::serve(connection, worker).await;
-            drop(permit);
-        });
+        let next = async {
+            let permit = Arc::clone(&worker.connections).acquire_owned().await.ok()?;
+            Some((accept(&listener).await, permit))
+        };
+        let next = tokio::select! {
+            biased;
+            () = worker.drain.begun() => break,
+            next = next => next,
+        };
+        let Some((stream, permit)) = next else { return };
+        begin(stream, permit, &worker);
     }
+    if worker.drain.farewell().is_some_and(|farewell| farewell.empties_backlog) {
+        empty_backlog(&listener, &worker);
+    }
+}
+
+fn begin(stream: TcpStream, permit: OwnedSemaphorePermit, worker: &Arc<Worker>) {
+    // Heads and small bodies go out at once; a failure only costs latency.
+    let _ = stream.set_nodelay(true);
+    let connection = Connection::new(stream, &worker.limits, worker.dev, worker.drain.clone());
+    let worker = Arc::clone(worker);
+    let unfinished = worker.drain.begin_task();
+    tokio::task::spawn(async move {
+        let _counted = worker.counters.begin_connection();
+        http::serve(connection, worker).await;
+        drop((permit, unfinished));
+    });
 }
 
 async fn accept(listener: &TcpListener) -> TcpStream {
     loop {
         let error = match listener.accept().await {
-            Ok((stream, _peer)) => {
-                // Heads and small bodies go out at once; a failure only costs latency.
-                let _ = stream.set_nodelay(true);
-                return stream;
-            }
+            Ok((stream, _peer)) => return stream,
             Err(error) => error,
         };
         if is_exhausted(&error) {
@@ -46,6 +60,21 @@ async fn accept(listener: &TcpListener) -> TcpStream {
         } else {
             // The client gave up while it was waiting in the backlog (accept(2), "Error handling").
             tracing::debug!(%error, "a connection ended before it was accepted");
+        }
+    }
+}
+
+/// Takes what waits in the backlog: when the listener closes, the kernel would reset it. What is over the
+/// connection limit stays there.
+fn empty_backlog(listener: &TcpListener, worker: &Arc<Worker>) {
+    // Not through tokio, which may not know yet what the kernel has.
+    let listener = socket2::SockRef::from(listener);
+    while let Ok(permit) = Arc::clone(&worker.connections).try_acquire_owned() {
+        let Ok((socket, _peer)) = listener.accept() else { return };
+        let stream = std::net::TcpStream::from(socket);
+        match stream.set_nonblocking(true).and_then(|()| TcpStream::from_std(stream)) {
+            Ok(stream) => begin(stream, permit, worker),
+            Err(error) => tracing::error!(%error, "failed to take a connection from the backlog"),
         }
     }
 }

@@ -16,6 +16,8 @@ use tokio::io::Interest;
 use tokio::net::TcpStream;
 use tokio::time::Instant;
 
+use crate::drain::Drain;
+
 /// How much a client may still send after its last answer, and for how long it is read, so that the
 /// answer is not lost to a reset (RFC 9112 §9.6, "lingering close").
 const LINGER_BYTES: usize = 1 << 20;
@@ -28,6 +30,8 @@ pub(crate) struct Connection(Arc<Shared>);
 
 struct Shared {
     stream: TcpStream,
+    /// Whether the worker is still to serve more than what it has begun.
+    drain: Drain,
     /// Refusals tell the client what the log says.
     dev: bool,
     opened: Instant,
@@ -41,6 +45,8 @@ struct Shared {
     answered: AtomicBool,
     /// A head or its absence took too long.
     timed_out: AtomicBool,
+    /// Closing the socket now, also by the death of this process, resets the connection.
+    resets_when_closed: AtomicBool,
     /// A request body was left unread, so bytes may still be on their way.
     unread: AtomicBool,
     /// Since when the client has been silent between requests.
@@ -64,9 +70,10 @@ pub(crate) struct InRequest {
 }
 
 impl Connection {
-    pub(crate) fn new(stream: TcpStream, limits: &ServerLimits, dev: bool) -> Self {
+    pub(crate) fn new(stream: TcpStream, limits: &ServerLimits, dev: bool, drain: Drain) -> Self {
         Self(Arc::new(Shared {
             stream,
+            drain,
             dev,
             opened: Instant::now(),
             head_timeout: limits.head_timeout,
@@ -75,6 +82,7 @@ impl Connection {
             flushed: AtomicBool::new(true),
             answered: AtomicBool::new(false),
             timed_out: AtomicBool::new(false),
+            resets_when_closed: AtomicBool::new(false),
             unread: AtomicBool::new(false),
             idle_since: Moment::none(),
             head_since: Moment::none(),
@@ -138,9 +146,9 @@ impl Connection {
         let since = |moment: &Moment| moment.get(shared.opened);
         Some(match (since(&shared.head_since), since(&shared.idle_since)) {
             (Some(head_since), _) => head_since + shared.head_timeout,
-            (None, Some(idle_since)) => idle_since + shared.idle_timeout,
+            (None, Some(idle_since)) => shared.or_drained(idle_since, idle_since + shared.idle_timeout),
             // A new connection is expected to ask for something.
-            (None, None) => shared.opened + shared.head_timeout,
+            (None, None) => shared.or_drained(shared.opened, shared.opened + shared.head_timeout),
         })
     }
 
@@ -191,7 +199,16 @@ impl Connection {
         let _ = self.0.stream.try_write(bytes);
     }
 
+    /// Whether a request is in progress.
+    pub(super) fn is_in_request(&self) -> bool {
+        self.0.in_request.load(Relaxed)
+    }
+
     pub(super) fn shut_down_writing(&self) -> io::Result<()> {
+        if self.0.resets_when_closed.swap(false, Relaxed) {
+            // Everything was written: now the end of the connection may be the end of the response.
+            let _ = SockRef::from(&self.0.stream).set_linger(None);
+        }
         Ok(rustix::net::shutdown(&self.0.stream, Shutdown::Write)?)
     }
 
@@ -220,8 +237,18 @@ impl Connection {
 }
 
 impl InRequest {
-    /// The response ends before its time. To an HTTP/1.0 client the end of the connection may be the
-    /// end of the body (RFC 9112 §6.3), so only a reset tells it that something is missing.
+    /// A response begins whose length nobody knows. To an HTTP/1.0 client the end of the connection is the
+    /// end of its body (RFC 9112 §6.3), so only a reset tells it that something is missing. It is what
+    /// closing does from now on until everything has been written: also the kernel's closing, should this
+    /// process be killed.
+    pub(crate) fn begin_open_ended(&self) {
+        if self.version < Version::HTTP_11 {
+            let _ = SockRef::from(&self.connection.0.stream).set_linger(Some(Duration::ZERO));
+            self.connection.0.resets_when_closed.store(true, Relaxed);
+        }
+    }
+
+    /// The response ends before its time.
     pub(crate) fn cut(&self) {
         if self.version < Version::HTTP_11 {
             let _ = SockRef::from(&self.connection.0.stream).set_linger(Some(Duration::ZERO));
@@ -231,6 +258,11 @@ impl InRequest {
 }
 
 impl Shared {
+    /// `limit`, or the earlier end that the drain sets to a client that has been idle since `since`.
+    fn or_drained(&self, since: Instant, limit: Instant) -> Instant {
+        self.drain.idle_limit(since).map_or(limit, |drained| drained.min(limit))
+    }
+
     /// A request is in progress, or its body still on its way after an early response: what comes is no head.
     fn is_receiving(&self) -> bool {
         self.in_request.load(Relaxed) || self.unread.load(Relaxed)

@@ -1,5 +1,6 @@
 //! HTTP/1.1 on one connection.
 
+use std::pin::pin;
 use std::sync::Arc;
 
 use daylily_core::refusal::Refusal;
@@ -26,7 +27,7 @@ pub(crate) async fn serve(connection: Connection, worker: Arc<Worker>) {
     if worker.limits.max_headers != HYPER_MAX_HEADERS {
         http.max_headers(worker.limits.max_headers as usize);
     }
-    let served = http
+    let serving = http
         .max_header_size(max_head_bytes)
         .max_buf_size(BUFFER_BYTES.saturating_add(max_head_bytes))
         // A client may have closed its sending side and still read: it gets what is ready at once. The guard
@@ -34,8 +35,21 @@ pub(crate) async fn serve(connection: Connection, worker: Arc<Worker>) {
         .half_close(true)
         // The connection's own timers tell a slow head from an idle client, and cost less.
         .header_read_timeout(None)
-        .serve_connection(TokioIo::new(ConnectionIo::new(connection.clone())), service)
-        .await;
+        .serve_connection(TokioIo::new(ConnectionIo::new(connection.clone())), service);
+    let mut serving = pin!(serving);
+    let mut steps = worker.drain.steps();
+    let served = loop {
+        tokio::select! {
+            biased;
+            served = &mut serving => break served,
+            // Polled again, the connection finds that its limits have changed …
+            () = steps.next() => {}
+        }
+        // … and there is nothing to wait for when nothing is in progress.
+        if worker.drain.is_cut() && !connection.is_in_request() {
+            return;
+        }
+    };
     if let Err(error) = served {
         tracing::debug!(%error, "connection ended");
         if connection.is_head_too_slow() {

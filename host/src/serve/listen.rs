@@ -2,10 +2,10 @@
 
 use std::io;
 use std::net::{SocketAddr, ToSocketAddrs};
+use std::os::fd::OwnedFd;
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-use socket2::{Domain, Protocol, Socket, Type};
-use tokio::net::TcpListener;
+use socket2::{Domain, Protocol, SockRef, Socket, Type};
 
 /// Connections that the kernel keeps waiting for `accept`; it caps this at `net.core.somaxconn`.
 const BACKLOG: i32 = 4096;
@@ -13,32 +13,63 @@ const BACKLOG: i32 = 4096;
 /// Descriptors beside the client connections: listeners, timers, mapped components, standard streams.
 const SPARE_DESCRIPTORS: u64 = 128;
 
-/// Binds `address` (`host:port`), trying each address the host resolves to.
-///
-/// Must be called within a tokio runtime.
+/// Whether the kernel spreads connections between the listeners at one address. Linux does since 3.9
+/// (`SO_REUSEPORT`); elsewhere the option exists, and one of the listeners gets all or most.
+pub(crate) const SPREADS_CONNECTIONS: bool = cfg!(target_os = "linux");
+
+/// Binds `count` listeners to `address` (`host:port`), trying each address the host resolves to. Gives the
+/// address that was bound as well. `ours` is where this server listens already.
 ///
 /// # Errors
 ///
 /// The last address's error, or one that says that the host has no address.
-pub(crate) fn bind(address: &str) -> io::Result<TcpListener> {
+pub(crate) fn bind(address: &str, count: usize, ours: &[SocketAddr]) -> io::Result<(Vec<OwnedFd>, SocketAddr)> {
     let mut last = io::Error::new(io::ErrorKind::AddrNotAvailable, "the host has no address");
     for candidate in address.to_socket_addrs()? {
-        match bind_one(candidate) {
-            Ok(listener) => return Ok(listener),
+        match bind_all(candidate, count, ours) {
+            Ok(listeners) => return Ok(listeners),
             Err(error) => last = error,
         }
     }
     Err(last)
 }
 
-fn bind_one(address: SocketAddr) -> io::Result<TcpListener> {
+fn bind_all(address: SocketAddr, count: usize, ours: &[SocketAddr]) -> io::Result<(Vec<OwnedFd>, SocketAddr)> {
+    // Listeners that spread connections may be bound beside another server's of the same user, which
+    // would then get half of ours. This one may not, and says so. (Not beside our own either, such as
+    // the old 127.0.0.1:3000 of a server that is now to listen on 0.0.0.0:3000.)
+    if !ours.iter().any(|ours| ours.port() == address.port()) {
+        drop(open(address, false)?);
+    }
+    let first = bind_another(address)?;
+    // Port 0 is the system's choice, the same for all of them.
+    let bound = SockRef::from(&first).local_addr()?.as_socket().ok_or(io::ErrorKind::AddrNotAvailable)?;
+    let mut listeners = vec![first];
+    while listeners.len() < count {
+        listeners.push(bind_another(bound)?);
+    }
+    Ok((listeners, bound))
+}
+
+/// One more listener at an address that is ours.
+///
+/// # Errors
+///
+/// When it cannot be bound or listened on.
+pub(crate) fn bind_another(address: SocketAddr) -> io::Result<OwnedFd> {
+    let socket = open(address, SPREADS_CONNECTIONS)?;
+    socket.listen(BACKLOG)?;
+    Ok(socket.into())
+}
+
+fn open(address: SocketAddr, shares_port: bool) -> io::Result<Socket> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
     // A restarted server takes its port back while old connections are still in TIME_WAIT.
     socket.set_reuse_address(true)?;
+    socket.set_reuse_port(shares_port)?;
     socket.set_nonblocking(true)?;
     socket.bind(&address.into())?;
-    socket.listen(BACKLOG)?;
-    TcpListener::from_std(socket.into())
+    Ok(socket)
 }
 
 /// Raises the descriptor limit to what `connections` clients and `outgoing` requests need.

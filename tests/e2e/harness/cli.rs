@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use tempfile::TempDir;
 
-use super::server::{BINARY, write_files};
+use super::server::{BINARY, cache_dir, write_files};
 use super::{Log, Turn, eventually};
 
 const END: Duration = Duration::from_secs(120);
@@ -47,6 +47,7 @@ pub fn run_in(files: &[(&str, &[u8])], environment: &[(&str, &str)], arguments: 
     let mut child = Command::new(BINARY)
         .args(arguments)
         .env_clear()
+        .env("XDG_CACHE_HOME", cache_dir())
         .envs(environment.iter().copied())
         .current_dir(directory.path())
         .stdin(Stdio::null())

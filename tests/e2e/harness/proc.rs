@@ -22,6 +22,20 @@ impl Process {
         line.trim_start_matches(':').trim().trim_end_matches(" kB").parse().expect("a number of KiB")
     }
 
+    /// The processes that it has started and that run.
+    pub fn children(self) -> Vec<Self> {
+        let children = self.read(&format!("task/{}/children", self.pid));
+        let pids = children.split_whitespace().map(|pid| pid.parse().expect("a process's number"));
+        let processes = pids.map(|pid| Self { pid });
+        processes.filter(|process| process.is_running()).collect()
+    }
+
+    /// Whether it is there, and not only waiting to be waited for.
+    pub fn is_running(self) -> bool {
+        let stat = fs::read_to_string(format!("/proc/{}/stat", self.pid)).unwrap_or_default();
+        stat.rsplit_once(") ").is_some_and(|(_, after_name)| !after_name.starts_with(['Z', 'X']))
+    }
+
     /// Resident memory now.
     pub fn resident_kib(self) -> u64 {
         self.status_kib("VmRSS")

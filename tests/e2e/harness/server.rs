@@ -12,6 +12,14 @@ use super::{Connection, Log, Process, Request, Response, Turn, guest};
 /// Compiling every guest in the dev profile, on a machine with other tests.
 const START: Duration = Duration::from_secs(180);
 
+/// The control socket, in the directory that a server runs in.
+const CONTROL: &str = "control.sock";
+
+/// Compiled components, shared by all servers under test: they are compiled once for the whole run.
+pub fn cache_dir() -> PathBuf {
+    Path::new(env!("CARGO_TARGET_TMPDIR")).join("cache")
+}
+
 pub const BINARY: &str = env!("CARGO_BIN_EXE_daylily");
 
 /// What to start: a configuration file with its routes, flags, environment and files.
@@ -25,6 +33,7 @@ pub struct Setup {
     environment: Vec<(String, String)>,
     files: Vec<(PathBuf, Vec<u8>)>,
     wrapper: Vec<String>,
+    workers: Option<u32>,
     alone: bool,
 }
 
@@ -85,6 +94,12 @@ impl Setup {
         self
     }
 
+    /// So many workers, instead of one: what a test counts and limits is then all in one place.
+    pub fn workers(mut self, workers: u32) -> Self {
+        self.workers = Some(workers);
+        self
+    }
+
     /// No other test runs meanwhile.
     pub fn alone(mut self) -> Self {
         self.alone = true;
@@ -103,6 +118,13 @@ impl Setup {
         };
         if self.environment.iter().all(|(name, _)| name != "DAYLILY_LISTEN") {
             arguments.extend(["--listen", "127.0.0.1:0"].map(str::to_owned));
+        }
+        let cache = cache_dir().display().to_string();
+        let workers = self.workers.unwrap_or(1).to_string();
+        for (flag, value) in [("--workers", workers.as_str()), ("--control", CONTROL), ("--cache-dir", &cache)] {
+            if !self.flags.iter().any(|given| given == flag) {
+                arguments.extend([flag, value].map(str::to_owned));
+            }
         }
         arguments.extend(self.flags.clone());
         arguments
@@ -171,8 +193,8 @@ impl Daylily {
     fn announced(&mut self) -> SocketAddr {
         let line = self.stdout.find_within(START, |_| true);
         let line = line.unwrap_or_else(|| panic!("no address on stdout; exit: {:?}", self.child.try_wait()));
-        let address = line.strip_prefix("Server running at http://").and_then(|rest| rest.strip_suffix('/'));
-        let address = address.unwrap_or_else(|| panic!("not the announced line: {line:?}"));
+        let address = line.strip_prefix("Server running at http://").and_then(|rest| rest.split_once("/ with "));
+        let (address, _workers) = address.unwrap_or_else(|| panic!("not the announced line: {line:?}"));
         address.parse().unwrap_or_else(|error| panic!("not an address: {address:?}: {error}"))
     }
 
@@ -184,7 +206,16 @@ impl Daylily {
         &self.log
     }
 
+    /// The process that serves. There must be one worker only.
+    #[track_caller]
     pub fn process(&self) -> Process {
+        match self.supervisor().children().as_slice() {
+            [worker] => *worker,
+            workers => panic!("not one worker: {}", workers.len()),
+        }
+    }
+
+    pub fn supervisor(&self) -> Process {
         Process { pid: self.child.id() }
     }
 

@@ -10,13 +10,15 @@ mod origin;
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
+use serde::{Deserialize, Serialize};
+
 pub use origin::{Origin, Scheme};
 
 use crate::{authority, domain};
 use origin::OriginHost;
 
 /// The origins that a route may send requests to. The default is none.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct AllowHttp {
     origins: Vec<Origin>,
 }

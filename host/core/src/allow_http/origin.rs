@@ -2,11 +2,13 @@ use std::fmt;
 use std::net::IpAddr;
 use std::str::FromStr;
 
+use serde::{Deserialize, Serialize};
+
 use crate::ValueError;
 use crate::domain::Host;
 
 /// The schemes of outgoing requests.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum Scheme {
     /// `http`, port 80 of its own.
     Http,
@@ -36,7 +38,7 @@ impl Scheme {
 ///
 /// No scheme is `https`; no port is the scheme's own; port `*` is any; a host `*.example.org` is
 /// every name below `example.org`.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Origin {
     pub(super) host: OriginHost,
     scheme: Scheme,
@@ -44,7 +46,7 @@ pub struct Origin {
     port: Option<u16>,
 }
 
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) enum OriginHost {
     Name(String),
     Ip(IpAddr),

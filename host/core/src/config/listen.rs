@@ -1,11 +1,61 @@
 use std::fmt;
 use std::str::FromStr;
 
+use serde::{Deserialize, Serialize};
+
 use crate::domain::Host;
 use crate::{ValueError, authority};
 
+/// One place to listen at.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Listen {
+    /// A socket of daylily's own.
+    Address(ListenAddr),
+    /// The sockets that systemd passed: those with this `FileDescriptorName=`, or all of them.
+    Systemd(Option<String>),
+}
+
+/// What systemd allows (`fdname_is_valid`), but not the empty name.
+const MAX_NAME_BYTES: usize = 255;
+
+impl fmt::Display for Listen {
+    /// As written in a configuration.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Address(addr) => addr.fmt(f),
+            Self::Systemd(None) => f.write_str("systemd"),
+            Self::Systemd(Some(name)) => write!(f, "systemd:{name}"),
+        }
+    }
+}
+
+impl FromStr for Listen {
+    type Err = ValueError;
+
+    /// Parses `host:port`, `systemd` or `systemd:NAME`. A host of that name cannot be written.
+    fn from_str(text: &str) -> Result<Self, ValueError> {
+        if text == "systemd" {
+            return Ok(Self::Systemd(None));
+        }
+        let Some(name) = text.strip_prefix("systemd:") else {
+            return text.parse().map(Self::Address);
+        };
+        let refused = |help: &str| Err(ValueError::new(format!("invalid systemd socket {text:?}")).help(help));
+        if name.is_empty() {
+            return refused("write \"systemd\" for every socket that systemd passes, or a name after the `:`");
+        }
+        if name.len() > MAX_NAME_BYTES {
+            return refused("a socket's name has at most 255 characters");
+        }
+        if !name.bytes().all(|byte| matches!(byte, b' '..=b'~') && byte != b':') {
+            return refused("a socket's name is printable ASCII without `:`, as in FileDescriptorName=");
+        }
+        Ok(Self::Systemd(Some(name.to_owned())))
+    }
+}
+
 /// Where to listen: a host and a port. Whether the host resolves is for whoever binds it to say.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ListenAddr(String);
 
 impl ListenAddr {
@@ -59,17 +109,40 @@ impl FromStr for ListenAddr {
 mod tests {
     use super::*;
 
+    fn check_as<T: FromStr<Err = ValueError> + fmt::Display>(text: &str, expected: Result<&str, &str>) {
+        let actual = text.parse::<T>().map(|listen| listen.to_string()).map_err(|error| error.to_string());
+        match (&actual, expected) {
+            (Err(actual), Err(expected)) => {
+                assert!(actual.contains(expected), "{text}: {actual}")
+            }
+            _ => assert_eq!(actual.as_deref().map_err(String::as_str), expected, "{text}"),
+        }
+    }
+
+    #[test]
+    fn places() {
+        let check = check_as::<Listen>;
+        check("127.0.0.1:3000", Ok("127.0.0.1:3000"));
+        check("systemd", Ok("systemd"));
+        check("systemd:web", Ok("systemd:web"));
+        check("systemd:3000", Ok("systemd:3000"));
+        check("systemd:a b-c_d/é", Err("printable ASCII"));
+        check("systemd:a b/c.socket~", Ok("systemd:a b/c.socket~"));
+        check("systemd:", Err("write \"systemd\""));
+        check("systemd:a:b", Err("without `:`"));
+        check("systemd:a\n", Err("printable ASCII"));
+        check("systemd:a\u{7f}", Err("printable ASCII"));
+        check(&format!("systemd:{}", "a".repeat(255)), Ok(&format!("systemd:{}", "a".repeat(255))));
+        check(&format!("systemd:{}", "a".repeat(256)), Err("at most 255"));
+        check("Systemd", Err("invalid listen address"));
+        check("systemd.example:80", Ok("systemd.example:80"));
+        check(":3000", Err("\"0.0.0.0:3000\""));
+        assert_eq!("systemd:web".parse(), Ok(Listen::Systemd(Some("web".to_owned()))));
+    }
+
     #[test]
     fn addresses() {
-        fn check(text: &str, expected: Result<&str, &str>) {
-            let actual = text.parse::<ListenAddr>().map(|addr| addr.to_string()).map_err(|error| error.to_string());
-            match (&actual, expected) {
-                (Err(actual), Err(expected)) => {
-                    assert!(actual.contains(expected), "{text}: {actual}")
-                }
-                _ => assert_eq!(actual.as_deref().map_err(String::as_str), expected, "{text}"),
-            }
-        }
+        let check = check_as::<ListenAddr>;
         check("127.0.0.1:3000", Ok("127.0.0.1:3000"));
         check("0.0.0.0:0", Ok("0.0.0.0:0"));
         check("[::]:80", Ok("[::]:80"));

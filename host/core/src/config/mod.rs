@@ -12,27 +12,45 @@ mod read;
 mod reader;
 mod syntax;
 mod unique;
+mod workers;
 
 use std::path::{Path, PathBuf};
 
+use serde::{Deserialize, Serialize};
+
 pub use diagnostic::Diagnostics;
-pub use listen::ListenAddr;
+pub use listen::{Listen, ListenAddr};
 pub use log_level::LogLevel;
 pub use overrides::Overrides;
+pub use workers::Workers;
 
 pub use crate::grants::{DirGrant, Grants};
+use crate::limits;
 pub use crate::limits::{RouteLimits, ServerLimits};
 use crate::route::{HostPattern, PathPattern};
 
 /// Everything that was configured. Holds no invalid value.
-#[derive(Debug, Clone, PartialEq, Eq)]
+///
+/// Serializes so that a process can hand it to another of the same binary: what comes out is not
+/// checked again, so it is only for what [`parse`] or [`single`] made.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Config {
-    /// Where to listen.
-    pub listen: ListenAddr,
+    /// Where to listen: at least one place, and no two equal. `None` if nobody said.
+    pub listen: Option<Vec<Listen>>,
     /// Whether clients may see what went wrong in a guest.
     pub dev: bool,
     /// How much to log.
     pub log: LogLevel,
+    /// How many processes serve.
+    pub workers: Workers,
+    /// The control socket.
+    #[serde(with = "crate::os_path::option")]
+    pub control: Option<PathBuf>,
+    /// Where compiled components are kept.
+    #[serde(with = "crate::os_path::option")]
+    pub cache_dir: Option<PathBuf>,
+    /// See [`limits::CACHE_MAX`].
+    pub cache_max_bytes: u64,
     /// The limits of the process.
     pub server: ServerLimits,
     /// The routes, in the order of the file: at least one, and no two with the same host and path,
@@ -41,7 +59,7 @@ pub struct Config {
 }
 
 /// Which requests go to which component, and what that component gets.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Route {
     /// Its name in logs: as configured, or else its host (if not any) and path.
     pub name: String,
@@ -58,12 +76,12 @@ pub struct Route {
 }
 
 /// Where a component comes from.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum ComponentSource {
     /// The component inside the daylily binary.
     HelloWorld,
     /// A file. Whether it exists is for whoever opens it to say.
-    File(PathBuf),
+    File(#[serde(with = "crate::os_path")] PathBuf),
 }
 
 /// Parses a configuration file.
@@ -90,9 +108,13 @@ pub fn single(component: ComponentSource, overrides: &Overrides) -> Config {
         grants: settings.grants,
     };
     let mut config = Config {
-        listen: ListenAddr::default(),
+        listen: None,
         dev: false,
         log: LogLevel::default(),
+        workers: Workers::default(),
+        control: None,
+        cache_dir: None,
+        cache_max_bytes: limits::CACHE_MAX.default,
         server: ServerLimits::default(),
         routes: vec![route],
     };

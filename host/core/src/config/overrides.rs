@@ -1,7 +1,8 @@
+use std::path::PathBuf;
 use std::time::Duration;
 
 use super::read::Settings;
-use super::{Config, DirGrant, ListenAddr, LogLevel};
+use super::{Config, DirGrant, Listen, LogLevel, Workers};
 use crate::allow_http::{AllowHttp, Origin};
 
 /// What was said on the command line or in daylily's environment; the default is nothing.
@@ -10,12 +11,18 @@ use crate::allow_http::{AllowHttp, Origin};
 /// own `FromStr`.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Overrides {
-    /// Replaces `listen`.
-    pub listen: Option<ListenAddr>,
+    /// Replaces `listen`, if not empty; of equal ones the first counts.
+    pub listen: Vec<Listen>,
     /// Replaces `dev`.
     pub dev: Option<bool>,
     /// Replaces `log`.
     pub log: Option<LogLevel>,
+    /// Replaces `workers`.
+    pub workers: Option<Workers>,
+    /// Replaces `control`.
+    pub control: Option<PathBuf>,
+    /// Replaces `cache_dir`.
+    pub cache_dir: Option<PathBuf>,
     /// Replaces the server's `max_concurrency`.
     pub max_concurrency: Option<u32>,
     /// Replaces the server's `max_queue`.
@@ -40,9 +47,20 @@ pub struct Overrides {
 
 impl Config {
     pub(super) fn override_with(&mut self, overrides: &Overrides) {
-        replace(&mut self.listen, overrides.listen.as_ref());
+        if !overrides.listen.is_empty() {
+            let mut listen: Vec<Listen> = Vec::new();
+            for place in &overrides.listen {
+                if !listen.contains(place) {
+                    listen.push(place.clone());
+                }
+            }
+            self.listen = Some(listen);
+        }
         replace(&mut self.dev, overrides.dev.as_ref());
         replace(&mut self.log, overrides.log.as_ref());
+        replace(&mut self.workers, overrides.workers.as_ref());
+        self.control = overrides.control.clone().or(self.control.take());
+        self.cache_dir = overrides.cache_dir.clone().or(self.cache_dir.take());
         replace(&mut self.server.max_concurrency, overrides.max_concurrency.as_ref());
         replace(&mut self.server.max_queue, overrides.max_queue.as_ref());
     }

@@ -11,7 +11,8 @@ pub(super) enum Place {
     Route,
 }
 
-const TOP: &[&str] = &["listen", "dev", "log", "server", "defaults", "route"];
+const TOP: &[&str] =
+    &["listen", "dev", "log", "workers", "control", "cache_dir", "cache_max", "server", "defaults", "route"];
 
 const SERVER: &[&str] = &[
     "max_connections",
@@ -22,6 +23,9 @@ const SERVER: &[&str] = &[
     "max_concurrency",
     "max_queue",
     "queue_timeout",
+    "shutdown_timeout",
+    "hang_timeout",
+    "start_timeout",
 ];
 
 const ROUTE_ONLY: &[&str] = &["name", "host", "path", "component", "max_concurrency"];

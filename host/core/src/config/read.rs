@@ -11,7 +11,7 @@ use super::places::Place;
 use super::reader::{Located, Section};
 use super::syntax;
 use super::unique::Seen;
-use super::{ComponentSource, Config, DirGrant, Grants, Overrides, Route, RouteLimits, ServerLimits};
+use super::{ComponentSource, Config, DirGrant, Grants, Listen, Overrides, Route, RouteLimits, ServerLimits};
 use crate::allow_http::AllowHttp;
 use crate::route::{HostPattern, PathPattern};
 use crate::{ValueError, grants, limits};
@@ -54,9 +54,14 @@ struct File<'a> {
 /// What comes out is only meant to be used if there are no problems.
 fn read_config(file: &File<'_>, tree: &DeTable<'_>, overrides: &Overrides, problems: &mut Problems) -> Config {
     let mut top = Section::new(Place::Top, tree, problems);
-    let listen = top.parsed("listen").map(|listen| listen.value).unwrap_or_default();
+    let listen = read_listen(&mut top);
     let dev = top.boolean("dev").unwrap_or_default();
     let log = top.parsed("log").map(|log| log.value).unwrap_or_default();
+    let workers = top.workers("workers").unwrap_or_default();
+    let control = read_path(file, &mut top, "control", &CONTROL);
+    let cache_dir = read_path(file, &mut top, "cache_dir", &CACHE_DIR);
+    let mut cache_max_bytes = limits::CACHE_MAX.default;
+    top.limit(&limits::CACHE_MAX, &mut cache_max_bytes);
 
     let mut server = ServerLimits::default();
     if let Some(mut section) = top.section("server", Place::Server) {
@@ -72,7 +77,22 @@ fn read_config(file: &File<'_>, tree: &DeTable<'_>, overrides: &Overrides, probl
 
     let routes = read_routes(file, &mut top, &defaults);
     top.finish();
-    Config { listen, dev, log, server, routes }
+    Config { listen, dev, log, workers, control, cache_dir, cache_max_bytes, server, routes }
+}
+
+fn read_listen(top: &mut Section<'_, '_>) -> Option<Vec<Listen>> {
+    let mut places: Vec<Located<Listen>> = Vec::new();
+    for place in top.one_or_list("listen")? {
+        match places.iter().find(|earlier| earlier.value == place.value) {
+            Some(first) => {
+                let error = ValueError::new(format!("`listen` has \"{}\" twice", place.value));
+                let first = first.span.clone();
+                top.problems().add_related(place.span, error.help("remove one of the two"), first, "the first one");
+            }
+            None => places.push(place),
+        }
+    }
+    Some(places.into_iter().map(|place| place.value).collect())
 }
 
 fn read_server(section: &mut Section<'_, '_>, server: &mut ServerLimits) {
@@ -84,6 +104,9 @@ fn read_server(section: &mut Section<'_, '_>, server: &mut ServerLimits) {
     section.limit(&limits::MAX_CONCURRENCY, &mut server.max_concurrency);
     section.limit(&limits::MAX_QUEUE, &mut server.max_queue);
     section.limit(&limits::QUEUE_TIMEOUT, &mut server.queue_timeout);
+    section.limit(&limits::SHUTDOWN_TIMEOUT, &mut server.shutdown_timeout);
+    section.limit(&limits::HANG_TIMEOUT, &mut server.hang_timeout);
+    section.limit(&limits::START_TIMEOUT, &mut server.start_timeout);
 }
 
 fn read_settings(file: &File<'_>, section: &mut Section<'_, '_>, settings: &mut Settings) {
@@ -194,11 +217,26 @@ fn read_component(file: &File<'_>, section: &mut Section<'_, '_>, header: &Range
         let error = ValueError::new("this route has no `component`");
         section.problems().add(header.clone(), error.help("add one, such as `component = \"app.wasm\"`"));
     }
-    let path = section.text("component")?;
+    read_path(file, section, "component", &COMPONENT).map(ComponentSource::File)
+}
+
+/// What a path is of, and what to write for it.
+struct PathOf {
+    name: &'static str,
+    help: &'static str,
+}
+
+const COMPONENT: PathOf = PathOf { name: "component", help: "write the path of a `.wasm` file" };
+const CONTROL: PathOf = PathOf { name: "control socket", help: "write the path that the socket is to have" };
+const CACHE_DIR: PathOf = PathOf { name: "cache directory", help: "write the path of a directory" };
+
+fn read_path(file: &File<'_>, section: &mut Section<'_, '_>, key: &'static str, of: &PathOf) -> Option<PathBuf> {
+    let path = section.text(key)?;
     if path.value.is_empty() || path.value.contains('\0') {
-        let error = ValueError::new(format!("invalid component {:?}", path.value));
-        section.problems().add(path.span, error.help("write the path of a `.wasm` file"));
+        let error = ValueError::new(format!("invalid {} {:?}", of.name, path.value));
+        let help = if path.value.is_empty() { of.help } else { "a path has no NUL character" };
+        section.problems().add(path.span, error.help(help));
         return None;
     }
-    Some(ComponentSource::File(file.dir.join(PathBuf::from(path.value))))
+    Some(file.dir.join(path.value))
 }

@@ -1,12 +1,14 @@
 //! Typed access to the tables of a TOML file, which collects what is wrong instead of stopping at it.
 
 use std::ops::Range;
+use std::slice;
 use std::str::FromStr;
 use std::time::Duration;
 
 use toml::Spanned;
 use toml::de::{DeInteger, DeTable, DeValue};
 
+use super::Workers;
 use super::diagnostic::Problems;
 use super::places::Place;
 use crate::ValueError;
@@ -103,12 +105,38 @@ impl<'a, 'p> Section<'a, 'p> {
     /// An array of strings, each of which is parsed; those that cannot be are left out.
     pub(super) fn list<T: FromStr<Err = ValueError>>(&mut self, key: &'static str) -> Option<Vec<Located<T>>> {
         let value = self.value(key)?;
-        let DeValue::Array(array) = value.get_ref() else {
-            self.problems.add(value.span(), wrong_type(key, "an array of strings", value.get_ref()));
-            return None;
+        match value.get_ref() {
+            DeValue::Array(array) => Some(self.items(key, array)),
+            other => {
+                self.problems.add(value.span(), wrong_type(key, "an array of strings", other));
+                None
+            }
+        }
+    }
+
+    /// A string or an array of at least one, each of which is parsed; those that cannot be are left
+    /// out.
+    pub(super) fn one_or_list<T: FromStr<Err = ValueError>>(&mut self, key: &'static str) -> Option<Vec<Located<T>>> {
+        let value = self.value(key)?;
+        let error = match value.get_ref() {
+            DeValue::String(_) => return Some(self.items(key, slice::from_ref(value))),
+            DeValue::Array(array) if !array.is_empty() => return Some(self.items(key, array)),
+            DeValue::Array(_) => {
+                ValueError::new(format!("`{key}` is empty")).help("write at least one, or leave it out")
+            }
+            other => wrong_type(key, "a string or an array of strings", other),
         };
+        self.problems.add(value.span(), error);
+        None
+    }
+
+    fn items<T: FromStr<Err = ValueError>>(
+        &mut self,
+        key: &'static str,
+        items: &[Spanned<DeValue<'_>>],
+    ) -> Vec<Located<T>> {
         let mut list = Vec::new();
-        for item in array.iter() {
+        for item in items {
             let parsed = match item.get_ref() {
                 DeValue::String(text) => text.parse(),
                 other => Err(wrong_type(key, "an array of strings only", other)),
@@ -118,7 +146,25 @@ impl<'a, 'p> Section<'a, 'p> {
                 Err(error) => self.problems.add(item.span(), error),
             }
         }
-        Some(list)
+        list
+    }
+
+    /// `"auto"`, or a whole number.
+    pub(super) fn workers(&mut self, key: &'static str) -> Option<Workers> {
+        let value = self.value(key)?;
+        let read = match value.get_ref() {
+            DeValue::Integer(integer) => {
+                let count = u64::from_str_radix(integer.as_str(), integer.radix()).ok().and_then(Workers::count);
+                count.ok_or_else(|| Workers::refused(integer))
+            }
+            DeValue::String(text) => match text.parse() {
+                Ok(Workers::Count(count)) => Err(ValueError::new(format!("`{key}` has its number in quotes"))
+                    .help(format!("write `{key} = {count}`"))),
+                other => other,
+            },
+            other => Err(wrong_type(key, "\"auto\" or a whole number", other)),
+        };
+        read.map_err(|error| self.problems.add(value.span(), error)).ok()
     }
 
     /// A table of strings under any keys that pass `check`.

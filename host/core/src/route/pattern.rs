@@ -2,16 +2,18 @@ use std::fmt;
 use std::net::IpAddr;
 use std::str::FromStr;
 
+use serde::{Deserialize, Serialize};
+
 use crate::ValueError;
 use crate::domain::Host;
 
 /// The hosts of a route: one host, every name below a domain (`*.example.com`), or any host.
 ///
 /// Compared without case, port and trailing dot. Equal patterns match the same hosts.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct HostPattern(pub(super) HostKind);
 
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub(super) enum HostKind {
     Any,
     Exact(Host),
@@ -62,10 +64,10 @@ impl fmt::Display for HostPattern {
 ///
 /// Compared byte by byte with the path as the client sent it: percent-encoding is not decoded and
 /// dot segments are not removed, for the guest sees the same bytes.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct PathPattern(pub(super) PathKind);
 
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub(super) enum PathKind {
     Exact(String),
     /// Everything that starts with this, which ends in a slash.

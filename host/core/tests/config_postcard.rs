@@ -1,0 +1,70 @@
+//! What the supervisor hands to a worker arrives as it was, to the last byte of a path.
+
+#![cfg(unix)]
+#![allow(clippy::unwrap_used, reason = "a test that cannot be set up has failed")]
+
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+
+use daylily_core::config::{self, ComponentSource, Config, DirGrant, Overrides};
+
+const FULL: &str = include_str!("../../../tests/cases/config/full.toml");
+
+fn check(config: &Config) {
+    let bytes = postcard::to_stdvec(config).unwrap();
+    let (arrived, rest): (Config, &[u8]) = postcard::take_from_bytes(&bytes).unwrap();
+    assert_eq!(&arrived, config);
+    assert!(rest.is_empty());
+}
+
+/// A path that no string is.
+fn not_utf8(name: &[u8]) -> PathBuf {
+    let path = PathBuf::from(OsStr::from_bytes(name));
+    assert_eq!(path.to_str(), None);
+    path
+}
+
+#[test]
+fn from_a_file() {
+    check(&config::parse(Path::new("/etc/daylily.toml"), FULL, &Overrides::default()).unwrap());
+}
+
+#[test]
+fn every_kind_of_value() {
+    let text = r#"
+        listen = ["systemd", "systemd:a b", "[::1]:0"]
+        workers = 256
+        cache_max = 0
+        [[route]]
+        component = "a.wasm"
+        host = "127.0.0.1"
+        path = "/a"
+        allow_http = ["http://localhost:*", "https://[::1]", "*.example.org", "10.0.0.1:8443"]
+        [[route]]
+        component = "b.wasm"
+        host = "[::1]"
+        [[route]]
+        component = "c.wasm"
+        host = "example.com"
+        max_concurrency = 1
+    "#;
+    check(&config::parse(Path::new("daylily.toml"), text, &Overrides::default()).unwrap());
+}
+
+#[test]
+fn without_a_file() {
+    check(&config::single(ComponentSource::HelloWorld, &Overrides::default()));
+}
+
+#[test]
+fn paths_that_are_not_utf8() {
+    let dir = DirGrant { host: not_utf8(b"dir\xff"), guest: "/data".to_owned(), read_only: true };
+    let flags = Overrides {
+        control: Some(not_utf8(b"/run/\x80.sock")),
+        cache_dir: Some(not_utf8(b"\xc3")),
+        dirs: vec![dir],
+        ..Overrides::default()
+    };
+    check(&config::single(ComponentSource::File(not_utf8(b"\xfe.wasm")), &flags));
+}

@@ -1,0 +1,207 @@
+//! The control socket: how `daylily status`, `reload` and `stop` reach the supervisor.
+//!
+//! Only the same user (and root) can open it: its directory and the socket itself are theirs alone, and
+//! the kernel is asked who connects.
+
+use std::fs::{self, DirBuilder, Permissions};
+use std::io;
+use std::os::unix::fs::{DirBuilderExt, FileTypeExt, MetadataExt, PermissionsExt};
+use std::os::unix::net::{UnixListener as StdUnixListener, UnixStream as StdUnixStream};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use rustix::process::geteuid;
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
+use tokio::net::{UnixListener, UnixStream};
+use tokio::sync::{Semaphore, mpsc, oneshot};
+
+use super::report::{Command, Reply};
+use crate::failure::Failure;
+
+/// Commands at a time, and how long one may be and take to arrive.
+const MAX_CLIENTS: usize = 16;
+const MAX_COMMAND_BYTES: u64 = 4096;
+const COMMAND_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// The longest path of a Unix socket, in bytes (`sun_path`, without its end).
+const MAX_PATH_BYTES: usize = 107;
+
+/// A command, and where its answer goes.
+pub(super) struct Request {
+    pub(super) command: Command,
+    pub(super) reply: oneshot::Sender<Reply>,
+}
+
+/// An open control socket. Its path is removed when it is dropped, unless another has taken it since.
+pub(super) struct ControlSocket {
+    path: PathBuf,
+    inode: u64,
+    pub(super) requests: mpsc::Receiver<Request>,
+    clients: Arc<Semaphore>,
+}
+
+impl ControlSocket {
+    /// Opens the socket at `path`, in place of one that nobody listens on, or (`succeeds`) of the one of
+    /// the process that this one succeeds.
+    ///
+    /// Must be called within a tokio runtime.
+    ///
+    /// # Errors
+    ///
+    /// When the directory is not safe, another server listens there, or the system refuses.
+    pub(super) fn open(path: &Path, succeeds: bool) -> Result<Self, Failure> {
+        let refused = |reason: String| Failure::Control { path: path.display().to_string(), reason };
+        check_directory(path).map_err(refused)?;
+        if !succeeds && StdUnixStream::connect(path).is_ok() {
+            return Err(refused("another daylily listens there".to_owned()));
+        }
+        let (listener, inode) = bind(path).map_err(|error| refused(error.to_string()))?;
+        let (sender, requests) = mpsc::channel(MAX_CLIENTS);
+        let clients = Arc::new(Semaphore::new(MAX_CLIENTS));
+        tokio::spawn(accept(listener, sender, Arc::clone(&clients)));
+        Ok(Self { path: path.to_owned(), inode, requests, clients })
+    }
+
+    /// Waits until answers that were given have been sent, though not long.
+    pub(super) async fn finish(&self) {
+        let all = u32::try_from(MAX_CLIENTS).unwrap_or(u32::MAX);
+        let _ = tokio::time::timeout(Duration::from_secs(1), self.clients.acquire_many(all)).await;
+    }
+}
+
+impl Drop for ControlSocket {
+    fn drop(&mut self) {
+        if fs::symlink_metadata(&self.path).is_ok_and(|file| file.ino() == self.inode) {
+            let _ = fs::remove_file(&self.path);
+        }
+    }
+}
+
+/// Binds under another name first, and with the right mode, so that the path never leads to a socket
+/// that is not to be connected to, and a successor's takes it over at once.
+fn bind(path: &Path) -> io::Result<(UnixListener, u64)> {
+    let mut name = path.as_os_str().to_owned();
+    name.push(".new");
+    let new = PathBuf::from(name);
+    if new.as_os_str().len() > MAX_PATH_BYTES {
+        return Err(io::Error::other(format!("the path is longer than {} bytes", MAX_PATH_BYTES - ".new".len())));
+    }
+    if fs::symlink_metadata(path).is_ok_and(|file| !file.file_type().is_socket()) {
+        return Err(io::Error::other("there is something that is no socket"));
+    }
+    let _ = fs::remove_file(&new);
+    let listener = StdUnixListener::bind(&new)?;
+    listener.set_nonblocking(true)?;
+    fs::set_permissions(&new, Permissions::from_mode(0o600))?;
+    fs::rename(&new, path)?;
+    let inode = fs::symlink_metadata(path)?.ino();
+    Ok((UnixListener::from_std(listener)?, inode))
+}
+
+/// The directory of the socket must be one where nobody else can put another in its place.
+fn check_directory(path: &Path) -> Result<(), String> {
+    let dir = match path.parent() {
+        Some(dir) if !dir.as_os_str().is_empty() => dir,
+        _ => Path::new("."),
+    };
+    DirBuilder::new().recursive(true).mode(0o700).create(dir).map_err(|error| format!("{}: {error}", dir.display()))?;
+    let stat = fs::metadata(dir).map_err(|error| format!("{}: {error}", dir.display()))?;
+    let (us, mode) = (geteuid().as_raw(), stat.mode() & 0o7777);
+    // Of a directory with the sticky bit, such as /tmp, others cannot remove what is ours.
+    let writable = mode & 0o022 != 0 && mode & 0o1000 == 0;
+    if stat.uid() != us && stat.uid() != 0 {
+        return Err(format!("its directory belongs to user {}, not to user {us}", stat.uid()));
+    }
+    if writable {
+        return Err(format!("others can write to its directory (mode {mode:o}); take that from them (chmod go-w)"));
+    }
+    Ok(())
+}
+
+async fn accept(listener: UnixListener, requests: mpsc::Sender<Request>, clients: Arc<Semaphore>) {
+    loop {
+        match listener.accept().await {
+            Ok((stream, _)) => {
+                let Ok(permit) = Arc::clone(&clients).acquire_owned().await else { return };
+                let requests = requests.clone();
+                tokio::spawn(async move {
+                    if let Err(error) = answer(stream, &requests).await {
+                        tracing::debug!("a command on the control socket failed: {error}");
+                    }
+                    drop(permit);
+                });
+            }
+            Err(error) => {
+                tracing::error!("failed to accept on the control socket: {error}");
+                tokio::time::sleep(Duration::from_millis(100)).await;
+            }
+        }
+    }
+}
+
+async fn answer(mut stream: UnixStream, requests: &mpsc::Sender<Request>) -> io::Result<()> {
+    let (peer, us) = (stream.peer_cred()?.uid(), geteuid().as_raw());
+    if peer != us && peer != 0 {
+        return Err(io::Error::other(format!("user {peer} is not user {us}")));
+    }
+    let mut line = String::new();
+    let mut reader = BufReader::new((&mut stream).take(MAX_COMMAND_BYTES));
+    tokio::time::timeout(COMMAND_TIMEOUT, reader.read_line(&mut line)).await??;
+    let reply = match serde_json::from_str(&line) {
+        Ok(command) => ask(command, requests).await?,
+        Err(error) => Reply::Failed { reason: format!("not a command: {error}"), exit_code: 2 },
+    };
+    let mut text = serde_json::to_vec(&reply)?;
+    text.push(b'\n');
+    tokio::time::timeout(COMMAND_TIMEOUT, stream.write_all(&text)).await??;
+    if matches!(reply, Reply::Stopped { .. }) {
+        // Its end is the end of this process, which the client waits for.
+        std::mem::forget(stream);
+    }
+    Ok(())
+}
+
+async fn ask(command: Command, requests: &mpsc::Sender<Request>) -> io::Result<Reply> {
+    let (reply, answer) = oneshot::channel();
+    let gone = || io::Error::other("the supervisor is about to end");
+    requests.send(Request { command, reply }).await.map_err(|_| gone())?;
+    answer.await.map_err(|_| gone())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn only_where_nobody_else_can_put_another() {
+        let dir = tempfile::tempdir().expect("a directory");
+        for (mode, safe) in [(0o700, true), (0o755, true), (0o1777, true), (0o777, false), (0o770, false)] {
+            fs::set_permissions(dir.path(), Permissions::from_mode(mode)).expect("a mode");
+            let opened = ControlSocket::open(&dir.path().join("control.sock"), false);
+            assert_eq!(opened.is_ok(), safe, "{mode:o}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_socket_that_is_in_use_stays() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let path = dir.path().join("deeper/control.sock");
+        let first = ControlSocket::open(&path, false).expect("a socket");
+        let mode = fs::metadata(&path).expect("the socket").mode() & 0o777;
+        assert_eq!(mode, 0o600);
+        let refused = ControlSocket::open(&path, false).err().map(|error| error.to_string()).unwrap_or_default();
+        assert!(refused.contains("another daylily"), "{refused}");
+        let successor = ControlSocket::open(&path, true).expect("a socket");
+        drop(first);
+        assert!(path.exists(), "the first one removed its successor's socket");
+        drop(successor);
+        assert!(!path.exists());
+        // What a killed server leaves behind is in nobody's way.
+        drop(StdUnixListener::bind(&path).expect("a socket"));
+        assert!(ControlSocket::open(&path, false).is_ok());
+        fs::write(&path, "something else").expect("a file");
+        assert!(ControlSocket::open(&path, false).is_err());
+        assert!(path.exists(), "a file that is no socket was removed");
+    }
+}

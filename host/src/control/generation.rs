@@ -1,0 +1,74 @@
+//! The workers that serve one configuration.
+
+use std::sync::Arc;
+
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+
+use super::process::{Launch, StartError, WorkerProcess};
+use super::seat::{Seat, Wish};
+
+/// Workers that were all ready at the same time, and are replaced when they die. Dropping it kills them.
+pub(super) struct Generation {
+    pub(super) view: Arc<View>,
+    keepers: JoinSet<()>,
+}
+
+/// What can be seen of a generation, and asked of it, while others wait for its end.
+pub(super) struct View {
+    pub(super) launch: Arc<Launch>,
+    pub(super) seats: Vec<Arc<Seat>>,
+    wishes: watch::Sender<Wish>,
+}
+
+impl Generation {
+    /// Starts all workers of `launch` and waits until they are ready. Cancel safe: those that were started
+    /// are killed.
+    ///
+    /// # Errors
+    ///
+    /// The first reason why one of them does not serve; the others are killed.
+    pub(super) async fn start(launch: Launch) -> Result<Self, StartError> {
+        let launch = Arc::new(launch);
+        let mut starting = JoinSet::new();
+        for worker in 0..launch.workers {
+            let launch = Arc::clone(&launch);
+            starting.spawn(async move { (worker, WorkerProcess::start(&launch, worker).await) });
+        }
+        let mut ready = Vec::new();
+        while let Some(started) = starting.join_next().await {
+            let (worker, process) = started.map_err(std::io::Error::other)?;
+            ready.push((worker, process?));
+        }
+        ready.sort_by_key(|(worker, _)| *worker);
+        let wishes = watch::Sender::new(Wish::Serve);
+        let mut seats = Vec::new();
+        let mut keepers = JoinSet::new();
+        for (worker, process) in ready {
+            let seat = Seat::new(worker, Arc::clone(&launch));
+            keepers.spawn(Arc::clone(&seat).keep(process, wishes.subscribe()));
+            seats.push(seat);
+        }
+        Ok(Self { view: Arc::new(View { launch, seats, wishes }), keepers })
+    }
+
+    /// Resolves when no worker is left, which is only after [`View::wish`] for an end.
+    pub(super) async fn ended(mut self) {
+        while self.keepers.join_next().await.is_some() {}
+    }
+}
+
+impl View {
+    pub(super) fn number(&self) -> u64 {
+        self.launch.generation
+    }
+
+    /// Tells all workers. When they are to end, this process closes the sockets first, so that whoever
+    /// closes them last is a worker that has looked into the backlog.
+    pub(super) fn wish(&self, wish: Wish) {
+        if wish != Wish::Serve {
+            self.launch.close_sockets();
+        }
+        self.wishes.send_replace(wish);
+    }
+}

@@ -1,0 +1,84 @@
+//! What a worker is given by its supervisor.
+
+use std::fs::File;
+use std::io;
+use std::net::TcpListener;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::os::unix::net::UnixStream;
+
+use daylily_core::config::Config;
+use serde::{Deserialize, Serialize};
+
+use super::scoreboard::{Lease, Slot, map_slot};
+use super::{Share, parcel};
+use crate::engine::{Artefact, Facts};
+use crate::load;
+use crate::prepare::Prepared;
+
+/// Everything that a worker needs, open and mapped.
+pub(crate) struct Handover {
+    pub(crate) share: Share,
+    pub(crate) config: Config,
+    pub(crate) connection_limit: usize,
+    pub(crate) artefacts: Vec<Artefact>,
+    pub(crate) listeners: Vec<TcpListener>,
+    pub(crate) counters: &'static Slot,
+}
+
+/// Goes before the configuration, and says which of the descriptors are what: the scoreboard, the
+/// listeners, and the code of each component, in this order.
+#[derive(Serialize, Deserialize)]
+struct Head {
+    share: Share,
+    slot: u32,
+    connection_limit: u64,
+    listeners: u32,
+    facts: Vec<Facts>,
+}
+
+/// Sends a worker what it needs.
+///
+/// # Errors
+///
+/// When the worker is gone, or the system has no memory or descriptors for it.
+pub(super) fn send(
+    worker: &UnixStream,
+    share: Share,
+    prepared: &Prepared,
+    listeners: &[BorrowedFd<'_>],
+    lease: &Lease,
+) -> io::Result<()> {
+    let head = Head {
+        share,
+        slot: lease.index(),
+        connection_limit: prepared.connection_limit as u64,
+        listeners: u32::try_from(listeners.len()).map_err(io::Error::other)?,
+        facts: prepared.artefacts.iter().map(|artefact| artefact.facts).collect(),
+    };
+    let payload = postcard::to_stdvec(&(head, &prepared.config)).map_err(io::Error::other)?;
+    let codes = prepared.artefacts.iter().map(|artefact| artefact.code().as_fd());
+    let descriptors: Vec<_> =
+        std::iter::once(lease.file()).chain(listeners.iter().copied()).chain(codes).collect();
+    parcel::send(worker, &payload, &descriptors)
+}
+
+/// Receives what [`send`] sent; waits for it.
+///
+/// # Errors
+///
+/// When the supervisor is gone, or is not one of the same version.
+pub(super) fn receive(supervisor: &UnixStream) -> io::Result<Handover> {
+    let (payload, descriptors) = parcel::receive(supervisor)?;
+    let (head, config): (Head, Config) = postcard::from_bytes(&payload).map_err(io::Error::other)?;
+    let mut descriptors = descriptors.into_iter();
+    let mut next = || descriptors.next().ok_or_else(|| io::Error::other("a descriptor is missing"));
+    let counters = map_slot(next()?.as_fd(), head.slot)?;
+    let listeners = (0..head.listeners).map(|_| Ok(TcpListener::from(next()?))).collect::<io::Result<_>>()?;
+    let artefacts = load::sources(&config.routes)
+        .into_iter()
+        .zip(head.facts)
+        .map(|(source, facts)| Ok(Artefact::handed_over(source, facts, File::from(next()?))))
+        .collect::<io::Result<_>>()?;
+    let connection_limit = usize::try_from(head.connection_limit).unwrap_or(usize::MAX);
+    Ok(Handover { share: head.share, config, connection_limit, artefacts, listeners, counters })
+}

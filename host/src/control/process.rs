@@ -1,0 +1,185 @@
+//! One worker process, as its supervisor sees it.
+
+use std::io;
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixStream as StdUnixStream;
+use std::process::{ExitStatus, Stdio};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use daylily_core::config::Workers;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::UnixStream;
+use tokio::process::{Child, Command};
+use tokio::time::{Instant, timeout};
+
+use super::order::{FAILED, Order, READY};
+use super::scoreboard::{Lease, Scoreboard, Slot};
+use super::sockets::Sockets;
+use super::{Share, handover};
+use crate::prepare::Prepared;
+
+/// The longest reason for a failure that is read from a worker.
+const MAX_REASON_BYTES: u64 = 1 << 20;
+
+/// As many as a number of workers may be that somebody writes.
+const MAX_AUTO_WORKERS: u32 = 256;
+
+/// Variables that systemd sets for the supervisor alone.
+const NOT_INHERITED: [&str; 6] =
+    ["NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID", "LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES"];
+
+/// What the workers of one generation are started with.
+pub(super) struct Launch {
+    pub(super) generation: u64,
+    pub(super) workers: u32,
+    pub(super) prepared: Arc<Prepared>,
+    sockets: Mutex<Sockets>,
+    pub(super) scoreboard: Arc<Scoreboard>,
+}
+
+/// A worker that serves. Dropping it kills it, so that what was started is never left alone.
+pub(super) struct WorkerProcess {
+    child: Child,
+    channel: UnixStream,
+    lease: Lease,
+    pub(super) pid: u32,
+    pub(super) ready_at: Instant,
+}
+
+/// Why a worker does not serve.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum StartError {
+    #[error("failed to start a worker: {0}")]
+    System(#[from] io::Error),
+    #[error("failed to start a worker: {limit} are running or draining; wait until some have ended")]
+    TooMany { limit: u32 },
+    #[error("a worker was not ready after start_timeout = {0:?}")]
+    TimedOut(Duration),
+    #[error("a worker ended before it was ready ({0})")]
+    Died(ExitStatus),
+    /// It said so itself.
+    #[error("{reason}")]
+    Refused { reason: String, exit_code: u8 },
+}
+
+impl Launch {
+    pub(super) fn new(generation: u64, prepared: Arc<Prepared>, sockets: Sockets, scoreboard: Arc<Scoreboard>) -> Self {
+        let workers = workers(prepared.config.workers);
+        Self { generation, workers, prepared, sockets: Mutex::new(sockets), scoreboard }
+    }
+
+    /// The sockets that the workers accept on; none once they have been closed.
+    pub(super) fn sockets(&self) -> Sockets {
+        self.sockets.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// No worker is started any more. Those that run have the sockets still.
+    pub(super) fn close_sockets(&self) {
+        drop(std::mem::take(&mut *self.sockets.lock().unwrap_or_else(PoisonError::into_inner)));
+    }
+}
+
+/// How many workers that is on this machine.
+pub(super) fn workers(workers: Workers) -> u32 {
+    match workers {
+        Workers::Count(count) => count.get(),
+        // What this process may use: also less than the machine has.
+        Workers::Auto => {
+            let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+            u32::try_from(cores).unwrap_or(u32::MAX).min(MAX_AUTO_WORKERS)
+        }
+    }
+}
+
+impl WorkerProcess {
+    /// Starts a worker and waits until it accepts connections. Cancel safe: a worker that is not ready
+    /// by then is killed.
+    pub(super) async fn start(launch: &Launch, worker: u32) -> Result<Self, StartError> {
+        let lease = launch.scoreboard.lease();
+        let lease = lease.ok_or(StartError::TooMany { limit: launch.scoreboard.slots() })?;
+        let (ours, theirs) = StdUnixStream::pair()?;
+        let mut child = spawn(worker, theirs)?;
+        let pid = child.id().unwrap_or_default();
+        let share = Share { generation: launch.generation, worker };
+        let sockets = launch.sockets();
+        let listeners = sockets.of_worker(worker, launch.workers);
+        handover::send(&ours, share, &launch.prepared, &listeners, &lease)?;
+        ours.set_nonblocking(true)?;
+        let mut channel = UnixStream::from_std(ours)?;
+        let limit = launch.prepared.config.server.start_timeout;
+        let word = timeout(limit, first_word(&mut channel)).await;
+        match word {
+            Ok(Ok(Ok(()))) => return Ok(Self { child, channel, lease, pid, ready_at: Instant::now() }),
+            Ok(Ok(Err(refused))) => {
+                let _ = child.wait().await;
+                return Err(refused);
+            }
+            // It is gone without a word, or about to be.
+            Ok(Err(_)) => {
+                if let Ok(status) = timeout(limit, child.wait()).await {
+                    return Err(StartError::Died(status?));
+                }
+            }
+            Err(_elapsed) => {}
+        }
+        child.kill().await?;
+        Err(StartError::TimedOut(limit))
+    }
+
+    /// Tells it to drain. When it is gone already, its end says so.
+    pub(super) async fn order(&mut self, order: Order) {
+        let _ = self.channel.write_all(&[order.to_byte()]).await;
+    }
+
+    /// Waits for its end. Cancel safe.
+    pub(super) async fn ended(&mut self) -> io::Result<ExitStatus> {
+        self.child.wait().await
+    }
+
+    /// Kills it, and waits until it is gone.
+    pub(super) async fn kill(&mut self) -> io::Result<ExitStatus> {
+        self.child.start_kill()?;
+        self.child.wait().await
+    }
+
+    pub(super) fn slot(&self) -> &'static Slot {
+        self.lease.slot()
+    }
+}
+
+fn spawn(worker: u32, channel: StdUnixStream) -> io::Result<Child> {
+    let mut command = Command::new(own_program()?);
+    command
+        .arg0("daylily")
+        .args(["worker", &worker.to_string()])
+        .stdin(OwnedFd::from(channel))
+        .stdout(Stdio::null())
+        .kill_on_drop(true)
+        // Ctrl-C is for the supervisor, which lets its workers finish.
+        .process_group(0);
+    for variable in NOT_INHERITED {
+        command.env_remove(variable);
+    }
+    command.spawn()
+}
+
+/// The file that this process runs, also when another has taken its name since.
+fn own_program() -> io::Result<std::path::PathBuf> {
+    if cfg!(target_os = "linux") { Ok("/proc/self/exe".into()) } else { std::env::current_exe() }
+}
+
+/// Ready, or the reason why not.
+async fn first_word(channel: &mut UnixStream) -> io::Result<Result<(), StartError>> {
+    let word = channel.read_u8().await?;
+    if word == READY {
+        return Ok(Ok(()));
+    }
+    if word != FAILED {
+        return Err(io::ErrorKind::InvalidData.into());
+    }
+    let exit_code = channel.read_u8().await?;
+    let mut reason = Vec::new();
+    channel.take(MAX_REASON_BYTES).read_to_end(&mut reason).await?;
+    Ok(Err(StartError::Refused { reason: String::from_utf8_lossy(&reason).into_owned(), exit_code }))
+}

@@ -1,0 +1,183 @@
+//! What the supervisor and `daylily status`, `reload` and `stop` say to each other, and how a person
+//! reads it. One line of JSON each way.
+
+use std::fmt::Write as _;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+/// What is asked of a supervisor.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Command {
+    Status,
+    Reload,
+    Stop,
+}
+
+/// What it answers.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Reply {
+    Status(Box<Status>),
+    /// The new generation serves.
+    Reloaded { generation: u64 },
+    /// All workers have ended.
+    Stopped { requests_cut: u64 },
+    Failed { reason: String, exit_code: u8 },
+}
+
+/// `daylily status --json`. Fields are added, and not renamed or taken away.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct Status {
+    pub(crate) version: String,
+    /// Of the supervisor.
+    pub(crate) pid: u32,
+    pub(crate) uptime_ms: u64,
+    pub(crate) generation: u64,
+    /// `serving`, `reloading`, `upgrading` or `stopping`.
+    pub(crate) state: String,
+    pub(crate) listen: Vec<String>,
+    pub(crate) routes: Vec<RouteStatus>,
+    pub(crate) workers: Vec<WorkerStatus>,
+    /// Workers of former generations that finish what they have.
+    pub(crate) draining: Vec<WorkerStatus>,
+    pub(crate) totals: Totals,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct RouteStatus {
+    pub(crate) name: String,
+    pub(crate) host: String,
+    pub(crate) path: String,
+    /// None for the built-in Hello World.
+    pub(crate) component: Option<String>,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct WorkerStatus {
+    pub(crate) worker: u32,
+    pub(crate) generation: u64,
+    pub(crate) pid: Option<u32>,
+    /// `starting`, `ready`, `waiting` (to be restarted), `draining` or `ended`.
+    pub(crate) state: String,
+    /// Since it was ready.
+    pub(crate) uptime_ms: u64,
+    pub(crate) restarts: u64,
+    pub(crate) hangs: u64,
+    pub(crate) connections: u64,
+    pub(crate) requests_in_progress: u64,
+    pub(crate) requests: u64,
+}
+
+/// Since the first start, over reloads, upgrades and the deaths of workers.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct Totals {
+    pub(crate) connections: u64,
+    pub(crate) requests: u64,
+    pub(crate) requests_in_progress: u64,
+    pub(crate) requests_cut: u64,
+    pub(crate) requests_lost: u64,
+    pub(crate) reloads: u64,
+    pub(crate) reloads_failed: u64,
+    pub(crate) worker_restarts: u64,
+    pub(crate) worker_hangs: u64,
+}
+
+impl Status {
+    /// For a terminal.
+    pub(crate) fn to_text(&self) -> String {
+        let mut text = format!(
+            "daylily {} (pid {}) is {}, generation {}, up {}\n",
+            self.version,
+            self.pid,
+            self.state,
+            self.generation,
+            age(self.uptime_ms)
+        );
+        for address in &self.listen {
+            let _ = writeln!(text, "listening on {address}");
+        }
+        text.push('\n');
+        let workers = self.workers.iter().chain(&self.draining).map(WorkerStatus::cells);
+        let head = ["WORKER", "GENERATION", "PID", "STATE", "UP", "RESTARTS", "CONNECTIONS", "IN PROGRESS", "REQUESTS"];
+        text += &table(std::iter::once(head.map(str::to_owned).to_vec()).chain(workers).collect());
+        text.push('\n');
+        let routes = self.routes.iter().map(|route| {
+            let component = route.component.as_deref().unwrap_or("(the built-in Hello World)");
+            vec![route.name.clone(), component.to_owned()]
+        });
+        text += &table(std::iter::once(vec!["ROUTE".into(), "COMPONENT".into()]).chain(routes).collect());
+        let totals = &self.totals;
+        let _ = write!(
+            text,
+            "\n{} requests on {} connections; {} cut, {} lost with their worker; {} worker restarts, {} of them hung; \
+             {} reloads, {} failed\n",
+            totals.requests,
+            totals.connections,
+            totals.requests_cut,
+            totals.requests_lost,
+            totals.worker_restarts,
+            totals.worker_hangs,
+            totals.reloads,
+            totals.reloads_failed
+        );
+        text
+    }
+}
+
+impl WorkerStatus {
+    fn cells(&self) -> Vec<String> {
+        vec![
+            self.worker.to_string(),
+            self.generation.to_string(),
+            self.pid.map_or_else(|| "-".to_owned(), |pid| pid.to_string()),
+            self.state.clone(),
+            age(self.uptime_ms),
+            self.restarts.to_string(),
+            self.connections.to_string(),
+            self.requests_in_progress.to_string(),
+            self.requests.to_string(),
+        ]
+    }
+}
+
+/// Rows of cells under each other, each column as wide as its widest cell.
+fn table(rows: Vec<Vec<String>>) -> String {
+    let columns = rows.iter().map(Vec::len).max().unwrap_or(0);
+    let widths: Vec<usize> = (0..columns)
+        .map(|column| rows.iter().filter_map(|row| row.get(column)).map(|cell| cell.chars().count()).max().unwrap_or(0))
+        .collect();
+    let lines = rows.iter().map(|row| {
+        let line: String = row.iter().zip(&widths).map(|(cell, &width)| format!("{cell:width$}  ")).collect();
+        format!("{}\n", line.trim_end())
+    });
+    lines.collect()
+}
+
+/// The two largest units: `3d 4h`, `12s`.
+fn age(ms: u64) -> String {
+    let seconds = Duration::from_millis(ms).as_secs();
+    let units = [(seconds / 86_400, 'd'), (seconds / 3600 % 24, 'h'), (seconds / 60 % 60, 'm'), (seconds % 60, 's')];
+    let first = units.iter().position(|(count, _)| *count > 0).unwrap_or(units.len() - 1);
+    let shown = units.iter().skip(first).take(2).map(|(count, unit)| format!("{count}{unit}"));
+    shown.collect::<Vec<_>>().join(" ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ages() {
+        for (seconds, expected) in [(0, "0s"), (59, "59s"), (61, "1m 1s"), (3600, "1h 0m"), (100_000, "1d 3h")] {
+            assert_eq!(age(seconds * 1000), expected);
+        }
+    }
+
+    #[test]
+    fn tables() {
+        let rows = [["A", "LONG"], ["longer", "x"]].map(|row| row.map(str::to_owned).to_vec());
+        assert_eq!(table(rows.to_vec()), "A       LONG\nlonger  x\n");
+    }
+}

@@ -1,0 +1,284 @@
+//! A worker's seat: somebody is always to sit there, until the generation drains.
+
+use std::io;
+use std::process::ExitStatus;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use daylily_core::restart::Restarts;
+use daylily_core::units::format_duration;
+use tokio::sync::watch;
+use tokio::time::{Instant, Interval, MissedTickBehavior};
+
+use super::order::Order;
+use super::process::{Launch, StartError, WorkerProcess};
+use super::scoreboard::{Counts, Slot};
+use super::worker::LAST_WORDS;
+
+/// How often a worker is looked at, for a tenth of `hang_timeout` or this.
+const MAX_LOOK: Duration = Duration::from_secs(1);
+
+/// What the seats of a generation are told, all at once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Wish {
+    Serve,
+    End(Order),
+    Kill,
+}
+
+/// Who sits there, for `daylily status`.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Seen {
+    pub(super) pid: Option<u32>,
+    pub(super) state: State,
+    pub(super) since: Option<Instant>,
+    pub(super) restarts: u64,
+    pub(super) hangs: u64,
+    pub(super) counts: Counts,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) enum State {
+    #[default]
+    Starting,
+    Ready,
+    /// It died, and is not replaced at once because it has died again and again.
+    Waiting,
+    Draining,
+    Ended,
+}
+
+/// One seat, shared between the task that keeps it and those who look at it.
+pub(super) struct Seat {
+    worker: u32,
+    launch: Arc<Launch>,
+    seen: Mutex<Seen>,
+    /// The counters of the process, while there is one.
+    slot: Mutex<Option<&'static Slot>>,
+}
+
+/// How a process left its seat.
+enum Left {
+    /// It was told to.
+    Drained,
+    Died(io::Result<ExitStatus>),
+    /// Its event loop did not turn any more, and it was killed.
+    Hung,
+}
+
+impl Seat {
+    pub(super) fn new(worker: u32, launch: Arc<Launch>) -> Arc<Self> {
+        Arc::new(Self { worker, launch, seen: Mutex::default(), slot: Mutex::default() })
+    }
+
+    pub(super) fn worker(&self) -> u32 {
+        self.worker
+    }
+
+    /// Nobody sits here any more, and nobody will.
+    pub(super) fn is_gone(&self) -> bool {
+        lock(&self.seen).state == State::Ended
+    }
+
+    pub(super) fn seen(&self) -> Seen {
+        let counts = lock(&self.slot).map(Slot::counts).unwrap_or_default();
+        Seen { counts, ..lock(&self.seen).clone() }
+    }
+
+    /// Keeps the seat taken, first by `process`, until `wishes` says otherwise. Cancel safe: the process
+    /// is killed.
+    pub(super) async fn keep(self: Arc<Self>, mut process: WorkerProcess, mut wishes: watch::Receiver<Wish>) {
+        let mut restarts = Restarts::default();
+        loop {
+            self.sits(&process);
+            let left = self.watch_over(&mut process, &mut wishes).await;
+            let lost = process.slot().counts().requests_in_progress();
+            let lived = process.ready_at.elapsed();
+            let pid = process.pid;
+            self.leaves();
+            drop(process);
+            if let Left::Drained = left {
+                return;
+            }
+            let delay = restarts.died(Some(lived), random());
+            self.say(pid, &left, lost, lived, &restarts, delay);
+            match self.replace(&mut restarts, delay, &mut wishes).await {
+                Some(next) => process = next,
+                None => return self.note(State::Ended),
+            }
+        }
+    }
+
+    /// Waits for the end of `process`, and brings it about when it is wished or when the process hangs.
+    async fn watch_over(&self, process: &mut WorkerProcess, wishes: &mut watch::Receiver<Wish>) -> Left {
+        let server = &self.launch.prepared.config.server;
+        let mut looks = Looks::new(server.hang_timeout, process.slot());
+        let mut deadline = None;
+        loop {
+            tokio::select! {
+                biased;
+                status = process.ended() => {
+                    if deadline.is_some() {
+                        return Left::Drained;
+                    }
+                    return Left::Died(status);
+                }
+                changed = wishes.changed() => {
+                    let wish = *wishes.borrow_and_update();
+                    match wish {
+                        Wish::Serve => {}
+                        Wish::End(order) => {
+                            self.note(State::Draining);
+                            process.order(order).await;
+                            deadline.get_or_insert(Instant::now() + server.shutdown_timeout + 2 * LAST_WORDS);
+                        }
+                        Wish::Kill => deadline = Some(Instant::now()),
+                    }
+                    if changed.is_err() {
+                        deadline = Some(Instant::now());
+                    }
+                }
+                () = at(deadline) => {
+                    let _ = process.kill().await;
+                    return Left::Drained;
+                }
+                hung = looks.hung() => if hung {
+                    let _ = process.kill().await;
+                    return if deadline.is_some() { Left::Drained } else { Left::Hung };
+                }
+            }
+        }
+    }
+
+    /// A new process, after `delay`; None when the generation ends before there is one.
+    async fn replace(
+        &self,
+        restarts: &mut Restarts,
+        mut delay: Duration,
+        wishes: &mut watch::Receiver<Wish>,
+    ) -> Option<WorkerProcess> {
+        loop {
+            self.note(if delay.is_zero() { State::Starting } else { State::Waiting });
+            let start = async {
+                tokio::time::sleep(delay).await;
+                self.note(State::Starting);
+                WorkerProcess::start(&self.launch, self.worker).await
+            };
+            let started = tokio::select! {
+                biased;
+                _ = wishes.wait_for(|wish| *wish != Wish::Serve) => return None,
+                started = start => started,
+            };
+            match started {
+                Ok(process) => {
+                    self.seen_mut(|seen| seen.restarts += 1);
+                    return Some(process);
+                }
+                Err(error) => {
+                    delay = restarts.died(None, random());
+                    self.say_not_started(&error, delay);
+                }
+            }
+        }
+    }
+
+    fn say(&self, pid: u32, left: &Left, lost: u64, lived: Duration, restarts: &Restarts, delay: Duration) {
+        let worker = self.worker;
+        let how = match left {
+            Left::Hung => {
+                self.seen_mut(|seen| seen.hangs += 1);
+                let limit = format_duration(self.launch.prepared.config.server.hang_timeout);
+                format!("did not respond for hang_timeout = {limit} and was killed")
+            }
+            Left::Died(Ok(status)) => format!("ended ({status})"),
+            Left::Died(Err(error)) => format!("cannot be waited for ({error})"),
+            Left::Drained => "drained".to_owned(),
+        };
+        let when = if delay.is_zero() { "it is replaced now".to_owned() } else { format!("it is replaced in {delay:.1?}") };
+        let again = match restarts.quick_deaths() {
+            0 | 1 => String::new(),
+            deaths => format!(" ({deaths} quick deaths in a row)"),
+        };
+        tracing::error!(
+            "worker {worker} (pid {pid}) {how} after {lived:.1?} with {lost} requests in progress{again}; {when}"
+        );
+    }
+
+    fn say_not_started(&self, error: &StartError, delay: Duration) {
+        tracing::error!("worker {} cannot be replaced: {error}; trying again in {delay:.1?}", self.worker);
+    }
+
+    fn sits(&self, process: &WorkerProcess) {
+        *lock(&self.slot) = Some(process.slot());
+        self.seen_mut(|seen| {
+            seen.pid = Some(process.pid);
+            seen.state = State::Ready;
+            seen.since = Some(process.ready_at);
+        });
+    }
+
+    fn leaves(&self) {
+        *lock(&self.slot) = None;
+        self.seen_mut(|seen| {
+            seen.pid = None;
+            seen.state = State::Ended;
+            seen.since = None;
+        });
+    }
+
+    fn note(&self, state: State) {
+        self.seen_mut(|seen| seen.state = state);
+    }
+
+    fn seen_mut(&self, change: impl FnOnce(&mut Seen)) {
+        change(&mut lock(&self.seen));
+    }
+}
+
+/// Looks whether a process's event loop turns. What counts is how long that was watched, not how long it
+/// was: when this process itself was stopped, or the machine asleep, nobody hung.
+struct Looks {
+    slot: &'static Slot,
+    interval: Interval,
+    every: Duration,
+    limit: Duration,
+    last: Option<u64>,
+    silent: Duration,
+}
+
+impl Looks {
+    fn new(limit: Duration, slot: &'static Slot) -> Self {
+        let every = (limit / 10).clamp(Duration::from_millis(1), MAX_LOOK);
+        let mut interval = tokio::time::interval(every);
+        interval.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        Self { slot, interval, every, limit, last: None, silent: Duration::ZERO }
+    }
+
+    /// Resolves at the next look. Cancel safe.
+    async fn hung(&mut self) -> bool {
+        self.interval.tick().await;
+        let beats = Some(self.slot.heartbeats());
+        self.silent = if beats == self.last { self.silent + self.every } else { Duration::ZERO };
+        self.last = beats;
+        self.silent >= self.limit
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+async fn at(deadline: Option<Instant>) {
+    match deadline {
+        Some(deadline) => tokio::time::sleep_until(deadline).await,
+        None => std::future::pending().await,
+    }
+}
+
+/// Some number, for jitter: workers that died together are not to come back together.
+fn random() -> u32 {
+    use std::hash::{BuildHasher, RandomState};
+    #[expect(clippy::cast_possible_truncation, reason = "any bits will do")]
+    let bits = RandomState::new().hash_one(0_u8) as u32;
+    bits
+}

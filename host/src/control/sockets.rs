@@ -1,0 +1,217 @@
+//! The listening sockets. They belong to the supervisor and stay open when a worker dies, so that
+//! connections wait for its replacement in the backlog instead of being refused.
+
+use std::io;
+use std::net::SocketAddr;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::Arc;
+
+use daylily_core::config::{Listen, ListenAddr};
+use rustix::net::{AddressFamily, SocketType, sockopt};
+use serde::{Deserialize, Serialize};
+
+use crate::failure::Failure;
+use crate::serve::listen;
+
+/// The sockets of one generation. Cheap to clone: clones share the sockets, and the last one closes them.
+#[derive(Clone, Default)]
+pub(crate) struct Sockets {
+    bound: Vec<Bound>,
+    given: Vec<Given>,
+}
+
+/// The sockets at one address: one for each worker, between which the kernel spreads connections
+/// (`SO_REUSEPORT`), or one for all of them.
+#[derive(Clone)]
+struct Bound {
+    listen: Listen,
+    address: SocketAddr,
+    sockets: Vec<Arc<OwnedFd>>,
+}
+
+/// A socket that systemd opened.
+#[derive(Clone)]
+struct Given {
+    name: String,
+    socket: Arc<OwnedFd>,
+}
+
+/// All of it but the descriptors, for another process.
+#[derive(Serialize, Deserialize)]
+pub(crate) struct Inventory {
+    bound: Vec<(Listen, SocketAddr, u32)>,
+    given: Vec<String>,
+}
+
+impl Sockets {
+    /// The sockets that systemd passed to this process, if any; nothing listens on them yet.
+    ///
+    /// # Errors
+    ///
+    /// When one of them is not a TCP listener.
+    pub(crate) fn from_systemd() -> Result<Self, Failure> {
+        let refused = |name: &str, error: io::Error| Failure::Listen {
+            address: format!("systemd:{name}"),
+            error,
+            remedy: "pass TCP sockets (ListenStream= with an address, Accept=no)",
+        };
+        let passed = sd_notify::listen_fds_with_names().map_err(|error| refused("", error))?;
+        let given = passed.map(|(number, name)| {
+            let socket = adopt(number);
+            check_listener(&socket).map_err(|error| refused(&name, error))?;
+            Ok(Given { name, socket: Arc::new(socket) })
+        });
+        Ok(Self { bound: Vec::new(), given: given.collect::<Result<_, Failure>>()? })
+    }
+
+    /// The sockets for `wanted` and so many workers: those that are here already, and new ones. Sockets
+    /// are added for more workers, and never taken away for fewer, because what waits in their backlogs
+    /// would be lost; workers share them out.
+    ///
+    /// # Errors
+    ///
+    /// When an address cannot be bound, or systemd passed no such socket.
+    pub(crate) fn open(&self, wanted: Option<&[Listen]>, workers: u32) -> Result<Self, Failure> {
+        let unsaid = [if self.given.is_empty() { Listen::Address(ListenAddr::default()) } else { Listen::Systemd(None) }];
+        let wanted = wanted.unwrap_or(&unsaid);
+        let mut bound = Vec::new();
+        for listen in wanted {
+            match listen {
+                Listen::Address(address) => bound.push(self.at(address, workers)?),
+                Listen::Systemd(name) => {
+                    // One socket may be meant twice: by its name, and as one of all.
+                    for given in self.given_as(name.as_deref())? {
+                        if !bound.iter().any(|bound: &Bound| bound.shares_with(&given)) {
+                            bound.push(given);
+                        }
+                    }
+                }
+            }
+        }
+        let unused = self.given.iter().filter(|given| !bound.iter().any(|bound| bound.has(&given.socket)));
+        for given in unused {
+            tracing::warn!("the socket `{}` that systemd passed is not used; write listen = \"systemd\" to use all", given.name);
+        }
+        Ok(Self { bound, given: self.given.clone() })
+    }
+
+    fn at(&self, address: &ListenAddr, workers: u32) -> Result<Bound, Failure> {
+        let refused = |error| Failure::Listen {
+            address: address.to_string(),
+            error,
+            remedy: "is another server running there? choose an address with --listen",
+        };
+        let listen = Listen::Address(address.clone());
+        let wanted = if listen::SPREADS_CONNECTIONS { workers as usize } else { 1 };
+        let Some(mut bound) = self.bound.iter().find(|bound| bound.listen == listen).cloned() else {
+            let (sockets, address) = listen::bind(address.as_str(), wanted, &self.addresses()).map_err(refused)?;
+            return Ok(Bound { listen, address, sockets: sockets.into_iter().map(Arc::new).collect() });
+        };
+        while bound.sockets.len() < wanted {
+            bound.sockets.push(Arc::new(listen::bind_another(bound.address).map_err(refused)?));
+        }
+        Ok(bound)
+    }
+
+    fn given_as(&self, name: Option<&str>) -> Result<Vec<Bound>, Failure> {
+        let matching = self.given.iter().filter(|given| name.is_none_or(|name| given.name == name));
+        let refused = |error| Failure::Listen {
+            address: Listen::Systemd(name.map(str::to_owned)).to_string(),
+            error,
+            remedy: "start daylily by its systemd socket unit, and name the socket there with FileDescriptorName=",
+        };
+        let bound: Vec<_> = matching
+            .map(|given| {
+                let listen = Listen::Systemd(Some(given.name.clone()));
+                let address = local_address(&given.socket).map_err(refused)?;
+                Ok(Bound { listen, address, sockets: vec![Arc::clone(&given.socket)] })
+            })
+            .collect::<Result<_, Failure>>()?;
+        if bound.is_empty() {
+            return Err(refused(io::Error::other("systemd passed no such socket")));
+        }
+        Ok(bound)
+    }
+
+    /// Whether all of these sockets are among `others`.
+    pub(super) fn is_kept_by(&self, others: &Self) -> bool {
+        let all = || others.bound.iter();
+        self.bound.iter().flat_map(|bound| &bound.sockets).all(|socket| all().any(|other| other.has(socket)))
+    }
+
+    /// Where this listens.
+    pub(crate) fn addresses(&self) -> Vec<SocketAddr> {
+        self.bound.iter().map(|bound| bound.address).collect()
+    }
+
+    /// The sockets that a worker accepts on: its own, and its share of what there is more of than workers.
+    pub(super) fn of_worker(&self, worker: u32, workers: u32) -> Vec<BorrowedFd<'_>> {
+        let (worker, workers) = (worker as usize, workers.max(1) as usize);
+        let own = |bound: &Bound| -> Vec<usize> {
+            let sockets = bound.sockets.len();
+            if sockets < workers { vec![worker % sockets.max(1)] } else { (worker..sockets).step_by(workers).collect() }
+        };
+        let sockets = self.bound.iter().flat_map(|bound| {
+            own(bound).into_iter().filter_map(|at| Some(bound.sockets.get(at)?.as_fd()))
+        });
+        sockets.collect()
+    }
+
+    /// What another process needs to go on with the same sockets.
+    pub(super) fn inventory(&self) -> (Inventory, Vec<BorrowedFd<'_>>) {
+        let count = |bound: &Bound| u32::try_from(bound.sockets.len()).unwrap_or(u32::MAX);
+        let bound = self.bound.iter().map(|bound| (bound.listen.clone(), bound.address, count(bound))).collect();
+        let given = self.given.iter().map(|given| given.name.clone()).collect();
+        let sockets = self.bound.iter().flat_map(|bound| &bound.sockets);
+        let descriptors = sockets.chain(self.given.iter().map(|given| &given.socket)).map(|socket| socket.as_fd());
+        (Inventory { bound, given }, descriptors.collect())
+    }
+
+    /// The other side of [`Sockets::inventory`].
+    pub(super) fn from_inventory(inventory: Inventory, descriptors: &mut impl Iterator<Item = OwnedFd>) -> io::Result<Self> {
+        let mut next = || descriptors.next().map(Arc::new).ok_or_else(|| io::Error::other("a socket is missing"));
+        let mut bound = Vec::new();
+        for (listen, address, count) in inventory.bound {
+            let sockets = (0..count).map(|_| next()).collect::<io::Result<_>>()?;
+            bound.push(Bound { listen, address, sockets });
+        }
+        let given = inventory.given.into_iter().map(|name| Ok(Given { name, socket: next()? }));
+        Ok(Self { bound, given: given.collect::<io::Result<_>>()? })
+    }
+}
+
+impl Bound {
+    fn shares_with(&self, other: &Self) -> bool {
+        other.sockets.iter().any(|socket| self.has(socket))
+    }
+
+    fn has(&self, socket: &Arc<OwnedFd>) -> bool {
+        self.sockets.iter().any(|own| Arc::ptr_eq(own, socket))
+    }
+}
+
+#[expect(unsafe_code, reason = "systemd passes descriptors by number only")]
+fn adopt(number: std::os::fd::RawFd) -> OwnedFd {
+    use std::os::fd::FromRawFd;
+    // SAFETY: `LISTEN_PID` and `LISTEN_FDS` say that this descriptor was opened for this process to have,
+    // and this is called once, at start, before anything else could have it.
+    unsafe { OwnedFd::from_raw_fd(number) }
+}
+
+fn check_listener(socket: &OwnedFd) -> io::Result<()> {
+    let kind = sockopt::socket_type(socket)?;
+    let family = local_address(socket);
+    if kind != SocketType::STREAM || family.is_err() || !sockopt::socket_acceptconn(socket)? {
+        return Err(io::Error::other("it is not a listening TCP socket"));
+    }
+    // Workers share it, and each has an event loop that must not wait in `accept`.
+    Ok(rustix::io::ioctl_fionbio(socket, true)?)
+}
+
+fn local_address(socket: &impl AsFd) -> io::Result<SocketAddr> {
+    let address = rustix::net::getsockname(socket)?;
+    if !matches!(address.address_family(), AddressFamily::INET | AddressFamily::INET6) {
+        return Err(io::Error::other("it has no IP address"));
+    }
+    SocketAddr::try_from(address).map_err(|error| io::Error::other(error.to_string()))
+}

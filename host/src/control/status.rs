@@ -1,0 +1,120 @@
+//! What the supervisor knows, for `daylily status`, for systemd and for the log.
+
+use std::time::Duration;
+
+use daylily_core::config::{ComponentSource, Route};
+use tokio::sync::oneshot;
+
+use super::generation::View;
+use super::report::{self, Reply, RouteStatus, Status, WorkerStatus};
+use super::seat::Seat;
+use super::supervise::Supervisor;
+use super::upgrade::Totals;
+
+/// What the supervisor is doing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum State {
+    Serving,
+    Reloading,
+    Upgrading,
+    Stopping,
+}
+
+/// The line on standard output: the server can be used.
+pub(super) fn announcement(supervisor: &Supervisor) -> String {
+    let urls: Vec<_> = urls(&supervisor.current.view);
+    let workers = supervisor.current.view.launch.workers;
+    format!("Server running at {} with {workers} worker{}", urls.join(" and "), if workers == 1 { "" } else { "s" })
+}
+
+/// One line about what serves now.
+pub(super) fn summary(supervisor: &Supervisor) -> String {
+    let view = &supervisor.current.view;
+    let (workers, routes) = (view.launch.workers, view.launch.prepared.config.routes.len());
+    format!(
+        "generation {} serves {routes} route{} with {workers} worker{}",
+        view.number(),
+        if routes == 1 { "" } else { "s" },
+        if workers == 1 { "" } else { "s" }
+    )
+}
+
+pub(super) fn answer(supervisor: &Supervisor, reply: oneshot::Sender<Reply>) {
+    let _ = reply.send(Reply::Status(Box::new(status(supervisor))));
+}
+
+/// Counted over all generations.
+pub(super) fn totals(supervisor: &Supervisor) -> Totals {
+    let seats = supervisor.draining.iter().chain([&supervisor.current.view]).flat_map(|view| &view.seats);
+    seats.map(|seat| seat.seen()).fold(supervisor.totals, |totals, seen| Totals {
+        restarts: totals.restarts + seen.restarts,
+        hangs: totals.hangs + seen.hangs,
+        ..totals
+    })
+}
+
+fn status(supervisor: &Supervisor) -> Status {
+    let view = &supervisor.current.view;
+    let totals = Totals { counts: supervisor.scoreboard.totals(), ..totals(supervisor) };
+    let workers = |view: &View| -> Vec<WorkerStatus> {
+        view.seats.iter().filter(|seat| !seat.is_gone()).map(|seat| worker(view, seat)).collect()
+    };
+    Status {
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        pid: std::process::id(),
+        uptime_ms: ms(supervisor.began.elapsed()),
+        generation: view.number(),
+        state: format!("{:?}", supervisor.state).to_lowercase(),
+        listen: urls(view),
+        routes: view.launch.prepared.config.routes.iter().map(route).collect(),
+        workers: workers(view),
+        draining: supervisor.draining.iter().flat_map(|view| workers(view)).collect(),
+        totals: report::Totals {
+            connections: totals.counts.connections_opened,
+            requests: totals.counts.requests_begun,
+            requests_in_progress: totals.counts.requests_in_progress(),
+            requests_cut: totals.counts.requests_cut,
+            requests_lost: totals.counts.requests_lost,
+            reloads: totals.reloads,
+            reloads_failed: totals.reloads_failed,
+            worker_restarts: totals.restarts,
+            worker_hangs: totals.hangs,
+        },
+    }
+}
+
+fn worker(view: &View, seat: &Seat) -> WorkerStatus {
+    let seen = seat.seen();
+    WorkerStatus {
+        worker: seat.worker(),
+        generation: view.number(),
+        pid: seen.pid,
+        state: format!("{:?}", seen.state).to_lowercase(),
+        uptime_ms: ms(seen.since.map(|since| since.elapsed()).unwrap_or_default()),
+        restarts: seen.restarts,
+        hangs: seen.hangs,
+        connections: seen.counts.connections_open(),
+        requests_in_progress: seen.counts.requests_in_progress(),
+        requests: seen.counts.requests_begun,
+    }
+}
+
+fn route(route: &Route) -> RouteStatus {
+    RouteStatus {
+        name: route.name.clone(),
+        host: route.host.to_string(),
+        path: route.path.to_string(),
+        component: match &route.component {
+            ComponentSource::HelloWorld => None,
+            ComponentSource::File(path) => Some(path.display().to_string()),
+        },
+    }
+}
+
+fn urls(view: &View) -> Vec<String> {
+    view.launch.sockets().addresses().iter().map(|address| format!("http://{address}/")).collect()
+}
+
+fn ms(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}

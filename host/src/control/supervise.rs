@@ -1,0 +1,397 @@
+//! The supervisor: it owns the sockets, the configuration and the workers, and runs no guest.
+
+use std::io::Write;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use daylily_core::config::Config;
+use tokio::sync::oneshot;
+use tokio::task::{JoinHandle, JoinSet};
+use tokio::time::Instant;
+
+use super::admin::{ControlSocket, Request};
+use super::client::SOCKET_SUFFIX;
+use super::generation::{Generation, View};
+use super::order::Order;
+use super::process::workers;
+use super::reload::{self, Basis};
+use super::report::{Command, Reply};
+use super::scoreboard::Scoreboard;
+use super::seat::Wish;
+use super::signal::{Asked, Signals};
+use super::sockets::Sockets;
+use super::status::{self, State};
+use super::systemd;
+use super::upgrade::{Inheritance, Invocation, Successor, Totals};
+use super::watch::Watch;
+use crate::cli::What;
+use crate::failure::Failure;
+use crate::{log, places, prepare, runtime};
+
+/// Generations that may drain at a time; a reload waits for one of them to end when there are more.
+const MAX_DRAINING: usize = 16;
+
+/// Worker processes at a time: 256 of each generation that drains, serves or starts.
+const MAX_PROCESSES: u32 = 256 * (MAX_DRAINING as u32 + 2);
+
+/// How to serve.
+pub(crate) struct Task {
+    pub(crate) what: What,
+    pub(crate) invocation: Invocation,
+    /// From the process that this one succeeds, if it does.
+    pub(crate) inheritance: Option<Inheritance>,
+}
+
+/// Serves until a signal or `daylily stop` ends it.
+///
+/// # Errors
+///
+/// What was wrong at start; or [`Failure::Cut`], when requests were cut at the end.
+pub(crate) fn serve(task: Task) -> Result<(), Failure> {
+    let config = prepare::read(&task.what)?;
+    let log = log::start(config.log);
+    // Before any thread: systemd's sockets are descriptors that nothing else may take.
+    let sockets = match &task.inheritance {
+        Some(inheritance) => inheritance.sockets.clone(),
+        None => Sockets::from_systemd()?,
+    };
+    runtime::run(async {
+        let mut signals = Signals::new()?;
+        let supervisor = Supervisor::start(task, &config, sockets, log, &mut signals).await?;
+        match supervisor {
+            Some(supervisor) => supervisor.run(signals).await,
+            None => Ok(()),
+        }
+    })
+}
+
+type Reloading = JoinHandle<Result<Generation, Failure>>;
+type Upgrading = JoinHandle<std::io::Result<Successor>>;
+
+pub(super) struct Supervisor {
+    what: What,
+    invocation: Invocation,
+    pub(super) scoreboard: Arc<Scoreboard>,
+    log: log::Log,
+    control: Option<ControlSocket>,
+    watch: Option<Watch>,
+    pub(super) began: Instant,
+    pub(super) state: State,
+    pub(super) current: Generation,
+    /// Generations that finish what they have.
+    pub(super) draining: Vec<Arc<View>>,
+    ends: JoinSet<u64>,
+    /// The highest number that a generation had, served or not.
+    number: u64,
+    reloading: Option<Reloading>,
+    upgrading: Option<Upgrading>,
+    /// Who waits for the reload in progress, and for the one after it.
+    answers: Vec<oneshot::Sender<Reply>>,
+    next: Vec<oneshot::Sender<Reply>>,
+    is_reload_wanted: bool,
+    pub(super) totals: Totals,
+}
+
+impl Supervisor {
+    /// Starts the first generation; None when a signal came first.
+    async fn start(
+        task: Task,
+        config: &Config,
+        sockets: Sockets,
+        log: log::Log,
+        signals: &mut Signals,
+    ) -> Result<Option<Self>, Failure> {
+        let Task { what, invocation, inheritance } = task;
+        let totals = inheritance.as_ref().map(|inheritance| inheritance.totals).unwrap_or_default();
+        let number = inheritance.as_ref().map_or(1, |inheritance| inheritance.generation + 1);
+        let slots = MAX_PROCESSES.min(workers(config.workers).saturating_mul(64).max(1024));
+        let scoreboard = Scoreboard::new(slots, totals.counts)?;
+        let mut watch = what.watch.then(Watch::default);
+        if let Some(watch) = &mut watch {
+            watch.add(prepare::config_path(&what), Some(config));
+        }
+        let basis = Basis {
+            what: what.clone(),
+            scoreboard: Arc::clone(&scoreboard),
+            sockets,
+            known: None,
+            generation: number,
+        };
+        let current = tokio::select! {
+            biased;
+            generation = reload::attempt(basis) => generation?,
+            () = asked_to_stop(signals) => return Ok(None),
+        };
+        let control = open_control(&current.view, inheritance.is_some())?;
+        let supervisor = Self {
+            what,
+            invocation,
+            scoreboard,
+            log,
+            control,
+            watch,
+            began: Instant::now(),
+            state: State::Serving,
+            current,
+            draining: Vec::new(),
+            ends: JoinSet::new(),
+            number,
+            reloading: None,
+            upgrading: None,
+            answers: Vec::new(),
+            next: Vec::new(),
+            is_reload_wanted: false,
+            totals,
+        };
+        match inheritance {
+            // The predecessor tells systemd; it is still the one that systemd listens to.
+            Some(inheritance) => {
+                let _ = inheritance.take_over();
+                tracing::info!("took over: {}", status::summary(&supervisor));
+            }
+            None => systemd::ready(&status::summary(&supervisor)),
+        }
+        writeln!(std::io::stdout(), "{}", status::announcement(&supervisor))?;
+        Ok(Some(supervisor))
+    }
+
+    async fn run(mut self, mut signals: Signals) -> Result<(), Failure> {
+        let mut watchdog = Watchdog::new();
+        let stopped = loop {
+            self.reload_if_wanted();
+            tokio::select! {
+                asked = signals.next() => match asked {
+                    Asked::Stop => break Vec::new(),
+                    Asked::Reload => self.is_reload_wanted = true,
+                    Asked::Upgrade => self.upgrade(),
+                },
+                request = next_request(&mut self.control) => match request.command {
+                    Command::Stop => break vec![request.reply],
+                    Command::Status => status::answer(&self, request.reply),
+                    Command::Reload => {
+                        self.next.push(request.reply);
+                        self.is_reload_wanted = true;
+                    }
+                },
+                () = changed(&mut self.watch) => {
+                    tracing::info!("a file has changed: reloading");
+                    self.is_reload_wanted = true;
+                }
+                outcome = joined(&mut self.reloading) => self.reloaded(outcome),
+                outcome = joined(&mut self.upgrading) => match outcome {
+                    Ok(successor) => return self.hand_over(successor, signals).await,
+                    Err(error) => {
+                        self.state = State::Serving;
+                        tracing::error!("not upgraded: {error}; this process goes on");
+                    }
+                },
+                Some(Ok(number)) = self.ends.join_next() => self.draining.retain(|view| view.number() != number),
+                () = watchdog.due() => systemd::watchdog(),
+            }
+        };
+        self.stop(Order::Stop, signals, stopped).await
+    }
+
+    /// One reload at a time. What is asked for while one is in progress is done by another after it,
+    /// since the first may have read the files before they were changed.
+    fn reload_if_wanted(&mut self) {
+        let is_busy = self.reloading.is_some() || self.upgrading.is_some() || self.draining.len() >= MAX_DRAINING;
+        if !self.is_reload_wanted || is_busy {
+            return;
+        }
+        self.is_reload_wanted = false;
+        self.answers = std::mem::take(&mut self.next);
+        self.state = State::Reloading;
+        self.number += 1;
+        systemd::reloading();
+        let launch = &self.current.view.launch;
+        let basis = Basis {
+            what: self.what.clone(),
+            scoreboard: Arc::clone(&self.scoreboard),
+            sockets: launch.sockets(),
+            known: Some(Arc::clone(&launch.prepared)),
+            generation: self.number,
+        };
+        self.reloading = Some(tokio::spawn(reload::attempt(basis)));
+    }
+
+    /// The new generation serves, and the old one finishes what it has; or all stays as it was.
+    fn reloaded(&mut self, outcome: Result<Generation, Failure>) {
+        self.state = State::Serving;
+        self.totals.reloads += 1;
+        match outcome {
+            Ok(next) => {
+                let old = std::mem::replace(&mut self.current, next);
+                self.log.set_level(self.current.view.launch.prepared.config.log);
+                self.watch_files();
+                // Where nobody listens any more, the old workers see to what waits there.
+                let kept = old.view.launch.sockets().is_kept_by(&self.current.view.launch.sockets());
+                old.view.wish(Wish::End(if kept { Order::Drain } else { Order::Stop }));
+                self.draining.push(Arc::clone(&old.view));
+                self.ends.spawn(async move {
+                    let number = old.view.number();
+                    old.ended().await;
+                    number
+                });
+                tracing::info!("reloaded: {}", status::summary(self));
+                let generation = self.number;
+                self.answer(|| Reply::Reloaded { generation });
+            }
+            Err(failure) => {
+                self.totals.reloads_failed += 1;
+                self.watch_files();
+                tracing::error!("not reloaded, generation {} goes on: {failure}", self.current.view.number());
+                self.answer(|| Reply::Failed { reason: failure.to_string(), exit_code: failure.exit_code() });
+            }
+        }
+        systemd::ready(&status::summary(self));
+    }
+
+    fn answer(&mut self, reply: impl Fn() -> Reply) {
+        for answer in self.answers.drain(..) {
+            let _ = answer.send(reply());
+        }
+    }
+
+    fn watch_files(&mut self) {
+        if let Some(watch) = &mut self.watch {
+            watch.add(prepare::config_path(&self.what), Some(&self.current.view.launch.prepared.config));
+        }
+    }
+
+    fn upgrade(&mut self) {
+        if self.upgrading.is_some() || self.reloading.is_some() {
+            tracing::warn!("not upgraded: an upgrade or a reload is in progress; ask again when it is done");
+            return;
+        }
+        self.state = State::Upgrading;
+        let (invocation, number) = (self.invocation.clone(), self.number);
+        let totals = Totals { counts: self.scoreboard.totals(), ..status::totals(self) };
+        let sockets = self.current.view.launch.sockets();
+        self.upgrading = Some(tokio::spawn(async move { invocation.succeed(&sockets, number, totals).await }));
+    }
+
+    /// The successor serves on the same sockets; this process drains, and ends.
+    async fn hand_over(self, successor: Successor, signals: Signals) -> Result<(), Failure> {
+        let pid = successor.release();
+        tracing::info!("process {pid} has taken over; this one finishes what it has");
+        systemd::succeeded_by(pid);
+        self.stop(Order::Drain, signals, Vec::new()).await
+    }
+
+    /// Drains everything. A second signal ends it at once.
+    async fn stop(
+        mut self,
+        order: Order,
+        mut signals: Signals,
+        mut answers: Vec<oneshot::Sender<Reply>>,
+    ) -> Result<(), Failure> {
+        self.state = State::Stopping;
+        if order == Order::Stop {
+            systemd::stopping();
+        }
+        // What was to be started is not, and is killed where it was.
+        self.reloading.take().inspect(JoinHandle::abort);
+        self.upgrading.take().inspect(JoinHandle::abort);
+        let before = self.scoreboard.totals();
+        let timeout = self.current.view.launch.prepared.config.server.shutdown_timeout;
+        tracing::info!(
+            "stopping: {} requests in progress have {timeout:?} to finish; a second signal stops at once",
+            before.requests_in_progress()
+        );
+        self.current.view.wish(Wish::End(order));
+        let current = Arc::clone(&self.current.view);
+        let views: Vec<_> = self.draining.iter().cloned().chain([current]).collect();
+        let ended = self.current.ended();
+        let mut all_ended = std::pin::pin!(async {
+            ended.await;
+            while self.ends.join_next().await.is_some() {}
+        });
+        loop {
+            tokio::select! {
+                () = &mut all_ended => break,
+                asked = signals.next() => if asked == Asked::Stop {
+                    tracing::warn!("stopping at once");
+                    views.iter().for_each(|view| view.wish(Wish::Kill));
+                },
+                request = next_request(&mut self.control) => match request.command {
+                    Command::Stop => answers.push(request.reply),
+                    Command::Status | Command::Reload => {
+                        let reason = "this daylily is stopping".to_owned();
+                        let _ = request.reply.send(Reply::Failed { reason, exit_code: 69 });
+                    }
+                },
+            }
+        }
+        let after = self.scoreboard.totals();
+        let cut = after.requests_cut + after.requests_lost - before.requests_cut - before.requests_lost;
+        for answer in answers {
+            let _ = answer.send(Reply::Stopped { requests_cut: cut });
+        }
+        if let Some(control) = self.control {
+            control.finish().await;
+        }
+        if cut > 0 { Err(Failure::Cut { cut }) } else { Ok(()) }
+    }
+}
+
+/// The control socket that is configured; or the default one, without which everything else works.
+fn open_control(view: &View, succeeds: bool) -> Result<Option<ControlSocket>, Failure> {
+    if let Some(path) = &view.launch.prepared.config.control {
+        return ControlSocket::open(path, succeeds).map(Some);
+    }
+    let Some(address) = view.launch.sockets().addresses().first().copied() else { return Ok(None) };
+    let path: PathBuf = places::control_dir().join(format!("{address}{SOCKET_SUFFIX}"));
+    match ControlSocket::open(&path, succeeds) {
+        Ok(control) => Ok(Some(control)),
+        Err(failure) => {
+            tracing::warn!("{failure}; until then, daylily status, reload and stop do not reach this server, signals do");
+            Ok(None)
+        }
+    }
+}
+
+async fn asked_to_stop(signals: &mut Signals) {
+    while signals.next().await != Asked::Stop {}
+}
+
+async fn next_request(control: &mut Option<ControlSocket>) -> Request {
+    if let Some(control) = control
+        && let Some(request) = control.requests.recv().await
+    {
+        return request;
+    }
+    std::future::pending().await
+}
+
+async fn changed(watch: &mut Option<Watch>) {
+    match watch {
+        Some(watch) => watch.changed().await,
+        None => std::future::pending().await,
+    }
+}
+
+/// The outcome of a task, which is then taken away. Cancel safe.
+async fn joined<T, E: From<std::io::Error>>(task: &mut Option<JoinHandle<Result<T, E>>>) -> Result<T, E> {
+    let Some(running) = task else { return std::future::pending().await };
+    let outcome = running.await;
+    *task = None;
+    outcome.map_err(std::io::Error::other)?
+}
+
+/// systemd's watchdog, where it is on.
+struct Watchdog(Option<tokio::time::Interval>);
+
+impl Watchdog {
+    fn new() -> Self {
+        Self(systemd::watchdog_interval().map(|every: Duration| tokio::time::interval(every)))
+    }
+
+    async fn due(&mut self) {
+        match &mut self.0 {
+            Some(interval) => drop(interval.tick().await),
+            None => std::future::pending().await,
+        }
+    }
+}

@@ -1,0 +1,191 @@
+//! The worker process: it gets what it serves from its supervisor, serves, and drains when it is told to,
+//! or when its supervisor is gone.
+
+use std::ffi::CStr;
+use std::io::{self, Read, Write};
+use std::net::TcpListener;
+use std::os::fd::AsFd;
+use std::os::unix::net::UnixStream;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::net;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::mpsc;
+use tokio::time::Instant;
+
+use super::handover::{self, Handover};
+use super::order::{FAILED, Order, READY};
+use super::scoreboard::Slot;
+use crate::drain::{Drain, Farewell};
+use crate::failure::{EXIT_CUT, Failure};
+use crate::load::{self, Surroundings};
+use crate::serve::accept;
+use crate::worker::Worker;
+use crate::{log, runtime};
+
+/// What a user is told who starts a worker by hand.
+const NOT_FOR_HANDS: &str = "this command is what daylily starts its workers with; start `daylily serve`";
+
+/// Names the process in `ps` and `top`; it was started from a path that says nothing.
+const PROCESS_NAME: &CStr = c"daylily-worker";
+
+/// How often the supervisor is shown that the event loop turns, at the longest.
+const HEARTBEAT: Duration = Duration::from_millis(250);
+
+/// How long an idle client is waited for that may just be sending its next request: while another
+/// generation serves, and when nobody does.
+const IDLE_PATIENCE: Duration = Duration::from_secs(1);
+const IDLE_PATIENCE_AT_STOP: Duration = Duration::from_millis(250);
+
+/// For the last words to requests that were cut.
+pub(super) const LAST_WORDS: Duration = Duration::from_secs(2);
+
+/// Runs a worker to its end.
+pub(crate) fn main() -> ExitCode {
+    let (supervisor, handover) = match begin() {
+        Ok(begun) => begun,
+        Err(error) => {
+            let _ = writeln!(io::stderr(), "{NOT_FOR_HANDS} ({error})");
+            return ExitCode::from(2);
+        }
+    };
+    // Its own threads are named after this, so it comes before them.
+    #[cfg(target_os = "linux")]
+    let _ = rustix::thread::set_name(PROCESS_NAME);
+    let _log = log::start(handover.config.log);
+    match runtime::run(serve(&supervisor, handover)) {
+        Ok(code) => code,
+        Err(error) => {
+            report(&supervisor, &Failure::Internal(error));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn begin() -> io::Result<(UnixStream, Handover)> {
+    let supervisor = UnixStream::from(io::stdin().as_fd().try_clone_to_owned()?);
+    let handover = handover::receive(&supervisor)?;
+    Ok((supervisor, handover))
+}
+
+async fn serve(supervisor: &UnixStream, handover: Handover) -> io::Result<ExitCode> {
+    let Handover { share, config, connection_limit, artefacts, listeners, counters } = handover;
+    // Before anything else: from now on, a signal that is meant for the supervisor ends nothing here.
+    let mut signals = Signals::new()?;
+    let drain = Drain::new();
+    let around = Surroundings { connection_limit, drain: drain.clone(), counters };
+    let worker = match load::worker(&config, &artefacts, around) {
+        Ok(worker) => Arc::new(worker),
+        Err(errors) => {
+            report(supervisor, &Failure::Components(errors));
+            return Ok(ExitCode::FAILURE);
+        }
+    };
+    // Mapped by now; what is not needed is not kept.
+    drop(artefacts);
+    let mut accepting = accept_on(listeners, &worker)?;
+    let server = config.server;
+    tokio::spawn(beat(counters, HEARTBEAT.min(server.hang_timeout / 4)));
+    let mut orders = listen_to(supervisor, server.shutdown_timeout)?;
+    (&mut &*supervisor).write_all(&[READY])?;
+    tracing::debug!(generation = share.generation, worker = share.worker, "ready");
+
+    let order = tokio::select! {
+        Some(order) = orders.recv() => order,
+        () = signals.terminated() => Order::Stop,
+    };
+    drain.begin(farewell(order));
+    // The listeners are closed, and what waited in their backlogs taken over, before anything is cut.
+    while accepting.join_next().await.is_some() {}
+    Ok(finish(&worker, server.shutdown_timeout).await)
+}
+
+fn accept_on(listeners: Vec<TcpListener>, worker: &Arc<Worker>) -> io::Result<tokio::task::JoinSet<()>> {
+    let mut accepting = tokio::task::JoinSet::new();
+    for listener in listeners {
+        let listener = net::TcpListener::from_std(listener)?;
+        accepting.spawn(accept::run(listener, Arc::clone(worker)));
+    }
+    Ok(accepting)
+}
+
+/// Waits for what is in progress; after the time-out, cuts it.
+async fn finish(worker: &Worker, shutdown_timeout: Duration) -> ExitCode {
+    if tokio::time::timeout(shutdown_timeout, worker.drain.finished()).await.is_ok() {
+        return ExitCode::SUCCESS;
+    }
+    worker.counters.note_cut();
+    worker.drain.cut();
+    // Guests end at once; a client that does not read its last words does without.
+    let _ = tokio::time::timeout(LAST_WORDS, worker.drain.finished()).await;
+    ExitCode::from(EXIT_CUT)
+}
+
+fn farewell(order: Order) -> Farewell {
+    let (idle_patience, empties_backlog) = match order {
+        Order::Drain => (IDLE_PATIENCE, false),
+        Order::Stop => (IDLE_PATIENCE_AT_STOP, true),
+    };
+    Farewell { began: Instant::now(), idle_patience, empties_backlog }
+}
+
+async fn beat(counters: &Slot, every: Duration) {
+    let mut interval = tokio::time::interval(every);
+    loop {
+        interval.tick().await;
+        counters.beat();
+    }
+}
+
+/// Orders of the supervisor; [`Order::Stop`] when it is gone. They are read by a thread of their own,
+/// which ends the process should its event loop not do so after the supervisor's end: nobody else would.
+fn listen_to(supervisor: &UnixStream, shutdown_timeout: Duration) -> io::Result<mpsc::UnboundedReceiver<Order>> {
+    let (sender, orders) = mpsc::unbounded_channel();
+    let mut supervisor = supervisor.try_clone()?;
+    std::thread::Builder::new().name("orders".into()).spawn(move || {
+        let mut byte = [0];
+        while supervisor.read_exact(&mut byte).is_ok() {
+            if let Some(order) = Order::from_byte(byte[0]) {
+                let _ = sender.send(order);
+            }
+        }
+        let _ = sender.send(Order::Stop);
+        std::thread::sleep(shutdown_timeout + 2 * LAST_WORDS);
+        std::process::exit(EXIT_CUT.into());
+    })?;
+    Ok(orders)
+}
+
+/// Tells the supervisor why this worker does not serve.
+fn report(mut supervisor: &UnixStream, failure: &Failure) {
+    let mut message = vec![FAILED, failure.exit_code()];
+    message.extend_from_slice(failure.to_string().as_bytes());
+    // If it is gone, there is nobody to tell.
+    let _ = supervisor.write_all(&message);
+}
+
+/// Signals to a worker. Those that are for the supervisor, but may come to its whole process group, do
+/// nothing.
+struct Signals {
+    terminate: Signal,
+    _ignored: Vec<Signal>,
+}
+
+impl Signals {
+    fn new() -> io::Result<Self> {
+        let ignored = [SignalKind::interrupt(), SignalKind::hangup(), SignalKind::user_defined1(), SignalKind::user_defined2()];
+        Ok(Self {
+            terminate: signal(SignalKind::terminate())?,
+            _ignored: ignored.into_iter().map(signal).collect::<io::Result<_>>()?,
+        })
+    }
+
+    /// Resolves when somebody wants this worker to end: it drains, and the supervisor replaces it.
+    async fn terminated(&mut self) {
+        if self.terminate.recv().await.is_none() {
+            std::future::pending().await
+        }
+    }
+}

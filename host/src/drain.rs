@@ -1,0 +1,177 @@
+//! How a worker comes to its end: it stops accepting, finishes what it has, and cuts what takes too long.
+//!
+//! Everything that has to know asks one [`Drain`]: the accept loop, the connections (which close when
+//! they are idle), the answers (which say `connection: close`), the queue and the guests' guards.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::watch;
+use tokio::time::Instant;
+use tokio_util::task::TaskTracker;
+use tokio_util::task::task_tracker::TaskTrackerToken;
+
+/// How far a worker has come. Cheap to clone; all clones are one.
+#[derive(Clone)]
+pub(crate) struct Drain(Arc<Shared>);
+
+struct Shared {
+    phase: watch::Sender<Phase>,
+    /// What is to be finished: connections, and requests, whose guests may work on after the response.
+    unfinished: TaskTracker,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Phase {
+    Serving,
+    Draining(Farewell),
+    /// What is still in progress is ended now.
+    Cut,
+}
+
+/// How to drain.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) struct Farewell {
+    pub(crate) began: Instant,
+    /// How long a client may go on without a request before its connection is closed. A client that asks
+    /// again within that time is told to close; one that is not told loses the request that it may just
+    /// be sending.
+    pub(crate) idle_patience: Duration,
+    /// Nobody else listens on these sockets: what waits in their backlogs is to be accepted and answered.
+    pub(crate) empties_backlog: bool,
+}
+
+impl Drain {
+    /// Of a worker that serves.
+    pub(crate) fn new() -> Self {
+        Self(Arc::new(Shared { phase: watch::Sender::new(Phase::Serving), unfinished: TaskTracker::new() }))
+    }
+
+    /// From now on, what is finished is not followed by more. The first word counts.
+    pub(crate) fn begin(&self, farewell: Farewell) {
+        self.0.phase.send_if_modified(|phase| {
+            let serving = *phase == Phase::Serving;
+            if serving {
+                *phase = Phase::Draining(farewell);
+            }
+            serving
+        });
+        self.0.unfinished.close();
+    }
+
+    /// From now on, what is not finished is ended.
+    pub(crate) fn cut(&self) {
+        self.0.phase.send_replace(Phase::Cut);
+        self.0.unfinished.close();
+    }
+
+    pub(crate) fn has_begun(&self) -> bool {
+        *self.0.phase.borrow() != Phase::Serving
+    }
+
+    pub(crate) fn is_cut(&self) -> bool {
+        *self.0.phase.borrow() == Phase::Cut
+    }
+
+    /// How the worker drains; None while it serves, and when it cuts.
+    pub(crate) fn farewell(&self) -> Option<Farewell> {
+        match *self.0.phase.borrow() {
+            Phase::Draining(farewell) => Some(farewell),
+            Phase::Serving | Phase::Cut => None,
+        }
+    }
+
+    /// When a client that has been idle since `since` is no longer waited for, because of the drain.
+    pub(crate) fn idle_limit(&self, since: Instant) -> Option<Instant> {
+        self.farewell().map(|farewell| farewell.began.max(since) + farewell.idle_patience)
+    }
+
+    /// Resolves when the drain begins. Cancel safe.
+    pub(crate) async fn begun(&self) {
+        // The sender is in `self`, so there is always a next value.
+        let _ = self.0.phase.subscribe().wait_for(|phase| *phase != Phase::Serving).await;
+    }
+
+    /// Resolves when what is in progress is cut. Cancel safe.
+    pub(crate) async fn cut_off(&self) {
+        let _ = self.0.phase.subscribe().wait_for(|phase| *phase == Phase::Cut).await;
+    }
+
+    /// Tells of every step.
+    pub(crate) fn steps(&self) -> Steps {
+        Steps(self.0.phase.subscribe())
+    }
+
+    /// Something has to be finished before [`Drain::finished`], until the token is dropped.
+    pub(crate) fn begin_task(&self) -> TaskTrackerToken {
+        self.0.unfinished.token()
+    }
+
+    /// Resolves when the drain has begun and nothing is in progress any more. Cancel safe.
+    pub(crate) async fn finished(&self) {
+        self.0.unfinished.wait().await;
+    }
+}
+
+/// The steps of a drain, as one task sees them.
+pub(crate) struct Steps(watch::Receiver<Phase>);
+
+impl Steps {
+    /// Resolves at the next step. Cancel safe.
+    pub(crate) async fn next(&mut self) {
+        if self.0.changed().await.is_err() {
+            std::future::pending().await
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn farewell(idle_patience: Duration) -> Farewell {
+        Farewell { began: Instant::now(), idle_patience, empties_backlog: true }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn steps_come_in_order() {
+        let drain = Drain::new();
+        assert!(!drain.has_begun() && !drain.is_cut() && drain.farewell().is_none());
+        drain.begin(farewell(Duration::from_secs(1)));
+        drain.begun().await;
+        assert!(drain.has_begun() && !drain.is_cut());
+        drain.begin(farewell(Duration::from_secs(9)));
+        assert_eq!(drain.farewell().map(|farewell| farewell.idle_patience), Some(Duration::from_secs(1)));
+        drain.cut();
+        drain.cut_off().await;
+        assert!(drain.has_begun() && drain.is_cut());
+        drain.begin(farewell(Duration::from_secs(1)));
+        assert!(drain.is_cut(), "a drain after the cut undid it");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn ends_when_everything_is_finished() {
+        let drain = Drain::new();
+        let (first, second) = (drain.begin_task(), drain.begin_task());
+        drop(first);
+        let waits = async |drain: &Drain| tokio::time::timeout(Duration::from_secs(1), drain.finished()).await.is_err();
+        assert!(waits(&drain).await, "it serves");
+        drain.begin(farewell(Duration::ZERO));
+        assert!(waits(&drain).await, "one is not finished");
+        drop(second);
+        assert!(!waits(&drain).await);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn patience_counts_from_the_drain_or_from_the_last_answer() {
+        let drain = Drain::new();
+        let before = Instant::now();
+        assert_eq!(drain.idle_limit(before), None);
+        tokio::time::advance(Duration::from_secs(5)).await;
+        drain.begin(farewell(Duration::from_secs(1)));
+        let began = Instant::now();
+        assert_eq!(drain.idle_limit(before), Some(began + Duration::from_secs(1)));
+        let later = began + Duration::from_secs(3);
+        assert_eq!(drain.idle_limit(later), Some(later + Duration::from_secs(1)));
+    }
+}

@@ -1,0 +1,124 @@
+//! From a component file to its artefact: the one we have, the one in the cache, or a new one.
+
+use std::hash::{Hash, Hasher};
+
+use wasmtime::Engine;
+use wasmtime::component::Component;
+
+use super::artefact::{Artefact, Facts, LoadError, Source};
+use super::cache::{Cache, Key};
+use super::config::{Flavour, compiler};
+use super::inspect::inspect;
+use crate::host_api::link;
+
+/// The Hello World of the README, served when nothing else is asked for.
+static HELLO_WORLD: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/hello.wasm"));
+
+/// Components from this size on take long enough to compile that one wants to know what is going on.
+const LARGE_BYTES: usize = 1 << 20;
+
+/// Compiles components that are not compiled yet.
+pub(crate) struct Compiler {
+    v2: Engine,
+    v3: Engine,
+    cache: Option<Cache>,
+}
+
+impl Compiler {
+    /// # Errors
+    ///
+    /// When wasmtime does not run on this machine.
+    pub(crate) fn new(cache: Option<Cache>) -> wasmtime::Result<Self> {
+        Ok(Self { v2: compiler(Flavour::V2)?, v3: compiler(Flavour::V3)?, cache })
+    }
+
+    /// Reads a component, and gives its code: from `known` where it is there, else from the cache, else
+    /// it is checked and compiled.
+    ///
+    /// # Errors
+    ///
+    /// When the file cannot be read, is not a component that answers HTTP, imports something that
+    /// nothing provides (all such imports are named), or does not compile.
+    pub(crate) fn artefact(&self, source: &Source, known: &[Artefact]) -> Result<Artefact, LoadError> {
+        let file;
+        let bytes = match source {
+            Source::HelloWorld => HELLO_WORLD,
+            Source::File(path) => {
+                file = std::fs::read(path)
+                    .map_err(|error| LoadError::Unreadable { error, component: source.name() })?;
+                &file
+            }
+        };
+        let key = self.key(bytes);
+        if let Some(same) = known.iter().find(|artefact| artefact.key == Some(key)) {
+            return Ok(same.of(source));
+        }
+        let (facts, code) = match self.cached(&key) {
+            Some(cached) => cached,
+            None => self.compile(source, bytes, &key)?,
+        };
+        Artefact::new(source, key, facts, &code)
+            .map_err(|error| LoadError::Memory { error, component: source.name() })
+    }
+
+    /// A digest of all that decides what code comes out, and what is known of it.
+    fn key(&self, bytes: &[u8]) -> Key {
+        let mut hasher = Blake3(blake3::Hasher::new());
+        env!("CARGO_PKG_VERSION").hash(&mut hasher);
+        for engine in [&self.v2, &self.v3] {
+            // wasmtime's version, the settings, and what this CPU can do.
+            engine.precompile_compatibility_hash().hash(&mut hasher);
+        }
+        hasher.0.update(bytes);
+        Key(*hasher.0.finalize().as_bytes())
+    }
+
+    fn cached(&self, key: &Key) -> Option<(Facts, Vec<u8>)> {
+        let entry = self.cache.as_ref()?.get(key)?;
+        // The digest was right, so this cannot fail; if it does, the component is compiled.
+        Some((postcard::from_bytes(&entry.facts).ok()?, entry.code))
+    }
+
+    fn compile(&self, source: &Source, bytes: &[u8], key: &Key) -> Result<(Facts, Vec<u8>), LoadError> {
+        let name = source.name();
+        let inspection = inspect(bytes).map_err(|reason| LoadError::NotServable { reason, component: name.clone() })?;
+        let unmet = link::unmet_imports(&inspection.imports, inspection.flavour);
+        if !unmet.is_empty() {
+            return Err(LoadError::Unmet { imports: unmet, component: name });
+        }
+        if bytes.len() >= LARGE_BYTES {
+            tracing::info!("compiling component {name}");
+        }
+        let refused = |error| LoadError::Refused { error, component: name.clone() };
+        let engine = match inspection.flavour {
+            Flavour::V2 => &self.v2,
+            Flavour::V3 => &self.v3,
+        };
+        let component = Component::new(engine, bytes).map_err(refused)?;
+        let code = component.serialize().map_err(refused)?;
+        let facts = Facts::of(&component, inspection.flavour, inspection.exports_v3);
+        if let Some(cache) = &self.cache {
+            let stored = postcard::to_stdvec(&facts)
+                .map_err(std::io::Error::other)
+                .and_then(|facts| cache.put(key, &facts, &code));
+            if let Err(error) = stored {
+                tracing::warn!("failed to store the code of component {name} in the cache: {error}; the next start compiles it again");
+            }
+        }
+        Ok((facts, code))
+    }
+}
+
+/// `Hash` into a cryptographic digest.
+struct Blake3(blake3::Hasher);
+
+impl Hasher for Blake3 {
+    fn write(&mut self, bytes: &[u8]) {
+        self.0.update(bytes);
+    }
+
+    fn finish(&self) -> u64 {
+        let digest = self.0.finalize();
+        digest.as_bytes().first_chunk().map_or(0, |first| u64::from_le_bytes(*first))
+    }
+}

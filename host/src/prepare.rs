@@ -1,0 +1,93 @@
+//! From what was typed to what workers are given: the configuration, read anew each time, and the
+//! compiled code of its components.
+
+use std::path::{Path, PathBuf};
+
+use daylily_core::config::{self, ComponentSource, Config};
+
+use crate::cli::What;
+use crate::engine::{Artefact, Cache, CacheError, Compiler};
+use crate::failure::Failure;
+use crate::serve::listen;
+use crate::{load, places};
+
+/// Read where there is one and nothing else is asked for.
+const DEFAULT_CONFIG: &str = "daylily.toml";
+
+/// Outgoing connections that descriptors are kept for, in each worker.
+const OUTGOING_DESCRIPTORS: u64 = 1024;
+
+/// What the workers of one generation are given.
+pub(crate) struct Prepared {
+    pub(crate) config: Config,
+    /// Those of `load::sources`.
+    pub(crate) artefacts: Vec<Artefact>,
+    /// Connections that each worker may have: `max_connections`, or what the descriptor limit allows.
+    pub(crate) connection_limit: usize,
+}
+
+/// Reads the configuration. Flags go over environment, over the file, over defaults.
+///
+/// # Errors
+///
+/// When the file cannot be read, and all errors in it at once.
+pub(crate) fn read(what: &What) -> Result<Config, Failure> {
+    let overrides = what.settings.overrides();
+    if let Some(component) = &what.component {
+        return Ok(config::single(ComponentSource::File(component.clone()), &overrides));
+    }
+    let Some(path) = config_path(what) else {
+        return Ok(config::single(ComponentSource::HelloWorld, &overrides));
+    };
+    let text = std::fs::read_to_string(&path)
+        .map_err(|error| Failure::ConfigUnreadable { path: path.display().to_string(), error })?;
+    Ok(config::parse(&path, &text, &overrides)?)
+}
+
+/// The configuration file, where one is used.
+pub(crate) fn config_path(what: &What) -> Option<PathBuf> {
+    if what.component.is_some() {
+        return None;
+    }
+    what.config.clone().or_else(|| Path::new(DEFAULT_CONFIG).exists().then(|| PathBuf::from(DEFAULT_CONFIG)))
+}
+
+/// Compiles what `config` serves and `known` has not. Blocks, for seconds where components are large.
+///
+/// # Errors
+///
+/// When the cache is not safe to use, and all components that cannot be served.
+pub(crate) fn compile(config: Config, known: &[Artefact]) -> Result<Prepared, Failure> {
+    let wanted = u64::from(config.server.max_connections);
+    let fitting = listen::raise_descriptor_limit(wanted, OUTGOING_DESCRIPTORS);
+    if let Some(fitting) = fitting {
+        tracing::warn!(
+            "the descriptor limit allows {fitting} connections, fewer than max_connections = {wanted}; raise the hard limit (ulimit -n)"
+        );
+    }
+    let connection_limit = usize::try_from(fitting.unwrap_or(wanted)).unwrap_or(usize::MAX);
+    let compiler = Compiler::new(cache(&config)?).map_err(|error| std::io::Error::other(format!("{error:#}")))?;
+    let artefacts = load::artefacts(&config, &compiler, known).map_err(Failure::Components)?;
+    Ok(Prepared { config, artefacts, connection_limit })
+}
+
+fn cache(config: &Config) -> Result<Option<Cache>, CacheError> {
+    if config.cache_max_bytes == 0 {
+        return Ok(None);
+    }
+    if let Some(dir) = &config.cache_dir {
+        return Cache::open(dir, config.cache_max_bytes).map(Some);
+    }
+    let Some(dir) = places::cache_dir() else {
+        tracing::warn!("there is no cache directory, so each start compiles its components; name one with cache_dir");
+        return Ok(None);
+    };
+    match Cache::open(&dir, config.cache_max_bytes) {
+        // Nobody asked for this directory by name: it is quicker with it, and works without it.
+        Err(error @ CacheError::Unusable { .. }) => {
+            tracing::warn!("{error}; until then, each start compiles its components");
+            Ok(None)
+        }
+        opened => opened.map(Some),
+    }
+}
