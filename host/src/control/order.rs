@@ -1,5 +1,7 @@
 //! What a supervisor and a worker say to each other, byte by byte.
 
+use std::io::{self, Read};
+
 /// A worker says it once: it accepts connections.
 pub(super) const READY: u8 = b'r';
 
@@ -7,23 +9,75 @@ pub(super) const READY: u8 = b'r';
 pub(super) const FAILED: u8 = b'f';
 
 /// What a supervisor tells a worker to do.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Order {
-    /// Finish what it has; others accept on the same sockets.
+    End(End),
+    /// Accept for these workers too, which are not there now, and for no others any more.
+    Cover(Vec<u32>),
+}
+
+/// How a worker is to end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum End {
+    /// It finishes what it has; others accept on the same sockets.
     Drain,
     /// The same, and nobody else accepts: what waits in the backlog is to be answered too.
     Stop,
 }
 
 impl Order {
-    pub(super) fn to_byte(self) -> u8 {
+    pub(super) fn to_bytes(&self) -> Vec<u8> {
         match self {
-            Self::Drain => b'd',
-            Self::Stop => b's',
+            Self::End(End::Drain) => vec![b'd'],
+            Self::End(End::Stop) => vec![b's'],
+            Self::Cover(workers) => {
+                let count = u32::try_from(workers.len()).unwrap_or(0);
+                let numbers = std::iter::once(&count).chain(workers).flat_map(|number| number.to_le_bytes());
+                std::iter::once(b'c').chain(numbers).collect()
+            }
         }
     }
 
-    pub(super) fn from_byte(byte: u8) -> Option<Self> {
-        [Self::Drain, Self::Stop].into_iter().find(|order| order.to_byte() == byte)
+    /// # Errors
+    ///
+    /// When the supervisor is gone, or says something that this worker does not know.
+    pub(super) fn read(from: &mut impl Read) -> io::Result<Self> {
+        let mut kind = [0];
+        from.read_exact(&mut kind)?;
+        let mut number = || {
+            let mut bytes = [0; 4];
+            from.read_exact(&mut bytes).map(|()| u32::from_le_bytes(bytes))
+        };
+        match &kind {
+            b"d" => Ok(Self::End(End::Drain)),
+            b"s" => Ok(Self::End(End::Stop)),
+            b"c" => {
+                let count = number()?;
+                Ok(Self::Cover((0..count).map(|_| number()).collect::<io::Result<_>>()?))
+            }
+            _ => Err(io::ErrorKind::InvalidData.into()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn orders_arrive_as_they_were_given() {
+        let orders = [
+            Order::Cover(vec![]),
+            Order::Cover(vec![0, 7, 255]),
+            Order::End(End::Drain),
+            Order::End(End::Stop),
+        ];
+        let bytes: Vec<u8> = orders.iter().flat_map(Order::to_bytes).collect();
+        let mut bytes = bytes.as_slice();
+        for order in orders {
+            assert_eq!(Order::read(&mut bytes).expect("an order"), order);
+        }
+        assert!(Order::read(&mut bytes).is_err());
+        assert!(Order::read(&mut &b"?"[..]).is_err());
     }
 }

@@ -1,5 +1,6 @@
 //! One worker process, as its supervisor sees it.
 
+use std::collections::BTreeSet;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream as StdUnixStream;
@@ -8,9 +9,11 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use daylily_core::config::Workers;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use rustix::net::SendFlags;
+use tokio::io::AsyncReadExt;
 use tokio::net::UnixStream;
 use tokio::process::{Child, Command};
+use tokio::sync::watch;
 use tokio::time::{Instant, timeout};
 
 use super::order::{FAILED, Order, READY};
@@ -36,6 +39,8 @@ pub(super) struct Launch {
     pub(super) prepared: Arc<Prepared>,
     sockets: Mutex<Sockets>,
     pub(super) scoreboard: Arc<Scoreboard>,
+    /// Workers that are not there, or do not respond: the others accept on their sockets.
+    pub(super) absent: watch::Sender<BTreeSet<u32>>,
 }
 
 /// A worker that serves. Dropping it kills it, so that what was started is never left alone.
@@ -66,7 +71,7 @@ pub(super) enum StartError {
 impl Launch {
     pub(super) fn new(generation: u64, prepared: Arc<Prepared>, sockets: Sockets, scoreboard: Arc<Scoreboard>) -> Self {
         let workers = workers(prepared.config.workers);
-        Self { generation, workers, prepared, sockets: Mutex::new(sockets), scoreboard }
+        Self { generation, workers, prepared, sockets: Mutex::new(sockets), scoreboard, absent: watch::Sender::default() }
     }
 
     /// The sockets that the workers accept on; none once they have been closed.
@@ -102,9 +107,7 @@ impl WorkerProcess {
         let mut child = spawn(worker, theirs)?;
         let pid = child.id().unwrap_or_default();
         let share = Share { generation: launch.generation, worker };
-        let sockets = launch.sockets();
-        let listeners = sockets.of_worker(worker, launch.workers);
-        handover::send(&ours, share, &launch.prepared, &listeners, &lease)?;
+        handover::send(&ours, share, launch.workers, &launch.prepared, &launch.sockets(), &lease)?;
         ours.set_nonblocking(true)?;
         let mut channel = UnixStream::from_std(ours)?;
         let limit = launch.prepared.config.server.start_timeout;
@@ -127,9 +130,13 @@ impl WorkerProcess {
         Err(StartError::TimedOut(limit))
     }
 
-    /// Tells it to drain. When it is gone already, its end says so.
-    pub(super) async fn order(&mut self, order: Order) {
-        let _ = self.channel.write_all(&[order.to_byte()]).await;
+    /// Tells it to do something. When it is gone already, its end says so.
+    pub(super) fn order(&self, order: &Order) {
+        // Orders are small and few: one for which there is no room goes to a worker that has hung.
+        let flags = SendFlags::DONTWAIT | SendFlags::NOSIGNAL;
+        if let Err(error) = rustix::net::send(&self.channel, &order.to_bytes(), flags) {
+            tracing::debug!("an order did not reach the worker with pid {}: {error}", self.pid);
+        }
     }
 
     /// Waits for its end. Cancel safe.

@@ -10,19 +10,24 @@ use daylily_core::units::format_duration;
 use tokio::sync::watch;
 use tokio::time::{Instant, Interval, MissedTickBehavior};
 
-use super::order::Order;
+use super::order::{End, Order};
 use super::process::{Launch, StartError, WorkerProcess};
 use super::scoreboard::{Counts, Slot};
+use super::upgrade::Totals;
 use super::worker::LAST_WORDS;
 
 /// How often a worker is looked at, for a tenth of `hang_timeout` or this.
 const MAX_LOOK: Duration = Duration::from_secs(1);
 
+/// A worker whose event loop has not turned for so long does not accept either; others do it until it
+/// turns again, or has been replaced.
+const COVERED_AFTER: Duration = Duration::from_secs(1);
+
 /// What the seats of a generation are told, all at once.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Wish {
     Serve,
-    End(Order),
+    End(End),
     Kill,
 }
 
@@ -80,6 +85,12 @@ impl Seat {
         lock(&self.seen).state == State::Ended
     }
 
+    /// How often somebody had to be replaced here.
+    pub(super) fn deaths(&self) -> Totals {
+        let seen = lock(&self.seen);
+        Totals { restarts: seen.restarts, hangs: seen.hangs, ..Totals::default() }
+    }
+
     pub(super) fn seen(&self) -> Seen {
         let counts = lock(&self.slot).map(Slot::counts).unwrap_or_default();
         Seen { counts, ..lock(&self.seen).clone() }
@@ -113,6 +124,8 @@ impl Seat {
     async fn watch_over(&self, process: &mut WorkerProcess, wishes: &mut watch::Receiver<Wish>) -> Left {
         let server = &self.launch.prepared.config.server;
         let mut looks = Looks::new(server.hang_timeout, process.slot());
+        let mut absent = self.launch.absent.subscribe();
+        absent.mark_changed();
         let mut deadline = None;
         loop {
             tokio::select! {
@@ -127,9 +140,9 @@ impl Seat {
                     let wish = *wishes.borrow_and_update();
                     match wish {
                         Wish::Serve => {}
-                        Wish::End(order) => {
+                        Wish::End(end) => {
                             self.note(State::Draining);
-                            process.order(order).await;
+                            process.order(&Order::End(end));
                             deadline.get_or_insert(Instant::now() + server.shutdown_timeout + 2 * LAST_WORDS);
                         }
                         Wish::Kill => deadline = Some(Instant::now()),
@@ -142,7 +155,13 @@ impl Seat {
                     let _ = process.kill().await;
                     return Left::Drained;
                 }
-                hung = looks.hung() => if hung {
+                Ok(()) = absent.changed(), if deadline.is_none() => {
+                    let absent = absent.borrow_and_update().clone();
+                    process.order(&Order::Cover(absent.into_iter().filter(|other| *other != self.worker).collect()));
+                }
+                silent = looks.silent() => if silent < server.hang_timeout {
+                    self.mark_absent(silent >= COVERED_AFTER);
+                } else {
                     let _ = process.kill().await;
                     return if deadline.is_some() { Left::Drained } else { Left::Hung };
                 }
@@ -209,6 +228,7 @@ impl Seat {
     }
 
     fn sits(&self, process: &WorkerProcess) {
+        self.mark_absent(false);
         *lock(&self.slot) = Some(process.slot());
         self.seen_mut(|seen| {
             seen.pid = Some(process.pid);
@@ -218,11 +238,19 @@ impl Seat {
     }
 
     fn leaves(&self) {
+        self.mark_absent(true);
         *lock(&self.slot) = None;
         self.seen_mut(|seen| {
             seen.pid = None;
             seen.state = State::Ended;
             seen.since = None;
+        });
+    }
+
+    /// Whether the others are to accept on this worker's sockets.
+    fn mark_absent(&self, is_absent: bool) {
+        self.launch.absent.send_if_modified(|absent| {
+            if is_absent { absent.insert(self.worker) } else { absent.remove(&self.worker) }
         });
     }
 
@@ -241,7 +269,6 @@ struct Looks {
     slot: &'static Slot,
     interval: Interval,
     every: Duration,
-    limit: Duration,
     last: Option<u64>,
     silent: Duration,
 }
@@ -251,16 +278,16 @@ impl Looks {
         let every = (limit / 10).clamp(Duration::from_millis(1), MAX_LOOK);
         let mut interval = tokio::time::interval(every);
         interval.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        Self { slot, interval, every, limit, last: None, silent: Duration::ZERO }
+        Self { slot, interval, every, last: None, silent: Duration::ZERO }
     }
 
-    /// Resolves at the next look. Cancel safe.
-    async fn hung(&mut self) -> bool {
+    /// Resolves at the next look: for how long the event loop was not seen to turn. Cancel safe.
+    async fn silent(&mut self) -> Duration {
         self.interval.tick().await;
         let beats = Some(self.slot.heartbeats());
         self.silent = if beats == self.last { self.silent + self.every } else { Duration::ZERO };
         self.last = beats;
-        self.silent >= self.limit
+        self.silent
     }
 }
 

@@ -144,17 +144,16 @@ impl Sockets {
         self.bound.iter().map(|bound| bound.address).collect()
     }
 
-    /// The sockets that a worker accepts on: its own, and its share of what there is more of than workers.
-    pub(super) fn of_worker(&self, worker: u32, workers: u32) -> Vec<BorrowedFd<'_>> {
-        let (worker, workers) = (worker as usize, workers.max(1) as usize);
-        let own = |bound: &Bound| -> Vec<usize> {
-            let sockets = bound.sockets.len();
-            if sockets < workers { vec![worker % sockets.max(1)] } else { (worker..sockets).step_by(workers).collect() }
-        };
-        let sockets = self.bound.iter().flat_map(|bound| {
-            own(bound).into_iter().filter_map(|at| Some(bound.sockets.get(at)?.as_fd()))
-        });
-        sockets.collect()
+    /// Each socket, with the workers that accept on it: one, or several where there are fewer sockets than
+    /// workers.
+    pub(super) fn with_owners(&self, workers: u32) -> Vec<(BorrowedFd<'_>, Vec<u32>)> {
+        let mut owned = Vec::new();
+        for bound in &self.bound {
+            for (at, socket) in (0_u32..).zip(&bound.sockets) {
+                owned.push((socket.as_fd(), owners(at, bound.sockets.len(), workers)));
+            }
+        }
+        owned
     }
 
     /// What another process needs to go on with the same sockets.
@@ -190,6 +189,11 @@ impl Bound {
     }
 }
 
+/// The workers of the socket number `at` of `sockets`.
+fn owners(at: u32, sockets: usize, workers: u32) -> Vec<u32> {
+    if sockets >= workers as usize { vec![at % workers.max(1)] } else { (at..workers).step_by(sockets).collect() }
+}
+
 #[expect(unsafe_code, reason = "systemd passes descriptors by number only")]
 fn adopt(number: std::os::fd::RawFd) -> OwnedFd {
     use std::os::fd::FromRawFd;
@@ -214,4 +218,23 @@ fn local_address(socket: &impl AsFd) -> io::Result<SocketAddr> {
         return Err(io::Error::other("it has no IP address"));
     }
     SocketAddr::try_from(address).map_err(|error| io::Error::other(error.to_string()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_worker_has_a_socket_and_every_socket_a_worker() {
+        for (sockets, workers, expected) in [
+            (1, 1, vec![vec![0]]),
+            (1, 3, vec![vec![0, 1, 2]]),
+            (2, 2, vec![vec![0], vec![1]]),
+            (2, 5, vec![vec![0, 2, 4], vec![1, 3]]),
+            (4, 3, vec![vec![0], vec![1], vec![2], vec![0]]),
+        ] {
+            let seen: Vec<_> = (0_u32..).take(sockets).map(|at| owners(at, sockets, workers)).collect();
+            assert_eq!(seen, expected, "{sockets} sockets, {workers} workers");
+        }
+    }
 }

@@ -2,26 +2,24 @@
 //! or when its supervisor is gone.
 
 use std::ffi::CStr;
-use std::io::{self, Read, Write};
-use std::net::TcpListener;
+use std::io::{self, Write};
 use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::net;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
 use super::handover::{self, Handover};
-use super::order::{FAILED, Order, READY};
+use super::order::{End, FAILED, Order, READY};
+use super::reception::Reception;
 use super::scoreboard::Slot;
 use crate::drain::{Drain, Farewell};
 use crate::failure::{EXIT_CUT, Failure};
 use crate::load::{self, Surroundings};
-use crate::serve::accept;
 use crate::worker::Worker;
 use crate::{log, runtime};
 
@@ -85,30 +83,25 @@ async fn serve(supervisor: &UnixStream, handover: Handover) -> io::Result<ExitCo
     };
     // Mapped by now; what is not needed is not kept.
     drop(artefacts);
-    let mut accepting = accept_on(listeners, &worker)?;
+    let mut reception = Reception::open(Arc::clone(&worker), share.worker, listeners)?;
     let server = config.server;
     tokio::spawn(beat(counters, HEARTBEAT.min(server.hang_timeout / 4)));
     let mut orders = listen_to(supervisor, server.shutdown_timeout)?;
     (&mut &*supervisor).write_all(&[READY])?;
     tracing::debug!(generation = share.generation, worker = share.worker, "ready");
 
-    let order = tokio::select! {
-        Some(order) = orders.recv() => order,
-        () = signals.terminated() => Order::Stop,
+    let end = loop {
+        tokio::select! {
+            Some(order) = orders.recv() => match order {
+                Order::End(end) => break end,
+                Order::Cover(workers) => reception.cover(&workers)?,
+            },
+            () = signals.terminated() => break End::Stop,
+        }
     };
-    drain.begin(farewell(order));
-    // The listeners are closed, and what waited in their backlogs taken over, before anything is cut.
-    while accepting.join_next().await.is_some() {}
+    drain.begin(farewell(end));
+    reception.close().await;
     Ok(finish(&worker, server.shutdown_timeout).await)
-}
-
-fn accept_on(listeners: Vec<TcpListener>, worker: &Arc<Worker>) -> io::Result<tokio::task::JoinSet<()>> {
-    let mut accepting = tokio::task::JoinSet::new();
-    for listener in listeners {
-        let listener = net::TcpListener::from_std(listener)?;
-        accepting.spawn(accept::run(listener, Arc::clone(worker)));
-    }
-    Ok(accepting)
 }
 
 /// Waits for what is in progress; after the time-out, cuts it.
@@ -123,10 +116,10 @@ async fn finish(worker: &Worker, shutdown_timeout: Duration) -> ExitCode {
     ExitCode::from(EXIT_CUT)
 }
 
-fn farewell(order: Order) -> Farewell {
-    let (idle_patience, empties_backlog) = match order {
-        Order::Drain => (IDLE_PATIENCE, false),
-        Order::Stop => (IDLE_PATIENCE_AT_STOP, true),
+fn farewell(end: End) -> Farewell {
+    let (idle_patience, empties_backlog) = match end {
+        End::Drain => (IDLE_PATIENCE, false),
+        End::Stop => (IDLE_PATIENCE_AT_STOP, true),
     };
     Farewell { began: Instant::now(), idle_patience, empties_backlog }
 }
@@ -139,19 +132,16 @@ async fn beat(counters: &Slot, every: Duration) {
     }
 }
 
-/// Orders of the supervisor; [`Order::Stop`] when it is gone. They are read by a thread of their own,
+/// Orders of the supervisor; [`End::Stop`] when it is gone. They are read by a thread of their own,
 /// which ends the process should its event loop not do so after the supervisor's end: nobody else would.
 fn listen_to(supervisor: &UnixStream, shutdown_timeout: Duration) -> io::Result<mpsc::UnboundedReceiver<Order>> {
     let (sender, orders) = mpsc::unbounded_channel();
     let mut supervisor = supervisor.try_clone()?;
     std::thread::Builder::new().name("orders".into()).spawn(move || {
-        let mut byte = [0];
-        while supervisor.read_exact(&mut byte).is_ok() {
-            if let Some(order) = Order::from_byte(byte[0]) {
-                let _ = sender.send(order);
-            }
+        while let Ok(order) = Order::read(&mut supervisor) {
+            let _ = sender.send(order);
         }
-        let _ = sender.send(Order::Stop);
+        let _ = sender.send(Order::End(End::Stop));
         std::thread::sleep(shutdown_timeout + 2 * LAST_WORDS);
         std::process::exit(EXIT_CUT.into());
     })?;
