@@ -71,7 +71,7 @@ async fn drain(
     supervisor.state = State::Stopping;
     let before = supervisor.totals().counts;
     tracing::info!(
-        "draining: {} requests in progress have shutdown_timeout = {} to finish; a second signal ends them at once",
+        "draining, requests in progress: {}; they have shutdown_timeout = {} to finish, and a second signal ends them at once",
         before.requests_in_progress(),
         format_duration(supervisor.current.launch.prepared.config.server.shutdown_timeout),
     );

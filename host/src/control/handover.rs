@@ -9,8 +9,8 @@ use std::os::unix::net::UnixStream;
 use daylily_core::config::Config;
 use serde::{Deserialize, Serialize};
 
-use super::scoreboard::{Lease, Slot, map_slot};
 use super::reception::Listener;
+use super::scoreboard::{Lease, Slot, map_slot};
 use super::sockets::Sockets;
 use super::{Share, parcel};
 use crate::engine::{Artefact, Facts};
@@ -63,8 +63,7 @@ pub(super) fn send(
     };
     let payload = postcard::to_stdvec(&(head, &prepared.config)).map_err(io::Error::other)?;
     let codes = prepared.artefacts.iter().map(|artefact| artefact.code().as_fd());
-    let descriptors: Vec<_> =
-        std::iter::once(lease.file()).chain(listeners).chain(codes).collect();
+    let descriptors: Vec<_> = std::iter::once(lease.file()).chain(listeners).chain(codes).collect();
     parcel::send(worker, &payload, &descriptors)
 }
 
@@ -79,7 +78,11 @@ pub(super) fn receive(supervisor: &UnixStream) -> io::Result<Handover> {
     let mut descriptors = descriptors.into_iter();
     let mut next = || descriptors.next().ok_or_else(|| io::Error::other("a descriptor is missing"));
     let counters = map_slot(next()?.as_fd(), head.slot)?;
-    let listeners = head.owners.into_iter().map(|owners| Ok(Listener { socket: TcpListener::from(next()?), owners })).collect::<io::Result<_>>()?;
+    let listeners = head
+        .owners
+        .into_iter()
+        .map(|owners| Ok(Listener { socket: TcpListener::from(next()?), owners }))
+        .collect::<io::Result<_>>()?;
     let artefacts = load::sources(&config.routes)
         .into_iter()
         .zip(head.facts)

@@ -66,12 +66,8 @@ mod tests {
 
     #[test]
     fn orders_arrive_as_they_were_given() {
-        let orders = [
-            Order::Cover(vec![]),
-            Order::Cover(vec![0, 7, 255]),
-            Order::End(End::Drain),
-            Order::End(End::Stop),
-        ];
+        let orders =
+            [Order::Cover(vec![]), Order::Cover(vec![0, 7, 255]), Order::End(End::Drain), Order::End(End::Stop)];
         let bytes: Vec<u8> = orders.iter().flat_map(Order::to_bytes).collect();
         let mut bytes = bytes.as_slice();
         for order in orders {

@@ -71,7 +71,14 @@ pub(super) enum StartError {
 impl Launch {
     pub(super) fn new(generation: u64, prepared: Arc<Prepared>, sockets: Sockets, scoreboard: Arc<Scoreboard>) -> Self {
         let workers = workers(prepared.config.workers);
-        Self { generation, workers, prepared, sockets: Mutex::new(sockets), scoreboard, absent: watch::Sender::default() }
+        Self {
+            generation,
+            workers,
+            prepared,
+            sockets: Mutex::new(sockets),
+            scoreboard,
+            absent: watch::Sender::default(),
+        }
     }
 
     /// The sockets that the workers accept on; none once they have been closed.
@@ -107,11 +114,16 @@ impl WorkerProcess {
         let mut child = spawn(worker, theirs)?;
         let pid = child.id().unwrap_or_default();
         let share = Share { generation: launch.generation, worker };
-        handover::send(&ours, share, launch.workers, &launch.prepared, &launch.sockets(), &lease)?;
+        let sent = handover::send(&ours, share, launch.workers, &launch.prepared, &launch.sockets(), &lease);
         ours.set_nonblocking(true)?;
         let mut channel = UnixStream::from_std(ours)?;
         let limit = launch.prepared.config.server.start_timeout;
-        let word = timeout(limit, first_word(&mut channel)).await;
+        let word = async {
+            // A worker that is gone already is told below.
+            sent?;
+            first_word(&mut channel).await
+        };
+        let word = timeout(limit, word).await;
         match word {
             Ok(Ok(Ok(()))) => return Ok(Self { child, channel, lease, pid, ready_at: Instant::now() }),
             Ok(Ok(Err(refused))) => {
@@ -162,9 +174,7 @@ fn spawn(worker: u32, channel: StdUnixStream) -> io::Result<Child> {
         .args(["worker", &worker.to_string()])
         .stdin(OwnedFd::from(channel))
         .stdout(Stdio::null())
-        .kill_on_drop(true)
-        // Ctrl-C is for the supervisor, which lets its workers finish.
-        .process_group(0);
+        .kill_on_drop(true);
     for variable in NOT_INHERITED {
         command.env_remove(variable);
     }

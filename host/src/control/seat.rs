@@ -15,6 +15,7 @@ use super::process::{Launch, StartError, WorkerProcess};
 use super::scoreboard::{Counts, Slot};
 use super::upgrade::Totals;
 use super::worker::LAST_WORDS;
+use crate::failure::EXIT_CUT;
 
 /// How often a worker is looked at, for a tenth of `hang_timeout` or this.
 const MAX_LOOK: Duration = Duration::from_secs(1);
@@ -132,6 +133,7 @@ impl Seat {
                 biased;
                 status = process.ended() => {
                     if deadline.is_some() {
+                        self.say_drained(process, &status);
                         return Left::Drained;
                     }
                     return Left::Died(status);
@@ -213,14 +215,38 @@ impl Seat {
             Left::Died(Err(error)) => format!("cannot be waited for ({error})"),
             Left::Drained => "drained".to_owned(),
         };
-        let when = if delay.is_zero() { "it is replaced now".to_owned() } else { format!("it is replaced in {delay:.1?}") };
+        let when =
+            if delay.is_zero() { "it is replaced now".to_owned() } else { format!("it is replaced in {delay:.1?}") };
         let again = match restarts.quick_deaths() {
             0 | 1 => String::new(),
             deaths => format!(" ({deaths} quick deaths in a row)"),
         };
         tracing::error!(
-            "worker {worker} (pid {pid}) {how} after {lived:.1?} with {lost} requests in progress{again}; {when}"
+            "worker {worker} (pid {pid}) {how} after {lived:.1?}, requests in progress: {lost}{again}; {when}"
         );
+    }
+
+    /// What a drain did not finish is not told by anybody else, unless the whole server ends.
+    fn say_drained(&self, process: &WorkerProcess, status: &io::Result<ExitStatus>) {
+        let (worker, pid) = (self.worker, process.pid);
+        let counts = process.slot().counts();
+        match status {
+            Ok(status) if status.success() => {}
+            Ok(status) if status.code() == Some(EXIT_CUT.into()) => {
+                let limit = format_duration(self.launch.prepared.config.server.shutdown_timeout);
+                let cut = counts.requests_cut;
+                tracing::warn!(
+                    "worker {worker} (pid {pid}) drained for shutdown_timeout = {limit}, requests cut: {cut}"
+                );
+            }
+            Ok(status) => {
+                let lost = counts.requests_in_progress();
+                tracing::error!(
+                    "worker {worker} (pid {pid}) ended ({status}) while it drained, requests in progress: {lost}"
+                );
+            }
+            Err(error) => tracing::error!("worker {worker} (pid {pid}) cannot be waited for ({error})"),
+        }
     }
 
     fn say_not_started(&self, error: &StartError, delay: Duration) {

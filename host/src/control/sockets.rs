@@ -72,7 +72,8 @@ impl Sockets {
     ///
     /// When an address cannot be bound, or systemd passed no such socket.
     pub(crate) fn open(&self, wanted: Option<&[Listen]>, workers: u32) -> Result<Self, Failure> {
-        let unsaid = [if self.given.is_empty() { Listen::Address(ListenAddr::default()) } else { Listen::Systemd(None) }];
+        let unsaid =
+            [if self.given.is_empty() { Listen::Address(ListenAddr::default()) } else { Listen::Systemd(None) }];
         let wanted = wanted.unwrap_or(&unsaid);
         let mut bound = Vec::new();
         for listen in wanted {
@@ -90,7 +91,10 @@ impl Sockets {
         }
         let unused = self.given.iter().filter(|given| !bound.iter().any(|bound| bound.has(&given.socket)));
         for given in unused {
-            tracing::warn!("the socket `{}` that systemd passed is not used; write listen = \"systemd\" to use all", given.name);
+            tracing::warn!(
+                "the socket `{}` that systemd passed is not used; write listen = \"systemd\" to use all",
+                given.name
+            );
         }
         Ok(Self { bound, given: self.given.clone() })
     }
@@ -167,7 +171,10 @@ impl Sockets {
     }
 
     /// The other side of [`Sockets::inventory`].
-    pub(super) fn from_inventory(inventory: Inventory, descriptors: &mut impl Iterator<Item = OwnedFd>) -> io::Result<Self> {
+    pub(super) fn from_inventory(
+        inventory: Inventory,
+        descriptors: &mut impl Iterator<Item = OwnedFd>,
+    ) -> io::Result<Self> {
         let mut next = || descriptors.next().map(Arc::new).ok_or_else(|| io::Error::other("a socket is missing"));
         let mut bound = Vec::new();
         for (listen, address, count) in inventory.bound {

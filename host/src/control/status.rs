@@ -52,7 +52,6 @@ pub(super) fn answer(overview: &Overview<'_>, reply: oneshot::Sender<Reply>) {
     let _ = reply.send(Reply::Status(Box::new(status(overview))));
 }
 
-
 fn status(overview: &Overview<'_>) -> Status {
     let (view, totals) = (overview.current, overview.totals);
     let workers = |view: &View| -> Vec<WorkerStatus> {

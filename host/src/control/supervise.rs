@@ -117,13 +117,8 @@ impl Supervisor {
         if let Some(watch) = &mut watch {
             watch.add(prepare::config_path(&what), Some(config));
         }
-        let basis = Basis {
-            what: what.clone(),
-            scoreboard: Arc::clone(&scoreboard),
-            sockets,
-            known: None,
-            generation: number,
-        };
+        let basis =
+            Basis { what: what.clone(), scoreboard: Arc::clone(&scoreboard), sockets, known: None, generation: number };
         let current = tokio::select! {
             biased;
             generation = reload::attempt(basis) => generation?,
@@ -270,6 +265,11 @@ impl Supervisor {
             Ok(next) => {
                 let (next, end) = next.split();
                 self.ends.spawn(end);
+                if next.launch.prepared.config.control != self.current.launch.prepared.config.control {
+                    tracing::warn!(
+                        "`control` is read at start only; to change it, restart daylily or upgrade it (SIGUSR2)"
+                    );
+                }
                 let old = std::mem::replace(&mut self.current, next);
                 self.log.set_level(self.current.launch.prepared.config.log);
                 self.watch_files();
@@ -315,7 +315,6 @@ impl Supervisor {
         let sockets = self.current.launch.sockets();
         self.upgrading = Some(tokio::spawn(async move { invocation.succeed(&sockets, number, totals).await }));
     }
-
 }
 
 /// The control socket that is configured; or the default one, without which everything else works.
@@ -328,7 +327,9 @@ fn open_control(view: &View, succeeds: bool) -> Result<Option<ControlSocket>, Fa
     match ControlSocket::open(&path, succeeds) {
         Ok(control) => Ok(Some(control)),
         Err(failure) => {
-            tracing::warn!("{failure}; until then, daylily status, reload and stop do not reach this server, signals do");
+            tracing::warn!(
+                "{failure}; until then, daylily status, reload and stop do not reach this server, signals do"
+            );
             Ok(None)
         }
     }

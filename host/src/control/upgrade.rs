@@ -122,10 +122,15 @@ impl Invocation {
         let pid = child.id().unwrap_or_default();
         let (inventory, descriptors) = sockets.inventory();
         let estate = serde_json::to_vec(&Estate { inventory, generation, totals })?;
-        parcel::send(&ours, &estate, &descriptors)?;
+        let sent = parcel::send(&ours, &estate, &descriptors);
         ours.set_nonblocking(true)?;
         let mut channel = UnixStream::from_std(ours)?;
-        match tokio::time::timeout(READY_TIMEOUT, channel.read_u8()).await {
+        let word = async {
+            // A program that is gone already is told below.
+            sent?;
+            channel.read_u8().await
+        };
+        match tokio::time::timeout(READY_TIMEOUT, word).await {
             Ok(Ok(READY)) => Ok(Successor { child, channel: channel.into_std()?, pid, totals }),
             Ok(_) => {
                 let _ = child.start_kill();
@@ -147,9 +152,8 @@ impl Successor {
         let rest = totals.since(self.totals);
         // Or it would be killed.
         std::mem::forget(self.child);
-        let sent = serde_json::to_vec(&rest)
-            .map_err(io::Error::other)
-            .and_then(|rest| (&self.channel).write_all(&rest));
+        let sent =
+            serde_json::to_vec(&rest).map_err(io::Error::other).and_then(|rest| (&self.channel).write_all(&rest));
         if let Err(error) = sent {
             tracing::warn!("failed to tell process {} what was counted last: {error}", self.pid);
         }

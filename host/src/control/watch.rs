@@ -29,10 +29,11 @@ impl Watch {
     /// Watches the configuration's file and the components in it, from now on. Those that are watched
     /// already stay, as they looked: one of a configuration that is refused may be what is mended next.
     pub(super) fn add(&mut self, path: Option<PathBuf>, config: Option<&Config>) {
-        let components = config.into_iter().flat_map(|config| &config.routes).filter_map(|route| match &route.component {
-            ComponentSource::File(path) => Some(path.clone()),
-            ComponentSource::HelloWorld => None,
-        });
+        let components =
+            config.into_iter().flat_map(|config| &config.routes).filter_map(|route| match &route.component {
+                ComponentSource::File(path) => Some(path.clone()),
+                ComponentSource::HelloWorld => None,
+            });
         for path in path.into_iter().chain(components) {
             let looks = looks(&path);
             self.files.entry(path).or_insert(looks);

@@ -70,8 +70,7 @@ fn begin() -> io::Result<(UnixStream, Handover)> {
 
 async fn serve(supervisor: &UnixStream, handover: Handover) -> io::Result<ExitCode> {
     let Handover { share, config, connection_limit, artefacts, listeners, counters } = handover;
-    // Before anything else: from now on, a signal that is meant for the supervisor ends nothing here.
-    let mut signals = Signals::new()?;
+    let _ignored = ignore_signals()?;
     let drain = Drain::new();
     let around = Surroundings { connection_limit, drain: drain.clone(), counters };
     let worker = match load::worker(&config, &artefacts, around) {
@@ -91,12 +90,10 @@ async fn serve(supervisor: &UnixStream, handover: Handover) -> io::Result<ExitCo
     tracing::debug!(generation = share.generation, worker = share.worker, "ready");
 
     let end = loop {
-        tokio::select! {
-            Some(order) = orders.recv() => match order {
-                Order::End(end) => break end,
-                Order::Cover(workers) => reception.cover(&workers)?,
-            },
-            () = signals.terminated() => break End::Stop,
+        match orders.recv().await {
+            Some(Order::Cover(workers)) => reception.cover(&workers)?,
+            Some(Order::End(end)) => break end,
+            None => break End::Stop,
         }
     };
     drain.begin(farewell(end));
@@ -156,26 +153,15 @@ fn report(mut supervisor: &UnixStream, failure: &Failure) {
     let _ = supervisor.write_all(&message);
 }
 
-/// Signals to a worker. Those that are for the supervisor, but may come to its whole process group, do
-/// nothing.
-struct Signals {
-    terminate: Signal,
-    _ignored: Vec<Signal>,
-}
-
-impl Signals {
-    fn new() -> io::Result<Self> {
-        let ignored = [SignalKind::interrupt(), SignalKind::hangup(), SignalKind::user_defined1(), SignalKind::user_defined2()];
-        Ok(Self {
-            terminate: signal(SignalKind::terminate())?,
-            _ignored: ignored.into_iter().map(signal).collect::<io::Result<_>>()?,
-        })
-    }
-
-    /// Resolves when somebody wants this worker to end: it drains, and the supervisor replaces it.
-    async fn terminated(&mut self) {
-        if self.terminate.recv().await.is_none() {
-            std::future::pending().await
-        }
-    }
+/// From now on, signals do nothing here. They come to the whole process group (Ctrl-C) or to the whole
+/// service, and it is the supervisor that knows what is to become of its workers.
+fn ignore_signals() -> io::Result<Vec<Signal>> {
+    let ignored = [
+        SignalKind::terminate(),
+        SignalKind::interrupt(),
+        SignalKind::hangup(),
+        SignalKind::user_defined1(),
+        SignalKind::user_defined2(),
+    ];
+    ignored.into_iter().map(signal).collect()
 }

@@ -102,9 +102,9 @@ impl Cache {
     /// When it cannot be written; nothing is left behind then.
     pub(super) fn put(&self, key: &Key, facts: &[u8], code: &[u8]) -> io::Result<()> {
         let unfinished = unfinished_name();
-        let written = self.write(&unfinished, key, facts, code).and_then(|()| {
-            Ok(rustix::fs::renameat(&self.dir, &*unfinished, &self.dir, &*file_name(key))?)
-        });
+        let written = self
+            .write(&unfinished, key, facts, code)
+            .and_then(|()| Ok(rustix::fs::renameat(&self.dir, &*unfinished, &self.dir, &*file_name(key))?));
         if written.is_err() {
             let _ = rustix::fs::unlinkat(&self.dir, &*unfinished, AtFlags::empty());
         }
