@@ -8,6 +8,7 @@ use super::order::End;
 use super::report::{Command, Reply};
 use super::seat::Wish;
 use super::signal::{Asked, Signals};
+use super::sockets::Sockets;
 use super::status::{self, State};
 use super::supervise::{Supervisor, joined, next_request};
 use super::systemd;
@@ -25,7 +26,8 @@ pub(super) async fn by_request(
     mut answers: Vec<oneshot::Sender<Reply>>,
 ) -> Result<(), Failure> {
     systemd::stopping();
-    let outcome = drain(&mut supervisor, End::Stop, &mut signals, &mut answers).await;
+    let closes = supervisor.current.launch.sockets().closing(&Sockets::default());
+    let outcome = drain(&mut supervisor, End { is_last: true, closes }, &mut signals, &mut answers).await;
     for answer in answers {
         let requests_cut = if let Err(Failure::Cut { cut }) = outcome { cut } else { 0 };
         let _ = answer.send(Reply::Stopped { requests_cut });
@@ -48,7 +50,7 @@ pub(super) async fn after(
 ) -> Result<(), Failure> {
     tracing::info!("process {} has taken over; this one finishes what it has", successor.pid);
     systemd::succeeded_by(successor.pid);
-    let outcome = drain(&mut supervisor, End::Drain, &mut signals, &mut Vec::new()).await;
+    let outcome = drain(&mut supervisor, End::default(), &mut signals, &mut Vec::new()).await;
     if supervisor.rest.is_some() {
         // What this process was told by its own predecessor goes on to its successor.
         let rest = joined(&mut supervisor.rest).await;

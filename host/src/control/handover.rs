@@ -35,8 +35,8 @@ struct Head {
     share: Share,
     slot: u32,
     connection_limit: u64,
-    /// The workers that each of them belongs to.
-    owners: Vec<Vec<u32>>,
+    /// Of each: the workers that it belongs to, and whether it is lent by systemd.
+    listeners: Vec<(Vec<u32>, bool)>,
     facts: Vec<Facts>,
 }
 
@@ -53,17 +53,17 @@ pub(super) fn send(
     sockets: &Sockets,
     lease: &Lease,
 ) -> io::Result<()> {
-    let (listeners, owners): (Vec<BorrowedFd<'_>>, _) = sockets.with_owners(workers).into_iter().unzip();
+    let (sockets, listeners): (Vec<BorrowedFd<'_>>, _) = sockets.of_workers(workers).into_iter().unzip();
     let head = Head {
         share,
         slot: lease.index(),
         connection_limit: prepared.connection_limit as u64,
-        owners,
+        listeners,
         facts: prepared.artefacts.iter().map(|artefact| artefact.facts).collect(),
     };
     let payload = postcard::to_stdvec(&(head, &prepared.config)).map_err(io::Error::other)?;
     let codes = prepared.artefacts.iter().map(|artefact| artefact.code().as_fd());
-    let descriptors: Vec<_> = std::iter::once(lease.file()).chain(listeners).chain(codes).collect();
+    let descriptors: Vec<_> = std::iter::once(lease.file()).chain(sockets).chain(codes).collect();
     parcel::send(worker, &payload, &descriptors)
 }
 
@@ -78,11 +78,11 @@ pub(super) fn receive(supervisor: &UnixStream) -> io::Result<Handover> {
     let mut descriptors = descriptors.into_iter();
     let mut next = || descriptors.next().ok_or_else(|| io::Error::other("a descriptor is missing"));
     let counters = map_slot(next()?.as_fd(), head.slot)?;
-    let listeners = head
-        .owners
-        .into_iter()
-        .map(|owners| Ok(Listener { socket: TcpListener::from(next()?), owners }))
-        .collect::<io::Result<_>>()?;
+    let listeners = head.listeners.into_iter().map(|(owners, is_lent)| {
+        let socket = TcpListener::from(next()?);
+        Ok(Listener { socket, owners, is_lent })
+    });
+    let listeners = listeners.collect::<io::Result<_>>()?;
     let artefacts = load::sources(&config.routes)
         .into_iter()
         .zip(head.facts)

@@ -16,26 +16,26 @@ pub(super) enum Order {
     Cover(Vec<u32>),
 }
 
-/// How a worker is to end.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum End {
-    /// It finishes what it has; others accept on the same sockets.
-    Drain,
-    /// The same, and nobody else accepts: what waits in the backlog is to be answered too.
-    Stop,
+/// How a worker is to end: it finishes what it has, in any case.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct End {
+    /// Nobody serves after it, and somebody waits for the end.
+    pub(super) is_last: bool,
+    /// The listening sockets (by their place in the handover) that nobody accepts on any more: what waits
+    /// in their backlogs is to be answered as well.
+    pub(super) closes: Vec<u32>,
 }
 
 impl Order {
     pub(super) fn to_bytes(&self) -> Vec<u8> {
-        match self {
-            Self::End(End::Drain) => vec![b'd'],
-            Self::End(End::Stop) => vec![b's'],
-            Self::Cover(workers) => {
-                let count = u32::try_from(workers.len()).unwrap_or(0);
-                let numbers = std::iter::once(&count).chain(workers).flat_map(|number| number.to_le_bytes());
-                std::iter::once(b'c').chain(numbers).collect()
-            }
-        }
+        let (kind, numbers) = match self {
+            Self::End(End { is_last: false, closes }) => (b'd', closes),
+            Self::End(End { is_last: true, closes }) => (b's', closes),
+            Self::Cover(workers) => (b'c', workers),
+        };
+        let count = u32::try_from(numbers.len()).unwrap_or(0);
+        let numbers = std::iter::once(&count).chain(numbers).flat_map(|number| number.to_le_bytes());
+        std::iter::once(kind).chain(numbers).collect()
     }
 
     /// # Errors
@@ -48,13 +48,12 @@ impl Order {
             let mut bytes = [0; 4];
             from.read_exact(&mut bytes).map(|()| u32::from_le_bytes(bytes))
         };
+        let count = number()?;
+        let numbers = (0..count).map(|_| number()).collect::<io::Result<_>>()?;
         match &kind {
-            b"d" => Ok(Self::End(End::Drain)),
-            b"s" => Ok(Self::End(End::Stop)),
-            b"c" => {
-                let count = number()?;
-                Ok(Self::Cover((0..count).map(|_| number()).collect::<io::Result<_>>()?))
-            }
+            b"d" => Ok(Self::End(End { is_last: false, closes: numbers })),
+            b"s" => Ok(Self::End(End { is_last: true, closes: numbers })),
+            b"c" => Ok(Self::Cover(numbers)),
             _ => Err(io::ErrorKind::InvalidData.into()),
         }
     }
@@ -74,6 +73,6 @@ mod tests {
             assert_eq!(Order::read(&mut bytes).expect("an order"), order);
         }
         assert!(Order::read(&mut bytes).is_err());
-        assert!(Order::read(&mut &b"?"[..]).is_err());
+        assert!(Order::read(&mut &b"?\0\0\0\0"[..]).is_err());
     }
 }

@@ -4,17 +4,24 @@ use std::collections::HashMap;
 use std::io;
 use std::net::TcpListener;
 use std::sync::Arc;
+use std::time::Duration;
 
-use tokio::task::{AbortHandle, JoinSet};
+use tokio::net;
+use tokio::task::JoinHandle;
 
-use crate::serve::accept;
+use crate::serve::{accept, listen};
 use crate::worker::Worker;
+
+/// How long a client has to complete a handshake that has begun when a socket is about to close.
+const HANDSHAKE: Duration = Duration::from_millis(100);
 
 /// A listening socket, and whose it is.
 pub(crate) struct Listener {
     pub(crate) socket: TcpListener,
     /// The workers that accept on it, when all are there.
     pub(crate) owners: Vec<u32>,
+    /// systemd has it too, and keeps it open.
+    pub(crate) is_lent: bool,
 }
 
 /// The accept loops of one worker.
@@ -22,9 +29,8 @@ pub(super) struct Reception {
     worker: Arc<Worker>,
     number: u32,
     listeners: Vec<Listener>,
-    loops: JoinSet<()>,
-    /// The accept loops for others, by their index in `listeners`.
-    covered: HashMap<usize, AbortHandle>,
+    /// By the place of their listener.
+    loops: HashMap<u32, JoinHandle<()>>,
 }
 
 impl Reception {
@@ -34,10 +40,8 @@ impl Reception {
     ///
     /// When the event loop has no room for them.
     pub(super) fn open(worker: Arc<Worker>, number: u32, listeners: Vec<Listener>) -> io::Result<Self> {
-        let mut reception = Self { worker, number, listeners, loops: JoinSet::new(), covered: HashMap::new() };
-        for at in reception.belonging_to(&[number]) {
-            reception.accept(at)?;
-        }
+        let mut reception = Self { worker, number, listeners, loops: HashMap::new() };
+        reception.cover(&[])?;
         Ok(reception)
     }
 
@@ -48,41 +52,46 @@ impl Reception {
     ///
     /// When the event loop has no room for one of their sockets.
     pub(super) fn cover(&mut self, workers: &[u32]) -> io::Result<()> {
-        let own = self.belonging_to(&[self.number]);
-        let mut wanted = self.belonging_to(workers);
-        wanted.retain(|at| !own.contains(at));
-        self.covered.retain(|at, accepting| {
-            let stays = wanted.contains(at);
-            if !stays {
-                accepting.abort();
-            }
-            stays
-        });
-        for at in wanted {
-            if !self.covered.contains_key(&at)
-                && let Some(accepting) = self.accept(at)?
-            {
-                self.covered.insert(at, accepting);
+        let is_ours =
+            |listener: &Listener| listener.owners.iter().any(|owner| *owner == self.number || workers.contains(owner));
+        for (at, listener) in (0..).zip(&self.listeners) {
+            if !is_ours(listener) {
+                self.loops.remove(&at).inspect(JoinHandle::abort);
+            } else if !self.loops.contains_key(&at) {
+                let listener = net::TcpListener::from_std(listener.socket.try_clone()?)?;
+                self.loops.insert(at, tokio::spawn(accept::run(listener, Arc::clone(&self.worker))));
             }
         }
         Ok(())
     }
 
-    /// Closes all sockets, once the drain has begun, and waits until what was in their backlogs has been
-    /// taken over where the drain says so.
-    pub(super) async fn close(mut self) {
-        self.listeners.clear();
-        while self.loops.join_next().await.is_some() {}
+    /// The sockets that nobody has but us and the other workers, by their places.
+    pub(super) fn own_sockets(&self) -> Vec<u32> {
+        (0..).zip(&self.listeners).filter(|(_, listener)| !listener.is_lent).map(|(at, _)| at).collect()
     }
 
-    fn belonging_to(&self, workers: &[u32]) -> Vec<usize> {
-        let is_theirs = |listener: &Listener| listener.owners.iter().any(|owner| workers.contains(owner));
-        self.listeners.iter().enumerate().filter(|(_, listener)| is_theirs(listener)).map(|(at, _)| at).collect()
-    }
-
-    fn accept(&mut self, at: usize) -> io::Result<Option<AbortHandle>> {
-        let Some(listener) = self.listeners.get(at) else { return Ok(None) };
-        let listener = tokio::net::TcpListener::from_std(listener.socket.try_clone()?)?;
-        Ok(Some(self.loops.spawn(accept::run(listener, Arc::clone(&self.worker)))))
+    /// Stops accepting. On the sockets in `closing`, which nobody else accepts on, first takes what is in
+    /// their backlogs, since the kernel resets what is left there. The worker drains already.
+    pub(super) async fn close(mut self, closing: &[u32]) {
+        self.loops.retain(|at, accepting| {
+            let closes = closing.contains(at);
+            if !closes {
+                accepting.abort();
+            }
+            closes
+        });
+        let mut places = 0..;
+        self.listeners.retain(|_| places.next().is_some_and(|at| self.loops.contains_key(&at)));
+        if self.listeners.is_empty() {
+            return;
+        }
+        for listener in &self.listeners {
+            listen::refuse_handshakes(&listener.socket);
+        }
+        tokio::time::sleep(HANDSHAKE).await;
+        self.loops.values().for_each(JoinHandle::abort);
+        for listener in &self.listeners {
+            accept::empty_backlog(&listener.socket, &self.worker);
+        }
     }
 }

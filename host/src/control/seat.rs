@@ -25,7 +25,7 @@ const MAX_LOOK: Duration = Duration::from_secs(1);
 const COVERED_AFTER: Duration = Duration::from_secs(1);
 
 /// What the seats of a generation are told, all at once.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Wish {
     Serve,
     End(End),
@@ -139,7 +139,7 @@ impl Seat {
                     return Left::Died(status);
                 }
                 changed = wishes.changed() => {
-                    let wish = *wishes.borrow_and_update();
+                    let wish = wishes.borrow_and_update().clone();
                     match wish {
                         Wish::Serve => {}
                         Wish::End(end) => {

@@ -137,27 +137,29 @@ impl Sockets {
         Ok(bound)
     }
 
-    /// Whether all of these sockets are among `others`.
-    pub(super) fn is_kept_by(&self, others: &Self) -> bool {
-        let all = || others.bound.iter();
-        self.bound.iter().flat_map(|bound| &bound.sockets).all(|socket| all().any(|other| other.has(socket)))
-    }
-
     /// Where this listens.
     pub(crate) fn addresses(&self) -> Vec<SocketAddr> {
         self.bound.iter().map(|bound| bound.address).collect()
     }
 
-    /// Each socket, with the workers that accept on it: one, or several where there are fewer sockets than
-    /// workers.
-    pub(super) fn with_owners(&self, workers: u32) -> Vec<(BorrowedFd<'_>, Vec<u32>)> {
-        let mut owned = Vec::new();
+    /// Each socket, with the workers that accept on it (one, or several where there are fewer sockets than
+    /// workers), and whether it is lent by systemd.
+    pub(super) fn of_workers(&self, workers: u32) -> Vec<(BorrowedFd<'_>, (Vec<u32>, bool))> {
+        let mut all = Vec::new();
         for bound in &self.bound {
             for (at, socket) in (0_u32..).zip(&bound.sockets) {
-                owned.push((socket.as_fd(), owners(at, bound.sockets.len(), workers)));
+                let owners = owners(at, bound.sockets.len(), workers);
+                all.push((socket.as_fd(), (owners, bound.is_lent())));
             }
         }
-        owned
+        all
+    }
+
+    /// The places in [`Sockets::of_workers`] of those that close when only `kept` stays open.
+    pub(super) fn closing(&self, kept: &Self) -> Vec<u32> {
+        let sockets = self.bound.iter().flat_map(|bound| bound.sockets.iter().map(|socket| (bound.is_lent(), socket)));
+        let is_kept = |socket| kept.bound.iter().any(|bound| bound.has(socket));
+        (0..).zip(sockets).filter(|(_, (is_lent, socket))| !is_lent && !is_kept(socket)).map(|(at, _)| at).collect()
     }
 
     /// What another process needs to go on with the same sockets.
@@ -187,6 +189,10 @@ impl Sockets {
 }
 
 impl Bound {
+    fn is_lent(&self) -> bool {
+        matches!(self.listen, Listen::Systemd(_))
+    }
+
     fn shares_with(&self, other: &Self) -> bool {
         other.sockets.iter().any(|socket| self.has(socket))
     }

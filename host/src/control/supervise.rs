@@ -273,9 +273,8 @@ impl Supervisor {
                 let old = std::mem::replace(&mut self.current, next);
                 self.log.set_level(self.current.launch.prepared.config.log);
                 self.watch_files();
-                // Where nobody listens any more, the old workers see to what waits there.
-                let is_kept = old.launch.sockets().is_kept_by(&self.current.launch.sockets());
-                old.wish(Wish::End(if is_kept { End::Drain } else { End::Stop }));
+                let closes = old.launch.sockets().closing(&self.current.launch.sockets());
+                old.wish(Wish::End(End { is_last: false, closes }));
                 self.draining.push(old);
                 tracing::info!("reloaded: {}", status::summary(&self.current));
                 let generation = self.number;

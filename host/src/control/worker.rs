@@ -35,7 +35,7 @@ const HEARTBEAT: Duration = Duration::from_millis(250);
 /// How long an idle client is waited for that may just be sending its next request: while another
 /// generation serves, and when nobody does.
 const IDLE_PATIENCE: Duration = Duration::from_secs(1);
-const IDLE_PATIENCE_AT_STOP: Duration = Duration::from_millis(250);
+const IDLE_PATIENCE_AT_STOP: Duration = Duration::from_millis(500);
 
 /// For the last words to requests that were cut.
 pub(super) const LAST_WORDS: Duration = Duration::from_secs(2);
@@ -91,13 +91,15 @@ async fn serve(supervisor: &UnixStream, handover: Handover) -> io::Result<ExitCo
 
     let end = loop {
         match orders.recv().await {
-            Some(Order::Cover(workers)) => reception.cover(&workers)?,
-            Some(Order::End(end)) => break end,
-            None => break End::Stop,
+            Some(Some(Order::Cover(workers))) => reception.cover(&workers)?,
+            Some(Some(Order::End(end))) => break end,
+            // The supervisor is gone.
+            Some(None) | None => break End { is_last: true, closes: reception.own_sockets() },
         }
     };
-    drain.begin(farewell(end));
-    reception.close().await;
+    let idle_patience = if end.is_last { IDLE_PATIENCE_AT_STOP } else { IDLE_PATIENCE };
+    drain.begin(Farewell { began: Instant::now(), idle_patience });
+    reception.close(&end.closes).await;
     Ok(finish(&worker, server.shutdown_timeout).await)
 }
 
@@ -113,14 +115,6 @@ async fn finish(worker: &Worker, shutdown_timeout: Duration) -> ExitCode {
     ExitCode::from(EXIT_CUT)
 }
 
-fn farewell(end: End) -> Farewell {
-    let (idle_patience, empties_backlog) = match end {
-        End::Drain => (IDLE_PATIENCE, false),
-        End::Stop => (IDLE_PATIENCE_AT_STOP, true),
-    };
-    Farewell { began: Instant::now(), idle_patience, empties_backlog }
-}
-
 async fn beat(counters: &Slot, every: Duration) {
     let mut interval = tokio::time::interval(every);
     loop {
@@ -129,16 +123,19 @@ async fn beat(counters: &Slot, every: Duration) {
     }
 }
 
-/// Orders of the supervisor; [`End::Stop`] when it is gone. They are read by a thread of their own,
+/// Orders of the supervisor, and None when it is gone. They are read by a thread of their own,
 /// which ends the process should its event loop not do so after the supervisor's end: nobody else would.
-fn listen_to(supervisor: &UnixStream, shutdown_timeout: Duration) -> io::Result<mpsc::UnboundedReceiver<Order>> {
+fn listen_to(
+    supervisor: &UnixStream,
+    shutdown_timeout: Duration,
+) -> io::Result<mpsc::UnboundedReceiver<Option<Order>>> {
     let (sender, orders) = mpsc::unbounded_channel();
     let mut supervisor = supervisor.try_clone()?;
     std::thread::Builder::new().name("orders".into()).spawn(move || {
         while let Ok(order) = Order::read(&mut supervisor) {
-            let _ = sender.send(order);
+            let _ = sender.send(Some(order));
         }
-        let _ = sender.send(Order::End(End::Stop));
+        let _ = sender.send(None);
         std::thread::sleep(shutdown_timeout + 2 * LAST_WORDS);
         std::process::exit(EXIT_CUT.into());
     })?;

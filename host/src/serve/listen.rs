@@ -1,7 +1,7 @@
 //! The listening socket, and the descriptors its connections will need.
 
 use std::io;
-use std::net::{SocketAddr, ToSocketAddrs};
+use std::net::{SocketAddr, TcpListener, ToSocketAddrs};
 use std::os::fd::OwnedFd;
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
@@ -70,6 +70,30 @@ fn open(address: SocketAddr, shares_port: bool) -> io::Result<Socket> {
     socket.set_nonblocking(true)?;
     socket.bind(&address.into())?;
     Ok(socket)
+}
+
+/// Lets no new client begin a handshake with a listener that is about to close. One that tries hears
+/// nothing, tries again within a second (RFC 6298 §2.1), and is then refused, or served by whoever listens
+/// there by then; one whose handshake has begun may complete it.
+pub(crate) fn refuse_handshakes(listener: &TcpListener) {
+    #[cfg(target_os = "linux")]
+    {
+        use socket2::SockFilter;
+        // Classic BPF over the TCP header: drop what has SYN and not ACK among its flags, in byte 13.
+        let filter = [
+            SockFilter::new(0x30, 0, 0, 13),
+            SockFilter::new(0x54, 0, 0, 0x12),
+            SockFilter::new(0x15, 0, 1, 0x02),
+            SockFilter::new(0x06, 0, 0, 0),
+            SockFilter::new(0x06, 0, 0, u32::MAX),
+        ];
+        // Without it, a few clients may be reset that come in the very moment of closing.
+        if let Err(error) = SockRef::from(listener).attach_filter(&filter) {
+            tracing::debug!("failed to refuse new handshakes: {error}");
+        }
+    }
+    #[cfg(not(target_os = "linux"))]
+    let _ = listener;
 }
 
 /// Raises the descriptor limit to what `connections` clients and `outgoing` requests need.
