@@ -23,7 +23,7 @@ pub(super) struct View {
 }
 
 impl Generation {
-    /// Starts all workers of `launch` and waits until they are ready. Cancel safe: those that were started
+    /// Starts all workers of `launch`, waits until they are ready, and lets them accept. Cancel safe: those that were started
     /// are killed.
     ///
     /// # Errors
@@ -42,6 +42,7 @@ impl Generation {
             ready.push((worker, process?));
         }
         ready.sort_by_key(|(worker, _)| *worker);
+        launch.sockets().listen()?;
         let wishes = watch::Sender::new(Wish::Serve);
         let mut seats = Vec::new();
         let mut keepers = JoinSet::new();

@@ -2,7 +2,7 @@
 
 use std::io::{self, Read};
 
-/// A worker says it once: it accepts connections.
+/// A worker says it once: it has loaded everything, and accepts connections as soon as it is told to.
 pub(super) const READY: u8 = b'r';
 
 /// A worker says it instead: it cannot serve. Then come an exit code and, to the end, the reason.
@@ -12,7 +12,7 @@ pub(super) const FAILED: u8 = b'f';
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Order {
     End(End),
-    /// Accept for these workers too, which are not there now, and for no others any more.
+    /// Accept, and for these workers too, which are not there now, and for no others any more.
     Cover(Vec<u32>),
 }
 

@@ -43,7 +43,7 @@ pub(super) struct Launch {
     pub(super) absent: watch::Sender<BTreeSet<u32>>,
 }
 
-/// A worker that serves. Dropping it kills it, so that what was started is never left alone.
+/// A worker that is ready. Dropping it kills it, so that what was started is never left alone.
 pub(super) struct WorkerProcess {
     child: Child,
     channel: UnixStream,
@@ -105,7 +105,7 @@ pub(super) fn workers(workers: Workers) -> u32 {
 }
 
 impl WorkerProcess {
-    /// Starts a worker and waits until it accepts connections. Cancel safe: a worker that is not ready
+    /// Starts a worker and waits until it is ready to accept connections. Cancel safe: a worker that is not ready
     /// by then is killed.
     pub(super) async fn start(launch: &Launch, worker: u32) -> Result<Self, StartError> {
         let lease = launch.scoreboard.lease();

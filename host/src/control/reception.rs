@@ -34,18 +34,12 @@ pub(super) struct Reception {
 }
 
 impl Reception {
-    /// Accepts on the sockets of worker `number`.
-    ///
-    /// # Errors
-    ///
-    /// When the event loop has no room for them.
-    pub(super) fn open(worker: Arc<Worker>, number: u32, listeners: Vec<Listener>) -> io::Result<Self> {
-        let mut reception = Self { worker, number, listeners, loops: HashMap::new() };
-        reception.cover(&[])?;
-        Ok(reception)
+    /// For worker `number`. It is closed until [`Reception::cover`] is called.
+    pub(super) fn new(worker: Arc<Worker>, number: u32, listeners: Vec<Listener>) -> Self {
+        Self { worker, number, listeners, loops: HashMap::new() }
     }
 
-    /// Accepts for `workers` as well, and for no others any more. No connection is lost by that: one that
+    /// Accepts on the worker's own sockets, on those of `workers` as well, and on no others any more. No connection is lost by that: one that
     /// was not accepted waits for whoever accepts next.
     ///
     /// # Errors

@@ -65,8 +65,8 @@ impl Sockets {
     }
 
     /// The sockets for `wanted` and so many workers: those that are here already, and new ones. Sockets
-    /// are added for more workers, and never taken away for fewer, because what waits in their backlogs
-    /// would be lost; workers share them out.
+    /// are added for more workers, which the kernel uses only after [`Sockets::listen`], and never taken away
+    /// for fewer, because what waits in their backlogs would be lost; workers share them out.
     ///
     /// # Errors
     ///
@@ -135,6 +135,16 @@ impl Sockets {
             return Err(refused(io::Error::other("systemd passed no such socket")));
         }
         Ok(bound)
+    }
+
+    /// Lets the kernel spread connections over all sockets, once there are workers for them.
+    ///
+    /// # Errors
+    ///
+    /// When the system refuses.
+    pub(super) fn listen(&self) -> io::Result<()> {
+        let own = self.bound.iter().filter(|bound| !bound.is_lent());
+        own.flat_map(|bound| &bound.sockets).try_for_each(|socket| listen::listen(socket).map(drop))
     }
 
     /// Where this listens.

@@ -82,7 +82,7 @@ async fn serve(supervisor: &UnixStream, handover: Handover) -> io::Result<ExitCo
     };
     // Mapped by now; what is not needed is not kept.
     drop(artefacts);
-    let mut reception = Reception::open(Arc::clone(&worker), share.worker, listeners)?;
+    let mut reception = Reception::new(Arc::clone(&worker), share.worker, listeners);
     let server = config.server;
     tokio::spawn(beat(counters, HEARTBEAT.min(server.hang_timeout / 4)));
     let mut orders = listen_to(supervisor, server.shutdown_timeout)?;

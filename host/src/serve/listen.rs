@@ -2,7 +2,7 @@
 
 use std::io;
 use std::net::{SocketAddr, TcpListener, ToSocketAddrs};
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use socket2::{Domain, Protocol, SockRef, Socket, Type};
@@ -41,25 +41,33 @@ fn bind_all(address: SocketAddr, count: usize, ours: &[SocketAddr]) -> io::Resul
     if !ours.iter().any(|ours| ours.port() == address.port()) {
         drop(open(address, false)?);
     }
-    let first = bind_another(address)?;
+    let first = listen(bind_another(address)?)?;
     // Port 0 is the system's choice, the same for all of them.
     let bound = SockRef::from(&first).local_addr()?.as_socket().ok_or(io::ErrorKind::AddrNotAvailable)?;
     let mut listeners = vec![first];
     while listeners.len() < count {
-        listeners.push(bind_another(bound)?);
+        listeners.push(listen(bind_another(bound)?)?);
     }
     Ok((listeners, bound))
 }
 
-/// One more listener at an address that is ours.
+/// One more socket at an address that is ours. The kernel gives it no connections before [`listen`].
 ///
 /// # Errors
 ///
-/// When it cannot be bound or listened on.
+/// When it cannot be bound.
 pub(crate) fn bind_another(address: SocketAddr) -> io::Result<OwnedFd> {
-    let socket = open(address, SPREADS_CONNECTIONS)?;
-    socket.listen(BACKLOG)?;
-    Ok(socket.into())
+    Ok(open(address, SPREADS_CONNECTIONS)?.into())
+}
+
+/// Lets the kernel accept connections for a socket; one that listens already stays as it is.
+///
+/// # Errors
+///
+/// When it cannot be listened on.
+pub(crate) fn listen<S: AsFd>(socket: S) -> io::Result<S> {
+    SockRef::from(&socket).listen(BACKLOG)?;
+    Ok(socket)
 }
 
 fn open(address: SocketAddr, shares_port: bool) -> io::Result<Socket> {
