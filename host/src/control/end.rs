@@ -2,7 +2,6 @@
 
 use daylily_core::units::format_duration;
 use tokio::sync::oneshot;
-use tokio::task::JoinHandle;
 
 use super::order::End;
 use super::report::{Command, Reply};
@@ -67,9 +66,7 @@ async fn drain(
     signals: &mut Signals,
     answers: &mut Vec<oneshot::Sender<Reply>>,
 ) -> Result<(), Failure> {
-    // What was to be started is not, and is killed where it was.
-    supervisor.reloading.take().inspect(JoinHandle::abort);
-    supervisor.upgrading.take().inspect(JoinHandle::abort);
+    supervisor.give_up_starting();
     supervisor.state = State::Stopping;
     let before = supervisor.totals().counts;
     tracing::info!(

@@ -50,15 +50,18 @@ impl Sockets {
     ///
     /// When one of them is not a TCP listener.
     pub(crate) fn from_systemd() -> Result<Self, Failure> {
-        let refused = |name: &str, error: io::Error| Failure::Listen {
-            address: format!("systemd:{name}"),
+        if !is_for_this_process() {
+            return Ok(Self::default());
+        }
+        let refused = |name: Option<&str>, error: io::Error| Failure::Listen {
+            address: Listen::Systemd(name.map(str::to_owned)).to_string(),
             error,
             remedy: "pass TCP sockets (ListenStream= with an address, Accept=no)",
         };
-        let passed = sd_notify::listen_fds_with_names().map_err(|error| refused("", error))?;
+        let passed = sd_notify::listen_fds_with_names().map_err(|error| refused(None, error))?;
         let given = passed.map(|(number, name)| {
             let socket = adopt(number);
-            check_listener(&socket).map_err(|error| refused(&name, error))?;
+            check_listener(&socket).map_err(|error| refused(Some(&name), error))?;
             Ok(Given { name, socket: Arc::new(socket) })
         });
         Ok(Self { bound: Vec::new(), given: given.collect::<Result<_, Failure>>()? })
@@ -223,6 +226,12 @@ fn adopt(number: std::os::fd::RawFd) -> OwnedFd {
     // SAFETY: `LISTEN_PID` and `LISTEN_FDS` say that this descriptor was opened for this process to have,
     // and this is called once, at start, before anything else could have it.
     unsafe { OwnedFd::from_raw_fd(number) }
+}
+
+/// Whether systemd's sockets are for us; whoever started us may have forgotten to take its own away from
+/// the environment (sd_listen_fds(3)).
+fn is_for_this_process() -> bool {
+    std::env::var("LISTEN_PID").is_ok_and(|pid| pid.parse() == Ok(std::process::id()))
 }
 
 fn check_listener(socket: &OwnedFd) -> io::Result<()> {

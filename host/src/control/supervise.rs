@@ -86,8 +86,8 @@ pub(super) struct Supervisor {
     pub(super) ends: JoinSet<u64>,
     /// The highest number that a generation had, served or not.
     number: u64,
-    pub(super) reloading: Option<Reloading>,
-    pub(super) upgrading: Option<Upgrading>,
+    reloading: Option<Reloading>,
+    upgrading: Option<Upgrading>,
     /// Who waits for the reload in progress, and for the one after it.
     answers: Vec<oneshot::Sender<Reply>>,
     next: Vec<oneshot::Sender<Reply>>,
@@ -113,10 +113,8 @@ impl Supervisor {
         let number = inheritance.as_ref().map_or(1, |inheritance| inheritance.generation + 1);
         let slots = MAX_PROCESSES.min(workers(config.workers).saturating_mul(64).max(1024));
         let scoreboard = Scoreboard::new(slots, totals.counts)?;
-        let mut watch = what.watch.then(Watch::default);
-        if let Some(watch) = &mut watch {
-            watch.add(prepare::config_path(&what), Some(config));
-        }
+        let mut watch = what.watch.then(Watch::new);
+        self::watch(&mut watch, &what, Some(config));
         let basis =
             Basis { what: what.clone(), scoreboard: Arc::clone(&scoreboard), sockets, known: None, generation: number };
         let current = tokio::select! {
@@ -271,8 +269,9 @@ impl Supervisor {
                     );
                 }
                 let old = std::mem::replace(&mut self.current, next);
-                self.log.set_level(self.current.launch.prepared.config.log);
-                self.watch_files();
+                let config = &self.current.launch.prepared.config;
+                self.log.set_level(config.log);
+                watch(&mut self.watch, &self.what, Some(config));
                 let closes = old.launch.sockets().closing(&self.current.launch.sockets());
                 old.wish(Wish::End(End { is_last: false, closes }));
                 self.draining.push(old);
@@ -282,7 +281,8 @@ impl Supervisor {
             }
             Err(failure) => {
                 self.counted.reloads_failed += 1;
-                self.watch_files();
+                // Its files are watched as well: one of them is what will be mended.
+                watch(&mut self.watch, &self.what, prepare::read(&self.what).ok().as_ref());
                 tracing::error!("not reloaded, generation {} goes on: {failure}", self.current.number());
                 self.answer(|| Reply::Failed { reason: failure.to_string(), exit_code: failure.exit_code() });
             }
@@ -290,15 +290,17 @@ impl Supervisor {
         systemd::ready(&status::summary(&self.current));
     }
 
+    /// What was to be started is not, and is killed where it was.
+    pub(super) fn give_up_starting(&mut self) {
+        self.reloading.take().inspect(JoinHandle::abort);
+        self.upgrading.take().inspect(JoinHandle::abort);
+        self.answers.append(&mut self.next);
+        self.answer(|| Reply::Failed { reason: "not reloaded: this daylily is stopping".to_owned(), exit_code: 69 });
+    }
+
     fn answer(&mut self, reply: impl Fn() -> Reply) {
         for answer in self.answers.drain(..) {
             let _ = answer.send(reply());
-        }
-    }
-
-    fn watch_files(&mut self) {
-        if let Some(watch) = &mut self.watch {
-            watch.add(prepare::config_path(&self.what), Some(&self.current.launch.prepared.config));
         }
     }
 
@@ -345,6 +347,12 @@ pub(super) async fn next_request(control: &mut Option<ControlSocket>) -> Request
         return request;
     }
     std::future::pending().await
+}
+
+fn watch(watch: &mut Option<Watch>, what: &What, config: Option<&Config>) {
+    if let Some(watch) = watch {
+        watch.add(prepare::config_path(what), config);
+    }
 }
 
 async fn changed(watch: &mut Option<Watch>) {
