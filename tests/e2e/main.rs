@@ -13,6 +13,7 @@ mod harness;
 
 mod configuration;
 mod continuing;
+mod crashes;
 mod disconnect;
 mod endings;
 mod framing;
