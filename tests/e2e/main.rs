@@ -31,6 +31,7 @@ mod outgoing;
 mod outgoing_failures;
 mod output;
 mod refusals;
+mod reload;
 mod routes;
 mod service03;
 mod smuggling;
