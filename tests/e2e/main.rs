@@ -35,4 +35,5 @@ mod reload;
 mod routes;
 mod service03;
 mod smuggling;
+mod stopping;
 mod streaming;

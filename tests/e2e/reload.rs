@@ -9,7 +9,8 @@ use std::time::Duration;
 use rustix::process::Signal;
 
 use crate::harness::{
-    Connection, Daylily, Ending, Load, PATIENCE, Request, Setup, Silence, cache_dir, each, eventually, guest, route_to,
+    Connection, Daylily, Ending, Load, PATIENCE, Request, Setup, Silence, cache_dir, each, eventually, guest, make_pipe,
+    route_to,
 };
 
 fn component(package: &str) -> Vec<u8> {
@@ -272,14 +273,7 @@ impl Slow {
     #[track_caller]
     fn start(server: &Daylily) -> Self {
         let path = server.directory().join("pipe.wasm");
-        rustix::fs::mknodat(
-            rustix::fs::CWD,
-            &path,
-            rustix::fs::FileType::Fifo,
-            rustix::fs::Mode::RUSR | rustix::fs::Mode::WUSR,
-            0,
-        )
-        .expect("a pipe");
+        make_pipe(&path);
         server.configure(|config| config + &route_to("pipe.test", "pipe.wasm"));
         server.signal(Signal::HUP);
         // Opens once the reload reads it.

@@ -26,7 +26,7 @@ pub use message::{Ending, Request, Response, is_request_id};
 pub use proc::Process;
 pub use server::{BINARY, Daylily, Setup, cache_dir, route_to};
 pub use shared::Shared;
-pub use supervised::{Moved, Status};
+pub use supervised::{Moved, Status, make_pipe};
 pub use table::each;
 pub use turn::Turn;
 pub use upstream::{Upstream, echo};

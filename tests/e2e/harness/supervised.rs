@@ -4,6 +4,7 @@ use std::fs;
 use std::io::{BufRead, BufReader, Write};
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::ExitStatusExt;
+use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
@@ -98,6 +99,12 @@ impl Moved {
     }
 }
 
+/// Makes a pipe with a name: whoever opens it waits until somebody opens the other end.
+pub fn make_pipe(path: &Path) {
+    use rustix::fs::{CWD, FileType, Mode, mknodat};
+    mknodat(CWD, path, FileType::Fifo, Mode::RUSR | Mode::WUSR, 0).expect("a pipe");
+}
+
 impl Daylily {
     /// What it says of itself, over its control socket, without the process that `daylily status` takes.
     #[track_caller]
@@ -164,6 +171,16 @@ impl Daylily {
         assert!(eventually(within, || self.try_wait().is_some()), "it runs on after {within:?}");
         let status = self.try_wait().expect("its end");
         status.code().unwrap_or_else(|| panic!("ended by signal {:?}", status.signal()))
+    }
+
+    /// Fails unless it ends by itself soon, with this code and with all of `parts` in its log.
+    #[track_caller]
+    pub fn expect_exit(&self, code: i32, parts: &[&str]) {
+        assert_eq!(self.wait_exit(), code, "{}", self.log().to_end());
+        let log = self.log().to_end();
+        for part in parts {
+            assert!(log.contains(part), "no {part:?} in the log:\n{log}");
+        }
     }
 
     /// Waits until nothing runs in its directory any more.
