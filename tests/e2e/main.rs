@@ -11,6 +11,7 @@
 
 mod harness;
 
+mod cache;
 mod configuration;
 mod continuing;
 mod crashes;
@@ -37,3 +38,4 @@ mod service03;
 mod smuggling;
 mod stopping;
 mod streaming;
+mod upgrade;

@@ -9,8 +9,8 @@ use std::time::Duration;
 use rustix::process::Signal;
 
 use crate::harness::{
-    Connection, Daylily, Ending, Load, PATIENCE, Request, Setup, Silence, cache_dir, each, eventually, guest, make_pipe,
-    route_to,
+    Connection, Daylily, Ending, Load, PATIENCE, Request, Setup, Silence, cache_dir, each, eventually, guest,
+    make_pipe, route_to,
 };
 
 fn component(package: &str) -> Vec<u8> {

@@ -191,27 +191,30 @@ fn a_request_that_is_still_arriving_is_answered() {
 
 #[test]
 fn a_second_signal_stops_at_once() {
-    each(&[(Signal::TERM, Signal::TERM), (Signal::INT, Signal::INT), (Signal::TERM, Signal::INT)], |(first, second)| {
-        let server = setup("").start();
-        let begun = [
-            begin(&server, &Request::get("any.test", ENDLESS)),
-            begin(&server, &Request::get("any.test", ENDLESS).http10()),
-        ];
-        let mut spinning = send(&server, &Request::get("burn.test", "/loop"));
-        wait_for_requests(&server, 3);
-        let start = Instant::now();
-        server.signal(*first);
-        server.log().wait_for(&["a second signal stops at once"]);
-        assert!(spinning.is_quiet_for(Duration::from_millis(300)), "the first signal was enough");
-        server.signal(*second);
-        for response in begun {
-            assert_eq!(response.finish().1, Ending::Truncated);
-        }
-        spinning.expect_closed();
-        server.expect_exit(75, &["3 of the requests in progress were not finished and were cut"]);
-        assert!(start.elapsed() < PROMPTLY, "it took {:?}", start.elapsed());
-        server.expect_no_process(PATIENCE);
-    });
+    each(
+        &[(Signal::TERM, Signal::TERM), (Signal::INT, Signal::INT), (Signal::TERM, Signal::INT)],
+        |(first, second)| {
+            let server = setup("").start();
+            let begun = [
+                begin(&server, &Request::get("any.test", ENDLESS)),
+                begin(&server, &Request::get("any.test", ENDLESS).http10()),
+            ];
+            let mut spinning = send(&server, &Request::get("burn.test", "/loop"));
+            wait_for_requests(&server, 3);
+            let start = Instant::now();
+            server.signal(*first);
+            server.log().wait_for(&["a second signal stops at once"]);
+            assert!(spinning.is_quiet_for(Duration::from_millis(300)), "the first signal was enough");
+            server.signal(*second);
+            for response in begun {
+                assert_eq!(response.finish().1, Ending::Truncated);
+            }
+            spinning.expect_closed();
+            server.expect_exit(75, &["3 of the requests in progress were not finished and were cut"]);
+            assert!(start.elapsed() < PROMPTLY, "it took {:?}", start.elapsed());
+            server.expect_no_process(PATIENCE);
+        },
+    );
 }
 
 /// Nobody is left who could tell the workers: they see for themselves.
@@ -219,10 +222,8 @@ fn a_second_signal_stops_at_once() {
 fn workers_whose_supervisor_is_killed_finish_and_end() {
     let server = setup("").workers(2).start();
     let mut idle = server.connect();
-    let begun = [
-        begin(&server, &Request::get("any.test", SLOW)),
-        begin(&server, &Request::get("any.test", SLOW).http10()),
-    ];
+    let begun =
+        [begin(&server, &Request::get("any.test", SLOW)), begin(&server, &Request::get("any.test", SLOW).http10())];
     let start = Instant::now();
     server.signal(Signal::KILL);
     for response in begun {

@@ -198,7 +198,7 @@ impl Setup {
         let mut words = self.wrapper.clone();
         words.push(if self.own_program { "./daylily" } else { BINARY }.to_owned());
         if self.own_program {
-            std::fs::copy(BINARY, directory.path().join("daylily")).expect("a copy of the program");
+            copy_program(Path::new(BINARY), &directory.path().join("daylily"));
         }
         words.extend(self.arguments());
         let passed = std::mem::take(&mut self.passed);
@@ -227,6 +227,13 @@ impl Setup {
 /// The text of a route to a component in the server's directory.
 pub fn route_to(host: &str, component: &str) -> String {
     format!("\n[[route]]\nname = '{host}'\nhost = '{host}'\ncomponent = '{component}'\n")
+}
+
+/// Copies a program. Not in this process: while it has the copy open for writing, and so has every child
+/// that another thread starts meanwhile, nobody can run it.
+pub fn copy_program(from: &Path, to: &Path) {
+    let copied = Command::new("cp").arg(from).arg(to).status().expect("cp");
+    assert!(copied.success(), "cp {} {}: {copied}", from.display(), to.display());
 }
 
 pub(super) fn write_files(directory: &Path, files: &[(PathBuf, Vec<u8>)]) {
