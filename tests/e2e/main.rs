@@ -38,4 +38,5 @@ mod service03;
 mod smuggling;
 mod stopping;
 mod streaming;
+mod systemd;
 mod upgrade;

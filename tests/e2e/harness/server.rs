@@ -128,14 +128,14 @@ impl Setup {
         self
     }
 
-    /// With these descriptors, from 3 on, as systemd passes them; `names` with colons in between.
+    /// With these descriptors, from 3 on, as systemd passes them, with their names: in between are colons.
     pub fn passed(mut self, sockets: Vec<OwnedFd>, names: &str) -> Self {
         let count = sockets.len().to_string();
         self.passed = sockets;
-        self.env("LISTEN_FDS", &count)
-            .env("LISTEN_FDNAMES", names)
-            .through("export LISTEN_PID=$$; exec \"$@\"")
-            .without("--listen")
+        if !names.is_empty() {
+            self = self.env("LISTEN_FDNAMES", names);
+        }
+        self.env("LISTEN_FDS", &count).through("export LISTEN_PID=$$; exec \"$@\"")
     }
 
     /// Starts `./daylily`, a copy that a test can replace.
