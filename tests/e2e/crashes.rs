@@ -73,7 +73,9 @@ fn what_waits_in_the_backlog_is_answered_by_the_replacement() {
         let old = server.workers();
         old.iter().for_each(|worker| worker.signal(Signal::STOP));
         let mut waiting: Vec<Connection> = (0..50).map(|_| server.connect()).collect();
-        waiting.iter_mut().for_each(|connection| drop(connection.send(&Request::get("hello.test", "/").bytes())));
+        for connection in &mut waiting {
+            connection.send(&Request::get("hello.test", "/").bytes());
+        }
         assert!(waiting[0].is_quiet_for(Duration::from_millis(50)), "a worker that was stopped answers");
         kill(&server, &old, &mut Moved::default());
         for connection in &mut waiting {

@@ -94,7 +94,9 @@ fn what_is_in_progress_is_finished_and_nobody_idle_is_waited_for() {
         }
         assert_eq!(slow.finish(), (100, Ending::Complete));
         assert_eq!(old.finish(), (100, Ending::Complete));
-        idle.iter_mut().for_each(|connection| drop(connection.expect_closed()));
+        for connection in &mut idle {
+            connection.expect_closed();
+        }
         server.expect_exit(0, &["stopping: 2 requests in progress have 30s to finish"]);
         assert!(start.elapsed() < PROMPTLY, "it took {:?}", start.elapsed());
         server.expect_no_process(PATIENCE);

@@ -50,7 +50,8 @@ fn sockets_that_are_passed_are_served() {
         assert_eq!(server.addresses(), expected);
         // More than the two workers, and so that each has some.
         expected.iter().for_each(|&address| (0..8).for_each(|_| hello(address)));
-        let unused: Vec<&str> = names.split(':').enumerate().filter(|(at, _)| !served.contains(at)).map(|(_, name)| name).collect();
+        let unused: Vec<&str> =
+            names.split(':').enumerate().filter(|(at, _)| !served.contains(at)).map(|(_, name)| name).collect();
         let warnings = server.log().matching(|line| line.contains("WARN") && line.contains("is not used"));
         assert_eq!(warnings.len(), unused.len(), "{warnings:?}");
         unused.iter().for_each(|name| drop(server.log().wait_for(&["WARN", &format!("socket `{name}`"), "not used"])));
@@ -108,7 +109,11 @@ impl Kind {
 #[test]
 fn what_cannot_be_served_is_refused() {
     let cases: &[(Kind, &str, &[&str])] = &[
-        (Kind::Listener, "listen = 'systemd:nobody'", &["systemd:nobody", "passed no such socket", "FileDescriptorName="]),
+        (
+            Kind::Listener,
+            "listen = 'systemd:nobody'",
+            &["systemd:nobody", "passed no such socket", "FileDescriptorName="],
+        ),
         (Kind::NotListening, "", &["systemd:web", "ListenStream="]),
         (Kind::Connected, "", &["systemd:web", "not a listening TCP socket", "ListenStream="]),
         (Kind::Datagrams, "", &["systemd:web", "not a listening TCP socket", "ListenStream="]),
