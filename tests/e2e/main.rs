@@ -11,13 +11,16 @@
 
 mod harness;
 
+mod cache;
 mod configuration;
 mod continuing;
+mod crashes;
 mod disconnect;
 mod endings;
 mod framing;
 mod golden;
 mod grants;
+mod hangs;
 mod headers;
 mod hello;
 mod hosts;
@@ -30,7 +33,14 @@ mod outgoing;
 mod outgoing_failures;
 mod output;
 mod refusals;
+mod reload;
 mod routes;
 mod service03;
 mod smuggling;
+mod status;
+mod stopping;
 mod streaming;
+mod systemd;
+mod upgrade;
+mod watching;
+mod workers;

@@ -44,12 +44,17 @@ pub fn run_in(files: &[(&str, &[u8])], environment: &[(&str, &str)], arguments: 
     let directory = TempDir::with_prefix("daylily-e2e-").expect("a temporary directory");
     let files: Vec<_> = files.iter().map(|&(path, contents)| (PathBuf::from(path), contents.to_vec())).collect();
     write_files(directory.path(), &files);
-    let mut child = Command::new(BINARY)
-        .args(arguments)
-        .env_clear()
-        .env("XDG_CACHE_HOME", cache_dir())
-        .envs(environment.iter().copied())
-        .current_dir(directory.path())
+    let mut command = Command::new(BINARY);
+    command.args(arguments).env_clear().env("XDG_CACHE_HOME", cache_dir()).envs(environment.iter().copied());
+    finish(&mut command, directory.path())
+}
+
+/// Runs `command`, in `directory`. Fails where it does not
+/// end.
+#[track_caller]
+pub(super) fn finish(command: &mut Command, directory: &Path) -> Finished {
+    let mut child = command
+        .current_dir(directory)
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
@@ -65,10 +70,10 @@ pub fn run_in(files: &[(&str, &[u8])], environment: &[(&str, &str)], arguments: 
     if !ended {
         child.kill().expect("a child to end");
         child.wait().expect("a child that ended");
-        panic!("daylily {arguments:?} does not end; stdout: {} stderr: {}", stdout.tail(), stderr.tail());
+        panic!("{command:?} does not end; stdout: {} stderr: {}", stdout.tail(), stderr.tail());
     }
     let code = status.and_then(|status| status.code()).expect("an exit code, not a signal");
-    let clean = |log: &Log| without_path(&log.to_end(), directory.path());
+    let clean = |log: &Log| without_path(&log.to_end(), directory);
     Finished { code, stdout: clean(&stdout), stderr: clean(&stderr) }
 }
 

@@ -3,15 +3,28 @@
 use std::fs;
 use std::time::Duration;
 
-use rustix::process::{Pid, Resource, Rlimit, prlimit};
+use rustix::process::{Pid, Resource, Rlimit, Signal, kill_process, prlimit};
 
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Process {
     pub pid: u32,
 }
 
 impl Process {
-    fn read(self, file: &str) -> String {
+    /// Sends a signal to it; it must be there.
+    #[track_caller]
+    pub fn signal(self, signal: Signal) {
+        let pid = Pid::from_raw(self.pid.cast_signed()).expect("a process's number");
+        kill_process(pid, signal).unwrap_or_else(|error| panic!("{signal:?} to {}: {error}", self.pid));
+    }
+
+    /// Kills it, if it is there.
+    pub fn kill(self) {
+        let _already_gone = Pid::from_raw(self.pid.cast_signed()).map(|pid| kill_process(pid, Signal::KILL));
+    }
+
+    /// The contents of a file of `/proc/PID`.
+    pub fn read(self, file: &str) -> String {
         let path = format!("/proc/{}/{file}", self.pid);
         fs::read_to_string(&path).unwrap_or_else(|error| panic!("cannot read {path}: {error}"))
     }

@@ -1,10 +1,13 @@
 //! The real `daylily`, started on a port of the kernel's choosing.
 
 use std::net::SocketAddr;
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use command_fds::{CommandFdExt, FdMapping};
 use tempfile::TempDir;
 
 use super::{Connection, Log, Process, Request, Response, Turn, guest};
@@ -13,7 +16,10 @@ use super::{Connection, Log, Process, Request, Response, Turn, guest};
 const START: Duration = Duration::from_secs(180);
 
 /// The control socket, in the directory that a server runs in.
-const CONTROL: &str = "control.sock";
+pub(super) const CONTROL: &str = "control.sock";
+
+/// The first descriptor that systemd passes (`SD_LISTEN_FDS_START`).
+const FIRST_PASSED: i32 = 3;
 
 /// Compiled components, shared by all servers under test: they are compiled once for the whole run.
 pub fn cache_dir() -> PathBuf {
@@ -25,6 +31,7 @@ pub const BINARY: &str = env!("CARGO_BIN_EXE_daylily");
 /// What to start: a configuration file with its routes, flags, environment and files.
 #[derive(Default)]
 pub struct Setup {
+    top: String,
     server: String,
     defaults: String,
     routes: String,
@@ -34,6 +41,9 @@ pub struct Setup {
     files: Vec<(PathBuf, Vec<u8>)>,
     wrapper: Vec<String>,
     workers: Option<u32>,
+    without: Vec<String>,
+    passed: Vec<OwnedFd>,
+    own_program: bool,
     alone: bool,
 }
 
@@ -46,6 +56,12 @@ impl Setup {
     pub fn bare(arguments: &[&str]) -> Self {
         let bare = arguments.iter().map(|&argument| argument.to_owned()).collect();
         Self { bare: Some(bare), ..Self::default() }
+    }
+
+    /// Lines before the first section.
+    pub fn top(mut self, toml: &str) -> Self {
+        self.top += &format!("{toml}\n");
+        self
     }
 
     /// Lines of `[server]`.
@@ -69,6 +85,12 @@ impl Setup {
     pub fn route_at(mut self, keys: &str, package: &str) -> Self {
         let component = guest(package);
         self.routes += &format!("\n[[route]]\ncomponent = '{}'\n{keys}\n", component.display());
+        self
+    }
+
+    /// A route to a component in the server's directory, for a test to replace.
+    pub fn route_to(mut self, host: &str, component: &str) -> Self {
+        self.routes += &route_to(host, component);
         self
     }
 
@@ -100,6 +122,28 @@ impl Setup {
         self
     }
 
+    /// Without a flag that the harness gives, so that the file decides.
+    pub fn without(mut self, flag: &str) -> Self {
+        self.without.push(flag.to_owned());
+        self
+    }
+
+    /// With these descriptors, from 3 on, as systemd passes them, with their names: in between are colons.
+    pub fn passed(mut self, sockets: Vec<OwnedFd>, names: &str) -> Self {
+        let count = sockets.len().to_string();
+        self.passed = sockets;
+        if !names.is_empty() {
+            self = self.env("LISTEN_FDNAMES", names);
+        }
+        self.env("LISTEN_FDS", &count).through("export LISTEN_PID=$$; exec \"$@\"")
+    }
+
+    /// Starts `./daylily`, a copy that a test can replace.
+    pub fn own_program(mut self) -> Self {
+        self.own_program = true;
+        self
+    }
+
     /// No other test runs meanwhile.
     pub fn alone(mut self) -> Self {
         self.alone = true;
@@ -107,8 +151,8 @@ impl Setup {
     }
 
     fn config(&self) -> String {
-        let Self { server, defaults, routes, .. } = self;
-        format!("[server]\n{server}\n[defaults]\n{defaults}\n{routes}")
+        let Self { top, server, defaults, routes, .. } = self;
+        format!("{top}[server]\n{server}\n[defaults]\n{defaults}\n{routes}")
     }
 
     fn arguments(&self) -> Vec<String> {
@@ -116,13 +160,17 @@ impl Setup {
             Some(bare) => bare.clone(),
             None => ["serve", "-c", "daylily.toml"].map(str::to_owned).into(),
         };
-        if self.environment.iter().all(|(name, _)| name != "DAYLILY_LISTEN") {
-            arguments.extend(["--listen", "127.0.0.1:0"].map(str::to_owned));
-        }
         let cache = cache_dir().display().to_string();
         let workers = self.workers.unwrap_or(1).to_string();
-        for (flag, value) in [("--workers", workers.as_str()), ("--control", CONTROL), ("--cache-dir", &cache)] {
-            if !self.flags.iter().any(|given| given == flag) {
+        let listens = self.environment.iter().any(|(name, _)| name == "DAYLILY_LISTEN");
+        for (flag, value) in [
+            ("--listen", "127.0.0.1:0"),
+            ("--workers", workers.as_str()),
+            ("--control", CONTROL),
+            ("--cache-dir", &cache),
+        ] {
+            let is_left_out = self.without.iter().any(|left_out| left_out == flag) || (flag == "--listen" && listens);
+            if !is_left_out && !self.flags.iter().any(|given| given == flag) {
                 arguments.extend([flag, value].map(str::to_owned));
             }
         }
@@ -130,8 +178,17 @@ impl Setup {
         arguments
     }
 
+    /// Starts it and waits until it says where it serves.
     #[track_caller]
     pub fn start(self) -> Daylily {
+        let mut server = self.spawn();
+        server.announced();
+        server
+    }
+
+    /// Starts it. It has no address yet, and may never have one.
+    #[track_caller]
+    pub fn spawn(mut self) -> Daylily {
         let turn = if self.alone { Turn::alone() } else { Turn::shared() };
         let directory = TempDir::with_prefix("daylily-e2e-").expect("a temporary directory");
         if self.bare.is_none() {
@@ -139,8 +196,14 @@ impl Setup {
         }
         write_files(directory.path(), &self.files);
         let mut words = self.wrapper.clone();
-        words.push(BINARY.to_owned());
+        words.push(if self.own_program { "./daylily" } else { BINARY }.to_owned());
+        if self.own_program {
+            copy_program(Path::new(BINARY), &directory.path().join("daylily"));
+        }
         words.extend(self.arguments());
+        let passed = std::mem::take(&mut self.passed);
+        let passed =
+            passed.into_iter().zip(FIRST_PASSED..).map(|(parent_fd, child_fd)| FdMapping { parent_fd, child_fd });
         let mut child = Command::new(&words[0])
             .args(&words[1..])
             .env_clear()
@@ -149,16 +212,28 @@ impl Setup {
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
+            .fd_mappings(passed.collect())
+            .expect("a number for each descriptor")
             .spawn()
             .expect("the binary under test");
         let log = Log::collect(child.stderr.take().expect("a pipe"));
         let stdout = Log::collect(child.stdout.take().expect("a pipe"));
-        let watchdog = watchdog(child.id());
-        let address = ([127, 0, 0, 1], 0).into();
-        let mut server = Daylily { child, watchdog, address, log, stdout, directory, _turn: turn };
-        server.address = server.announced();
-        server
+        let watchdog = Mutex::new(watchdog(directory.path()));
+        let (pid, child) = (child.id(), Mutex::new(child));
+        Daylily { child, pid, watchdog, addresses: Vec::new(), log, stdout, directory, _turn: turn }
     }
+}
+
+/// The text of a route to a component in the server's directory.
+pub fn route_to(host: &str, component: &str) -> String {
+    format!("\n[[route]]\nname = '{host}'\nhost = '{host}'\ncomponent = '{component}'\n")
+}
+
+/// Copies a program. Not in this process: while it has the copy open for writing, and so has every child
+/// that another thread starts meanwhile, nobody can run it.
+pub fn copy_program(from: &Path, to: &Path) {
+    let copied = Command::new("cp").arg(from).arg(to).status().expect("cp");
+    assert!(copied.success(), "cp {} {}: {copied}", from.display(), to.display());
 }
 
 pub(super) fn write_files(directory: &Path, files: &[(PathBuf, Vec<u8>)]) {
@@ -169,20 +244,27 @@ pub(super) fn write_files(directory: &Path, files: &[(PathBuf, Vec<u8>)]) {
     }
 }
 
-/// Ends the server when this process is gone, also where it was killed and dropped nothing.
-fn watchdog(server: u32) -> Child {
+/// Ends the server and all that it started when this process is gone, also where it was killed and
+/// dropped nothing. They are known by the directory that they run in, which is theirs alone.
+fn watchdog(directory: &Path) -> Child {
+    let script = "read _; for process in /proc/[0-9]*; do
+        [ \"$(readlink $process/cwd)\" = \"$0\" ] && kill -9 ${process#/proc/}; done";
+    let directory = directory.canonicalize().expect("a directory");
     Command::new("/bin/sh")
-        .args(["-c", "read _; kill -9 \"$0\"", &server.to_string()])
+        .args(["-c", script])
+        .arg(directory)
         .stdin(Stdio::piped())
+        .stderr(Stdio::null())
         .spawn()
         .expect("a shell")
 }
 
-/// A running server; killed when dropped.
+/// A running server; killed when dropped, with all that it started.
 pub struct Daylily {
-    child: Child,
-    watchdog: Child,
-    address: SocketAddr,
+    child: Mutex<Child>,
+    pid: u32,
+    watchdog: Mutex<Child>,
+    addresses: Vec<SocketAddr>,
     log: Log,
     stdout: Log,
     directory: TempDir,
@@ -190,16 +272,39 @@ pub struct Daylily {
 }
 
 impl Daylily {
-    fn announced(&mut self) -> SocketAddr {
+    /// Waits until it says where it serves; gives the number of workers that it names.
+    #[track_caller]
+    pub fn announced(&mut self) -> u32 {
         let line = self.stdout.find_within(START, |_| true);
-        let line = line.unwrap_or_else(|| panic!("no address on stdout; exit: {:?}", self.child.try_wait()));
-        let address = line.strip_prefix("Server running at http://").and_then(|rest| rest.split_once("/ with "));
-        let (address, _workers) = address.unwrap_or_else(|| panic!("not the announced line: {line:?}"));
-        address.parse().unwrap_or_else(|error| panic!("not an address: {address:?}: {error}"))
+        let line = line.unwrap_or_else(|| panic!("no address on stdout; exit: {:?}", self.child().try_wait()));
+        let parts = line.strip_prefix("Server running at ").and_then(|rest| rest.rsplit_once(" with "));
+        let (urls, workers) = parts.unwrap_or_else(|| panic!("not the announced line: {line:?}"));
+        let address = |url: &str| url.strip_prefix("http://")?.strip_suffix('/')?.parse().ok();
+        let addresses: Option<Vec<_>> = urls.split(" and ").map(address).collect();
+        self.addresses = addresses.unwrap_or_else(|| panic!("not URLs with addresses: {urls:?}"));
+        match workers.split_once(' ') {
+            Some(("1", "worker")) => 1,
+            Some((count, "workers")) => count.parse().expect("a number of workers"),
+            _ => panic!("not a number of workers: {workers:?}"),
+        }
     }
 
+    fn child(&self) -> MutexGuard<'_, Child> {
+        self.child.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The first, or only, address that it serves at.
     pub fn address(&self) -> SocketAddr {
-        self.address
+        self.addresses[0]
+    }
+
+    pub fn addresses(&self) -> &[SocketAddr] {
+        &self.addresses
+    }
+
+    /// How it ended, once it has; None while it runs.
+    pub fn try_wait(&self) -> Option<ExitStatus> {
+        self.child().try_wait().expect("a child to ask")
     }
 
     pub fn log(&self) -> &Log {
@@ -216,7 +321,7 @@ impl Daylily {
     }
 
     pub fn supervisor(&self) -> Process {
-        Process { pid: self.child.id() }
+        Process { pid: self.pid }
     }
 
     /// The directory it runs in, with its configuration.
@@ -225,7 +330,7 @@ impl Daylily {
     }
 
     pub fn connect(&self) -> Connection {
-        Connection::open(self.address)
+        Connection::open(self.address())
     }
 
     /// One request on a connection of its own.
@@ -240,21 +345,35 @@ impl Daylily {
     }
 
     /// Ends it; gives everything that it wrote on stdout.
-    pub fn stop(mut self) -> String {
+    pub fn stop(self) -> String {
         self.kill();
         self.stdout.to_end()
     }
 
     pub fn show_log(&self) {
-        eprintln!("---- log of daylily on {} ----\n{}", self.address, self.log.tail());
+        eprintln!("---- log of daylily on {:?} ----\n{}", self.addresses, self.log.tail());
     }
 
-    fn kill(&mut self) {
-        // The watchdog first: it must not outlive what it watches.
-        for child in [&mut self.watchdog, &mut self.child] {
+    /// The processes that run in its directory: its own, and those that it and its successors started.
+    pub fn processes(&self) -> Vec<Process> {
+        let directory = self.directory.path().canonicalize().expect("a directory");
+        let all = std::fs::read_dir("/proc").expect("a list of processes").filter_map(|entry| {
+            let entry = entry.ok()?;
+            let pid = entry.file_name().to_str()?.parse().ok()?;
+            (std::fs::read_link(entry.path().join("cwd")).ok()? == directory).then_some(Process { pid })
+        });
+        all.filter(|process| process.is_running()).collect()
+    }
+
+    fn kill(&self) {
+        // The watchdog first: it must not outlive what it watches. Then the server, which would replace
+        // what it starts; and then what is left of that.
+        for child in [&self.watchdog, &self.child] {
+            let mut child = child.lock().unwrap_or_else(PoisonError::into_inner);
             let _already_gone = child.kill();
             let _already_waited = child.wait();
         }
+        self.processes().into_iter().for_each(Process::kill);
     }
 }
 

@@ -1,0 +1,127 @@
+//! Workers whose event loop does not turn any more. A stopped process is one: it is there, and does nothing.
+
+use std::time::{Duration, Instant};
+
+use rustix::process::Signal;
+
+use crate::harness::{Connection, Ending, Load, Moved, PATIENCE, Request, Setup, eventually};
+
+/// How soon a replacement must be ready after `hang_timeout`, on a machine that is busy with other tests.
+const SOON: Duration = Duration::from_secs(10);
+
+/// Long enough for a healthy worker on a busy machine, in which every test here waits for it.
+const TIMEOUT: Duration = Duration::from_secs(2);
+
+fn setup() -> Setup {
+    Setup::new()
+        .server("hang_timeout = '2s'")
+        .route("hello.test", "hello", "")
+        .route("burn.test", "burn", "cpu_time = '10m'\nwall_time = '10m'")
+        .route_at("name = 'stream'\npath = '/stream'", "stream")
+}
+
+#[test]
+fn a_hung_worker_is_replaced_and_the_others_serve_meanwhile() {
+    let server = setup().workers(2).start();
+    let mut moved = Moved::default();
+    let mut other = server.connect_to(1, "hello.test");
+    let hung = server.workers()[0];
+    // What it has begun is lost with it, and seen to be.
+    let mut begun = server.connect_to(0, "hello.test");
+    begun.send(&Request::get("any.test", "/stream?chunks=1000&size=4&pause_ms=10").bytes());
+    let mut response = begun.head();
+    hung.signal(Signal::STOP);
+    let start = Instant::now();
+    // These wait in its backlog, or are with the other.
+    let mut waiting: Vec<Connection> = (0..20).map(|_| server.connect()).collect();
+    for connection in &mut waiting {
+        connection.send(&Request::get("hello.test", "/").bytes());
+    }
+    let replaced = eventually(TIMEOUT + SOON, || {
+        other.exchange(&Request::get("hello.test", "/")).expect(200, "Hello World\n");
+        moved.look(&server).workers()[0].is_some_and(|worker| worker != hung)
+    });
+    let took = start.elapsed();
+    assert!(replaced, "not replaced after {took:?}: {:?}", server.status());
+    assert!(took >= TIMEOUT - TIMEOUT / 10, "killed after {took:?} of {TIMEOUT:?}");
+    assert!(!hung.is_running(), "it was replaced, and not killed");
+    for connection in &mut waiting {
+        connection.response("GET").expect(200, "Hello World\n");
+    }
+    begun.finish(&mut response, "GET", &mut |_| {});
+    assert_eq!(response.ending, Ending::Truncated);
+    let status = moved.look(&server);
+    let of_worker = |worker| (status.of_worker(worker, "hangs"), status.of_worker(worker, "restarts"));
+    assert_eq!((of_worker(0), of_worker(1)), ((1, 1), (0, 0)), "{status:?}");
+    assert_eq!((status.total("worker_hangs"), status.total("worker_restarts")), (1, 1));
+    assert_eq!(status.total("requests_lost"), 1);
+    server.log().wait_for(&["ERROR", "worker 0", "did not respond for hang_timeout = 2s and was killed"]);
+}
+
+/// Guests that use all the processor time there is are not a hang: they take turns with the event loop.
+#[test]
+fn a_busy_worker_is_not_hung() {
+    let server = setup().start();
+    let worker = server.workers();
+    let _spinning: Vec<Connection> = (0..8)
+        .map(|_| {
+            let mut connection = server.connect();
+            connection.send(&Request::get("burn.test", "/loop").bytes());
+            connection
+        })
+        .collect();
+    assert!(eventually(PATIENCE, || server.status().total("requests_in_progress") == 8), "{:?}", server.status());
+    std::thread::sleep(TIMEOUT + TIMEOUT / 2);
+    assert_eq!(server.workers(), worker);
+    assert_eq!(server.status().total("worker_hangs"), 0);
+}
+
+/// What a stopped supervisor did not see, it does not hold against its workers; nor do they leave it.
+#[test]
+fn a_supervisor_that_was_stopped_kills_nobody() {
+    let server = setup().workers(2).start();
+    let workers = server.workers();
+    let load = Load::start(server.address(), 2, &Request::get("hello.test", "/"));
+    load.expect_more(20);
+    server.signal(Signal::STOP);
+    std::thread::sleep(TIMEOUT + TIMEOUT / 2);
+    load.expect_more(20);
+    server.signal(Signal::CONT);
+    // It has looked at them again.
+    std::thread::sleep(TIMEOUT / 2);
+    load.expect_more(20);
+    load.end().expect_no_failure();
+    assert_eq!(server.workers(), workers);
+    assert_eq!(server.status().total("worker_restarts"), 0);
+}
+
+/// The whole machine was asleep: nobody hung.
+#[test]
+fn all_that_were_stopped_together_go_on() {
+    let server = setup().workers(2).start();
+    let workers = server.workers();
+    let all = || workers.iter().copied().chain([server.supervisor()]);
+    all().for_each(|process| process.signal(Signal::STOP));
+    std::thread::sleep(TIMEOUT + TIMEOUT / 2);
+    all().for_each(|process| process.signal(Signal::CONT));
+    std::thread::sleep(TIMEOUT / 2);
+    server.get("hello.test", "/").expect(200, "Hello World\n");
+    assert_eq!(server.workers(), workers);
+    assert_eq!(server.status().total("worker_hangs"), 0);
+}
+
+/// Also one that hangs while it drains, or when it is to stop, is not waited for.
+#[test]
+fn a_worker_that_hangs_while_it_drains_is_killed() {
+    let server = setup().start();
+    let old = server.workers();
+    old[0].signal(Signal::STOP);
+    server.reload();
+    server.get("hello.test", "/").expect(200, "Hello World\n");
+    assert!(eventually(TIMEOUT + SOON, || !old[0].is_running()), "the old one hangs on");
+    assert!(eventually(PATIENCE, || server.status().draining() == 0), "{:?}", server.status());
+    server.workers()[0].signal(Signal::STOP);
+    server.signal(Signal::TERM);
+    server.expect_exit(0, &[]);
+    server.expect_no_process(PATIENCE);
+}

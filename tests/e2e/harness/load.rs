@@ -1,0 +1,162 @@
+//! Clients that keep a server busy, and what became of each of their requests.
+
+use std::io::{ErrorKind, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::SeqCst};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use super::{Framing, PATIENCE, Request, Stop, Wire, eventually};
+
+/// After so many requests a client leaves by itself, so that new connections are made all the time.
+const REQUESTS_OF_ONE_CONNECTION: u64 = 20;
+
+/// Clients in threads of their own: each sends the same request again and again, over one connection as
+/// long as the server wants, and over a new one when it said `connection: close` or closed it.
+pub struct Load {
+    clients: Vec<JoinHandle<Outcome>>,
+    shared: Arc<Shared>,
+}
+
+#[derive(Default)]
+struct Shared {
+    stopping: AtomicBool,
+    answered: AtomicU64,
+}
+
+/// What the clients have seen.
+#[derive(Debug, Default)]
+pub struct Outcome {
+    /// Complete answers with status 200.
+    pub answered: u64,
+    /// Complete answers with another status.
+    pub wrong: Vec<u16>,
+    /// Requests that were sent, or that could not be sent any more, on a connection that then ended
+    /// without a byte of an answer; and how.
+    pub unanswered: Vec<Stop>,
+    /// Answers that ended early.
+    pub truncated: u64,
+    /// Connections that were not accepted.
+    pub refused: u64,
+}
+
+/// What came of one request.
+enum Fate {
+    Answered { status: u16, closes: bool },
+    Unanswered(Stop),
+    Truncated,
+}
+
+impl Load {
+    pub fn start(address: SocketAddr, clients: usize, request: &Request) -> Self {
+        let shared = Arc::new(Shared::default());
+        let clients = (0..clients).map(|_| {
+            let (shared, bytes) = (shared.clone(), request.bytes());
+            std::thread::spawn(move || client(address, &bytes, &shared))
+        });
+        Self { clients: clients.collect(), shared: shared.clone() }
+    }
+
+    /// Waits until `more` requests have been answered since now.
+    #[track_caller]
+    pub fn expect_more(&self, more: u64) {
+        let wanted = self.shared.answered.load(SeqCst) + more;
+        let came = eventually(PATIENCE, || self.shared.answered.load(SeqCst) >= wanted);
+        assert!(came, "{} of {wanted} requests were answered", self.shared.answered.load(SeqCst));
+    }
+
+    /// Lets each client finish the request that it has sent; gives what all of them saw.
+    pub fn end(mut self) -> Outcome {
+        self.shared.stopping.store(true, SeqCst);
+        let mut all = Outcome::default();
+        for client in self.clients.drain(..) {
+            let one = client.join().expect("a client that does not fail");
+            all.answered += one.answered;
+            all.wrong.extend(one.wrong);
+            all.unanswered.extend(one.unanswered);
+            all.truncated += one.truncated;
+            all.refused += one.refused;
+        }
+        all
+    }
+}
+
+impl Drop for Load {
+    fn drop(&mut self) {
+        // A test has failed: its clients are not to go on.
+        self.shared.stopping.store(true, SeqCst);
+    }
+}
+
+impl Outcome {
+    /// Requests that were sent and have no complete answer.
+    pub fn failed(&self) -> u64 {
+        self.unanswered.len() as u64 + self.truncated + self.wrong.len() as u64
+    }
+
+    /// Fails unless every request was answered, and some were.
+    #[track_caller]
+    pub fn expect_no_failure(&self) {
+        assert!(self.failed() == 0 && self.refused == 0 && self.answered > 0, "{self:?}");
+    }
+}
+
+fn client(address: SocketAddr, request: &[u8], shared: &Shared) -> Outcome {
+    let mut outcome = Outcome::default();
+    while !shared.stopping.load(SeqCst) {
+        let stream = match TcpStream::connect_timeout(&address, PATIENCE) {
+            Ok(stream) => stream,
+            Err(error) => {
+                assert_eq!(error.kind(), ErrorKind::ConnectionRefused, "{error}");
+                outcome.refused += 1;
+                std::thread::sleep(Duration::from_millis(2));
+                continue;
+            }
+        };
+        stream.set_nodelay(true).expect("no delay");
+        stream.set_write_timeout(Some(PATIENCE)).expect("a write time-out");
+        let socket = stream.try_clone().expect("a second handle");
+        talk(&mut Wire::new(stream, socket), request, shared, &mut outcome);
+    }
+    outcome
+}
+
+/// Uses one connection to its end.
+fn talk(wire: &mut Wire<TcpStream>, request: &[u8], shared: &Shared, outcome: &mut Outcome) {
+    for _ in 0..REQUESTS_OF_ONE_CONNECTION {
+        if shared.stopping.load(SeqCst) {
+            return;
+        }
+        match exchange(wire, request) {
+            Fate::Answered { status: 200, closes } => {
+                outcome.answered += 1;
+                shared.answered.fetch_add(1, SeqCst);
+                if closes {
+                    return;
+                }
+            }
+            Fate::Answered { status, .. } => return outcome.wrong.push(status),
+            Fate::Unanswered(stop) => return outcome.unanswered.push(stop),
+            Fate::Truncated => return outcome.truncated += 1,
+        }
+    }
+}
+
+fn exchange(wire: &mut Wire<TcpStream>, request: &[u8]) -> Fate {
+    wire.within(PATIENCE);
+    if wire.stream().write_all(request).is_err() {
+        return Fate::Unanswered(Stop::Reset);
+    }
+    if let Err(stop) = wire.fill() {
+        return Fate::Unanswered(stop);
+    }
+    let Ok(head) = wire.head() else { return Fate::Truncated };
+    let status = head.start.split(' ').nth(1).and_then(|status| status.parse().ok()).expect("a status");
+    let closes = head.values("connection").iter().any(|value| value.eq_ignore_ascii_case("close"));
+    let framing = head.framing().unwrap_or(Framing::Close);
+    match wire.body(framing, &mut |_| {}) {
+        Ok(_) => Fate::Answered { status, closes },
+        Err(_) => Fate::Truncated,
+    }
+}

@@ -1,0 +1,223 @@
+//! The server as one who runs it sees it: its status, its commands, its files, its signals and its end.
+
+use std::fs;
+use std::io::{BufRead, BufReader, Write};
+use std::os::unix::net::UnixStream;
+use std::os::unix::process::ExitStatusExt;
+use std::path::Path;
+use std::process::Command;
+use std::time::Duration;
+
+use rustix::process::Signal;
+use serde_json::Value;
+
+use super::server::{BINARY, CONTROL};
+use super::{Connection, Daylily, Finished, PATIENCE, Process, Request, cli, eventually};
+
+/// Connections to try before one has come to the worker that is wanted: the kernel spreads them.
+const TRIES: usize = 200;
+
+/// What `daylily status --json` shows.
+#[derive(Debug)]
+pub struct Status(pub Value);
+
+impl Status {
+    #[track_caller]
+    fn number(&self, pointer: &str) -> u64 {
+        let value = self.0.pointer(pointer).and_then(Value::as_u64);
+        value.unwrap_or_else(|| panic!("no number {pointer} in {self:?}"))
+    }
+
+    pub fn supervisor(&self) -> Process {
+        Process { pid: u32::try_from(self.number("/pid")).expect("a process's number") }
+    }
+
+    pub fn generation(&self) -> u64 {
+        self.number("/generation")
+    }
+
+    pub fn state(&self) -> &str {
+        self.0["state"].as_str().expect("a state")
+    }
+
+    #[track_caller]
+    pub fn total(&self, name: &str) -> u64 {
+        self.number(&format!("/totals/{name}"))
+    }
+
+    #[track_caller]
+    pub fn of_worker(&self, worker: usize, name: &str) -> u64 {
+        self.number(&format!("/workers/{worker}/{name}"))
+    }
+
+    pub fn draining(&self) -> usize {
+        self.0["draining"].as_array().expect("a list").len()
+    }
+
+    /// The workers that are ready, by number; None for one that is not.
+    pub fn workers(&self) -> Vec<Option<Process>> {
+        let workers = self.0["workers"].as_array().expect("a list").iter().map(|worker| {
+            let pid = u32::try_from(worker["pid"].as_u64()?).ok()?;
+            (worker["state"] == "ready").then_some(Process { pid })
+        });
+        workers.collect()
+    }
+
+    /// All workers, where all are ready.
+    pub fn ready(&self) -> Option<Vec<Process>> {
+        self.workers().into_iter().collect()
+    }
+}
+
+/// Totals as they were seen one after the other: none may ever go back.
+#[derive(Default)]
+pub struct Moved(Option<Status>);
+
+impl Moved {
+    const ONLY_UP: &[&str] = &[
+        "connections",
+        "requests",
+        "requests_cut",
+        "requests_lost",
+        "reloads",
+        "reloads_failed",
+        "worker_restarts",
+        "worker_hangs",
+    ];
+
+    /// Asks for the status and compares it with the one before.
+    #[track_caller]
+    pub fn look<'a>(&'a mut self, server: &Daylily) -> &'a Status {
+        let next = server.status();
+        if let Some(last) = &self.0 {
+            for name in Self::ONLY_UP {
+                let (before, after) = (last.total(name), next.total(name));
+                assert!(before <= after, "{name} went from {before} back to {after}");
+            }
+        }
+        self.0.insert(next)
+    }
+}
+
+/// Makes a pipe with a name: whoever opens it waits until somebody opens the other end.
+pub fn make_pipe(path: &Path) {
+    use rustix::fs::{CWD, FileType, Mode, mknodat};
+    mknodat(CWD, path, FileType::Fifo, Mode::RUSR | Mode::WUSR, 0).expect("a pipe");
+}
+
+impl Daylily {
+    /// What it says of itself, over its control socket, without the process that `daylily status` takes.
+    #[track_caller]
+    pub fn status(&self) -> Status {
+        self.try_status().expect("a status on the control socket")
+    }
+
+    /// The same; None where nobody answers.
+    pub fn try_status(&self) -> Option<Status> {
+        let answer = self.say("\"status\"\n")?;
+        let mut answer: Value = serde_json::from_str(&answer).ok()?;
+        Some(Status(answer.get_mut("status")?.take()))
+    }
+
+    /// Sends bytes to the control socket; gives the line that it answers.
+    pub fn say(&self, bytes: &str) -> Option<String> {
+        let mut stream = UnixStream::connect(self.directory().join(CONTROL)).ok()?;
+        stream.set_read_timeout(Some(PATIENCE)).expect("a read time-out");
+        stream.write_all(bytes.as_bytes()).ok()?;
+        let mut answer = String::new();
+        BufReader::new(stream).read_line(&mut answer).ok()?;
+        (!answer.is_empty()).then_some(answer)
+    }
+
+    /// Runs `daylily ARGUMENTS --control` with its control socket.
+    #[track_caller]
+    pub fn command(&self, arguments: &[&str]) -> Finished {
+        let mut command = Command::new(BINARY);
+        command.env_clear().args(arguments).args(["--control", CONTROL]);
+        cli::finish(&mut command, self.directory())
+    }
+
+    /// Reloads it and fails unless that went well.
+    #[track_caller]
+    pub fn reload(&self) {
+        self.command(&["reload"]).expect(0, &[]);
+    }
+
+    /// Its workers, all of which must be ready soon.
+    #[track_caller]
+    pub fn workers(&self) -> Vec<Process> {
+        let mut ready = None;
+        let came = eventually(PATIENCE, || {
+            ready = self.status().ready();
+            ready.is_some()
+        });
+        assert!(came, "not all workers are ready: {:?}", self.status());
+        ready.expect("workers")
+    }
+
+    #[track_caller]
+    pub fn signal(&self, signal: Signal) {
+        self.supervisor().signal(signal);
+    }
+
+    /// Waits for its end; gives its exit code.
+    #[track_caller]
+    pub fn wait_exit(&self) -> i32 {
+        self.wait_exit_within(PATIENCE)
+    }
+
+    #[track_caller]
+    pub fn wait_exit_within(&self, within: Duration) -> i32 {
+        assert!(eventually(within, || self.try_wait().is_some()), "it runs on after {within:?}");
+        let status = self.try_wait().expect("its end");
+        status.code().unwrap_or_else(|| panic!("ended by signal {:?}", status.signal()))
+    }
+
+    /// Fails unless it ends by itself soon, with this code and with all of `parts` in its log.
+    #[track_caller]
+    pub fn expect_exit(&self, code: i32, parts: &[&str]) {
+        assert_eq!(self.wait_exit(), code, "{}", self.log().to_end());
+        let log = self.log().to_end();
+        for part in parts {
+            assert!(log.contains(part), "no {part:?} in the log:\n{log}");
+        }
+    }
+
+    /// Waits until nothing runs in its directory any more.
+    #[track_caller]
+    pub fn expect_no_process(&self, within: Duration) {
+        let gone = eventually(within, || self.processes().is_empty());
+        assert!(gone, "{:?} run on after {within:?}", self.processes());
+    }
+
+    /// A connection that is with this worker, on which one request was answered.
+    #[track_caller]
+    pub fn connect_to(&self, worker: usize, host: &str) -> Connection {
+        for _ in 0..TRIES {
+            let before = self.status().of_worker(worker, "requests");
+            let mut connection = self.connect();
+            assert_eq!(connection.exchange(&Request::get(host, "/")).status, 200);
+            if self.status().of_worker(worker, "requests") > before {
+                return connection;
+            }
+        }
+        panic!("none of {TRIES} connections came to worker {worker}");
+    }
+
+    /// Writes a file in its directory, in place of the old one, all at once.
+    pub fn put(&self, path: &str, contents: impl AsRef<[u8]>) {
+        let new = self.directory().join("put.new");
+        fs::write(&new, contents).expect("a file");
+        fs::rename(new, self.directory().join(path)).expect("the file in its place");
+    }
+
+    /// The text of its configuration file.
+    pub fn config(&self) -> String {
+        fs::read_to_string(self.directory().join("daylily.toml")).expect("a configuration file")
+    }
+
+    /// Changes its configuration file.
+    pub fn configure(&self, change: impl FnOnce(String) -> String) {
+        self.put("daylily.toml", change(self.config()));
+    }
+}

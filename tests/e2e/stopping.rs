@@ -1,0 +1,284 @@
+//! The end: what is in progress is finished, whoever waits is answered, nobody idle is waited for; and
+//! what takes too long is cut so that its client sees it.
+
+use std::time::{Duration, Instant};
+
+use rustix::process::Signal;
+use tempfile::TempDir;
+
+use crate::harness::{
+    Connection, Daylily, Ending, Load, PATIENCE, Request, Response, Setup, each, eventually, make_pipe,
+};
+
+/// Far below the default `shutdown_timeout` and `idle_timeout`, which nothing here is to wait for.
+const PROMPTLY: Duration = Duration::from_secs(10);
+
+/// A second of answers.
+const SLOW: &str = "/stream?chunks=25&size=4&pause_ms=40";
+
+/// More than any test waits for.
+const ENDLESS: &str = "/stream?chunks=100000&size=4&pause_ms=20";
+
+fn setup(server: &str) -> Setup {
+    let endless = "cpu_time = '10m'\nwall_time = '10m'";
+    Setup::new()
+        .server(server)
+        .route("hello.test", "hello", "")
+        .route("burn.test", "burn", endless)
+        .route("silent.test", "stream", endless)
+        .route_at(&format!("name = 'stream'\npath = '/stream'\n{endless}"), "stream")
+}
+
+/// A response that has begun.
+struct Begun {
+    connection: Connection,
+    response: Response,
+}
+
+fn begin(server: &Daylily, request: &Request) -> Begun {
+    let mut connection = server.connect();
+    connection.send(&request.bytes());
+    let response = connection.head();
+    connection.some_bytes();
+    Begun { connection, response }
+}
+
+impl Begun {
+    fn finish(mut self) -> (usize, Ending) {
+        let mut bytes = 0;
+        self.connection.finish(&mut self.response, "GET", &mut |piece| bytes += piece.len());
+        (bytes, self.response.ending)
+    }
+}
+
+fn send(server: &Daylily, request: &Request) -> Connection {
+    let mut connection = server.connect();
+    connection.send(&request.bytes());
+    connection
+}
+
+/// Waits until so many requests have a guest.
+#[track_caller]
+fn wait_for_requests(server: &Daylily, count: u64) {
+    let came = eventually(PATIENCE, || server.status().total("requests_in_progress") == count);
+    assert!(came, "{:?}", server.status());
+}
+
+#[derive(Debug)]
+enum By {
+    Terminate,
+    Interrupt,
+    Command,
+}
+
+#[test]
+fn what_is_in_progress_is_finished_and_nobody_idle_is_waited_for() {
+    each(&[By::Terminate, By::Interrupt, By::Command], |by| {
+        let server = setup("").workers(2).start();
+        let mut idle: Vec<Connection> = (0..4).map(|_| server.connect()).collect();
+        // Two that have had an answer, and two that have sent nothing yet.
+        for connection in &mut idle[..2] {
+            connection.exchange(&Request::get("hello.test", "/")).expect(200, "Hello World\n");
+        }
+        let slow = begin(&server, &Request::get("any.test", SLOW));
+        let old = begin(&server, &Request::get("any.test", SLOW).http10());
+        let start = Instant::now();
+        match by {
+            By::Terminate => server.signal(Signal::TERM),
+            By::Interrupt => server.signal(Signal::INT),
+            By::Command => {
+                server.command(&["stop"]).expect(0, &[]);
+                // The socket closes a moment before the process is seen to be gone.
+                assert!(eventually(Duration::from_secs(1), || server.try_wait().is_some()), "the command did not wait");
+            }
+        }
+        assert_eq!(slow.finish(), (100, Ending::Complete));
+        assert_eq!(old.finish(), (100, Ending::Complete));
+        for connection in &mut idle {
+            connection.expect_closed();
+        }
+        server.expect_exit(0, &["stopping: 2 requests in progress have 30s to finish"]);
+        assert!(start.elapsed() < PROMPTLY, "it took {:?}", start.elapsed());
+        server.expect_no_process(PATIENCE);
+        assert!(!server.directory().join("control.sock").exists(), "the control socket is left behind");
+    });
+}
+
+/// Each kind of request that does not end by itself, and what its client gets.
+#[test]
+fn what_takes_too_long_is_cut() {
+    each(&[By::Terminate, By::Command], |by| {
+        let server = setup("shutdown_timeout = '600ms'\nmax_concurrency = 5\nqueue_timeout = '60s'").start();
+        let begun = [
+            begin(&server, &Request::get("any.test", ENDLESS)),
+            begin(&server, &Request::get("any.test", ENDLESS).http10()),
+            begin(&server, &Request::get("burn.test", "/after-head")),
+        ];
+        let mut silent = send(&server, &Request::get("silent.test", "/silent?ms=600000"));
+        let mut spinning = send(&server, &Request::get("burn.test", "/loop"));
+        wait_for_requests(&server, 5);
+        let mut waiting = send(&server, &Request::get("hello.test", "/"));
+        wait_for_requests(&server, 6);
+        let start = Instant::now();
+        match by {
+            By::Command => drop(server.command(&["stop"]).expect(75, &["were not finished and were cut"])),
+            _ => server.signal(Signal::TERM),
+        }
+        for connection in [&mut silent, &mut spinning, &mut waiting] {
+            connection.response("GET").expect_refusal(503, "server is shutting down");
+        }
+        for response in begun {
+            assert_eq!(response.finish().1, Ending::Truncated);
+        }
+        assert!(start.elapsed() >= Duration::from_millis(550), "cut after {:?} of 600 ms", start.elapsed());
+        server.expect_exit(75, &["were not finished and were cut"]);
+        assert!(start.elapsed() < PROMPTLY, "it took {:?}", start.elapsed());
+        server.expect_no_process(PATIENCE);
+    });
+}
+
+#[test]
+fn what_waits_for_its_turn_is_answered() {
+    let server = setup("max_concurrency = 1\nqueue_timeout = '60s'").start();
+    let slow = begin(&server, &Request::get("any.test", SLOW));
+    let mut waiting: Vec<Connection> = (0..5).map(|_| send(&server, &Request::get("hello.test", "/"))).collect();
+    wait_for_requests(&server, 6);
+    server.signal(Signal::TERM);
+    assert_eq!(slow.finish(), (100, Ending::Complete));
+    for connection in &mut waiting {
+        let response = connection.response("GET");
+        response.expect(200, "Hello World\n");
+        assert!(response.closes(), "{response:?}");
+    }
+    server.expect_exit(0, &[]);
+}
+
+/// Workers that are stopped accept nothing until the server has closed its sockets.
+#[test]
+fn what_waits_in_the_backlog_is_answered() {
+    let server = setup("").workers(2).start();
+    let workers = server.workers();
+    workers.iter().for_each(|worker| worker.signal(Signal::STOP));
+    let mut waiting: Vec<Connection> = (0..40).map(|_| send(&server, &Request::get("hello.test", "/"))).collect();
+    server.signal(Signal::TERM);
+    server.log().wait_for(&["stopping"]);
+    workers.iter().for_each(|worker| worker.signal(Signal::CONT));
+    for connection in &mut waiting {
+        connection.response("GET").expect(200, "Hello World\n");
+    }
+    server.expect_exit(0, &[]);
+}
+
+/// Whoever has begun to ask is waited for.
+#[test]
+fn a_request_that_is_still_arriving_is_answered() {
+    let server = setup("").start();
+    let bytes = Request::get("hello.test", "/").bytes();
+    let (first, rest) = bytes.split_at(20);
+    let mut connection = server.connect();
+    connection.exchange(&Request::get("hello.test", "/")).expect(200, "Hello World\n");
+    connection.send(first);
+    // Another connection's answer shows that the worker has read what came before.
+    server.get("hello.test", "/").expect(200, "Hello World\n");
+    server.signal(Signal::TERM);
+    server.log().wait_for(&["stopping"]);
+    // More than an idle client has.
+    assert!(connection.is_quiet_for(Duration::from_millis(600)), "it is not waited for");
+    connection.send(rest);
+    let response = connection.response("GET");
+    response.expect(200, "Hello World\n");
+    assert!(response.closes(), "{response:?}");
+    server.expect_exit(0, &[]);
+}
+
+#[test]
+fn a_second_signal_stops_at_once() {
+    each(
+        &[(Signal::TERM, Signal::TERM), (Signal::INT, Signal::INT), (Signal::TERM, Signal::INT)],
+        |(first, second)| {
+            let server = setup("").start();
+            let begun = [
+                begin(&server, &Request::get("any.test", ENDLESS)),
+                begin(&server, &Request::get("any.test", ENDLESS).http10()),
+            ];
+            let mut spinning = send(&server, &Request::get("burn.test", "/loop"));
+            wait_for_requests(&server, 3);
+            let start = Instant::now();
+            server.signal(*first);
+            server.log().wait_for(&["a second signal stops at once"]);
+            assert!(spinning.is_quiet_for(Duration::from_millis(300)), "the first signal was enough");
+            server.signal(*second);
+            for response in begun {
+                assert_eq!(response.finish().1, Ending::Truncated);
+            }
+            spinning.expect_closed();
+            server.expect_exit(75, &["3 of the requests in progress were not finished and were cut"]);
+            assert!(start.elapsed() < PROMPTLY, "it took {:?}", start.elapsed());
+            server.expect_no_process(PATIENCE);
+        },
+    );
+}
+
+/// Nobody is left who could tell the workers: they see for themselves.
+#[test]
+fn workers_whose_supervisor_is_killed_finish_and_end() {
+    let server = setup("").workers(2).start();
+    let mut idle = server.connect();
+    let begun =
+        [begin(&server, &Request::get("any.test", SLOW)), begin(&server, &Request::get("any.test", SLOW).http10())];
+    let start = Instant::now();
+    server.signal(Signal::KILL);
+    for response in begun {
+        assert_eq!(response.finish(), (100, Ending::Complete));
+    }
+    idle.expect_closed();
+    server.expect_no_process(PATIENCE);
+    assert!(start.elapsed() < PROMPTLY, "it took {:?}", start.elapsed());
+    assert!(std::net::TcpStream::connect(server.address()).is_err(), "somebody still listens");
+}
+
+#[test]
+fn what_takes_too_long_is_cut_without_a_supervisor_too() {
+    let server = setup("shutdown_timeout = '500ms'").start();
+    let begun = begin(&server, &Request::get("any.test", ENDLESS));
+    let mut spinning = send(&server, &Request::get("burn.test", "/loop"));
+    wait_for_requests(&server, 2);
+    let start = Instant::now();
+    server.signal(Signal::KILL);
+    spinning.response("GET").expect_refusal(503, "server is shutting down");
+    assert_eq!(begun.finish().1, Ending::Truncated);
+    assert!(start.elapsed() >= Duration::from_millis(450), "cut after {:?} of 500 ms", start.elapsed());
+    server.expect_no_process(PROMPTLY);
+}
+
+#[test]
+fn stops_under_load_lose_no_response_that_was_begun() {
+    let request = Request::get("any.test", "/stream?chunks=3&size=10&pause_ms=2");
+    for _ in 0..20 {
+        let server = setup("").workers(2).start();
+        let load = Load::start(server.address(), 4, &request);
+        load.expect_more(20);
+        server.signal(Signal::TERM);
+        server.expect_exit(0, &[]);
+        let outcome = load.end();
+        assert_eq!((outcome.truncated, outcome.wrong.as_slice()), (0, &[][..]), "{outcome:?}");
+        assert_eq!(outcome.unanswered.len(), 0, "{outcome:?}");
+        assert!(outcome.refused > 0, "the clients did not see the end: {outcome:?}");
+    }
+}
+
+/// The component is a pipe that nobody writes to, so that the start takes as long as the test wants.
+#[test]
+fn a_server_that_is_still_starting_can_be_stopped() {
+    let directory = TempDir::new().expect("a directory");
+    let pipe = directory.path().join("pipe.wasm");
+    make_pipe(&pipe);
+    each(&[Signal::TERM, Signal::INT], |signal| {
+        let server = Setup::bare(&["serve", &pipe.display().to_string()]).spawn();
+        // It opens once the server reads it.
+        let _writing = std::fs::File::options().write(true).open(&pipe).expect("the writing end");
+        server.signal(*signal);
+        server.expect_exit(0, &[]);
+        server.expect_no_process(PATIENCE);
+    });
+}

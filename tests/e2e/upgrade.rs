@@ -1,0 +1,176 @@
+//! Another program in the place of the one that runs: it takes over the sockets without a request lost;
+//! and when it is none that can, the old one goes on.
+
+use std::fs::{self, Permissions};
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use rustix::process::Signal;
+
+use crate::harness::{
+    BINARY, Daylily, Ending, Load, Moved, PATIENCE, Process, Request, Setup, copy_program, each, eventually,
+};
+
+fn setup() -> Setup {
+    Setup::new().route("hello.test", "hello", "").route("stream.test", "stream", "").own_program()
+}
+
+/// Puts another program in place of the one that was started, all at once.
+fn replace(server: &Daylily, program: &Path) {
+    let new = server.directory().join("daylily.new");
+    copy_program(program, &new);
+    fs::rename(new, server.directory().join("daylily")).expect("the program in its place");
+}
+
+/// Puts a file there that is as executable as `mode` says.
+fn replace_by(server: &Daylily, contents: &str, mode: u32) {
+    server.put("daylily", contents);
+    fs::set_permissions(server.directory().join("daylily"), Permissions::from_mode(mode)).expect("a mode");
+}
+
+/// Asks for the upgrade; gives the new supervisor once it serves alone.
+#[track_caller]
+fn upgrade(server: &Daylily) -> Process {
+    let old = server.status().supervisor();
+    old.signal(Signal::USR2);
+    let came = eventually(PATIENCE, || server.status().supervisor() != old);
+    assert!(came, "nobody took over: {:?}", server.status());
+    server.status().supervisor()
+}
+
+#[test]
+fn upgrades_under_load_lose_nothing() {
+    let server = setup().workers(2).start();
+    let load = Load::start(server.address(), 4, &Request::get("hello.test", "/"));
+    load.expect_more(20);
+    let mut supervisors = vec![server.supervisor()];
+    for _ in 0..3 {
+        replace(&server, Path::new(BINARY));
+        supervisors.push(upgrade(&server));
+        load.expect_more(50);
+    }
+    let current = supervisors.pop().expect("the last one");
+    assert_eq!(server.wait_exit(), 0);
+    for old in &supervisors {
+        assert!(eventually(PATIENCE, || !old.is_running()), "{old:?} goes on beside {current:?}");
+    }
+    let outcome = load.end();
+    outcome.expect_no_failure();
+    let status = server.status();
+    assert_eq!((status.state(), status.generation(), server.workers().len()), ("serving", 4, 2));
+    server.command(&["stop"]).expect(0, &[]);
+    server.expect_no_process(PATIENCE);
+}
+
+/// "Since the first start": whoever watches them must not see the upgrade.
+#[test]
+fn totals_go_on_over_an_upgrade() {
+    let server = setup().start();
+    let mut moved = Moved::default();
+    server.workers()[0].signal(Signal::KILL);
+    assert!(eventually(PATIENCE, || moved.look(&server).ready().is_some()), "{:?}", server.status());
+    server.reload();
+    server.workers();
+    let load = Load::start(server.address(), 2, &Request::get("hello.test", "/"));
+    load.expect_more(50);
+    let old = server.supervisor();
+    server.signal(Signal::USR2);
+    let gone = eventually(PATIENCE, || {
+        moved.look(&server);
+        !old.is_running()
+    });
+    assert!(gone, "the old one goes on: {:?}", server.status());
+    load.expect_more(50);
+    let outcome = load.end();
+    let status = moved.look(&server);
+    assert_eq!((status.total("worker_restarts"), status.total("reloads")), (1, 1));
+    assert!(status.total("requests") >= outcome.answered, "{status:?} {outcome:?}");
+}
+
+#[test]
+fn what_is_in_progress_is_finished_by_the_old_program() {
+    let server = setup().start();
+    let request = Request::get("stream.test", "/?chunks=25&size=4&pause_ms=60");
+    let mut connection = server.connect();
+    connection.send(&request.bytes());
+    let mut response = connection.head();
+    connection.some_bytes();
+    upgrade(&server);
+    assert!(server.try_wait().is_none(), "the old one did not wait");
+    server.get("hello.test", "/").expect(200, "Hello World\n");
+    let mut bytes = 0;
+    connection.finish(&mut response, "GET", &mut |piece| bytes += piece.len());
+    assert_eq!((bytes, response.ending), (100, Ending::Complete));
+    assert_eq!(server.wait_exit(), 0);
+}
+
+/// A program in place of the one that runs, and what the log says of it.
+type Broken = (&'static str, fn(&Daylily), &'static str);
+
+const BROKEN: &[Broken] = &[
+    ("no program", |server| replace_by(server, "\u{1}\u{2}\u{3}\u{4}", 0o755), "Exec format error"),
+    ("not executable", |server| replace_by(server, "#!/bin/sh\n", 0o644), "Permission denied"),
+    ("ends at once", |server| replace(server, Path::new("/bin/false")), "ended before it was ready (exit status: 1)"),
+    ("ends well", |server| replace(server, Path::new("/bin/true")), "ended before it was ready (exit status: 0)"),
+    (
+        "a script",
+        |server| replace_by(server, "#!/bin/sh\nexit 3\n", 0o755),
+        "ended before it was ready (exit status: 3)",
+    ),
+    (
+        "is killed",
+        |server| replace_by(server, "#!/bin/sh\nkill -9 $$\n", 0o755),
+        "ended before it was ready (signal: 9",
+    ),
+    (
+        "nothing",
+        |server| fs::remove_file(server.directory().join("daylily")).expect("the program"),
+        "No such file or directory",
+    ),
+    (
+        "a configuration that it does not take",
+        |server| {
+            replace(server, Path::new(BINARY));
+            server.put("daylily.toml", "= nonsense");
+        },
+        "ended before it was ready (exit status: 78)",
+    ),
+];
+
+#[test]
+fn a_program_that_cannot_take_over_changes_nothing() {
+    each(BROKEN, |(_, spoil, reason)| {
+        let server = setup().start();
+        let (config, workers) = (server.config(), server.workers());
+        spoil(&server);
+        server.signal(Signal::USR2);
+        server.log().wait_for(&["ERROR", "not upgraded", reason, "this process goes on"]);
+        let status = server.status();
+        assert_eq!((status.supervisor(), status.state()), (server.supervisor(), "serving"));
+        assert_eq!(server.workers(), workers);
+        server.get("hello.test", "/").expect(200, "Hello World\n");
+        assert_eq!(server.processes().len(), 2, "what was started is left behind");
+        // And when it is mended, it takes over.
+        replace(&server, Path::new(BINARY));
+        server.put("daylily.toml", config);
+        upgrade(&server);
+        server.get("hello.test", "/").expect(200, "Hello World\n");
+        assert_eq!(server.wait_exit(), 0);
+    });
+}
+
+/// One that neither takes over nor ends is not waited for when the old one is to stop.
+#[test]
+fn a_program_that_never_gets_ready_does_not_hold_up_a_stop() {
+    let server = setup().start();
+    replace_by(&server, "#!/bin/sh\nexec sleep 1000\n", 0o755);
+    server.signal(Signal::USR2);
+    assert!(eventually(PATIENCE, || server.status().state() == "upgrading"), "{:?}", server.status());
+    server.get("hello.test", "/").expect(200, "Hello World\n");
+    let start = Instant::now();
+    server.command(&["stop"]).expect(0, &[]);
+    assert_eq!(server.wait_exit(), 0);
+    assert!(start.elapsed() < Duration::from_secs(10), "it took {:?}", start.elapsed());
+    server.expect_no_process(PATIENCE);
+}
