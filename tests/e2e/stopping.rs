@@ -267,6 +267,40 @@ fn stops_under_load_lose_no_response_that_was_begun() {
     }
 }
 
+/// An old generation has as long as a stop has; and what it could not finish counts as cut.
+#[test]
+fn a_reload_cuts_what_takes_too_long() {
+    let server = setup("shutdown_timeout = '500ms'").start();
+    let begun = begin(&server, &Request::get("any.test", ENDLESS));
+    let mut spinning = send(&server, &Request::get("burn.test", "/loop"));
+    wait_for_requests(&server, 2);
+    let (old, start) = (server.workers()[0], Instant::now());
+    server.command(&["reload"]).expect(0, &[]);
+    spinning.response("GET").expect_refusal(503, "server is shutting down");
+    assert_eq!(begun.finish().1, Ending::Truncated);
+    assert!(start.elapsed() >= Duration::from_millis(450), "cut after {:?} of 500 ms", start.elapsed());
+    assert!(eventually(PATIENCE, || !old.is_running()), "the old worker stays");
+    assert!(eventually(PATIENCE, || server.status().draining() == 0), "{:?}", server.status());
+    let status = server.status();
+    assert_eq!((status.total("requests_cut"), status.total("requests_lost"), status.total("worker_restarts")), (2, 0, 0));
+    // They are not held against the stop that comes later.
+    server.signal(Signal::TERM);
+    server.expect_exit(0, &[]);
+}
+
+/// A stop waits for generations that still drain, and their requests are its own.
+#[test]
+fn a_stop_ends_what_drains() {
+    let server = setup("shutdown_timeout = '1s'").start();
+    let begun = begin(&server, &Request::get("any.test", ENDLESS));
+    server.command(&["reload"]).expect(0, &[]);
+    assert_eq!(server.status().draining(), 1);
+    server.signal(Signal::TERM);
+    assert_eq!(begun.finish().1, Ending::Truncated);
+    server.expect_exit(75, &["1 of the requests in progress was not finished and was cut"]);
+    server.expect_no_process(PATIENCE);
+}
+
 /// The component is a pipe that nobody writes to, so that the start takes as long as the test wants.
 #[test]
 fn a_server_that_is_still_starting_can_be_stopped() {
