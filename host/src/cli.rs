@@ -139,7 +139,9 @@ impl What {
     /// The command that was typed after the flags, where clap takes it for a component.
     pub(crate) fn misplaced_command(&self) -> Option<&str> {
         let component = self.component.as_deref()?;
-        ["serve", "status", "reload", "stop", "check"].into_iter().find(|command| Path::new(command) == component && !component.exists())
+        ["serve", "status", "reload", "stop", "check"]
+            .into_iter()
+            .find(|command| Path::new(command) == component && !component.exists())
     }
 }
 

@@ -1,7 +1,7 @@
 //! How a worker comes to its end: it stops accepting, finishes what it has, and cuts what takes too long.
 //!
-//! Everything that has to know asks one [`Drain`]: the accept loop, the connections (which close when
-//! they are idle), the answers (which say `connection: close`), the queue and the guests' guards.
+//! Everything that has to know asks one [`Drain`]: the connections (which close when they are idle), the
+//! answers (which say `connection: close`), the queue and the guests' guards.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -37,8 +37,6 @@ pub(crate) struct Farewell {
     /// again within that time is told to close; one that is not told loses the request that it may just
     /// be sending.
     pub(crate) idle_patience: Duration,
-    /// Nobody else listens on these sockets: what waits in their backlogs is to be accepted and answered.
-    pub(crate) empties_backlog: bool,
 }
 
 impl Drain {
@@ -73,27 +71,17 @@ impl Drain {
         *self.0.phase.borrow() == Phase::Cut
     }
 
-    /// How the worker drains; None while it serves, and when it cuts.
-    pub(crate) fn farewell(&self) -> Option<Farewell> {
+    /// When a client that has been idle since `since` is no longer waited for, because of the drain.
+    pub(crate) fn idle_limit(&self, since: Instant) -> Option<Instant> {
         match *self.0.phase.borrow() {
-            Phase::Draining(farewell) => Some(farewell),
+            Phase::Draining(farewell) => Some(farewell.began.max(since) + farewell.idle_patience),
             Phase::Serving | Phase::Cut => None,
         }
     }
 
-    /// When a client that has been idle since `since` is no longer waited for, because of the drain.
-    pub(crate) fn idle_limit(&self, since: Instant) -> Option<Instant> {
-        self.farewell().map(|farewell| farewell.began.max(since) + farewell.idle_patience)
-    }
-
-    /// Resolves when the drain begins. Cancel safe.
-    pub(crate) async fn begun(&self) {
-        // The sender is in `self`, so there is always a next value.
-        let _ = self.0.phase.subscribe().wait_for(|phase| *phase != Phase::Serving).await;
-    }
-
     /// Resolves when what is in progress is cut. Cancel safe.
     pub(crate) async fn cut_off(&self) {
+        // The sender is in `self`, so there is always a next value.
         let _ = self.0.phase.subscribe().wait_for(|phase| *phase == Phase::Cut).await;
     }
 
@@ -130,18 +118,18 @@ mod tests {
     use super::*;
 
     fn farewell(idle_patience: Duration) -> Farewell {
-        Farewell { began: Instant::now(), idle_patience, empties_backlog: true }
+        Farewell { began: Instant::now(), idle_patience }
     }
 
     #[tokio::test(start_paused = true)]
     async fn steps_come_in_order() {
         let drain = Drain::new();
-        assert!(!drain.has_begun() && !drain.is_cut() && drain.farewell().is_none());
+        assert!(!drain.has_begun() && !drain.is_cut());
         drain.begin(farewell(Duration::from_secs(1)));
-        drain.begun().await;
         assert!(drain.has_begun() && !drain.is_cut());
         drain.begin(farewell(Duration::from_secs(9)));
-        assert_eq!(drain.farewell().map(|farewell| farewell.idle_patience), Some(Duration::from_secs(1)));
+        let now = Instant::now();
+        assert_eq!(drain.idle_limit(now), Some(now + Duration::from_secs(1)), "the second word counted");
         drain.cut();
         drain.cut_off().await;
         assert!(drain.has_begun() && drain.is_cut());

@@ -25,7 +25,7 @@ pub(crate) enum Failure {
     Control { path: String, reason: String },
     #[error("{text}")]
     Worker { text: String, code: u8 },
-    #[error("{cut} of the requests in progress {} not finished and {} cut", was(*.cut), was(*.cut))]
+    #[error("not all requests were finished in time; cut: {cut}")]
     Cut { cut: u64 },
     #[error("failed to start: {0}")]
     Internal(#[from] std::io::Error),
@@ -47,8 +47,4 @@ impl Failure {
 
 fn lines(errors: &[LoadError]) -> String {
     errors.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n")
-}
-
-fn was(count: u64) -> &'static str {
-    if count == 1 { "was" } else { "were" }
 }

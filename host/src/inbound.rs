@@ -107,6 +107,7 @@ pub(crate) fn prepare(
         stall: limits.body_timeout,
         stalled: None,
         is_expected,
+        has_ended: false,
         exchange: Arc::clone(exchange),
         connection: connection.clone(),
     };
@@ -145,6 +146,8 @@ pub(crate) struct InboundBody {
     stalled: Option<Pin<Box<Sleep>>>,
     /// The client sends it only after `100 Continue`, which hyper sends when it is first read.
     is_expected: bool,
+    /// Its end has been read.
+    has_ended: bool,
     exchange: Arc<Exchange>,
     connection: Connection,
 }
@@ -200,6 +203,7 @@ impl Body for InboundBody {
             Poll::Ready(frame) => frame,
         };
         this.stalled = None;
+        this.has_ended = frame.is_none();
         Poll::Ready(match frame {
             None => None,
             Some(Ok(frame)) => Some(this.count(frame)),
@@ -218,7 +222,8 @@ impl Body for InboundBody {
 
 impl Drop for InboundBody {
     fn drop(&mut self) {
-        self.connection.set_unread(!self.body.is_end_stream());
+        // hyper knows the end of a chunked body only while it reads it.
+        self.connection.set_unread(!self.has_ended && !self.body.is_end_stream());
     }
 }
 

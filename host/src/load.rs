@@ -71,7 +71,11 @@ pub(crate) fn sources(routes: &[Route]) -> Vec<Source> {
 /// # Errors
 ///
 /// All components that cannot be served, or whose needs are over their limits.
-pub(crate) fn artefacts(config: &Config, compiler: &Compiler, known: &[Artefact]) -> Result<Vec<Artefact>, Vec<LoadError>> {
+pub(crate) fn artefacts(
+    config: &Config,
+    compiler: &Compiler,
+    known: &[Artefact],
+) -> Result<Vec<Artefact>, Vec<LoadError>> {
     let sources = sources(&config.routes);
     let artefacts = all(sources.iter().map(|source| compiler.artefact(source, known)))?;
     needs(&config.routes, &artefacts)?;

@@ -22,6 +22,9 @@ use crate::{log, prepare};
 /// The first word of the command line of a worker, which only daylily itself starts.
 const WORKER: &str = "worker";
 
+/// What a user is told who starts a successor by hand.
+const NOT_FOR_HANDS: &str = "this command is what daylily starts its successor with; send SIGUSR2 to a running server";
+
 /// Runs daylily with the arguments of a command line, the program's name first.
 pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     let mut arguments: Vec<OsString> = arguments.into_iter().collect();
@@ -64,7 +67,12 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
 }
 
 fn serve(what: What, invocation: Invocation, succeeds: bool) -> Result<(), Failure> {
-    let inheritance = if succeeds { Some(Inheritance::receive()?) } else { None };
+    let inheritance = if succeeds {
+        let inherited = Inheritance::receive();
+        Some(inherited.map_err(|error| Failure::Worker { text: format!("{NOT_FOR_HANDS} ({error})"), code: 2 })?)
+    } else {
+        None
+    };
     supervise::serve(Task { what, invocation, inheritance })
 }
 
@@ -73,11 +81,8 @@ fn check(what: &What) -> Result<(), Failure> {
     let _log = log::start(config.log);
     let prepared = prepare::compile(config, &[])?;
     let config = &prepared.config;
-    let around = Surroundings {
-        connection_limit: prepared.connection_limit,
-        drain: Drain::new(),
-        counters: Slot::unshared(),
-    };
+    let around =
+        Surroundings { connection_limit: prepared.connection_limit, drain: Drain::new(), counters: Slot::unshared() };
     load::worker(config, &prepared.artefacts, around).map_err(Failure::Components)?;
     for route in &config.routes {
         let component = match &route.component {

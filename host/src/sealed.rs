@@ -44,10 +44,13 @@ fn anonymous(name: &str) -> io::Result<OwnedFd> {
 fn seal(file: &File, what: Seal) -> io::Result<()> {
     use rustix::fs::{SealFlags, fcntl_add_seals};
     let size = SealFlags::SHRINK | SealFlags::GROW | SealFlags::SEAL;
-    Ok(fcntl_add_seals(file, match what {
-        Seal::Contents => size | SealFlags::WRITE,
-        Seal::Size => size,
-    })?)
+    Ok(fcntl_add_seals(
+        file,
+        match what {
+            Seal::Contents => size | SealFlags::WRITE,
+            Seal::Size => size,
+        },
+    )?)
 }
 
 /// Where there are no sealed files, one without a name: only we and our workers have it.

@@ -143,7 +143,9 @@ async fn accept(listener: UnixListener, requests: mpsc::Sender<Request>, clients
 async fn answer(mut stream: UnixStream, requests: &mpsc::Sender<Request>) -> io::Result<()> {
     let (peer, us) = (stream.peer_cred()?.uid(), geteuid().as_raw());
     if peer != us && peer != 0 {
-        return Err(io::Error::other(format!("user {peer} is not user {us}")));
+        tracing::warn!("user {peer} was refused on the control socket, which is for user {us}");
+        let reason = format!("this daylily belongs to user {us}, and you are user {peer}");
+        return send(&mut stream, &Reply::Failed { reason, exit_code: 77 }).await;
     }
     let mut line = String::new();
     let mut reader = BufReader::new((&mut stream).take(MAX_COMMAND_BYTES));
@@ -152,14 +154,18 @@ async fn answer(mut stream: UnixStream, requests: &mpsc::Sender<Request>) -> io:
         Ok(command) => ask(command, requests).await?,
         Err(error) => Reply::Failed { reason: format!("not a command: {error}"), exit_code: 2 },
     };
-    let mut text = serde_json::to_vec(&reply)?;
-    text.push(b'\n');
-    tokio::time::timeout(COMMAND_TIMEOUT, stream.write_all(&text)).await??;
+    send(&mut stream, &reply).await?;
     if matches!(reply, Reply::Stopped { .. }) {
         // Its end is the end of this process, which the client waits for.
         std::mem::forget(stream);
     }
     Ok(())
+}
+
+async fn send(stream: &mut UnixStream, reply: &Reply) -> io::Result<()> {
+    let mut text = serde_json::to_vec(reply)?;
+    text.push(b'\n');
+    tokio::time::timeout(COMMAND_TIMEOUT, stream.write_all(&text)).await?
 }
 
 async fn ask(command: Command, requests: &mpsc::Sender<Request>) -> io::Result<Reply> {

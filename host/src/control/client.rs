@@ -54,13 +54,15 @@ fn show(status: &Status, form: Form) -> io::Result<String> {
 fn exchange(stream: UnixStream, command: Command) -> io::Result<Reply> {
     let mut line = serde_json::to_string(&command)?;
     line.push('\n');
-    (&stream).write_all(line.as_bytes())?;
+    // Whoever is refused is told so at once, without being listened to.
+    let written = (&stream).write_all(line.as_bytes());
     let mut answer = String::new();
     let mut reader = BufReader::new(stream);
     reader.read_line(&mut answer)?;
     // After a stop, the connection ends with the process.
     let _ = reader.read_to_end(&mut Vec::new());
     if answer.is_empty() {
+        written?;
         return Err(io::ErrorKind::UnexpectedEof.into());
     }
     Ok(serde_json::from_str(&answer)?)

@@ -7,10 +7,11 @@ use tokio::task::JoinSet;
 
 use super::process::{Launch, StartError, WorkerProcess};
 use super::seat::{Seat, Wish};
+use super::upgrade::Totals;
 
 /// Workers that were all ready at the same time, and are replaced when they die. Dropping it kills them.
 pub(super) struct Generation {
-    pub(super) view: Arc<View>,
+    view: Arc<View>,
     keepers: JoinSet<()>,
 }
 
@@ -22,7 +23,7 @@ pub(super) struct View {
 }
 
 impl Generation {
-    /// Starts all workers of `launch` and waits until they are ready. Cancel safe: those that were started
+    /// Starts all workers of `launch`, waits until they are ready, and lets them accept. Cancel safe: those that were started
     /// are killed.
     ///
     /// # Errors
@@ -41,6 +42,7 @@ impl Generation {
             ready.push((worker, process?));
         }
         ready.sort_by_key(|(worker, _)| *worker);
+        launch.sockets().listen()?;
         let wishes = watch::Sender::new(Wish::Serve);
         let mut seats = Vec::new();
         let mut keepers = JoinSet::new();
@@ -52,15 +54,27 @@ impl Generation {
         Ok(Self { view: Arc::new(View { launch, seats, wishes }), keepers })
     }
 
-    /// Resolves when no worker is left, which is only after [`View::wish`] for an end.
-    pub(super) async fn ended(mut self) {
-        while self.keepers.join_next().await.is_some() {}
+    /// What can be seen of it; and the future of its end, when no worker is left, which is only after
+    /// [`View::wish`] for an end. Dropping the future kills the workers.
+    pub(super) fn split(self) -> (Arc<View>, impl Future<Output = u64> + Send + 'static) {
+        let Self { view, mut keepers } = self;
+        let number = view.number();
+        let end = async move {
+            while keepers.join_next().await.is_some() {}
+            number
+        };
+        (view, end)
     }
 }
 
 impl View {
     pub(super) fn number(&self) -> u64 {
         self.launch.generation
+    }
+
+    /// How often workers of it had to be replaced.
+    pub(super) fn deaths(&self) -> Totals {
+        self.seats.iter().fold(Totals::default(), |totals, seat| totals.plus(seat.deaths()))
     }
 
     /// Tells all workers. When they are to end, this process closes the sockets first, so that whoever

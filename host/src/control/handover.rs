@@ -9,7 +9,9 @@ use std::os::unix::net::UnixStream;
 use daylily_core::config::Config;
 use serde::{Deserialize, Serialize};
 
+use super::reception::Listener;
 use super::scoreboard::{Lease, Slot, map_slot};
+use super::sockets::Sockets;
 use super::{Share, parcel};
 use crate::engine::{Artefact, Facts};
 use crate::load;
@@ -21,7 +23,8 @@ pub(crate) struct Handover {
     pub(crate) config: Config,
     pub(crate) connection_limit: usize,
     pub(crate) artefacts: Vec<Artefact>,
-    pub(crate) listeners: Vec<TcpListener>,
+    /// Of all workers.
+    pub(crate) listeners: Vec<Listener>,
     pub(crate) counters: &'static Slot,
 }
 
@@ -32,7 +35,8 @@ struct Head {
     share: Share,
     slot: u32,
     connection_limit: u64,
-    listeners: u32,
+    /// Of each: the workers that it belongs to, and whether it is lent by systemd.
+    listeners: Vec<(Vec<u32>, bool)>,
     facts: Vec<Facts>,
 }
 
@@ -44,21 +48,22 @@ struct Head {
 pub(super) fn send(
     worker: &UnixStream,
     share: Share,
+    workers: u32,
     prepared: &Prepared,
-    listeners: &[BorrowedFd<'_>],
+    sockets: &Sockets,
     lease: &Lease,
 ) -> io::Result<()> {
+    let (sockets, listeners): (Vec<BorrowedFd<'_>>, _) = sockets.of_workers(workers).into_iter().unzip();
     let head = Head {
         share,
         slot: lease.index(),
         connection_limit: prepared.connection_limit as u64,
-        listeners: u32::try_from(listeners.len()).map_err(io::Error::other)?,
+        listeners,
         facts: prepared.artefacts.iter().map(|artefact| artefact.facts).collect(),
     };
     let payload = postcard::to_stdvec(&(head, &prepared.config)).map_err(io::Error::other)?;
     let codes = prepared.artefacts.iter().map(|artefact| artefact.code().as_fd());
-    let descriptors: Vec<_> =
-        std::iter::once(lease.file()).chain(listeners.iter().copied()).chain(codes).collect();
+    let descriptors: Vec<_> = std::iter::once(lease.file()).chain(sockets).chain(codes).collect();
     parcel::send(worker, &payload, &descriptors)
 }
 
@@ -73,7 +78,11 @@ pub(super) fn receive(supervisor: &UnixStream) -> io::Result<Handover> {
     let mut descriptors = descriptors.into_iter();
     let mut next = || descriptors.next().ok_or_else(|| io::Error::other("a descriptor is missing"));
     let counters = map_slot(next()?.as_fd(), head.slot)?;
-    let listeners = (0..head.listeners).map(|_| Ok(TcpListener::from(next()?))).collect::<io::Result<_>>()?;
+    let listeners = head.listeners.into_iter().map(|(owners, is_lent)| {
+        let socket = TcpListener::from(next()?);
+        Ok(Listener { socket, owners, is_lent })
+    });
+    let listeners = listeners.collect::<io::Result<_>>()?;
     let artefacts = load::sources(&config.routes)
         .into_iter()
         .zip(head.facts)

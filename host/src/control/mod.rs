@@ -5,11 +5,13 @@
 
 mod admin;
 pub(crate) mod client;
+mod end;
 mod generation;
 mod handover;
 mod order;
 mod parcel;
 mod process;
+mod reception;
 mod reload;
 pub(crate) mod report;
 pub(crate) mod scoreboard;

@@ -1,5 +1,6 @@
 //! One worker process, as its supervisor sees it.
 
+use std::collections::BTreeSet;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream as StdUnixStream;
@@ -8,9 +9,11 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use daylily_core::config::Workers;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use rustix::net::SendFlags;
+use tokio::io::AsyncReadExt;
 use tokio::net::UnixStream;
 use tokio::process::{Child, Command};
+use tokio::sync::watch;
 use tokio::time::{Instant, timeout};
 
 use super::order::{FAILED, Order, READY};
@@ -36,9 +39,11 @@ pub(super) struct Launch {
     pub(super) prepared: Arc<Prepared>,
     sockets: Mutex<Sockets>,
     pub(super) scoreboard: Arc<Scoreboard>,
+    /// Workers that are not there, or do not respond: the others accept on their sockets.
+    pub(super) absent: watch::Sender<BTreeSet<u32>>,
 }
 
-/// A worker that serves. Dropping it kills it, so that what was started is never left alone.
+/// A worker that is ready. Dropping it kills it, so that what was started is never left alone.
 pub(super) struct WorkerProcess {
     child: Child,
     channel: UnixStream,
@@ -66,7 +71,14 @@ pub(super) enum StartError {
 impl Launch {
     pub(super) fn new(generation: u64, prepared: Arc<Prepared>, sockets: Sockets, scoreboard: Arc<Scoreboard>) -> Self {
         let workers = workers(prepared.config.workers);
-        Self { generation, workers, prepared, sockets: Mutex::new(sockets), scoreboard }
+        Self {
+            generation,
+            workers,
+            prepared,
+            sockets: Mutex::new(sockets),
+            scoreboard,
+            absent: watch::Sender::default(),
+        }
     }
 
     /// The sockets that the workers accept on; none once they have been closed.
@@ -93,7 +105,7 @@ pub(super) fn workers(workers: Workers) -> u32 {
 }
 
 impl WorkerProcess {
-    /// Starts a worker and waits until it accepts connections. Cancel safe: a worker that is not ready
+    /// Starts a worker and waits until it is ready to accept connections. Cancel safe: a worker that is not ready
     /// by then is killed.
     pub(super) async fn start(launch: &Launch, worker: u32) -> Result<Self, StartError> {
         let lease = launch.scoreboard.lease();
@@ -102,13 +114,16 @@ impl WorkerProcess {
         let mut child = spawn(worker, theirs)?;
         let pid = child.id().unwrap_or_default();
         let share = Share { generation: launch.generation, worker };
-        let sockets = launch.sockets();
-        let listeners = sockets.of_worker(worker, launch.workers);
-        handover::send(&ours, share, &launch.prepared, &listeners, &lease)?;
+        let sent = handover::send(&ours, share, launch.workers, &launch.prepared, &launch.sockets(), &lease);
         ours.set_nonblocking(true)?;
         let mut channel = UnixStream::from_std(ours)?;
         let limit = launch.prepared.config.server.start_timeout;
-        let word = timeout(limit, first_word(&mut channel)).await;
+        let word = async {
+            // A worker that is gone already is told below.
+            sent?;
+            first_word(&mut channel).await
+        };
+        let word = timeout(limit, word).await;
         match word {
             Ok(Ok(Ok(()))) => return Ok(Self { child, channel, lease, pid, ready_at: Instant::now() }),
             Ok(Ok(Err(refused))) => {
@@ -127,9 +142,13 @@ impl WorkerProcess {
         Err(StartError::TimedOut(limit))
     }
 
-    /// Tells it to drain. When it is gone already, its end says so.
-    pub(super) async fn order(&mut self, order: Order) {
-        let _ = self.channel.write_all(&[order.to_byte()]).await;
+    /// Tells it to do something. When it is gone already, its end says so.
+    pub(super) fn order(&self, order: &Order) {
+        // Orders are small and few: one for which there is no room goes to a worker that has hung.
+        let flags = SendFlags::DONTWAIT | SendFlags::NOSIGNAL;
+        if let Err(error) = rustix::net::send(&self.channel, &order.to_bytes(), flags) {
+            tracing::debug!("an order did not reach the worker with pid {}: {error}", self.pid);
+        }
     }
 
     /// Waits for its end. Cancel safe.
@@ -155,9 +174,7 @@ fn spawn(worker: u32, channel: StdUnixStream) -> io::Result<Child> {
         .args(["worker", &worker.to_string()])
         .stdin(OwnedFd::from(channel))
         .stdout(Stdio::null())
-        .kill_on_drop(true)
-        // Ctrl-C is for the supervisor, which lets its workers finish.
-        .process_group(0);
+        .kill_on_drop(true);
     for variable in NOT_INHERITED {
         command.env_remove(variable);
     }

@@ -21,10 +21,17 @@ pub(crate) enum Command {
 pub(crate) enum Reply {
     Status(Box<Status>),
     /// The new generation serves.
-    Reloaded { generation: u64 },
+    Reloaded {
+        generation: u64,
+    },
     /// All workers have ended.
-    Stopped { requests_cut: u64 },
-    Failed { reason: String, exit_code: u8 },
+    Stopped {
+        requests_cut: u64,
+    },
+    Failed {
+        reason: String,
+        exit_code: u8,
+    },
 }
 
 /// `daylily status --json`. Fields are added, and not renamed or taken away.
@@ -111,8 +118,9 @@ impl Status {
         let totals = &self.totals;
         let _ = write!(
             text,
-            "\n{} requests on {} connections; {} cut, {} lost with their worker; {} worker restarts, {} of them hung; \
-             {} reloads, {} failed\n",
+            "\nrequests: {} on {} connections, {} cut, {} lost with their worker\n\
+             workers replaced: {}, {} of them because they hung\n\
+             reloads: {}, {} of them refused\n",
             totals.requests,
             totals.connections,
             totals.requests_cut,

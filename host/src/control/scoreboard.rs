@@ -128,20 +128,34 @@ impl Counts {
             ..self
         }
     }
+
+    /// Without what is in progress, which somebody else will count when it has ended.
+    pub(crate) fn ended(self) -> Self {
+        Self { connections_opened: self.connections_closed, requests_begun: self.requests_ended, ..self }
+    }
+
+    /// What was counted since it was `before`.
+    pub(crate) fn since(self, before: Self) -> Self {
+        self.zip(before, u64::saturating_sub)
+    }
+
+    fn zip(self, other: Self, of: fn(u64, u64) -> u64) -> Self {
+        Self {
+            connections_opened: of(self.connections_opened, other.connections_opened),
+            connections_closed: of(self.connections_closed, other.connections_closed),
+            requests_begun: of(self.requests_begun, other.requests_begun),
+            requests_ended: of(self.requests_ended, other.requests_ended),
+            requests_cut: of(self.requests_cut, other.requests_cut),
+            requests_lost: of(self.requests_lost, other.requests_lost),
+        }
+    }
 }
 
 impl Add for Counts {
     type Output = Self;
 
     fn add(self, other: Self) -> Self {
-        Self {
-            connections_opened: self.connections_opened + other.connections_opened,
-            connections_closed: self.connections_closed + other.connections_closed,
-            requests_begun: self.requests_begun + other.requests_begun,
-            requests_ended: self.requests_ended + other.requests_ended,
-            requests_cut: self.requests_cut + other.requests_cut,
-            requests_lost: self.requests_lost + other.requests_lost,
-        }
+        self.zip(other, u64::saturating_add)
     }
 }
 
@@ -194,6 +208,11 @@ impl Scoreboard {
     /// How many workers there may be at a time.
     pub(crate) fn slots(&self) -> u32 {
         u32::try_from(self.slots.len()).unwrap_or(u32::MAX)
+    }
+
+    /// Adds what somebody else has counted.
+    pub(crate) fn add(&self, counts: Counts) {
+        lock(&self.ledger).ended += counts;
     }
 
     /// What all workers have counted, those that have ended included.

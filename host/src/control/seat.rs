@@ -10,19 +10,25 @@ use daylily_core::units::format_duration;
 use tokio::sync::watch;
 use tokio::time::{Instant, Interval, MissedTickBehavior};
 
-use super::order::Order;
+use super::order::{End, Order};
 use super::process::{Launch, StartError, WorkerProcess};
 use super::scoreboard::{Counts, Slot};
+use super::upgrade::Totals;
 use super::worker::LAST_WORDS;
+use crate::failure::EXIT_CUT;
 
 /// How often a worker is looked at, for a tenth of `hang_timeout` or this.
 const MAX_LOOK: Duration = Duration::from_secs(1);
 
+/// A worker whose event loop has not turned for so long does not accept either; others do it until it
+/// turns again, or has been replaced.
+const COVERED_AFTER: Duration = Duration::from_secs(1);
+
 /// What the seats of a generation are told, all at once.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Wish {
     Serve,
-    End(Order),
+    End(End),
     Kill,
 }
 
@@ -80,6 +86,12 @@ impl Seat {
         lock(&self.seen).state == State::Ended
     }
 
+    /// How often somebody had to be replaced here.
+    pub(super) fn deaths(&self) -> Totals {
+        let seen = lock(&self.seen);
+        Totals { restarts: seen.restarts, hangs: seen.hangs, ..Totals::default() }
+    }
+
     pub(super) fn seen(&self) -> Seen {
         let counts = lock(&self.slot).map(Slot::counts).unwrap_or_default();
         Seen { counts, ..lock(&self.seen).clone() }
@@ -113,23 +125,26 @@ impl Seat {
     async fn watch_over(&self, process: &mut WorkerProcess, wishes: &mut watch::Receiver<Wish>) -> Left {
         let server = &self.launch.prepared.config.server;
         let mut looks = Looks::new(server.hang_timeout, process.slot());
+        let mut absent = self.launch.absent.subscribe();
+        absent.mark_changed();
         let mut deadline = None;
         loop {
             tokio::select! {
                 biased;
                 status = process.ended() => {
                     if deadline.is_some() {
+                        self.say_drained(process, &status);
                         return Left::Drained;
                     }
                     return Left::Died(status);
                 }
                 changed = wishes.changed() => {
-                    let wish = *wishes.borrow_and_update();
+                    let wish = wishes.borrow_and_update().clone();
                     match wish {
                         Wish::Serve => {}
-                        Wish::End(order) => {
+                        Wish::End(end) => {
                             self.note(State::Draining);
-                            process.order(order).await;
+                            process.order(&Order::End(end));
                             deadline.get_or_insert(Instant::now() + server.shutdown_timeout + 2 * LAST_WORDS);
                         }
                         Wish::Kill => deadline = Some(Instant::now()),
@@ -142,7 +157,13 @@ impl Seat {
                     let _ = process.kill().await;
                     return Left::Drained;
                 }
-                hung = looks.hung() => if hung {
+                Ok(()) = absent.changed(), if deadline.is_none() => {
+                    let absent = absent.borrow_and_update().clone();
+                    process.order(&Order::Cover(absent.into_iter().filter(|other| *other != self.worker).collect()));
+                }
+                silent = looks.silent() => if silent < server.hang_timeout {
+                    self.mark_absent(silent >= COVERED_AFTER);
+                } else {
                     let _ = process.kill().await;
                     return if deadline.is_some() { Left::Drained } else { Left::Hung };
                 }
@@ -194,14 +215,38 @@ impl Seat {
             Left::Died(Err(error)) => format!("cannot be waited for ({error})"),
             Left::Drained => "drained".to_owned(),
         };
-        let when = if delay.is_zero() { "it is replaced now".to_owned() } else { format!("it is replaced in {delay:.1?}") };
+        let when =
+            if delay.is_zero() { "it is replaced now".to_owned() } else { format!("it is replaced in {delay:.1?}") };
         let again = match restarts.quick_deaths() {
             0 | 1 => String::new(),
             deaths => format!(" ({deaths} quick deaths in a row)"),
         };
         tracing::error!(
-            "worker {worker} (pid {pid}) {how} after {lived:.1?} with {lost} requests in progress{again}; {when}"
+            "worker {worker} (pid {pid}) {how} after {lived:.1?}, requests in progress: {lost}{again}; {when}"
         );
+    }
+
+    /// What a drain did not finish is not told by anybody else, unless the whole server ends.
+    fn say_drained(&self, process: &WorkerProcess, status: &io::Result<ExitStatus>) {
+        let (worker, pid) = (self.worker, process.pid);
+        let counts = process.slot().counts();
+        match status {
+            Ok(status) if status.success() => {}
+            Ok(status) if status.code() == Some(EXIT_CUT.into()) => {
+                let limit = format_duration(self.launch.prepared.config.server.shutdown_timeout);
+                let cut = counts.requests_cut;
+                tracing::warn!(
+                    "worker {worker} (pid {pid}) drained for shutdown_timeout = {limit}, requests cut: {cut}"
+                );
+            }
+            Ok(status) => {
+                let lost = counts.requests_in_progress();
+                tracing::error!(
+                    "worker {worker} (pid {pid}) ended ({status}) while it drained, requests in progress: {lost}"
+                );
+            }
+            Err(error) => tracing::error!("worker {worker} (pid {pid}) cannot be waited for ({error})"),
+        }
     }
 
     fn say_not_started(&self, error: &StartError, delay: Duration) {
@@ -209,6 +254,7 @@ impl Seat {
     }
 
     fn sits(&self, process: &WorkerProcess) {
+        self.mark_absent(false);
         *lock(&self.slot) = Some(process.slot());
         self.seen_mut(|seen| {
             seen.pid = Some(process.pid);
@@ -218,11 +264,19 @@ impl Seat {
     }
 
     fn leaves(&self) {
+        self.mark_absent(true);
         *lock(&self.slot) = None;
         self.seen_mut(|seen| {
             seen.pid = None;
             seen.state = State::Ended;
             seen.since = None;
+        });
+    }
+
+    /// Whether the others are to accept on this worker's sockets.
+    fn mark_absent(&self, is_absent: bool) {
+        self.launch.absent.send_if_modified(|absent| {
+            if is_absent { absent.insert(self.worker) } else { absent.remove(&self.worker) }
         });
     }
 
@@ -241,7 +295,6 @@ struct Looks {
     slot: &'static Slot,
     interval: Interval,
     every: Duration,
-    limit: Duration,
     last: Option<u64>,
     silent: Duration,
 }
@@ -251,16 +304,16 @@ impl Looks {
         let every = (limit / 10).clamp(Duration::from_millis(1), MAX_LOOK);
         let mut interval = tokio::time::interval(every);
         interval.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        Self { slot, interval, every, limit, last: None, silent: Duration::ZERO }
+        Self { slot, interval, every, last: None, silent: Duration::ZERO }
     }
 
-    /// Resolves at the next look. Cancel safe.
-    async fn hung(&mut self) -> bool {
+    /// Resolves at the next look: for how long the event loop was not seen to turn. Cancel safe.
+    async fn silent(&mut self) -> Duration {
         self.interval.tick().await;
         let beats = Some(self.slot.heartbeats());
         self.silent = if beats == self.last { self.silent + self.every } else { Duration::ZERO };
         self.last = beats;
-        self.silent >= self.limit
+        self.silent
     }
 }
 

@@ -1,13 +1,13 @@
 //! Signals to the supervisor.
 
-use std::io;
+use std::io::{self, IsTerminal};
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 /// What a signal asks for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Asked {
-    /// SIGTERM, SIGINT.
+    /// SIGTERM, SIGINT; SIGHUP where it says that the terminal is gone.
     Stop,
     /// SIGHUP.
     Reload,
@@ -20,6 +20,8 @@ pub(super) struct Signals {
     interrupt: Signal,
     hangup: Signal,
     upgrade: Signal,
+    /// Whether this was started from a terminal, whose end is told by SIGHUP as well.
+    had_terminal: bool,
 }
 
 impl Signals {
@@ -34,6 +36,7 @@ impl Signals {
             interrupt: signal(SignalKind::interrupt())?,
             hangup: signal(SignalKind::hangup())?,
             upgrade: signal(SignalKind::user_defined2())?,
+            had_terminal: io::stderr().is_terminal(),
         })
     }
 
@@ -43,7 +46,7 @@ impl Signals {
             biased;
             _ = self.terminate.recv() => Asked::Stop,
             _ = self.interrupt.recv() => Asked::Stop,
-            _ = self.hangup.recv() => Asked::Reload,
+            _ = self.hangup.recv() => if self.had_terminal && !io::stderr().is_terminal() { Asked::Stop } else { Asked::Reload },
             _ = self.upgrade.recv() => Asked::Upgrade,
         }
     }

@@ -50,29 +50,33 @@ impl Sockets {
     ///
     /// When one of them is not a TCP listener.
     pub(crate) fn from_systemd() -> Result<Self, Failure> {
-        let refused = |name: &str, error: io::Error| Failure::Listen {
-            address: format!("systemd:{name}"),
+        if !is_for_this_process() {
+            return Ok(Self::default());
+        }
+        let refused = |name: Option<&str>, error: io::Error| Failure::Listen {
+            address: Listen::Systemd(name.map(str::to_owned)).to_string(),
             error,
             remedy: "pass TCP sockets (ListenStream= with an address, Accept=no)",
         };
-        let passed = sd_notify::listen_fds_with_names().map_err(|error| refused("", error))?;
+        let passed = sd_notify::listen_fds_with_names().map_err(|error| refused(None, error))?;
         let given = passed.map(|(number, name)| {
             let socket = adopt(number);
-            check_listener(&socket).map_err(|error| refused(&name, error))?;
+            check_listener(&socket).map_err(|error| refused(Some(&name), error))?;
             Ok(Given { name, socket: Arc::new(socket) })
         });
         Ok(Self { bound: Vec::new(), given: given.collect::<Result<_, Failure>>()? })
     }
 
     /// The sockets for `wanted` and so many workers: those that are here already, and new ones. Sockets
-    /// are added for more workers, and never taken away for fewer, because what waits in their backlogs
-    /// would be lost; workers share them out.
+    /// are added for more workers, which the kernel uses only after [`Sockets::listen`], and never taken away
+    /// for fewer, because what waits in their backlogs would be lost; workers share them out.
     ///
     /// # Errors
     ///
     /// When an address cannot be bound, or systemd passed no such socket.
     pub(crate) fn open(&self, wanted: Option<&[Listen]>, workers: u32) -> Result<Self, Failure> {
-        let unsaid = [if self.given.is_empty() { Listen::Address(ListenAddr::default()) } else { Listen::Systemd(None) }];
+        let unsaid =
+            [if self.given.is_empty() { Listen::Address(ListenAddr::default()) } else { Listen::Systemd(None) }];
         let wanted = wanted.unwrap_or(&unsaid);
         let mut bound = Vec::new();
         for listen in wanted {
@@ -90,7 +94,10 @@ impl Sockets {
         }
         let unused = self.given.iter().filter(|given| !bound.iter().any(|bound| bound.has(&given.socket)));
         for given in unused {
-            tracing::warn!("the socket `{}` that systemd passed is not used; write listen = \"systemd\" to use all", given.name);
+            tracing::warn!(
+                "the socket `{}` that systemd passed is not used; write listen = \"systemd\" to use all",
+                given.name
+            );
         }
         Ok(Self { bound, given: self.given.clone() })
     }
@@ -133,10 +140,14 @@ impl Sockets {
         Ok(bound)
     }
 
-    /// Whether all of these sockets are among `others`.
-    pub(super) fn is_kept_by(&self, others: &Self) -> bool {
-        let all = || others.bound.iter();
-        self.bound.iter().flat_map(|bound| &bound.sockets).all(|socket| all().any(|other| other.has(socket)))
+    /// Lets the kernel spread connections over all sockets, once there are workers for them.
+    ///
+    /// # Errors
+    ///
+    /// When the system refuses.
+    pub(super) fn listen(&self) -> io::Result<()> {
+        let own = self.bound.iter().filter(|bound| !bound.is_lent());
+        own.flat_map(|bound| &bound.sockets).try_for_each(|socket| listen::listen(socket).map(drop))
     }
 
     /// Where this listens.
@@ -144,17 +155,24 @@ impl Sockets {
         self.bound.iter().map(|bound| bound.address).collect()
     }
 
-    /// The sockets that a worker accepts on: its own, and its share of what there is more of than workers.
-    pub(super) fn of_worker(&self, worker: u32, workers: u32) -> Vec<BorrowedFd<'_>> {
-        let (worker, workers) = (worker as usize, workers.max(1) as usize);
-        let own = |bound: &Bound| -> Vec<usize> {
-            let sockets = bound.sockets.len();
-            if sockets < workers { vec![worker % sockets.max(1)] } else { (worker..sockets).step_by(workers).collect() }
-        };
-        let sockets = self.bound.iter().flat_map(|bound| {
-            own(bound).into_iter().filter_map(|at| Some(bound.sockets.get(at)?.as_fd()))
-        });
-        sockets.collect()
+    /// Each socket, with the workers that accept on it (one, or several where there are fewer sockets than
+    /// workers), and whether it is lent by systemd.
+    pub(super) fn of_workers(&self, workers: u32) -> Vec<(BorrowedFd<'_>, (Vec<u32>, bool))> {
+        let mut all = Vec::new();
+        for bound in &self.bound {
+            for (at, socket) in (0_u32..).zip(&bound.sockets) {
+                let owners = owners(at, bound.sockets.len(), workers);
+                all.push((socket.as_fd(), (owners, bound.is_lent())));
+            }
+        }
+        all
+    }
+
+    /// The places in [`Sockets::of_workers`] of those that close when only `kept` stays open.
+    pub(super) fn closing(&self, kept: &Self) -> Vec<u32> {
+        let sockets = self.bound.iter().flat_map(|bound| bound.sockets.iter().map(|socket| (bound.is_lent(), socket)));
+        let is_kept = |socket| kept.bound.iter().any(|bound| bound.has(socket));
+        (0..).zip(sockets).filter(|(_, (is_lent, socket))| !is_lent && !is_kept(socket)).map(|(at, _)| at).collect()
     }
 
     /// What another process needs to go on with the same sockets.
@@ -168,7 +186,10 @@ impl Sockets {
     }
 
     /// The other side of [`Sockets::inventory`].
-    pub(super) fn from_inventory(inventory: Inventory, descriptors: &mut impl Iterator<Item = OwnedFd>) -> io::Result<Self> {
+    pub(super) fn from_inventory(
+        inventory: Inventory,
+        descriptors: &mut impl Iterator<Item = OwnedFd>,
+    ) -> io::Result<Self> {
         let mut next = || descriptors.next().map(Arc::new).ok_or_else(|| io::Error::other("a socket is missing"));
         let mut bound = Vec::new();
         for (listen, address, count) in inventory.bound {
@@ -181,6 +202,10 @@ impl Sockets {
 }
 
 impl Bound {
+    fn is_lent(&self) -> bool {
+        matches!(self.listen, Listen::Systemd(_))
+    }
+
     fn shares_with(&self, other: &Self) -> bool {
         other.sockets.iter().any(|socket| self.has(socket))
     }
@@ -190,12 +215,23 @@ impl Bound {
     }
 }
 
+/// The workers of the socket number `at` of `sockets`.
+fn owners(at: u32, sockets: usize, workers: u32) -> Vec<u32> {
+    if sockets >= workers as usize { vec![at % workers.max(1)] } else { (at..workers).step_by(sockets).collect() }
+}
+
 #[expect(unsafe_code, reason = "systemd passes descriptors by number only")]
 fn adopt(number: std::os::fd::RawFd) -> OwnedFd {
     use std::os::fd::FromRawFd;
     // SAFETY: `LISTEN_PID` and `LISTEN_FDS` say that this descriptor was opened for this process to have,
     // and this is called once, at start, before anything else could have it.
     unsafe { OwnedFd::from_raw_fd(number) }
+}
+
+/// Whether systemd's sockets are for us; whoever started us may have forgotten to take its own away from
+/// the environment (sd_listen_fds(3)).
+fn is_for_this_process() -> bool {
+    std::env::var("LISTEN_PID").is_ok_and(|pid| pid.parse() == Ok(std::process::id()))
 }
 
 fn check_listener(socket: &OwnedFd) -> io::Result<()> {
@@ -214,4 +250,23 @@ fn local_address(socket: &impl AsFd) -> io::Result<SocketAddr> {
         return Err(io::Error::other("it has no IP address"));
     }
     SocketAddr::try_from(address).map_err(|error| io::Error::other(error.to_string()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_worker_has_a_socket_and_every_socket_a_worker() {
+        for (sockets, workers, expected) in [
+            (1, 1, vec![vec![0]]),
+            (1, 3, vec![vec![0, 1, 2]]),
+            (2, 2, vec![vec![0], vec![1]]),
+            (2, 5, vec![vec![0, 2, 4], vec![1, 3]]),
+            (4, 3, vec![vec![0], vec![1], vec![2], vec![0]]),
+        ] {
+            let seen: Vec<_> = (0_u32..).take(sockets).map(|at| owners(at, sockets, workers)).collect();
+            assert_eq!(seen, expected, "{sockets} sockets, {workers} workers");
+        }
+    }
 }

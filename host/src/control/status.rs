@@ -1,14 +1,15 @@
 //! What the supervisor knows, for `daylily status`, for systemd and for the log.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use daylily_core::config::{ComponentSource, Route};
 use tokio::sync::oneshot;
+use tokio::time::Instant;
 
 use super::generation::View;
 use super::report::{self, Reply, RouteStatus, Status, WorkerStatus};
 use super::seat::Seat;
-use super::supervise::Supervisor;
 use super::upgrade::Totals;
 
 /// What the supervisor is doing.
@@ -20,16 +21,24 @@ pub(super) enum State {
     Stopping,
 }
 
+/// What there is to see of a supervisor.
+pub(super) struct Overview<'a> {
+    pub(super) state: State,
+    pub(super) began: Instant,
+    pub(super) current: &'a View,
+    pub(super) draining: &'a [Arc<View>],
+    pub(super) totals: Totals,
+}
+
 /// The line on standard output: the server can be used.
-pub(super) fn announcement(supervisor: &Supervisor) -> String {
-    let urls: Vec<_> = urls(&supervisor.current.view);
-    let workers = supervisor.current.view.launch.workers;
+pub(super) fn announcement(view: &View) -> String {
+    let urls = urls(view);
+    let workers = view.launch.workers;
     format!("Server running at {} with {workers} worker{}", urls.join(" and "), if workers == 1 { "" } else { "s" })
 }
 
 /// One line about what serves now.
-pub(super) fn summary(supervisor: &Supervisor) -> String {
-    let view = &supervisor.current.view;
+pub(super) fn summary(view: &View) -> String {
     let (workers, routes) = (view.launch.workers, view.launch.prepared.config.routes.len());
     format!(
         "generation {} serves {routes} route{} with {workers} worker{}",
@@ -39,36 +48,25 @@ pub(super) fn summary(supervisor: &Supervisor) -> String {
     )
 }
 
-pub(super) fn answer(supervisor: &Supervisor, reply: oneshot::Sender<Reply>) {
-    let _ = reply.send(Reply::Status(Box::new(status(supervisor))));
+pub(super) fn answer(overview: &Overview<'_>, reply: oneshot::Sender<Reply>) {
+    let _ = reply.send(Reply::Status(Box::new(status(overview))));
 }
 
-/// Counted over all generations.
-pub(super) fn totals(supervisor: &Supervisor) -> Totals {
-    let seats = supervisor.draining.iter().chain([&supervisor.current.view]).flat_map(|view| &view.seats);
-    seats.map(|seat| seat.seen()).fold(supervisor.totals, |totals, seen| Totals {
-        restarts: totals.restarts + seen.restarts,
-        hangs: totals.hangs + seen.hangs,
-        ..totals
-    })
-}
-
-fn status(supervisor: &Supervisor) -> Status {
-    let view = &supervisor.current.view;
-    let totals = Totals { counts: supervisor.scoreboard.totals(), ..totals(supervisor) };
+fn status(overview: &Overview<'_>) -> Status {
+    let (view, totals) = (overview.current, overview.totals);
     let workers = |view: &View| -> Vec<WorkerStatus> {
         view.seats.iter().filter(|seat| !seat.is_gone()).map(|seat| worker(view, seat)).collect()
     };
     Status {
         version: env!("CARGO_PKG_VERSION").to_owned(),
         pid: std::process::id(),
-        uptime_ms: ms(supervisor.began.elapsed()),
+        uptime_ms: ms(overview.began.elapsed()),
         generation: view.number(),
-        state: format!("{:?}", supervisor.state).to_lowercase(),
+        state: format!("{:?}", overview.state).to_lowercase(),
         listen: urls(view),
         routes: view.launch.prepared.config.routes.iter().map(route).collect(),
         workers: workers(view),
-        draining: supervisor.draining.iter().flat_map(|view| workers(view)).collect(),
+        draining: overview.draining.iter().flat_map(|view| workers(view)).collect(),
         totals: report::Totals {
             connections: totals.counts.connections_opened,
             requests: totals.counts.requests_begun,

@@ -12,16 +12,17 @@ use tokio::time::Instant;
 
 use super::admin::{ControlSocket, Request};
 use super::client::SOCKET_SUFFIX;
+use super::end;
 use super::generation::{Generation, View};
-use super::order::Order;
+use super::order::End;
 use super::process::workers;
 use super::reload::{self, Basis};
 use super::report::{Command, Reply};
-use super::scoreboard::Scoreboard;
+use super::scoreboard::{Counts, Scoreboard};
 use super::seat::Wish;
 use super::signal::{Asked, Signals};
 use super::sockets::Sockets;
-use super::status::{self, State};
+use super::status::{self, Overview, State};
 use super::systemd;
 use super::upgrade::{Inheritance, Invocation, Successor, Totals};
 use super::watch::Watch;
@@ -48,12 +49,12 @@ pub(crate) struct Task {
 /// # Errors
 ///
 /// What was wrong at start; or [`Failure::Cut`], when requests were cut at the end.
-pub(crate) fn serve(task: Task) -> Result<(), Failure> {
+pub(crate) fn serve(mut task: Task) -> Result<(), Failure> {
     let config = prepare::read(&task.what)?;
     let log = log::start(config.log);
     // Before any thread: systemd's sockets are descriptors that nothing else may take.
-    let sockets = match &task.inheritance {
-        Some(inheritance) => inheritance.sockets.clone(),
+    let sockets = match &mut task.inheritance {
+        Some(inheritance) => std::mem::take(&mut inheritance.sockets),
         None => Sockets::from_systemd()?,
     };
     runtime::run(async {
@@ -67,6 +68,7 @@ pub(crate) fn serve(task: Task) -> Result<(), Failure> {
 }
 
 type Reloading = JoinHandle<Result<Generation, Failure>>;
+type Rest = JoinHandle<std::io::Result<Totals>>;
 type Upgrading = JoinHandle<std::io::Result<Successor>>;
 
 pub(super) struct Supervisor {
@@ -74,14 +76,14 @@ pub(super) struct Supervisor {
     invocation: Invocation,
     pub(super) scoreboard: Arc<Scoreboard>,
     log: log::Log,
-    control: Option<ControlSocket>,
+    pub(super) control: Option<ControlSocket>,
     watch: Option<Watch>,
     pub(super) began: Instant,
     pub(super) state: State,
-    pub(super) current: Generation,
+    pub(super) current: Arc<View>,
     /// Generations that finish what they have.
     pub(super) draining: Vec<Arc<View>>,
-    ends: JoinSet<u64>,
+    pub(super) ends: JoinSet<u64>,
     /// The highest number that a generation had, served or not.
     number: u64,
     reloading: Option<Reloading>,
@@ -90,7 +92,11 @@ pub(super) struct Supervisor {
     answers: Vec<oneshot::Sender<Reply>>,
     next: Vec<oneshot::Sender<Reply>>,
     is_reload_wanted: bool,
-    pub(super) totals: Totals,
+    /// Counted by this process or told by its predecessor, beside what is on the scoreboard and what the
+    /// seats that are left know.
+    pub(super) counted: Totals,
+    /// What the predecessor counts until it ends.
+    pub(super) rest: Option<Rest>,
 }
 
 impl Supervisor {
@@ -107,24 +113,20 @@ impl Supervisor {
         let number = inheritance.as_ref().map_or(1, |inheritance| inheritance.generation + 1);
         let slots = MAX_PROCESSES.min(workers(config.workers).saturating_mul(64).max(1024));
         let scoreboard = Scoreboard::new(slots, totals.counts)?;
-        let mut watch = what.watch.then(Watch::default);
-        if let Some(watch) = &mut watch {
-            watch.add(prepare::config_path(&what), Some(config));
-        }
-        let basis = Basis {
-            what: what.clone(),
-            scoreboard: Arc::clone(&scoreboard),
-            sockets,
-            known: None,
-            generation: number,
-        };
+        let mut watch = what.watch.then(Watch::new);
+        self::watch(&mut watch, &what, Some(config));
+        let basis =
+            Basis { what: what.clone(), scoreboard: Arc::clone(&scoreboard), sockets, known: None, generation: number };
         let current = tokio::select! {
             biased;
             generation = reload::attempt(basis) => generation?,
             () = asked_to_stop(signals) => return Ok(None),
         };
-        let control = open_control(&current.view, inheritance.is_some())?;
-        let supervisor = Self {
+        let (current, end) = current.split();
+        let mut ends = JoinSet::new();
+        ends.spawn(end);
+        let control = open_control(&current, inheritance.is_some())?;
+        let mut supervisor = Self {
             what,
             invocation,
             scoreboard,
@@ -135,24 +137,26 @@ impl Supervisor {
             state: State::Serving,
             current,
             draining: Vec::new(),
-            ends: JoinSet::new(),
+            ends,
             number,
             reloading: None,
             upgrading: None,
             answers: Vec::new(),
             next: Vec::new(),
             is_reload_wanted: false,
-            totals,
+            counted: Totals { counts: Counts::default(), ..totals },
+            rest: None,
         };
         match inheritance {
             // The predecessor tells systemd; it is still the one that systemd listens to.
             Some(inheritance) => {
-                let _ = inheritance.take_over();
-                tracing::info!("took over: {}", status::summary(&supervisor));
+                tracing::info!("took over: {}", status::summary(&supervisor.current));
+                supervisor.rest = Some(tokio::spawn(inheritance.take_over()));
             }
-            None => systemd::ready(&status::summary(&supervisor)),
+            None => systemd::ready(&status::summary(&supervisor.current)),
         }
-        writeln!(std::io::stdout(), "{}", status::announcement(&supervisor))?;
+        // Nobody may read it any more, such as after an upgrade.
+        let _ = writeln!(std::io::stdout(), "{}", status::announcement(&supervisor.current));
         Ok(Some(supervisor))
     }
 
@@ -168,7 +172,7 @@ impl Supervisor {
                 },
                 request = next_request(&mut self.control) => match request.command {
                     Command::Stop => break vec![request.reply],
-                    Command::Status => status::answer(&self, request.reply),
+                    Command::Status => status::answer(&self.overview(), request.reply),
                     Command::Reload => {
                         self.next.push(request.reply);
                         self.is_reload_wanted = true;
@@ -180,17 +184,52 @@ impl Supervisor {
                 }
                 outcome = joined(&mut self.reloading) => self.reloaded(outcome),
                 outcome = joined(&mut self.upgrading) => match outcome {
-                    Ok(successor) => return self.hand_over(successor, signals).await,
+                    Ok(successor) => return end::after(self, successor, signals).await,
                     Err(error) => {
                         self.state = State::Serving;
                         tracing::error!("not upgraded: {error}; this process goes on");
                     }
                 },
-                Some(Ok(number)) = self.ends.join_next() => self.draining.retain(|view| view.number() != number),
+                rest = joined(&mut self.rest) => self.add(rest),
+                Some(Ok(number)) = self.ends.join_next() => self.forget(number),
                 () = watchdog.due() => systemd::watchdog(),
             }
         };
-        self.stop(Order::Stop, signals, stopped).await
+        end::by_request(self, signals, stopped).await
+    }
+
+    pub(super) fn overview(&self) -> Overview<'_> {
+        Overview {
+            state: self.state,
+            began: self.began,
+            current: &self.current,
+            draining: &self.draining,
+            totals: self.totals(),
+        }
+    }
+
+    /// What was counted since the first start.
+    pub(super) fn totals(&self) -> Totals {
+        let views = self.draining.iter().chain([&self.current]);
+        let counted = views.fold(self.counted, |totals, view| totals.plus(view.deaths()));
+        Totals { counts: self.scoreboard.totals(), ..counted }
+    }
+
+    pub(super) fn add(&mut self, rest: std::io::Result<Totals>) {
+        match rest {
+            Ok(rest) => {
+                self.scoreboard.add(rest.counts);
+                self.counted = self.counted.plus(Totals { counts: Counts::default(), ..rest });
+            }
+            Err(error) => tracing::warn!("the predecessor did not say what it counted last: {error}"),
+        }
+    }
+
+    /// A generation has ended; what its seats know is kept.
+    pub(super) fn forget(&mut self, number: u64) {
+        for view in self.draining.extract_if(.., |view| view.number() == number) {
+            self.counted = self.counted.plus(view.deaths());
+        }
     }
 
     /// One reload at a time. What is asked for while one is in progress is done by another after it,
@@ -205,7 +244,7 @@ impl Supervisor {
         self.state = State::Reloading;
         self.number += 1;
         systemd::reloading();
-        let launch = &self.current.view.launch;
+        let launch = &self.current.launch;
         let basis = Basis {
             what: self.what.clone(),
             scoreboard: Arc::clone(&self.scoreboard),
@@ -219,44 +258,49 @@ impl Supervisor {
     /// The new generation serves, and the old one finishes what it has; or all stays as it was.
     fn reloaded(&mut self, outcome: Result<Generation, Failure>) {
         self.state = State::Serving;
-        self.totals.reloads += 1;
+        self.counted.reloads += 1;
         match outcome {
             Ok(next) => {
+                let (next, end) = next.split();
+                self.ends.spawn(end);
+                if next.launch.prepared.config.control != self.current.launch.prepared.config.control {
+                    tracing::warn!(
+                        "`control` is read at start only; to change it, restart daylily or upgrade it (SIGUSR2)"
+                    );
+                }
                 let old = std::mem::replace(&mut self.current, next);
-                self.log.set_level(self.current.view.launch.prepared.config.log);
-                self.watch_files();
-                // Where nobody listens any more, the old workers see to what waits there.
-                let kept = old.view.launch.sockets().is_kept_by(&self.current.view.launch.sockets());
-                old.view.wish(Wish::End(if kept { Order::Drain } else { Order::Stop }));
-                self.draining.push(Arc::clone(&old.view));
-                self.ends.spawn(async move {
-                    let number = old.view.number();
-                    old.ended().await;
-                    number
-                });
-                tracing::info!("reloaded: {}", status::summary(self));
+                let config = &self.current.launch.prepared.config;
+                self.log.set_level(config.log);
+                watch(&mut self.watch, &self.what, Some(config));
+                let closes = old.launch.sockets().closing(&self.current.launch.sockets());
+                old.wish(Wish::End(End { is_last: false, closes }));
+                self.draining.push(old);
+                tracing::info!("reloaded: {}", status::summary(&self.current));
                 let generation = self.number;
                 self.answer(|| Reply::Reloaded { generation });
             }
             Err(failure) => {
-                self.totals.reloads_failed += 1;
-                self.watch_files();
-                tracing::error!("not reloaded, generation {} goes on: {failure}", self.current.view.number());
+                self.counted.reloads_failed += 1;
+                // Its files are watched as well: one of them is what will be mended.
+                watch(&mut self.watch, &self.what, prepare::read(&self.what).ok().as_ref());
+                tracing::error!("not reloaded, generation {} goes on: {failure}", self.current.number());
                 self.answer(|| Reply::Failed { reason: failure.to_string(), exit_code: failure.exit_code() });
             }
         }
-        systemd::ready(&status::summary(self));
+        systemd::ready(&status::summary(&self.current));
+    }
+
+    /// What was to be started is not, and is killed where it was.
+    pub(super) fn give_up_starting(&mut self) {
+        self.reloading.take().inspect(JoinHandle::abort);
+        self.upgrading.take().inspect(JoinHandle::abort);
+        self.answers.append(&mut self.next);
+        self.answer(|| Reply::Failed { reason: "not reloaded: this daylily is stopping".to_owned(), exit_code: 69 });
     }
 
     fn answer(&mut self, reply: impl Fn() -> Reply) {
         for answer in self.answers.drain(..) {
             let _ = answer.send(reply());
-        }
-    }
-
-    fn watch_files(&mut self) {
-        if let Some(watch) = &mut self.watch {
-            watch.add(prepare::config_path(&self.what), Some(&self.current.view.launch.prepared.config));
         }
     }
 
@@ -267,72 +311,10 @@ impl Supervisor {
         }
         self.state = State::Upgrading;
         let (invocation, number) = (self.invocation.clone(), self.number);
-        let totals = Totals { counts: self.scoreboard.totals(), ..status::totals(self) };
-        let sockets = self.current.view.launch.sockets();
+        let totals = self.totals();
+        let totals = Totals { counts: totals.counts.ended(), ..totals };
+        let sockets = self.current.launch.sockets();
         self.upgrading = Some(tokio::spawn(async move { invocation.succeed(&sockets, number, totals).await }));
-    }
-
-    /// The successor serves on the same sockets; this process drains, and ends.
-    async fn hand_over(self, successor: Successor, signals: Signals) -> Result<(), Failure> {
-        let pid = successor.release();
-        tracing::info!("process {pid} has taken over; this one finishes what it has");
-        systemd::succeeded_by(pid);
-        self.stop(Order::Drain, signals, Vec::new()).await
-    }
-
-    /// Drains everything. A second signal ends it at once.
-    async fn stop(
-        mut self,
-        order: Order,
-        mut signals: Signals,
-        mut answers: Vec<oneshot::Sender<Reply>>,
-    ) -> Result<(), Failure> {
-        self.state = State::Stopping;
-        if order == Order::Stop {
-            systemd::stopping();
-        }
-        // What was to be started is not, and is killed where it was.
-        self.reloading.take().inspect(JoinHandle::abort);
-        self.upgrading.take().inspect(JoinHandle::abort);
-        let before = self.scoreboard.totals();
-        let timeout = self.current.view.launch.prepared.config.server.shutdown_timeout;
-        tracing::info!(
-            "stopping: {} requests in progress have {timeout:?} to finish; a second signal stops at once",
-            before.requests_in_progress()
-        );
-        self.current.view.wish(Wish::End(order));
-        let current = Arc::clone(&self.current.view);
-        let views: Vec<_> = self.draining.iter().cloned().chain([current]).collect();
-        let ended = self.current.ended();
-        let mut all_ended = std::pin::pin!(async {
-            ended.await;
-            while self.ends.join_next().await.is_some() {}
-        });
-        loop {
-            tokio::select! {
-                () = &mut all_ended => break,
-                asked = signals.next() => if asked == Asked::Stop {
-                    tracing::warn!("stopping at once");
-                    views.iter().for_each(|view| view.wish(Wish::Kill));
-                },
-                request = next_request(&mut self.control) => match request.command {
-                    Command::Stop => answers.push(request.reply),
-                    Command::Status | Command::Reload => {
-                        let reason = "this daylily is stopping".to_owned();
-                        let _ = request.reply.send(Reply::Failed { reason, exit_code: 69 });
-                    }
-                },
-            }
-        }
-        let after = self.scoreboard.totals();
-        let cut = after.requests_cut + after.requests_lost - before.requests_cut - before.requests_lost;
-        for answer in answers {
-            let _ = answer.send(Reply::Stopped { requests_cut: cut });
-        }
-        if let Some(control) = self.control {
-            control.finish().await;
-        }
-        if cut > 0 { Err(Failure::Cut { cut }) } else { Ok(()) }
     }
 }
 
@@ -346,7 +328,9 @@ fn open_control(view: &View, succeeds: bool) -> Result<Option<ControlSocket>, Fa
     match ControlSocket::open(&path, succeeds) {
         Ok(control) => Ok(Some(control)),
         Err(failure) => {
-            tracing::warn!("{failure}; until then, daylily status, reload and stop do not reach this server, signals do");
+            tracing::warn!(
+                "{failure}; until then, daylily status, reload and stop do not reach this server, signals do"
+            );
             Ok(None)
         }
     }
@@ -356,13 +340,19 @@ async fn asked_to_stop(signals: &mut Signals) {
     while signals.next().await != Asked::Stop {}
 }
 
-async fn next_request(control: &mut Option<ControlSocket>) -> Request {
+pub(super) async fn next_request(control: &mut Option<ControlSocket>) -> Request {
     if let Some(control) = control
         && let Some(request) = control.requests.recv().await
     {
         return request;
     }
     std::future::pending().await
+}
+
+fn watch(watch: &mut Option<Watch>, what: &What, config: Option<&Config>) {
+    if let Some(watch) = watch {
+        watch.add(prepare::config_path(what), config);
+    }
 }
 
 async fn changed(watch: &mut Option<Watch>) {
@@ -373,7 +363,7 @@ async fn changed(watch: &mut Option<Watch>) {
 }
 
 /// The outcome of a task, which is then taken away. Cancel safe.
-async fn joined<T, E: From<std::io::Error>>(task: &mut Option<JoinHandle<Result<T, E>>>) -> Result<T, E> {
+pub(super) async fn joined<T, E: From<std::io::Error>>(task: &mut Option<JoinHandle<Result<T, E>>>) -> Result<T, E> {
     let Some(running) = task else { return std::future::pending().await };
     let outcome = running.await;
     *task = None;

@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
-use tokio::io::AsyncReadExt;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixStream;
 use tokio::process::{Child, Command};
 
@@ -23,6 +23,9 @@ pub(crate) const SUCCESSOR: &str = "successor";
 const READY_TIMEOUT: Duration = Duration::from_secs(600);
 
 const READY: u8 = b'r';
+
+/// The longest last word of a predecessor.
+const MAX_REST_BYTES: u64 = 1 << 16;
 
 /// How this program was started, so that a newer one can be started the same way.
 #[derive(Clone)]
@@ -50,11 +53,36 @@ pub(super) struct Totals {
     pub(super) hangs: u64,
 }
 
+impl Totals {
+    /// What was counted since it was `before`.
+    pub(super) fn since(self, before: Self) -> Self {
+        Self {
+            counts: self.counts.since(before.counts),
+            reloads: self.reloads.saturating_sub(before.reloads),
+            reloads_failed: self.reloads_failed.saturating_sub(before.reloads_failed),
+            restarts: self.restarts.saturating_sub(before.restarts),
+            hangs: self.hangs.saturating_sub(before.hangs),
+        }
+    }
+
+    pub(super) fn plus(self, other: Self) -> Self {
+        Self {
+            counts: self.counts + other.counts,
+            reloads: self.reloads + other.reloads,
+            reloads_failed: self.reloads_failed + other.reloads_failed,
+            restarts: self.restarts + other.restarts,
+            hangs: self.hangs + other.hangs,
+        }
+    }
+}
+
 /// A successor that is ready to serve alone.
 pub(super) struct Successor {
-    /// Never killed: it is on its own from now on.
-    _child: Child,
+    child: Child,
+    channel: StdUnixStream,
     pub(super) pid: u32,
+    /// What it was told.
+    pub(super) totals: Totals,
 }
 
 /// Read by other versions of this program: fields are added, with a default, and not renamed or taken
@@ -94,11 +122,16 @@ impl Invocation {
         let pid = child.id().unwrap_or_default();
         let (inventory, descriptors) = sockets.inventory();
         let estate = serde_json::to_vec(&Estate { inventory, generation, totals })?;
-        parcel::send(&ours, &estate, &descriptors)?;
+        let sent = parcel::send(&ours, &estate, &descriptors);
         ours.set_nonblocking(true)?;
         let mut channel = UnixStream::from_std(ours)?;
-        match tokio::time::timeout(READY_TIMEOUT, channel.read_u8()).await {
-            Ok(Ok(READY)) => Ok(Successor { _child: child, pid }),
+        let word = async {
+            // A program that is gone already is told below.
+            sent?;
+            channel.read_u8().await
+        };
+        match tokio::time::timeout(READY_TIMEOUT, word).await {
+            Ok(Ok(READY)) => Ok(Successor { child, channel: channel.into_std()?, pid, totals }),
             Ok(_) => {
                 let _ = child.start_kill();
                 let status = child.wait().await?;
@@ -113,10 +146,17 @@ impl Invocation {
 }
 
 impl Successor {
-    /// Lets it live on when this process ends.
-    pub(super) fn release(self) -> u32 {
-        std::mem::forget(self._child);
-        self.pid
+    /// The last word of this process: what it has counted since it told its successor. The successor
+    /// lives on alone.
+    pub(super) fn bequeath(self, totals: Totals) {
+        let rest = totals.since(self.totals);
+        // Or it would be killed.
+        std::mem::forget(self.child);
+        let sent =
+            serde_json::to_vec(&rest).map_err(io::Error::other).and_then(|rest| (&self.channel).write_all(&rest));
+        if let Err(error) = sent {
+            tracing::warn!("failed to tell process {} what was counted last: {error}", self.pid);
+        }
     }
 }
 
@@ -134,13 +174,19 @@ impl Inheritance {
         Ok(Self { sockets, generation: estate.generation, totals: estate.totals, predecessor })
     }
 
-    /// Tells the predecessor to go: this process serves.
+    /// Tells the predecessor to go: this process serves. Waits until it has gone, which may take its
+    /// `shutdown_timeout`, for what it has counted until then.
     ///
     /// # Errors
     ///
-    /// When it has gone already; then this process is alone as well.
-    pub(super) fn take_over(&self) -> io::Result<()> {
-        (&self.predecessor).write_all(&[READY])
+    /// When it goes without a word.
+    pub(super) async fn take_over(self) -> io::Result<Totals> {
+        self.predecessor.set_nonblocking(true)?;
+        let mut predecessor = UnixStream::from_std(self.predecessor)?;
+        predecessor.write_all(&[READY]).await?;
+        let mut rest = Vec::new();
+        predecessor.take(MAX_REST_BYTES).read_to_end(&mut rest).await?;
+        Ok(serde_json::from_slice(&rest)?)
     }
 }
 

@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use daylily_core::config::{ComponentSource, Config};
+use tokio::time::{Interval, MissedTickBehavior, interval};
 
 const LOOK: Duration = Duration::from_millis(250);
 
@@ -18,21 +19,29 @@ const LOOK: Duration = Duration::from_millis(250);
 type Looks = Option<(i64, i64, u64, u64)>;
 
 /// The files of one configuration, as they looked when they were read.
-#[derive(Default)]
 pub(super) struct Watch {
+    looks: Interval,
     files: HashMap<PathBuf, Looks>,
     /// What was seen last, when that is not what was read.
     changed: Option<HashMap<PathBuf, Looks>>,
 }
 
 impl Watch {
+    /// Of nothing yet. Must be called within a tokio runtime.
+    pub(super) fn new() -> Self {
+        let mut looks = interval(LOOK);
+        looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        Self { looks, files: HashMap::new(), changed: None }
+    }
+
     /// Watches the configuration's file and the components in it, from now on. Those that are watched
     /// already stay, as they looked: one of a configuration that is refused may be what is mended next.
     pub(super) fn add(&mut self, path: Option<PathBuf>, config: Option<&Config>) {
-        let components = config.into_iter().flat_map(|config| &config.routes).filter_map(|route| match &route.component {
-            ComponentSource::File(path) => Some(path.clone()),
-            ComponentSource::HelloWorld => None,
-        });
+        let components =
+            config.into_iter().flat_map(|config| &config.routes).filter_map(|route| match &route.component {
+                ComponentSource::File(path) => Some(path.clone()),
+                ComponentSource::HelloWorld => None,
+            });
         for path in path.into_iter().chain(components) {
             let looks = looks(&path);
             self.files.entry(path).or_insert(looks);
@@ -43,7 +52,7 @@ impl Watch {
     /// Resolves when files have changed and have not changed since. Cancel safe.
     pub(super) async fn changed(&mut self) {
         loop {
-            tokio::time::sleep(LOOK).await;
+            self.looks.tick().await;
             let now = look(&self.files);
             if now == self.files {
                 self.changed = None;
@@ -79,7 +88,7 @@ mod tests {
     async fn tells_of_each_change_once_it_is_whole() {
         let dir = tempfile::tempdir().expect("a directory");
         let path = dir.path().join("daylily.toml");
-        let mut watch = Watch::default();
+        let mut watch = Watch::new();
         watch.add(Some(path.clone()), None);
         assert!(!is_told(&mut watch).await, "nothing happened");
         fs::write(&path, "a").expect("a file");

@@ -2,26 +2,24 @@
 //! or when its supervisor is gone.
 
 use std::ffi::CStr;
-use std::io::{self, Read, Write};
-use std::net::TcpListener;
+use std::io::{self, Write};
 use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::net;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
 use super::handover::{self, Handover};
-use super::order::{FAILED, Order, READY};
+use super::order::{End, FAILED, Order, READY};
+use super::reception::Reception;
 use super::scoreboard::Slot;
 use crate::drain::{Drain, Farewell};
 use crate::failure::{EXIT_CUT, Failure};
 use crate::load::{self, Surroundings};
-use crate::serve::accept;
 use crate::worker::Worker;
 use crate::{log, runtime};
 
@@ -37,7 +35,7 @@ const HEARTBEAT: Duration = Duration::from_millis(250);
 /// How long an idle client is waited for that may just be sending its next request: while another
 /// generation serves, and when nobody does.
 const IDLE_PATIENCE: Duration = Duration::from_secs(1);
-const IDLE_PATIENCE_AT_STOP: Duration = Duration::from_millis(250);
+const IDLE_PATIENCE_AT_STOP: Duration = Duration::from_millis(500);
 
 /// For the last words to requests that were cut.
 pub(super) const LAST_WORDS: Duration = Duration::from_secs(2);
@@ -72,8 +70,7 @@ fn begin() -> io::Result<(UnixStream, Handover)> {
 
 async fn serve(supervisor: &UnixStream, handover: Handover) -> io::Result<ExitCode> {
     let Handover { share, config, connection_limit, artefacts, listeners, counters } = handover;
-    // Before anything else: from now on, a signal that is meant for the supervisor ends nothing here.
-    let mut signals = Signals::new()?;
+    let _ignored = ignore_signals()?;
     let drain = Drain::new();
     let around = Surroundings { connection_limit, drain: drain.clone(), counters };
     let worker = match load::worker(&config, &artefacts, around) {
@@ -85,30 +82,25 @@ async fn serve(supervisor: &UnixStream, handover: Handover) -> io::Result<ExitCo
     };
     // Mapped by now; what is not needed is not kept.
     drop(artefacts);
-    let mut accepting = accept_on(listeners, &worker)?;
+    let mut reception = Reception::new(Arc::clone(&worker), share.worker, listeners);
     let server = config.server;
     tokio::spawn(beat(counters, HEARTBEAT.min(server.hang_timeout / 4)));
     let mut orders = listen_to(supervisor, server.shutdown_timeout)?;
     (&mut &*supervisor).write_all(&[READY])?;
     tracing::debug!(generation = share.generation, worker = share.worker, "ready");
 
-    let order = tokio::select! {
-        Some(order) = orders.recv() => order,
-        () = signals.terminated() => Order::Stop,
+    let end = loop {
+        match orders.recv().await {
+            Some(Some(Order::Cover(workers))) => reception.cover(&workers)?,
+            Some(Some(Order::End(end))) => break end,
+            // The supervisor is gone.
+            Some(None) | None => break End { is_last: true, closes: reception.own_sockets() },
+        }
     };
-    drain.begin(farewell(order));
-    // The listeners are closed, and what waited in their backlogs taken over, before anything is cut.
-    while accepting.join_next().await.is_some() {}
+    let idle_patience = if end.is_last { IDLE_PATIENCE_AT_STOP } else { IDLE_PATIENCE };
+    drain.begin(Farewell { began: Instant::now(), idle_patience });
+    reception.close(&end.closes).await;
     Ok(finish(&worker, server.shutdown_timeout).await)
-}
-
-fn accept_on(listeners: Vec<TcpListener>, worker: &Arc<Worker>) -> io::Result<tokio::task::JoinSet<()>> {
-    let mut accepting = tokio::task::JoinSet::new();
-    for listener in listeners {
-        let listener = net::TcpListener::from_std(listener)?;
-        accepting.spawn(accept::run(listener, Arc::clone(worker)));
-    }
-    Ok(accepting)
 }
 
 /// Waits for what is in progress; after the time-out, cuts it.
@@ -123,14 +115,6 @@ async fn finish(worker: &Worker, shutdown_timeout: Duration) -> ExitCode {
     ExitCode::from(EXIT_CUT)
 }
 
-fn farewell(order: Order) -> Farewell {
-    let (idle_patience, empties_backlog) = match order {
-        Order::Drain => (IDLE_PATIENCE, false),
-        Order::Stop => (IDLE_PATIENCE_AT_STOP, true),
-    };
-    Farewell { began: Instant::now(), idle_patience, empties_backlog }
-}
-
 async fn beat(counters: &Slot, every: Duration) {
     let mut interval = tokio::time::interval(every);
     loop {
@@ -139,19 +123,19 @@ async fn beat(counters: &Slot, every: Duration) {
     }
 }
 
-/// Orders of the supervisor; [`Order::Stop`] when it is gone. They are read by a thread of their own,
+/// Orders of the supervisor, and None when it is gone. They are read by a thread of their own,
 /// which ends the process should its event loop not do so after the supervisor's end: nobody else would.
-fn listen_to(supervisor: &UnixStream, shutdown_timeout: Duration) -> io::Result<mpsc::UnboundedReceiver<Order>> {
+fn listen_to(
+    supervisor: &UnixStream,
+    shutdown_timeout: Duration,
+) -> io::Result<mpsc::UnboundedReceiver<Option<Order>>> {
     let (sender, orders) = mpsc::unbounded_channel();
     let mut supervisor = supervisor.try_clone()?;
     std::thread::Builder::new().name("orders".into()).spawn(move || {
-        let mut byte = [0];
-        while supervisor.read_exact(&mut byte).is_ok() {
-            if let Some(order) = Order::from_byte(byte[0]) {
-                let _ = sender.send(order);
-            }
+        while let Ok(order) = Order::read(&mut supervisor) {
+            let _ = sender.send(Some(order));
         }
-        let _ = sender.send(Order::Stop);
+        let _ = sender.send(None);
         std::thread::sleep(shutdown_timeout + 2 * LAST_WORDS);
         std::process::exit(EXIT_CUT.into());
     })?;
@@ -166,26 +150,15 @@ fn report(mut supervisor: &UnixStream, failure: &Failure) {
     let _ = supervisor.write_all(&message);
 }
 
-/// Signals to a worker. Those that are for the supervisor, but may come to its whole process group, do
-/// nothing.
-struct Signals {
-    terminate: Signal,
-    _ignored: Vec<Signal>,
-}
-
-impl Signals {
-    fn new() -> io::Result<Self> {
-        let ignored = [SignalKind::interrupt(), SignalKind::hangup(), SignalKind::user_defined1(), SignalKind::user_defined2()];
-        Ok(Self {
-            terminate: signal(SignalKind::terminate())?,
-            _ignored: ignored.into_iter().map(signal).collect::<io::Result<_>>()?,
-        })
-    }
-
-    /// Resolves when somebody wants this worker to end: it drains, and the supervisor replaces it.
-    async fn terminated(&mut self) {
-        if self.terminate.recv().await.is_none() {
-            std::future::pending().await
-        }
-    }
+/// From now on, signals do nothing here. They come to the whole process group (Ctrl-C) or to the whole
+/// service, and it is the supervisor that knows what is to become of its workers.
+fn ignore_signals() -> io::Result<Vec<Signal>> {
+    let ignored = [
+        SignalKind::terminate(),
+        SignalKind::interrupt(),
+        SignalKind::hangup(),
+        SignalKind::user_defined1(),
+        SignalKind::user_defined2(),
+    ];
+    ignored.into_iter().map(signal).collect()
 }

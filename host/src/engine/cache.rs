@@ -91,7 +91,10 @@ impl Cache {
             },
         };
         tracing::warn!("the cached code `{}/{name}` is not used: {error}; it is compiled anew", self.path.display());
-        let _ = rustix::fs::unlinkat(&self.dir, &*name, AtFlags::empty());
+        // A file, or what somebody of us has put in its place.
+        for kind in [AtFlags::empty(), AtFlags::REMOVEDIR] {
+            let _ = rustix::fs::unlinkat(&self.dir, &*name, kind);
+        }
         None
     }
 
@@ -102,9 +105,9 @@ impl Cache {
     /// When it cannot be written; nothing is left behind then.
     pub(super) fn put(&self, key: &Key, facts: &[u8], code: &[u8]) -> io::Result<()> {
         let unfinished = unfinished_name();
-        let written = self.write(&unfinished, key, facts, code).and_then(|()| {
-            Ok(rustix::fs::renameat(&self.dir, &*unfinished, &self.dir, &*file_name(key))?)
-        });
+        let written = self
+            .write(&unfinished, key, facts, code)
+            .and_then(|()| Ok(rustix::fs::renameat(&self.dir, &*unfinished, &self.dir, &*file_name(key))?));
         if written.is_err() {
             let _ = rustix::fs::unlinkat(&self.dir, &*unfinished, AtFlags::empty());
         }
@@ -286,6 +289,8 @@ mod tests {
         assert!(cache.get(&key(1)).is_none(), "it is a link");
         fs::create_dir(&path).expect("a directory");
         assert!(cache.get(&key(1)).is_none(), "it is a directory");
+        put();
+        assert!(cache.get(&key(1)).is_some(), "the directory is still in its place");
     }
 
     #[test]

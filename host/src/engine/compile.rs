@@ -44,8 +44,8 @@ impl Compiler {
         let bytes = match source {
             Source::HelloWorld => HELLO_WORLD,
             Source::File(path) => {
-                file = std::fs::read(path)
-                    .map_err(|error| LoadError::Unreadable { error, component: source.name() })?;
+                file =
+                    std::fs::read(path).map_err(|error| LoadError::Unreadable { error, component: source.name() })?;
                 &file
             }
         };
@@ -57,8 +57,7 @@ impl Compiler {
             Some(cached) => cached,
             None => self.compile(source, bytes, &key)?,
         };
-        Artefact::new(source, key, facts, &code)
-            .map_err(|error| LoadError::Memory { error, component: source.name() })
+        Artefact::new(source, key, facts, &code).map_err(|error| LoadError::Memory { error, component: source.name() })
     }
 
     /// A digest of all that decides what code comes out, and what is known of it.
@@ -102,7 +101,9 @@ impl Compiler {
                 .map_err(std::io::Error::other)
                 .and_then(|facts| cache.put(key, &facts, &code));
             if let Err(error) = stored {
-                tracing::warn!("failed to store the code of component {name} in the cache: {error}; the next start compiles it again");
+                tracing::warn!(
+                    "failed to store the code of component {name} in the cache: {error}; the next start compiles it again"
+                );
             }
         }
         Ok((facts, code))

@@ -1,5 +1,5 @@
-//! The accept loop. It never ends because of an error, and never waits for anything but `accept`, a free
-//! connection permit, and the end of its worker.
+//! The accept loop. It never ends because of an error, and never waits for anything but `accept` and a free
+//! connection permit.
 
 use std::io;
 use std::sync::Arc;
@@ -15,23 +15,13 @@ use crate::worker::Worker;
 /// How long to leave the backlog alone after `accept` failed for want of descriptors or memory.
 const EXHAUSTED_PAUSE: Duration = Duration::from_millis(50);
 
-/// Accepts connections until the worker drains; each is served in its own task on this thread.
+/// Accepts connections for as long as it is polled; each is served in its own task on this thread. Cancel
+/// safe: a connection that is not served yet is still in the backlog.
 pub(crate) async fn run(listener: TcpListener, worker: Arc<Worker>) {
     loop {
-        let next = async {
-            let permit = Arc::clone(&worker.connections).acquire_owned().await.ok()?;
-            Some((accept(&listener).await, permit))
-        };
-        let next = tokio::select! {
-            biased;
-            () = worker.drain.begun() => break,
-            next = next => next,
-        };
-        let Some((stream, permit)) = next else { return };
+        let Ok(permit) = Arc::clone(&worker.connections).acquire_owned().await else { return };
+        let stream = accept(&listener).await;
         begin(stream, permit, &worker);
-    }
-    if worker.drain.farewell().is_some_and(|farewell| farewell.empties_backlog) {
-        empty_backlog(&listener, &worker);
     }
 }
 
@@ -66,12 +56,11 @@ async fn accept(listener: &TcpListener) -> TcpStream {
 
 /// Takes what waits in the backlog: when the listener closes, the kernel would reset it. What is over the
 /// connection limit stays there.
-fn empty_backlog(listener: &TcpListener, worker: &Arc<Worker>) {
-    // Not through tokio, which may not know yet what the kernel has.
-    let listener = socket2::SockRef::from(listener);
+///
+/// Must be called within a tokio runtime.
+pub(crate) fn empty_backlog(listener: &std::net::TcpListener, worker: &Arc<Worker>) {
     while let Ok(permit) = Arc::clone(&worker.connections).try_acquire_owned() {
-        let Ok((socket, _peer)) = listener.accept() else { return };
-        let stream = std::net::TcpStream::from(socket);
+        let Ok((stream, _peer)) = listener.accept() else { return };
         match stream.set_nonblocking(true).and_then(|()| TcpStream::from_std(stream)) {
             Ok(stream) => begin(stream, permit, worker),
             Err(error) => tracing::error!(%error, "failed to take a connection from the backlog"),

@@ -1,8 +1,8 @@
 //! The listening socket, and the descriptors its connections will need.
 
 use std::io;
-use std::net::{SocketAddr, ToSocketAddrs};
-use std::os::fd::OwnedFd;
+use std::net::{SocketAddr, TcpListener, ToSocketAddrs};
+use std::os::fd::{AsFd, OwnedFd};
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use socket2::{Domain, Protocol, SockRef, Socket, Type};
@@ -41,25 +41,33 @@ fn bind_all(address: SocketAddr, count: usize, ours: &[SocketAddr]) -> io::Resul
     if !ours.iter().any(|ours| ours.port() == address.port()) {
         drop(open(address, false)?);
     }
-    let first = bind_another(address)?;
+    let first = listen(bind_another(address)?)?;
     // Port 0 is the system's choice, the same for all of them.
     let bound = SockRef::from(&first).local_addr()?.as_socket().ok_or(io::ErrorKind::AddrNotAvailable)?;
     let mut listeners = vec![first];
     while listeners.len() < count {
-        listeners.push(bind_another(bound)?);
+        listeners.push(listen(bind_another(bound)?)?);
     }
     Ok((listeners, bound))
 }
 
-/// One more listener at an address that is ours.
+/// One more socket at an address that is ours. The kernel gives it no connections before [`listen`].
 ///
 /// # Errors
 ///
-/// When it cannot be bound or listened on.
+/// When it cannot be bound.
 pub(crate) fn bind_another(address: SocketAddr) -> io::Result<OwnedFd> {
-    let socket = open(address, SPREADS_CONNECTIONS)?;
-    socket.listen(BACKLOG)?;
-    Ok(socket.into())
+    Ok(open(address, SPREADS_CONNECTIONS)?.into())
+}
+
+/// Lets the kernel accept connections for a socket; one that listens already stays as it is.
+///
+/// # Errors
+///
+/// When it cannot be listened on.
+pub(crate) fn listen<S: AsFd>(socket: S) -> io::Result<S> {
+    SockRef::from(&socket).listen(BACKLOG)?;
+    Ok(socket)
 }
 
 fn open(address: SocketAddr, shares_port: bool) -> io::Result<Socket> {
@@ -70,6 +78,30 @@ fn open(address: SocketAddr, shares_port: bool) -> io::Result<Socket> {
     socket.set_nonblocking(true)?;
     socket.bind(&address.into())?;
     Ok(socket)
+}
+
+/// Lets no new client begin a handshake with a listener that is about to close. One that tries hears
+/// nothing, tries again within a second (RFC 6298 §2.1), and is then refused, or served by whoever listens
+/// there by then; one whose handshake has begun may complete it.
+pub(crate) fn refuse_handshakes(listener: &TcpListener) {
+    #[cfg(target_os = "linux")]
+    {
+        use socket2::SockFilter;
+        // Classic BPF over the TCP header: drop what has SYN and not ACK among its flags, in byte 13.
+        let filter = [
+            SockFilter::new(0x30, 0, 0, 13),
+            SockFilter::new(0x54, 0, 0, 0x12),
+            SockFilter::new(0x15, 0, 1, 0x02),
+            SockFilter::new(0x06, 0, 0, 0),
+            SockFilter::new(0x06, 0, 0, u32::MAX),
+        ];
+        // Without it, a few clients may be reset that come in the very moment of closing.
+        if let Err(error) = SockRef::from(listener).attach_filter(&filter) {
+            tracing::debug!("failed to refuse new handshakes: {error}");
+        }
+    }
+    #[cfg(not(target_os = "linux"))]
+    let _ = listener;
 }
 
 /// Raises the descriptor limit to what `connections` clients and `outgoing` requests need.

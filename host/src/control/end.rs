@@ -1,0 +1,105 @@
+//! The end of a supervisor: everything drains, and nothing is left.
+
+use daylily_core::units::format_duration;
+use tokio::sync::oneshot;
+
+use super::order::End;
+use super::report::{Command, Reply};
+use super::seat::Wish;
+use super::signal::{Asked, Signals};
+use super::sockets::Sockets;
+use super::status::{self, State};
+use super::supervise::{Supervisor, joined, next_request};
+use super::systemd;
+use super::upgrade::Successor;
+use crate::failure::Failure;
+
+/// Ends because a signal or `answers` asked for it.
+///
+/// # Errors
+///
+/// [`Failure::Cut`], when requests were cut.
+pub(super) async fn by_request(
+    mut supervisor: Supervisor,
+    mut signals: Signals,
+    mut answers: Vec<oneshot::Sender<Reply>>,
+) -> Result<(), Failure> {
+    systemd::stopping();
+    let closes = supervisor.current.launch.sockets().closing(&Sockets::default());
+    let outcome = drain(&mut supervisor, End { is_last: true, closes }, &mut signals, &mut answers).await;
+    for answer in answers {
+        let requests_cut = if let Err(Failure::Cut { cut }) = outcome { cut } else { 0 };
+        let _ = answer.send(Reply::Stopped { requests_cut });
+    }
+    if let Some(control) = supervisor.control {
+        control.finish().await;
+    }
+    outcome
+}
+
+/// Ends because `successor` serves on the same sockets, and tells it what was counted until the end.
+///
+/// # Errors
+///
+/// [`Failure::Cut`], when requests were cut.
+pub(super) async fn after(
+    mut supervisor: Supervisor,
+    successor: Successor,
+    mut signals: Signals,
+) -> Result<(), Failure> {
+    tracing::info!("process {} has taken over; this one finishes what it has", successor.pid);
+    systemd::succeeded_by(successor.pid);
+    let outcome = drain(&mut supervisor, End::default(), &mut signals, &mut Vec::new()).await;
+    if supervisor.rest.is_some() {
+        // What this process was told by its own predecessor goes on to its successor.
+        let rest = joined(&mut supervisor.rest).await;
+        supervisor.add(rest);
+    }
+    successor.bequeath(supervisor.totals());
+    outcome
+}
+
+/// Lets all workers finish what they have. A second signal ends it at once.
+async fn drain(
+    supervisor: &mut Supervisor,
+    end: End,
+    signals: &mut Signals,
+    answers: &mut Vec<oneshot::Sender<Reply>>,
+) -> Result<(), Failure> {
+    supervisor.give_up_starting();
+    supervisor.state = State::Stopping;
+    let before = supervisor.totals().counts;
+    tracing::info!(
+        "draining, requests in progress: {}; they have shutdown_timeout = {} to finish, and a second signal ends them at once",
+        before.requests_in_progress(),
+        format_duration(supervisor.current.launch.prepared.config.server.shutdown_timeout),
+    );
+    supervisor.current.wish(Wish::End(end));
+    loop {
+        tokio::select! {
+            ended = supervisor.ends.join_next() => match ended {
+                Some(Ok(number)) => supervisor.forget(number),
+                Some(Err(error)) => tracing::error!("a generation was not waited for to its end: {error}"),
+                None => break,
+            },
+            asked = signals.next() => if asked == Asked::Stop {
+                tracing::warn!("ending at once");
+                supervisor.draining.iter().chain([&supervisor.current]).for_each(|view| view.wish(Wish::Kill));
+            },
+            rest = joined(&mut supervisor.rest) => supervisor.add(rest),
+            request = next_request(&mut supervisor.control) => match request.command {
+                Command::Stop => answers.push(request.reply),
+                Command::Status => status::answer(&supervisor.overview(), request.reply),
+                Command::Reload => {
+                    let reason = "not reloaded: this daylily is stopping".to_owned();
+                    let _ = request.reply.send(Reply::Failed { reason, exit_code: 69 });
+                }
+            },
+        }
+    }
+    let since = supervisor.totals().counts.since(before);
+    match since.requests_cut + since.requests_lost {
+        0 => Ok(()),
+        cut => Err(Failure::Cut { cut }),
+    }
+}
