@@ -67,6 +67,9 @@ async fn answer(
         () = guard::client_gone(connection) => return Err(Stop::ClientGone),
         () = worker.drain.cut_off() => return Err(Refusal::ShuttingDown.into()),
     };
+    if worker.drain.is_cut() {
+        return Err(Refusal::ShuttingDown.into());
+    }
 
     connection.bound_writes(limits.wall_time, limits.body_timeout);
     let call = route.app.call(exchange.record().id, request);

@@ -118,7 +118,7 @@ impl Counts {
     }
 
     /// The worker is gone, and with it all that was in progress.
-    fn at_death(self) -> Self {
+    pub(crate) fn at_death(self) -> Self {
         // What was said to be cut is not lost as well.
         let lost = self.requests_in_progress().saturating_sub(self.requests_cut);
         Self {
@@ -127,11 +127,6 @@ impl Counts {
             requests_lost: lost,
             ..self
         }
-    }
-
-    /// Without what is in progress, which somebody else will count when it has ended.
-    pub(crate) fn ended(self) -> Self {
-        Self { connections_opened: self.connections_closed, requests_begun: self.requests_ended, ..self }
     }
 
     /// What was counted since it was `before`.

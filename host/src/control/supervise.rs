@@ -95,7 +95,9 @@ pub(super) struct Supervisor {
     /// Counted by this process or told by its predecessor, beside what is on the scoreboard and what the
     /// seats that are left know.
     pub(super) counted: Totals,
-    /// What the predecessor counts until it ends.
+    /// What the predecessor had counted when this process took over.
+    told: Counts,
+    /// What it counts until it ends.
     pub(super) rest: Option<Rest>,
 }
 
@@ -145,6 +147,7 @@ impl Supervisor {
             next: Vec::new(),
             is_reload_wanted: false,
             counted: Totals { counts: Counts::default(), ..totals },
+            told: totals.counts,
             rest: None,
         };
         match inheritance {
@@ -221,7 +224,12 @@ impl Supervisor {
                 self.scoreboard.add(rest.counts);
                 self.counted = self.counted.plus(Totals { counts: Counts::default(), ..rest });
             }
-            Err(error) => tracing::warn!("the predecessor did not say what it counted last: {error}"),
+            Err(error) => {
+                // What it had in progress has ended, one way or the other.
+                let told = std::mem::take(&mut self.told);
+                self.scoreboard.add(told.at_death().since(told));
+                tracing::warn!("the predecessor did not say what it counted last: {error}");
+            }
         }
     }
 
@@ -312,7 +320,6 @@ impl Supervisor {
         self.state = State::Upgrading;
         let (invocation, number) = (self.invocation.clone(), self.number);
         let totals = self.totals();
-        let totals = Totals { counts: totals.counts.ended(), ..totals };
         let sockets = self.current.launch.sockets();
         self.upgrading = Some(tokio::spawn(async move { invocation.succeed(&sockets, number, totals).await }));
     }
