@@ -28,7 +28,8 @@ pub(crate) struct Cli {
 
 const EXIT_CODES: &str = "Exit codes: 0 done; 1 internal error; 2 usage; 65 a component is refused; \
 66 a component cannot be read; 69 cannot listen, or no server to talk to; 71 no memory for compiled code; \
-75 requests were cut at the end of shutdown_timeout; 78 configuration error.";
+75 requests were cut at the end of shutdown_timeout; \
+77 the server is another user's; 78 configuration error.";
 
 /// A command.
 #[derive(Debug, Subcommand)]

@@ -193,7 +193,11 @@ impl Supervisor {
                         tracing::error!("not upgraded: {error}; this process goes on");
                     }
                 },
-                rest = joined(&mut self.rest) => self.add(rest),
+                rest = joined(&mut self.rest) => {
+                    self.add(rest);
+                    // systemd listens to this process by now.
+                    systemd::ready(&status::summary(&self.current));
+                }
                 Some(Ok(number)) = self.ends.join_next() => self.forget(number),
                 () = watchdog.due() => systemd::watchdog(),
             }

@@ -93,6 +93,11 @@ pub(crate) enum LoadError {
     Refused { error: wasmtime::Error, component: SourceName },
     #[error("failed to put the code of component {component} into memory: {error}")]
     Memory { error: io::Error, component: SourceName },
+    #[error(
+        "failed to map the code of component {component}: {error:#}; does the service manager forbid executable memory \
+         (MemoryDenyWriteExecute=)?"
+    )]
+    Unmappable { error: wasmtime::Error, component: SourceName },
     #[error("failed to make room for instances: {error:#}; lower max_concurrency or max_memory")]
     Pool { error: wasmtime::Error },
     #[error("failed to open the directory `{dir}` that route `{route}` grants: {error}; check `dirs`", dir = dir.display())]
@@ -110,7 +115,7 @@ impl LoadError {
         match self {
             Self::Unreadable { .. } => 66,
             Self::NotServable { .. } | Self::Unmet { .. } | Self::Refused { .. } => 65,
-            Self::Memory { .. } => 71,
+            Self::Memory { .. } | Self::Unmappable { .. } => 71,
             Self::OverLimit { .. } | Self::Pool { .. } | Self::Directory { .. } => 78,
         }
     }

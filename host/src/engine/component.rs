@@ -56,7 +56,8 @@ impl Handler {
         let engine = engines
             .pool(artefact.facts.flavour)
             .ok_or_else(|| refused(wasmtime::format_err!("its engine was not prepared")))?;
-        let component = deserialize(engine, artefact.code()).map_err(refused)?;
+        let component = deserialize(engine, artefact.code())
+            .map_err(|error| LoadError::Unmappable { error, component: artefact.source.name() })?;
         let linker = link::linker(engine, artefact.facts.flavour).map_err(refused)?;
         let linked = linker.instantiate_pre(&component).map_err(refused)?;
         // A 0.2 handler that imports 0.3 interfaces runs in the 0.3 pool.
