@@ -171,3 +171,33 @@ fn totals_outlive_a_reload() {
     let status = moved.look(&server);
     assert_eq!((status.total("worker_restarts"), status.total("requests"), status.total("reloads")), (1, 1, 1));
 }
+
+/// Old workers that drain, new ones that start and those that serve: whoever dies when, one generation serves
+/// in the end.
+#[test]
+fn deaths_in_the_middle_of_reloads_are_recovered_from() {
+    const CLIENTS: u64 = 4;
+    const ROUNDS: u64 = 8;
+    let server = hello(2).start();
+    let load = Load::start(server.address(), CLIENTS as usize, &Request::get("hello.test", "/"));
+    let mut moved = Moved::default();
+    for round in 0..ROUNDS {
+        let before = server.status().generation();
+        server.signal(Signal::HUP);
+        // Each time at another point of the reload.
+        std::thread::sleep(Duration::from_millis(4 * round));
+        server.supervisor().children().into_iter().for_each(Process::kill);
+        let recovered = eventually(SOON, || {
+            let status = moved.look(&server);
+            status.state() == "serving" && status.ready().is_some() && status.total("reloads") == round + 1
+        });
+        assert!(recovered, "{:?}", server.status());
+        assert!(server.status().generation() <= before + 1);
+        load.expect_more(20);
+    }
+    let outcome = load.end();
+    assert!(outcome.failed() <= ROUNDS * CLIENTS, "more than was in progress: {outcome:?}");
+    assert_eq!(outcome.refused, 0, "{outcome:?}");
+    let settled = eventually(PATIENCE, || server.status().draining() == 0 && server.processes().len() == 3);
+    assert!(settled, "{:?} {:?}", server.processes(), server.status());
+}

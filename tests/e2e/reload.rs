@@ -161,6 +161,22 @@ fn what_cannot_be_served_leaves_everything_as_it_was() {
     server.get("app.test", "/").expect(200, "count: 1\n");
 }
 
+/// Not even one connection that is made after the answer comes to the old generation, however busy that is.
+#[test]
+fn a_reload_that_was_answered_is_served() {
+    let server = app().route("burn.test", "burn", "").start();
+    let load = Load::start(server.address(), 8, &Request::get("burn.test", "/ms?n=10"));
+    for round in 0..60 {
+        let (package, body) = if round % 2 == 0 { ("state", "count: 1\n") } else { ("hello", "Hello World\n") };
+        server.put("app.wasm", component(package));
+        // Without the process of the command, whose end takes a while.
+        let answer = server.say("\"reload\"\n").expect("an answer");
+        assert!(answer.contains("reloaded"), "{answer}");
+        server.get("app.test", "/").expect(200, body);
+    }
+    load.end().expect_no_failure();
+}
+
 /// All who ask at once get their answer, and what they wrote before is served when they have it.
 #[test]
 fn reloads_at_once_are_all_answered() {
@@ -320,8 +336,13 @@ fn a_slow_reload_holds_up_nothing() {
     old[0].signal(Signal::KILL);
     hello(&server);
     assert_ne!(server.workers(), old);
-    let stopped = server.command(&["stop"]);
-    stopped.expect(0, &[]);
+    thread::scope(|scope| {
+        // It is not left without an answer either.
+        let waits = scope.spawn(|| server.command(&["reload"]));
+        assert!(eventually(PATIENCE, || server.status().state() == "reloading"));
+        server.command(&["stop"]).expect(0, &[]);
+        waits.join().expect("a reload").expect(69, &[]);
+    });
     assert_eq!(server.wait_exit(), 0);
     server.expect_no_process(PATIENCE);
 }

@@ -270,6 +270,36 @@ fn stops_under_load_lose_no_response_that_was_begun() {
     }
 }
 
+/// What was written is on its way, also when the process that wrote it has ended. The reset that tells an
+/// HTTP/1.0 client of a cut must not come then.
+#[test]
+fn who_reads_slowly_gets_all_of_it() {
+    for is_old in [false, true] {
+        let server = setup("").start();
+        // Less than the kernel keeps for a connection.
+        let request = Request::get("any.test", "/stream?chunks=15&size=10000");
+        let request = if is_old { request.http10() } else { request };
+        let mut connection = Connection::open_narrow(server.address());
+        connection.send(&request.bytes());
+        wait_until_answered(&server);
+        server.signal(Signal::TERM);
+        server.expect_exit(0, &[]);
+        let mut response = connection.head();
+        let mut bytes = 0;
+        connection.finish(&mut response, "GET", &mut |piece| bytes += piece.len());
+        assert_eq!((bytes, response.ending), (150_000, Ending::Complete), "HTTP/1.0: {is_old}");
+    }
+}
+
+#[track_caller]
+fn wait_until_answered(server: &Daylily) {
+    let answered = eventually(PATIENCE, || {
+        let status = server.status();
+        status.total("requests") == 1 && status.total("requests_in_progress") == 0
+    });
+    assert!(answered, "{:?}", server.status());
+}
+
 /// An old generation has as long as a stop has; and what it could not finish counts as cut.
 #[test]
 fn a_reload_cuts_what_takes_too_long() {
