@@ -156,7 +156,9 @@ fn an_entry_that_is_not_sure_to_be_right_is_not_used() {
     let (entry, good) = (cache.entry(), cache.entries());
     let (_, bytes) = &good[&entry];
     each(DAMAGES, |(_, damage, reason)| {
-        assert_eq!(fs::read(&entry).expect("the entry").len(), bytes.len());
+        // Whatever the case before has left.
+        fs::write(&entry, bytes).expect("the entry");
+        set_mode(&entry, 0o600);
         damage(&cache, &entry);
         let server = cache.start("hello");
         expect_hello(&server);

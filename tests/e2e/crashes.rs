@@ -88,7 +88,7 @@ fn what_waits_in_the_backlog_is_answered_by_the_replacement() {
 fn deaths(server: &Daylily) -> Vec<(u32, Duration)> {
     let lines = server.log().matching(|line| line.contains("worker 0 ") && line.contains("quick deaths in a row"));
     let parse = |line: &String| {
-        let count = line.split_once("requests in progress (")?.1.split_once(' ')?.0.parse().ok()?;
+        let count = line.split_once(" quick deaths")?.0.rsplit_once('(')?.1.parse().ok()?;
         let wait = line.split_once("replaced in ")?.1;
         let wait = match wait.strip_suffix("ms") {
             Some(ms) => ms.parse::<f64>().ok()? / 1000.0,
@@ -99,14 +99,15 @@ fn deaths(server: &Daylily) -> Vec<(u32, Duration)> {
     lines.iter().map(|line| parse(line).unwrap_or_else(|| panic!("not the line of a death: {line}"))).collect()
 }
 
-/// Each that takes the place dies at once, until the log tells of five such deaths in a row.
+/// Each that takes the place dies at once, until the log tells of six such deaths in a row. Connections that
+/// the kernel gives to that place are then the other's to answer.
 #[test]
-fn a_worker_that_keeps_dying_is_replaced_less_and_less_often() {
+fn a_worker_that_keeps_dying_is_replaced_less_and_less_often_and_the_other_serves() {
     let server = hello(2).start();
     let mut other = server.connect_to(1, "hello.test");
     let start = Instant::now();
-    while deaths(&server).iter().all(|(count, _)| *count < 5) {
-        assert!(start.elapsed() < PATIENCE, "no fifth quick death; the log tells of {:?}", deaths(&server));
+    while deaths(&server).iter().all(|(count, _)| *count < 6) {
+        assert!(start.elapsed() < PATIENCE, "no sixth quick death; the log tells of {:?}", deaths(&server));
         let status = server.status();
         if let Some(worker) = status.workers()[0] {
             worker.kill();
@@ -114,6 +115,11 @@ fn a_worker_that_keeps_dying_is_replaced_less_and_less_often() {
         // Whatever happens in the other's place.
         other.exchange(&Request::get("hello.test", "/")).expect(200, "Hello World\n");
     }
+    // More than a second, in which nobody sits there.
+    for _ in 0..20 {
+        server.get("hello.test", "/").expect(200, "Hello World\n");
+    }
+    assert_eq!(server.status().0["workers"][0]["state"], "waiting", "they waited for the replacement");
     for (count, wait) in deaths(&server) {
         let longest = Duration::from_millis(100) * 2_u32.pow(count - 1);
         // The log rounds to a tenth.
@@ -164,4 +170,33 @@ fn totals_outlive_a_reload() {
     assert!(drained, "the old generation is still there");
     let status = moved.look(&server);
     assert_eq!((status.total("worker_restarts"), status.total("requests"), status.total("reloads")), (1, 1, 1));
+}
+
+/// Old workers that drain, new ones that start and those that serve: whoever dies when, one generation serves
+/// in the end.
+#[test]
+fn deaths_in_the_middle_of_reloads_are_recovered_from() {
+    const CLIENTS: u64 = 4;
+    // Few enough for the waits between quick deaths to stay short.
+    const ROUNDS: u64 = 5;
+    let server = hello(2).start();
+    let load = Load::start(server.address(), CLIENTS as usize, &Request::get("hello.test", "/"));
+    let mut moved = Moved::default();
+    for round in 0..ROUNDS {
+        server.signal(Signal::HUP);
+        // Each time at another point of the reload.
+        std::thread::sleep(Duration::from_millis(6 * round));
+        server.supervisor().children().into_iter().for_each(Process::kill);
+        let recovered = eventually(SOON, || {
+            let status = moved.look(&server);
+            status.state() == "serving" && status.ready().is_some() && status.total("reloads") == round + 1
+        });
+        assert!(recovered, "{:?}", server.status());
+        load.expect_more(20);
+    }
+    let outcome = load.end();
+    assert!(outcome.failed() <= ROUNDS * CLIENTS, "more than was in progress: {outcome:?}");
+    assert_eq!(outcome.refused, 0, "{outcome:?}");
+    let settled = eventually(PATIENCE, || server.status().draining() == 0 && server.processes().len() == 3);
+    assert!(settled, "{:?} {:?}", server.processes(), server.status());
 }

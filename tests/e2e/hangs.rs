@@ -125,3 +125,25 @@ fn a_worker_that_hangs_while_it_drains_is_killed() {
     server.expect_exit(0, &[]);
     server.expect_no_process(PATIENCE);
 }
+
+/// Connections that the kernel gives to the hung one are not lost for as long as `hang_timeout`, which may be
+/// long: the other answers them.
+#[test]
+fn what_waits_for_a_hung_worker_is_answered_by_the_other() {
+    let server = Setup::new().server("hang_timeout = '10m'").route("hello.test", "hello", "").workers(2).start();
+    let hung = server.workers()[0];
+    hung.signal(Signal::STOP);
+    let mut waiting: Vec<Connection> = (0..20).map(|_| server.connect()).collect();
+    for connection in &mut waiting {
+        connection.send(&Request::get("hello.test", "/").bytes());
+    }
+    for connection in &mut waiting {
+        connection.response("GET").expect(200, "Hello World\n");
+    }
+    // When it wakes up again, it goes on with its part.
+    hung.signal(Signal::CONT);
+    server.connect_to(0, "hello.test");
+    let status = server.status();
+    assert_eq!((status.total("worker_hangs"), status.total("worker_restarts")), (0, 0));
+    assert_eq!(server.workers()[0], hung);
+}

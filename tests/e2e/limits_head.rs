@@ -220,3 +220,21 @@ fn running_out_of_descriptors_ends_nothing() {
     }
     first.exchange(&get).expect(200, "Hello World\n");
 }
+
+/// Whatever the client asked for before, and however its body came.
+#[test]
+fn a_connection_is_idle_after_a_body_too() {
+    let server = Setup::new().server("idle_timeout = '500ms'").route("echo.test", "echo", "").start();
+    let requests = [
+        Request::get("echo.test", "/"),
+        Request::post("echo.test", "/").body(b"body"),
+        Request::post("echo.test", "/").chunked(&[b"body"]),
+        Request::post("echo.test", "/count").chunked(&[b"in", b"pieces"]),
+        Request::post("echo.test", "/").chunked(&[]),
+    ];
+    each(&requests, |request| {
+        let mut connection = server.connect();
+        assert_eq!(connection.exchange(request).status, 200);
+        connection.expect_closed();
+    });
+}

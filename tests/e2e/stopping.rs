@@ -97,7 +97,7 @@ fn what_is_in_progress_is_finished_and_nobody_idle_is_waited_for() {
         for connection in &mut idle {
             connection.expect_closed();
         }
-        server.expect_exit(0, &["stopping: 2 requests in progress have 30s to finish"]);
+        server.expect_exit(0, &["draining, requests in progress: 2; they have shutdown_timeout = 30s to finish"]);
         assert!(start.elapsed() < PROMPTLY, "it took {:?}", start.elapsed());
         server.expect_no_process(PATIENCE);
         assert!(!server.directory().join("control.sock").exists(), "the control socket is left behind");
@@ -121,7 +121,10 @@ fn what_takes_too_long_is_cut() {
         wait_for_requests(&server, 6);
         let start = Instant::now();
         match by {
-            By::Command => drop(server.command(&["stop"]).expect(75, &["were not finished and were cut"])),
+            By::Command => {
+                let stopped = server.command(&["stop"]);
+                stopped.expect(75, &["not all requests were finished in time; cut: 6"]);
+            }
             _ => server.signal(Signal::TERM),
         }
         for connection in [&mut silent, &mut spinning, &mut waiting] {
@@ -131,7 +134,7 @@ fn what_takes_too_long_is_cut() {
             assert_eq!(response.finish().1, Ending::Truncated);
         }
         assert!(start.elapsed() >= Duration::from_millis(550), "cut after {:?} of 600 ms", start.elapsed());
-        server.expect_exit(75, &["were not finished and were cut"]);
+        server.expect_exit(75, &["not all requests were finished in time; cut: 6"]);
         assert!(start.elapsed() < PROMPTLY, "it took {:?}", start.elapsed());
         server.expect_no_process(PATIENCE);
     });
@@ -161,7 +164,7 @@ fn what_waits_in_the_backlog_is_answered() {
     workers.iter().for_each(|worker| worker.signal(Signal::STOP));
     let mut waiting: Vec<Connection> = (0..40).map(|_| send(&server, &Request::get("hello.test", "/"))).collect();
     server.signal(Signal::TERM);
-    server.log().wait_for(&["stopping"]);
+    server.log().wait_for(&["draining, requests in progress"]);
     workers.iter().for_each(|worker| worker.signal(Signal::CONT));
     for connection in &mut waiting {
         connection.response("GET").expect(200, "Hello World\n");
@@ -181,7 +184,7 @@ fn a_request_that_is_still_arriving_is_answered() {
     // Another connection's answer shows that the worker has read what came before.
     server.get("hello.test", "/").expect(200, "Hello World\n");
     server.signal(Signal::TERM);
-    server.log().wait_for(&["stopping"]);
+    server.log().wait_for(&["draining, requests in progress"]);
     // More than an idle client has.
     assert!(connection.is_quiet_for(Duration::from_millis(600)), "it is not waited for");
     connection.send(rest);
@@ -205,14 +208,14 @@ fn a_second_signal_stops_at_once() {
             wait_for_requests(&server, 3);
             let start = Instant::now();
             server.signal(*first);
-            server.log().wait_for(&["a second signal stops at once"]);
+            server.log().wait_for(&["a second signal ends them at once"]);
             assert!(spinning.is_quiet_for(Duration::from_millis(300)), "the first signal was enough");
             server.signal(*second);
             for response in begun {
                 assert_eq!(response.finish().1, Ending::Truncated);
             }
             spinning.expect_closed();
-            server.expect_exit(75, &["3 of the requests in progress were not finished and were cut"]);
+            server.expect_exit(75, &["not all requests were finished in time; cut: 3"]);
             assert!(start.elapsed() < PROMPTLY, "it took {:?}", start.elapsed());
             server.expect_no_process(PATIENCE);
         },
@@ -265,6 +268,73 @@ fn stops_under_load_lose_no_response_that_was_begun() {
         assert_eq!(outcome.unanswered.len(), 0, "{outcome:?}");
         assert!(outcome.refused > 0, "the clients did not see the end: {outcome:?}");
     }
+}
+
+/// What was written is on its way, also when the process that wrote it has ended. The reset that tells an
+/// HTTP/1.0 client of a cut must not come then.
+#[test]
+fn who_reads_slowly_gets_all_of_it() {
+    for is_old in [false, true] {
+        let server = setup("").start();
+        // Less than the kernel keeps for a connection.
+        let request = Request::get("any.test", "/stream?chunks=15&size=10000");
+        let request = if is_old { request.http10() } else { request };
+        let mut connection = Connection::open_narrow(server.address());
+        connection.send(&request.bytes());
+        wait_until_answered(&server);
+        server.signal(Signal::TERM);
+        server.expect_exit(0, &[]);
+        let mut response = connection.head();
+        let mut bytes = 0;
+        connection.finish(&mut response, "GET", &mut |piece| bytes += piece.len());
+        assert_eq!((bytes, response.ending), (150_000, Ending::Complete), "HTTP/1.0: {is_old}");
+    }
+}
+
+#[track_caller]
+fn wait_until_answered(server: &Daylily) {
+    let answered = eventually(PATIENCE, || {
+        let status = server.status();
+        status.total("requests") == 1 && status.total("requests_in_progress") == 0
+    });
+    assert!(answered, "{:?}", server.status());
+}
+
+/// An old generation has as long as a stop has; and what it could not finish counts as cut.
+#[test]
+fn a_reload_cuts_what_takes_too_long() {
+    let server = setup("shutdown_timeout = '500ms'").start();
+    let begun = begin(&server, &Request::get("any.test", ENDLESS));
+    let mut spinning = send(&server, &Request::get("burn.test", "/loop"));
+    wait_for_requests(&server, 2);
+    let (old, start) = (server.workers()[0], Instant::now());
+    server.command(&["reload"]).expect(0, &[]);
+    spinning.response("GET").expect_refusal(503, "server is shutting down");
+    assert_eq!(begun.finish().1, Ending::Truncated);
+    assert!(start.elapsed() >= Duration::from_millis(450), "cut after {:?} of 500 ms", start.elapsed());
+    assert!(eventually(PATIENCE, || !old.is_running()), "the old worker stays");
+    assert!(eventually(PATIENCE, || server.status().draining() == 0), "{:?}", server.status());
+    let status = server.status();
+    assert_eq!(
+        (status.total("requests_cut"), status.total("requests_lost"), status.total("worker_restarts")),
+        (2, 0, 0)
+    );
+    // They are not held against the stop that comes later.
+    server.signal(Signal::TERM);
+    server.expect_exit(0, &[]);
+}
+
+/// A stop waits for generations that still drain, and their requests are its own.
+#[test]
+fn a_stop_ends_what_drains() {
+    let server = setup("shutdown_timeout = '1s'").start();
+    let begun = begin(&server, &Request::get("any.test", ENDLESS));
+    server.command(&["reload"]).expect(0, &[]);
+    assert_eq!(server.status().draining(), 1);
+    server.signal(Signal::TERM);
+    assert_eq!(begun.finish().1, Ending::Truncated);
+    server.expect_exit(75, &["not all requests were finished in time; cut: 1"]);
+    server.expect_no_process(PATIENCE);
 }
 
 /// The component is a pipe that nobody writes to, so that the start takes as long as the test wants.

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use rustix::process::Signal;
 
 use crate::harness::{
-    BINARY, Daylily, Ending, Load, Moved, PATIENCE, Process, Request, Setup, copy_program, each, eventually,
+    BINARY, Daylily, Ending, Load, Moved, PATIENCE, Process, Request, Setup, copy_program, each, eventually, make_pipe,
 };
 
 fn setup() -> Setup {
@@ -103,6 +103,51 @@ fn what_is_in_progress_is_finished_by_the_old_program() {
     connection.finish(&mut response, "GET", &mut |piece| bytes += piece.len());
     assert_eq!((bytes, response.ending), (100, Ending::Complete));
     assert_eq!(server.wait_exit(), 0);
+}
+
+/// The last of three, while the first is still at work.
+#[test]
+fn an_upgrade_does_not_wait_for_the_one_before() {
+    let server = setup().start();
+    let request = Request::get("stream.test", "/?chunks=100&size=1&pause_ms=20");
+    let mut connection = server.connect();
+    connection.send(&request.bytes());
+    let mut response = connection.head();
+    let (second, third) = (upgrade(&server), upgrade(&server));
+    assert!(server.try_wait().is_none(), "the first did not wait");
+    server.get("hello.test", "/").expect(200, "Hello World\n");
+    let mut bytes = 0;
+    connection.finish(&mut response, "GET", &mut |piece| bytes += piece.len());
+    assert_eq!((bytes, response.ending), (100, Ending::Complete));
+    assert_eq!(server.wait_exit(), 0);
+    assert!(eventually(PATIENCE, || !second.is_running()), "the second goes on");
+    assert_eq!(server.status().supervisor(), third);
+    let counted = eventually(PATIENCE, || server.status().total("requests") == 2);
+    assert!(counted, "what the first counted last is lost: {:?}", server.status());
+    assert_eq!(server.status().total("requests_in_progress"), 0);
+}
+
+/// The new program is held until the test lets it go on.
+#[test]
+fn a_reload_during_an_upgrade_is_answered() {
+    let server = setup().start();
+    let pipe = server.directory().join("pipe");
+    make_pipe(&pipe);
+    replace_by(&server, &format!("#!/bin/sh\nread _ < pipe\nexec {BINARY} \"$@\"\n"), 0o755);
+    server.signal(Signal::USR2);
+    // It opens once the new program reads it.
+    let mut writing = fs::File::options().write(true).open(&pipe).expect("the writing end");
+    std::thread::scope(|scope| {
+        let waits = scope.spawn(|| server.command(&["reload"]));
+        // More than the command takes to ask.
+        std::thread::sleep(Duration::from_millis(500));
+        assert!(!waits.is_finished(), "it was answered before anything was read");
+        std::io::Write::write_all(&mut writing, b"go\n").expect("the new program reads");
+        let reload = waits.join().expect("a reload");
+        assert!(reload.code == 0 || reload.stderr.contains("not reloaded"), "what came of it? {reload:?}");
+    });
+    assert_eq!(server.wait_exit(), 0);
+    server.get("hello.test", "/").expect(200, "Hello World\n");
 }
 
 /// A program in place of the one that runs, and what the log says of it.

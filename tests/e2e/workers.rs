@@ -2,11 +2,10 @@
 //! is to stay secret can be seen from outside.
 
 use std::collections::BTreeSet;
-use std::time::Duration;
 
 use rustix::process::Signal;
 
-use crate::harness::{Connection, Daylily, Ending, Load, Moved, PATIENCE, Request, Setup, each, eventually, run_in};
+use crate::harness::{Connection, Ending, PATIENCE, Process, Request, Setup, each, eventually, run_in};
 
 const SECRET: &str = "7b0c45e1-secret-of-the-configuration";
 
@@ -58,7 +57,7 @@ fn how_many_there_are() {
 }
 
 /// Lines of `/proc/PID/maps` about compiled code: executable or not, and the inode.
-fn code(worker: crate::harness::Process) -> BTreeSet<(bool, String)> {
+fn code(worker: Process) -> BTreeSet<(bool, String)> {
     let maps = worker.read("maps");
     let lines = maps.lines().filter(|line| line.contains("daylily-code")).map(|line| {
         let words: Vec<&str> = line.split_whitespace().collect();
@@ -101,7 +100,7 @@ fn nothing_of_the_configuration_is_to_be_seen() {
     for file in ["environ", "cmdline", "comm"] {
         assert!(!worker.read(file).contains(SECRET), "the secret is in {file}");
     }
-    assert_eq!(worker.read("cmdline"), "daylily\0worker\00\0");
+    assert_eq!(worker.read("cmdline").split('\0').collect::<Vec<_>>(), ["daylily", "worker", "0", ""]);
     assert_eq!(worker.read("comm"), "daylily-worker\n");
     let environment = worker.read("environ");
     for variable in ["NOTIFY_SOCKET", "WATCHDOG_", "LISTEN_"] {
@@ -109,51 +108,38 @@ fn nothing_of_the_configuration_is_to_be_seen() {
     }
 }
 
-/// Signals for the supervisor may come to the whole process group.
+/// Signals come to the whole process group (Ctrl-C), or to all processes of a service. It is the supervisor
+/// that knows what they mean for its workers.
 #[test]
-fn signals_for_the_supervisor_do_nothing_to_a_worker() {
+fn signals_do_nothing_to_a_worker() {
     let server = hello().start();
     let worker = server.process();
-    for signal in [Signal::INT, Signal::HUP, Signal::USR1, Signal::USR2] {
+    let mut connection = server.connect();
+    for signal in [Signal::INT, Signal::TERM, Signal::HUP, Signal::USR1, Signal::USR2] {
         worker.signal(signal);
+        connection.exchange(&Request::get("hello.test", "/")).expect(200, "Hello World\n");
     }
-    server.get("hello.test", "/").expect(200, "Hello World\n");
     assert_eq!(server.workers(), [worker]);
     let status = server.status();
     assert_eq!((status.generation(), status.total("worker_restarts")), (1, 0));
 }
 
-/// Ctrl-C in a terminal goes to everybody in the foreground.
 #[test]
-fn workers_are_not_in_the_supervisors_process_group() {
-    let server = hello().start();
-    let worker = server.process();
-    let group =
-        |pid: u32| rustix::process::getpgid(rustix::process::Pid::from_raw(pid.cast_signed())).expect("a group");
-    assert_ne!(group(worker.pid), group(server.supervisor().pid), "the terminal's Ctrl-C reaches it");
-}
-
-#[test]
-fn a_worker_that_is_told_to_end_finishes_and_is_replaced() {
-    let server = hello().workers(2).start();
-    let load = Load::start(server.address(), 2, &Request::get("hello.test", "/"));
-    let mut begun = server.connect_to(0, "hello.test");
-    begun.send(&Request::get("any.test", "/stream?chunks=25&size=4&pause_ms=40").bytes());
-    let mut response = begun.head();
-    let old = server.workers()[0];
-    load.expect_more(20);
-    old.signal(Signal::TERM);
-    let mut bytes = 0;
-    begun.finish(&mut response, "GET", &mut |piece| bytes += piece.len());
-    assert_eq!((bytes, response.ending), (100, Ending::Complete));
-    let mut moved = Moved::default();
-    let replaced = eventually(PATIENCE, || {
-        moved.look(&server).workers()[0].is_some_and(|worker| worker != old) && !old.is_running()
+fn a_signal_to_everybody_lets_workers_finish() {
+    each(&[Signal::INT, Signal::TERM], |signal| {
+        let server = hello().workers(2).start();
+        let mut begun = server.connect();
+        begun.send(&Request::get("any.test", "/stream?chunks=25&size=4&pause_ms=40").bytes());
+        let mut response = begun.head();
+        let workers = server.workers();
+        workers.iter().for_each(|worker| worker.signal(*signal));
+        server.signal(*signal);
+        workers.iter().for_each(|worker| worker.signal(*signal));
+        let mut bytes = 0;
+        begun.finish(&mut response, "GET", &mut |piece| bytes += piece.len());
+        assert_eq!((bytes, response.ending), (100, Ending::Complete));
+        server.expect_exit(0, &[]);
     });
-    assert!(replaced, "{:?}", server.status());
-    load.expect_more(20);
-    load.end().expect_no_failure();
-    assert_eq!(moved.look(&server).total("requests_lost"), 0);
 }
 
 /// A worker of its own hands: it says what it is for.
@@ -179,29 +165,5 @@ fn every_client_of_a_stop_knows_what_it_got() {
         connection.finish(response, "GET", &mut |_| {});
         assert_eq!(response.ending, Ending::Truncated);
     }
-    server.expect_exit(75, &["6 of the requests in progress were not finished and were cut"]);
-}
-
-/// The kernel shares connections out between sockets; one that nobody accepts on must not be among them.
-#[test]
-fn a_worker_that_is_not_replaced_yet_delays_and_does_not_refuse() {
-    let server: Daylily = hello().workers(2).start();
-    let mut last = None;
-    let waits = eventually(PATIENCE, || {
-        let status = server.status();
-        if let Some(worker) = status.workers()[0].filter(|worker| Some(*worker) != last) {
-            worker.kill();
-            last = Some(worker);
-        }
-        status.0["workers"][0]["state"] == "waiting"
-    });
-    assert!(waits, "worker 0 is always replaced at once: {:?}", server.status());
-    let mut open: Vec<Connection> = (0..20).map(|_| server.connect()).collect();
-    for connection in &mut open {
-        connection.send(&Request::get("hello.test", "/").bytes());
-    }
-    for connection in &mut open {
-        let response = connection.try_response("GET", Duration::from_secs(15)).expect("an answer");
-        response.expect(200, "Hello World\n");
-    }
+    server.expect_exit(75, &["not all requests were finished in time; cut: 6"]);
 }
