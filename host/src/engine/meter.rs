@@ -11,13 +11,27 @@ use rustix::time::{ClockId, clock_gettime};
 use super::call::{Ending, Remains};
 use super::turns::{Turn, Turns};
 
+/// What a call may use by the cheap clock before it is measured by the exact one: less than a slice.
+const CHEAPLY_MEASURED_NS: u64 = 1_000_000;
+
+/// More than a first slice can be. What the cheap clock says beyond that was not the guest: the kernel ran
+/// something else, or the machine slept.
+const MAX_CHEAP_NS: u64 = 2_000_000;
+
 /// The CPU time of one call. Shared by the future that polls the guest and the epoch callback inside
 /// it, both on one thread; atomics because wasmtime asks for `Send + Sync`.
+///
+/// The thread's CPU clock is a system call, which a small request would pay for twice. So a call is
+/// measured by the monotonic clock first, which costs a fraction of that and runs at least as fast. Once it
+/// has used about a slice, it is the thread's own clock that counts, which does not charge a guest while
+/// others run.
 pub(super) struct Meter {
     budget_ns: u64,
     used_ns: AtomicU64,
-    /// This thread's CPU clock when the poll in progress began.
+    /// The clock in use when the poll in progress began.
     poll_began_ns: AtomicU64,
+    /// Measured by the thread's CPU clock.
+    is_exact: AtomicBool,
     /// The last poll used up its slice, so the next one waits for its turn.
     takes_turns: AtomicBool,
 }
@@ -28,6 +42,7 @@ impl Meter {
             budget_ns: u64::try_from(budget.as_nanos()).unwrap_or(u64::MAX),
             used_ns: AtomicU64::new(0),
             poll_began_ns: AtomicU64::new(0),
+            is_exact: AtomicBool::new(false),
             takes_turns: AtomicBool::new(false),
         }
     }
@@ -35,26 +50,32 @@ impl Meter {
     /// Called from inside a poll, when a slice is over: whether the budget is spent.
     pub(super) fn end_slice(&self) -> bool {
         self.takes_turns.store(true, Relaxed);
-        let in_this_poll = thread_cpu_ns().saturating_sub(self.poll_began_ns.load(Relaxed));
-        self.used_ns.load(Relaxed) + in_this_poll >= self.budget_ns
+        self.used_ns.load(Relaxed) + self.in_this_poll() >= self.budget_ns
     }
 
     fn begin_poll(&self) {
-        self.poll_began_ns.store(thread_cpu_ns(), Relaxed);
+        if self.used_ns.load(Relaxed) >= CHEAPLY_MEASURED_NS {
+            self.is_exact.store(true, Relaxed);
+        }
+        self.poll_began_ns.store(self.now_ns(), Relaxed);
     }
 
     fn end_poll(&self) {
-        let in_this_poll = thread_cpu_ns().saturating_sub(self.poll_began_ns.load(Relaxed));
-        self.used_ns.fetch_add(in_this_poll, Relaxed);
+        self.used_ns.fetch_add(self.in_this_poll(), Relaxed);
     }
-}
 
-/// The CPU time this thread has used, so that a guest is not charged while others run.
-fn thread_cpu_ns() -> u64 {
-    let time = clock_gettime(ClockId::ThreadCPUTime);
-    let seconds = u64::try_from(time.tv_sec).unwrap_or(0);
-    let nanoseconds = u64::try_from(time.tv_nsec).unwrap_or(0);
-    seconds * 1_000_000_000 + nanoseconds
+    fn in_this_poll(&self) -> u64 {
+        let passed = self.now_ns().saturating_sub(self.poll_began_ns.load(Relaxed));
+        if self.is_exact.load(Relaxed) { passed } else { passed.min(MAX_CHEAP_NS) }
+    }
+
+    fn now_ns(&self) -> u64 {
+        let clock = if self.is_exact.load(Relaxed) { ClockId::ThreadCPUTime } else { ClockId::Monotonic };
+        let time = clock_gettime(clock);
+        let seconds = u64::try_from(time.tv_sec).unwrap_or(0);
+        let nanoseconds = u64::try_from(time.tv_nsec).unwrap_or(0);
+        seconds * 1_000_000_000 + nanoseconds
+    }
 }
 
 /// Polls a guest's future, charging what it uses, and only in turn after it has used up a slice.

@@ -14,6 +14,10 @@ use tokio::time::{Instant, Sleep, sleep_until};
 use super::connection::Connection;
 use crate::request_id::RequestId;
 
+/// A head and a body up to this size are copied together: one `send` costs less than a `writev`, by more
+/// than the copy.
+const SMALL_BYTES: usize = 1024;
+
 /// hyper's view of a [`Connection`].
 pub(super) struct ConnectionIo {
     connection: Connection,
@@ -86,6 +90,16 @@ impl ConnectionIo {
     }
 }
 
+/// `bufs` in one piece, if they fit into `space`.
+fn gather<'a>(bufs: &[io::IoSlice<'_>], space: &'a mut [u8]) -> Option<&'a [u8]> {
+    let mut len = 0;
+    for buf in bufs {
+        space.get_mut(len..len + buf.len())?.copy_from_slice(buf);
+        len += buf.len();
+    }
+    space.get(..len)
+}
+
 pub(super) fn unparsable() -> Refusal {
     Refusal::Malformed { detail: "the request head cannot be parsed".to_owned() }
 }
@@ -154,9 +168,13 @@ impl AsyncWrite for ConnectionIo {
         cx: &mut Context<'_>,
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        match bufs {
-            [only] => self.poll_write(cx, only),
-            _ => self.poll_write_with(cx, |stream| stream.try_write_vectored(bufs)),
+        if let [only] = bufs {
+            return self.poll_write(cx, only);
+        }
+        let mut small = [0; SMALL_BYTES];
+        match gather(bufs, &mut small) {
+            Some(gathered) => self.poll_write_with(cx, |stream| stream.try_write(gathered)),
+            None => self.poll_write_with(cx, |stream| stream.try_write_vectored(bufs)),
         }
     }
 }
