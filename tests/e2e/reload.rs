@@ -346,33 +346,3 @@ fn a_slow_reload_holds_up_nothing() {
     assert_eq!(server.wait_exit(), 0);
     server.expect_no_process(PATIENCE);
 }
-
-fn free_port() -> u16 {
-    TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr()).expect("a port").port()
-}
-
-/// The old worker is stopped when its address is given up, so that connections wait there.
-#[test]
-fn another_address_is_served_and_the_old_one_is_closed() {
-    let server = by_file().start();
-    let old = server.workers();
-    hello(&server);
-    old[0].signal(Signal::STOP);
-    let mut waiting: Vec<Connection> = (0..20).map(|_| server.connect()).collect();
-    waiting.iter_mut().for_each(|connection| {
-        connection.send(&Request::get("app.test", "/").bytes());
-    });
-    let port = free_port();
-    server.configure(|config| config.replace("127.0.0.1:0", &format!("127.0.0.1:{port}")));
-    server.reload();
-    let next = ([127, 0, 0, 1], port).into();
-    Connection::open(next).exchange(&Request::get("app.test", "/")).expect(200, "Hello World\n");
-    old[0].signal(Signal::CONT);
-    for connection in &mut waiting {
-        connection.response("GET").expect(200, "Hello World\n");
-    }
-    let refuses = || std::net::TcpStream::connect(server.address()).is_err();
-    assert!(eventually(PATIENCE, refuses), "the old address still takes connections");
-    expect_drained(&server, 1);
-    assert_eq!(server.status().0["listen"][0], format!("http://127.0.0.1:{port}/"));
-}
