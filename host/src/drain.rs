@@ -115,51 +115,58 @@ impl Steps {
 
 #[cfg(test)]
 mod tests {
+    use std::pin::pin;
+    use std::task::{Context, Poll, Waker};
+
     use super::*;
 
-    fn farewell(idle_patience: Duration) -> Farewell {
-        Farewell { began: Instant::now(), idle_patience }
+    const PATIENCE: Duration = Duration::from_secs(1);
+
+    fn farewell(began: Instant) -> Farewell {
+        Farewell { began, idle_patience: PATIENCE }
     }
 
-    #[tokio::test(start_paused = true)]
-    async fn steps_come_in_order() {
+    fn is_ready(future: impl Future<Output = ()>) -> bool {
+        pin!(future).poll(&mut Context::from_waker(Waker::noop())) == Poll::Ready(())
+    }
+
+    #[test]
+    fn steps_come_in_order() {
         let drain = Drain::new();
-        assert!(!drain.has_begun() && !drain.is_cut());
-        drain.begin(farewell(Duration::from_secs(1)));
-        assert!(drain.has_begun() && !drain.is_cut());
-        drain.begin(farewell(Duration::from_secs(9)));
-        let now = Instant::now();
-        assert_eq!(drain.idle_limit(now), Some(now + Duration::from_secs(1)), "the second word counted");
+        let mut steps = drain.steps();
+        assert!(!drain.has_begun() && !drain.is_cut() && !is_ready(steps.next()));
+        drain.begin(farewell(Instant::now()));
+        assert!(is_ready(steps.next()) && !is_ready(steps.next()));
+        assert!(drain.has_begun() && !drain.is_cut() && !is_ready(drain.cut_off()));
         drain.cut();
-        drain.cut_off().await;
+        assert!(is_ready(steps.next()) && is_ready(drain.cut_off()));
         assert!(drain.has_begun() && drain.is_cut());
-        drain.begin(farewell(Duration::from_secs(1)));
+        drain.begin(farewell(Instant::now()));
         assert!(drain.is_cut(), "a drain after the cut undid it");
     }
 
-    #[tokio::test(start_paused = true)]
-    async fn ends_when_everything_is_finished() {
+    #[test]
+    fn ends_when_everything_is_finished() {
         let drain = Drain::new();
         let (first, second) = (drain.begin_task(), drain.begin_task());
         drop(first);
-        let waits = async |drain: &Drain| tokio::time::timeout(Duration::from_secs(1), drain.finished()).await.is_err();
-        assert!(waits(&drain).await, "it serves");
-        drain.begin(farewell(Duration::ZERO));
-        assert!(waits(&drain).await, "one is not finished");
+        assert!(!is_ready(drain.finished()), "it serves");
+        drain.begin(farewell(Instant::now()));
+        assert!(!is_ready(drain.finished()), "one is not finished");
         drop(second);
-        assert!(!waits(&drain).await);
+        assert!(is_ready(drain.finished()));
     }
 
-    #[tokio::test(start_paused = true)]
-    async fn patience_counts_from_the_drain_or_from_the_last_answer() {
+    #[test]
+    fn patience_counts_from_the_drain_or_from_the_last_answer() {
         let drain = Drain::new();
-        let before = Instant::now();
-        assert_eq!(drain.idle_limit(before), None);
-        tokio::time::advance(Duration::from_secs(5)).await;
-        drain.begin(farewell(Duration::from_secs(1)));
         let began = Instant::now();
-        assert_eq!(drain.idle_limit(before), Some(began + Duration::from_secs(1)));
-        let later = began + Duration::from_secs(3);
-        assert_eq!(drain.idle_limit(later), Some(later + Duration::from_secs(1)));
+        let (before, later) = (began - Duration::from_secs(5), began + Duration::from_secs(3));
+        assert_eq!(drain.idle_limit(before), None);
+        drain.begin(farewell(began));
+        assert_eq!(drain.idle_limit(before), Some(began + PATIENCE));
+        assert_eq!(drain.idle_limit(later), Some(later + PATIENCE));
+        drain.begin(farewell(later));
+        assert_eq!(drain.idle_limit(before), Some(began + PATIENCE), "the second word counted");
     }
 }

@@ -15,6 +15,7 @@ use rustix::process::geteuid;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::{Semaphore, mpsc, oneshot};
+use tokio::task::JoinHandle;
 
 use super::report::{Command, Reply};
 use crate::failure::Failure;
@@ -33,17 +34,20 @@ pub(super) struct Request {
     pub(super) reply: oneshot::Sender<Reply>,
 }
 
-/// An open control socket. Its path is removed when it is dropped, unless another has taken it since.
+/// A control socket. Its path is removed when it is dropped, unless another has taken it since.
 pub(super) struct ControlSocket {
     path: PathBuf,
+    /// Where it is until it is published.
+    new: PathBuf,
     inode: u64,
     pub(super) requests: mpsc::Receiver<Request>,
     clients: Arc<Semaphore>,
+    accepting: JoinHandle<()>,
 }
 
 impl ControlSocket {
-    /// Opens the socket at `path`, in place of one that nobody listens on, or (`succeeds`) of the one of
-    /// the process that this one succeeds.
+    /// Opens a socket for `path`, which is to be published there, in place of one that nobody listens on, or
+    /// (`succeeds`) of the one of the process that this one succeeds.
     ///
     /// Must be called within a tokio runtime.
     ///
@@ -56,11 +60,32 @@ impl ControlSocket {
         if !succeeds && StdUnixStream::connect(path).is_ok() {
             return Err(refused("another daylily listens there".to_owned()));
         }
-        let (listener, inode) = bind(path).map_err(|error| refused(error.to_string()))?;
+        let mut new = path.as_os_str().to_owned();
+        new.push(".new");
+        let new = PathBuf::from(new);
+        let (listener, inode) = bind(path, &new).map_err(|error| refused(error.to_string()))?;
         let (sender, requests) = mpsc::channel(MAX_CLIENTS);
         let clients = Arc::new(Semaphore::new(MAX_CLIENTS));
-        tokio::spawn(accept(listener, sender, Arc::clone(&clients)));
-        Ok(Self { path: path.to_owned(), inode, requests, clients })
+        let accepting = tokio::spawn(accept(listener, sender, Arc::clone(&clients)));
+        Ok(Self { path: path.to_owned(), new, inode, requests, clients, accepting })
+    }
+
+    /// Puts it in its place, at once, also where another is.
+    ///
+    /// # Errors
+    ///
+    /// When the system refuses.
+    pub(super) fn publish(&self) -> Result<(), Failure> {
+        let refused =
+            |error: io::Error| Failure::Control { path: self.path.display().to_string(), reason: error.to_string() };
+        fs::rename(&self.new, &self.path).map_err(refused)
+    }
+
+    /// Answers nobody any more, and leaves its path to a successor. Clients that find nobody there try again.
+    pub(super) async fn leave(mut self) {
+        self.inode = 0;
+        self.accepting.abort();
+        let _ = (&mut self.accepting).await;
     }
 
     /// Waits until answers that were given have been sent, though not long.
@@ -72,30 +97,28 @@ impl ControlSocket {
 
 impl Drop for ControlSocket {
     fn drop(&mut self) {
-        if fs::symlink_metadata(&self.path).is_ok_and(|file| file.ino() == self.inode) {
-            let _ = fs::remove_file(&self.path);
+        for path in [&self.path, &self.new] {
+            if fs::symlink_metadata(path).is_ok_and(|file| file.ino() == self.inode) {
+                let _ = fs::remove_file(path);
+            }
         }
     }
 }
 
-/// Binds under another name first, and with the right mode, so that the path never leads to a socket
-/// that is not to be connected to, and a successor's takes it over at once.
-fn bind(path: &Path) -> io::Result<(UnixListener, u64)> {
-    let mut name = path.as_os_str().to_owned();
-    name.push(".new");
-    let new = PathBuf::from(name);
+/// Binds under another name, with the right mode, so that the path never leads to a socket that is not to
+/// be connected to.
+fn bind(path: &Path, new: &Path) -> io::Result<(UnixListener, u64)> {
     if new.as_os_str().len() > MAX_PATH_BYTES {
         return Err(io::Error::other(format!("the path is longer than {} bytes", MAX_PATH_BYTES - ".new".len())));
     }
     if fs::symlink_metadata(path).is_ok_and(|file| !file.file_type().is_socket()) {
         return Err(io::Error::other("there is something that is no socket"));
     }
-    let _ = fs::remove_file(&new);
-    let listener = StdUnixListener::bind(&new)?;
+    let _ = fs::remove_file(new);
+    let listener = StdUnixListener::bind(new)?;
     listener.set_nonblocking(true)?;
-    fs::set_permissions(&new, Permissions::from_mode(0o600))?;
-    fs::rename(&new, path)?;
-    let inode = fs::symlink_metadata(path)?.ino();
+    fs::set_permissions(new, Permissions::from_mode(0o600))?;
+    let inode = fs::symlink_metadata(new)?.ino();
     Ok((UnixListener::from_std(listener)?, inode))
 }
 
@@ -179,12 +202,18 @@ async fn ask(command: Command, requests: &mpsc::Sender<Request>) -> io::Result<R
 mod tests {
     use super::*;
 
+    fn published(path: &Path, succeeds: bool) -> Result<ControlSocket, Failure> {
+        let socket = ControlSocket::open(path, succeeds)?;
+        socket.publish()?;
+        Ok(socket)
+    }
+
     #[tokio::test]
     async fn only_where_nobody_else_can_put_another() {
         let dir = tempfile::tempdir().expect("a directory");
         for (mode, safe) in [(0o700, true), (0o755, true), (0o1777, true), (0o777, false), (0o770, false)] {
             fs::set_permissions(dir.path(), Permissions::from_mode(mode)).expect("a mode");
-            let opened = ControlSocket::open(&dir.path().join("control.sock"), false);
+            let opened = published(&dir.path().join("control.sock"), false);
             assert_eq!(opened.is_ok(), safe, "{mode:o}");
         }
     }
@@ -193,21 +222,24 @@ mod tests {
     async fn a_socket_that_is_in_use_stays() {
         let dir = tempfile::tempdir().expect("a directory");
         let path = dir.path().join("deeper/control.sock");
-        let first = ControlSocket::open(&path, false).expect("a socket");
+        let first = published(&path, false).expect("a socket");
         let mode = fs::metadata(&path).expect("the socket").mode() & 0o777;
         assert_eq!(mode, 0o600);
-        let refused = ControlSocket::open(&path, false).err().map(|error| error.to_string()).unwrap_or_default();
+        let refused = published(&path, false).err().map(|error| error.to_string()).unwrap_or_default();
         assert!(refused.contains("another daylily"), "{refused}");
-        let successor = ControlSocket::open(&path, true).expect("a socket");
+        let successor = published(&path, true).expect("a socket");
         drop(first);
         assert!(path.exists(), "the first one removed its successor's socket");
+        drop(ControlSocket::open(&path, true).expect("one that is not published"));
+        assert!(path.exists(), "one that was not published removed the socket");
+        assert_eq!(fs::read_dir(dir.path().join("deeper")).expect("the directory").count(), 1);
         drop(successor);
         assert!(!path.exists());
         // What a killed server leaves behind is in nobody's way.
         drop(StdUnixListener::bind(&path).expect("a socket"));
-        assert!(ControlSocket::open(&path, false).is_ok());
+        assert!(published(&path, false).is_ok());
         fs::write(&path, "something else").expect("a file");
-        assert!(ControlSocket::open(&path, false).is_err());
+        assert!(published(&path, false).is_err());
         assert!(path.exists(), "a file that is no socket was removed");
     }
 }

@@ -3,6 +3,7 @@
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use super::report::{Command, Reply, Status};
 use crate::failure::{EXIT_CUT, Failure};
@@ -10,6 +11,9 @@ use crate::places;
 
 /// What sockets are called.
 pub(super) const SOCKET_SUFFIX: &str = ".sock";
+
+/// For a successor to take over a socket. Nobody else leaves one that is not listened on for long.
+const TAKEOVER_PATIENCE: Duration = Duration::from_secs(1);
 
 /// How an answer is shown.
 #[derive(Clone, Copy, Debug)]
@@ -26,11 +30,14 @@ pub(crate) enum Form {
 /// When there is no such server, or not only one; and what the server says went wrong, with its exit code.
 pub(crate) fn run(command: Command, socket: Option<&Path>, form: Form) -> Result<(), Failure> {
     let (path, stream) = connect(socket)?;
-    let failed = |error: io::Error| Failure::Worker {
-        text: format!("the daylily at `{}` ended without an answer ({error}); its log says why", path.display()),
-        code: 69,
+    let reply = match exchange(stream, command) {
+        Ok(reply) => reply,
+        // It may just be handing over to its successor.
+        Err(_) => again(&path).and_then(|stream| exchange(stream, command)).map_err(|error| Failure::Worker {
+            text: format!("the daylily at `{}` ended without an answer ({error}); its log says why", path.display()),
+            code: 69,
+        })?,
     };
-    let reply = exchange(stream, command).map_err(failed)?;
     let mut out = io::stdout();
     match reply {
         Reply::Status(status) => write!(out, "{}", show(&status, form)?)?,
@@ -72,6 +79,7 @@ fn connect(socket: Option<&Path>) -> Result<(PathBuf, UnixStream), Failure> {
     let none = |reason: String| Failure::Worker { text: reason, code: 69 };
     if let Some(path) = socket {
         return UnixStream::connect(path)
+            .or_else(|error| if error.kind() == io::ErrorKind::ConnectionRefused { again(path) } else { Err(error) })
             .map(|stream| (path.to_owned(), stream))
             .map_err(|error| none(format!("no daylily answers at `{}`: {error}; is it running?", path.display())));
     }
@@ -89,6 +97,19 @@ fn connect(socket: Option<&Path>) -> Result<(PathBuf, UnixStream), Failure> {
         (Some(last), others) => {
             let paths = others.iter().chain([&last]).map(|(path, _)| format!("  --control {}", path.display()));
             Err(none(format!("several are running; choose one:\n{}", paths.collect::<Vec<_>>().join("\n"))))
+        }
+    }
+}
+
+/// Connects to a socket that nobody listens on for a moment while a successor takes it over.
+fn again(path: &Path) -> io::Result<UnixStream> {
+    let deadline = Instant::now() + TAKEOVER_PATIENCE;
+    loop {
+        match UnixStream::connect(path) {
+            Err(error) if error.kind() == io::ErrorKind::ConnectionRefused && Instant::now() < deadline => {
+                std::thread::sleep(Duration::from_millis(10));
+            }
+            connected => return connected,
         }
     }
 }

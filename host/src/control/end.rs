@@ -49,13 +49,19 @@ pub(super) async fn after(
 ) -> Result<(), Failure> {
     tracing::info!("process {} has taken over; this one finishes what it has", successor.pid);
     systemd::succeeded_by(successor.pid);
+    // From here on, only the successor is asked, and what it says is not less than what was said here.
+    if let Some(control) = supervisor.control.take() {
+        control.leave().await;
+    }
+    successor.tell(supervisor.totals());
     let outcome = drain(&mut supervisor, End::default(), &mut signals, &mut Vec::new()).await;
     if supervisor.rest.is_some() {
         // What this process was told by its own predecessor goes on to its successor.
         let rest = joined(&mut supervisor.rest).await;
-        supervisor.add(rest);
+        supervisor.account.hear(rest);
     }
-    successor.bequeath(supervisor.totals());
+    successor.tell(supervisor.totals());
+    successor.release();
     outcome
 }
 
@@ -86,7 +92,7 @@ async fn drain(
                 tracing::warn!("ending at once");
                 supervisor.draining.iter().chain([&supervisor.current]).for_each(|view| view.wish(Wish::Kill));
             },
-            rest = joined(&mut supervisor.rest) => supervisor.add(rest),
+            rest = joined(&mut supervisor.rest) => supervisor.account.hear(rest),
             request = next_request(&mut supervisor.control) => match request.command {
                 Command::Stop => answers.push(request.reply),
                 Command::Status => status::answer(&supervisor.overview(), request.reply),

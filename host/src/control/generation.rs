@@ -5,9 +5,9 @@ use std::sync::Arc;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
+use super::account::Totals;
 use super::process::{Launch, StartError, WorkerProcess};
 use super::seat::{Seat, Wish};
-use super::upgrade::Totals;
 
 /// Workers that were all ready at the same time, and are replaced when they die. Dropping it kills them.
 pub(super) struct Generation {
@@ -70,6 +70,14 @@ impl Generation {
 impl View {
     pub(super) fn number(&self) -> u64 {
         self.launch.generation
+    }
+
+    /// Resolves when its workers accept no more: whoever connects from now on gets somebody else. Cancel
+    /// safe.
+    pub(super) async fn closed(&self) {
+        for seat in &self.seats {
+            seat.closed().await;
+        }
     }
 
     /// How often workers of it had to be replaced.

@@ -3,6 +3,7 @@
 //! Everything is one mechanism: start, crash recovery, reload and upgrade all start workers with a
 //! configuration, wait until they are ready, and then drain those that were there before.
 
+mod account;
 mod admin;
 pub(crate) mod client;
 mod end;

@@ -8,6 +8,10 @@ pub(super) const READY: u8 = b'r';
 /// A worker says it instead: it cannot serve. Then come an exit code and, to the end, the reason.
 pub(super) const FAILED: u8 = b'f';
 
+/// A worker says it after [`Order::End`]: what is accepted from now on, others accept, but for what waited
+/// on sockets that close.
+pub(super) const CLOSED: u8 = b'c';
+
 /// What a supervisor tells a worker to do.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Order {
@@ -65,8 +69,12 @@ mod tests {
 
     #[test]
     fn orders_arrive_as_they_were_given() {
-        let orders =
-            [Order::Cover(vec![]), Order::Cover(vec![0, 7, 255]), Order::End(End::Drain), Order::End(End::Stop)];
+        let orders = [
+            Order::Cover(vec![]),
+            Order::Cover(vec![0, 7, 255]),
+            Order::End(End::default()),
+            Order::End(End { is_last: true, closes: vec![3, 1] }),
+        ];
         let bytes: Vec<u8> = orders.iter().flat_map(Order::to_bytes).collect();
         let mut bytes = bytes.as_slice();
         for order in orders {

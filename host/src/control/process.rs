@@ -16,7 +16,7 @@ use tokio::process::{Child, Command};
 use tokio::sync::watch;
 use tokio::time::{Instant, timeout};
 
-use super::order::{FAILED, Order, READY};
+use super::order::{CLOSED, FAILED, Order, READY};
 use super::scoreboard::{Lease, Scoreboard, Slot};
 use super::sockets::Sockets;
 use super::{Share, handover};
@@ -50,6 +50,14 @@ pub(super) struct WorkerProcess {
     lease: Lease,
     pub(super) pid: u32,
     pub(super) ready_at: Instant,
+    has_closed: bool,
+}
+
+/// What happens to a worker.
+pub(super) enum Event {
+    /// It accepts no more.
+    Closed,
+    Ended(io::Result<ExitStatus>),
 }
 
 /// Why a worker does not serve.
@@ -125,7 +133,9 @@ impl WorkerProcess {
         };
         let word = timeout(limit, word).await;
         match word {
-            Ok(Ok(Ok(()))) => return Ok(Self { child, channel, lease, pid, ready_at: Instant::now() }),
+            Ok(Ok(Ok(()))) => {
+                return Ok(Self { child, channel, lease, pid, ready_at: Instant::now(), has_closed: false });
+            }
             Ok(Ok(Err(refused))) => {
                 let _ = child.wait().await;
                 return Err(refused);
@@ -151,9 +161,17 @@ impl WorkerProcess {
         }
     }
 
-    /// Waits for its end. Cancel safe.
-    pub(super) async fn ended(&mut self) -> io::Result<ExitStatus> {
-        self.child.wait().await
+    /// Waits for what happens next. Cancel safe.
+    pub(super) async fn event(&mut self) -> Event {
+        tokio::select! {
+            biased;
+            status = self.child.wait() => Event::Ended(status),
+            // The end of the channel says it as well.
+            word = self.channel.read_u8(), if !self.has_closed => {
+                self.has_closed = word.map_or(true, |word| word == CLOSED);
+                Event::Closed
+            }
+        }
     }
 
     /// Kills it, and waits until it is gone.

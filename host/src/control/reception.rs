@@ -64,9 +64,9 @@ impl Reception {
         (0..).zip(&self.listeners).filter(|(_, listener)| !listener.is_lent).map(|(at, _)| at).collect()
     }
 
-    /// Stops accepting. On the sockets in `closing`, which nobody else accepts on, first takes what is in
-    /// their backlogs, since the kernel resets what is left there. The worker drains already.
-    pub(super) async fn close(mut self, closing: &[u32]) {
+    /// Stops accepting, but on the sockets in `closing`, which nobody else accepts on. The worker drains
+    /// already.
+    pub(super) fn leave(&mut self, closing: &[u32]) {
         self.loops.retain(|at, accepting| {
             let closes = closing.contains(at);
             if !closes {
@@ -76,6 +76,11 @@ impl Reception {
         });
         let mut places = 0..;
         self.listeners.retain(|_| places.next().is_some_and(|at| self.loops.contains_key(&at)));
+    }
+
+    /// Closes the sockets that it has not left, when it has taken what is in their backlogs: the kernel
+    /// resets what stays there.
+    pub(super) async fn close(self) {
         if self.listeners.is_empty() {
             return;
         }

@@ -1,6 +1,7 @@
 //! A worker's seat: somebody is always to sit there, until the generation drains.
 
 use std::io;
+use std::pin::pin;
 use std::process::ExitStatus;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -10,10 +11,10 @@ use daylily_core::units::format_duration;
 use tokio::sync::watch;
 use tokio::time::{Instant, Interval, MissedTickBehavior};
 
+use super::account::Totals;
 use super::order::{End, Order};
-use super::process::{Launch, StartError, WorkerProcess};
+use super::process::{Event, Launch, StartError, WorkerProcess};
 use super::scoreboard::{Counts, Slot};
-use super::upgrade::Totals;
 use super::worker::LAST_WORDS;
 use crate::failure::EXIT_CUT;
 
@@ -59,6 +60,8 @@ pub(super) struct Seat {
     worker: u32,
     launch: Arc<Launch>,
     seen: Mutex<Seen>,
+    /// Whoever sits here accepts no more, and nobody else will.
+    has_closed: watch::Sender<bool>,
     /// The counters of the process, while there is one.
     slot: Mutex<Option<&'static Slot>>,
 }
@@ -74,11 +77,23 @@ enum Left {
 
 impl Seat {
     pub(super) fn new(worker: u32, launch: Arc<Launch>) -> Arc<Self> {
-        Arc::new(Self { worker, launch, seen: Mutex::default(), slot: Mutex::default() })
+        Arc::new(Self {
+            worker,
+            launch,
+            seen: Mutex::default(),
+            has_closed: watch::Sender::new(false),
+            slot: Mutex::default(),
+        })
     }
 
     pub(super) fn worker(&self) -> u32 {
         self.worker
+    }
+
+    /// Resolves when nothing is accepted here any more. Cancel safe.
+    pub(super) async fn closed(&self) {
+        // The sender is in `self`.
+        let _ = self.has_closed.subscribe().wait_for(|has_closed| *has_closed).await;
     }
 
     /// Nobody sits here any more, and nobody will.
@@ -110,62 +125,79 @@ impl Seat {
             self.leaves();
             drop(process);
             if let Left::Drained = left {
+                self.has_closed.send_replace(true);
                 return;
             }
             let delay = restarts.died(Some(lived), random());
             self.say(pid, &left, lost, lived, &restarts, delay);
             match self.replace(&mut restarts, delay, &mut wishes).await {
                 Some(next) => process = next,
-                None => return self.note(State::Ended),
+                None => {
+                    self.has_closed.send_replace(true);
+                    return self.note(State::Ended);
+                }
             }
         }
     }
 
-    /// Waits for the end of `process`, and brings it about when it is wished or when the process hangs.
+    /// Waits until `process` has ended, has hung and was killed, or has drained because it was wished.
     async fn watch_over(&self, process: &mut WorkerProcess, wishes: &mut watch::Receiver<Wish>) -> Left {
-        let server = &self.launch.prepared.config.server;
-        let mut looks = Looks::new(server.hang_timeout, process.slot());
+        let limit = self.launch.prepared.config.server.hang_timeout;
+        let mut looks = Looks::new(limit, process.slot());
         let mut absent = self.launch.absent.subscribe();
         absent.mark_changed();
-        let mut deadline = None;
         loop {
             tokio::select! {
                 biased;
-                status = process.ended() => {
-                    if deadline.is_some() {
-                        self.say_drained(process, &status);
-                        return Left::Drained;
-                    }
+                event = process.event() => if let Event::Ended(status) = event {
                     return Left::Died(status);
-                }
-                changed = wishes.changed() => {
-                    let wish = wishes.borrow_and_update().clone();
-                    match wish {
-                        Wish::Serve => {}
-                        Wish::End(end) => {
-                            self.note(State::Draining);
-                            process.order(&Order::End(end));
-                            deadline.get_or_insert(Instant::now() + server.shutdown_timeout + 2 * LAST_WORDS);
-                        }
-                        Wish::Kill => deadline = Some(Instant::now()),
-                    }
-                    if changed.is_err() {
-                        deadline = Some(Instant::now());
-                    }
-                }
-                () = at(deadline) => {
-                    let _ = process.kill().await;
-                    return Left::Drained;
-                }
-                Ok(()) = absent.changed(), if deadline.is_none() => {
+                },
+                wish = next_wish(wishes) => match wish {
+                    Wish::Serve => {}
+                    Wish::End(end) => return self.drain(process, end, wishes, looks).await,
+                    Wish::Kill => return kill(process, Left::Drained).await,
+                },
+                Ok(()) = absent.changed() => {
                     let absent = absent.borrow_and_update().clone();
                     process.order(&Order::Cover(absent.into_iter().filter(|other| *other != self.worker).collect()));
                 }
-                silent = looks.silent() => if silent < server.hang_timeout {
+                silent = looks.silent() => if silent < limit {
                     self.mark_absent(silent >= COVERED_AFTER);
                 } else {
-                    let _ = process.kill().await;
-                    return if deadline.is_some() { Left::Drained } else { Left::Hung };
+                    return kill(process, Left::Hung).await;
+                }
+            }
+        }
+    }
+
+    /// Tells `process` to drain and waits for its end, for as long as it may take.
+    async fn drain(
+        &self,
+        process: &mut WorkerProcess,
+        end: End,
+        wishes: &mut watch::Receiver<Wish>,
+        mut looks: Looks,
+    ) -> Left {
+        let server = &self.launch.prepared.config.server;
+        self.note(State::Draining);
+        process.order(&Order::End(end));
+        let mut too_long = pin!(tokio::time::sleep(server.shutdown_timeout + 2 * LAST_WORDS));
+        loop {
+            tokio::select! {
+                biased;
+                event = process.event() => match event {
+                    Event::Closed => drop(self.has_closed.send_replace(true)),
+                    Event::Ended(status) => {
+                        self.say_drained(process, &status);
+                        return Left::Drained;
+                    }
+                },
+                wish = next_wish(wishes) => if wish == Wish::Kill {
+                    return kill(process, Left::Drained).await;
+                },
+                () = &mut too_long => return kill(process, Left::Drained).await,
+                silent = looks.silent() => if silent >= server.hang_timeout {
+                    return kill(process, Left::Drained).await;
                 }
             }
         }
@@ -321,11 +353,18 @@ fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-async fn at(deadline: Option<Instant>) {
-    match deadline {
-        Some(deadline) => tokio::time::sleep_until(deadline).await,
-        None => std::future::pending().await,
+/// What is wished next; that there is nobody left to wish anything is the wish for an end. Cancel safe.
+async fn next_wish(wishes: &mut watch::Receiver<Wish>) -> Wish {
+    match wishes.changed().await {
+        Ok(()) => wishes.borrow_and_update().clone(),
+        Err(_) => Wish::Kill,
     }
+}
+
+async fn kill(process: &mut WorkerProcess, left: Left) -> Left {
+    // It fails only for a process that has gone already.
+    let _ = process.kill().await;
+    left
 }
 
 /// Some number, for jitter: workers that died together are not to come back together.

@@ -7,10 +7,10 @@ use daylily_core::config::{ComponentSource, Route};
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
+use super::account::Totals;
 use super::generation::View;
 use super::report::{self, Reply, RouteStatus, Status, WorkerStatus};
 use super::seat::Seat;
-use super::upgrade::Totals;
 
 /// What the supervisor is doing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

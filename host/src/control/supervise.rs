@@ -10,6 +10,7 @@ use tokio::sync::oneshot;
 use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::Instant;
 
+use super::account::{Account, Totals};
 use super::admin::{ControlSocket, Request};
 use super::client::SOCKET_SUFFIX;
 use super::end;
@@ -18,13 +19,12 @@ use super::order::End;
 use super::process::workers;
 use super::reload::{self, Basis};
 use super::report::{Command, Reply};
-use super::scoreboard::{Counts, Scoreboard};
 use super::seat::Wish;
 use super::signal::{Asked, Signals};
 use super::sockets::Sockets;
 use super::status::{self, Overview, State};
 use super::systemd;
-use super::upgrade::{Inheritance, Invocation, Successor, Totals};
+use super::upgrade::{Inheritance, Invocation, Successor};
 use super::watch::Watch;
 use crate::cli::What;
 use crate::failure::Failure;
@@ -32,6 +32,9 @@ use crate::{log, places, prepare, runtime};
 
 /// Generations that may drain at a time; a reload waits for one of them to end when there are more.
 const MAX_DRAINING: usize = 16;
+
+/// How long an answer to a reload waits for former workers to say that they accept no more.
+const CLOSING_PATIENCE: Duration = Duration::from_secs(2);
 
 /// Worker processes at a time: 256 of each generation that drains, serves or starts.
 const MAX_PROCESSES: u32 = 256 * (MAX_DRAINING as u32 + 2);
@@ -74,7 +77,6 @@ type Upgrading = JoinHandle<std::io::Result<Successor>>;
 pub(super) struct Supervisor {
     what: What,
     invocation: Invocation,
-    pub(super) scoreboard: Arc<Scoreboard>,
     log: log::Log,
     pub(super) control: Option<ControlSocket>,
     watch: Option<Watch>,
@@ -92,12 +94,8 @@ pub(super) struct Supervisor {
     answers: Vec<oneshot::Sender<Reply>>,
     next: Vec<oneshot::Sender<Reply>>,
     is_reload_wanted: bool,
-    /// Counted by this process or told by its predecessor, beside what is on the scoreboard and what the
-    /// seats that are left know.
-    pub(super) counted: Totals,
-    /// What the predecessor had counted when this process took over.
-    told: Counts,
-    /// What it counts until it ends.
+    pub(super) account: Account,
+    /// What the predecessor counts until it ends.
     pub(super) rest: Option<Rest>,
 }
 
@@ -114,11 +112,16 @@ impl Supervisor {
         let totals = inheritance.as_ref().map(|inheritance| inheritance.totals).unwrap_or_default();
         let number = inheritance.as_ref().map_or(1, |inheritance| inheritance.generation + 1);
         let slots = MAX_PROCESSES.min(workers(config.workers).saturating_mul(64).max(1024));
-        let scoreboard = Scoreboard::new(slots, totals.counts)?;
+        let account = Account::open(slots, totals)?;
         let mut watch = what.watch.then(Watch::new);
         self::watch(&mut watch, &what, Some(config));
-        let basis =
-            Basis { what: what.clone(), scoreboard: Arc::clone(&scoreboard), sockets, known: None, generation: number };
+        let basis = Basis {
+            what: what.clone(),
+            scoreboard: Arc::clone(&account.scoreboard),
+            sockets,
+            known: None,
+            generation: number,
+        };
         let current = tokio::select! {
             biased;
             generation = reload::attempt(basis) => generation?,
@@ -131,7 +134,6 @@ impl Supervisor {
         let mut supervisor = Self {
             what,
             invocation,
-            scoreboard,
             log,
             control,
             watch,
@@ -146,17 +148,15 @@ impl Supervisor {
             answers: Vec::new(),
             next: Vec::new(),
             is_reload_wanted: false,
-            counted: Totals { counts: Counts::default(), ..totals },
-            told: totals.counts,
+            account,
             rest: None,
         };
         match inheritance {
-            // The predecessor tells systemd; it is still the one that systemd listens to.
-            Some(inheritance) => {
-                tracing::info!("took over: {}", status::summary(&supervisor.current));
-                supervisor.rest = Some(tokio::spawn(inheritance.take_over()));
-            }
+            Some(inheritance) => supervisor.take_over(inheritance).await,
             None => systemd::ready(&status::summary(&supervisor.current)),
+        }
+        if let Some(control) = &supervisor.control {
+            control.publish()?;
         }
         // Nobody may read it any more, such as after an upgrade.
         let _ = writeln!(std::io::stdout(), "{}", status::announcement(&supervisor.current));
@@ -194,7 +194,7 @@ impl Supervisor {
                     }
                 },
                 rest = joined(&mut self.rest) => {
-                    self.add(rest);
+                    self.account.hear(rest);
                     // systemd listens to this process by now.
                     systemd::ready(&status::summary(&self.current));
                 }
@@ -215,32 +215,26 @@ impl Supervisor {
         }
     }
 
-    /// What was counted since the first start.
     pub(super) fn totals(&self) -> Totals {
-        let views = self.draining.iter().chain([&self.current]);
-        let counted = views.fold(self.counted, |totals, view| totals.plus(view.deaths()));
-        Totals { counts: self.scoreboard.totals(), ..counted }
+        self.account.totals(self.draining.iter().chain([&self.current]))
     }
 
-    pub(super) fn add(&mut self, rest: std::io::Result<Totals>) {
-        match rest {
-            Ok(rest) => {
-                self.scoreboard.add(rest.counts);
-                self.counted = self.counted.plus(Totals { counts: Counts::default(), ..rest });
+    /// The predecessor drains from now on. It tells systemd who succeeds it, since systemd still listens to
+    /// it.
+    async fn take_over(&mut self, inheritance: Inheritance) {
+        match inheritance.take_over().await {
+            Ok((totals, mut predecessor)) => {
+                self.account.hear(Ok(totals));
+                self.rest = Some(tokio::spawn(async move { predecessor.totals().await }));
             }
-            Err(error) => {
-                // What it had in progress has ended, one way or the other.
-                let told = std::mem::take(&mut self.told);
-                self.scoreboard.add(told.at_death().since(told));
-                tracing::warn!("the predecessor did not say what it counted last: {error}");
-            }
+            Err(error) => self.account.hear(Err(error)),
         }
+        tracing::info!("took over: {}", status::summary(&self.current));
     }
 
-    /// A generation has ended; what its seats know is kept.
     pub(super) fn forget(&mut self, number: u64) {
         for view in self.draining.extract_if(.., |view| view.number() == number) {
-            self.counted = self.counted.plus(view.deaths());
+            self.account.keep(&view);
         }
     }
 
@@ -259,7 +253,7 @@ impl Supervisor {
         let launch = &self.current.launch;
         let basis = Basis {
             what: self.what.clone(),
-            scoreboard: Arc::clone(&self.scoreboard),
+            scoreboard: Arc::clone(&self.account.scoreboard),
             sockets: launch.sockets(),
             known: Some(Arc::clone(&launch.prepared)),
             generation: self.number,
@@ -270,7 +264,7 @@ impl Supervisor {
     /// The new generation serves, and the old one finishes what it has; or all stays as it was.
     fn reloaded(&mut self, outcome: Result<Generation, Failure>) {
         self.state = State::Serving;
-        self.counted.reloads += 1;
+        self.account.note_reload(outcome.is_err());
         match outcome {
             Ok(next) => {
                 let (next, end) = next.split();
@@ -286,13 +280,18 @@ impl Supervisor {
                 watch(&mut self.watch, &self.what, Some(config));
                 let closes = old.launch.sockets().closing(&self.current.launch.sockets());
                 old.wish(Wish::End(End { is_last: false, closes }));
-                self.draining.push(old);
+                self.draining.push(Arc::clone(&old));
                 tracing::info!("reloaded: {}", status::summary(&self.current));
-                let generation = self.number;
-                self.answer(|| Reply::Reloaded { generation });
+                let (generation, answers) = (self.number, std::mem::take(&mut self.answers));
+                tokio::spawn(async move {
+                    // Who is told that it serves may count on it. (A worker that hangs is not waited for.)
+                    let _ = tokio::time::timeout(CLOSING_PATIENCE, old.closed()).await;
+                    for answer in answers {
+                        let _ = answer.send(Reply::Reloaded { generation });
+                    }
+                });
             }
             Err(failure) => {
-                self.counted.reloads_failed += 1;
                 // Its files are watched as well: one of them is what will be mended.
                 watch(&mut self.watch, &self.what, prepare::read(&self.what).ok().as_ref());
                 tracing::error!("not reloaded, generation {} goes on: {failure}", self.current.number());

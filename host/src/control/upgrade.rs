@@ -8,12 +8,12 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::UnixStream;
 use tokio::process::{Child, Command};
 
+use super::account::Totals;
 use super::parcel;
-use super::scoreboard::Counts;
 use super::sockets::{Inventory, Sockets};
 
 /// The hidden first word of a command line that succeeds another process.
@@ -24,8 +24,9 @@ const READY_TIMEOUT: Duration = Duration::from_secs(600);
 
 const READY: u8 = b'r';
 
-/// The longest last word of a predecessor.
-const MAX_REST_BYTES: u64 = 1 << 16;
+/// The longest word of a predecessor, and how long one waits for the first.
+const MAX_LINE_BYTES: u64 = 1 << 16;
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// How this program was started, so that a newer one can be started the same way.
 #[derive(Clone)]
@@ -42,47 +43,11 @@ pub(crate) struct Inheritance {
     predecessor: StdUnixStream,
 }
 
-/// What goes on counting.
-#[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
-#[serde(default)]
-pub(super) struct Totals {
-    pub(super) counts: Counts,
-    pub(super) reloads: u64,
-    pub(super) reloads_failed: u64,
-    pub(super) restarts: u64,
-    pub(super) hangs: u64,
-}
-
-impl Totals {
-    /// What was counted since it was `before`.
-    pub(super) fn since(self, before: Self) -> Self {
-        Self {
-            counts: self.counts.since(before.counts),
-            reloads: self.reloads.saturating_sub(before.reloads),
-            reloads_failed: self.reloads_failed.saturating_sub(before.reloads_failed),
-            restarts: self.restarts.saturating_sub(before.restarts),
-            hangs: self.hangs.saturating_sub(before.hangs),
-        }
-    }
-
-    pub(super) fn plus(self, other: Self) -> Self {
-        Self {
-            counts: self.counts + other.counts,
-            reloads: self.reloads + other.reloads,
-            reloads_failed: self.reloads_failed + other.reloads_failed,
-            restarts: self.restarts + other.restarts,
-            hangs: self.hangs + other.hangs,
-        }
-    }
-}
-
 /// A successor that is ready to serve alone.
 pub(super) struct Successor {
     child: Child,
     channel: StdUnixStream,
     pub(super) pid: u32,
-    /// What it was told.
-    pub(super) totals: Totals,
 }
 
 /// Read by other versions of this program: fields are added, with a default, and not renamed or taken
@@ -131,7 +96,7 @@ impl Invocation {
             channel.read_u8().await
         };
         match tokio::time::timeout(READY_TIMEOUT, word).await {
-            Ok(Ok(READY)) => Ok(Successor { child, channel: channel.into_std()?, pid, totals }),
+            Ok(Ok(READY)) => Ok(Successor { child, channel: channel.into_std()?, pid }),
             Ok(_) => {
                 let _ = child.start_kill();
                 let status = child.wait().await?;
@@ -146,17 +111,17 @@ impl Invocation {
 }
 
 impl Successor {
-    /// The last word of this process: what it has counted since it told its successor. The successor
-    /// lives on alone.
-    pub(super) fn bequeath(self, totals: Totals) {
-        let rest = totals.since(self.totals);
-        // Or it would be killed.
-        std::mem::forget(self.child);
-        let sent =
-            serde_json::to_vec(&rest).map_err(io::Error::other).and_then(|rest| (&self.channel).write_all(&rest));
-        if let Err(error) = sent {
-            tracing::warn!("failed to tell process {} what was counted last: {error}", self.pid);
+    /// Tells it what was counted until now: when it takes over, and at the end.
+    pub(super) fn tell(&self, totals: Totals) {
+        let line = serde_json::to_string(&totals).map_err(io::Error::other).map(|line| line + "\n");
+        if let Err(error) = line.and_then(|line| (&self.channel).write_all(line.as_bytes())) {
+            tracing::warn!("failed to tell process {} what was counted: {error}", self.pid);
         }
+    }
+
+    /// Lets it live on when this process ends.
+    pub(super) fn release(self) {
+        std::mem::forget(self.child);
     }
 }
 
@@ -174,19 +139,35 @@ impl Inheritance {
         Ok(Self { sockets, generation: estate.generation, totals: estate.totals, predecessor })
     }
 
-    /// Tells the predecessor to go: this process serves. Waits until it has gone, which may take its
-    /// `shutdown_timeout`, for what it has counted until then.
+    /// Tells the predecessor to go: this process serves. Gives what was counted until now; the predecessor
+    /// answers nobody any more.
     ///
     /// # Errors
     ///
     /// When it goes without a word.
-    pub(super) async fn take_over(self) -> io::Result<Totals> {
+    pub(super) async fn take_over(self) -> io::Result<(Totals, Predecessor)> {
         self.predecessor.set_nonblocking(true)?;
-        let mut predecessor = UnixStream::from_std(self.predecessor)?;
+        let mut predecessor = BufReader::new(UnixStream::from_std(self.predecessor)?);
         predecessor.write_all(&[READY]).await?;
-        let mut rest = Vec::new();
-        predecessor.take(MAX_REST_BYTES).read_to_end(&mut rest).await?;
-        Ok(serde_json::from_slice(&rest)?)
+        let mut predecessor = Predecessor(predecessor);
+        let totals = tokio::time::timeout(ANSWER_TIMEOUT, predecessor.totals()).await??;
+        Ok((totals, predecessor))
+    }
+}
+
+/// The process that this one succeeds, while it drains.
+pub(super) struct Predecessor(BufReader<UnixStream>);
+
+impl Predecessor {
+    /// What it counts until its end; waits for that, which may take its `shutdown_timeout`.
+    ///
+    /// # Errors
+    ///
+    /// When it goes without a word.
+    pub(super) async fn totals(&mut self) -> io::Result<Totals> {
+        let mut line = String::new();
+        (&mut self.0).take(MAX_LINE_BYTES).read_line(&mut line).await?;
+        Ok(serde_json::from_str(&line)?)
     }
 }
 

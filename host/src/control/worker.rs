@@ -14,7 +14,7 @@ use tokio::sync::mpsc;
 use tokio::time::Instant;
 
 use super::handover::{self, Handover};
-use super::order::{End, FAILED, Order, READY};
+use super::order::{CLOSED, End, FAILED, Order, READY};
 use super::reception::Reception;
 use super::scoreboard::Slot;
 use crate::drain::{Drain, Farewell};
@@ -99,7 +99,10 @@ async fn serve(supervisor: &UnixStream, handover: Handover) -> io::Result<ExitCo
     };
     let idle_patience = if end.is_last { IDLE_PATIENCE_AT_STOP } else { IDLE_PATIENCE };
     drain.begin(Farewell { began: Instant::now(), idle_patience });
-    reception.close(&end.closes).await;
+    reception.leave(&end.closes);
+    // A supervisor that is gone need not know.
+    let _ = (&mut &*supervisor).write_all(&[CLOSED]);
+    reception.close().await;
     Ok(finish(&worker, server.shutdown_timeout).await)
 }
 

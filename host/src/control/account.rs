@@ -1,0 +1,128 @@
+//! What a supervisor counts, with what its predecessor has counted. Totals never go backwards.
+
+use std::io;
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+use super::generation::View;
+use super::scoreboard::{Counts, Scoreboard};
+
+/// What is counted since the first start, over reloads, upgrades and deaths of workers.
+#[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub(super) struct Totals {
+    pub(super) counts: Counts,
+    pub(super) reloads: u64,
+    pub(super) reloads_failed: u64,
+    pub(super) restarts: u64,
+    pub(super) hangs: u64,
+}
+
+impl Totals {
+    /// What was counted since it was `before`.
+    pub(super) fn since(self, before: Self) -> Self {
+        Self {
+            counts: self.counts.since(before.counts),
+            reloads: self.reloads.saturating_sub(before.reloads),
+            reloads_failed: self.reloads_failed.saturating_sub(before.reloads_failed),
+            restarts: self.restarts.saturating_sub(before.restarts),
+            hangs: self.hangs.saturating_sub(before.hangs),
+        }
+    }
+
+    pub(super) fn plus(self, other: Self) -> Self {
+        Self {
+            counts: self.counts + other.counts,
+            reloads: self.reloads + other.reloads,
+            reloads_failed: self.reloads_failed + other.reloads_failed,
+            restarts: self.restarts + other.restarts,
+            hangs: self.hangs + other.hangs,
+        }
+    }
+}
+
+/// The accounts of one supervisor.
+pub(super) struct Account {
+    pub(super) scoreboard: Arc<Scoreboard>,
+    /// By this process, beside what is on the scoreboard and what the seats that are left know.
+    counted: Totals,
+    /// By the predecessor, as it said last.
+    told: Totals,
+}
+
+impl Account {
+    /// # Errors
+    ///
+    /// When the system has no memory to share.
+    pub(super) fn open(slots: u32, told: Totals) -> io::Result<Self> {
+        let scoreboard = Scoreboard::new(slots, told.counts)?;
+        Ok(Self { scoreboard, counted: Totals { counts: Counts::default(), ..told }, told })
+    }
+
+    /// All of it. `views` are the generations that have not ended.
+    pub(super) fn totals<'a>(&self, views: impl Iterator<Item = &'a Arc<View>>) -> Totals {
+        let counted = views.fold(self.counted, |totals, view| totals.plus(view.deaths()));
+        Totals { counts: self.scoreboard.totals(), ..counted }
+    }
+
+    /// A reload was tried.
+    pub(super) fn note_reload(&mut self, failed: bool) {
+        self.counted.reloads += 1;
+        self.counted.reloads_failed += u64::from(failed);
+    }
+
+    /// A generation has ended; what its seats know is kept.
+    pub(super) fn keep(&mut self, view: &View) {
+        self.counted = self.counted.plus(view.deaths());
+    }
+
+    /// What the predecessor says now.
+    pub(super) fn hear(&mut self, totals: io::Result<Totals>) {
+        match totals {
+            Ok(totals) => {
+                let new = totals.since(std::mem::replace(&mut self.told, totals));
+                self.scoreboard.add(new.counts);
+                self.counted = self.counted.plus(Totals { counts: Counts::default(), ..new });
+            }
+            Err(error) => {
+                // What it had in progress has ended, one way or the other.
+                let told = std::mem::take(&mut self.told).counts;
+                self.scoreboard.add(told.at_death().since(told));
+                tracing::warn!("the predecessor did not say what it counted: {error}");
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn requests(begun: u64, ended: u64) -> Totals {
+        Totals {
+            counts: Counts { requests_begun: begun, requests_ended: ended, ..Counts::default() },
+            ..Totals::default()
+        }
+    }
+
+    #[test]
+    fn a_predecessor_is_counted_once() {
+        let mut account = Account::open(1, requests(10, 8)).expect("shared memory");
+        let totals = |account: &Account| account.totals(std::iter::empty()).counts;
+        assert_eq!((totals(&account).requests_begun, totals(&account).requests_in_progress()), (10, 2));
+        account.hear(Ok(Totals { reloads: 3, ..requests(15, 14) }));
+        assert_eq!((totals(&account).requests_begun, totals(&account).requests_in_progress()), (15, 1));
+        account.hear(Ok(Totals { reloads: 3, ..requests(16, 16) }));
+        assert_eq!((totals(&account).requests_begun, totals(&account).requests_in_progress()), (16, 0));
+        assert_eq!(account.totals(std::iter::empty()).reloads, 3);
+    }
+
+    #[test]
+    fn a_predecessor_that_says_nothing_has_nothing_in_progress() {
+        let mut account = Account::open(1, requests(10, 8)).expect("shared memory");
+        account.hear(Err(io::ErrorKind::UnexpectedEof.into()));
+        let counts = account.totals(std::iter::empty()).counts;
+        assert_eq!((counts.requests_begun, counts.requests_in_progress(), counts.requests_lost), (10, 0, 2));
+    }
+}
