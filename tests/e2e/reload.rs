@@ -177,6 +177,27 @@ fn a_reload_that_was_answered_is_served() {
     load.end().expect_no_failure();
 }
 
+/// Nor to one before that, which is slower to stop than the one that came after it.
+#[test]
+fn a_reload_waits_for_every_generation_before_it() {
+    let server = app().start();
+    let first = server.workers()[0];
+    first.signal(Signal::STOP);
+    server.signal(Signal::HUP);
+    wait_for_generation(&server, 2);
+    server.put("app.wasm", component("state"));
+    thread::scope(|scope| {
+        let answer = scope.spawn(|| server.say("\"reload\"\n"));
+        wait_for_generation(&server, 3);
+        thread::sleep(Duration::from_millis(300));
+        assert!(!answer.is_finished(), "it was answered though the first generation may still accept");
+        first.signal(Signal::CONT);
+        let answer = answer.join().expect("an answer").expect("a line");
+        assert!(answer.contains("reloaded"), "{answer}");
+        server.get("app.test", "/").expect(200, "count: 1\n");
+    });
+}
+
 /// All who ask at once get their answer, and what they wrote before is served when they have it.
 #[test]
 fn reloads_at_once_are_all_answered() {
