@@ -11,6 +11,7 @@
 
 mod harness;
 
+mod addresses;
 mod cache;
 mod configuration;
 mod continuing;

@@ -177,6 +177,27 @@ fn a_reload_that_was_answered_is_served() {
     load.end().expect_no_failure();
 }
 
+/// Nor to one before that, which is slower to stop than the one that came after it.
+#[test]
+fn a_reload_waits_for_every_generation_before_it() {
+    let server = app().start();
+    let first = server.workers()[0];
+    first.signal(Signal::STOP);
+    server.signal(Signal::HUP);
+    wait_for_generation(&server, 2);
+    server.put("app.wasm", component("state"));
+    thread::scope(|scope| {
+        let answer = scope.spawn(|| server.say("\"reload\"\n"));
+        wait_for_generation(&server, 3);
+        thread::sleep(Duration::from_millis(300));
+        assert!(!answer.is_finished(), "it was answered though the first generation may still accept");
+        first.signal(Signal::CONT);
+        let answer = answer.join().expect("an answer").expect("a line");
+        assert!(answer.contains("reloaded"), "{answer}");
+        server.get("app.test", "/").expect(200, "count: 1\n");
+    });
+}
+
 /// All who ask at once get their answer, and what they wrote before is served when they have it.
 #[test]
 fn reloads_at_once_are_all_answered() {
@@ -345,34 +366,4 @@ fn a_slow_reload_holds_up_nothing() {
     });
     assert_eq!(server.wait_exit(), 0);
     server.expect_no_process(PATIENCE);
-}
-
-fn free_port() -> u16 {
-    TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr()).expect("a port").port()
-}
-
-/// The old worker is stopped when its address is given up, so that connections wait there.
-#[test]
-fn another_address_is_served_and_the_old_one_is_closed() {
-    let server = by_file().start();
-    let old = server.workers();
-    hello(&server);
-    old[0].signal(Signal::STOP);
-    let mut waiting: Vec<Connection> = (0..20).map(|_| server.connect()).collect();
-    waiting.iter_mut().for_each(|connection| {
-        connection.send(&Request::get("app.test", "/").bytes());
-    });
-    let port = free_port();
-    server.configure(|config| config.replace("127.0.0.1:0", &format!("127.0.0.1:{port}")));
-    server.reload();
-    let next = ([127, 0, 0, 1], port).into();
-    Connection::open(next).exchange(&Request::get("app.test", "/")).expect(200, "Hello World\n");
-    old[0].signal(Signal::CONT);
-    for connection in &mut waiting {
-        connection.response("GET").expect(200, "Hello World\n");
-    }
-    let refuses = || std::net::TcpStream::connect(server.address()).is_err();
-    assert!(eventually(PATIENCE, refuses), "the old address still takes connections");
-    expect_drained(&server, 1);
-    assert_eq!(server.status().0["listen"][0], format!("http://127.0.0.1:{port}/"));
 }

@@ -240,6 +240,23 @@ fn workers_whose_supervisor_is_killed_finish_and_end() {
     assert!(std::net::TcpStream::connect(server.address()).is_err(), "somebody still listens");
 }
 
+/// What restarts it need not wait for what its workers still have to do: they let go of the address first.
+#[test]
+fn a_server_whose_supervisor_was_killed_can_be_started_again() {
+    let first = setup("").start();
+    let address = first.address();
+    let begun = begin(&first, &Request::get("any.test", "/stream?chunks=50&size=2&pause_ms=60"));
+    let workers = first.workers();
+    first.signal(Signal::KILL);
+    let is_free = || std::net::TcpStream::connect(address).is_err();
+    assert!(eventually(PATIENCE, is_free), "the address is not let go");
+    let second = setup("").flags(&["--listen", &address.to_string()]).start();
+    assert!(workers[0].is_running(), "the worker has nothing to do any more: too late to tell");
+    second.get("hello.test", "/").expect(200, "Hello World\n");
+    assert_eq!(begun.finish(), (100, Ending::Complete));
+    second.get("hello.test", "/").expect(200, "Hello World\n");
+}
+
 #[test]
 fn what_takes_too_long_is_cut_without_a_supervisor_too() {
     let server = setup("shutdown_timeout = '500ms'").start();

@@ -69,7 +69,8 @@ fn totals_go_on_over_an_upgrade() {
     let server = setup().start();
     let mut moved = Moved::default();
     server.workers()[0].signal(Signal::KILL);
-    assert!(eventually(PATIENCE, || moved.look(&server).ready().is_some()), "{:?}", server.status());
+    let replaced = eventually(PATIENCE, || moved.look(&server).total("worker_restarts") == 1);
+    assert!(replaced, "{:?}", server.status());
     server.reload();
     server.workers();
     let load = Load::start(server.address(), 2, &Request::get("hello.test", "/"));
@@ -125,6 +126,25 @@ fn an_upgrade_does_not_wait_for_the_one_before() {
     let counted = eventually(PATIENCE, || server.status().total("requests") == 2);
     assert!(counted, "what the first counted last is lost: {:?}", server.status());
     assert_eq!(server.status().total("requests_in_progress"), 0);
+}
+
+/// A command never finds nobody, whenever it comes.
+#[test]
+fn commands_are_answered_all_through_an_upgrade() {
+    let server = setup().start();
+    let first = server.supervisor();
+    std::thread::scope(|scope| {
+        let asking = scope.spawn(|| {
+            while first.is_running() {
+                server.command(&["status"]).expect(0, &[]);
+            }
+        });
+        for _ in 0..3 {
+            upgrade(&server);
+        }
+        assert_eq!(server.wait_exit(), 0);
+        asking.join().expect("commands that are answered");
+    });
 }
 
 /// The new program is held until the test lets it go on.

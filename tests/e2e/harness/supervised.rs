@@ -107,13 +107,19 @@ pub fn make_pipe(path: &Path) {
 
 impl Daylily {
     /// What it says of itself, over its control socket, without the process that `daylily status` takes.
+    /// Within an upgrade there is a moment in which nobody answers, and, as that does, this asks again.
     #[track_caller]
     pub fn status(&self) -> Status {
-        self.try_status().expect("a status on the control socket")
+        let mut status = None;
+        let answered = eventually(Duration::from_secs(2), || {
+            status = self.try_status();
+            status.is_some()
+        });
+        assert!(answered, "nobody answers on the control socket");
+        status.expect("a status")
     }
 
-    /// The same; None where nobody answers.
-    pub fn try_status(&self) -> Option<Status> {
+    fn try_status(&self) -> Option<Status> {
         let answer = self.say("\"status\"\n")?;
         let mut answer: Value = serde_json::from_str(&answer).ok()?;
         Some(Status(answer.get_mut("status")?.take()))
