@@ -63,11 +63,14 @@ impl Body {
         Self::from(Kind::Streamed(Box::new(streamed)))
     }
 
+    /// Whether nobody knows its length.
+    pub(crate) fn is_open_ended(&self) -> bool {
+        matches!(&self.kind, Kind::Streamed(streamed) if streamed.missing_bytes.is_none())
+    }
+
     /// Ends `in_request` with the body.
     pub(crate) fn during(self, in_request: InRequest) -> Self {
-        if let Kind::Streamed(streamed) = &self.kind
-            && streamed.missing_bytes.is_none()
-        {
+        if self.is_open_ended() {
             in_request.begin_open_ended();
         }
         Self { in_request: Some(in_request), ..self }

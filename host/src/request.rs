@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use daylily_core::refusal::{Blame, Refusal};
 use http::header::CONNECTION;
-use http::{HeaderValue, Request, Response};
+use http::{HeaderValue, Request, Response, Version};
 use hyper::body::Incoming;
 
 use crate::body::Body;
@@ -36,13 +36,16 @@ pub(crate) async fn handle(
     connection: &Connection,
     request: Request<Incoming>,
 ) -> Result<Response<Body>, Stop> {
+    let version = request.version();
     let in_request = connection.begin_request(&request);
     let exchange = Arc::new(Exchange::begin(worker.counters, worker.drain.begin_task()));
     let mut response = match answer(worker, connection, &exchange, request).await {
         Err(Stop::Refused(refusal)) => refuse(worker, &refusal, exchange.record()),
         outcome => outcome?,
     };
-    if worker.drain.has_begun() {
+    // hyper would promise to keep a connection whose end is the end of the body.
+    let ends_with_body = version < Version::HTTP_11 && response.body().is_open_ended();
+    if worker.drain.has_begun() || ends_with_body {
         response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
     }
     Ok(response.map(|body| body.during(in_request)))

@@ -202,6 +202,17 @@ fn http_1_0_keeps_the_connection_only_where_asked_and_possible() {
     }
 }
 
+/// The end of the connection is the end of such a body, so nobody may be told that it stays.
+#[test]
+fn http_1_0_without_a_length_is_not_kept() {
+    let server = Setup::new().route_at("", "stream").start();
+    let mut connection = server.connect();
+    let request = Request::get("", "/?chunks=3&size=4&pause_ms=1").http10();
+    let response = connection.exchange(&request.header("Connection", "keep-alive"));
+    assert!(!response.has("content-length") && response.closes(), "{response:?}");
+    connection.expect_closed();
+}
+
 #[test]
 fn a_client_that_asks_to_close_is_obeyed() {
     let server = SERVER.get();

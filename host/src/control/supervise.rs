@@ -280,12 +280,18 @@ impl Supervisor {
                 watch(&mut self.watch, &self.what, Some(config));
                 let closes = old.launch.sockets().closing(&self.current.launch.sockets());
                 old.wish(Wish::End(End { is_last: false, closes }));
-                self.draining.push(Arc::clone(&old));
+                self.draining.push(old);
                 tracing::info!("reloaded: {}", status::summary(&self.current));
                 let (generation, answers) = (self.number, std::mem::take(&mut self.answers));
+                let former = self.draining.clone();
                 tokio::spawn(async move {
                     // Who is told that it serves may count on it. (A worker that hangs is not waited for.)
-                    let _ = tokio::time::timeout(CLOSING_PATIENCE, old.closed()).await;
+                    let closed = async {
+                        for view in &former {
+                            view.closed().await;
+                        }
+                    };
+                    let _ = tokio::time::timeout(CLOSING_PATIENCE, closed).await;
                     for answer in answers {
                         let _ = answer.send(Reply::Reloaded { generation });
                     }
