@@ -47,6 +47,8 @@ pub(crate) async fn handle(
     let ends_with_body = version < Version::HTTP_11 && response.body().is_open_ended();
     if worker.drain.has_begun() || ends_with_body {
         response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+        // Or hyper adds `keep-alive` for a client of HTTP/1.0 that asked for it.
+        *response.version_mut() = version;
     }
     Ok(response.map(|body| body.during(in_request)))
 }
