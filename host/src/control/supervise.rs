@@ -164,7 +164,7 @@ impl Supervisor {
     }
 
     async fn run(mut self, mut signals: Signals) -> Result<(), Failure> {
-        let mut watchdog = Watchdog::new();
+        let mut watchdog = systemd::Watchdog::new();
         let stopped = loop {
             self.reload_if_wanted();
             tokio::select! {
@@ -199,7 +199,7 @@ impl Supervisor {
                     systemd::ready(&status::summary(&self.current));
                 }
                 Some(Ok(number)) = self.ends.join_next() => self.forget(number),
-                () = watchdog.due() => systemd::watchdog(),
+                () = watchdog.due() => systemd::Watchdog::feed(),
             }
         };
         end::by_request(self, signals, stopped).await
@@ -384,20 +384,4 @@ pub(super) async fn joined<T, E: From<std::io::Error>>(task: &mut Option<JoinHan
     let outcome = running.await;
     *task = None;
     outcome.map_err(std::io::Error::other)?
-}
-
-/// systemd's watchdog, where it is on.
-struct Watchdog(Option<tokio::time::Interval>);
-
-impl Watchdog {
-    fn new() -> Self {
-        Self(systemd::watchdog_interval().map(|every: Duration| tokio::time::interval(every)))
-    }
-
-    async fn due(&mut self) {
-        match &mut self.0 {
-            Some(interval) => drop(interval.tick().await),
-            None => std::future::pending().await,
-        }
-    }
 }

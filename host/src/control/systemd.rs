@@ -1,8 +1,7 @@
 //! What systemd is told (`Type=notify`); without systemd, nothing happens.
 
-use std::time::Duration;
-
 use sd_notify::NotifyState;
+use tokio::time::Interval;
 
 /// All workers accept connections, at first or after a reload.
 pub(super) fn ready(status: &str) {
@@ -26,13 +25,27 @@ pub(super) fn succeeded_by(pid: u32) {
     notify(&[NotifyState::MainPid(pid), NotifyState::Ready]);
 }
 
-/// How often the watchdog wants to hear from this process: twice in the time that it waits.
-pub(super) fn watchdog_interval() -> Option<Duration> {
-    sd_notify::watchdog_enabled().map(|limit| limit / 2).filter(|every| !every.is_zero())
-}
+/// systemd's watchdog, where it is on: it wants to hear twice in the time that it waits.
+pub(super) struct Watchdog(Option<Interval>);
 
-pub(super) fn watchdog() {
-    notify(&[NotifyState::Watchdog]);
+impl Watchdog {
+    /// Must be called within a tokio runtime.
+    pub(super) fn new() -> Self {
+        let every = sd_notify::watchdog_enabled().map(|limit| limit / 2).filter(|every| !every.is_zero());
+        Self(every.map(tokio::time::interval))
+    }
+
+    /// Resolves when it is time. Cancel safe.
+    pub(super) async fn due(&mut self) {
+        match &mut self.0 {
+            Some(interval) => drop(interval.tick().await),
+            None => std::future::pending().await,
+        }
+    }
+
+    pub(super) fn feed() {
+        notify(&[NotifyState::Watchdog]);
+    }
 }
 
 fn notify(states: &[NotifyState<'_>]) {
