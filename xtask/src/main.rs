@@ -2,10 +2,14 @@
 
 use std::io::Write as _;
 use std::path::Path;
-use std::process::ExitCode;
+use std::process::{Command, ExitCode};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 
+mod bench;
+mod count;
+mod http;
+mod process;
 mod wit;
 
 const USAGE: &str = "\
@@ -13,6 +17,8 @@ usage: cargo xtask COMMAND
 
   guests [PACKAGE...]  build the guests (all of them, or those named) to components
   wit                  write wit/*/deps anew from the crates the host is built with
+  bench [--help]       measure daylily beside other servers
+  count [--accept]     count instructions, system calls and allocations per request
 ";
 
 fn main() -> ExitCode {
@@ -21,6 +27,10 @@ fn main() -> ExitCode {
     let result = match args.as_slice() {
         ["guests", packages @ ..] => guests(packages),
         ["wit"] => regenerate_wit(),
+        ["bench", "--help" | "-h"] => say(bench::USAGE),
+        ["bench", args @ ..] => root().and_then(|root| bench::main(root, args)),
+        ["count"] => root().and_then(|root| count::main(root, false)),
+        ["count", "--accept"] => root().and_then(|root| count::main(root, true)),
         [] | ["help" | "--help" | "-h"] => say(USAGE),
         _ => {
             let _ = write!(std::io::stderr(), "unknown command: {}\n\n{USAGE}", args.join(" "));
@@ -42,9 +52,33 @@ fn guests(packages: &[&str]) -> Result<()> {
 }
 
 fn regenerate_wit() -> Result<()> {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().context("failed to find the workspace")?;
-    let written = wit::run(root)?;
+    let written = wit::run(root()?)?;
     say(&format!("wrote {written} files to wit/*/deps\n"))
+}
+
+/// The directory of the workspace.
+fn root() -> Result<&'static Path> {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().context("failed to find the workspace")
+}
+
+/// Builds `packages` in the release profile. All that a command needs are built at once, because cargo
+/// would build what they share with other features for each of them.
+fn cargo_build(root: &Path, packages: &[&str]) -> Result<()> {
+    let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    cargo.args(["build", "--release", "--locked"]).current_dir(root);
+    for package in packages {
+        cargo.args(["--package", package]);
+    }
+    // What the cargo that runs this says of xtask. Build scripts that look at it would run anew each time.
+    for (name, _) in std::env::vars_os() {
+        let name = name.to_string_lossy().into_owned();
+        if name.starts_with("CARGO_PKG_") || name.starts_with("CARGO_MANIFEST_") {
+            cargo.env_remove(name);
+        }
+    }
+    let status = cargo.status().context("failed to run cargo")?;
+    ensure!(status.success(), "cargo could not build {} ({status}); its messages are above", packages.join(" and "));
+    Ok(())
 }
 
 fn say(text: &str) -> Result<()> {

@@ -1,0 +1,102 @@
+//! The page that a run is written to.
+
+use std::fs;
+use std::path::Path;
+
+use anyhow::{Context, Result};
+
+use super::outcome::Outcome;
+use super::plot::{Group, svg};
+use super::servers::Bench;
+use super::word_of;
+use crate::count;
+
+/// Where and how the figures came about.
+pub(super) fn preamble(bench: &Bench, how: &str) -> String {
+    let root = &bench.root;
+    let cpu = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+    let model = cpu
+        .lines()
+        .find_map(|line| line.strip_prefix("model name")?.split_once(": "))
+        .map_or("unknown", |(_, model)| model);
+    let memory = fs::read_to_string("/proc/meminfo").unwrap_or_default();
+    let kib =
+        memory.lines().find_map(|line| line.strip_prefix("MemTotal:")?.trim().strip_suffix(" kB")?.parse::<u64>().ok());
+    let changed = !word_of("git", &["status", "--porcelain", "--untracked-files=no"], root).is_empty();
+    let mut versions = vec![word_of("wrk", &["--version"], root).split(" [").next().unwrap_or_default().to_owned()];
+    if let Some(node) = &bench.node {
+        versions.push(format!("Node {}", word_of(&node.to_string_lossy(), &["--version"], root)));
+    }
+    if let Some(wasmtime) = &bench.wasmtime {
+        let version = word_of(&wasmtime.to_string_lossy(), &["--version"], root);
+        versions.push(version.split(" (").next().unwrap_or_default().to_owned());
+    }
+    versions.push(word_of("rustc", &["--version"], root).split(" (").next().unwrap_or_default().to_owned());
+    let commit = word_of("git", &["rev-parse", "--short=12", "HEAD"], root);
+    let mut out = format!(
+        "- machine: {model}, {} cores, {} GiB, {}\n- date: {}\n- commit: {commit}{}\n- versions: {}\n- method: {how}\n",
+        bench.cores,
+        kib.unwrap_or(0).div_ceil(1 << 20),
+        word_of("uname", &["-srm"], root),
+        word_of("date", &["-u", "+%Y-%m-%d"], root),
+        if changed { ", with changes that are not committed" } else { "" },
+        versions.join(", "),
+    );
+    for note in &bench.notes {
+        out.push_str(&format!("- {note}\n"));
+    }
+    out
+}
+
+/// A case, as it is printed and as it is in the page.
+pub(super) fn section(outcome: &Outcome) -> String {
+    format!("\n## {}\n\n{}\n\n{}", outcome.title, outcome.text, outcome.markdown())
+}
+
+/// Writes the page to `out`, and its plots beside it.
+pub(super) fn write(bench: &Bench, how: &str, outcomes: &[Outcome], out: &Path) -> Result<()> {
+    let plots = out.with_extension("");
+    let name = plots.file_name().context("--out needs a file name")?.to_string_lossy().into_owned();
+    fs::create_dir_all(&plots).with_context(|| format!("failed to create {}", plots.display()))?;
+    let mut page = format!("# Benchmarks\n\n{}\n{}", intro(bench), preamble(bench, how));
+    let cpu = groups(outcomes, |outcome| &outcome.cpu_us);
+    let p99 = groups(outcomes, |outcome| &outcome.p99_us);
+    for (file, title, groups) in [
+        ("cpu.svg", "CPU µs per request (less is better)", cpu),
+        ("p99.svg", "99th percentile of latency, µs (less is better)", p99),
+    ] {
+        if groups.is_empty() {
+            continue;
+        }
+        let path = plots.join(file);
+        fs::write(&path, svg(title, &groups)).with_context(|| format!("failed to write {}", path.display()))?;
+        page.push_str(&format!("\n![{title}]({name}/{file})\n"));
+    }
+    for outcome in outcomes {
+        page.push_str(&section(outcome));
+    }
+    page.push_str(&count::section(&bench.root)?);
+    fs::write(out, page).with_context(|| format!("failed to write {}", out.display()))?;
+    crate::say(&format!("\nwrote {}\n", out.display()))
+}
+
+fn groups(outcomes: &[Outcome], of: impl Fn(&Outcome) -> &Vec<(String, f64)>) -> Vec<Group> {
+    let with = outcomes.iter().filter(|outcome| !of(outcome).is_empty());
+    with.map(|outcome| Group { title: outcome.title.clone(), bars: of(outcome).clone() }).collect()
+}
+
+fn intro(bench: &Bench) -> String {
+    let shared = if bench.cores > 1 {
+        "The load generator and the server share the machine and its cores, so requests per second are those of both together"
+    } else {
+        "The load generator and the server share one core, so requests per second are those of both together"
+    };
+    format!(
+        "daylily beside other servers, on one machine: `cargo xtask bench --out docs/benchmarks.md` measures and writes all of this page. \
+         It is one run on one machine and nothing else. {shared}. Read ratios, not absolutes; the figure least disturbed is CPU time per request: \
+         user and system time of all of a server's processes during the load, divided by the requests answered. \
+         Memory is PSS, summed over the processes, after the load.\n\n\
+         hyper alone has no guest: it is the floor, the same HTTP library with daylily's settings and a constant answer. \
+         daylily makes a new instance for every request. Each server is started for each measurement, warmed up for a second, and ended.\n"
+    )
+}

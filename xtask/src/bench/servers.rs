@@ -1,0 +1,237 @@
+//! The servers that are compared, and how each is started.
+
+use std::cell::Cell;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail};
+use tempfile::TempDir;
+
+use crate::http::{Client, free_port};
+use crate::process::{self, Running};
+
+/// A cold start with a thousand components compiles all of them.
+const READY_WITHIN: Duration = Duration::from_secs(900);
+
+/// Between two attempts to get the first answer.
+const ASK_EVERY: Duration = Duration::from_micros(200);
+
+/// A server that may be in a comparison.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) enum Server {
+    /// hyper alone: the floor.
+    Native,
+    /// daylily with one worker.
+    One,
+    /// daylily with a worker for each core.
+    All,
+    Node,
+    Cluster,
+    /// `wasmtime serve`, an instance for each request.
+    Fresh,
+    /// `wasmtime serve`, as it is by default for 0.3 components.
+    Reused,
+}
+
+/// What a server is to answer with.
+#[derive(Clone, Debug)]
+pub(crate) enum Serve {
+    /// A component; its path. Servers without components have the same answer built in.
+    Component(PathBuf),
+    /// A configuration file of daylily's.
+    Config(PathBuf),
+}
+
+impl Serve {
+    pub(crate) fn path(&self) -> &Path {
+        match self {
+            Self::Component(path) | Self::Config(path) => path,
+        }
+    }
+}
+
+/// A server that answers.
+pub(crate) struct Up {
+    pub(crate) process: Running,
+    pub(crate) port: u16,
+    /// From `exec` to the end of the first answer.
+    pub(crate) start: Duration,
+}
+
+/// What is there on this machine, and where files for the run go.
+pub(crate) struct Bench {
+    pub(crate) root: PathBuf,
+    pub(crate) guests: PathBuf,
+    pub(crate) cores: usize,
+    pub(crate) node: Option<PathBuf>,
+    pub(crate) wasmtime: Option<PathBuf>,
+    /// What is left out, and why.
+    pub(crate) notes: Vec<String>,
+    temp: TempDir,
+    next: Cell<u32>,
+}
+
+impl Server {
+    pub(crate) fn title(self, bench: &Bench) -> String {
+        let cores = bench.cores;
+        match self {
+            Self::Native => format!("hyper alone, {cores} threads"),
+            Self::One => "daylily, 1 worker".into(),
+            Self::All => format!("daylily, {cores} workers"),
+            Self::Node => "Node `http`, 1 process".into(),
+            Self::Cluster => format!("Node `cluster`, {cores} processes"),
+            Self::Fresh => "`wasmtime serve`, fresh instances".into(),
+            Self::Reused => "`wasmtime serve`, reused instances".into(),
+        }
+    }
+
+    pub(crate) fn is_there(self, bench: &Bench) -> bool {
+        match self {
+            Self::Native | Self::One | Self::All => true,
+            Self::Node | Self::Cluster => bench.node.is_some(),
+            Self::Fresh | Self::Reused => bench.wasmtime.is_some(),
+        }
+    }
+}
+
+impl Bench {
+    pub(crate) fn new(root: PathBuf, guests: PathBuf) -> Result<Self> {
+        let mut notes = Vec::new();
+        let node = process::find("node");
+        if node.is_none() {
+            notes.push("Node is left out: there is no `node` on the path.".into());
+        }
+        let wasmtime = match wasmtime(&root) {
+            Ok(path) => Some(path),
+            Err(reason) => {
+                notes.push(format!("`wasmtime serve` is left out: {reason:#}."));
+                None
+            }
+        };
+        let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+        let temp = tempfile::Builder::new().prefix("daylily-bench-").tempdir()?;
+        Ok(Self { root, guests, cores, node, wasmtime, notes, temp, next: Cell::new(0) })
+    }
+
+    pub(crate) fn guest(&self, package: &str) -> Serve {
+        Serve::Component(self.guests.join(format!("{package}.wasm")))
+    }
+
+    pub(crate) fn script(&self, name: &str) -> PathBuf {
+        self.root.join("bench").join(name)
+    }
+
+    /// A path that nothing else uses, in a directory that is removed at the end.
+    pub(crate) fn scratch(&self, what: &str) -> PathBuf {
+        let number = self.next.get();
+        self.next.set(number + 1);
+        self.temp.path().join(format!("{number}-{what}"))
+    }
+
+    /// The directory of compiled components that all runs share but those of a cold start.
+    pub(crate) fn cache(&self) -> PathBuf {
+        self.temp.path().join("cache")
+    }
+
+    fn release(&self, program: &str) -> PathBuf {
+        self.root.join("target/release").join(program)
+    }
+
+    /// Starts a server and waits for its first answer, at `path`.
+    pub(crate) fn up(&self, server: Server, serve: &Serve, cache: &Path, path: &str) -> Result<Up> {
+        let port = free_port()?;
+        let command = self.command(server, serve, cache, port)?;
+        let begun = Instant::now();
+        let mut process = Running::start(command, self.scratch("log"))?;
+        loop {
+            process.is_running().with_context(|| format!("{} did not start", server.title(self)))?;
+            if let Ok(mut client) = Client::connect(port) {
+                client.get(path).with_context(|| format!("{}: {}", server.title(self), process.output()))?;
+                return Ok(Up { process, port, start: begun.elapsed() });
+            }
+            if begun.elapsed() > READY_WITHIN {
+                bail!("{} does not answer: {}", server.title(self), process.output().trim());
+            }
+            std::thread::sleep(ASK_EVERY);
+        }
+    }
+
+    fn command(&self, server: Server, serve: &Serve, cache: &Path, port: u16) -> Result<Command> {
+        let address = format!("127.0.0.1:{port}");
+        let component = serve.path();
+        let missing = || format!("{} is not on this machine", server.title(self));
+        let mut command;
+        match server {
+            Server::Native => {
+                command = Command::new(self.release("daylily-bench"));
+                command.arg(address).arg(self.cores.to_string());
+            }
+            Server::One | Server::All => {
+                let workers = if server == Server::One { 1 } else { self.cores };
+                command = Command::new(self.release("daylily"));
+                command.arg("serve");
+                if let Serve::Config(_) = serve {
+                    command.arg("--config");
+                }
+                command.arg(component).args(["--listen", &address, "--workers", &workers.to_string()]);
+                command.arg("--cache-dir").arg(cache).arg("--control").arg(self.scratch("control"));
+                // What the cases need: bodies of 64 MiB, 4,096 requests at once, large guests.
+                command.args(["--max-body", "128MiB", "--max-queue", "16384", "--max-memory", "256MiB"]);
+                command.args(["--cpu-time", "60s", "--wall-time", "120s", "--log", "warn"]);
+            }
+            Server::Node => {
+                command = Command::new(self.node.as_ref().with_context(missing)?);
+                command.arg(self.script("http.js")).arg(port.to_string());
+            }
+            Server::Cluster => {
+                command = Command::new(self.node.as_ref().with_context(missing)?);
+                command.arg(self.script("cluster.js")).arg(port.to_string()).arg(self.cores.to_string());
+            }
+            Server::Fresh | Server::Reused => {
+                command = Command::new(self.wasmtime.as_ref().with_context(missing)?);
+                command.args(["serve", "-Scli", "--addr", &address]);
+                if server == Server::Fresh {
+                    command.args(["--max-instance-reuse-count", "1"]);
+                }
+                if component.extension().is_some_and(|extension| extension == "cwasm") {
+                    command.arg("--allow-precompiled");
+                }
+                command.arg(component);
+            }
+        }
+        // Neither is to change what is measured.
+        command.env_remove("RUST_LOG").env_remove("RUST_BACKTRACE");
+        Ok(command)
+    }
+}
+
+/// The `wasmtime` of `$WASMTIME` or of the path, when it has the version that daylily is built with.
+fn wasmtime(root: &Path) -> Result<PathBuf> {
+    let path = std::env::var_os("WASMTIME").map(PathBuf::from).or_else(|| process::find("wasmtime"));
+    let path = path.context("there is no `wasmtime` on the path, and $WASMTIME names none")?;
+    let output = Command::new(&path).arg("--version").output();
+    let output = output.with_context(|| format!("{} cannot be run", path.display()))?;
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    let theirs = text.split_whitespace().nth(1).context("it does not say its version")?;
+    let lock = std::fs::read_to_string(root.join("Cargo.lock")).context("there is no Cargo.lock")?;
+    let ours = locked_version(&lock, "wasmtime").context("Cargo.lock has no wasmtime")?;
+    if ours != theirs {
+        bail!("it has version {theirs}, and daylily is built with {ours}");
+    }
+    Ok(path)
+}
+
+fn locked_version<'a>(lock: &'a str, package: &str) -> Option<&'a str> {
+    let name = format!("name = \"{package}\"\nversion = \"");
+    lock.split_once(&name)?.1.split_once('"').map(|(version, _)| version)
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn the_lock_file_says_the_version() {
+        let lock = "[[package]]\nname = \"wasmtime-wasi\"\nversion = \"1.0.0\"\n\n[[package]]\nname = \"wasmtime\"\nversion = \"48.0.8\"\n";
+        assert_eq!(super::locked_version(lock, "wasmtime"), Some("48.0.8"));
+    }
+}

@@ -1,0 +1,171 @@
+//! Runs daylily with its one worker under a tool.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail, ensure};
+use tempfile::TempDir;
+
+use super::figures::{self, Callgrind, Figures};
+use super::{Case, FEW, MANY};
+use crate::http::{Client, free_port};
+use crate::process::{self, Running};
+
+/// Compiling a component under valgrind takes seconds.
+const READY_WITHIN: Duration = Duration::from_secs(300);
+
+/// Between two requests. By then the worker waits for the next one, so that each comes in the same way.
+const PAUSE: Duration = Duration::from_millis(3);
+
+/// For callgrind to write its file.
+const ENDS_WITHIN: Duration = Duration::from_secs(60);
+
+/// What a worker is started under.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Tool {
+    Callgrind,
+    Strace,
+}
+
+/// Where the runs happen.
+pub(super) struct Workshop {
+    daylily: PathBuf,
+    guests: PathBuf,
+    dir: TempDir,
+}
+
+pub(super) fn ensure_tools() -> Result<()> {
+    for (tool, package) in [("valgrind", "valgrind"), ("strace", "strace"), ("cc", "gcc libc6-dev")] {
+        if process::find(tool).is_none() {
+            bail!("{tool} is not on the path; install it (Debian, Ubuntu: apt-get install {package})");
+        }
+    }
+    Ok(())
+}
+
+impl Workshop {
+    pub(super) fn new(root: &Path, guests: PathBuf) -> Result<Self> {
+        let dir = tempfile::Builder::new().prefix("daylily-count-").tempdir()?;
+        let mut cc = Command::new("cc");
+        cc.args(["-shared", "-fPIC", "-O1", "-o"]).arg(dir.path().join("count.so"));
+        cc.arg(root.join("bench/count.c")).arg("-ldl");
+        process::run(cc, Duration::from_secs(60), &dir.path().join("cc.log"))?;
+        Ok(Self { daylily: root.join("target/release/daylily"), guests, dir })
+    }
+
+    pub(super) fn count(&self, case: Case) -> Result<Figures> {
+        let few = self.callgrind(case, FEW)?;
+        let many = self.callgrind(case, MANY)?;
+        let calls_few = self.strace(case, FEW)?;
+        let calls_many = self.strace(case, MANY)?;
+        let each = |few: u64, many: u64| (many as f64 - few as f64) / f64::from(MANY - FEW);
+        let mut system_calls = 0.0;
+        let mut names = Vec::new();
+        for (name, many) in &calls_many {
+            let calls = each(calls_few.get(name).copied().unwrap_or(0), *many);
+            system_calls += calls;
+            if calls >= 0.05 {
+                names.push(format!("{name} {calls:.1}"));
+            }
+        }
+        crate::say(&format!("{}: {}\n", case.name, names.join(", ")))?;
+        Ok(Figures {
+            instructions: each(few.instructions, many.instructions),
+            system_calls,
+            allocations: each(few.allocations, many.allocations),
+        })
+    }
+
+    fn callgrind(&self, case: Case, requests: u32) -> Result<Callgrind> {
+        let out = self.run(case, requests, Tool::Callgrind)?;
+        // The first thread's: it serves; the others tick, and write the log.
+        let path = out.with_file_name("out-01");
+        let text = fs::read_to_string(&path).with_context(|| format!("callgrind left no {}", path.display()))?;
+        figures::callgrind(&text).context("failed to read what callgrind wrote")
+    }
+
+    fn strace(&self, case: Case, requests: u32) -> Result<BTreeMap<String, u64>> {
+        let out = self.run(case, requests, Tool::Strace)?;
+        let text = fs::read_to_string(&out).with_context(|| format!("strace left no {}", out.display()))?;
+        let calls = figures::strace(&text);
+        ensure!(!calls.is_empty(), "failed to read what strace wrote: {text}");
+        Ok(calls)
+    }
+
+    /// Sends `requests` to a daylily that is started for it, and returns the file that the tool has written.
+    fn run(&self, case: Case, requests: u32, tool: Tool) -> Result<PathBuf> {
+        let dir = tempfile::tempdir_in(self.dir.path())?.keep();
+        let out = dir.join("out");
+        let under = match tool {
+            // Valgrind has fewer processor features than the machine, and code is compiled for those it sees.
+            Tool::Callgrind => format!(
+                "valgrind --tool=callgrind --separate-threads=yes --log-file={0}/worker.log --callgrind-out-file={0}/out",
+                dir.display()
+            ),
+            // Without -f: the thread that serves.
+            Tool::Strace => format!("strace -c -o {}", out.display()),
+        };
+        let script = dir.join("worker");
+        fs::write(&script, format!("#!/bin/sh\nexec {under} {} \"$@\"\n", self.daylily.display()))?;
+        fs::set_permissions(&script, fs::Permissions::from_mode(0o755))?;
+        let port = free_port()?;
+        let config = dir.join("daylily.toml");
+        fs::write(&config, self.config(case, port, &dir))?;
+
+        let mut command = match tool {
+            Tool::Callgrind => {
+                let mut command = Command::new("valgrind");
+                command.arg("--tool=none").arg(format!("--log-file={}", dir.join("supervisor.log").display()));
+                command.arg(&self.daylily);
+                command
+            }
+            Tool::Strace => Command::new(&self.daylily),
+        };
+        command.arg("serve").arg("--config").arg(&config);
+        command.env("LD_PRELOAD", self.dir.path().join("count.so")).env("DAYLILY_COUNT_WORKER", &script);
+        command.env_remove("RUST_LOG").env_remove("RUST_BACKTRACE");
+        let mut running = Running::start(command, dir.join("log"))?;
+        let sent = drive(&mut running, case, port, requests);
+        let status = running.stop_within(ENDS_WITHIN);
+        sent.with_context(|| format!("daylily wrote: {}", running.output()))?;
+        ensure!(status.is_some_and(|status| status.success()), "daylily did not end well: {}", running.output());
+        Ok(out)
+    }
+
+    fn config(&self, case: Case, port: u16, dir: &Path) -> String {
+        format!(
+            "listen = \"127.0.0.1:{port}\"\nworkers = 1\nlog = \"warn\"\ncache_dir = \"{0}/cache\"\ncontrol = \"{0}/control\"\n\
+             [server]\nmax_concurrency = 1\nstart_timeout = \"10m\"\nhang_timeout = \"10m\"\n\
+             [defaults]\ncpu_time = \"10m\"\nwall_time = \"10m\"\nmax_memory = \"4MiB\"\n\
+             [[route]]\ncomponent = \"{1}/{2}.wasm\"\n",
+            dir.display(),
+            self.guests.display(),
+            case.package
+        )
+    }
+}
+
+fn drive(running: &mut Running, case: Case, port: u16, requests: u32) -> Result<()> {
+    let begun = Instant::now();
+    let mut client = loop {
+        running.is_running()?;
+        match Client::connect(port) {
+            Ok(client) => break client,
+            Err(_) if begun.elapsed() < READY_WITHIN => std::thread::sleep(Duration::from_millis(20)),
+            Err(error) => return Err(error).context("daylily does not listen"),
+        }
+    };
+    for _ in 0..requests {
+        if case.body_bytes == 0 {
+            client.get(case.path)?;
+        } else {
+            client.post(case.path, case.body_bytes)?;
+        }
+        std::thread::sleep(PAUSE);
+    }
+    Ok(())
+}

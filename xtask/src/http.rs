@@ -1,0 +1,162 @@
+//! As much of an HTTP client as measuring needs.
+
+use std::io::{self, BufRead, BufReader, Read as _, Write};
+use std::net::{Ipv4Addr, SocketAddr, TcpStream};
+use std::thread;
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail, ensure};
+
+/// How long any read or write may take.
+const TIMEOUT: Duration = Duration::from_secs(60);
+
+/// Bodies that are sent before the answer is read.
+const SMALL_BYTES: u64 = 16 << 10;
+
+/// One keep-alive connection.
+pub(crate) struct Client {
+    reader: BufReader<TcpStream>,
+}
+
+/// Where a server on this machine listens.
+pub(crate) fn local(port: u16) -> SocketAddr {
+    (Ipv4Addr::LOCALHOST, port).into()
+}
+
+/// A port that is free now.
+pub(crate) fn free_port() -> io::Result<u16> {
+    Ok(std::net::TcpListener::bind(local(0))?.local_addr()?.port())
+}
+
+impl Client {
+    pub(crate) fn connect(port: u16) -> io::Result<Self> {
+        let stream = TcpStream::connect(local(port))?;
+        stream.set_nodelay(true)?;
+        stream.set_read_timeout(Some(TIMEOUT))?;
+        stream.set_write_timeout(Some(TIMEOUT))?;
+        Ok(Self { reader: BufReader::with_capacity(64 << 10, stream) })
+    }
+
+    /// Bytes of the answer's body.
+    pub(crate) fn get(&mut self, path: &str) -> Result<u64> {
+        let head = format!("GET {path} HTTP/1.1\r\nhost: localhost\r\n\r\n");
+        self.reader.get_ref().write_all(head.as_bytes())?;
+        read_response(&mut self.reader)
+    }
+
+    /// Posts `bytes` zeros while it reads the answer, and returns how long the answer's body is.
+    pub(crate) fn post(&mut self, path: &str, bytes: u64) -> Result<u64> {
+        let mut writer = self.reader.get_ref().try_clone()?;
+        let head = format!("POST {path} HTTP/1.1\r\nhost: localhost\r\ncontent-length: {bytes}\r\n\r\n");
+        if bytes <= SMALL_BYTES {
+            // In one piece, so that the server reads the same each time.
+            let mut request = head.into_bytes();
+            write_zeros(&mut request, bytes)?;
+            writer.write_all(&request)?;
+            return read_response(&mut self.reader);
+        }
+        thread::scope(|scope| {
+            let written = scope.spawn(move || {
+                writer.write_all(head.as_bytes())?;
+                write_zeros(&mut writer, bytes)
+            });
+            let read = read_response(&mut self.reader);
+            if read.is_err() {
+                // The writer has nobody to write to.
+                let _ = self.reader.get_ref().shutdown(std::net::Shutdown::Both);
+            }
+            let written = written.join().map_err(|_| anyhow::anyhow!("the writing thread panicked"))?;
+            let read = read?;
+            written.context("failed to write the request")?;
+            Ok(read)
+        })
+    }
+}
+
+fn write_zeros(writer: &mut impl Write, bytes: u64) -> io::Result<()> {
+    let piece = [b'0'; 64 << 10];
+    let mut left = bytes;
+    while left > 0 {
+        let now = piece.len().min(usize::try_from(left).unwrap_or(usize::MAX));
+        writer.write_all(piece.get(..now).unwrap_or(&piece))?;
+        left -= now as u64;
+    }
+    Ok(())
+}
+
+/// Reads a response of status 200 to its end, and returns the length of its body.
+fn read_response(reader: &mut impl BufRead) -> Result<u64> {
+    let status = line(reader)?;
+    ensure!(status.starts_with("HTTP/1.1 200"), "answered {status:?}");
+    let mut length = None;
+    let mut is_chunked = false;
+    loop {
+        let field = line(reader)?.to_ascii_lowercase();
+        match field.split_once(':') {
+            Some(("content-length", value)) => length = Some(value.trim().parse()?),
+            Some(("transfer-encoding", value)) => is_chunked = value.trim() == "chunked",
+            Some(_) => {}
+            None => break,
+        }
+    }
+    match length {
+        _ if is_chunked => read_chunks(reader),
+        Some(length) => skip(reader, length),
+        None => bail!("an answer without a length"),
+    }
+}
+
+fn read_chunks(reader: &mut impl BufRead) -> Result<u64> {
+    let mut total = 0;
+    loop {
+        let size = u64::from_str_radix(line(reader)?.trim(), 16).context("failed to read the size of a chunk")?;
+        total += skip(reader, size)?;
+        let end = line(reader)?;
+        ensure!(end.is_empty(), "a chunk is longer than it says, or there are trailers");
+        if size == 0 {
+            return Ok(total);
+        }
+    }
+}
+
+fn skip(reader: &mut impl BufRead, bytes: u64) -> Result<u64> {
+    let mut left = bytes;
+    while left > 0 {
+        let there = reader.fill_buf()?.len();
+        ensure!(there > 0, "the connection ended in the middle of a body");
+        let taken = usize::try_from(left).unwrap_or(usize::MAX).min(there);
+        reader.consume(taken);
+        left -= taken as u64;
+    }
+    Ok(bytes)
+}
+
+fn line(reader: &mut impl BufRead) -> Result<String> {
+    let mut line = String::new();
+    reader.take(64 << 10).read_line(&mut line)?;
+    ensure!(line.ends_with("\r\n"), "the connection ended in the middle of a line");
+    line.truncate(line.len() - 2);
+    Ok(line)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::read_response;
+
+    #[test]
+    fn bodies_are_read_to_their_end() {
+        let cases = [
+            ("HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello", Some(5)),
+            (
+                "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n5\r\nhello\r\nA\r\n0123456789\r\n0\r\n\r\n",
+                Some(15),
+            ),
+            ("HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n5\r\nhello\r\n", None),
+            ("HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\nhello", None),
+            ("HTTP/1.1 503 Service Unavailable\r\nContent-Length: 0\r\n\r\n", None),
+        ];
+        for (text, want) in cases {
+            assert_eq!(read_response(&mut text.as_bytes()).ok(), want, "{text:?}");
+        }
+    }
+}

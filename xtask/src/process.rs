@@ -1,0 +1,220 @@
+//! Processes that are started here: they end with the value that stands for them, and what they and
+//! their children use can be read.
+
+use std::collections::HashMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail};
+use rustix::process::{Pid, Signal, kill_process};
+
+/// How long a process that was asked to end may take before it is killed.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// A process and its children. Dropped, all of them end.
+pub(crate) struct Running {
+    child: Child,
+    log: PathBuf,
+}
+
+/// One process of a tree, as `/proc/PID/stat` has it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Stat {
+    pid: i32,
+    parent: i32,
+    /// User and system time in clock ticks.
+    ticks: u64,
+    /// Tells it from a later process with the same number.
+    started: u64,
+}
+
+impl Running {
+    /// Starts `command`, with its output in the file `log`.
+    pub(crate) fn start(mut command: Command, log: PathBuf) -> Result<Self> {
+        let file = fs::File::create(&log).with_context(|| format!("failed to create {}", log.display()))?;
+        command.stdin(Stdio::null()).stdout(file.try_clone()?).stderr(file);
+        let child = command.spawn().with_context(|| format!("failed to start {}", command.get_program().display()))?;
+        Ok(Self { child, log })
+    }
+
+    /// What it has written so far.
+    pub(crate) fn output(&self) -> String {
+        fs::read_to_string(&self.log).unwrap_or_default()
+    }
+
+    /// # Errors
+    ///
+    /// When it has ended; with what it wrote.
+    pub(crate) fn is_running(&mut self) -> Result<()> {
+        match self.child.try_wait()? {
+            None => Ok(()),
+            Some(status) => bail!("the process ended ({status}): {}", self.output().trim()),
+        }
+    }
+
+    /// CPU time that the tree has used so far.
+    pub(crate) fn cpu(&self) -> Duration {
+        let ticks: u64 = self.tree().iter().map(|process| process.ticks).sum();
+        Duration::from_nanos(ticks.saturating_mul(1_000_000_000) / rustix::param::clock_ticks_per_second().max(1))
+    }
+
+    /// Memory of the tree in KiB; what is shared by several processes is split between them (PSS).
+    pub(crate) fn pss_kib(&self) -> u64 {
+        self.tree().iter().map(|process| pss_kib(process.pid).unwrap_or(0)).sum()
+    }
+
+    /// Asks it to end, and waits.
+    pub(crate) fn stop(&mut self) -> Option<ExitStatus> {
+        self.stop_within(PATIENCE)
+    }
+
+    /// Asks it to end, waits so long, and kills what is left of the tree.
+    pub(crate) fn stop_within(&mut self, patience: Duration) -> Option<ExitStatus> {
+        let tree = self.tree();
+        if let Some(root) = tree.first() {
+            signal(root, Signal::TERM);
+        }
+        let deadline = Instant::now() + patience;
+        let mut status = None;
+        while Instant::now() < deadline && tree.iter().any(is_there) {
+            status = status.or(self.child.try_wait().ok().flatten());
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        for process in tree.iter().filter(|process| is_there(process)) {
+            signal(process, Signal::KILL);
+        }
+        status.or(self.child.wait().ok())
+    }
+
+    fn tree(&self) -> Vec<Stat> {
+        let root = i32::try_from(self.child.id()).unwrap_or(0);
+        tree(root, &all())
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.stop();
+    }
+}
+
+/// Runs `command` to its end, for so long at most, and returns what it wrote to stdout.
+///
+/// # Errors
+///
+/// When it cannot be started, fails, or takes too long; with what it wrote.
+pub(crate) fn run(command: Command, limit: Duration, log: &Path) -> Result<String> {
+    let name = command.get_program().display().to_string();
+    let mut running = Running::start(command, log.to_path_buf())?;
+    let deadline = Instant::now() + limit;
+    loop {
+        match running.child.try_wait()? {
+            Some(status) if status.success() => return Ok(running.output()),
+            Some(status) => bail!("{name} failed ({status}): {}", running.output().trim()),
+            None if Instant::now() > deadline => bail!("{name} took longer than {limit:?}"),
+            None => std::thread::sleep(Duration::from_millis(2)),
+        }
+    }
+}
+
+/// Where `program` is on the path.
+pub(crate) fn find(program: &str) -> Option<PathBuf> {
+    let path = std::env::var_os("PATH")?;
+    std::env::split_paths(&path).map(|dir| dir.join(program)).find(|file| file.is_file())
+}
+
+fn signal(process: &Stat, signal: Signal) {
+    if let (true, Some(pid)) = (is_there(process), Pid::from_raw(process.pid)) {
+        // It may have ended this moment.
+        let _ = kill_process(pid, signal);
+    }
+}
+
+fn is_there(process: &Stat) -> bool {
+    let Ok(text) = fs::read_to_string(format!("/proc/{}/stat", process.pid)) else {
+        return false;
+    };
+    let is_zombie = text.rsplit_once(')').is_some_and(|(_, rest)| rest.trim_start().starts_with('Z'));
+    !is_zombie && parse_stat(&text).is_some_and(|now| now.started == process.started)
+}
+
+fn all() -> Vec<Stat> {
+    let entries = fs::read_dir("/proc").into_iter().flatten().flatten();
+    let pids = entries.filter_map(|entry| entry.file_name().to_str()?.parse::<i32>().ok());
+    pids.filter_map(|pid| parse_stat(&fs::read_to_string(format!("/proc/{pid}/stat")).ok()?)).collect()
+}
+
+/// `root` and everything below it, parents first.
+fn tree(root: i32, all: &[Stat]) -> Vec<Stat> {
+    let mut children: HashMap<i32, Vec<Stat>> = HashMap::new();
+    for process in all {
+        children.entry(process.parent).or_default().push(*process);
+    }
+    let mut found: Vec<Stat> = all.iter().filter(|process| process.pid == root).copied().collect();
+    let mut next = 0;
+    while let Some(process) = found.get(next) {
+        found.extend(children.remove(&process.pid).unwrap_or_default());
+        next += 1;
+    }
+    found
+}
+
+/// The name in parentheses may contain anything, so fields are counted from its end.
+fn parse_stat(text: &str) -> Option<Stat> {
+    let pid = text.split_once(' ')?.0.parse().ok()?;
+    let fields: Vec<&str> = text.rsplit_once(')')?.1.split_whitespace().collect();
+    let number = |at: usize| fields.get(at)?.parse::<u64>().ok();
+    Some(Stat { pid, parent: fields.get(1)?.parse().ok()?, ticks: number(11)? + number(12)?, started: number(19)? })
+}
+
+fn pss_kib(pid: i32) -> Option<u64> {
+    let text = fs::read_to_string(format!("/proc/{pid}/smaps_rollup")).ok()?;
+    text.lines().find_map(|line| line.strip_prefix("Pss:")?.trim().strip_suffix("kB")?.trim().parse().ok())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Running, Stat, parse_stat, run, tree};
+    use std::process::Command;
+    use std::time::Duration;
+
+    #[test]
+    fn a_line_of_stat_is_read_whatever_the_name_is() {
+        let text =
+            "42 (a) b (c)) S 7 42 42 0 -1 4194304 1 0 0 0 100 23 5 6 20 0 3 0 987654 1 2 18446744073709551615 1 1 0";
+        assert_eq!(parse_stat(text), Some(Stat { pid: 42, parent: 7, ticks: 123, started: 987_654 }));
+    }
+
+    #[test]
+    fn a_tree_is_the_root_and_all_below() {
+        let process = |pid, parent| Stat { pid, parent, ticks: 0, started: 0 };
+        let all = [process(4, 3), process(1, 0), process(3, 2), process(2, 1), process(9, 1)];
+        assert_eq!(tree(2, &all).iter().map(|p| p.pid).collect::<Vec<_>>(), [2, 3, 4]);
+    }
+
+    #[test]
+    fn dropping_ends_the_children_too() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut command = Command::new("sh");
+        command.args(["-c", "trap '' TERM; sleep 60 & sleep 60"]);
+        let mut running = Running::start(command, dir.path().join("log")).unwrap();
+        while running.tree().len() < 3 {
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        let before = running.tree();
+        running.stop_within(Duration::from_millis(50));
+        std::thread::sleep(Duration::from_millis(50));
+        assert!(!before.iter().any(super::is_there));
+    }
+
+    #[test]
+    fn what_takes_too_long_is_an_error() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut command = Command::new("sleep");
+        command.arg("60");
+        let error = run(command, Duration::from_millis(20), &dir.path().join("log")).unwrap_err();
+        assert!(error.to_string().contains("took longer"), "{error}");
+    }
+}
