@@ -166,7 +166,7 @@ pub(crate) fn routes(run: &Run<'_>, counts: &[u32]) -> Result<Option<Outcome>> {
             ),
         )?;
         // Compiles them.
-        run.say(&format!("compiling {count} components"));
+        run.say(&format!("compiling what {count} routes need"));
         drop(run.bench.up(Server::All, &Serve::Config(config.clone()), &run.bench.cache(), "/0")?);
         prepared.push((*count, Serve::Config(config), script));
     }
