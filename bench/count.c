@@ -37,7 +37,7 @@ int posix_spawnp(pid_t *pid, const char *file, const posix_spawn_file_actions_t 
 {
     int (*next)(pid_t *, const char *, const posix_spawn_file_actions_t *, const posix_spawnattr_t *,
                 char *const[], char *const[]) = dlsym(RTLD_NEXT, "posix_spawnp");
-    const char *worker = getenv("DAYLILY_COUNT_WORKER");
+    const char *worker = getenv("COUNT_WORKER");
     if (worker && strcmp(file, "/proc/self/exe") == 0)
         file = worker;
     return next(pid, file, actions, attributes, argv, envp);

@@ -119,6 +119,17 @@ pub(crate) fn run(command: Command, limit: Duration, log: &Path) -> Result<Strin
     }
 }
 
+/// Takes what the user has set for daylily or for debugging out of a command's environment, so that it does not
+/// change what is measured.
+pub(crate) fn without_settings(command: &mut Command) {
+    for (name, _) in std::env::vars_os() {
+        let text = name.to_string_lossy();
+        if text.starts_with("DAYLILY_") || ["RUST_LOG", "RUST_BACKTRACE"].contains(&text.as_ref()) {
+            command.env_remove(&name);
+        }
+    }
+}
+
 /// Where `program` is on the path.
 pub(crate) fn find(program: &str) -> Option<PathBuf> {
     let path = std::env::var_os("PATH")?;

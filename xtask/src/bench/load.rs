@@ -118,7 +118,9 @@ pub(crate) fn connections(run: &Run<'_>, counts: &[u32]) -> Result<Option<Outcom
         head: vec!["server".into()],
         ..Outcome::default()
     };
-    outcome.head.extend(counts.iter().map(|count| format!("{count} connections")));
+    outcome.head.extend(
+        counts.iter().map(|count| if *count == 1 { "1 connection".into() } else { format!("{count} connections") }),
+    );
     for server in &run.servers {
         let of = |count: u32| {
             let found = samples.iter().find(|(key, _)| *key == (*server, count));

@@ -73,17 +73,29 @@ pub(crate) fn main(root: &Path, args: &[&str]) -> Result<()> {
     let bench = Bench::new(root.to_path_buf(), guests)?;
     crate::say(&report::preamble(&bench, &options.how()))?;
     let mut outcomes = Vec::new();
+    let mut failed = Vec::new();
     for case in chosen {
         let _ = writeln!(std::io::stderr(), "\n{} ({})", case.title, case.name);
-        if let Some(outcome) = measure(&bench, case, &options).with_context(|| format!("case {}", case.name))? {
-            crate::say(&report::section(&outcome))?;
-            outcomes.push(outcome);
+        match measure(&bench, case, &options) {
+            Ok(None) => {}
+            Ok(Some(outcome)) => {
+                crate::say(&report::section(&outcome))?;
+                outcomes.push(outcome);
+            }
+            // An hour of the others is not lost with it.
+            Err(error) => {
+                crate::say(&format!("failed: {error:#}\n"))?;
+                failed.push(case.name);
+            }
         }
     }
-    match &options.out {
-        Some(out) => report::write(&bench, &options.how(), &outcomes, out),
-        None => Ok(()),
+    if let Some(out) = &options.out {
+        report::write(&bench, &options.how(), &outcomes, out)?;
     }
+    if !failed.is_empty() {
+        bail!("these cases failed and are not in the figures: {}", failed.join(", "));
+    }
+    Ok(())
 }
 
 impl Options {

@@ -1,7 +1,6 @@
 //! Cases that are no load of many small requests: large bodies, idle connections, starts.
 
 use std::fs;
-use std::process::Command;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -12,7 +11,6 @@ use super::servers::{Serve, Server};
 use super::wrk::{self, Load};
 use super::{Run, interleave};
 use crate::http::Client;
-use crate::process;
 
 /// For the memory of what has just ended to be given back.
 const SETTLE: Duration = Duration::from_millis(300);
@@ -100,11 +98,9 @@ pub(crate) fn idle(run: &Run<'_>, connections: u32) -> Result<Option<Outcome>> {
 pub(crate) fn start(run: &Run<'_>, warm: u32, cold: u32) -> Result<Option<Outcome>> {
     let (warm, cold) = if run.quick { (5, 2) } else { (warm, cold) };
     let serve = run.bench.guest("hello");
-    let precompiled = precompile(run, &serve)?;
     let of = |server: Server, is_warm: bool| -> Result<f64> {
         let cache = if is_warm { run.bench.cache() } else { run.bench.scratch("cold") };
-        let serve = precompiled.as_ref().filter(|_| is_warm && server == Server::Fresh).unwrap_or(&serve);
-        Ok(run.bench.up(server, serve, &cache, "/")?.start.as_secs_f64() * 1e3)
+        Ok(run.bench.up(server, &serve, &cache, "/")?.start.as_secs_f64() * 1e3)
     };
     let run_warm = Run { rounds: warm, ..run.clone() };
     let warm_ms = interleave(&run_warm, &run.servers, |server| of(server, true))?;
@@ -114,8 +110,8 @@ pub(crate) fn start(run: &Run<'_>, warm: u32, cold: u32) -> Result<Option<Outcom
     let cold_ms = interleave(&run_cold, &compiling, |server| of(server, false))?;
     let mut outcome = Outcome {
         text: format!(
-            "From `exec` to the end of the first answer, with Hello World of wasi:http 0.2. Warm, medians of {warm}: daylily has compiled the component before, \
-             `wasmtime serve` gets the output of `wasmtime compile`. Cold, medians of {cold}: the component is compiled."
+            "From `exec` to the end of the first answer, with Hello World of wasi:http 0.2. Warm, medians of {warm}: \
+             the compiled component is in the cache, which both daylily and `wasmtime serve` have by default. Cold, medians of {cold}: the cache is empty."
         ),
         head: ["server", "warm ms", "to the first", "cold ms"].map(String::from).to_vec(),
         ..Outcome::default()
@@ -128,18 +124,6 @@ pub(crate) fn start(run: &Run<'_>, warm: u32, cold: u32) -> Result<Option<Outcom
         outcome.rows.push(vec![server.title(run.bench), figure(warm_ms), ratio(warm_ms, floor), figure(cold_ms)]);
     }
     Ok(Some(outcome))
-}
-
-/// What `wasmtime compile` makes of a component, where there is a wasmtime.
-fn precompile(run: &Run<'_>, serve: &Serve) -> Result<Option<Serve>> {
-    let (Some(wasmtime), Serve::Component(component)) = (&run.bench.wasmtime, serve) else {
-        return Ok(None);
-    };
-    let compiled = run.bench.scratch("hello.cwasm");
-    let mut command = Command::new(wasmtime);
-    command.arg("compile").arg(component).arg("-o").arg(&compiled);
-    process::run(command, Duration::from_secs(300), &run.bench.scratch("log"))?;
-    Ok(Some(Serve::Component(compiled)))
 }
 
 pub(crate) fn routes(run: &Run<'_>, counts: &[u32]) -> Result<Option<Outcome>> {
@@ -166,7 +150,7 @@ pub(crate) fn routes(run: &Run<'_>, counts: &[u32]) -> Result<Option<Outcome>> {
             ),
         )?;
         // Compiles them.
-        run.say(&format!("compiling {count} components"));
+        run.say(&format!("compiling what {count} routes need"));
         drop(run.bench.up(Server::All, &Serve::Config(config.clone()), &run.bench.cache(), "/0")?);
         prepared.push((*count, Serve::Config(config), script));
     }

@@ -1,6 +1,7 @@
 //! The servers that are compared, and how each is started.
 
 use std::cell::Cell;
+use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
@@ -141,6 +142,7 @@ impl Bench {
     /// Starts a server and waits for its first answer, at `path`.
     pub(crate) fn up(&self, server: Server, serve: &Serve, cache: &Path, path: &str) -> Result<Up> {
         let port = free_port()?;
+        fs::create_dir_all(cache).with_context(|| format!("failed to create {}", cache.display()))?;
         let command = self.command(server, serve, cache, port)?;
         let begun = Instant::now();
         let mut process = Running::start(command, self.scratch("log"))?;
@@ -175,10 +177,14 @@ impl Bench {
                     command.arg("--config");
                 }
                 command.arg(component).args(["--listen", &address, "--workers", &workers.to_string()]);
-                command.arg("--cache-dir").arg(cache).arg("--control").arg(self.scratch("control"));
-                // What the cases need: bodies of 64 MiB, 4,096 requests at once, large guests.
-                command.args(["--max-body", "128MiB", "--max-queue", "16384", "--max-memory", "256MiB"]);
+                command.arg("--cache-dir").arg(cache.join("daylily")).arg("--control").arg(self.scratch("control"));
+                // What the cases need: bodies of 64 MiB, and 4,096 requests at once.
+                command.args(["--max-body", "128MiB", "--max-queue", "16384"]);
                 command.args(["--cpu-time", "60s", "--wall-time", "120s", "--log", "warn"]);
+                // Not ours, so it may be large.
+                if matches!(serve, Serve::Component(path) if !path.starts_with(&self.guests)) {
+                    command.args(["--max-memory", "256MiB"]);
+                }
             }
             Server::Node => {
                 command = Command::new(self.node.as_ref().with_context(missing)?);
@@ -191,17 +197,17 @@ impl Bench {
             Server::Fresh | Server::Reused => {
                 command = Command::new(self.wasmtime.as_ref().with_context(missing)?);
                 command.args(["serve", "-Scli", "--addr", &address]);
+                // As many as daylily has by default; its own default is less than the cases need.
+                command.args(["--max-concurrent-connections", "10000"]);
+                // Its cache of compiled code, which it has by default, and not the user's.
+                command.env("XDG_CACHE_HOME", cache);
                 if server == Server::Fresh {
                     command.args(["--max-instance-reuse-count", "1"]);
-                }
-                if component.extension().is_some_and(|extension| extension == "cwasm") {
-                    command.arg("--allow-precompiled");
                 }
                 command.arg(component);
             }
         }
-        // Neither is to change what is measured.
-        command.env_remove("RUST_LOG").env_remove("RUST_BACKTRACE");
+        process::without_settings(&mut command);
         Ok(command)
     }
 }
@@ -214,7 +220,7 @@ fn wasmtime(root: &Path) -> Result<PathBuf> {
     let output = output.with_context(|| format!("{} cannot be run", path.display()))?;
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
     let theirs = text.split_whitespace().nth(1).context("it does not say its version")?;
-    let lock = std::fs::read_to_string(root.join("Cargo.lock")).context("there is no Cargo.lock")?;
+    let lock = fs::read_to_string(root.join("Cargo.lock")).context("there is no Cargo.lock")?;
     let ours = locked_version(&lock, "wasmtime").context("Cargo.lock has no wasmtime")?;
     if ours != theirs {
         bail!("it has version {theirs}, and daylily is built with {ours}");

@@ -126,8 +126,8 @@ impl Workshop {
             Tool::Strace => Command::new(&self.daylily),
         };
         command.arg("serve").arg("--config").arg(&config);
-        command.env("LD_PRELOAD", self.dir.path().join("count.so")).env("DAYLILY_COUNT_WORKER", &script);
-        command.env_remove("RUST_LOG").env_remove("RUST_BACKTRACE");
+        process::without_settings(&mut command);
+        command.env("LD_PRELOAD", self.dir.path().join("count.so")).env("COUNT_WORKER", &script);
         let mut running = Running::start(command, dir.join("log"))?;
         let sent = drive(&mut running, case, port, requests);
         let status = running.stop_within(ENDS_WITHIN);
