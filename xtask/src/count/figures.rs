@@ -20,8 +20,17 @@ pub(crate) struct Callgrind {
     pub(crate) allocations: u64,
 }
 
-/// Functions whose calls are allocations.
-const ALLOCATORS: [&str; 5] = ["malloc", "calloc", "realloc", "posix_memalign", "aligned_alloc"];
+/// Functions whose calls are allocations: mimalloc's, which Rust code uses, and the C library's.
+const ALLOCATORS: [&str; 8] = [
+    "mi_malloc_aligned",
+    "mi_zalloc_aligned",
+    "mi_realloc_aligned",
+    "malloc",
+    "calloc",
+    "realloc",
+    "posix_memalign",
+    "aligned_alloc",
+];
 
 impl Figures {
     pub(crate) fn each(&self) -> [(&'static str, f64); 3] {

@@ -62,6 +62,10 @@ impl Workshop {
         let many = self.callgrind(case, MANY)?;
         let calls_few = self.strace(case, FEW)?;
         let calls_many = self.strace(case, MANY)?;
+        ensure!(
+            many.allocations > few.allocations,
+            "no allocation was counted, which cannot be: has the allocator's name changed? see ALLOCATORS"
+        );
         let each = |few: u64, many: u64| (many as f64 - few as f64) / f64::from(MANY - FEW);
         let mut system_calls = 0.0;
         let mut names = Vec::new();
