@@ -39,8 +39,8 @@ impl Reception {
         Self { worker, number, listeners, loops: HashMap::new() }
     }
 
-    /// Accepts on the worker's own sockets, on those of `workers` as well, and on no others any more. No connection is lost by that: one that
-    /// was not accepted waits for whoever accepts next.
+    /// Accepts on the worker's own sockets, on those of `workers` as well, and on no others any more. No
+    /// connection is lost by that: one that was not accepted waits for whoever accepts next.
     ///
     /// # Errors
     ///

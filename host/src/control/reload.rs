@@ -2,18 +2,18 @@
 
 use std::sync::Arc;
 
+use daylily_core::config::Config;
+
 use super::generation::Generation;
 use super::process::{Launch, StartError, workers};
 use super::scoreboard::Scoreboard;
 use super::sockets::Sockets;
-use crate::cli::What;
 use crate::failure::Failure;
 use crate::prepare::{self, Prepared};
 
 /// What a new generation is made from.
 #[derive(Clone)]
 pub(super) struct Basis {
-    pub(super) what: What,
     pub(super) scoreboard: Arc<Scoreboard>,
     /// The sockets that are open, of which those that are still wanted are kept.
     pub(super) sockets: Sockets,
@@ -23,14 +23,13 @@ pub(super) struct Basis {
     pub(super) generation: u64,
 }
 
-/// Reads, compiles, starts and waits until all workers are ready. Nothing that serves is touched. Cancel
+/// Compiles, starts and waits until all workers of `config` are ready. Nothing that serves is touched. Cancel
 /// safe: what was started is killed.
 ///
 /// # Errors
 ///
 /// The first thing that is wrong; nothing is left behind.
-pub(super) async fn attempt(basis: Basis) -> Result<Generation, Failure> {
-    let config = prepare::read(&basis.what)?;
+pub(super) async fn attempt(basis: Basis, config: Config) -> Result<Generation, Failure> {
     // Before the components, so that a port in use is said at once.
     let sockets = basis.sockets.open(config.listen.as_deref(), workers(config.workers))?;
     let known = basis.known.clone();

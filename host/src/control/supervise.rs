@@ -62,7 +62,7 @@ pub(crate) fn serve(mut task: Task) -> Result<(), Failure> {
     };
     runtime::run(async {
         let mut signals = Signals::new()?;
-        let supervisor = Supervisor::start(task, &config, sockets, log, &mut signals).await?;
+        let supervisor = Supervisor::start(task, config, sockets, log, &mut signals).await?;
         match supervisor {
             Some(supervisor) => supervisor.run(signals).await,
             None => Ok(()),
@@ -103,7 +103,7 @@ impl Supervisor {
     /// Starts the first generation; None when a signal came first.
     async fn start(
         task: Task,
-        config: &Config,
+        config: Config,
         sockets: Sockets,
         log: log::Log,
         signals: &mut Signals,
@@ -114,17 +114,11 @@ impl Supervisor {
         let slots = MAX_PROCESSES.min(workers(config.workers).saturating_mul(64).max(1024));
         let account = Account::open(slots, totals)?;
         let mut watch = what.watch.then(Watch::new);
-        self::watch(&mut watch, &what, Some(config));
-        let basis = Basis {
-            what: what.clone(),
-            scoreboard: Arc::clone(&account.scoreboard),
-            sockets,
-            known: None,
-            generation: number,
-        };
+        self::watch(&mut watch, &what, Some(&config));
+        let basis = Basis { scoreboard: Arc::clone(&account.scoreboard), sockets, known: None, generation: number };
         let current = tokio::select! {
             biased;
-            generation = reload::attempt(basis) => generation?,
+            generation = reload::attempt(basis, config) => generation?,
             () = asked_to_stop(signals) => return Ok(None),
         };
         let (current, end) = current.split();
@@ -252,13 +246,13 @@ impl Supervisor {
         systemd::reloading();
         let launch = &self.current.launch;
         let basis = Basis {
-            what: self.what.clone(),
             scoreboard: Arc::clone(&self.account.scoreboard),
             sockets: launch.sockets(),
             known: Some(Arc::clone(&launch.prepared)),
             generation: self.number,
         };
-        self.reloading = Some(tokio::spawn(reload::attempt(basis)));
+        let what = self.what.clone();
+        self.reloading = Some(tokio::spawn(async move { reload::attempt(basis, prepare::read(&what)?).await }));
     }
 
     /// The new generation serves, and the old one finishes what it has; or all stays as it was.

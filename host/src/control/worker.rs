@@ -91,10 +91,10 @@ async fn serve(supervisor: &UnixStream, handover: Handover) -> io::Result<ExitCo
 
     let end = loop {
         match orders.recv().await {
-            Some(Some(Order::Cover(workers))) => reception.cover(&workers)?,
-            Some(Some(Order::End(end))) => break end,
+            Some(Order::Cover(workers)) => reception.cover(&workers)?,
+            Some(Order::End(end)) => break end,
             // The supervisor is gone.
-            Some(None) | None => break End { is_last: true, closes: reception.own_sockets() },
+            None => break End { is_last: true, closes: reception.own_sockets() },
         }
     };
     let idle_patience = if end.is_last { IDLE_PATIENCE_AT_STOP } else { IDLE_PATIENCE };
@@ -126,19 +126,15 @@ async fn beat(counters: &Slot, every: Duration) {
     }
 }
 
-/// Orders of the supervisor, and None when it is gone. They are read by a thread of their own,
-/// which ends the process should its event loop not do so after the supervisor's end: nobody else would.
-fn listen_to(
-    supervisor: &UnixStream,
-    shutdown_timeout: Duration,
-) -> io::Result<mpsc::UnboundedReceiver<Option<Order>>> {
+/// Orders of the supervisor; they end when it is gone. They are read by a thread of their own, which ends the process should its event loop not do so after the supervisor's end: nobody else would.
+fn listen_to(supervisor: &UnixStream, shutdown_timeout: Duration) -> io::Result<mpsc::UnboundedReceiver<Order>> {
     let (sender, orders) = mpsc::unbounded_channel();
     let mut supervisor = supervisor.try_clone()?;
     std::thread::Builder::new().name("orders".into()).spawn(move || {
         while let Ok(order) = Order::read(&mut supervisor) {
-            let _ = sender.send(Some(order));
+            let _ = sender.send(order);
         }
-        let _ = sender.send(None);
+        drop(sender);
         std::thread::sleep(shutdown_timeout + 2 * LAST_WORDS);
         std::process::exit(EXIT_CUT.into());
     })?;
