@@ -12,7 +12,7 @@ use wasmtime_wasi_config::WasiConfigVariables;
 use crate::admission::{Admission, RouteShare};
 use crate::control::scoreboard::Slot;
 use crate::drain::Drain;
-use crate::engine::{App, AppSettings, Artefact, Compiler, Engines, Flavour, Handler, LoadError, Needs, Source};
+use crate::engine::{App, AppSettings, Artefact, Compiler, Engines, Handler, LoadError, Needs, PoolKind, Source};
 use crate::host_api::outgoing::{OutgoingClient, OutgoingPolicy};
 use crate::log::OncePerSecond;
 use crate::worker::{Worker, WorkerRoute};
@@ -82,12 +82,12 @@ pub(crate) fn artefacts(
     Ok(artefacts)
 }
 
-fn needs(routes: &[Route], artefacts: &[Artefact]) -> Result<Vec<(Flavour, Needs)>, Vec<LoadError>> {
+fn needs(routes: &[Route], artefacts: &[Artefact]) -> Result<Vec<(PoolKind, Needs)>, Vec<LoadError>> {
     let by_source: HashMap<&Source, &Artefact> =
         artefacts.iter().map(|artefact| (&artefact.source, artefact)).collect();
     all(routes.iter().map(|route| {
         let artefact = by_source.get(&source(route)).ok_or_else(|| LoadError::not_compiled(&source(route)))?;
-        Ok((artefact.facts.flavour, artefact.needs(&route.limits)?))
+        Ok((artefact.facts.pool(), artefact.needs(&route.limits)?))
     }))
 }
 

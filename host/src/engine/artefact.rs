@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use wasmtime::component::Component;
 
 use super::cache::Key;
-use super::config::Flavour;
+use super::config::{Flavour, PoolKind, Reset, WHOLE_RESET_BYTES};
 use super::inspect::NotServable;
 use crate::sealed::sealed;
 
@@ -143,6 +143,12 @@ impl Source {
 impl Facts {
     pub(super) fn of(component: &Component, flavour: Flavour, exports_v3: bool) -> Self {
         Self { flavour, exports_v3, declared: Declared::of(component) }
+    }
+
+    /// Which pool instances come from.
+    pub(crate) fn pool(&self) -> PoolKind {
+        let is_small = self.declared.max_initial_memory_bytes <= WHOLE_RESET_BYTES;
+        PoolKind { flavour: self.flavour, reset: if is_small { Reset::Whole } else { Reset::Written } }
     }
 }
 

@@ -54,7 +54,7 @@ impl Handler {
     pub(crate) fn load(engines: &Engines, artefact: &Artefact) -> Result<Self, LoadError> {
         let refused = |error| LoadError::Refused { error, component: artefact.source.name() };
         let engine = engines
-            .pool(artefact.facts.flavour)
+            .pool(artefact.facts.pool())
             .ok_or_else(|| refused(wasmtime::format_err!("its engine was not prepared")))?;
         let component = deserialize(engine, artefact.code())
             .map_err(|error| LoadError::Unmappable { error, component: artefact.source.name() })?;

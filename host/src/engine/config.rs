@@ -2,7 +2,7 @@
 //!
 //! Two flavours, because 0.3 components need concurrency support and 0.2 components are a fifth
 //! cheaper without it. Each flavour has a compiler (no pool) and, once it is known what the loaded
-//! components need, a pool of slots from which every instance is made.
+//! components need, one or two pools of slots from which every instance is made.
 
 use serde::{Deserialize, Serialize};
 use wasmtime::{Config, Enabled, Engine, InstanceAllocationStrategy, PoolingAllocationConfig};
@@ -20,14 +20,39 @@ pub(crate) enum Flavour {
     V3,
 }
 
+/// How the slots of a pool become fresh again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum Reset {
+    /// All of a small memory is written anew: less work than finding out what was written.
+    Whole,
+    /// The pages that were written are, which Linux names (others reset as much as is kept resident).
+    Written,
+}
+
+/// Which of the pools a component's instances come from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct PoolKind {
+    pub(crate) flavour: Flavour,
+    pub(crate) reset: Reset,
+}
+
+/// Up to this size, an initial memory is reset as a whole: in about 2 µs, which the scan takes, too.
+pub(super) const WHOLE_RESET_BYTES: u64 = 192 << 10;
+
 /// What stays in memory between two uses of a slot, so that a new instance finds its pages mapped.
-/// More than the initial memory of ordinary guests; only the pages written to are reset.
+/// More than the initial memory of ordinary guests.
 const KEEP_RESIDENT_BYTES: usize = 2 << 20;
+/// The same where all of it is reset each time. What guests grow beyond is given back.
+const KEEP_RESIDENT_WHOLE_BYTES: usize = 256 << 10;
 const TABLE_KEEP_RESIDENT_BYTES: usize = 1 << 20;
 const STACK_KEEP_RESIDENT_BYTES: usize = 64 << 10;
 
 /// Room for a component's own metadata; an upper bound that is checked, not memory that is taken.
 const MAX_METADATA_BYTES: usize = 16 << 20;
+
+/// Routes for which a pool has further slots, at most, so that each component finds its own image in a slot:
+/// mapping another one costs several times as much as the request itself.
+const MAX_SLOTS_FOR_ROUTES: u32 = 4096;
 
 /// Address space for one linear memory. With 4 GiB, 32-bit memories need no bounds checks.
 const MEMORY_RESERVATION_BYTES: u64 = 4 << 30;
@@ -37,32 +62,36 @@ const MIN_TABLE_ELEMENTS: usize = 20_000;
 
 /// The engines of one process, and what all calls in it share.
 pub(crate) struct Engines {
-    pools: Vec<(Flavour, Engine)>,
+    pools: Vec<(PoolKind, Engine)>,
     pub(super) ticker: Ticker,
     pub(super) turns: Turns,
 }
 
 impl Engines {
-    /// Makes the pools that `needs` ask for, each with `max_concurrency` slots.
+    /// Makes the pools that `needs` ask for, those of each route, with `max_concurrency` slots each.
     ///
     /// # Errors
     ///
     /// When the address space for that many slots cannot be reserved.
-    pub(crate) fn new(needs: &[(Flavour, Needs)], max_concurrency: u32) -> wasmtime::Result<Self> {
-        let mut pools = Vec::new();
-        for flavour in [Flavour::V2, Flavour::V3] {
-            let most = needs.iter().filter(|(of, _)| *of == flavour).map(|(_, needs)| *needs).reduce(Needs::max);
-            if let Some(most) = most {
-                pools.push((flavour, Engine::new(&pooled(flavour, most, max_concurrency))?));
+    pub(crate) fn new(needs: &[(PoolKind, Needs)], max_concurrency: u32) -> wasmtime::Result<Self> {
+        let mut pools: Vec<(PoolKind, Engine)> = Vec::new();
+        for (kind, _) in needs {
+            if pools.iter().any(|(of, _)| of == kind) {
+                continue;
+            }
+            let of_kind = || needs.iter().filter(|(of, _)| of == kind).map(|(_, needs)| *needs);
+            let routes = u32::try_from(of_kind().count()).unwrap_or(u32::MAX);
+            if let Some(most) = of_kind().reduce(Needs::max) {
+                pools.push((*kind, pool(*kind, most, max_concurrency, routes)?));
             }
         }
         let ticker = Ticker::start(pools.iter().map(|(_, engine)| engine.clone()).collect())?;
         Ok(Self { pools, ticker, turns: Turns::new() })
     }
 
-    /// The pool of a flavour, when a component of it was announced to [`Engines::new`].
-    pub(super) fn pool(&self, flavour: Flavour) -> Option<&Engine> {
-        self.pools.iter().find(|(of, _)| *of == flavour).map(|(_, engine)| engine)
+    /// The pool of a kind, when a component of it was announced to [`Engines::new`].
+    pub(super) fn pool(&self, kind: PoolKind) -> Option<&Engine> {
+        self.pools.iter().find(|(of, _)| *of == kind).map(|(_, engine)| engine)
     }
 }
 
@@ -84,12 +113,25 @@ fn base(flavour: Flavour) -> Config {
     config
 }
 
-fn pooled(flavour: Flavour, most: Needs, slots: u32) -> Config {
+fn pool(kind: PoolKind, most: Needs, slots: u32, routes: u32) -> wasmtime::Result<Engine> {
+    #[cfg(target_os = "linux")]
+    if kind.reset == Reset::Written {
+        let engine = Engine::new(&pooled(kind, most, slots, routes, Enabled::Auto))?;
+        if super::pagemap::is_corrected() {
+            return Ok(engine);
+        }
+    }
+    // Nobody scans here, or not as it must be done.
+    Engine::new(&pooled(kind, most, slots, routes, Enabled::No))
+}
+
+fn pooled(kind: PoolKind, most: Needs, slots: u32, routes: u32, scan: Enabled) -> Config {
+    let slots_with_images = slots.saturating_add(routes.min(MAX_SLOTS_FOR_ROUTES));
     let mut pool = PoolingAllocationConfig::new();
     pool.total_component_instances(slots)
         .total_core_instances(slots.saturating_mul(most.core_instances))
-        // One more for the heap of a guest that uses garbage collection or exceptions.
-        .total_memories(slots.saturating_mul(most.memories + 1))
+        // Some more for the heap of a guest that uses garbage collection or exceptions.
+        .total_memories(slots_with_images.saturating_mul(most.memories).saturating_add(slots))
         .total_tables(slots.saturating_mul(most.tables))
         .total_stacks(slots.saturating_mul(most.stacks))
         .total_gc_heaps(slots)
@@ -99,12 +141,15 @@ fn pooled(flavour: Flavour, most: Needs, slots: u32) -> Config {
         .max_tables_per_module(most.tables)
         .table_elements(most.table_elements.max(MIN_TABLE_ELEMENTS))
         .max_memory_size(usize::try_from(most.memory_bytes).unwrap_or(usize::MAX))
-        .max_unused_warm_slots(slots)
-        .linear_memory_keep_resident(KEEP_RESIDENT_BYTES)
+        .max_unused_warm_slots(slots_with_images)
+        .linear_memory_keep_resident(match kind.reset {
+            Reset::Whole => KEEP_RESIDENT_WHOLE_BYTES,
+            Reset::Written => KEEP_RESIDENT_BYTES,
+        })
         .table_keep_resident(TABLE_KEEP_RESIDENT_BYTES)
         .async_stack_keep_resident(STACK_KEEP_RESIDENT_BYTES)
-        .pagemap_scan(Enabled::Auto);
-    let mut config = base(flavour);
+        .pagemap_scan(scan);
+    let mut config = base(kind.flavour);
     config.allocation_strategy(InstanceAllocationStrategy::Pooling(pool));
     config
 }

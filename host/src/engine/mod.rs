@@ -13,6 +13,8 @@ mod epoch;
 mod inspect;
 mod limiter;
 mod meter;
+#[cfg(target_os = "linux")]
+mod pagemap;
 mod store;
 mod turns;
 
@@ -21,5 +23,5 @@ pub(crate) use cache::{Cache, CacheError};
 pub(crate) use call::{Call, Ending, GuestBody, Head, Remains};
 pub(crate) use compile::Compiler;
 pub(crate) use component::{App, AppSettings, Handler};
-pub(crate) use config::{Engines, Flavour};
+pub(crate) use config::{Engines, Flavour, PoolKind};
 pub(crate) use store::State;
