@@ -3,16 +3,13 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::time::{Instant, sleep_until};
+use tokio::time::Instant;
 
-use crate::drain::Drain;
 use crate::engine::{Call, Ending, Head};
 use crate::exchange::Exchange;
+use crate::pulse;
 use crate::serve::connection::Connection;
-
-/// How often a running request looks whether its client is still there. hyper sees a client leave only
-/// while it reads from it, which it does not do with an unread body or pipelined bytes waiting.
-pub(crate) const PRESENCE_CHECK: Duration = Duration::from_millis(25);
+use crate::worker::Worker;
 
 /// A guest at work, under watch. Polling it drives the guest; it resolves when the exchange has an
 /// ending. Dropping it ends the guest at once.
@@ -24,10 +21,11 @@ pub(crate) fn watch(
     wall_time: Duration,
     connection: Connection,
     exchange: Arc<Exchange>,
-    drain: Drain,
+    worker: &Worker,
 ) -> (Watched, tokio::sync::oneshot::Receiver<Head>) {
     let Call { run, head } = call;
     let deadline = Instant::now() + wall_time;
+    let (drain, pulse) = (worker.drain.clone(), worker.pulse.clone());
     let watched = async move {
         let mut run = run;
         // Dropped before `run`, should anything unwind.
@@ -36,7 +34,7 @@ pub(crate) fn watch(
             tokio::select! {
                 biased;
                 (ending, remains) = &mut run => return exchange.end(ending, Some(remains)),
-                () = sleep_until(deadline.min(Instant::now() + PRESENCE_CHECK)) => {}
+                () = pulse.next(deadline) => {}
             }
             if Instant::now() >= deadline {
                 break Ending::WallTime(wall_time);
@@ -69,6 +67,6 @@ impl Drop for Unended<'_> {
 /// Resolves when the client has left. Cancel safe.
 pub(crate) async fn client_gone(connection: &Connection) {
     while !connection.is_gone() {
-        tokio::time::sleep(PRESENCE_CHECK).await;
+        tokio::time::sleep(pulse::PERIOD).await;
     }
 }

@@ -16,6 +16,7 @@ mod load;
 mod log;
 mod places;
 mod prepare;
+mod pulse;
 mod record;
 mod request;
 mod request_id;

@@ -15,6 +15,7 @@ use crate::drain::Drain;
 use crate::engine::{App, AppSettings, Artefact, Compiler, Engines, Handler, LoadError, Needs, PoolKind, Source};
 use crate::host_api::outgoing::{OutgoingClient, OutgoingPolicy};
 use crate::log::OncePerSecond;
+use crate::pulse::Pulse;
 use crate::worker::{Worker, WorkerRoute};
 
 /// What a worker is made of, beside what it serves.
@@ -56,6 +57,7 @@ pub(crate) fn worker(config: &Config, artefacts: &[Artefact], around: Surroundin
         dev: config.dev,
         overload: OncePerSecond::new(),
         drain: around.drain,
+        pulse: Pulse::default(),
         counters: around.counters,
     })
 }

@@ -78,8 +78,7 @@ async fn answer(
 
     connection.bound_writes(limits.wall_time, limits.body_timeout);
     let call = route.app.call(exchange.record().id, request);
-    let (guest, head) =
-        guard::watch(call, limits.wall_time, connection.clone(), Arc::clone(exchange), worker.drain.clone());
+    let (guest, head) = guard::watch(call, limits.wall_time, connection.clone(), Arc::clone(exchange), worker);
     response::begin(Begun { guest, head, hold: Hold::new(Arc::clone(exchange), permit) }, &method).await
 }
 

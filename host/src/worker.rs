@@ -13,6 +13,7 @@ use crate::drain::Drain;
 use crate::engine::App;
 use crate::inbound::Target;
 use crate::log::OncePerSecond;
+use crate::pulse::Pulse;
 
 /// Everything that requests in this process share.
 pub(crate) struct Worker {
@@ -28,6 +29,8 @@ pub(crate) struct Worker {
     pub(crate) overload: OncePerSecond,
     /// How far this worker is on its way to its end.
     pub(crate) drain: Drain,
+    /// When requests that wait look around.
+    pub(crate) pulse: Pulse,
     /// What the supervisor sees of it.
     pub(crate) counters: &'static Slot,
 }

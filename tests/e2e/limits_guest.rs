@@ -60,19 +60,19 @@ fn a_guest_that_wants_all_memory_gets_none_of_the_hosts() {
 
 /// What a component needs is known before it is served: `check` says how much, and by which name.
 fn check_need(key: &str, least: &str, unit: u64) {
-    let hello = guest("hello").display().to_string();
+    let component = guest("state").display().to_string();
     let check = |value: &str| {
-        let config = format!("[[route]]\ncomponent = '{hello}'\n{key} = {value}\n");
+        let config = format!("[[route]]\ncomponent = '{component}'\n{key} = {value}\n");
         run_in(&[("daylily.toml", config.as_bytes())], &[], &["check"])
     };
     let refused = check(least);
-    refused.expect(78, &["hello.wasm", key, &format!("raise {key}")]);
+    refused.expect(78, &["state.wasm", key, &format!("raise {key}")]);
     let number = refused.stderr.split(' ').find_map(|word| word.trim_end_matches("KiB").parse::<u64>().ok());
     let need = number.expect("how much it needs") * unit;
     check(&(need - 1).to_string()).expect(78, &[key]);
     // At its need it starts; this guest needs no more while it runs.
-    let setup = Setup::new().route("at.test", "hello", &format!("{key} = {need}"));
-    setup.start().get("at.test", "/").expect(200, "Hello World\n");
+    let setup = Setup::new().route("at.test", "state", &format!("{key} = {need}"));
+    setup.start().get("at.test", "/").expect(200, "count: 1\n");
 }
 
 #[test]

@@ -84,7 +84,10 @@ const BAD: &[Bad] = &[
     ),
     (
         "more memory than it may have",
-        |server| server.configure(|config| config + "max_memory = '64KiB'\n"),
+        |server| {
+            server.put("app.wasm", component("state"));
+            server.configure(|config| config + "max_memory = '64KiB'\n");
+        },
         78,
         &["failed to load component", "max_memory"],
     ),

@@ -84,6 +84,7 @@ async fn serve(supervisor: &UnixStream, handover: Handover) -> io::Result<ExitCo
     drop(artefacts);
     let mut reception = Reception::new(Arc::clone(&worker), share.worker, listeners);
     let server = config.server;
+    tokio::spawn(worker.pulse.clone().beat());
     tokio::spawn(beat(counters, HEARTBEAT.min(server.hang_timeout / 4)));
     let mut orders = listen_to(supervisor, server.shutdown_timeout)?;
     (&mut &*supervisor).write_all(&[READY])?;

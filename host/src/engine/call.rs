@@ -224,19 +224,21 @@ fn show_frames(backtrace: &WasmBacktrace) -> Option<String> {
 /// A 0.3 response body that tells the store's event loop when it has ended, and the guest how.
 struct SentBody {
     body: GuestBody,
+    /// Both until the end has been read; a guest may then come to its end, and its store with it.
     sent: Option<oneshot::Sender<Result<(), HttpError>>>,
-    _ended: oneshot::Sender<()>,
+    ended: Option<oneshot::Sender<()>>,
 }
 
 impl SentBody {
     fn new(body: GuestBody, sent: oneshot::Sender<Result<(), HttpError>>, ended: oneshot::Sender<()>) -> Self {
-        Self { body, sent: Some(sent), _ended: ended }
+        Self { body, sent: Some(sent), ended: Some(ended) }
     }
 
     fn finish(&mut self) {
         if let Some(sent) = self.sent.take() {
             let _ = sent.send(Ok(()));
         }
+        self.ended = None;
     }
 }
 

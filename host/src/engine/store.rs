@@ -2,14 +2,14 @@
 
 use std::sync::Arc;
 
-use daylily_core::config::{Grants, RouteLimits};
+use daylily_core::config::RouteLimits;
 use wasmtime::component::ResourceTable;
 use wasmtime::{Store, UpdateDeadline};
-use wasmtime_wasi::{FsPerms, WasiCtx, WasiCtxView, WasiView};
+use wasmtime_wasi::{FsPerms, WasiCtx, WasiCtxBuilder, WasiCtxView, WasiView};
 use wasmtime_wasi_config::WasiConfigVariables;
 use wasmtime_wasi_http::{WasiHttpCtx, WasiHttpCtxView, WasiHttpView};
 
-use super::component::App;
+use super::component::{App, AppSettings};
 use super::limiter::{Limiter, Refused};
 use super::meter::Meter;
 use crate::host_api::http03::UnsentRequests;
@@ -34,13 +34,18 @@ const MAX_FIELDS_BYTES: usize = 64 << 10;
 /// whole slice, and small requests are not interrupted at all.
 const FIRST_SLICE_TICKS: u64 = 2;
 
+/// Room in the resource table of a new store: what an ordinary request needs at a time.
+const EXPECTED_HOST_RESOURCES: usize = 16;
+
 /// The data of one store.
 pub(crate) struct State {
-    wasi: WasiCtx,
+    app: Arc<App>,
+    request: RequestId,
+    /// Made when the guest asks for anything of WASI but HTTP; many never do.
+    wasi: Option<Box<WasiCtx>>,
     http: WasiHttpCtx,
     hooks: Hooks,
     table: ResourceTable,
-    vars: Arc<WasiConfigVariables>,
     limiter: Limiter,
     unsent_requests: UnsentRequests,
 }
@@ -55,19 +60,20 @@ pub(super) struct CpuTimeUsedUp;
 /// # Errors
 ///
 /// When a granted directory cannot be opened.
-pub(super) fn fresh(app: &App, request: RequestId, meter: Arc<Meter>) -> wasmtime::Result<Store<State>> {
+pub(super) fn fresh(app: &Arc<App>, request: RequestId, meter: Arc<Meter>) -> wasmtime::Result<Store<State>> {
     let settings = app.settings();
-    let output = GuestOutput::new(Arc::clone(&settings.route), request, settings.limits.max_output_bytes);
-    let mut table = ResourceTable::new();
+    let mut table = ResourceTable::with_capacity(EXPECTED_HOST_RESOURCES);
     table.set_max_capacity(MAX_HOST_RESOURCES);
     let mut http = WasiHttpCtx::new();
     http.set_field_size_limit(MAX_FIELDS_BYTES);
+    let wasi = if settings.grants.dirs.is_empty() { None } else { Some(Box::new(wasi_with_dirs(settings, request)?)) };
     let state = State {
-        wasi: wasi(&settings.grants, &output)?,
+        app: Arc::clone(app),
+        request,
+        wasi,
         http,
         hooks: Hooks::new(Arc::clone(&settings.outgoing)),
         table,
-        vars: Arc::clone(&settings.vars),
         limiter: Limiter::new(settings.limits),
         unsent_requests: UnsentRequests::default(),
     };
@@ -82,7 +88,8 @@ pub(super) fn fresh(app: &App, request: RequestId, meter: Arc<Meter>) -> wasmtim
 }
 
 /// Deny by default: clocks and random numbers, output into the log, and what is granted by name.
-fn wasi(grants: &Grants, output: &GuestOutput) -> wasmtime::Result<WasiCtx> {
+fn wasi(settings: &AppSettings, request: RequestId) -> WasiCtxBuilder {
+    let output = GuestOutput::new(Arc::clone(&settings.route), request, settings.limits.max_output_bytes);
     let mut wasi = WasiCtx::builder();
     wasi.stdout(output.stream(Stream::Stdout))
         .stderr(output.stream(Stream::Stderr))
@@ -90,10 +97,15 @@ fn wasi(grants: &Grants, output: &GuestOutput) -> wasmtime::Result<WasiCtx> {
         .allow_tcp(false)
         .allow_udp(false)
         .allow_ip_name_lookup(false);
-    for (key, value) in &grants.env {
+    for (key, value) in &settings.grants.env {
         wasi.env(key, value);
     }
-    for dir in &grants.dirs {
+    wasi
+}
+
+fn wasi_with_dirs(settings: &AppSettings, request: RequestId) -> wasmtime::Result<WasiCtx> {
+    let mut wasi = wasi(settings, request);
+    for dir in &settings.grants.dirs {
         let permissions = if dir.read_only { FsPerms::ReadOnly } else { FsPerms::ReadWrite };
         wasi.preopened_dir(&dir.host, &dir.guest, permissions)?;
     }
@@ -102,7 +114,7 @@ fn wasi(grants: &Grants, output: &GuestOutput) -> wasmtime::Result<WasiCtx> {
 
 impl State {
     pub(crate) fn vars(&self) -> &WasiConfigVariables {
-        &self.vars
+        &self.app.settings().vars
     }
 
     pub(crate) fn hooks(&mut self) -> &mut Hooks {
@@ -124,7 +136,8 @@ impl State {
 
 impl WasiView for State {
     fn ctx(&mut self) -> WasiCtxView<'_> {
-        WasiCtxView { ctx: &mut self.wasi, table: &mut self.table }
+        let make = || Box::new(wasi(self.app.settings(), self.request).build());
+        WasiCtxView { ctx: self.wasi.get_or_insert_with(make), table: &mut self.table }
     }
 }
 

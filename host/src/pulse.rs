@@ -1,0 +1,107 @@
+//! The beat at which requests that wait look around: one timer for all of them. A timer for each would cost two
+//! system calls and a turn of the event loop.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use std::time::Duration;
+
+use tokio::sync::Notify;
+use tokio::time::{Instant, sleep, sleep_until};
+
+/// How often a running request looks whether its client is still there. hyper sees a client leave only
+/// while it reads from it, which it does not do with an unread body or pipelined bytes waiting.
+pub(crate) const PERIOD: Duration = Duration::from_millis(25);
+
+/// Wakes whoever waits for it every [`PERIOD`], while [`Pulse::beat`] runs. Cheap to clone; all clones are one.
+#[derive(Clone, Default)]
+pub(crate) struct Pulse(Arc<Shared>);
+
+#[derive(Default)]
+struct Shared {
+    beat: Notify,
+    /// Those in [`Pulse::next`].
+    waiting: AtomicUsize,
+    /// Somebody waits while nothing beats.
+    wanted: Notify,
+}
+
+/// One that waits; dropping it says that it no longer does.
+struct Waiting<'a>(&'a Shared);
+
+impl Pulse {
+    /// Beats for ever. While nobody waits, it rests.
+    pub(crate) async fn beat(self) {
+        let shared = &self.0;
+        loop {
+            if shared.waiting.load(Relaxed) == 0 {
+                shared.wanted.notified().await;
+            }
+            sleep(PERIOD).await;
+            shared.beat.notify_waiters();
+        }
+    }
+
+    /// Resolves at the next beat, or at `deadline` when that is nearer than a beat could be. Cancel safe.
+    pub(crate) async fn next(&self, deadline: Instant) {
+        if deadline.saturating_duration_since(Instant::now()) <= PERIOD {
+            return sleep_until(deadline).await;
+        }
+        let _waiting = Waiting::new(&self.0);
+        self.0.beat.notified().await;
+    }
+}
+
+impl<'a> Waiting<'a> {
+    fn new(shared: &'a Shared) -> Self {
+        if shared.waiting.fetch_add(1, Relaxed) == 0 {
+            shared.wanted.notify_one();
+        }
+        Self(shared)
+    }
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        self.0.waiting.fetch_sub(1, Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const FAR: Duration = Duration::from_secs(3600);
+
+    fn run(test: impl Future<Output = ()>) {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().expect("a runtime");
+        let ended = runtime.block_on(async { tokio::time::timeout(Duration::from_secs(10), test).await });
+        assert!(ended.is_ok(), "a beat did not come");
+    }
+
+    #[test]
+    fn beats_for_all_who_wait_and_again_after_a_rest() {
+        run(async {
+            let pulse = Pulse::default();
+            tokio::spawn(pulse.clone().beat());
+            let far = Instant::now() + FAR;
+            for _ in 0..3 {
+                tokio::join!(pulse.next(far), pulse.next(far), async {
+                    // One that does not wait any longer changes nothing for the others.
+                    let _ = tokio::time::timeout(Duration::ZERO, pulse.next(far)).await;
+                });
+                assert_eq!(pulse.0.waiting.load(Relaxed), 0);
+                // Nobody waits: it rests.
+                sleep(PERIOD * 2).await;
+            }
+        });
+    }
+
+    #[test]
+    fn is_not_early_at_a_deadline() {
+        run(async {
+            let begun = Instant::now();
+            Pulse::default().next(begun + PERIOD / 2).await;
+            assert!(begun.elapsed() >= PERIOD / 2);
+        });
+    }
+}
