@@ -14,6 +14,7 @@ mod host_api;
 mod inbound;
 mod load;
 mod log;
+mod memory;
 mod places;
 mod prepare;
 mod pulse;

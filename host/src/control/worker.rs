@@ -21,7 +21,7 @@ use crate::drain::{Drain, Farewell};
 use crate::failure::{EXIT_CUT, Failure};
 use crate::load::{self, Surroundings};
 use crate::worker::Worker;
-use crate::{log, runtime};
+use crate::{log, memory, runtime};
 
 /// What a user is told who starts a worker by hand.
 const NOT_FOR_HANDS: &str = "this command is what daylily starts its workers with; start `daylily serve`";
@@ -124,6 +124,7 @@ async fn beat(counters: &Slot, every: Duration) {
     loop {
         interval.tick().await;
         counters.beat();
+        memory::give_back();
     }
 }
 

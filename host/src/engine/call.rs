@@ -81,7 +81,7 @@ impl App {
         B: Body<Data = Bytes, Error = HttpError> + Send + 'static,
     {
         let app = Arc::clone(self);
-        let meter = Arc::new(Meter::new(self.settings().limits.cpu_time));
+        let meter = Arc::new(Meter::new(self.settings().limits.cpu_time, Arc::clone(&self.habit)));
         let turns = self.engines.turns.clone();
         let (sender, head) = oneshot::channel();
         let guest = run(app, id, Arc::clone(&meter), request, sender);

@@ -13,6 +13,7 @@ use wasmtime_wasi_http::p3::bindings::ServicePre;
 
 use super::artefact::{Artefact, LoadError};
 use super::config::Engines;
+use super::meter::Habit;
 use super::store::State;
 use crate::host_api::link;
 use crate::host_api::outgoing::OutgoingPolicy;
@@ -32,6 +33,7 @@ pub(crate) struct AppSettings {
 pub(crate) struct App {
     pub(super) handler: Handler,
     pub(super) engines: Arc<Engines>,
+    pub(super) habit: Arc<Habit>,
     settings: AppSettings,
 }
 
@@ -81,7 +83,7 @@ fn deserialize(engine: &Engine, code: &File) -> wasmtime::Result<Component> {
 
 impl App {
     pub(crate) fn new(engines: &Arc<Engines>, handler: &Handler, settings: AppSettings) -> Self {
-        Self { handler: handler.clone(), engines: Arc::clone(engines), settings }
+        Self { handler: handler.clone(), engines: Arc::clone(engines), habit: Arc::default(), settings }
     }
 
     pub(crate) fn settings(&self) -> &AppSettings {

@@ -2,7 +2,7 @@
 
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::Relaxed};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -13,6 +13,13 @@ use super::turns::{Turn, Turns};
 
 /// What a call may use by the cheap clock before it is measured by the exact one: less than a slice.
 const CHEAPLY_MEASURED_NS: u64 = 1_000_000;
+
+/// Ticks before a guest is interrupted for the first time. The tick in progress counts, so this is one
+/// whole slice, and small requests are not interrupted at all.
+const FIRST_SLICE_TICKS: u64 = 2;
+
+/// Ticks of every other slice, which is what is left of the tick in progress.
+pub(super) const SLICE_TICKS: u64 = 1;
 
 /// More than a first slice can be. What the cheap clock says beyond that was not the guest: the kernel ran
 /// something else, or the machine slept.
@@ -32,24 +39,58 @@ pub(super) struct Meter {
     poll_began_ns: AtomicU64,
     /// Measured by the thread's CPU clock.
     is_exact: AtomicBool,
+    first_slice_ticks: u64,
+    /// A slice was used up.
+    is_long: AtomicBool,
     /// The last poll used up its slice, so the next one waits for its turn.
     takes_turns: AtomicBool,
+    /// What is known of the calls of its component.
+    habit: Arc<Habit>,
+}
+
+/// How long the last calls of a component took. When each of them took more than its first slice, the next one
+/// waits for its turn from the start: were first slices free for all, a few guests that compute would hold the
+/// event loop one after the other, before anybody else has a chance.
+#[derive(Default)]
+pub(super) struct Habit {
+    long_calls: AtomicU32,
+}
+
+/// So many calls in a row make a habit. One long call among short ones changes nothing for the others.
+const LONG_CALLS: u32 = 2;
+
+impl Habit {
+    fn is_long(&self) -> bool {
+        self.long_calls.load(Relaxed) >= LONG_CALLS
+    }
+
+    fn note(&self, was_long: bool) {
+        let calls = if was_long { self.long_calls.load(Relaxed).saturating_add(1) } else { 0 };
+        self.long_calls.store(calls, Relaxed);
+    }
 }
 
 impl Meter {
-    pub(super) fn new(budget: Duration) -> Self {
+    pub(super) fn new(budget: Duration, habit: Arc<Habit>) -> Self {
+        let takes_turns = habit.is_long();
         Self {
+            takes_turns: AtomicBool::new(takes_turns),
+            first_slice_ticks: if takes_turns { SLICE_TICKS } else { FIRST_SLICE_TICKS },
+            habit,
             budget_ns: u64::try_from(budget.as_nanos()).unwrap_or(u64::MAX),
             used_ns: AtomicU64::new(0),
             poll_began_ns: AtomicU64::new(0),
             is_exact: AtomicBool::new(false),
-            takes_turns: AtomicBool::new(false),
+            is_long: AtomicBool::new(false),
         }
     }
 
     /// Called from inside a poll, when a slice is over: whether the budget is spent.
     pub(super) fn end_slice(&self) -> bool {
         self.takes_turns.store(true, Relaxed);
+        if !self.is_long.swap(true, Relaxed) {
+            self.habit.note(true);
+        }
         self.used_ns.load(Relaxed) + self.in_this_poll() >= self.budget_ns
     }
 
@@ -62,6 +103,17 @@ impl Meter {
 
     fn end_poll(&self) {
         self.used_ns.fetch_add(self.in_this_poll(), Relaxed);
+    }
+
+    fn end_call(&self) {
+        if !self.is_long.load(Relaxed) {
+            self.habit.note(false);
+        }
+    }
+
+    /// Ticks until the first interruption.
+    pub(super) fn first_slice_ticks(&self) -> u64 {
+        self.first_slice_ticks
     }
 
     fn in_this_poll(&self) -> u64 {
@@ -112,7 +164,39 @@ impl Future for Metered {
         this.meter.begin_poll();
         let poll = this.guest.as_mut().poll(cx);
         this.meter.end_poll();
+        if poll.is_ready() {
+            this.meter.end_call();
+        }
         drop(turn);
         poll
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A call of a component with `habit`, and whether its first slice waited for its turn.
+    fn call(habit: &Arc<Habit>, slices_used_up: u32) -> bool {
+        let meter = Meter::new(Duration::from_secs(1), Arc::clone(habit));
+        let waits = meter.takes_turns.load(Relaxed);
+        assert_eq!(meter.first_slice_ticks(), if waits { SLICE_TICKS } else { FIRST_SLICE_TICKS });
+        for _ in 0..slices_used_up {
+            meter.begin_poll();
+            assert!(!meter.end_slice(), "a second is not over");
+            meter.end_poll();
+        }
+        meter.end_call();
+        waits
+    }
+
+    #[test]
+    fn a_first_slice_waits_only_after_long_calls_in_a_row() {
+        let habit = Arc::default();
+        for (slices_used_up, waits) in
+            [(0, false), (1, false), (0, false), (5, false), (1, false), (1, true), (0, true), (0, false), (1, false)]
+        {
+            assert_eq!(call(&habit, slices_used_up), waits, "before {slices_used_up} slices");
+        }
     }
 }

@@ -11,7 +11,7 @@ use wasmtime_wasi_http::{WasiHttpCtx, WasiHttpCtxView, WasiHttpView};
 
 use super::component::{App, AppSettings};
 use super::limiter::{Limiter, Refused};
-use super::meter::Meter;
+use super::meter::{Meter, SLICE_TICKS};
 use crate::host_api::http03::UnsentRequests;
 use crate::host_api::outgoing::Hooks;
 use crate::host_api::output::{GuestOutput, Stream};
@@ -29,10 +29,6 @@ const MAX_RANDOM_BYTES: u64 = 256 << 10;
 
 /// Memory of one set of header fields, as wasmtime-wasi-http counts it.
 const MAX_FIELDS_BYTES: usize = 64 << 10;
-
-/// Ticks before a guest is interrupted for the first time. The tick in progress counts, so this is one
-/// whole slice, and small requests are not interrupted at all.
-const FIRST_SLICE_TICKS: u64 = 2;
 
 /// Room in the resource table of a new store: what an ordinary request needs at a time.
 const EXPECTED_HOST_RESOURCES: usize = 16;
@@ -80,9 +76,9 @@ pub(super) fn fresh(app: &Arc<App>, request: RequestId, meter: Arc<Meter>) -> wa
     let mut store = Store::new(app.engine(), state);
     store.limiter(|state| &mut state.limiter);
     store.set_hostcall_fuel(MAX_HOSTCALL_BYTES);
-    store.set_epoch_deadline(FIRST_SLICE_TICKS);
+    store.set_epoch_deadline(meter.first_slice_ticks());
     store.epoch_deadline_callback(move |_| {
-        if meter.end_slice() { Err(CpuTimeUsedUp.into()) } else { Ok(UpdateDeadline::Yield(1)) }
+        if meter.end_slice() { Err(CpuTimeUsedUp.into()) } else { Ok(UpdateDeadline::Yield(SLICE_TICKS)) }
     });
     Ok(store)
 }

@@ -2,7 +2,8 @@
 //!
 //! A guest that has used up its first slice takes turns with the others that have: one of them runs
 //! one slice, then the event loop looks at every socket and runs everything that became ready, then
-//! the next one runs a slice. So ten spinning guests delay a small request by about as much as one.
+//! the next one runs a slice. So ten spinning guests delay a small request by about as much as one. Of a
+//! component whose calls always take more than that, even the first slice waits for its turn.
 
 use std::sync::Arc;
 

@@ -23,6 +23,10 @@ use crate::drain::Drain;
 const LINGER_BYTES: usize = 1 << 20;
 const LINGER_TIME: Duration = Duration::from_secs(2);
 
+/// How long a client is silent between requests before its connection rests: what was kept to read and answer
+/// quickly is given back.
+const REST_AFTER: Duration = Duration::from_secs(1);
+
 /// A client's socket, shared by hyper (which reads and writes it) and the request in progress (which
 /// asks whether the client is still there). Cheap to clone.
 #[derive(Clone)]
@@ -47,6 +51,8 @@ struct Shared {
     timed_out: AtomicBool,
     /// Closing the socket now, also by the death of this process, resets the connection.
     resets_when_closed: AtomicBool,
+    /// The client has been silent for a while, and nothing is kept for it but the socket.
+    rests: AtomicBool,
     /// A request body was left unread, so bytes may still be on their way.
     unread: AtomicBool,
     /// Since when the client has been silent between requests.
@@ -83,6 +89,7 @@ impl Connection {
             answered: AtomicBool::new(false),
             timed_out: AtomicBool::new(false),
             resets_when_closed: AtomicBool::new(false),
+            rests: AtomicBool::new(false),
             unread: AtomicBool::new(false),
             idle_since: Moment::none(),
             head_since: Moment::none(),
@@ -150,6 +157,26 @@ impl Connection {
             // A new connection is expected to ask for something.
             (None, None) => shared.or_drained(shared.opened, shared.opened + shared.head_timeout),
         })
+    }
+
+    /// When the connection may rest: some time after a response of which all has been sent, when nothing came
+    /// since.
+    pub(super) fn rest_time(&self) -> Option<Instant> {
+        let shared = &self.0;
+        let is_between_requests = !shared.is_receiving() && shared.flushed.load(Relaxed) && shared.head_since.is_none();
+        is_between_requests.then(|| shared.idle_since.get(shared.opened)).flatten().map(|since| since + REST_AFTER)
+    }
+
+    pub(super) fn note_rest(&self) {
+        self.0.rests.store(true, Relaxed);
+    }
+
+    pub(super) fn end_rest(&self) {
+        self.0.rests.store(false, Relaxed);
+    }
+
+    pub(super) fn rests(&self) -> bool {
+        self.0.rests.load(Relaxed)
     }
 
     /// Bytes came.
@@ -220,7 +247,8 @@ impl Connection {
             return;
         }
         let drain = async {
-            let mut scratch = [0_u8; 4096];
+            // On the heap: every connection has room for this future.
+            let mut scratch = vec![0_u8; 4096];
             let mut left = LINGER_BYTES;
             while left > 0 && self.0.stream.readable().await.is_ok() {
                 match self.0.stream.try_read(&mut scratch) {

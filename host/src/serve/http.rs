@@ -1,7 +1,8 @@
 //! HTTP/1.1 on one connection.
 
-use std::pin::pin;
+use std::future::poll_fn;
 use std::sync::Arc;
+use std::task::Poll;
 
 use daylily_core::refusal::Refusal;
 use hyper::server::conn::http1;
@@ -10,8 +11,9 @@ use hyper_util::rt::TokioIo;
 
 use super::connection::Connection;
 use super::io::{ConnectionIo, last_word, unparsable};
-use crate::request;
+use crate::drain::Steps;
 use crate::worker::Worker;
+use crate::{memory, request};
 
 /// What hyper buffers of a connection at most, beside a request head of the largest size.
 const BUFFER_BYTES: usize = 64 << 10;
@@ -20,14 +22,47 @@ const BUFFER_BYTES: usize = 64 << 10;
 const HYPER_MAX_HEADERS: u32 = 100;
 
 /// Serves requests on `connection` until either side closes it. Errors end here.
+///
+/// hyper is there only from a client's first bytes until it has been silent for a while: it keeps a buffer for
+/// as long as it is, which is most of what an idle connection would cost.
 pub(crate) async fn serve(connection: Connection, worker: Arc<Worker>) {
+    let mut steps = worker.drain.steps();
+    let mut io = ConnectionIo::new(connection.clone());
+    while is_asked(&mut io, &worker, &mut steps).await {
+        // On the heap, so that it takes nothing of a connection that rests.
+        let serving = Box::pin(serve_until_silent(io, &connection, &worker, &mut steps));
+        let Some(rested) = serving.await else { return };
+        io = rested;
+    }
+}
+
+/// Waits for the client's first bytes; false when it is not to be waited for any longer.
+async fn is_asked(io: &mut ConnectionIo, worker: &Worker, steps: &mut Steps) -> bool {
+    while !worker.drain.is_cut() {
+        tokio::select! {
+            biased;
+            bytes = io.bytes() => return bytes.inspect_err(|error| tracing::debug!(%error, "connection ended")).is_ok(),
+            // Asked again, the connection finds that its limits have changed.
+            () = steps.next() => {}
+        }
+    }
+    false
+}
+
+/// Serves requests until either side closes the connection, or gives the socket back when the client is silent.
+async fn serve_until_silent(
+    io: ConnectionIo,
+    connection: &Connection,
+    worker: &Worker,
+    steps: &mut Steps,
+) -> Option<ConnectionIo> {
     let max_head_bytes = usize::try_from(worker.limits.max_head_bytes).unwrap_or(usize::MAX);
-    let service = service_fn(|request| request::handle(&worker, &connection, request));
+    let service = service_fn(|request| request::handle(worker, connection, request));
     let mut http = http1::Builder::new();
     if worker.limits.max_headers != HYPER_MAX_HEADERS {
         http.max_headers(worker.limits.max_headers as usize);
     }
-    let serving = http
+    let mut serving = http
         .max_header_size(max_head_bytes)
         .max_buf_size(BUFFER_BYTES.saturating_add(max_head_bytes))
         // A client may have closed its sending side and still read: it gets what is ready at once. The guard
@@ -35,19 +70,23 @@ pub(crate) async fn serve(connection: Connection, worker: Arc<Worker>) {
         .half_close(true)
         // The connection's own timers tell a slow head from an idle client, and cost less.
         .header_read_timeout(None)
-        .serve_connection(TokioIo::new(ConnectionIo::new(connection.clone())), service);
-    let mut serving = pin!(serving);
-    let mut steps = worker.drain.steps();
+        .serve_connection(TokioIo::new(io), service);
     let served = loop {
         tokio::select! {
             biased;
             served = &mut serving => break served,
+            // Found out while `serving` was polled, which is why nobody needs to wake this.
+            () = poll_fn(|_| if connection.rests() { Poll::Ready(()) } else { Poll::Pending }) => {
+                let parts = serving.into_parts();
+                memory::note_freed();
+                return Some(parts.io.into_inner().with_begun(&parts.read_buf));
+            }
             // Polled again, the connection finds that its limits have changed …
             () = steps.next() => {}
         }
         // … and there is nothing to wait for when nothing is in progress.
         if worker.drain.is_cut() && !connection.is_in_request() {
-            return;
+            return None;
         }
     };
     if let Err(error) = served {
@@ -60,4 +99,5 @@ pub(crate) async fn serve(connection: Connection, worker: Arc<Worker>) {
         }
     }
     connection.linger().await;
+    None
 }

@@ -1,11 +1,13 @@
 //! A connection's socket as hyper reads and writes it: with time-outs on both, and with answers of our
 //! own where hyper would only send a status.
 
+use std::future::poll_fn;
 use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 use std::time::SystemTime;
 
+use bytes::Bytes;
 use daylily_core::refusal::Refusal;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
@@ -21,6 +23,8 @@ const SMALL_BYTES: usize = 1024;
 /// hyper's view of a [`Connection`].
 pub(super) struct ConnectionIo {
     connection: Connection,
+    /// What was read already, and by nobody looked at: the begin of a head.
+    begun: Bytes,
     /// Runs while the client is waited for to send.
     silent: Option<Pin<Box<Sleep>>>,
     /// Runs while a write waits for the client to read.
@@ -29,23 +33,51 @@ pub(super) struct ConnectionIo {
 
 impl ConnectionIo {
     pub(super) fn new(connection: Connection) -> Self {
-        Self { connection, silent: None, stalled: None }
+        Self { connection, begun: Bytes::new(), silent: None, stalled: None }
     }
 
-    /// Waits for the client's bytes no longer than it may be silent. One timer serves the whole
-    /// connection: it is set anew only when it fires or comes too late.
-    fn poll_silent(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+    /// Gives back what hyper has read and not used. Copied, so that hyper's buffer goes.
+    pub(super) fn with_begun(self, begun: &[u8]) -> Self {
+        Self { begun: Bytes::copy_from_slice(begun), ..self }
+    }
+
+    /// Waits until there is something to read, which may also be the end. Cancel safe.
+    ///
+    /// # Errors
+    ///
+    /// When the client has been silent for too long.
+    pub(super) async fn bytes(&mut self) -> io::Result<()> {
+        self.connection.end_rest();
+        if !self.begun.is_empty() {
+            return Ok(());
+        }
+        poll_fn(|cx| match self.connection.stream().poll_read_ready(cx) {
+            Poll::Ready(_) => Poll::Ready(Ok(())),
+            Poll::Pending => self.poll_silent(cx, None),
+        })
+        .await
+    }
+
+    /// Waits for the client's bytes no longer than it may be silent, and notes when the connection may `rest`.
+    /// One timer serves the whole connection: it is set anew only when it fires or comes too late.
+    fn poll_silent(&mut self, cx: &mut Context<'_>, rest: Option<Instant>) -> Poll<io::Result<()>> {
         let Some(limit) = self.connection.read_limit() else { return Poll::Pending };
-        let sleep = self.silent.get_or_insert_with(|| Box::pin(sleep_until(limit)));
-        if sleep.deadline() > limit {
-            sleep.as_mut().reset(limit);
+        let next = rest.map_or(limit, |rest| rest.min(limit));
+        let sleep = self.silent.get_or_insert_with(|| Box::pin(sleep_until(next)));
+        if sleep.deadline() > next {
+            sleep.as_mut().reset(next);
         }
         while sleep.as_mut().poll(cx).is_ready() {
-            if Instant::now() >= limit {
+            let now = Instant::now();
+            if now >= limit {
                 self.connection.note_timed_out();
                 return Poll::Ready(Err(io::Error::new(io::ErrorKind::TimedOut, "the client sends no request")));
             }
-            sleep.as_mut().reset(limit);
+            if rest.is_some_and(|rest| now >= rest) {
+                self.connection.note_rest();
+                return Poll::Pending;
+            }
+            sleep.as_mut().reset(next);
         }
         Poll::Pending
     }
@@ -121,9 +153,16 @@ pub(super) fn last_word(refusal: &Refusal, dev: bool) -> String {
 
 impl AsyncRead for ConnectionIo {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        if !self.begun.is_empty() {
+            let len = self.begun.len().min(buf.remaining());
+            buf.put_slice(&self.begun.split_to(len));
+            self.connection.note_read();
+            return Poll::Ready(Ok(()));
+        }
         loop {
             let Poll::Ready(ready) = self.connection.stream().poll_read_ready(cx) else {
-                return self.poll_silent(cx);
+                let rest = self.connection.rest_time();
+                return self.poll_silent(cx, rest);
             };
             ready?;
             match self.connection.stream().try_read_buf(buf) {
