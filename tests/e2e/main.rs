@@ -35,6 +35,7 @@ mod outgoing_failures;
 mod output;
 mod refusals;
 mod reload;
+mod residue;
 mod routes;
 mod service03;
 mod smuggling;

@@ -11,6 +11,9 @@ use super::artefact::Needs;
 use super::epoch::Ticker;
 use super::turns::Turns;
 
+#[cfg(test)]
+mod residue;
+
 /// Which wasi:http world a component is written for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub(crate) enum Flavour {
@@ -85,6 +88,13 @@ fn base(flavour: Flavour) -> Config {
 }
 
 fn pooled(flavour: Flavour, most: Needs, slots: u32) -> Config {
+    let mut config = base(flavour);
+    config.allocation_strategy(InstanceAllocationStrategy::Pooling(pool(most, slots)));
+    config
+}
+
+/// The slots, and how they are reset.
+fn pool(most: Needs, slots: u32) -> PoolingAllocationConfig {
     let mut pool = PoolingAllocationConfig::new();
     pool.total_component_instances(slots)
         .total_core_instances(slots.saturating_mul(most.core_instances))
@@ -104,7 +114,5 @@ fn pooled(flavour: Flavour, most: Needs, slots: u32) -> Config {
         .table_keep_resident(TABLE_KEEP_RESIDENT_BYTES)
         .async_stack_keep_resident(STACK_KEEP_RESIDENT_BYTES)
         .pagemap_scan(Enabled::Auto);
-    let mut config = base(flavour);
-    config.allocation_strategy(InstanceAllocationStrategy::Pooling(pool));
-    config
+    pool
 }

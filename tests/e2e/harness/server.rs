@@ -82,9 +82,13 @@ impl Setup {
     }
 
     /// A route with these keys.
-    pub fn route_at(mut self, keys: &str, package: &str) -> Self {
-        let component = guest(package);
-        self.routes += &format!("\n[[route]]\ncomponent = '{}'\n{keys}\n", component.display());
+    pub fn route_at(self, keys: &str, package: &str) -> Self {
+        self.route_with(keys, &guest(package).display().to_string())
+    }
+
+    /// A route with these keys to a component in the server's directory.
+    pub fn route_with(mut self, keys: &str, component: &str) -> Self {
+        self.routes += &format!("\n[[route]]\ncomponent = '{component}'\n{keys}\n");
         self
     }
 

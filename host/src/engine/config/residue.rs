@@ -1,0 +1,193 @@
+//! An instance finds nothing of the one that had its slot before: with the pool as it is, and with each of its
+//! tuned settings off, which is what older kernels and other machines make of some of them. There is one slot,
+//! so it is certainly the same one.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use daylily_core::config::{Grants, RouteLimits};
+use http_body_util::{BodyExt, Empty};
+use residue_guest::{FIELD, PLACES, Wasi, component, places};
+use tokio::sync::oneshot;
+use wasmtime::component::Component;
+use wasmtime::{Config, Enabled, Engine, InstanceAllocationStrategy, PoolingAllocationConfig};
+use wasmtime_wasi_config::WasiConfigVariables;
+use wasmtime_wasi_http::p2::bindings::ProxyPre;
+use wasmtime_wasi_http::p3::bindings::ServicePre;
+
+use super::{Engines, Flavour, base, pool};
+use crate::engine::artefact::Needs;
+use crate::engine::call::{Call, Ending, Head};
+use crate::engine::component::{App, AppSettings, Handler};
+use crate::engine::epoch::Ticker;
+use crate::engine::turns::Turns;
+use crate::host_api::link;
+use crate::host_api::outgoing::{OutgoingClient, OutgoingPolicy};
+use crate::request_id::RequestId;
+
+type Change = fn(&mut PoolingAllocationConfig, &mut Config);
+
+/// Each tuned setting off, and those together that others depend on.
+const SETTINGS: &[(&str, Change)] = &[
+    ("none", |_, _| {}),
+    ("linear_memory_keep_resident", |pool, _| {
+        pool.linear_memory_keep_resident(0);
+    }),
+    ("table_keep_resident", |pool, _| {
+        pool.table_keep_resident(0);
+    }),
+    ("async_stack_keep_resident", |pool, _| {
+        pool.async_stack_keep_resident(0);
+    }),
+    ("max_unused_warm_slots", |pool, _| {
+        pool.max_unused_warm_slots(0);
+    }),
+    ("pagemap_scan", |pool, _| {
+        pool.pagemap_scan(Enabled::No);
+    }),
+    ("memory_init_cow", |_, config| {
+        config.memory_init_cow(false);
+    }),
+    ("pagemap_scan and memory_init_cow", |pool, config| {
+        pool.pagemap_scan(Enabled::No);
+        config.memory_init_cow(false);
+    }),
+    ("all", |pool, config| {
+        pool.linear_memory_keep_resident(0).table_keep_resident(0).async_stack_keep_resident(0);
+        pool.max_unused_warm_slots(0).pagemap_scan(Enabled::No);
+        config.memory_init_cow(false);
+    }),
+];
+
+/// What is written, and how the guest that wrote it ends. Below, at and above what the pool keeps resident.
+const WRITES: &[(&str, By)] = &[
+    ("/write-return?mib=0", By::Returning),
+    ("/write-return?mib=1", By::Returning),
+    ("/write-return?mib=4", By::Returning),
+    ("/write-return?mib=32", By::Returning),
+    ("/write-trap?mib=4", By::Trap),
+    ("/write-spin?mib=4", By::CpuTime),
+    ("/write-wait?mib=4", By::DropWhileWaiting),
+    ("/write-head?mib=4", By::DropWhileRunning),
+];
+
+#[derive(Clone, Copy, Debug)]
+enum By {
+    Returning,
+    Trap,
+    CpuTime,
+    DropWhileWaiting,
+    DropWhileRunning,
+}
+
+#[tokio::test]
+async fn nothing_is_left_for_the_next_instance_of_0_2() {
+    for setting in SETTINGS {
+        check(Flavour::V2, setting).await;
+    }
+}
+
+#[tokio::test]
+async fn nothing_is_left_for_the_next_instance_of_0_3() {
+    for setting in SETTINGS {
+        check(Flavour::V3, setting).await;
+    }
+}
+
+async fn check(flavour: Flavour, (off, change): &(&str, Change)) {
+    let app = app(flavour, *change);
+    // It looks where there would be something.
+    let found = answer(&app, "/both?mib=4").await;
+    assert_eq!(found, PLACES.map(|(_, name)| name), "off: {off}");
+    for (write, by) in WRITES {
+        for _ in 0..2 {
+            end(&app, write, *by).await;
+            let found = answer(&app, "/look?mib=33").await;
+            assert!(found.is_empty(), "{found:?} after {write}, ended by {by:?}; off: {off}");
+        }
+    }
+}
+
+/// One slot, with a component that is loaded under the settings that `change` makes.
+fn app(flavour: Flavour, change: Change) -> Arc<App> {
+    let limits = RouteLimits { cpu_time: Duration::from_millis(300), ..RouteLimits::default() };
+    let needs = Needs {
+        memories: 2,
+        memory_bytes: limits.max_memory_bytes,
+        tables: 4,
+        table_elements: 0,
+        core_instances: limits.max_instances,
+        stacks: 8,
+    };
+    let (mut pool, mut config) = (pool(needs, 1), base(flavour));
+    change(&mut pool, &mut config);
+    config.allocation_strategy(InstanceAllocationStrategy::Pooling(pool));
+    let engine = Engine::new(&config).expect("a pool");
+    let wasi = if flavour == Flavour::V3 { Wasi::V3 } else { Wasi::V2 };
+    let component = Component::new(&engine, component(wasi).expect("a component")).expect("its code");
+    let linked = link::linker(&engine, flavour).expect("a linker").instantiate_pre(&component).expect("its imports");
+    let handler = match flavour {
+        Flavour::V2 => Handler::V2(ProxyPre::new(linked).expect("its export")),
+        Flavour::V3 => Handler::V3(ServicePre::new(linked).expect("its export")),
+    };
+    let ticker = Ticker::start(vec![engine.clone()]).expect("a thread");
+    let engines = Arc::new(Engines { pools: vec![(flavour, engine)], ticker, turns: Turns::new() });
+    let settings = AppSettings {
+        route: "residue".into(),
+        limits,
+        grants: Arc::new(Grants::default()),
+        vars: Arc::new(WasiConfigVariables::new()),
+        outgoing: OutgoingPolicy::new(&OutgoingClient::new(), Grants::default().allow_http, &limits),
+    };
+    Arc::new(App::new(&engines, &handler, settings))
+}
+
+fn call(app: &Arc<App>, target: &str) -> Call {
+    let request = http::Request::get(target).header("host", "residue.test");
+    let body = Empty::<Bytes>::new().map_err(|never| match never {});
+    app.call(RequestId::next(), request.body(body).expect("a request"))
+}
+
+/// What a guest that ends by itself has found.
+async fn answer(app: &Arc<App>, target: &str) -> Vec<&'static str> {
+    let Call { run, head } = call(app, target);
+    let ((ending, _remains), found) = tokio::join!(run, found(head));
+    assert!(matches!(ending, Ending::Done), "{target}: {ending:?}");
+    found
+}
+
+async fn found(head: oneshot::Receiver<Head>) -> Vec<&'static str> {
+    let (head, body) = head.await.expect("an answer").expect("a response").into_parts();
+    // A guest of 0.3 does not end before its response has.
+    body.collect().await.expect("an empty body");
+    let field = head.headers.get(FIELD).expect("the field").to_str().expect("a number");
+    places(field).expect("a number")
+}
+
+/// Lets a guest write, and ends it.
+async fn end(app: &Arc<App>, target: &str, by: By) {
+    let Call { mut run, head } = call(app, target);
+    match by {
+        By::Returning => {
+            let ((ending, _remains), found) = tokio::join!(run, found(head));
+            assert!(matches!(ending, Ending::Done) && found.is_empty(), "{ending:?}, {found:?}");
+        }
+        By::Trap => {
+            let (ending, _remains) = run.await;
+            assert!(matches!(ending, Ending::Trap(_)), "{ending:?}");
+        }
+        By::CpuTime => {
+            let (ending, _remains) = run.await;
+            assert!(matches!(ending, Ending::CpuTime(_)), "{ending:?}");
+        }
+        By::DropWhileWaiting => {
+            let ended = tokio::time::timeout(Duration::from_millis(100), &mut run).await;
+            assert!(ended.is_err(), "it does not wait");
+        }
+        By::DropWhileRunning => tokio::select! {
+            _ = &mut run => panic!("it does not run on"),
+            head = head => drop(head.expect("an answer")),
+        },
+    }
+}
