@@ -1,7 +1,7 @@
 //! An instance finds nothing of the one that had its slot before: with the pool as it is, and with each of its
-//! tuned settings off, which is what older kernels and other machines make of some of them. There is one slot,
-//! so it is certainly the same one.
+//! tuned settings off. There is one slot, so it is certainly the same one.
 
+use std::ffi::c_void;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,6 +9,7 @@ use bytes::Bytes;
 use daylily_core::config::{Grants, RouteLimits};
 use http_body_util::{BodyExt, Empty};
 use residue_guest::{FIELD, PLACES, Wasi, component, places};
+use rustix::mm::{Advice, madvise};
 use tokio::sync::oneshot;
 use wasmtime::component::Component;
 use wasmtime::{Config, Enabled, Engine, InstanceAllocationStrategy, PoolingAllocationConfig};
@@ -28,7 +29,7 @@ use crate::request_id::RequestId;
 
 type Change = fn(&mut PoolingAllocationConfig, &mut Config);
 
-/// Each tuned setting off, and those together that others depend on.
+/// Each tuned setting off. `pagemap_scan` is off as it is: with it, a write that was paged out stays.
 const SETTINGS: &[(&str, Change)] = &[
     ("none", |_, _| {}),
     ("linear_memory_keep_resident", |pool, _| {
@@ -43,19 +44,12 @@ const SETTINGS: &[(&str, Change)] = &[
     ("max_unused_warm_slots", |pool, _| {
         pool.max_unused_warm_slots(0);
     }),
-    ("pagemap_scan", |pool, _| {
-        pool.pagemap_scan(Enabled::No);
-    }),
     ("memory_init_cow", |_, config| {
-        config.memory_init_cow(false);
-    }),
-    ("pagemap_scan and memory_init_cow", |pool, config| {
-        pool.pagemap_scan(Enabled::No);
         config.memory_init_cow(false);
     }),
     ("all", |pool, config| {
         pool.linear_memory_keep_resident(0).table_keep_resident(0).async_stack_keep_resident(0);
-        pool.max_unused_warm_slots(0).pagemap_scan(Enabled::No);
+        pool.max_unused_warm_slots(0);
         config.memory_init_cow(false);
     }),
 ];
@@ -69,6 +63,7 @@ const WRITES: &[(&str, By)] = &[
     ("/write-trap?mib=4", By::Trap),
     ("/write-spin?mib=4", By::CpuTime),
     ("/write-wait?mib=4", By::DropWhileWaiting),
+    ("/write-wait?mib=0", By::DropPagedOut),
     ("/write-head?mib=4", By::DropWhileRunning),
 ];
 
@@ -78,6 +73,8 @@ enum By {
     Trap,
     CpuTime,
     DropWhileWaiting,
+    /// While it waits, and after the kernel has moved its memory to swap; where there is none, it stays.
+    DropPagedOut,
     DropWhileRunning,
 }
 
@@ -93,6 +90,12 @@ async fn nothing_is_left_for_the_next_instance_of_0_3() {
     for setting in SETTINGS {
         check(Flavour::V3, setting).await;
     }
+}
+
+/// Where there is no swap, the tests above do not see why it must be off.
+#[test]
+fn pages_are_reset_whether_or_not_they_are_there() {
+    assert_eq!(pool(needs(), 1).get_pagemap_scan(), Enabled::No);
 }
 
 async fn check(flavour: Flavour, (off, change): &(&str, Change)) {
@@ -112,15 +115,7 @@ async fn check(flavour: Flavour, (off, change): &(&str, Change)) {
 /// One slot, with a component that is loaded under the settings that `change` makes.
 fn app(flavour: Flavour, change: Change) -> Arc<App> {
     let limits = RouteLimits { cpu_time: Duration::from_millis(300), ..RouteLimits::default() };
-    let needs = Needs {
-        memories: 2,
-        memory_bytes: limits.max_memory_bytes,
-        tables: 4,
-        table_elements: 0,
-        core_instances: limits.max_instances,
-        stacks: 8,
-    };
-    let (mut pool, mut config) = (pool(needs, 1), base(flavour));
+    let (mut pool, mut config) = (pool(needs(), 1), base(flavour));
     change(&mut pool, &mut config);
     config.allocation_strategy(InstanceAllocationStrategy::Pooling(pool));
     let engine = Engine::new(&config).expect("a pool");
@@ -141,6 +136,18 @@ fn app(flavour: Flavour, change: Change) -> Arc<App> {
         outgoing: OutgoingPolicy::new(&OutgoingClient::new(), Grants::default().allow_http, &limits),
     };
     Arc::new(App::new(&engines, &handler, settings))
+}
+
+fn needs() -> Needs {
+    let limits = RouteLimits::default();
+    Needs {
+        memories: 2,
+        memory_bytes: limits.max_memory_bytes,
+        tables: 4,
+        table_elements: 0,
+        core_instances: limits.max_instances,
+        stacks: 8,
+    }
 }
 
 fn call(app: &Arc<App>, target: &str) -> Call {
@@ -181,13 +188,31 @@ async fn end(app: &Arc<App>, target: &str, by: By) {
             let (ending, _remains) = run.await;
             assert!(matches!(ending, Ending::CpuTime(_)), "{ending:?}");
         }
-        By::DropWhileWaiting => {
+        By::DropWhileWaiting | By::DropPagedOut => {
             let ended = tokio::time::timeout(Duration::from_millis(100), &mut run).await;
             assert!(ended.is_err(), "it does not wait");
+            if matches!(by, By::DropPagedOut) {
+                page_out();
+            }
         }
         By::DropWhileRunning => tokio::select! {
             _ = &mut run => panic!("it does not run on"),
             head = head => drop(head.expect("an answer")),
         },
+    }
+}
+
+/// Moves what this process has written to its memory to swap, as the kernel does when memory is short.
+#[expect(unsafe_code, reason = "advice that changes no contents")]
+fn page_out() {
+    for line in std::fs::read_to_string("/proc/self/maps").expect("a list of mappings").lines() {
+        let Some((range, rest)) = line.split_once(' ') else { continue };
+        let (start, end) = range.split_once('-').expect("a range");
+        let [start, end] = [start, end].map(|hex| usize::from_str_radix(hex, 16).expect("an address"));
+        if rest.starts_with("rw-p") {
+            // SAFETY: what is paged out comes back with the same contents when it is touched. A mapping that is
+            // gone by now is an error, which changes nothing either.
+            let _ = unsafe { madvise(start as *mut c_void, end - start, Advice::LinuxPageOut) };
+        }
     }
 }
