@@ -35,6 +35,7 @@ mod outgoing_failures;
 mod output;
 mod refusals;
 mod reload;
+mod residue;
 mod resting;
 mod routes;
 mod service03;

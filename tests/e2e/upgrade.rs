@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use rustix::process::Signal;
 
 use crate::harness::{
-    BINARY, Daylily, Ending, Load, Moved, PATIENCE, Process, Request, Setup, copy_program, each, eventually, make_pipe,
+    Daylily, Ending, Load, Moved, PATIENCE, Process, Request, Setup, binary, copy_program, each, eventually, make_pipe,
 };
 
 fn setup() -> Setup {
@@ -46,7 +46,7 @@ fn upgrades_under_load_lose_nothing() {
     load.expect_more(20);
     let mut supervisors = vec![server.supervisor()];
     for _ in 0..3 {
-        replace(&server, Path::new(BINARY));
+        replace(&server, Path::new(binary()));
         supervisors.push(upgrade(&server));
         load.expect_more(50);
     }
@@ -153,7 +153,7 @@ fn a_reload_during_an_upgrade_is_answered() {
     let server = setup().start();
     let pipe = server.directory().join("pipe");
     make_pipe(&pipe);
-    replace_by(&server, &format!("#!/bin/sh\nread _ < pipe\nexec {BINARY} \"$@\"\n"), 0o755);
+    replace_by(&server, &format!("#!/bin/sh\nread _ < pipe\nexec {} \"$@\"\n", binary()), 0o755);
     server.signal(Signal::USR2);
     // It opens once the new program reads it.
     let mut writing = fs::File::options().write(true).open(&pipe).expect("the writing end");
@@ -196,7 +196,7 @@ const BROKEN: &[Broken] = &[
     (
         "a configuration that it does not take",
         |server| {
-            replace(server, Path::new(BINARY));
+            replace(server, Path::new(binary()));
             server.put("daylily.toml", "= nonsense");
         },
         "ended before it was ready (exit status: 78)",
@@ -217,7 +217,7 @@ fn a_program_that_cannot_take_over_changes_nothing() {
         server.get("hello.test", "/").expect(200, "Hello World\n");
         assert_eq!(server.processes().len(), 2, "what was started is left behind");
         // And when it is mended, it takes over.
-        replace(&server, Path::new(BINARY));
+        replace(&server, Path::new(binary()));
         server.put("daylily.toml", config);
         upgrade(&server);
         server.get("hello.test", "/").expect(200, "Hello World\n");

@@ -11,6 +11,9 @@ use super::artefact::Needs;
 use super::epoch::Ticker;
 use super::turns::Turns;
 
+#[cfg(test)]
+mod residue;
+
 /// Which wasi:http world a component is written for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub(crate) enum Flavour {
@@ -114,18 +117,25 @@ fn base(flavour: Flavour) -> Config {
 }
 
 fn pool(kind: PoolKind, most: Needs, slots: u32, routes: u32) -> wasmtime::Result<Engine> {
+    let make = |scan| {
+        let mut config = base(kind.flavour);
+        config
+            .allocation_strategy(InstanceAllocationStrategy::Pooling(slots_of(kind.reset, most, slots, routes, scan)));
+        Engine::new(&config)
+    };
     #[cfg(target_os = "linux")]
     if kind.reset == Reset::Written {
-        let engine = Engine::new(&pooled(kind, most, slots, routes, Enabled::Auto))?;
+        let engine = make(Enabled::Auto)?;
         if super::pagemap::is_corrected() {
             return Ok(engine);
         }
     }
     // Nobody scans here, or not as it must be done.
-    Engine::new(&pooled(kind, most, slots, routes, Enabled::No))
+    make(Enabled::No)
 }
 
-fn pooled(kind: PoolKind, most: Needs, slots: u32, routes: u32, scan: Enabled) -> Config {
+/// The slots of a pool, and how they are reset.
+fn slots_of(reset: Reset, most: Needs, slots: u32, routes: u32, scan: Enabled) -> PoolingAllocationConfig {
     let slots_with_images = slots.saturating_add(routes.min(MAX_SLOTS_FOR_ROUTES));
     let mut pool = PoolingAllocationConfig::new();
     pool.total_component_instances(slots)
@@ -142,14 +152,12 @@ fn pooled(kind: PoolKind, most: Needs, slots: u32, routes: u32, scan: Enabled) -
         .table_elements(most.table_elements.max(MIN_TABLE_ELEMENTS))
         .max_memory_size(usize::try_from(most.memory_bytes).unwrap_or(usize::MAX))
         .max_unused_warm_slots(slots_with_images)
-        .linear_memory_keep_resident(match kind.reset {
+        .linear_memory_keep_resident(match reset {
             Reset::Whole => KEEP_RESIDENT_WHOLE_BYTES,
             Reset::Written => KEEP_RESIDENT_BYTES,
         })
         .table_keep_resident(TABLE_KEEP_RESIDENT_BYTES)
         .async_stack_keep_resident(STACK_KEEP_RESIDENT_BYTES)
         .pagemap_scan(scan);
-    let mut config = base(kind.flavour);
-    config.allocation_strategy(InstanceAllocationStrategy::Pooling(pool));
-    config
+    pool
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use tempfile::TempDir;
 
-use super::server::{BINARY, cache_dir, write_files};
+use super::server::{binary, cache_dir, write_files};
 use super::{Log, Turn, eventually};
 
 const END: Duration = Duration::from_secs(120);
@@ -44,7 +44,7 @@ pub fn run_in(files: &[(&str, &[u8])], environment: &[(&str, &str)], arguments: 
     let directory = TempDir::with_prefix("daylily-e2e-").expect("a temporary directory");
     let files: Vec<_> = files.iter().map(|&(path, contents)| (PathBuf::from(path), contents.to_vec())).collect();
     write_files(directory.path(), &files);
-    let mut command = Command::new(BINARY);
+    let mut command = Command::new(binary());
     command.args(arguments).env_clear().env("XDG_CACHE_HOME", cache_dir()).envs(environment.iter().copied());
     finish(&mut command, directory.path())
 }

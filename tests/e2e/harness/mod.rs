@@ -24,7 +24,7 @@ pub use load::Load;
 pub use log::Log;
 pub use message::{Ending, Request, Response, is_request_id};
 pub use proc::Process;
-pub use server::{BINARY, Daylily, Setup, cache_dir, copy_program, route_to};
+pub use server::{Daylily, Setup, binary, cache_dir, copy_program, route_to};
 pub use shared::Shared;
 pub use supervised::{Moved, Status, make_pipe};
 pub use table::each;

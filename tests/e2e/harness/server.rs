@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{LazyLock, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use command_fds::{CommandFdExt, FdMapping};
@@ -26,7 +26,16 @@ pub fn cache_dir() -> PathBuf {
     Path::new(env!("CARGO_TARGET_TMPDIR")).join("cache")
 }
 
-pub const BINARY: &str = env!("CARGO_BIN_EXE_daylily");
+/// The program under test: the one of this build, or the one that `DAYLILY_E2E_BINARY` names.
+pub fn binary() -> &'static str {
+    static NAMED: LazyLock<Option<String>> = LazyLock::new(|| {
+        let named = std::env::var("DAYLILY_E2E_BINARY").ok()?;
+        assert!(Path::new(&named).is_absolute(), "DAYLILY_E2E_BINARY is not an absolute path: {named}");
+        assert!(Path::new(&named).is_file(), "DAYLILY_E2E_BINARY names no file: {named}");
+        Some(named)
+    });
+    NAMED.as_deref().unwrap_or(env!("CARGO_BIN_EXE_daylily"))
+}
 
 /// What to start: a configuration file with its routes, flags, environment and files.
 #[derive(Default)]
@@ -82,9 +91,13 @@ impl Setup {
     }
 
     /// A route with these keys.
-    pub fn route_at(mut self, keys: &str, package: &str) -> Self {
-        let component = guest(package);
-        self.routes += &format!("\n[[route]]\ncomponent = '{}'\n{keys}\n", component.display());
+    pub fn route_at(self, keys: &str, package: &str) -> Self {
+        self.route_with(keys, &guest(package).display().to_string())
+    }
+
+    /// A route with these keys to a component in the server's directory.
+    pub fn route_with(mut self, keys: &str, component: &str) -> Self {
+        self.routes += &format!("\n[[route]]\ncomponent = '{component}'\n{keys}\n");
         self
     }
 
@@ -196,9 +209,9 @@ impl Setup {
         }
         write_files(directory.path(), &self.files);
         let mut words = self.wrapper.clone();
-        words.push(if self.own_program { "./daylily" } else { BINARY }.to_owned());
+        words.push(if self.own_program { "./daylily" } else { binary() }.to_owned());
         if self.own_program {
-            copy_program(Path::new(BINARY), &directory.path().join("daylily"));
+            copy_program(Path::new(binary()), &directory.path().join("daylily"));
         }
         words.extend(self.arguments());
         let passed = std::mem::take(&mut self.passed);

@@ -11,7 +11,7 @@ use std::time::Duration;
 use rustix::process::Signal;
 use serde_json::Value;
 
-use super::server::{BINARY, CONTROL};
+use super::server::{CONTROL, binary};
 use super::{Connection, Daylily, Finished, PATIENCE, Process, Request, cli, eventually};
 
 /// Connections to try before one has come to the worker that is wanted: the kernel spreads them.
@@ -138,7 +138,7 @@ impl Daylily {
     /// Runs `daylily ARGUMENTS --control` with its control socket.
     #[track_caller]
     pub fn command(&self, arguments: &[&str]) -> Finished {
-        let mut command = Command::new(BINARY);
+        let mut command = Command::new(binary());
         command.env_clear().args(arguments).args(["--control", CONTROL]);
         cli::finish(&mut command, self.directory())
     }

@@ -1,0 +1,221 @@
+//! An instance finds nothing of the one that had its slot before: with each kind of pool as it is, and with each
+//! of its tuned settings off. There is one slot, so it is certainly the same one.
+
+use std::ffi::c_void;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use daylily_core::config::{Grants, RouteLimits};
+use http_body_util::{BodyExt, Empty};
+use residue_guest::{FIELD, PLACES, Wasi, component, places};
+use rustix::mm::{Advice, madvise};
+use tokio::sync::oneshot;
+use wasmtime::component::Component;
+use wasmtime::{Config, Enabled, Engine, InstanceAllocationStrategy, PoolingAllocationConfig};
+use wasmtime_wasi_config::WasiConfigVariables;
+use wasmtime_wasi_http::p2::bindings::ProxyPre;
+use wasmtime_wasi_http::p3::bindings::ServicePre;
+
+use super::{Engines, Flavour, PoolKind, Reset, base, slots_of};
+use crate::engine::artefact::Needs;
+use crate::engine::call::{Call, Ending, Head};
+use crate::engine::component::{App, AppSettings, Handler};
+use crate::engine::epoch::Ticker;
+use crate::engine::turns::Turns;
+use crate::host_api::link;
+use crate::host_api::outgoing::{OutgoingClient, OutgoingPolicy};
+use crate::request_id::RequestId;
+
+type Change = fn(&mut PoolingAllocationConfig, &mut Config);
+
+/// Each tuned setting off.
+const SETTINGS: &[(&str, Change)] = &[
+    ("none", |_, _| {}),
+    ("linear_memory_keep_resident", |pool, _| {
+        pool.linear_memory_keep_resident(0);
+    }),
+    ("table_keep_resident", |pool, _| {
+        pool.table_keep_resident(0);
+    }),
+    ("async_stack_keep_resident", |pool, _| {
+        pool.async_stack_keep_resident(0);
+    }),
+    ("max_unused_warm_slots", |pool, _| {
+        pool.max_unused_warm_slots(0);
+    }),
+    ("pagemap_scan", |pool, _| {
+        pool.pagemap_scan(Enabled::No);
+    }),
+    ("memory_init_cow", |_, config| {
+        config.memory_init_cow(false);
+    }),
+    ("all", |pool, config| {
+        pool.linear_memory_keep_resident(0).table_keep_resident(0).async_stack_keep_resident(0);
+        pool.max_unused_warm_slots(0).pagemap_scan(Enabled::No);
+        config.memory_init_cow(false);
+    }),
+];
+
+/// What is written, and how the guest that wrote it ends. Below, at and above what the pool keeps resident.
+const WRITES: &[(&str, By)] = &[
+    ("/write-return?mib=0", By::Returning),
+    ("/write-return?mib=1", By::Returning),
+    ("/write-return?mib=4", By::Returning),
+    ("/write-return?mib=32", By::Returning),
+    ("/write-trap?mib=4", By::Trap),
+    ("/write-spin?mib=4", By::CpuTime),
+    ("/write-wait?mib=4", By::DropWhileWaiting),
+    ("/write-wait?mib=0", By::DropPagedOut),
+    ("/write-head?mib=4", By::DropWhileRunning),
+];
+
+#[derive(Clone, Copy, Debug)]
+enum By {
+    Returning,
+    Trap,
+    CpuTime,
+    DropWhileWaiting,
+    /// While it waits, and after the kernel has moved its memory to swap; where there is none, it stays.
+    DropPagedOut,
+    DropWhileRunning,
+}
+
+#[tokio::test]
+async fn nothing_is_left_for_the_next_instance_of_0_2() {
+    check_all(Flavour::V2).await;
+}
+
+#[tokio::test]
+async fn nothing_is_left_for_the_next_instance_of_0_3() {
+    check_all(Flavour::V3).await;
+}
+
+async fn check_all(flavour: Flavour) {
+    for reset in [Reset::Whole, Reset::Written] {
+        for setting in SETTINGS {
+            check(PoolKind { flavour, reset }, setting).await;
+        }
+    }
+}
+
+async fn check(kind: PoolKind, (off, change): &(&str, Change)) {
+    let app = app(kind, *change);
+    // It looks where there would be something.
+    let found = answer(&app, "/both?mib=4").await;
+    assert_eq!(found, PLACES.map(|(_, name)| name), "{kind:?}, off: {off}");
+    for (write, by) in WRITES {
+        for _ in 0..2 {
+            end(&app, write, *by).await;
+            let found = answer(&app, "/look?mib=33").await;
+            assert!(found.is_empty(), "{found:?} after {write}, ended by {by:?}; {kind:?}, off: {off}");
+        }
+    }
+}
+
+/// One slot, with a component that is loaded under the settings that `change` makes.
+fn app(kind: PoolKind, change: Change) -> Arc<App> {
+    let flavour = kind.flavour;
+    let limits = RouteLimits { cpu_time: Duration::from_millis(300), ..RouteLimits::default() };
+    let scan = if kind.reset == Reset::Written { Enabled::Auto } else { Enabled::No };
+    let (mut pool, mut config) = (slots_of(kind.reset, needs(), 1, 1, scan), base(flavour));
+    change(&mut pool, &mut config);
+    config.allocation_strategy(InstanceAllocationStrategy::Pooling(pool));
+    let engine = Engine::new(&config).expect("a pool");
+    let wasi = if flavour == Flavour::V3 { Wasi::V3 } else { Wasi::V2 };
+    let component = Component::new(&engine, component(wasi).expect("a component")).expect("its code");
+    let linked = link::linker(&engine, flavour).expect("a linker").instantiate_pre(&component).expect("its imports");
+    let handler = match flavour {
+        Flavour::V2 => Handler::V2(ProxyPre::new(linked).expect("its export")),
+        Flavour::V3 => Handler::V3(ServicePre::new(linked).expect("its export")),
+    };
+    let ticker = Ticker::start(vec![engine.clone()]).expect("a thread");
+    let engines = Arc::new(Engines { pools: vec![(kind, engine)], ticker, turns: Turns::new() });
+    let settings = AppSettings {
+        route: "residue".into(),
+        limits,
+        grants: Arc::new(Grants::default()),
+        vars: Arc::new(WasiConfigVariables::new()),
+        outgoing: OutgoingPolicy::new(&OutgoingClient::new(), Grants::default().allow_http, &limits),
+    };
+    Arc::new(App::new(&engines, &handler, settings))
+}
+
+fn needs() -> Needs {
+    let limits = RouteLimits::default();
+    Needs {
+        memories: 2,
+        memory_bytes: limits.max_memory_bytes,
+        tables: 4,
+        table_elements: 0,
+        core_instances: limits.max_instances,
+        stacks: 8,
+    }
+}
+
+fn call(app: &Arc<App>, target: &str) -> Call {
+    let request = http::Request::get(target).header("host", "residue.test");
+    let body = Empty::<Bytes>::new().map_err(|never| match never {});
+    app.call(RequestId::next(), request.body(body).expect("a request"))
+}
+
+/// What a guest that ends by itself has found.
+async fn answer(app: &Arc<App>, target: &str) -> Vec<&'static str> {
+    let Call { run, head } = call(app, target);
+    let ((ending, _remains), found) = tokio::join!(run, found(head));
+    assert!(matches!(ending, Ending::Done), "{target}: {ending:?}");
+    found
+}
+
+async fn found(head: oneshot::Receiver<Head>) -> Vec<&'static str> {
+    let (head, body) = head.await.expect("an answer").expect("a response").into_parts();
+    // A guest of 0.3 does not end before its response has.
+    body.collect().await.expect("an empty body");
+    let field = head.headers.get(FIELD).expect("the field").to_str().expect("a number");
+    places(field).expect("a number")
+}
+
+/// Lets a guest write, and ends it.
+async fn end(app: &Arc<App>, target: &str, by: By) {
+    let Call { mut run, head } = call(app, target);
+    match by {
+        By::Returning => {
+            let ((ending, _remains), found) = tokio::join!(run, found(head));
+            assert!(matches!(ending, Ending::Done) && found.is_empty(), "{ending:?}, {found:?}");
+        }
+        By::Trap => {
+            let (ending, _remains) = run.await;
+            assert!(matches!(ending, Ending::Trap(_)), "{ending:?}");
+        }
+        By::CpuTime => {
+            let (ending, _remains) = run.await;
+            assert!(matches!(ending, Ending::CpuTime(_)), "{ending:?}");
+        }
+        By::DropWhileWaiting | By::DropPagedOut => {
+            let ended = tokio::time::timeout(Duration::from_millis(100), &mut run).await;
+            assert!(ended.is_err(), "it does not wait");
+            if matches!(by, By::DropPagedOut) {
+                page_out();
+            }
+        }
+        By::DropWhileRunning => tokio::select! {
+            _ = &mut run => panic!("it does not run on"),
+            head = head => drop(head.expect("an answer")),
+        },
+    }
+}
+
+/// Moves what this process has written to its memory to swap, as the kernel does when memory is short.
+#[expect(unsafe_code, reason = "advice that changes no contents")]
+fn page_out() {
+    for line in std::fs::read_to_string("/proc/self/maps").expect("a list of mappings").lines() {
+        let Some((range, rest)) = line.split_once(' ') else { continue };
+        let (start, end) = range.split_once('-').expect("a range");
+        let [start, end] = [start, end].map(|hex| usize::from_str_radix(hex, 16).expect("an address"));
+        if rest.starts_with("rw-p") {
+            // SAFETY: what is paged out comes back with the same contents when it is touched. A mapping that is
+            // gone by now is an error, which changes nothing either.
+            let _ = unsafe { madvise(start as *mut c_void, end - start, Advice::LinuxPageOut) };
+        }
+    }
+}
