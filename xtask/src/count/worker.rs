@@ -21,8 +21,15 @@ const READY_WITHIN: Duration = Duration::from_secs(300);
 /// Between two requests. By then the worker waits for the next one, so that each comes in the same way.
 const PAUSE: Duration = Duration::from_millis(3);
 
+/// For a tool to run a program that does nothing.
+const TRIED_WITHIN: Duration = Duration::from_secs(60);
+
 /// For callgrind to write its file.
 const ENDS_WITHIN: Duration = Duration::from_secs(60);
+
+/// For the C library: blocks of memory are set and copied in a loop. Otherwise it is one instruction that is
+/// repeated, of which valgrind counts every byte, so that a memory's size would hide all else.
+const BLOCKS: &str = "GLIBC_TUNABLES=glibc.cpu.hwcaps=-ERMS";
 
 /// What a worker is started under.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -38,11 +45,28 @@ pub(super) struct Workshop {
     dir: TempDir,
 }
 
+/// # Errors
+///
+/// When a tool is missing, or is not allowed to do its work here; with what to do about it.
 pub(super) fn ensure_tools() -> Result<()> {
     for (tool, package) in [("valgrind", "valgrind"), ("strace", "strace"), ("cc", "gcc libc6-dev")] {
         if process::find(tool).is_none() {
             bail!("{tool} is not on the path; install it (Debian, Ubuntu: apt-get install {package})");
         }
+    }
+    let dir = tempfile::tempdir()?;
+    for (tool, arguments, remedy) in [
+        ("valgrind", ["--quiet", "--tool=none", "true"].as_slice(), "does it know this system's C library?"),
+        (
+            "strace",
+            ["-o", "/dev/null", "true"].as_slice(),
+            "a container needs the right to trace (--cap-add=SYS_PTRACE)",
+        ),
+    ] {
+        let mut command = Command::new(tool);
+        command.args(arguments);
+        process::run(command, TRIED_WITHIN, &dir.path().join(tool))
+            .with_context(|| format!("{tool} does not work here; {remedy}"))?;
     }
     Ok(())
 }
@@ -114,7 +138,7 @@ impl Workshop {
             Tool::Strace => format!("strace -c -o {}", out.display()),
         };
         let script = dir.join("worker");
-        fs::write(&script, format!("#!/bin/sh\nexec {under} {} \"$@\"\n", self.daylily.display()))?;
+        fs::write(&script, format!("#!/bin/sh\nexec env {BLOCKS} {under} {} \"$@\"\n", self.daylily.display()))?;
         fs::set_permissions(&script, fs::Permissions::from_mode(0o755))?;
         let port = free_port()?;
         let config = dir.join("daylily.toml");
