@@ -2,6 +2,8 @@
 //! instance. The program is in `main.rs`; the path of a request begins in `request.rs`.
 
 mod admission;
+#[doc(hidden)]
+pub mod bench;
 mod body;
 mod cli;
 mod control;

@@ -15,6 +15,7 @@ mod limiter;
 mod meter;
 #[cfg(target_os = "linux")]
 mod pagemap;
+mod steps;
 mod store;
 mod turns;
 

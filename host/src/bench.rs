@@ -1,0 +1,138 @@
+//! The steps of one request, each alone and without sockets, for `benches/steps.rs`. It is no interface:
+//! nothing else uses it, and it changes as the steps do.
+
+use std::error::Error;
+use std::pin::pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
+
+use bytes::Bytes;
+use daylily_core::config::Config;
+use http::{Request, Response};
+use http_body_util::{BodyExt, Empty};
+use tokio::sync::Semaphore;
+
+use crate::control::scoreboard::Slot;
+use crate::drain::Drain;
+use crate::engine::{App, Compiler, Ending, State};
+use crate::load::{self, Surroundings};
+use crate::request_id::RequestId;
+use crate::worker::{Worker, WorkerRoute};
+use crate::{engine, inbound};
+
+/// More often than any step is polled that waits for nothing outside.
+const MAX_POLLS: u32 = 1_000;
+
+/// What went wrong, for a bench to panic with.
+pub type Result<T> = std::result::Result<T, Box<dyn Error + Send + Sync>>;
+
+/// A worker without sockets: all that it serves is loaded and linked, from pools as it has them.
+pub struct Steps {
+    worker: Worker,
+}
+
+/// A store for one request, and its instance once it has one.
+pub struct Store(wasmtime::Store<State>);
+
+/// A call that has come to its end; its store goes when this is dropped.
+pub struct Called {
+    /// The whole response.
+    pub response: Response<Bytes>,
+    _remains: engine::Remains,
+}
+
+impl Steps {
+    /// Compiles, loads and links all that `config` serves.
+    ///
+    /// # Errors
+    ///
+    /// When a component cannot be served.
+    pub fn load(config: &Config) -> Result<Self> {
+        let said = |errors: Vec<engine::LoadError>| errors.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n");
+        let artefacts = load::artefacts(config, &Compiler::new(None)?, &[]).map_err(said)?;
+        let around = Surroundings {
+            connection_limit: Semaphore::MAX_PERMITS,
+            drain: Drain::new(),
+            counters: Slot::unshared(),
+        };
+        Ok(Self { worker: load::worker(config, &artefacts, around).map_err(said)? })
+    }
+
+    /// Whether there is a route for a request.
+    ///
+    /// # Errors
+    ///
+    /// When the request's target is malformed.
+    pub fn route(&self, request: &Request<()>) -> Result<bool> {
+        Ok(self.worker.route(&inbound::target(request)?).is_some())
+    }
+
+    /// A permit for a request to the first route; given back when it is dropped.
+    ///
+    /// # Errors
+    ///
+    /// When there is none at once.
+    pub fn admit(&self) -> Result<impl Sized + use<>> {
+        Ok(finish(self.worker.admission.admit(&self.first()?.share))??)
+    }
+
+    /// A fresh store for a request to the first route.
+    ///
+    /// # Errors
+    ///
+    /// When a granted directory cannot be opened.
+    pub fn store(&self) -> Result<Store> {
+        Ok(Store(self.app()?.store()?))
+    }
+
+    /// Puts an instance into a store of [`Steps::store`].
+    ///
+    /// # Errors
+    ///
+    /// When there is no room for it, or it traps at its start.
+    pub fn instantiate(&self, mut store: Store) -> Result<Store> {
+        finish(self.app()?.instantiate(&mut store.0))??;
+        Ok(store)
+    }
+
+    /// A whole call of the first route: a store, an instance, the guest run to its end, its response read.
+    ///
+    /// # Errors
+    ///
+    /// When the guest does not answer, does not return, or waits for something outside.
+    pub fn call(&self, request: Request<()>) -> Result<Called> {
+        let request = request.map(|()| Empty::new().map_err(|never| match never {}));
+        let engine::Call { run, head } = self.app()?.call(RequestId::next(), request);
+        let response = async {
+            let (parts, body) = head.await??.into_parts();
+            Result::Ok(Response::from_parts(parts, body.collect().await?.to_bytes()))
+        };
+        // The guest may have to run for its body to be read, and the other way round.
+        let (response, (ending, remains)) = finish(async { tokio::join!(biased; response, run) })?;
+        if ending != Ending::Done {
+            return Err(format!("the guest ended: {ending:?}").into());
+        }
+        Ok(Called { response: response?, _remains: remains })
+    }
+
+    fn app(&self) -> Result<&Arc<App>> {
+        Ok(&self.first()?.app)
+    }
+
+    fn first(&self) -> Result<&WorkerRoute> {
+        self.worker.routes.first().ok_or_else(|| "there is no route".into())
+    }
+}
+
+/// Polls a step to its end, as a connection's task does for a guest that waits for nothing outside. An event
+/// loop would add its own time to steps that take less.
+fn finish<T>(step: impl Future<Output = T>) -> Result<T> {
+    let mut step = pin!(step);
+    let mut context = Context::from_waker(Waker::noop());
+    for _ in 0..MAX_POLLS {
+        if let Poll::Ready(outcome) = step.as_mut().poll(&mut context) {
+            return Ok(outcome);
+        }
+    }
+    Err("it waits for something outside".into())
+}

@@ -1,0 +1,34 @@
+//! The steps of a call one by one, for `benches/steps.rs`. A request takes them together, in `call.rs`.
+
+use std::sync::Arc;
+
+use wasmtime::Store;
+
+use super::component::{App, Handler};
+use super::meter::Meter;
+use super::store::{self, State};
+use crate::request_id::RequestId;
+
+impl App {
+    /// A fresh store, as each call has one.
+    ///
+    /// # Errors
+    ///
+    /// When a granted directory cannot be opened.
+    pub(crate) fn store(self: &Arc<Self>) -> wasmtime::Result<Store<State>> {
+        let meter = Arc::new(Meter::new(self.settings().limits.cpu_time, Arc::clone(&self.habit)));
+        store::fresh(self, RequestId::next(), meter)
+    }
+
+    /// Puts an instance into a fresh store. It goes with the store.
+    ///
+    /// # Errors
+    ///
+    /// When the pool has no slot left, or the component cannot be instantiated.
+    pub(crate) async fn instantiate(&self, store: &mut Store<State>) -> wasmtime::Result<()> {
+        match &self.handler {
+            Handler::V2(proxy) => proxy.instantiate_async(store).await.map(drop),
+            Handler::V3(service) => service.instantiate_async(store).await.map(drop),
+        }
+    }
+}
