@@ -8,8 +8,8 @@ use std::sync::LazyLock;
 use daylily::bench::Steps;
 use daylily_core::config::{self, Overrides};
 use divan::{AllocProfiler, Bencher};
-use http::header::HOST;
 use http::Request;
+use http::header::HOST;
 use mimalloc::MiMalloc;
 
 /// That of the program, which also counts.

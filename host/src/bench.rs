@@ -48,13 +48,11 @@ impl Steps {
     ///
     /// When a component cannot be served.
     pub fn load(config: &Config) -> Result<Self> {
-        let said = |errors: Vec<engine::LoadError>| errors.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n");
+        let said =
+            |errors: Vec<engine::LoadError>| errors.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n");
         let artefacts = load::artefacts(config, &Compiler::new(None)?, &[]).map_err(said)?;
-        let around = Surroundings {
-            connection_limit: Semaphore::MAX_PERMITS,
-            drain: Drain::new(),
-            counters: Slot::unshared(),
-        };
+        let around =
+            Surroundings { connection_limit: Semaphore::MAX_PERMITS, drain: Drain::new(), counters: Slot::unshared() };
         Ok(Self { worker: load::worker(config, &artefacts, around).map_err(said)? })
     }
 

@@ -1,4 +1,4 @@
-//! Corrects the question that wasmtime asks Linux when it resets a slot.
+//! Corrects the question that wasmtime asks Linux when it resets a slot, and the answer.
 //!
 //! With `pagemap_scan`, wasmtime resets only the pages that a guest has written: it asks for them with
 //! `ioctl(PAGEMAP_SCAN)`. Up to and including 48.0.8 it asks for pages that are written *and present*, and so
@@ -6,8 +6,15 @@
 //! what the last request left in them (bytecodealliance/wasmtime#14357). So `ioctl` of this program is the one
 //! below: it asks for written pages that are present *or swapped*, which is how the kernel reports both, and
 //! passes everything else on as it is. A slot of which nobody asks in this way is reset as a whole.
+//!
+//! The answer has room for 32 regions of pages. What lies behind them wasmtime gives back to the system, and
+//! the next instance gets it anew, page fault by page fault: for a JavaScript engine, which writes here and
+//! there in its 9 MiB, that is half of what a request costs. So when there is no room, the scan goes on, and
+//! regions that are near to each other are made one, with the pages between them: those are reset, too, to what
+//! they are anyway.
 
 use std::ffi::{c_int, c_ulong, c_void};
+use std::slice;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
 /// `PAGEMAP_SCAN`: `_IOWR('f', 16, struct pm_scan_arg)` of `linux/fs.h`.
@@ -38,6 +45,18 @@ struct Scan {
     return_mask: u64,
 }
 
+/// `struct page_region` of `linux/fs.h`.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Region {
+    start: u64,
+    end: u64,
+    categories: u64,
+}
+
+/// Further regions that are looked for when there is no room for them. What lies behind those is given back.
+const FURTHER_REGIONS: usize = 256;
+
 /// A scan has passed through [`ioctl`], as all of them do then.
 static IS_CORRECTED: AtomicBool = AtomicBool::new(false);
 
@@ -46,11 +65,80 @@ pub(super) fn is_corrected() -> bool {
     IS_CORRECTED.load(Relaxed)
 }
 
-/// Written and present becomes written and either present or swapped.
-fn correct(scan: &mut Scan) {
-    if scan.category_mask & (WRITTEN | PRESENT) == WRITTEN | PRESENT && scan.category_anyof_mask == 0 {
+/// Written and present becomes written and either present or swapped. Whether it was wasmtime's question.
+fn correct(scan: &mut Scan) -> bool {
+    let is_wasmtimes = scan.category_mask & (WRITTEN | PRESENT) == WRITTEN | PRESENT && scan.category_anyof_mask == 0;
+    if is_wasmtimes {
         scan.category_mask &= !PRESENT;
         scan.category_anyof_mask = PRESENT | SWAPPED;
+    }
+    is_wasmtimes
+}
+
+/// Goes on with a scan that has filled its room with `found` regions, and makes room by joining regions: as many
+/// as fit into the pages that the scan may report. Gives their number; none when nothing was to be gained.
+///
+/// # Safety
+///
+/// `scan` and its regions are as the kernel left them.
+#[expect(unsafe_code, reason = "the kernel is given places to write to, as numbers")]
+unsafe fn go_on(descriptor: c_int, scan: &mut Scan, found: usize) -> Option<usize> {
+    // SAFETY: the caller vouches for these regions, and has them for itself.
+    let room = unsafe { slice::from_raw_parts_mut(scan.regions as *mut Region, found) };
+    let most_bytes = scan.max_pages.checked_mul(u64::try_from(rustix::param::page_size()).ok()?)?;
+    let mut further = [Region::default(); FURTHER_REGIONS];
+    let mut rest = Scan {
+        start: scan.walk_end,
+        regions: further.as_mut_ptr() as u64,
+        regions_len: FURTHER_REGIONS as u64,
+        ..*scan
+    };
+    // SAFETY: `rest` and `further` are there during the call.
+    let count = unsafe { kernel(descriptor, PAGEMAP_SCAN.into(), (&raw mut rest).cast()) };
+    let all = [room, further.get(..usize::try_from(count).ok()?)?].concat();
+    let mut taken = all.len();
+    while taken > found {
+        let mut regions = all.get(..taken)?.to_vec();
+        join(&mut regions, found);
+        if regions.iter().map(|region| region.end - region.start).sum::<u64>() <= most_bytes {
+            room.get_mut(..regions.len())?.copy_from_slice(&regions);
+            scan.walk_end = all.get(taken).map_or(rest.walk_end, |next| next.start);
+            return Some(regions.len());
+        }
+        taken -= (taken - found).div_ceil(4);
+    }
+    None
+}
+
+/// Joins those of `regions`, which are in order, that are nearest to each other, until there are `most` or one.
+fn join(regions: &mut Vec<Region>, most: usize) {
+    let gap = |one: &Region, next: &Region| next.start - one.end;
+    let mut gaps: Vec<u64> = regions.array_windows().map(|[one, next]| gap(one, next)).collect();
+    let Some(at) = gaps.len().checked_sub(most.max(1)) else { return };
+    let widest = *gaps.select_nth_unstable(at).1;
+    let mut as_wide = at + 1 - gaps.iter().filter(|gap| **gap < widest).count();
+    regions.dedup_by(|next, one| {
+        let gap = gap(one, next);
+        let is_closed = gap < widest || gap == widest && as_wide > 0;
+        if is_closed {
+            as_wide -= usize::from(gap == widest);
+            one.end = next.end;
+        }
+        is_closed
+    });
+}
+
+/// The kernel's own `ioctl`.
+///
+/// # Safety
+///
+/// `argument` is what `request` takes.
+#[expect(unsafe_code, reason = "as the C library's")]
+unsafe fn kernel(descriptor: c_int, request: c_ulong, argument: *mut c_void) -> c_int {
+    // SAFETY: what the caller vouches for; the C library does the same.
+    #[expect(clippy::cast_possible_truncation, reason = "the kernel gives an `int`")]
+    unsafe {
+        libc::syscall(libc::SYS_ioctl, descriptor, request, argument) as c_int
     }
 }
 
@@ -64,20 +152,33 @@ fn correct(scan: &mut Scan) {
 unsafe extern "C" fn ioctl(descriptor: c_int, request: c_ulong, argument: *mut c_void) -> c_int {
     // The C libraries differ in the type of `request`; the kernel takes 32 bits of it.
     #[expect(clippy::cast_possible_truncation, reason = "as the kernel does")]
-    if request as u32 == PAGEMAP_SCAN && !argument.is_null() {
-        // SAFETY: this request takes a `pm_scan_arg`, which the caller has for itself during the call.
-        correct(unsafe { &mut *argument.cast::<Scan>() });
-        IS_CORRECTED.store(true, Relaxed);
+    let is_scan = request as u32 == PAGEMAP_SCAN && !argument.is_null();
+    if !is_scan {
+        // SAFETY: as the caller vouches for.
+        return unsafe { kernel(descriptor, request, argument) };
     }
-    // SAFETY: what the caller vouches for; the C library's own does the same.
-    #[expect(clippy::cast_possible_truncation, reason = "the kernel gives an `int`")]
-    unsafe {
-        libc::syscall(libc::SYS_ioctl, descriptor, request, argument) as c_int
+    IS_CORRECTED.store(true, Relaxed);
+    // SAFETY: this request takes a `pm_scan_arg`, which the caller has for itself during the call.
+    let scan = unsafe { &mut *argument.cast::<Scan>() };
+    let is_wasmtimes = correct(scan);
+    // SAFETY: as the caller vouches for.
+    let found = unsafe { kernel(descriptor, request, (&raw mut *scan).cast()) };
+    match usize::try_from(found) {
+        Ok(count) if is_wasmtimes && count as u64 == scan.regions_len && scan.walk_end < scan.end => {
+            // SAFETY: the kernel has just been there.
+            let joined = unsafe { go_on(descriptor, scan, count) };
+            joined.and_then(|count| c_int::try_from(count).ok()).unwrap_or(found)
+        }
+        _ => found,
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::os::fd::AsRawFd;
+
+    use rustix::mm::{MapFlags, ProtFlags, mmap_anonymous, munmap};
+
     use super::super::artefact::Needs;
     use super::super::config::{Engines, Flavour, PoolKind, Reset};
     use super::*;
@@ -90,6 +191,87 @@ mod tests {
             Needs { memories: 1, memory_bytes: 1 << 20, tables: 1, table_elements: 1, core_instances: 1, stacks: 1 };
         Engines::new(&[(kind, needs)], 1).expect("a pool");
         assert!(is_corrected());
+    }
+
+    /// The kernel's part included.
+    #[test]
+    #[expect(unsafe_code, reason = "mappings and scans have no safe form")]
+    fn all_that_was_written_is_reported_in_the_room_there_is() {
+        const PAGES: usize = 32_768;
+        const MOST: u64 = 512;
+        let page = rustix::param::page_size();
+        // Every so many pages, so many of them; the last page that is reported, and where the scan ended.
+        for (every, count, last, end) in [
+            (3, 20, 57, PAGES),
+            (3, 32, 93, PAGES),
+            (3, 33, 96, PAGES),
+            (3, 170, 507, PAGES),
+            (40, 40, 1560, PAGES),
+            // Some fit in.
+            (3, 400, 525, 528),
+            (20, 200, 1040, 1060),
+            // None would.
+            (600, 40, 18_600, 19_200),
+        ] {
+            // SAFETY: memory of our own.
+            let base = unsafe {
+                let (protection, flags) = (ProtFlags::READ | ProtFlags::WRITE, MapFlags::PRIVATE);
+                mmap_anonymous(std::ptr::null_mut(), PAGES * page, protection, flags).expect("memory")
+            };
+            for at in 0..count {
+                // SAFETY: within that memory.
+                unsafe { base.cast::<u8>().add(at * every * page).write_volatile(1) };
+            }
+            let mut regions = [Region::default(); 32];
+            let mut scan = Scan {
+                size: size_of::<Scan>() as u64,
+                start: base as u64,
+                end: base as u64 + (PAGES * page) as u64,
+                regions: regions.as_mut_ptr() as u64,
+                regions_len: 32,
+                max_pages: MOST,
+                category_mask: WRITTEN | PRESENT,
+                ..Scan::default()
+            };
+            let pagemap = std::fs::File::open("/proc/self/pagemap").expect("Linux");
+            // SAFETY: all of that is there.
+            let found = unsafe { ioctl(pagemap.as_raw_fd(), PAGEMAP_SCAN.into(), (&raw mut scan).cast()) };
+            // SAFETY: nothing points there any more.
+            unsafe { munmap(base, PAGES * page).expect("that memory") };
+            let reported: Vec<u64> = regions[..usize::try_from(found).expect("a scan")]
+                .iter()
+                .flat_map(|region| (region.start..region.end).step_by(page))
+                .map(|address| (address - base as u64) / page as u64)
+                .collect();
+            assert!(reported.len() as u64 <= MOST && reported.is_sorted(), "{every} {count}: {reported:?}");
+            let walked = (scan.walk_end - base as u64) / page as u64;
+            assert_eq!((reported.last(), walked), (Some(&last), end as u64), "{every} {count}");
+            for page in (0..count).map(|at| (at * every) as u64).filter(|page| *page < walked) {
+                assert!(reported.contains(&page), "{every} {count}: {page}");
+            }
+        }
+    }
+
+    #[test]
+    fn the_nearest_regions_are_joined() {
+        let pages = |list: &[(u64, u64)]| -> Vec<Region> {
+            list.iter().map(|(start, end)| Region { start: *start, end: *end, categories: 0 }).collect()
+        };
+        let cases: [(usize, &[(u64, u64)]); 5] = [
+            (5, &[(0, 1), (4, 5), (6, 9), (20, 21)]),
+            (4, &[(0, 1), (4, 5), (6, 9), (20, 21)]),
+            (3, &[(0, 1), (4, 9), (20, 21)]),
+            (2, &[(0, 9), (20, 21)]),
+            (0, &[(0, 21)]),
+        ];
+        for (most, expected) in cases {
+            let mut regions = pages(&[(0, 1), (4, 5), (6, 9), (20, 21)]);
+            join(&mut regions, most);
+            assert_eq!(regions, pages(expected), "{most}");
+        }
+        let mut none = Vec::new();
+        join(&mut none, 2);
+        assert_eq!(none, []);
     }
 
     #[test]

@@ -36,15 +36,15 @@ pub(crate) enum How {
 pub(crate) enum Guest {
     /// A package of the guest workspace.
     Package(&'static str),
-    /// The path that an environment variable has; without it, the case is left out.
-    Variable(&'static str),
+    /// `bench/js`; without it, the case is left out.
+    JavaScript,
 }
 
 const ALL_02: &[Server] = &[Server::Native, Server::One, Server::All, Server::Node, Server::Cluster, Server::Fresh];
 const ALL_03: &[Server] =
     &[Server::Native, Server::One, Server::All, Server::Node, Server::Cluster, Server::Fresh, Server::Reused];
 const ON_ALL_CORES: &[Server] = &[Server::Native, Server::All, Server::Cluster, Server::Fresh];
-const GUESTS: &[Server] = &[Server::All, Server::Fresh];
+const GUESTS: &[Server] = &[Server::Fresh, Server::One, Server::All];
 const OURS: &[Server] = &[Server::All];
 
 const MIB: u64 = 1 << 20;
@@ -67,12 +67,7 @@ pub(crate) const CASES: &[Case] = &[
     case("connections", "Connections", How::Connections { counts: &[1, 32, 256, 1024, 4096] }, ON_ALL_CORES),
     case("idle", "Idle connections", How::Idle { connections: 2000 }, ON_ALL_CORES),
     case("routes", "Routes", How::Routes { counts: &[1, 100, 1000] }, OURS),
-    case(
-        "large",
-        "A large guest",
-        How::Load { guest: Guest::Variable("DAYLILY_BENCH_JS"), path: "/", script: None },
-        GUESTS,
-    ),
+    case("large", "Hello World in JavaScript", How::Load { guest: Guest::JavaScript, path: "/", script: None }, GUESTS),
     case(
         "beside-wait",
         "Beside a guest that waits",

@@ -1,7 +1,7 @@
 //! Cases in which wrk puts load on a server.
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::thread;
 
 use anyhow::{Context, Result};
@@ -58,10 +58,10 @@ fn once(
 pub(crate) fn load(run: &Run<'_>, guest: Guest, path: &str, script: Option<&str>) -> Result<Option<Outcome>> {
     let serve = match guest {
         Guest::Package(package) => run.bench.guest(package),
-        Guest::Variable(name) => match std::env::var_os(name) {
-            Some(component) => Serve::Component(PathBuf::from(component)),
+        Guest::JavaScript => match &run.bench.javascript {
+            Some(component) => Serve::Component(component.clone()),
             None => {
-                run.say(&format!("left out: ${name} names no component"));
+                run.say("left out; the reason is above");
                 return Ok(None);
             }
         },
@@ -69,8 +69,15 @@ pub(crate) fn load(run: &Run<'_>, guest: Guest, path: &str, script: Option<&str>
     let script = script.map(|name| run.bench.script(name));
     let samples =
         interleave(run, &run.servers, |server| once(run, server, &serve, path, CONNECTIONS, script.as_deref()))?;
+    let what = match guest {
+        Guest::Package(_) => String::new(),
+        Guest::JavaScript => {
+            let bytes = fs::metadata(serve.path()).map_or(0, |file| file.len());
+            format!(" A component of {:.1} MB, with a JavaScript engine in it.", bytes as f64 / 1e6)
+        }
+    };
     let mut outcome = Outcome {
-        text: format!("wrk with {CONNECTIONS} connections."),
+        text: format!("wrk with {CONNECTIONS} connections.{what}"),
         head: ["server", "requests/s", "p50 µs", "p99 µs", "CPU µs/request", "to the first", "memory MiB"]
             .map(String::from)
             .to_vec(),

@@ -9,6 +9,7 @@ use anyhow::{Context, Result, bail};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 mod cases;
+mod javascript;
 mod load;
 mod others;
 mod outcome;
@@ -17,7 +18,7 @@ mod report;
 mod servers;
 mod wrk;
 
-use cases::{CASES, Case, How};
+use cases::{CASES, Case, Guest, How};
 use outcome::Outcome;
 use servers::{Bench, Server};
 
@@ -28,6 +29,9 @@ usage: cargo xtask bench [--quick] [--case NAME]... [--rounds COUNT] [--out FILE
   --case NAME     only this case, and others so named; without a name that exists, they are listed
   --rounds COUNT  measurements of each server in each case (default 3, from 1 to 99); medians are shown
   --out FILE.md   write the page, and its plots to the directory FILE beside it
+
+The large guest is built with npm, where it is there. $DAYLILY_BENCH_JS names another component for its case,
+and $WASMTIME a `wasmtime` that is not on the path.
 ";
 
 /// Descriptors for thousands of connections on both sides; children inherit it.
@@ -70,7 +74,7 @@ pub(crate) fn main(root: &Path, args: &[&str]) -> Result<()> {
     wrk::ensure_there()?;
     let guests = build(root)?;
     raise_descriptor_limit();
-    let bench = Bench::new(root.to_path_buf(), guests)?;
+    let bench = Bench::new(root.to_path_buf(), guests, javascript(root, &chosen))?;
     crate::say(&report::preamble(&bench, &options.how()))?;
     let mut outcomes = Vec::new();
     let mut failed = Vec::new();
@@ -147,6 +151,12 @@ fn build(root: &Path) -> Result<PathBuf> {
     let guests = guest_builder::build(cases::PACKAGES).context("failed to build the guests")?;
     crate::cargo_build(root, &["daylily", "daylily-bench"])?;
     Ok(guests)
+}
+
+/// The large guest, when a case needs it.
+fn javascript(root: &Path, chosen: &[&Case]) -> Option<Result<PathBuf>> {
+    let needs = |case: &&Case| matches!(case.how, How::Load { guest: Guest::JavaScript, .. });
+    chosen.iter().any(needs).then(|| javascript::component(root))
 }
 
 fn raise_descriptor_limit() {

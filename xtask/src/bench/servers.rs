@@ -67,6 +67,8 @@ pub(crate) struct Bench {
     pub(crate) cores: usize,
     pub(crate) node: Option<PathBuf>,
     pub(crate) wasmtime: Option<PathBuf>,
+    /// The large guest, when it is measured.
+    pub(crate) javascript: Option<PathBuf>,
     /// What is left out, and why.
     pub(crate) notes: Vec<String>,
     temp: TempDir,
@@ -97,7 +99,7 @@ impl Server {
 }
 
 impl Bench {
-    pub(crate) fn new(root: PathBuf, guests: PathBuf) -> Result<Self> {
+    pub(crate) fn new(root: PathBuf, guests: PathBuf, javascript: Option<Result<PathBuf>>) -> Result<Self> {
         let mut notes = Vec::new();
         let node = process::find("node");
         if node.is_none() {
@@ -110,9 +112,17 @@ impl Bench {
                 None
             }
         };
+        let javascript = match javascript {
+            Some(Err(reason)) => {
+                notes.push(format!("Hello World in JavaScript is left out: {reason:#}."));
+                None
+            }
+            Some(Ok(path)) => Some(path),
+            None => None,
+        };
         let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
         let temp = tempfile::Builder::new().prefix("daylily-bench-").tempdir()?;
-        Ok(Self { root, guests, cores, node, wasmtime, notes, temp, next: Cell::new(0) })
+        Ok(Self { root, guests, cores, node, wasmtime, javascript, notes, temp, next: Cell::new(0) })
     }
 
     pub(crate) fn guest(&self, package: &str) -> Serve {
@@ -181,10 +191,6 @@ impl Bench {
                 // What the cases need: bodies of 64 MiB, and 4,096 requests at once.
                 command.args(["--max-body", "128MiB", "--max-queue", "16384"]);
                 command.args(["--cpu-time", "60s", "--wall-time", "120s", "--log", "warn"]);
-                // Not ours, so it may be large.
-                if matches!(serve, Serve::Component(path) if !path.starts_with(&self.guests)) {
-                    command.args(["--max-memory", "256MiB"]);
-                }
             }
             Server::Node => {
                 command = Command::new(self.node.as_ref().with_context(missing)?);

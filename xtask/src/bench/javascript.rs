@@ -1,0 +1,74 @@
+//! The large guest: `bench/js`, made a component with npm's packages, in `target/bench-js`.
+
+use std::ffi::OsStr;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+
+use crate::process;
+
+/// Names another component to be measured in its place.
+const INSTEAD: &str = "DAYLILY_BENCH_JS";
+
+/// npm's downloads may be slow, and the engine is a large program to copy around.
+const PATIENCE: Duration = Duration::from_secs(600);
+
+/// The component, built where it is not there as it would be built now.
+///
+/// # Errors
+///
+/// When npm is missing, cannot get its packages, or the build fails; with what it wrote.
+pub(super) fn component(root: &Path) -> Result<PathBuf> {
+    if let Some(instead) = std::env::var_os(INSTEAD) {
+        let path = PathBuf::from(instead);
+        // `wasmtime serve` and daylily run elsewhere.
+        return path.canonicalize().with_context(|| format!("${INSTEAD} names {}", path.display()));
+    }
+    let npm = process::find("npm").context("there is no `npm` on the path to build it with")?;
+    let node = process::find("node").context("there is no `node` on the path to build it with")?;
+    let (sources, deps) = (root.join("bench/js"), root.join("wit/0.2/deps"));
+    let dir = root.join("target/bench-js");
+    let (wasm, stamp) = (dir.join("hello.wasm"), dir.join("built-from"));
+    let inputs = contents(&[&sources, &deps])?;
+    if wasm.is_file() && fs::read(&stamp).is_ok_and(|built_from| built_from == inputs) {
+        return Ok(wasm);
+    }
+    fs::create_dir_all(&dir).with_context(|| format!("failed to create {}", dir.display()))?;
+    for file in files(&sources)? {
+        let name = file.file_name().unwrap_or_default();
+        fs::copy(&file, dir.join(name)).with_context(|| format!("failed to copy {}", file.display()))?;
+    }
+    in_dir(&dir, &npm, &["ci".as_ref(), "--no-audit".as_ref(), "--no-fund".as_ref()])?;
+    in_dir(&dir, &node, &["build.js".as_ref(), deps.as_ref(), wasm.as_ref()])?;
+    fs::write(&stamp, inputs).with_context(|| format!("failed to write {}", stamp.display()))?;
+    Ok(wasm)
+}
+
+fn in_dir(dir: &Path, program: &Path, args: &[&OsStr]) -> Result<()> {
+    let mut command = Command::new(program);
+    command.args(args).current_dir(dir);
+    process::run(command, PATIENCE, &dir.join("log")).map(drop)
+}
+
+/// All that the component is made of: names and contents.
+fn contents(dirs: &[&Path]) -> Result<Vec<u8>> {
+    let mut all = Vec::new();
+    for dir in dirs {
+        for file in files(dir)? {
+            all.extend_from_slice(file.as_os_str().as_encoded_bytes());
+            all.extend(fs::read(&file).with_context(|| format!("failed to read {}", file.display()))?);
+        }
+    }
+    Ok(all)
+}
+
+fn files(dir: &Path) -> Result<Vec<PathBuf>> {
+    let entries = fs::read_dir(dir).with_context(|| format!("failed to read {}", dir.display()))?;
+    let mut files: Vec<PathBuf> =
+        entries.filter_map(|entry| Some(entry.ok()?.path())).filter(|path| path.is_file()).collect();
+    files.sort();
+    Ok(files)
+}
