@@ -11,6 +11,9 @@ use super::servers::Bench;
 use super::word_of;
 use crate::count;
 
+/// Written by hand, beside the plots of the page in `docs/`.
+const PROFILE: &str = "\nWhere the time goes, and what was tried: [profile.md](benchmarks/profile.md).\n";
+
 /// Where and how the figures came about.
 pub(super) fn preamble(bench: &Bench, how: &str) -> String {
     let root = &bench.root;
@@ -76,6 +79,7 @@ pub(super) fn write(bench: &Bench, how: &str, outcomes: &[Outcome], out: &Path) 
         page.push_str(&section(outcome));
     }
     page.push_str(&count::section(&bench.root)?);
+    page.push_str(PROFILE);
     fs::write(out, page).with_context(|| format!("failed to write {}", out.display()))?;
     crate::say(&format!("\nwrote {}\n", out.display()))
 }
