@@ -60,6 +60,9 @@ pub(crate) fn echo(run: &Run<'_>, bytes: u64, times: u32) -> Result<Option<Outco
     Ok(Some(outcome))
 }
 
+/// How long connections are idle before they are counted: longer than daylily waits before they rest.
+const IDLE: Duration = Duration::from_secs(3);
+
 pub(crate) fn idle(run: &Run<'_>, connections: u32) -> Result<Option<Outcome>> {
     let serve = run.bench.guest("hello");
     let samples = interleave(run, &run.servers, |server| {
@@ -75,7 +78,7 @@ pub(crate) fn idle(run: &Run<'_>, connections: u32) -> Result<Option<Outcome>> {
             client.get("/").with_context(|| server.title(run.bench))?;
             open.push(client);
         }
-        thread::sleep(SETTLE);
+        thread::sleep(IDLE);
         let after = up.process.pss_kib();
         let each = (after as f64 - before as f64) / f64::from(connections);
         run.say(&format!("{}: {} KiB", server.title(run.bench), figure(each)));
