@@ -5,16 +5,16 @@
 use std::path::{Path, PathBuf};
 use std::sync::LazyLock;
 
+use daylily::Allocator;
 use daylily::bench::Steps;
 use daylily_core::config::{self, Overrides};
 use divan::{AllocProfiler, Bencher};
 use http::Request;
 use http::header::HOST;
-use mimalloc::MiMalloc;
 
 /// That of the program, which also counts.
 #[global_allocator]
-static ALLOCATOR: AllocProfiler<MiMalloc> = AllocProfiler::new(MiMalloc);
+static ALLOCATOR: AllocProfiler<Allocator> = AllocProfiler::new(Allocator);
 
 /// Hello World of wasi:http 0.2 and 0.3: packages of the guest workspace.
 const GUESTS: [&str; 2] = ["hello", "hello03"];

@@ -2,6 +2,7 @@
 //! instance. The program is in `main.rs`; the path of a request begins in `request.rs`.
 
 mod admission;
+mod allocator;
 #[doc(hidden)]
 pub mod bench;
 mod body;
@@ -30,4 +31,5 @@ mod sealed;
 mod serve;
 mod worker;
 
+pub use allocator::Allocator;
 pub use run::main;

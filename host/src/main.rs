@@ -2,9 +2,8 @@
 
 use std::process::ExitCode;
 
-/// See Cargo.toml.
 #[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+static ALLOCATOR: daylily::Allocator = daylily::Allocator;
 
 fn main() -> ExitCode {
     // mimalloc asks for huge pages, which would make each of these small processes 10 MB larger. Workers

@@ -14,12 +14,11 @@ use tokio::sync::oneshot;
 use wasmtime::component::Accessor;
 use wasmtime::{PoolConcurrencyLimitError, Store, Trap, WasmBacktrace};
 use wasmtime_wasi::I32Exit;
-use wasmtime_wasi_http::p2::bindings::ProxyPre;
 use wasmtime_wasi_http::p2::bindings::http::types::Scheme;
-use wasmtime_wasi_http::p3::bindings::ServicePre;
 use wasmtime_wasi_http::{Error as HttpError, FieldMap, WasiHttpView};
 
-use super::component::{App, Handler};
+use super::component::App;
+use super::handler::{HandleV2, HandleV3, Handler};
 use super::meter::{Meter, Metered};
 use super::store::{self, CpuTimeUsedUp, State};
 use crate::request_id::RequestId;
@@ -105,8 +104,8 @@ where
         Err(error) => return (Ending::NoInstance(format!("{error:#}")), Remains(None)),
     };
     let result = match &app.handler {
-        Handler::V2(proxy) => run_v2(proxy, &mut store, request, head).await,
-        Handler::V3(service) => run_v3(service, &mut store, request, head).await,
+        Handler::V2(handle) => run_v2(handle, &mut store, request, head).await,
+        Handler::V3(handle) => run_v3(handle, &mut store, request, head).await,
     };
     let ending = match result {
         Ok(()) => {
@@ -122,7 +121,7 @@ where
 }
 
 async fn run_v2<B>(
-    proxy: &ProxyPre<State>,
+    handle: &HandleV2,
     store: &mut Store<State>,
     request: http::Request<B>,
     head: oneshot::Sender<Head>,
@@ -130,7 +129,7 @@ async fn run_v2<B>(
 where
     B: Body<Data = Bytes, Error = HttpError> + Send + 'static,
 {
-    let instance = proxy.instantiate_async(&mut *store).await.map_err(Failure::Instantiating)?;
+    let handle = handle.instantiate(store).await.map_err(Failure::Instantiating)?;
     let mut http = store.data_mut().http();
     let request = http.new_incoming_request(Scheme::Http, request).map_err(Failure::Running)?;
     let answer = http
@@ -138,11 +137,11 @@ where
             let _ = head.send(answer.map_err(|code| format!("{code:?}")));
         })
         .map_err(Failure::Running)?;
-    instance.wasi_http_incoming_handler().call_handle(store, request, answer).await.map_err(Failure::Running)
+    handle.call_async(store, (request, answer)).await.map_err(Failure::Running)
 }
 
 async fn run_v3<B>(
-    service: &ServicePre<State>,
+    handle: &HandleV3,
     store: &mut Store<State>,
     request: http::Request<B>,
     head: oneshot::Sender<Head>,
@@ -150,10 +149,13 @@ async fn run_v3<B>(
 where
     B: Body<Data = Bytes, Error = HttpError> + Send + 'static,
 {
-    let instance = service.instantiate_async(&mut *store).await.map_err(Failure::Instantiating)?;
+    let handle = handle.instantiate(store).await.map_err(Failure::Instantiating)?;
     let run = async |accessor: &Accessor<State>| {
-        let request = accessor.with(|mut store| new_request_v3(store.data_mut(), request));
-        match instance.handle(accessor, request).await? {
+        let request = accessor.with(|mut store| {
+            let request = new_request_v3(store.data_mut(), request);
+            store.data_mut().table().push(request)
+        })?;
+        match handle.call_concurrent(accessor, (request,)).await?.0 {
             Err(code) => {
                 let _ = head.send(Err(format!("{code:?}")));
             }
@@ -161,7 +163,8 @@ where
                 // The guest's transmission future tells it whether the client got all of it …
                 let (sent, transmitted) = oneshot::channel();
                 let transmitted = async { transmitted.await.unwrap_or(Err(HttpError::ConnectionTerminated)) };
-                let response = accessor.with(|store| response.into_http(store, transmitted))?;
+                let response = accessor
+                    .with(|mut store| store.data_mut().table().delete(response)?.into_http(store, transmitted))?;
                 // … and while the body is being sent, the store's event loop must turn.
                 let (ended, body_ended) = oneshot::channel();
                 let _ = head.send(Ok(response.map(|body| SentBody::new(body, sent, ended).boxed_unsync())));

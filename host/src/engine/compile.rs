@@ -9,6 +9,7 @@ use super::artefact::{Artefact, Facts, LoadError, Source};
 use super::cache::{Cache, Key};
 use super::config::{Flavour, compiler};
 use super::inspect::inspect;
+use super::relink::{self, relink};
 use crate::host_api::link;
 
 /// The Hello World of the README, served when nothing else is asked for.
@@ -63,7 +64,7 @@ impl Compiler {
     /// A digest of all that decides what code comes out, and what is known of it.
     fn key(&self, bytes: &[u8]) -> Key {
         let mut hasher = Blake3(blake3::Hasher::new());
-        env!("CARGO_PKG_VERSION").hash(&mut hasher);
+        (env!("CARGO_PKG_VERSION"), relink::VERSION).hash(&mut hasher);
         for engine in [&self.v2, &self.v3] {
             // wasmtime's version, the settings, and what this CPU can do.
             engine.precompile_compatibility_hash().hash(&mut hasher);
@@ -93,7 +94,7 @@ impl Compiler {
             Flavour::V2 => &self.v2,
             Flavour::V3 => &self.v3,
         };
-        let component = Component::new(engine, bytes).map_err(refused)?;
+        let component = compiled(engine, bytes).map_err(refused)?;
         let code = component.serialize().map_err(refused)?;
         let facts = Facts::of(&component, inspection.flavour, inspection.exports_v3);
         if let Some(cache) = &self.cache {
@@ -108,6 +109,18 @@ impl Compiler {
         }
         Ok((facts, code))
     }
+}
+
+/// Compiles a component, without its shim where that can be.
+fn compiled(engine: &Engine, bytes: &[u8]) -> wasmtime::Result<Component> {
+    if let Some(relinked) = relink(bytes) {
+        match Component::new(engine, relinked) {
+            Ok(component) => return Ok(component),
+            // If the component itself is wrong, that is said of its own bytes.
+            Err(error) => tracing::debug!("a component is compiled with its shim: {error:#}"),
+        }
+    }
+    Component::new(engine, bytes)
 }
 
 /// `Hash` into a cryptographic digest.

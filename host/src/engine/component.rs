@@ -8,13 +8,11 @@ use daylily_core::config::{Grants, RouteLimits};
 use wasmtime::Engine;
 use wasmtime::component::Component;
 use wasmtime_wasi_config::WasiConfigVariables;
-use wasmtime_wasi_http::p2::bindings::ProxyPre;
-use wasmtime_wasi_http::p3::bindings::ServicePre;
 
 use super::artefact::{Artefact, LoadError};
 use super::config::Engines;
+use super::handler::Handler;
 use super::meter::Habit;
-use super::store::State;
 use crate::host_api::link;
 use crate::host_api::outgoing::OutgoingPolicy;
 
@@ -37,15 +35,6 @@ pub(crate) struct App {
     settings: AppSettings,
 }
 
-/// A linked component: everything but the instance. Cheap to clone.
-#[derive(Clone)]
-pub(crate) enum Handler {
-    /// `wasi:http/incoming-handler@0.2.x`.
-    V2(ProxyPre<State>),
-    /// `wasi:http/handler@0.3.x`.
-    V3(ServicePre<State>),
-}
-
 impl Handler {
     /// Loads compiled code into its pool and links it.
     ///
@@ -63,11 +52,7 @@ impl Handler {
         let linker = link::linker(engine, artefact.facts.flavour).map_err(refused)?;
         let linked = linker.instantiate_pre(&component).map_err(refused)?;
         // A 0.2 handler that imports 0.3 interfaces runs in the 0.3 pool.
-        if artefact.facts.exports_v3 {
-            ServicePre::new(linked).map(Self::V3).map_err(refused)
-        } else {
-            ProxyPre::new(linked).map(Self::V2).map_err(refused)
-        }
+        Self::new(linked, artefact.facts.exports_v3).map_err(refused)
     }
 }
 
@@ -91,9 +76,6 @@ impl App {
     }
 
     pub(super) fn engine(&self) -> &Engine {
-        match &self.handler {
-            Handler::V2(proxy) => proxy.engine(),
-            Handler::V3(service) => service.engine(),
-        }
+        self.handler.engine()
     }
 }

@@ -4,7 +4,8 @@ use std::sync::Arc;
 
 use wasmtime::Store;
 
-use super::component::{App, Handler};
+use super::component::App;
+use super::handler::Handler;
 use super::meter::Meter;
 use super::store::{self, State};
 use crate::request_id::RequestId;
@@ -27,8 +28,8 @@ impl App {
     /// When the pool has no slot left, or the component cannot be instantiated.
     pub(crate) async fn instantiate(&self, store: &mut Store<State>) -> wasmtime::Result<()> {
         match &self.handler {
-            Handler::V2(proxy) => proxy.instantiate_async(store).await.map(drop),
-            Handler::V3(service) => service.instantiate_async(store).await.map(drop),
+            Handler::V2(handle) => handle.instantiate(store).await.map(drop),
+            Handler::V3(handle) => handle.instantiate(store).await.map(drop),
         }
     }
 }

@@ -113,6 +113,11 @@ impl State {
         &self.app.settings().vars
     }
 
+    /// The host's resources that the guest has handles of.
+    pub(crate) fn table(&mut self) -> &mut ResourceTable {
+        &mut self.table
+    }
+
     pub(crate) fn hooks(&mut self) -> &mut Hooks {
         &mut self.hooks
     }

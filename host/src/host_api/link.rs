@@ -4,7 +4,8 @@
 //! ordinary guests import it without using it; what a route grants decides what the functions do.
 
 use wasmtime::Engine;
-use wasmtime::component::Linker;
+use wasmtime::component::{HasData, Linker, ResourceTable};
+use wasmtime_wasi::p2::bindings::io;
 use wasmtime_wasi_config::WasiConfig;
 
 use super::{http02, http03};
@@ -87,12 +88,28 @@ pub(crate) fn linker(engine: &Engine, flavour: Flavour) -> wasmtime::Result<Link
         wasmtime_wasi_http::p3::add_to_linker(&mut linker)?;
     }
     linker.allow_shadowing(true);
+    add_io(&mut linker)?;
     http02::amend(&mut linker)?;
     if flavour == Flavour::V3 {
         http03::amend(&mut linker)?;
     }
     linker.allow_shadowing(false);
     Ok(linker)
+}
+
+/// wasi:io over the table alone: wasmtime-wasi's own reaches it through all of WASI, which a store makes only for
+/// a guest that asks for it, and every response of 0.2 is written through a stream.
+fn add_io(linker: &mut Linker<State>) -> wasmtime::Result<()> {
+    io::error::add_to_linker::<State, Table>(linker, State::table)?;
+    io::poll::add_to_linker::<State, Table>(linker, State::table)?;
+    io::streams::add_to_linker::<State, Table>(linker, State::table)
+}
+
+/// What the functions of wasi:io work on.
+struct Table;
+
+impl HasData for Table {
+    type Data<'a> = &'a mut ResourceTable;
 }
 
 /// Those of a component's imports that [`linker`] does not provide, in order, each with what could be

@@ -21,7 +21,10 @@ pub(crate) struct Callgrind {
 }
 
 /// Functions whose calls are allocations: mimalloc's, which Rust code uses, and the C library's.
-const ALLOCATORS: [&str; 8] = [
+const ALLOCATORS: [&str; 11] = [
+    "mi_malloc",
+    "mi_zalloc",
+    "mi_realloc",
     "mi_malloc_aligned",
     "mi_zalloc_aligned",
     "mi_realloc_aligned",

@@ -14,14 +14,13 @@ use tokio::sync::oneshot;
 use wasmtime::component::Component;
 use wasmtime::{Config, Enabled, Engine, InstanceAllocationStrategy, PoolingAllocationConfig};
 use wasmtime_wasi_config::WasiConfigVariables;
-use wasmtime_wasi_http::p2::bindings::ProxyPre;
-use wasmtime_wasi_http::p3::bindings::ServicePre;
 
 use super::{Engines, Flavour, PoolKind, Reset, base, slots_of};
 use crate::engine::artefact::Needs;
 use crate::engine::call::{Call, Ending, Head};
-use crate::engine::component::{App, AppSettings, Handler};
+use crate::engine::component::{App, AppSettings};
 use crate::engine::epoch::Ticker;
+use crate::engine::handler::Handler;
 use crate::engine::turns::Turns;
 use crate::host_api::link;
 use crate::host_api::outgoing::{OutgoingClient, OutgoingPolicy};
@@ -125,10 +124,7 @@ fn app(kind: PoolKind, change: Change) -> Arc<App> {
     let wasi = if flavour == Flavour::V3 { Wasi::V3 } else { Wasi::V2 };
     let component = Component::new(&engine, component(wasi).expect("a component")).expect("its code");
     let linked = link::linker(&engine, flavour).expect("a linker").instantiate_pre(&component).expect("its imports");
-    let handler = match flavour {
-        Flavour::V2 => Handler::V2(ProxyPre::new(linked).expect("its export")),
-        Flavour::V3 => Handler::V3(ServicePre::new(linked).expect("its export")),
-    };
+    let handler = Handler::new(linked, flavour == Flavour::V3).expect("its export");
     let ticker = Ticker::start(vec![engine.clone()]).expect("a thread");
     let engines = Arc::new(Engines { pools: vec![(kind, engine)], ticker, turns: Turns::new() });
     let settings = AppSettings {

@@ -1,0 +1,201 @@
+//! The main module, with the shim's table and functions in it.
+
+use wasm_encoder::reencode::{Error, Reencode, utils};
+use wasm_encoder::{CodeSection, ExportKind, ExportSection, Function, FunctionSection, ImportSection, TableSection};
+use wasmparser::{CompositeInnerType, Parser, Payload, TypeRef, TypeSectionReader};
+
+use super::plan::Plan;
+use super::{Result, Unfit};
+
+/// The name under which the main module exports the table.
+pub(super) const TABLE: &str = "daylily:shim";
+
+/// What must be known of a module before it can be written anew.
+pub(super) struct MainModule<'a> {
+    pub(super) imported_functions: Vec<ImportedFunction<'a>>,
+    functions: u32,
+    tables: u32,
+}
+
+pub(super) struct ImportedFunction<'a> {
+    pub(super) module: &'a str,
+    pub(super) name: &'a str,
+    ty: u32,
+    parameters: u32,
+}
+
+/// The parameters of each function type; None for other types.
+pub(super) fn parameter_counts(section: TypeSectionReader<'_>) -> wasmparser::Result<Vec<Option<u32>>> {
+    let mut counts = Vec::new();
+    for group in section {
+        counts.extend(group?.into_types().map(|ty| match ty.composite_type.inner {
+            CompositeInnerType::Func(ty) => u32::try_from(ty.params().len()).ok(),
+            _ => None,
+        }));
+    }
+    Ok(counts)
+}
+
+impl<'a> MainModule<'a> {
+    /// None for a module without the sections that are added to, and for one whose code has debugging information,
+    /// which says where each instruction is.
+    pub(super) fn read(module: &'a [u8]) -> Option<Self> {
+        let mut read = Self { imported_functions: Vec::new(), functions: 0, tables: 0 };
+        let mut parameters = Vec::new();
+        let mut sections = [false; 4];
+        for payload in Parser::new(0).parse_all(module) {
+            match payload.ok()? {
+                Payload::TypeSection(section) => parameters = parameter_counts(section).ok()?,
+                Payload::ImportSection(section) => read.add_imports(section, &parameters)?,
+                Payload::FunctionSection(section) => {
+                    read.functions += section.count();
+                    sections[0] = true;
+                }
+                Payload::TableSection(section) => {
+                    read.tables += section.count();
+                    sections[1] = true;
+                }
+                Payload::ExportSection(section) => {
+                    if section.into_iter().any(|export| export.is_ok_and(|export| export.name == TABLE)) {
+                        return None;
+                    }
+                    sections[2] = true;
+                }
+                Payload::CodeSectionStart { .. } => sections[3] = true,
+                Payload::CustomSection(section) if section.name().starts_with(".debug_") => return None,
+                _ => {}
+            }
+        }
+        (sections == [true; 4]).then_some(read)
+    }
+
+    fn add_imports(&mut self, section: wasmparser::ImportSectionReader<'a>, parameters: &[Option<u32>]) -> Option<()> {
+        for import in section.into_imports() {
+            let import = import.ok()?;
+            match import.ty {
+                TypeRef::Func(ty) => {
+                    let (module, name, parameters) = (import.module, import.name, (*parameters.get(ty as usize)?)?);
+                    self.imported_functions.push(ImportedFunction { module, name, ty, parameters });
+                    self.functions += 1;
+                }
+                TypeRef::Table(_) => self.tables += 1,
+                TypeRef::FuncExact(_) => return None,
+                _ => {}
+            }
+        }
+        Some(())
+    }
+}
+
+/// A function that was imported from the shim, and is the module's own now.
+struct Moved<'p> {
+    slot: u32,
+    import: &'p ImportedFunction<'p>,
+}
+
+pub(super) struct Rewriter<'p> {
+    /// In the order of their imports, which is that of their new indices.
+    moved: Vec<Moved<'p>>,
+    /// For each imported function: is it moved, and how many are before it.
+    ranks: Vec<(bool, u32)>,
+    plan: &'p Plan<'p>,
+}
+
+impl<'p> Rewriter<'p> {
+    pub(super) fn new(plan: &'p Plan<'p>) -> Self {
+        let imports = plan.slots.iter().zip(&plan.main_module.imported_functions);
+        let mut before = 0;
+        let ranks = plan.slots.iter().map(|slot| {
+            let rank = (slot.is_some(), before);
+            before += u32::from(slot.is_some());
+            rank
+        });
+        Self {
+            ranks: ranks.collect(),
+            moved: imports.filter_map(|(slot, import)| Some(Moved { slot: (*slot)?, import })).collect(),
+            plan,
+        }
+    }
+
+    fn moved_count(&self) -> Result<u32> {
+        u32::try_from(self.moved.len()).map_err(|_| Error::UserError(Unfit))
+    }
+}
+
+impl Reencode for Rewriter<'_> {
+    type Error = Unfit;
+
+    /// The imports that are left, then the functions that there were, then those of the shim.
+    fn function_index(&mut self, function: u32) -> Result<u32> {
+        let moved = self.moved_count()?;
+        Ok(match self.ranks.get(function as usize) {
+            Some((true, before)) => self.plan.main_module.functions - moved + before,
+            Some((false, before)) => function - before,
+            None => function - moved,
+        })
+    }
+
+    fn parse_import_section(
+        &mut self,
+        imports: &mut ImportSection,
+        section: wasmparser::ImportSectionReader<'_>,
+    ) -> Result<()> {
+        let mut functions = self.ranks.clone().into_iter();
+        for import in section.into_imports() {
+            let import = import?;
+            let is_moved = matches!(import.ty, TypeRef::Func(_)) && functions.next().is_some_and(|(moved, _)| moved);
+            if !is_moved {
+                self.parse_import(imports, import)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn parse_function_section(
+        &mut self,
+        functions: &mut FunctionSection,
+        section: wasmparser::FunctionSectionReader<'_>,
+    ) -> Result<()> {
+        utils::parse_function_section(self, functions, section)?;
+        for moved in &self.moved {
+            functions.function(moved.import.ty);
+        }
+        Ok(())
+    }
+
+    fn parse_table_section(
+        &mut self,
+        tables: &mut TableSection,
+        section: wasmparser::TableSectionReader<'_>,
+    ) -> Result<()> {
+        utils::parse_table_section(self, tables, section)?;
+        let ty = self.table_type(self.plan.table)?;
+        tables.table(ty);
+        Ok(())
+    }
+
+    fn parse_export_section(
+        &mut self,
+        exports: &mut ExportSection,
+        section: wasmparser::ExportSectionReader<'_>,
+    ) -> Result<()> {
+        utils::parse_export_section(self, exports, section)?;
+        exports.export(TABLE, ExportKind::Table, self.plan.main_module.tables);
+        Ok(())
+    }
+
+    fn parse_code_section(&mut self, code: &mut CodeSection, section: wasmparser::CodeSectionReader<'_>) -> Result<()> {
+        utils::parse_code_section(self, code, section)?;
+        for Moved { slot, import } in &self.moved {
+            let mut function = Function::new([]);
+            let mut instructions = function.instructions();
+            for parameter in 0..import.parameters {
+                instructions.local_get(parameter);
+            }
+            instructions.i32_const(i32::try_from(*slot).map_err(|_| Error::UserError(Unfit))?);
+            instructions.call_indirect(self.plan.main_module.tables, import.ty).end();
+            code.function(&function);
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,106 @@
+//! What a component defines for its core modules.
+
+use wasmparser::{
+    CanonicalFunction, ComponentAlias, ComponentExternalKind, ComponentOuterAliasKind, ComponentTypeRef, ExternalKind,
+    Instance, Parser, Payload,
+};
+
+/// The index spaces of a component that the shim is a part of.
+#[derive(Default)]
+pub(super) struct Outline<'a> {
+    /// Core modules; None for those that are defined elsewhere.
+    pub(super) modules: Vec<Option<&'a [u8]>>,
+    /// Core instances.
+    pub(super) instances: Vec<Instance<'a>>,
+    /// Core functions; None for those that are no export of a core instance.
+    pub(super) functions: Vec<Option<Alias<'a>>>,
+    /// The tables of core instances that have a name in the component.
+    pub(super) tables: Vec<Alias<'a>>,
+}
+
+/// An export of a core instance.
+#[derive(Clone, Copy)]
+pub(super) struct Alias<'a> {
+    pub(super) instance: u32,
+    pub(super) name: &'a str,
+    /// So many core instances are defined before.
+    pub(super) after_instances: usize,
+}
+
+impl<'a> Outline<'a> {
+    pub(super) fn read(bytes: &'a [u8]) -> wasmparser::Result<Self> {
+        let mut outline = Self::default();
+        // Payloads of nested modules and components come between a parser's start and end.
+        let mut depth = 0_u32;
+        for payload in Parser::new(0).parse_all(bytes) {
+            match payload? {
+                Payload::ModuleSection { unchecked_range, .. } => {
+                    if depth == 0 {
+                        outline.modules.push(bytes.get(unchecked_range));
+                    }
+                    depth += 1;
+                }
+                Payload::ComponentSection { .. } => depth += 1,
+                Payload::End(_) => depth = depth.saturating_sub(1),
+                payload if depth == 0 => outline.add(payload)?,
+                _ => {}
+            }
+        }
+        Ok(outline)
+    }
+
+    fn add(&mut self, payload: Payload<'a>) -> wasmparser::Result<()> {
+        match payload {
+            Payload::InstanceSection(section) => {
+                for instance in section {
+                    self.instances.push(instance?);
+                }
+            }
+            Payload::ComponentAliasSection(section) => {
+                for alias in section {
+                    self.add_alias(&alias?);
+                }
+            }
+            Payload::ComponentCanonicalSection(section) => {
+                for function in section {
+                    if !matches!(function?, CanonicalFunction::Lift { .. }) {
+                        self.functions.push(None);
+                    }
+                }
+            }
+            Payload::ComponentImportSection(section) => {
+                for import in section {
+                    if matches!(import?.ty, ComponentTypeRef::Module(_)) {
+                        self.modules.push(None);
+                    }
+                }
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+
+    fn add_alias(&mut self, alias: &ComponentAlias<'a>) {
+        match *alias {
+            ComponentAlias::CoreInstanceExport { kind, instance_index: instance, name } => {
+                let alias = Alias { instance, name, after_instances: self.instances.len() };
+                match kind {
+                    ExternalKind::Func | ExternalKind::FuncExact => self.functions.push(Some(alias)),
+                    ExternalKind::Table => self.tables.push(alias),
+                    _ => {}
+                }
+            }
+            ComponentAlias::InstanceExport { kind: ComponentExternalKind::Module, .. }
+            | ComponentAlias::Outer { kind: ComponentOuterAliasKind::CoreModule, .. } => self.modules.push(None),
+            _ => {}
+        }
+    }
+
+    /// What a core instance exports that only gathers what others define.
+    pub(super) fn gathered(&self, instance: u32) -> &[wasmparser::Export<'a>] {
+        match self.instances.get(instance as usize) {
+            Some(Instance::FromExports(exports)) => exports,
+            _ => &[],
+        }
+    }
+}
