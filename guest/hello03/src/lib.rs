@@ -1,38 +1,154 @@
 //! Answers every request with `Hello World`, in the terms of wasi:http 0.3.
 //!
-//! Without the standard library: futures can panic, and its panics write to stderr, which would import some
-//! twenty functions more, for every request anew.
-// Checked as a test, it has the test harness's standard library.
-#![cfg_attr(not(test), no_std)]
+//! It does one thing after the other, so it calls the component model's own functions and waits where it must. A
+//! guest that waits for several things at once wants `async fn` and wit-bindgen's runtime for it, as `../service03`
+//! has them; here that would double the functions that are imported, and the CPU time of a request.
 
-extern crate alloc;
+use wasi::http::types::{Fields, Request};
 
-#[cfg(not(test))]
-mod lean;
-
-use exports::wasi::http::handler::Guest;
-use wasi::http::types::{ErrorCode, Fields, Request, Response};
-use wit_bindgen::spawn_local;
-
+// Writes the modules used above, and tells the linker the types of what is declared below.
 wit_bindgen::generate!({ path: "../../wit/0.3", generate_all });
 
-struct Hello;
+const BODY: &[u8] = b"Hello World\n";
 
-impl Guest for Hello {
-    async fn handle(_request: Request) -> Result<Response, ErrorCode> {
-        let headers = Fields::new();
-        headers.append("content-type", b"text/plain").map_err(|_| ErrorCode::InternalError(None))?;
-        let (mut writer, reader) = wit_stream::new();
-        let (end, end_reader) = wit_future::new(|| Ok(None));
-        let (response, _sent) = Response::new(headers, Some(reader), end_reader);
-        spawn_local(async move {
-            writer.write_all(b"Hello World\n".to_vec()).await;
-            drop(writer);
-            // Failing means that nobody wants to know.
-            let _ = end.write(Ok(None)).await;
-        });
-        Ok(response)
+// What the canonical ABI calls `response.new` of wasi:http/types, and the stream and the futures of its type. Both
+// ends of a new one come in one number: below, the end to read from; above, the one to write to. What writing
+// returns is said at `BLOCKED`.
+#[link(wasm_import_module = "wasi:http/types@0.3.0")]
+unsafe extern "C" {
+    #[link_name = "[static]response.new"]
+    fn response_new(headers: u32, has_contents: u32, contents: u32, trailers: u32, made: *mut Made);
+
+    #[link_name = "[stream-new-0][static]response.new"]
+    fn contents_new() -> u64;
+    #[link_name = "[async-lower][stream-write-0][static]response.new"]
+    fn contents_write(end: u32, bytes: *const u8, count: u32) -> u32;
+    #[link_name = "[stream-drop-writable-0][static]response.new"]
+    fn contents_drop_writable(end: u32);
+
+    #[link_name = "[future-new-1][static]response.new"]
+    fn trailers_new() -> u64;
+    #[link_name = "[async-lower][future-write-1][static]response.new"]
+    fn trailers_write(end: u32, trailers: *const Trailers) -> u32;
+    #[link_name = "[future-drop-writable-1][static]response.new"]
+    fn trailers_drop_writable(end: u32);
+
+    #[link_name = "[future-drop-readable-2][static]response.new"]
+    fn sent_drop_readable(end: u32);
+}
+
+#[link(wasm_import_module = "[export]wasi:http/handler@0.3.0")]
+unsafe extern "C" {
+    /// A `result<response, error-code>`: which of both, the response or the code, and what the code has.
+    #[link_name = "[task-return]handle"]
+    fn task_return(is_error: u32, response: u32, a: u32, b: u64, c: u32, d: u32, e: u32, f: u32);
+}
+
+#[link(wasm_import_module = "$root")]
+unsafe extern "C" {
+    #[link_name = "[waitable-set-new]"]
+    fn waitable_set_new() -> u32;
+    #[link_name = "[waitable-set-wait]"]
+    fn waitable_set_wait(set: u32, event: *mut Event) -> u32;
+    #[link_name = "[waitable-set-drop]"]
+    fn waitable_set_drop(set: u32);
+    /// Set 0 is none.
+    #[link_name = "[waitable-join]"]
+    fn waitable_join(waitable: u32, set: u32);
+}
+
+/// `tuple<response, future<…>>`.
+#[repr(C)]
+struct Made {
+    response: u32,
+    sent: u32,
+}
+
+/// `result<option<trailers>, error-code>`: all zero, it is `ok(none)`. An error code takes 40 bytes at most.
+#[repr(C, align(8))]
+struct Trailers([u8; 64]);
+
+static NO_TRAILERS: Trailers = Trailers([0; 64]);
+
+/// Which waitable, and what writing to it has come to.
+#[repr(C)]
+struct Event {
+    waitable: u32,
+    status: u32,
+}
+
+/// The write goes on until there is an event. Otherwise it has come to an end: how much was taken, above four bits
+/// of `DROPPED` or others.
+const BLOCKED: u32 = u32::MAX;
+
+/// The reader has gone.
+const DROPPED: u32 = 1;
+
+/// The task has nothing to wait for.
+const EXIT: u32 = 0;
+
+/// Called once: the next request is answered by another instance, which knows nothing of this one.
+#[unsafe(export_name = "[async-lift]wasi:http/handler@0.3.0#handle")]
+extern "C" fn handle(request: u32) -> u32 {
+    // SAFETY: the function is called with the handle of a request, which is ours.
+    drop(unsafe { Request::from_handle(request) });
+    let headers = Fields::new();
+    // It is a header, with a value that may be one.
+    let _ = headers.append("content-type", b"text/plain");
+    // SAFETY: the declarations are those of the canonical ABI for the interfaces in wit/0.3; every end is used
+    // while it is there.
+    unsafe { answer(headers.take_handle()) };
+    EXIT
+}
+
+unsafe fn answer(headers: u32) {
+    let (contents, contents_writer) = halves(unsafe { contents_new() });
+    let (trailers, trailers_writer) = halves(unsafe { trailers_new() });
+    let mut made = Made { response: 0, sent: 0 };
+    unsafe {
+        response_new(headers, 1, contents, trailers, &raw mut made);
+        task_return(0, made.response, 0, 0, 0, 0, 0, 0);
+    }
+    let set = unsafe { waitable_set_new() };
+    let mut left = BODY;
+    while !left.is_empty() {
+        let status = unsafe { contents_write(contents_writer, left.as_ptr(), left.len() as u32) };
+        let status = unsafe { finished(status, contents_writer, set) };
+        left = left.get(status as usize >> 4..).unwrap_or_default();
+        if status & 0xf == DROPPED {
+            break;
+        }
+    }
+    unsafe {
+        contents_drop_writable(contents_writer);
+        let status = trailers_write(trailers_writer, &raw const NO_TRAILERS);
+        finished(status, trailers_writer, set);
+        trailers_drop_writable(trailers_writer);
+        sent_drop_readable(made.sent);
+        waitable_set_drop(set);
     }
 }
 
-export!(Hello);
+/// What a write has come to, when it has.
+unsafe fn finished(status: u32, writer: u32, set: u32) -> u32 {
+    if status != BLOCKED {
+        return status;
+    }
+    let mut event = Event { waitable: 0, status: 0 };
+    unsafe {
+        waitable_join(writer, set);
+        waitable_set_wait(set, &raw mut event);
+        waitable_join(writer, 0);
+    }
+    event.status
+}
+
+fn halves(ends: u64) -> (u32, u32) {
+    (ends as u32, (ends >> 32) as u32)
+}
+
+/// What a task that waits is called with. This one never does.
+#[unsafe(export_name = "[callback][async-lift]wasi:http/handler@0.3.0#handle")]
+extern "C" fn callback(_event: u32, _of: u32, _code: u32) -> u32 {
+    EXIT
+}
