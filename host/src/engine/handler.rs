@@ -63,7 +63,7 @@ where
         let function = component
             .get_export_index(None, interface)
             .and_then(|interface| component.get_export_index(Some(&interface), "handle"))
-            .ok_or_else(|| wasmtime::format_err!("it exports no function `handle` in {interface}"))?;
+            .ok_or_else(no_function)?;
         Ok(Self { linked, function, is_checked: Arc::default(), as_type: PhantomData })
     }
 
@@ -80,11 +80,15 @@ where
             let _ = self.is_checked.set(());
             return Ok(function);
         }
-        let function = instance.get_func(store, self.function).ok_or_else(|| wasmtime::format_err!("it has gone"))?;
+        let function = instance.get_func(store, self.function).ok_or_else(no_function)?;
         #[expect(unsafe_code, reason = "comparing the types would be done anew for each request")]
         // SAFETY: an instance of the same component, linked to the same host, had a function of this type here.
         Ok(unsafe { TypedFunc::new_unchecked(function) })
     }
+}
+
+fn no_function() -> wasmtime::Error {
+    wasmtime::format_err!("its HTTP handler exports no function `handle`")
 }
 
 impl<Params, Results> Clone for Export<Params, Results> {

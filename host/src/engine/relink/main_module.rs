@@ -10,6 +10,9 @@ use super::{Result, Unfit};
 /// The name under which the main module exports the table.
 pub(super) const TABLE: &str = "daylily:shim";
 
+/// How the names of sections begin that have the places of instructions in them.
+const LOCATING: [&str; 2] = [".debug_", "metadata.code."];
+
 /// What must be known of a module before it can be written anew.
 pub(super) struct MainModule<'a> {
     pub(super) imported_functions: Vec<ImportedFunction<'a>>,
@@ -37,8 +40,8 @@ pub(super) fn parameter_counts(section: TypeSectionReader<'_>) -> wasmparser::Re
 }
 
 impl<'a> MainModule<'a> {
-    /// None for a module without the sections that are added to, and for one whose code has debugging information,
-    /// which says where each instruction is.
+    /// None for a module without the sections that are added to, and for one with sections that say where each
+    /// instruction is: debugging information, and hints to the compiler.
     pub(super) fn read(module: &'a [u8]) -> Option<Self> {
         let mut read = Self { imported_functions: Vec::new(), functions: 0, tables: 0 };
         let mut parameters = Vec::new();
@@ -62,7 +65,9 @@ impl<'a> MainModule<'a> {
                     sections[2] = true;
                 }
                 Payload::CodeSectionStart { .. } => sections[3] = true,
-                Payload::CustomSection(section) if section.name().starts_with(".debug_") => return None,
+                Payload::CustomSection(section) if LOCATING.iter().any(|name| section.name().starts_with(name)) => {
+                    return None;
+                }
                 _ => {}
             }
         }

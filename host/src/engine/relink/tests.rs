@@ -133,6 +133,7 @@ fn what_is_not_known_is_left_alone() {
         ("a shim that does more", "local.get 0 local.get 1", "nop local.get 0 local.get 1"),
         ("a shim that swaps", "local.get 0 local.get 1", "local.get 1 local.get 0"),
         ("debugging information", ";; main has", r#"(@custom ".debug_info" "")"#),
+        ("hints to the compiler", ";; main has", r#"(@custom "metadata.code.branch_hint" "")"#),
     ] {
         assert!(relink(&with(replaced, by)).is_none(), "{what}");
     }
