@@ -9,13 +9,13 @@ use libmimalloc_sys::{
 /// What C's `malloc` aligns to on the machines that wasmtime compiles for, when as much is asked for.
 const NATURAL_ALIGN: usize = 16;
 
-/// mimalloc, asked for aligned memory only where that is not how it comes anyway: the general case takes half
-/// as long again, and a request has about a hundred allocations.
+/// mimalloc, asked for aligned memory only where that is not how it comes anyway: the general case takes some
+/// twenty instructions more, and a request has about a hundred allocations.
 pub struct Allocator;
 
 /// As the standard library does it for the C library's allocator.
-fn is_natural(layout: Layout) -> bool {
-    layout.align() <= NATURAL_ALIGN && layout.align() <= layout.size()
+fn is_natural(align: usize, size: usize) -> bool {
+    align <= NATURAL_ALIGN && align <= size
 }
 
 #[expect(unsafe_code, reason = "an allocator is unsafe to implement")]
@@ -25,7 +25,7 @@ unsafe impl GlobalAlloc for Allocator {
     #[inline]
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         unsafe {
-            if is_natural(layout) {
+            if is_natural(layout.align(), layout.size()) {
                 mi_malloc(layout.size()).cast()
             } else {
                 mi_malloc_aligned(layout.size(), layout.align()).cast()
@@ -36,7 +36,7 @@ unsafe impl GlobalAlloc for Allocator {
     #[inline]
     unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
         unsafe {
-            if is_natural(layout) {
+            if is_natural(layout.align(), layout.size()) {
                 mi_zalloc(layout.size()).cast()
             } else {
                 mi_zalloc_aligned(layout.size(), layout.align()).cast()
@@ -52,7 +52,7 @@ unsafe impl GlobalAlloc for Allocator {
     #[inline]
     unsafe fn realloc(&self, block: *mut u8, layout: Layout, new_size: usize) -> *mut u8 {
         unsafe {
-            if layout.align() <= NATURAL_ALIGN && layout.align() <= new_size {
+            if is_natural(layout.align(), new_size) {
                 mi_realloc(block.cast(), new_size).cast()
             } else {
                 mi_realloc_aligned(block.cast(), new_size, layout.align()).cast()

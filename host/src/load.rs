@@ -38,9 +38,9 @@ pub(crate) fn worker(config: &Config, artefacts: &[Artefact], around: Surroundin
     let engines = Arc::new(engines);
     let handlers = all(artefacts.iter().map(|artefact| {
         let handler = Handler::load(&engines, artefact)?;
-        Ok((&artefact.source, handler))
+        Ok((&artefact.source, Arc::new(handler)))
     }))?;
-    let handlers: HashMap<&Source, Handler> = handlers.into_iter().collect();
+    let handlers: HashMap<&Source, Arc<Handler>> = handlers.into_iter().collect();
     let outgoing = OutgoingClient::new();
     let routes = all(config.routes.iter().map(|route| {
         let handler = handlers.get(&source(route)).ok_or_else(|| LoadError::not_compiled(&source(route)))?;

@@ -103,7 +103,7 @@ where
         Ok(store) => store,
         Err(error) => return (Ending::NoInstance(format!("{error:#}")), Remains(None)),
     };
-    let result = match &app.handler {
+    let result = match &*app.handler {
         Handler::V2(handle) => run_v2(handle, &mut store, request, head).await,
         Handler::V3(handle) => run_v3(handle, &mut store, request, head).await,
     };

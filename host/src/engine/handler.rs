@@ -1,17 +1,23 @@
-//! The function of a component that answers requests.
+//! A component that is loaded and linked, and the function of it that answers requests.
 
+use std::fs::File;
 use std::marker::PhantomData;
-use std::sync::{Arc, OnceLock};
+use std::os::fd::AsRawFd;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
-use wasmtime::component::{ComponentExportIndex, ComponentNamedList, InstancePre, Lift, Lower, Resource, TypedFunc};
+use wasmtime::component::{
+    Component, ComponentExportIndex, ComponentNamedList, InstancePre, Lift, Lower, Resource, TypedFunc,
+};
 use wasmtime::{Engine, Store};
 use wasmtime_wasi_http::p2::bindings::http::types::{IncomingRequest, ResponseOutparam};
 use wasmtime_wasi_http::p3::bindings::http::types::{ErrorCode, Request, Response};
 
+use super::artefact::{Artefact, LoadError};
+use super::config::Engines;
 use super::store::State;
+use crate::host_api::link;
 
-/// A linked component: everything but the instance. Cheap to clone.
-#[derive(Clone)]
+/// A linked component: everything but the instance.
 pub(crate) enum Handler {
     /// `wasi:http/incoming-handler@0.2.x`.
     V2(HandleV2),
@@ -28,11 +34,30 @@ pub(crate) struct Export<Params, Results> {
     function: ComponentExportIndex,
     /// The function's type was compared with `fn(Params) -> Results`. That takes a while, and the outcome is the
     /// same for every instance.
-    is_checked: Arc<OnceLock<()>>,
+    is_checked: AtomicBool,
     as_type: PhantomData<fn(Params) -> Results>,
 }
 
 impl Handler {
+    /// Loads compiled code into its pool and links it.
+    ///
+    /// # Errors
+    ///
+    /// When an import is provided under that name but with another type, or the pool has no room for
+    /// an instance of it.
+    pub(crate) fn load(engines: &Engines, artefact: &Artefact) -> Result<Self, LoadError> {
+        let refused = |error| LoadError::Refused { error, component: artefact.source.name() };
+        let engine = engines
+            .pool(artefact.facts.pool())
+            .ok_or_else(|| refused(wasmtime::format_err!("its engine was not prepared")))?;
+        let component = deserialize(engine, artefact.code())
+            .map_err(|error| LoadError::Unmappable { error, component: artefact.source.name() })?;
+        let linker = link::linker(engine, artefact.facts.flavour).map_err(refused)?;
+        let linked = linker.instantiate_pre(&component).map_err(refused)?;
+        // A 0.2 handler that imports 0.3 interfaces runs in the 0.3 pool.
+        Self::new(linked, artefact.facts.exports_v3).map_err(refused)
+    }
+
     /// # Errors
     ///
     /// When the component has no function of that name.
@@ -64,7 +89,7 @@ where
             .get_export_index(None, interface)
             .and_then(|interface| component.get_export_index(Some(&interface), "handle"))
             .ok_or_else(no_function)?;
-        Ok(Self { linked, function, is_checked: Arc::default(), as_type: PhantomData })
+        Ok(Self { linked, function, is_checked: AtomicBool::new(false), as_type: PhantomData })
     }
 
     /// Makes an instance, which goes with the store, and returns its function.
@@ -75,9 +100,9 @@ where
     /// one.
     pub(super) async fn instantiate(&self, store: &mut Store<State>) -> wasmtime::Result<TypedFunc<Params, Results>> {
         let instance = self.linked.instantiate_async(&mut *store).await?;
-        if self.is_checked.get().is_none() {
+        if !self.is_checked.load(Relaxed) {
             let function = instance.get_typed_func(store, self.function)?;
-            let _ = self.is_checked.set(());
+            self.is_checked.store(true, Relaxed);
             return Ok(function);
         }
         let function = instance.get_func(store, self.function).ok_or_else(no_function)?;
@@ -91,13 +116,12 @@ fn no_function() -> wasmtime::Error {
     wasmtime::format_err!("its HTTP handler exports no function `handle`")
 }
 
-impl<Params, Results> Clone for Export<Params, Results> {
-    fn clone(&self) -> Self {
-        Self {
-            linked: self.linked.clone(),
-            function: self.function,
-            is_checked: Arc::clone(&self.is_checked),
-            as_type: PhantomData,
-        }
-    }
+/// Maps the code: all processes that do share its pages.
+#[expect(unsafe_code, reason = "wasmtime trusts compiled code completely; this was compiled or checked by us")]
+fn deserialize(engine: &Engine, code: &File) -> wasmtime::Result<Component> {
+    // wasmtime takes a path; this one leads to the file that we have open, whatever its name is.
+    let path = format!("/dev/fd/{}", code.as_raw_fd());
+    // SAFETY: `code` comes from `Component::serialize`, or from a cache that only we can write, with its
+    // digest checked after it was read into this file, which has been sealed since.
+    unsafe { Component::deserialize_file(engine, path) }
 }

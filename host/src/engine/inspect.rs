@@ -44,19 +44,15 @@ pub(super) fn inspect(bytes: &[u8]) -> Result<Inspection, NotServable> {
     }
     let mut imports = Vec::new();
     let mut exports = Vec::new();
-    // Payloads of nested components and modules come between a parser's start and end.
-    let mut depth = 0_u32;
-    for payload in Parser::new(0).parse_all(bytes) {
+    for payload in top_level(bytes) {
         match payload.map_err(damaged)? {
-            Payload::Version { encoding: Encoding::Module, .. } if depth == 0 => return Err(NotServable::CoreModule),
-            Payload::ModuleSection { .. } | Payload::ComponentSection { .. } => depth += 1,
-            Payload::End(_) => depth = depth.saturating_sub(1),
-            Payload::ComponentImportSection(section) if depth == 0 => {
+            Payload::Version { encoding: Encoding::Module, .. } => return Err(NotServable::CoreModule),
+            Payload::ComponentImportSection(section) => {
                 for import in section {
                     imports.push(import.map_err(damaged)?.name.name.to_owned());
                 }
             }
-            Payload::ComponentExportSection(section) if depth == 0 => {
+            Payload::ComponentExportSection(section) => {
                 for export in section {
                     exports.push(export.map_err(damaged)?.name.name.to_owned());
                 }
@@ -66,6 +62,21 @@ pub(super) fn inspect(bytes: &[u8]) -> Result<Inspection, NotServable> {
     }
     let flavour = flavour(&imports, &exports).ok_or_else(|| NotServable::NoHandler { exports: list(&exports) })?;
     Ok(Inspection { flavour, exports_v3: exports_v3(&exports), imports })
+}
+
+/// What is in a module or a component, but for what is in those nested in it; they themselves are there.
+pub(super) fn top_level(bytes: &[u8]) -> impl Iterator<Item = wasmparser::Result<Payload<'_>>> {
+    // Payloads of what is nested come between a parser's start and end.
+    let mut depth = 0_u32;
+    Parser::new(0).parse_all(bytes).filter(move |payload| {
+        let is_nested = depth > 0;
+        match payload {
+            Ok(Payload::ModuleSection { .. } | Payload::ComponentSection { .. }) => depth += 1,
+            Ok(Payload::End(_)) => depth = depth.saturating_sub(1),
+            _ => {}
+        }
+        !is_nested || payload.is_err()
+    })
 }
 
 /// 0.3 when it exports the 0.3 handler, or imports anything of 0.3 beside a 0.2 handler.

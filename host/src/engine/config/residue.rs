@@ -124,7 +124,7 @@ fn app(kind: PoolKind, change: Change) -> Arc<App> {
     let wasi = if flavour == Flavour::V3 { Wasi::V3 } else { Wasi::V2 };
     let component = Component::new(&engine, component(wasi).expect("a component")).expect("its code");
     let linked = link::linker(&engine, flavour).expect("a linker").instantiate_pre(&component).expect("its imports");
-    let handler = Handler::new(linked, flavour == Flavour::V3).expect("its export");
+    let handler = Arc::new(Handler::new(linked, flavour == Flavour::V3).expect("its export"));
     let ticker = Ticker::start(vec![engine.clone()]).expect("a thread");
     let engines = Arc::new(Engines { pools: vec![(kind, engine)], ticker, turns: Turns::new() });
     let settings = AppSettings {

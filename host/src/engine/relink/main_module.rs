@@ -51,11 +51,11 @@ impl<'a> MainModule<'a> {
                 Payload::TypeSection(section) => parameters = parameter_counts(section).ok()?,
                 Payload::ImportSection(section) => read.add_imports(section, &parameters)?,
                 Payload::FunctionSection(section) => {
-                    read.functions += section.count();
+                    read.functions = read.functions.checked_add(section.count())?;
                     sections[0] = true;
                 }
                 Payload::TableSection(section) => {
-                    read.tables += section.count();
+                    read.tables = read.tables.checked_add(section.count())?;
                     sections[1] = true;
                 }
                 Payload::ExportSection(section) => {
@@ -145,10 +145,10 @@ impl Reencode for Rewriter<'_> {
         imports: &mut ImportSection,
         section: wasmparser::ImportSectionReader<'_>,
     ) -> Result<()> {
-        let mut functions = self.ranks.clone().into_iter();
+        let mut slots = self.plan.slots.iter();
         for import in section.into_imports() {
             let import = import?;
-            let is_moved = matches!(import.ty, TypeRef::Func(_)) && functions.next().is_some_and(|(moved, _)| moved);
+            let is_moved = matches!(import.ty, TypeRef::Func(_)) && slots.next().is_some_and(Option::is_some);
             if !is_moved {
                 self.parse_import(imports, import)?;
             }

@@ -2,14 +2,16 @@
 
 use wasmparser::{
     CanonicalFunction, ComponentAlias, ComponentExternalKind, ComponentOuterAliasKind, ComponentTypeRef, ExternalKind,
-    Instance, Parser, Payload,
+    Instance, Payload,
 };
+
+use crate::engine::inspect::top_level;
 
 /// The index spaces of a component that the shim is a part of.
 #[derive(Default)]
 pub(super) struct Outline<'a> {
     /// Core modules; None for those that are defined elsewhere.
-    pub(super) modules: Vec<Option<&'a [u8]>>,
+    modules: Vec<Option<&'a [u8]>>,
     /// Core instances.
     pub(super) instances: Vec<Instance<'a>>,
     /// Core functions; None for those that are no export of a core instance.
@@ -30,20 +32,10 @@ pub(super) struct Alias<'a> {
 impl<'a> Outline<'a> {
     pub(super) fn read(bytes: &'a [u8]) -> wasmparser::Result<Self> {
         let mut outline = Self::default();
-        // Payloads of nested modules and components come between a parser's start and end.
-        let mut depth = 0_u32;
-        for payload in Parser::new(0).parse_all(bytes) {
+        for payload in top_level(bytes) {
             match payload? {
-                Payload::ModuleSection { unchecked_range, .. } => {
-                    if depth == 0 {
-                        outline.modules.push(bytes.get(unchecked_range));
-                    }
-                    depth += 1;
-                }
-                Payload::ComponentSection { .. } => depth += 1,
-                Payload::End(_) => depth = depth.saturating_sub(1),
-                payload if depth == 0 => outline.add(payload)?,
-                _ => {}
+                Payload::ModuleSection { unchecked_range, .. } => outline.modules.push(bytes.get(unchecked_range)),
+                payload => outline.add(payload)?,
             }
         }
         Ok(outline)
@@ -94,6 +86,11 @@ impl<'a> Outline<'a> {
             | ComponentAlias::Outer { kind: ComponentOuterAliasKind::CoreModule, .. } => self.modules.push(None),
             _ => {}
         }
+    }
+
+    /// The bytes of a core module that is defined here.
+    pub(super) fn module(&self, index: u32) -> Option<&'a [u8]> {
+        *self.modules.get(index as usize)?
     }
 
     /// What a core instance exports that only gathers what others define.

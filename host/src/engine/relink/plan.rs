@@ -1,9 +1,9 @@
 //! What is to be changed.
 
-use wasmparser::{Instance, InstantiationArg, TableType};
+use wasmparser::{Export, ExternalKind, Instance, InstantiationArg, TableType};
 
 use super::main_module::MainModule;
-use super::outline::Outline;
+use super::outline::{Alias, Outline};
 use super::shim::Shim;
 
 /// How a component loses its shim.
@@ -29,18 +29,17 @@ pub(super) struct Place {
 impl<'a> Plan<'a> {
     /// None when the component has no shim, or uses it as wit-component does not.
     pub(super) fn of(outline: &Outline<'a>) -> Option<Self> {
-        let (shim_place, shim) = instantiations(outline).find_map(|(place, args)| {
-            let shim = args.is_empty().then(|| outline.modules.get(place.module as usize).copied().flatten())?;
-            Some((place, Shim::read(shim?)?))
-        })?;
-        let alias = |function: u32| {
-            let alias = outline.functions.get(function as usize).copied().flatten()?;
-            (alias.instance == shim_place.instance).then_some(alias)
+        let (shim_place, shim) = instantiations(outline)
+            .filter(|(_, args)| args.is_empty())
+            .find_map(|(place, _)| Some((place, Shim::read(outline.module(place.module)?)?)))?;
+        let of_shim = |alias: &Alias<'_>| alias.instance == shim_place.instance;
+        // The function of the shim that is exported, if it is one.
+        let shims = |export: &Export<'_>| {
+            let alias = *outline.functions.get(export.index as usize)?;
+            alias.filter(|alias| export.kind == ExternalKind::Func && of_shim(alias))
         };
         let is_given = |arg: &InstantiationArg<'_>| {
-            let gathers = outline.gathered(arg.index).iter();
-            arg.index == shim_place.instance
-                || gathers.filter(|export| is_function(export)).any(|export| alias(export.index).is_some())
+            arg.index == shim_place.instance || outline.gathered(arg.index).iter().any(|export| shims(export).is_some())
         };
         let mut given = instantiations(outline).filter(|(_, args)| args.iter().any(is_given));
         let (main, args) = given.next()?;
@@ -48,26 +47,22 @@ impl<'a> Plan<'a> {
             return None;
         }
         // Its table is asked of the main instance instead, which must be there by then.
-        let mut tables = outline.tables.iter().filter(|table| table.instance == shim_place.instance);
+        let mut tables = outline.tables.iter().filter(|table| of_shim(table));
         if !tables.all(|table| table.after_instances > main.instance as usize) {
             return None;
         }
-        let main_module = MainModule::read(outline.modules.get(main.module as usize).copied().flatten()?)?;
+        let main_module = MainModule::read(outline.module(main.module)?)?;
         let slot = |module: &str, name: &str| {
             let arg = args.iter().find(|arg| arg.name == module)?;
             let export = outline.gathered(arg.index).iter().find(|export| export.name == name)?;
-            shim.slot(alias(export.index).filter(|_| is_function(export))?.name)
+            shim.slot(shims(export)?.name)
         };
-        let slots: Vec<_> =
-            main_module.imported_functions.iter().map(|import| slot(import.module, import.name)).collect();
-        let shim_functions = (0..u32::try_from(outline.functions.len()).ok()?).filter(|f| alias(*f).is_some());
-        let shim_functions = shim_functions.collect();
+        let slots = main_module.imported_functions.iter().map(|import| slot(import.module, import.name)).collect();
+        let functions = (0..).zip(&outline.functions);
+        let shim_functions =
+            functions.filter(|(_, alias)| alias.as_ref().is_some_and(of_shim)).map(|(index, _)| index).collect();
         Some(Self { shim: shim_place, main, main_module, slots, table: shim.table, shim_functions })
     }
-}
-
-fn is_function(export: &wasmparser::Export<'_>) -> bool {
-    export.kind == wasmparser::ExternalKind::Func
 }
 
 fn instantiations<'o, 'a>(
