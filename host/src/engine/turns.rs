@@ -5,9 +5,11 @@
 //! the next one runs a slice. So ten spinning guests delay a small request by about as much as one. Of a
 //! component whose calls always take more than that, even the first slice waits for its turn.
 
+use std::pin::pin;
 use std::sync::Arc;
+use std::task::{Context, Wake, Waker};
 
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 
 /// The queue of guests that have used up their first slice. First come, first served.
 #[derive(Clone)]
@@ -27,8 +29,56 @@ impl Turns {
     pub(super) async fn take(self) -> Turn {
         // The semaphore is never closed; were it, turns would be free.
         let permit = self.0.acquire_owned().await.ok();
-        // tokio wakes a task that yields only after it has polled for I/O, and behind what that woke.
-        tokio::task::yield_now().await;
+        after_the_others().await;
         Turn { _permit: permit }
+    }
+}
+
+/// Resolves when the event loop has looked at every socket, and what that woke is ahead in its queue. Cancel safe.
+///
+/// tokio wakes a task that yields only then. But its `yield_now` takes any second poll for that, and a request
+/// is polled for other reasons, too: all that wait are at each beat of the pulse. Those would run their slices one
+/// after the other.
+async fn after_the_others() {
+    let looked = Arc::new(Looked(Notify::new()));
+    let waker = Waker::from(Arc::clone(&looked));
+    let first_poll = pin!(tokio::task::yield_now()).poll(&mut Context::from_waker(&waker));
+    if first_poll.is_pending() {
+        looked.0.notified().await;
+    }
+}
+
+/// Is woken when the event loop has looked at every socket.
+struct Looked(Notify);
+
+impl Wake for Looked {
+    fn wake(self: Arc<Self>) {
+        self.0.notify_one();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::poll_fn;
+    use std::task::Poll;
+    use std::time::Duration;
+
+    use super::*;
+
+    #[test]
+    fn a_turn_comes_after_a_look_at_the_sockets_however_often_one_asks() {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().expect("a runtime");
+        let taken = runtime.block_on(async {
+            let mut turn = pin!(Turns::new().take());
+            poll_fn(|cx| {
+                for _ in 0..3 {
+                    assert!(turn.as_mut().poll(cx).is_pending(), "the event loop did not run in between");
+                }
+                Poll::Ready(())
+            })
+            .await;
+            tokio::time::timeout(Duration::from_secs(10), turn).await
+        });
+        assert!(taken.is_ok(), "a turn did not come");
     }
 }
