@@ -89,7 +89,7 @@ fn needs(routes: &[Route], artefacts: &[Artefact]) -> Result<Vec<(PoolKind, Need
         artefacts.iter().map(|artefact| (&artefact.source, artefact)).collect();
     all(routes.iter().map(|route| {
         let artefact = by_source.get(&source(route)).ok_or_else(|| LoadError::not_compiled(&source(route)))?;
-        Ok((artefact.facts.pool(), artefact.needs(&route.limits)?))
+        Ok((artefact.facts.pool, artefact.needs(&route.limits)?))
     }))
 }
 

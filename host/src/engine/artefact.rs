@@ -12,8 +12,8 @@ use serde::{Deserialize, Serialize};
 use wasmtime::component::Component;
 
 use super::cache::Key;
-use super::config::{Flavour, PoolKind, Reset, WHOLE_RESET_BYTES};
-use super::inspect::NotServable;
+use super::config::{Flavour, PoolKind};
+use super::inspect::{Inspection, NotServable};
 use crate::sealed::sealed;
 
 const WASM_PAGE_BYTES: u64 = 64 << 10;
@@ -40,7 +40,8 @@ pub(crate) struct Artefact {
 /// What is known of a component beside its code.
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 pub(crate) struct Facts {
-    pub(crate) flavour: Flavour,
+    /// Which pool its instances come from; its code is compiled for it.
+    pub(crate) pool: PoolKind,
     pub(super) exports_v3: bool,
     declared: Declared,
 }
@@ -141,14 +142,8 @@ impl Source {
 }
 
 impl Facts {
-    pub(super) fn of(component: &Component, flavour: Flavour, exports_v3: bool) -> Self {
-        Self { flavour, exports_v3, declared: Declared::of(component) }
-    }
-
-    /// Which pool instances come from.
-    pub(crate) fn pool(&self) -> PoolKind {
-        let is_small = self.declared.max_initial_memory_bytes <= WHOLE_RESET_BYTES;
-        PoolKind { flavour: self.flavour, reset: if is_small { Reset::Whole } else { Reset::Written } }
+    pub(super) fn of(component: &Component, inspection: &Inspection) -> Self {
+        Self { pool: inspection.pool, exports_v3: inspection.exports_v3, declared: Declared::of(component) }
     }
 }
 
@@ -209,7 +204,7 @@ impl Artefact {
             table_elements: usize::try_from(declared.max_initial_table_elements).unwrap_or(usize::MAX),
             core_instances: limits.max_instances,
             // A 0.3 component runs each of its tasks on a stack of its own.
-            stacks: if self.facts.flavour == Flavour::V3 { 8 } else { 1 },
+            stacks: if self.facts.pool.flavour == Flavour::V3 { 8 } else { 1 },
         })
     }
 }

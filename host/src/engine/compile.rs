@@ -7,7 +7,7 @@ use wasmtime::component::Component;
 
 use super::artefact::{Artefact, Facts, LoadError, Source};
 use super::cache::{Cache, Key};
-use super::config::{Flavour, compiler};
+use super::config::{KINDS, WHOLE_RESET_BYTES, compiler};
 use super::inspect::inspect;
 use super::relink::{self, relink};
 use crate::host_api::link;
@@ -20,8 +20,8 @@ const LARGE_BYTES: usize = 1 << 20;
 
 /// Compiles components that are not compiled yet.
 pub(crate) struct Compiler {
-    v2: Engine,
-    v3: Engine,
+    /// A digest of all that decides what code comes out of a component, and what is known of it.
+    settings: blake3::Hasher,
     cache: Option<Cache>,
 }
 
@@ -30,7 +30,13 @@ impl Compiler {
     ///
     /// When wasmtime does not run on this machine.
     pub(crate) fn new(cache: Option<Cache>) -> wasmtime::Result<Self> {
-        Ok(Self { v2: compiler(Flavour::V2)?, v3: compiler(Flavour::V3)?, cache })
+        let mut settings = Blake3(blake3::Hasher::new());
+        (env!("CARGO_PKG_VERSION"), relink::VERSION, WHOLE_RESET_BYTES).hash(&mut settings);
+        for kind in KINDS {
+            // wasmtime's version, the settings, and what this CPU can do.
+            compiler(kind)?.precompile_compatibility_hash().hash(&mut settings);
+        }
+        Ok(Self { settings: settings.0, cache })
     }
 
     /// Reads a component, and gives its code: from `known` where it is there, else from the cache, else
@@ -61,16 +67,8 @@ impl Compiler {
         Artefact::new(source, key, facts, &code).map_err(|error| LoadError::Memory { error, component: source.name() })
     }
 
-    /// A digest of all that decides what code comes out, and what is known of it.
     fn key(&self, bytes: &[u8]) -> Key {
-        let mut hasher = Blake3(blake3::Hasher::new());
-        (env!("CARGO_PKG_VERSION"), relink::VERSION).hash(&mut hasher);
-        for engine in [&self.v2, &self.v3] {
-            // wasmtime's version, the settings, and what this CPU can do.
-            engine.precompile_compatibility_hash().hash(&mut hasher);
-        }
-        hasher.0.update(bytes);
-        Key(*hasher.0.finalize().as_bytes())
+        Key(*self.settings.clone().update(bytes).finalize().as_bytes())
     }
 
     fn cached(&self, key: &Key) -> Option<(Facts, Vec<u8>)> {
@@ -82,7 +80,7 @@ impl Compiler {
     fn compile(&self, source: &Source, bytes: &[u8], key: &Key) -> Result<(Facts, Vec<u8>), LoadError> {
         let name = source.name();
         let inspection = inspect(bytes).map_err(|reason| LoadError::NotServable { reason, component: name.clone() })?;
-        let unmet = link::unmet_imports(&inspection.imports, inspection.flavour);
+        let unmet = link::unmet_imports(&inspection.imports, inspection.pool.flavour);
         if !unmet.is_empty() {
             return Err(LoadError::Unmet { imports: unmet, component: name });
         }
@@ -90,13 +88,10 @@ impl Compiler {
             tracing::info!("compiling component {name}");
         }
         let refused = |error| LoadError::Refused { error, component: name.clone() };
-        let engine = match inspection.flavour {
-            Flavour::V2 => &self.v2,
-            Flavour::V3 => &self.v3,
-        };
-        let component = compiled(engine, bytes).map_err(refused)?;
+        let engine = compiler(inspection.pool).map_err(refused)?;
+        let component = compiled(&engine, bytes).map_err(refused)?;
         let code = component.serialize().map_err(refused)?;
-        let facts = Facts::of(&component, inspection.flavour, inspection.exports_v3);
+        let facts = Facts::of(&component, &inspection);
         if let Some(cache) = &self.cache {
             let stored = postcard::to_stdvec(&facts)
                 .map_err(std::io::Error::other)

@@ -24,16 +24,18 @@ pub(crate) enum Flavour {
 }
 
 /// How the slots of a pool become fresh again.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub(crate) enum Reset {
-    /// All of a small memory is written anew: less work than finding out what was written.
+    /// All of a small memory is zeroed: less work than finding out what was written. Instances begin with a copy of
+    /// their component's data, so that any slot serves any component.
     Whole,
-    /// The pages that were written are, which Linux names (others reset as much as is kept resident).
+    /// The pages that were written are, which Linux names (others reset as much as is kept resident). The component's
+    /// data are mapped, so that a slot serves its component best.
     Written,
 }
 
 /// Which of the pools a component's instances come from.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub(crate) struct PoolKind {
     pub(crate) flavour: Flavour,
     pub(crate) reset: Reset,
@@ -41,6 +43,17 @@ pub(crate) struct PoolKind {
 
 /// Up to this size, an initial memory is reset as a whole: in about 2 µs, which the scan takes, too.
 pub(super) const WHOLE_RESET_BYTES: u64 = 192 << 10;
+
+/// All kinds, whether a pool of them is made or not.
+pub(super) const KINDS: [PoolKind; 4] = {
+    use {Flavour::*, Reset::*};
+    [
+        PoolKind { flavour: V2, reset: Whole },
+        PoolKind { flavour: V2, reset: Written },
+        PoolKind { flavour: V3, reset: Whole },
+        PoolKind { flavour: V3, reset: Written },
+    ]
+};
 
 /// What stays in memory between two uses of a slot, so that a new instance finds its pages mapped.
 /// More than the initial memory of ordinary guests.
@@ -53,8 +66,8 @@ const STACK_KEEP_RESIDENT_BYTES: usize = 64 << 10;
 /// Room for a component's own metadata; an upper bound that is checked, not memory that is taken.
 const MAX_METADATA_BYTES: usize = 16 << 20;
 
-/// Routes for which a pool has further slots, at most, so that each component finds its own image in a slot:
-/// mapping another one costs several times as much as the request itself.
+/// Further slots for routes, at most, so that each component finds its own image in a slot: mapping another one
+/// costs several times as much as the request itself.
 const MAX_SLOTS_FOR_ROUTES: u32 = 4096;
 
 /// Address space for one linear memory. With 4 GiB, 32-bit memories need no bounds checks.
@@ -99,26 +112,26 @@ impl Engines {
 }
 
 /// An engine that only compiles: the same code as a pool's, without its address space.
-pub(super) fn compiler(flavour: Flavour) -> wasmtime::Result<Engine> {
-    Engine::new(&base(flavour))
+pub(super) fn compiler(kind: PoolKind) -> wasmtime::Result<Engine> {
+    Engine::new(&base(kind))
 }
 
 /// Everything that decides what code is generated.
-fn base(flavour: Flavour) -> Config {
-    let concurrent = flavour == Flavour::V3;
+fn base(kind: PoolKind) -> Config {
+    let concurrent = kind.flavour == Flavour::V3;
     let mut config = Config::new();
     config
         .epoch_interruption(true)
         .concurrency_support(concurrent)
         .wasm_component_model_async(concurrent)
         .memory_reservation(MEMORY_RESERVATION_BYTES)
-        .memory_init_cow(true);
+        .memory_init_cow(kind.reset == Reset::Written);
     config
 }
 
 fn pool(kind: PoolKind, most: Needs, slots: u32, routes: u32) -> wasmtime::Result<Engine> {
     let make = |scan| {
-        let mut config = base(kind.flavour);
+        let mut config = base(kind);
         config
             .allocation_strategy(InstanceAllocationStrategy::Pooling(slots_of(kind.reset, most, slots, routes, scan)));
         Engine::new(&config)
@@ -136,12 +149,20 @@ fn pool(kind: PoolKind, most: Needs, slots: u32, routes: u32) -> wasmtime::Resul
 
 /// The slots of a pool, and how they are reset.
 fn slots_of(reset: Reset, most: Needs, slots: u32, routes: u32, scan: Enabled) -> PoolingAllocationConfig {
-    let slots_with_images = slots.saturating_add(routes.min(MAX_SLOTS_FOR_ROUTES));
+    // How many slots keep the image of the component that they had last.
+    let (memory_slots, warm) = match reset {
+        // Whichever was used last, which is still in the CPU's caches.
+        Reset::Whole => (slots, 0),
+        Reset::Written => {
+            let with_images = slots.saturating_add(routes.saturating_mul(shards()).min(MAX_SLOTS_FOR_ROUTES));
+            (with_images, with_images)
+        }
+    };
     let mut pool = PoolingAllocationConfig::new();
     pool.total_component_instances(slots)
         .total_core_instances(slots.saturating_mul(most.core_instances))
         // Some more for the heap of a guest that uses garbage collection or exceptions.
-        .total_memories(slots_with_images.saturating_mul(most.memories).saturating_add(slots))
+        .total_memories(memory_slots.saturating_mul(most.memories).saturating_add(slots))
         .total_tables(slots.saturating_mul(most.tables))
         .total_stacks(slots.saturating_mul(most.stacks))
         .total_gc_heaps(slots)
@@ -151,7 +172,7 @@ fn slots_of(reset: Reset, most: Needs, slots: u32, routes: u32, scan: Enabled) -
         .max_tables_per_module(most.tables)
         .table_elements(most.table_elements.max(MIN_TABLE_ELEMENTS))
         .max_memory_size(usize::try_from(most.memory_bytes).unwrap_or(usize::MAX))
-        .max_unused_warm_slots(slots_with_images)
+        .max_unused_warm_slots(warm)
         .linear_memory_keep_resident(match reset {
             Reset::Whole => KEEP_RESIDENT_WHOLE_BYTES,
             Reset::Written => KEEP_RESIDENT_BYTES,
@@ -160,4 +181,46 @@ fn slots_of(reset: Reset, most: Needs, slots: u32, routes: u32, scan: Enabled) -
         .async_stack_keep_resident(STACK_KEEP_RESIDENT_BYTES)
         .pagemap_scan(scan);
     pool
+}
+
+/// wasmtime divides a pool's memories among so many threads (`default_shard_count` in its pooling.rs). An event loop is
+/// one thread, and takes slots of others only when all of its own are in use.
+fn shards() -> u32 {
+    let threads = std::thread::available_parallelism().map_or(1, usize::from);
+    u32::try_from(threads.min(16)).unwrap_or(1)
+}
+
+#[cfg(test)]
+mod tests {
+    use wasmtime::{Instance, Module, Store};
+
+    use super::*;
+
+    /// Slots that were used, after each of 200 modules has been instantiated, one after the other.
+    fn slots_used_by_200(reset: Reset) -> u32 {
+        const ROUTES: usize = 200;
+        let needs =
+            Needs { memories: 1, memory_bytes: 4 << 20, tables: 1, table_elements: 0, core_instances: 1, stacks: 1 };
+        let kind = PoolKind { flavour: Flavour::V2, reset };
+        let engines = Engines::new(&vec![(kind, needs); ROUTES], 1).expect("a pool");
+        let engine = engines.pool(kind).expect("the pool");
+        for number in 0..ROUTES {
+            let text = format!(r#"(module (memory 4) (data (i32.const 0) "{number}"))"#);
+            let module = Module::new(engine, wat::parse_str(text).expect("WAT")).expect("a module");
+            let mut store = Store::new(engine, ());
+            store.set_epoch_deadline(1_000_000);
+            Instance::new(store, &module, &[]).expect("a slot");
+        }
+        engine.pooling_allocator_metrics().expect("a pool").unused_warm_memories()
+    }
+
+    #[test]
+    fn each_component_finds_its_data_mapped_where_they_are_mapped() {
+        assert_eq!(slots_used_by_200(Reset::Written), 200);
+    }
+
+    #[test]
+    fn components_whose_data_are_copied_take_the_slot_that_was_used_last() {
+        assert_eq!(slots_used_by_200(Reset::Whole), 1);
+    }
 }

@@ -48,11 +48,11 @@ impl Handler {
     pub(crate) fn load(engines: &Engines, artefact: &Artefact) -> Result<Self, LoadError> {
         let refused = |error| LoadError::Refused { error, component: artefact.source.name() };
         let engine = engines
-            .pool(artefact.facts.pool())
+            .pool(artefact.facts.pool)
             .ok_or_else(|| refused(wasmtime::format_err!("its engine was not prepared")))?;
         let component = deserialize(engine, artefact.code())
             .map_err(|error| LoadError::Unmappable { error, component: artefact.source.name() })?;
-        let linker = link::linker(engine, artefact.facts.flavour).map_err(refused)?;
+        let linker = link::linker(engine, artefact.facts.pool.flavour).map_err(refused)?;
         let linked = linker.instantiate_pre(&component).map_err(refused)?;
         // A 0.2 handler that imports 0.3 interfaces runs in the 0.3 pool.
         Self::new(linked, artefact.facts.exports_v3).map_err(refused)

@@ -2,11 +2,11 @@
 
 use wasmparser::{Encoding, Parser, Payload};
 
-use super::config::Flavour;
+use super::config::{Flavour, PoolKind, Reset, WHOLE_RESET_BYTES};
 
 /// The outside of a component.
 pub(super) struct Inspection {
-    pub(super) flavour: Flavour,
+    pub(super) pool: PoolKind,
     /// Which handler it exports; a component that exports both is asked through 0.3.
     pub(super) exports_v3: bool,
     /// The names of its imports, in order.
@@ -61,7 +61,24 @@ pub(super) fn inspect(bytes: &[u8]) -> Result<Inspection, NotServable> {
         }
     }
     let flavour = flavour(&imports, &exports).ok_or_else(|| NotServable::NoHandler { exports: list(&exports) })?;
-    Ok(Inspection { flavour, exports_v3: exports_v3(&exports), imports })
+    let is_small = max_initial_memory(bytes).map_err(damaged)? <= WHOLE_RESET_BYTES;
+    let pool = PoolKind { flavour, reset: if is_small { Reset::Whole } else { Reset::Written } };
+    Ok(Inspection { pool, exports_v3: exports_v3(&exports), imports })
+}
+
+/// What the largest linear memory of all core modules starts with, in bytes.
+fn max_initial_memory(bytes: &[u8]) -> wasmparser::Result<u64> {
+    let mut most = 0;
+    for payload in Parser::new(0).parse_all(bytes) {
+        if let Payload::MemorySection(section) = payload? {
+            for memory in section {
+                let memory = memory?;
+                let page_bytes = 1_u64.checked_shl(memory.page_size_log2.unwrap_or(16)).unwrap_or(u64::MAX);
+                most = most.max(memory.initial.saturating_mul(page_bytes));
+            }
+        }
+    }
+    Ok(most)
 }
 
 /// What is in a module or a component, but for what is in those nested in it; they themselves are there.
@@ -101,4 +118,36 @@ fn list(names: &[String]) -> String {
 #[expect(clippy::needless_pass_by_value, reason = "used as a map_err function")]
 fn damaged(error: wasmparser::BinaryReaderError) -> NotServable {
     NotServable::Damaged(error.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A component of 0.2 with two core modules; `memories` are what the second declares.
+    fn component(memories: &str) -> Vec<u8> {
+        let text = format!(
+            r#"(component
+              (core module (memory 1))
+              (component (core module {memories}))
+              (instance $empty)
+              (export "wasi:http/incoming-handler@0.2.3" (instance $empty)))"#
+        );
+        wat::parse_str(text).expect("a component")
+    }
+
+    #[test]
+    fn the_largest_memory_decides_how_slots_are_reset() {
+        for (memories, reset) in [
+            ("", Reset::Whole),
+            ("(memory 3 1000)", Reset::Whole),
+            ("(memory 4)", Reset::Written),
+            ("(memory 1) (memory 4)", Reset::Written),
+            ("(memory 196608 (pagesize 1))", Reset::Whole),
+            ("(memory 196609 (pagesize 1))", Reset::Written),
+        ] {
+            let inspection = inspect(&component(memories)).expect("a handler");
+            assert_eq!(inspection.pool, PoolKind { flavour: Flavour::V2, reset }, "{memories}");
+        }
+    }
 }

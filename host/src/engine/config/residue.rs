@@ -117,7 +117,7 @@ fn app(kind: PoolKind, change: Change) -> Arc<App> {
     let flavour = kind.flavour;
     let limits = RouteLimits { cpu_time: Duration::from_millis(300), ..RouteLimits::default() };
     let scan = if kind.reset == Reset::Written { Enabled::Auto } else { Enabled::No };
-    let (mut pool, mut config) = (slots_of(kind.reset, needs(), 1, 1, scan), base(flavour));
+    let (mut pool, mut config) = (slots_of(kind.reset, needs(), 1, 1, scan), base(kind));
     change(&mut pool, &mut config);
     config.allocation_strategy(InstanceAllocationStrategy::Pooling(pool));
     let engine = Engine::new(&config).expect("a pool");
