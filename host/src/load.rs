@@ -12,7 +12,9 @@ use wasmtime_wasi_config::WasiConfigVariables;
 use crate::admission::{Admission, RouteShare};
 use crate::control::scoreboard::Slot;
 use crate::drain::Drain;
-use crate::engine::{App, AppSettings, Artefact, Compiler, Engines, Handler, LoadError, Needs, PoolKind, Source};
+use crate::engine::{
+    App, AppSettings, Artefact, Compiler, Engines, Handler, LoadError, Loader, Needs, PoolKind, Source,
+};
 use crate::host_api::outgoing::{OutgoingClient, OutgoingPolicy};
 use crate::log::OncePerSecond;
 use crate::pulse::Pulse;
@@ -36,8 +38,9 @@ pub(crate) fn worker(config: &Config, artefacts: &[Artefact], around: Surroundin
     let engines =
         Engines::new(&needs, config.server.max_concurrency).map_err(|error| vec![LoadError::Pool { error }])?;
     let engines = Arc::new(engines);
+    let mut loader = Loader::new(&engines);
     let handlers = all(artefacts.iter().map(|artefact| {
-        let handler = Handler::load(&engines, artefact)?;
+        let handler = loader.load(artefact)?;
         Ok((&artefact.source, Arc::new(handler)))
     }))?;
     let handlers: HashMap<&Source, Arc<Handler>> = handlers.into_iter().collect();

@@ -27,5 +27,5 @@ pub(crate) use call::{Call, Ending, GuestBody, Head, Remains};
 pub(crate) use compile::Compiler;
 pub(crate) use component::{App, AppSettings};
 pub(crate) use config::{Engines, Flavour, PoolKind};
-pub(crate) use handler::Handler;
+pub(crate) use handler::{Handler, Loader};
 pub(crate) use store::State;
