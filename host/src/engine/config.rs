@@ -4,11 +4,14 @@
 //! cheaper without it. Each flavour has a compiler (no pool) and, once it is known what the loaded
 //! components need, one or two pools of slots from which every instance is made.
 
+use std::sync::Arc;
+
 use serde::{Deserialize, Serialize};
 use wasmtime::{Config, Enabled, Engine, InstanceAllocationStrategy, PoolingAllocationConfig};
 
 use super::artefact::Needs;
 use super::epoch::Ticker;
+use super::slots::{MEMORY_GUARD_BYTES, MEMORY_RESERVATION_BYTES, Memories, STACK_BYTES, Stacks};
 use super::turns::Turns;
 
 #[cfg(test)]
@@ -56,12 +59,9 @@ pub(super) const KINDS: [PoolKind; 4] = {
 };
 
 /// What stays in memory between two uses of a slot, so that a new instance finds its pages mapped.
-/// More than the initial memory of ordinary guests.
+/// More than the initial memory of ordinary guests. What they grow beyond is given back.
 const KEEP_RESIDENT_BYTES: usize = 2 << 20;
-/// The same where all of it is reset each time. What guests grow beyond is given back.
-const KEEP_RESIDENT_WHOLE_BYTES: usize = 256 << 10;
 const TABLE_KEEP_RESIDENT_BYTES: usize = 1 << 20;
-const STACK_KEEP_RESIDENT_BYTES: usize = 64 << 10;
 
 /// Room for a component's own metadata; an upper bound that is checked, not memory that is taken.
 const MAX_METADATA_BYTES: usize = 16 << 20;
@@ -69,9 +69,6 @@ const MAX_METADATA_BYTES: usize = 16 << 20;
 /// Further slots for routes, at most, so that each component finds its own image in a slot: mapping another one
 /// costs several times as much as the request itself.
 const MAX_SLOTS_FOR_ROUTES: u32 = 4096;
-
-/// Address space for one linear memory. With 4 GiB, 32-bit memories need no bounds checks.
-const MEMORY_RESERVATION_BYTES: u64 = 4 << 30;
 
 /// Table elements that every slot has room for, whatever its component declares.
 const MIN_TABLE_ELEMENTS: usize = 20_000;
@@ -124,20 +121,26 @@ fn base(kind: PoolKind) -> Config {
         .epoch_interruption(true)
         .concurrency_support(concurrent)
         .wasm_component_model_async(concurrent)
-        .memory_reservation(MEMORY_RESERVATION_BYTES)
+        .memory_reservation(MEMORY_RESERVATION_BYTES as u64)
+        .memory_guard_size(MEMORY_GUARD_BYTES as u64)
+        .async_stack_size(STACK_BYTES)
         .memory_init_cow(kind.reset == Reset::Written);
     config
 }
 
 fn pool(kind: PoolKind, most: Needs, slots: u32, routes: u32) -> wasmtime::Result<Engine> {
+    if kind.reset == Reset::Whole {
+        let mut config = base(kind);
+        use_slots(&mut config, most, slots)?;
+        return Engine::new(&config);
+    }
     let make = |scan| {
         let mut config = base(kind);
-        config
-            .allocation_strategy(InstanceAllocationStrategy::Pooling(slots_of(kind.reset, most, slots, routes, scan)));
+        config.allocation_strategy(InstanceAllocationStrategy::Pooling(pooling(most, slots, routes, scan)));
         Engine::new(&config)
     };
     #[cfg(target_os = "linux")]
-    if kind.reset == Reset::Written {
+    {
         let engine = make(Enabled::Auto)?;
         if super::pagemap::is_corrected() {
             return Ok(engine);
@@ -147,22 +150,27 @@ fn pool(kind: PoolKind, most: Needs, slots: u32, routes: u32) -> wasmtime::Resul
     make(Enabled::No)
 }
 
-/// The slots of a pool, and how they are reset.
-fn slots_of(reset: Reset, most: Needs, slots: u32, routes: u32, scan: Enabled) -> PoolingAllocationConfig {
-    // How many slots keep the image of the component that they had last.
-    let (memory_slots, warm) = match reset {
-        // Whichever was used last, which is still in the CPU's caches.
-        Reset::Whole => (slots, 0),
-        Reset::Written => {
-            let with_images = slots.saturating_add(routes.saturating_mul(shards()).min(MAX_SLOTS_FOR_ROUTES));
-            (with_images, with_images)
-        }
-    };
+/// Slots that are reset as a whole.
+fn use_slots(config: &mut Config, most: Needs, slots: u32) -> wasmtime::Result<()> {
+    let memories = Memories::new(memories(slots, slots, most))?;
+    let stacks = Stacks::new(slots.saturating_mul(most.stacks))?;
+    config.with_host_memory(Arc::new(memories)).with_host_stack(Arc::new(stacks));
+    Ok(())
+}
+
+/// The memories for `slots` instances at a time.
+fn memories(memory_slots: u32, slots: u32, most: Needs) -> u32 {
+    // Some more for the heap of a guest that uses garbage collection or exceptions.
+    memory_slots.saturating_mul(most.memories).saturating_add(slots)
+}
+
+/// The slots of which only what was written is reset.
+fn pooling(most: Needs, slots: u32, routes: u32, scan: Enabled) -> PoolingAllocationConfig {
+    let with_images = slots.saturating_add(routes.saturating_mul(shards()).min(MAX_SLOTS_FOR_ROUTES));
     let mut pool = PoolingAllocationConfig::new();
     pool.total_component_instances(slots)
         .total_core_instances(slots.saturating_mul(most.core_instances))
-        // Some more for the heap of a guest that uses garbage collection or exceptions.
-        .total_memories(memory_slots.saturating_mul(most.memories).saturating_add(slots))
+        .total_memories(memories(with_images, slots, most))
         .total_tables(slots.saturating_mul(most.tables))
         .total_stacks(slots.saturating_mul(most.stacks))
         .total_gc_heaps(slots)
@@ -172,13 +180,9 @@ fn slots_of(reset: Reset, most: Needs, slots: u32, routes: u32, scan: Enabled) -
         .max_tables_per_module(most.tables)
         .table_elements(most.table_elements.max(MIN_TABLE_ELEMENTS))
         .max_memory_size(usize::try_from(most.memory_bytes).unwrap_or(usize::MAX))
-        .max_unused_warm_slots(warm)
-        .linear_memory_keep_resident(match reset {
-            Reset::Whole => KEEP_RESIDENT_WHOLE_BYTES,
-            Reset::Written => KEEP_RESIDENT_BYTES,
-        })
+        .max_unused_warm_slots(with_images)
+        .linear_memory_keep_resident(KEEP_RESIDENT_BYTES)
         .table_keep_resident(TABLE_KEEP_RESIDENT_BYTES)
-        .async_stack_keep_resident(STACK_KEEP_RESIDENT_BYTES)
         .pagemap_scan(scan);
     pool
 }
@@ -196,31 +200,20 @@ mod tests {
 
     use super::*;
 
-    /// Slots that were used, after each of 200 modules has been instantiated, one after the other.
-    fn slots_used_by_200(reset: Reset) -> u32 {
+    #[test]
+    fn each_component_finds_its_data_mapped_where_they_are_mapped() {
         const ROUTES: usize = 200;
         let needs =
             Needs { memories: 1, memory_bytes: 4 << 20, tables: 1, table_elements: 0, core_instances: 1, stacks: 1 };
-        let kind = PoolKind { flavour: Flavour::V2, reset };
+        let kind = PoolKind { flavour: Flavour::V2, reset: Reset::Written };
         let engines = Engines::new(&vec![(kind, needs); ROUTES], 1).expect("a pool");
         let engine = engines.pool(kind).expect("the pool");
         for number in 0..ROUTES {
             let text = format!(r#"(module (memory 4) (data (i32.const 0) "{number}"))"#);
             let module = Module::new(engine, wat::parse_str(text).expect("WAT")).expect("a module");
-            let mut store = Store::new(engine, ());
-            store.set_epoch_deadline(1_000_000);
-            Instance::new(store, &module, &[]).expect("a slot");
+            Instance::new(Store::new(engine, ()), &module, &[]).expect("a slot");
         }
-        engine.pooling_allocator_metrics().expect("a pool").unused_warm_memories()
-    }
-
-    #[test]
-    fn each_component_finds_its_data_mapped_where_they_are_mapped() {
-        assert_eq!(slots_used_by_200(Reset::Written), 200);
-    }
-
-    #[test]
-    fn components_whose_data_are_copied_take_the_slot_that_was_used_last() {
-        assert_eq!(slots_used_by_200(Reset::Whole), 1);
+        let used = engine.pooling_allocator_metrics().expect("a pool").unused_warm_memories();
+        assert_eq!(used as usize, ROUTES, "slots that keep an image");
     }
 }

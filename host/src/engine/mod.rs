@@ -17,6 +17,7 @@ mod meter;
 #[cfg(target_os = "linux")]
 mod pagemap;
 mod relink;
+mod slots;
 mod steps;
 mod store;
 mod turns;

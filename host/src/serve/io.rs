@@ -9,7 +9,7 @@ use std::time::SystemTime;
 
 use bytes::Bytes;
 use daylily_core::refusal::Refusal;
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, Sleep, sleep_until};
 
@@ -122,6 +122,21 @@ impl ConnectionIo {
     }
 }
 
+/// Reads what is there. Less than there is room for is all there is, until the poller reports more (epoll(7), "Do I
+/// need to continuously read"): the stream is no longer ready then, which saves the system call that would say so.
+fn read(stream: &TcpStream, buf: &mut ReadBuf<'_>) -> io::Result<usize> {
+    let mut all = None;
+    let result = stream.try_io(Interest::READABLE, || {
+        let read = stream.try_read_buf(buf)?;
+        if read == 0 || buf.remaining() == 0 {
+            return Ok(read);
+        }
+        all = Some(read);
+        Err(io::ErrorKind::WouldBlock.into())
+    });
+    all.map_or(result, Ok)
+}
+
 /// `bufs` in one piece, if they fit into `space`.
 fn gather<'a>(bufs: &[io::IoSlice<'_>], space: &'a mut [u8]) -> Option<&'a [u8]> {
     let mut len = 0;
@@ -165,7 +180,7 @@ impl AsyncRead for ConnectionIo {
                 return self.poll_silent(cx, rest);
             };
             ready?;
-            match self.connection.stream().try_read_buf(buf) {
+            match read(self.connection.stream(), buf) {
                 Ok(0) => return Poll::Ready(Ok(())),
                 Ok(_) => {
                     self.connection.note_read();

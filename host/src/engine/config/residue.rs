@@ -15,7 +15,7 @@ use wasmtime::component::Component;
 use wasmtime::{Config, Enabled, Engine, InstanceAllocationStrategy, PoolingAllocationConfig};
 use wasmtime_wasi_config::WasiConfigVariables;
 
-use super::{Engines, Flavour, PoolKind, Reset, base, slots_of};
+use super::{Engines, Flavour, PoolKind, Reset, base, pooling, use_slots};
 use crate::engine::artefact::Needs;
 use crate::engine::call::{Call, Ending, Head};
 use crate::engine::component::{App, AppSettings};
@@ -28,17 +28,15 @@ use crate::request_id::RequestId;
 
 type Change = fn(&mut PoolingAllocationConfig, &mut Config);
 
-/// Each tuned setting off.
+const NONE: &(&str, Change) = &("none", |_, _| {});
+
+/// Each tuned setting of wasmtime's pool off.
 const SETTINGS: &[(&str, Change)] = &[
-    ("none", |_, _| {}),
     ("linear_memory_keep_resident", |pool, _| {
         pool.linear_memory_keep_resident(0);
     }),
     ("table_keep_resident", |pool, _| {
         pool.table_keep_resident(0);
-    }),
-    ("async_stack_keep_resident", |pool, _| {
-        pool.async_stack_keep_resident(0);
     }),
     ("max_unused_warm_slots", |pool, _| {
         pool.max_unused_warm_slots(0);
@@ -50,7 +48,7 @@ const SETTINGS: &[(&str, Change)] = &[
         config.memory_init_cow(false);
     }),
     ("all", |pool, config| {
-        pool.linear_memory_keep_resident(0).table_keep_resident(0).async_stack_keep_resident(0);
+        pool.linear_memory_keep_resident(0).table_keep_resident(0);
         pool.max_unused_warm_slots(0).pagemap_scan(Enabled::No);
         config.memory_init_cow(false);
     }),
@@ -91,10 +89,9 @@ async fn nothing_is_left_for_the_next_instance_of_0_3() {
 }
 
 async fn check_all(flavour: Flavour) {
-    for reset in [Reset::Whole, Reset::Written] {
-        for setting in SETTINGS {
-            check(PoolKind { flavour, reset }, setting).await;
-        }
+    check(PoolKind { flavour, reset: Reset::Whole }, NONE).await;
+    for setting in SETTINGS.iter().chain([NONE]) {
+        check(PoolKind { flavour, reset: Reset::Written }, setting).await;
     }
 }
 
@@ -116,10 +113,15 @@ async fn check(kind: PoolKind, (off, change): &(&str, Change)) {
 fn app(kind: PoolKind, change: Change) -> Arc<App> {
     let flavour = kind.flavour;
     let limits = RouteLimits { cpu_time: Duration::from_millis(300), ..RouteLimits::default() };
-    let scan = if kind.reset == Reset::Written { Enabled::Auto } else { Enabled::No };
-    let (mut pool, mut config) = (slots_of(kind.reset, needs(), 1, 1, scan), base(kind));
-    change(&mut pool, &mut config);
-    config.allocation_strategy(InstanceAllocationStrategy::Pooling(pool));
+    let mut config = base(kind);
+    match kind.reset {
+        Reset::Whole => use_slots(&mut config, needs(), 1).expect("address space"),
+        Reset::Written => {
+            let mut pool = pooling(needs(), 1, 1, Enabled::Auto);
+            change(&mut pool, &mut config);
+            config.allocation_strategy(InstanceAllocationStrategy::Pooling(pool));
+        }
+    }
     let engine = Engine::new(&config).expect("a pool");
     let wasi = if flavour == Flavour::V3 { Wasi::V3 } else { Wasi::V2 };
     let component = Component::new(&engine, component(wasi).expect("a component")).expect("its code");

@@ -1,0 +1,126 @@
+use std::cell::Cell;
+
+use wasmtime::{Config, Engine, Instance, Memory, Module, Store, Trap};
+
+use super::*;
+
+const WASM_PAGE: usize = 64 << 10;
+
+fn engine(count: u32) -> Engine {
+    let mut config = Config::new();
+    config
+        .memory_reservation(MEMORY_RESERVATION_BYTES as u64)
+        .memory_guard_size(MEMORY_GUARD_BYTES as u64)
+        .memory_init_cow(false)
+        .with_host_memory(Arc::new(Memories::new(count).expect("address space")));
+    Engine::new(&config).expect("an engine")
+}
+
+/// A guest with so many pages of memory, which reads and writes what it is told to.
+struct Guest {
+    store: Store<()>,
+    instance: Instance,
+    memory: Memory,
+}
+
+impl Guest {
+    fn new(engine: &Engine, pages: u32) -> wasmtime::Result<Self> {
+        let text = format!(
+            r#"(module
+              (memory (export "memory") {pages})
+              (data (i32.const 8) "data")
+              (func (export "load") (param i32) (result i32) local.get 0 i32.load8_u))"#
+        );
+        let module = Module::new(engine, wat::parse_str(text).expect("WAT"))?;
+        let mut store = Store::new(engine, ());
+        let instance = Instance::new(&mut store, &module, &[])?;
+        let memory = instance.get_memory(&mut store, "memory").expect("its memory");
+        Ok(Self { store, instance, memory })
+    }
+
+    fn load(&mut self, at: usize) -> wasmtime::Result<u32> {
+        let load = self.instance.get_typed_func::<u32, u32>(&mut self.store, "load")?;
+        load.call(&mut self.store, u32::try_from(at).expect("an address"))
+    }
+
+    fn is_trapped_at(&mut self, at: usize) -> bool {
+        self.load(at).expect_err("it is out of bounds").downcast_ref() == Some(&Trap::MemoryOutOfBounds)
+    }
+
+    /// Writes all over its memory, and says where that was.
+    fn fill(&mut self) -> usize {
+        let bytes = self.memory.data_mut(&mut self.store);
+        bytes.fill(0xa5);
+        bytes.as_ptr().addr()
+    }
+
+    fn is_fresh(&self) -> bool {
+        let bytes = self.memory.data(&self.store);
+        &bytes[8..12] == b"data" && bytes[12..].iter().chain(&bytes[..8]).all(|byte| *byte == 0)
+    }
+}
+
+#[test]
+fn a_memory_is_fresh_and_bounded_whatever_was_in_its_slot() {
+    let engine = engine(1);
+    let place = Cell::new(None);
+    // Below, at and above what is kept; growing by nothing, a page, and to above what is kept.
+    for (pages, more) in [(1, 0), (3, 1), (1, 2), (4, 0), (1, 3), (2, 40), (1, 0), (40, 0), (1, 0)] {
+        let mut guest = Guest::new(&engine, pages).expect("a slot");
+        assert!(guest.is_fresh(), "{pages} pages");
+        guest.memory.grow(&mut guest.store, more).expect("it grows");
+        assert!(guest.is_fresh(), "{pages} pages and {more}");
+        let end = (pages as usize + usize::try_from(more).expect("few")) * WASM_PAGE;
+        assert_eq!(guest.load(end - 1).expect("the last byte"), 0);
+        for at in [end, end + WASM_PAGE, end + KEEP_RESIDENT_BYTES, u32::MAX as usize] {
+            assert!(guest.is_trapped_at(at), "{at} with {end}");
+        }
+        let here = guest.fill();
+        assert_eq!(place.replace(Some(here)).unwrap_or(here), here, "there is one slot");
+    }
+}
+
+#[test]
+fn the_slot_that_was_put_back_last_comes_first_unless_another_fits_better() {
+    let engine = engine(3);
+    let place = |pages| Guest::new(&engine, pages).expect("a slot").fill();
+    let one = place(1);
+    let two = place(2);
+    assert!(one != two, "the second needs more");
+    assert_eq!([place(1), place(1), place(2), place(1)], [one, one, two, one]);
+    let mut grown = Guest::new(&engine, 1).expect("a slot");
+    grown.memory.grow(&mut grown.store, 1).expect("it grows");
+    drop(grown);
+    assert_eq!([place(1), place(2)], [one, two], "a slot is again as it was before it grew");
+    let (mut first, mut second) = (Guest::new(&engine, 1).expect("a slot"), Guest::new(&engine, 1).expect("a slot"));
+    let (first_place, second_place) = (first.fill(), second.fill());
+    drop(first);
+    drop(second);
+    assert_eq!(place(1), second_place, "before {first_place}");
+}
+
+#[test]
+fn more_memories_than_slots_are_refused_until_one_is_put_back() {
+    let engine = engine(2);
+    let first = Guest::new(&engine, 1).expect("a slot");
+    let _second = Guest::new(&engine, 1).expect("a slot");
+    let error = Guest::new(&engine, 1).err().expect("there are two slots");
+    assert!(format!("{error:#}").contains("all 2 slots are in use"), "{error:#}");
+    drop(first);
+    assert!(Guest::new(&engine, 1).expect("a slot").is_fresh());
+}
+
+#[test]
+fn stacks_are_used_again_and_have_a_guard() {
+    let stacks = Stacks::new(2).expect("address space");
+    let first = stacks.new_stack(STACK_BYTES, false).expect("a stack");
+    let place = first.range();
+    assert_eq!(place.len(), STACK_BYTES);
+    assert_eq!(first.guard_range().end.addr(), place.start);
+    assert_eq!(first.guard_range().end.addr() - first.guard_range().start.addr(), rustix::param::page_size());
+    let second = stacks.new_stack(STACK_BYTES, false).expect("a stack");
+    assert!(second.guard_range().start.addr() >= place.end || second.range().end < place.start, "no overlap");
+    assert!(stacks.new_stack(STACK_BYTES, false).is_err(), "there are two");
+    drop(first);
+    assert_eq!(stacks.new_stack(STACK_BYTES, false).expect("a stack").range(), place);
+}
