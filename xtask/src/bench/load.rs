@@ -7,6 +7,7 @@ use std::thread;
 use anyhow::{Context, Result};
 
 use super::cases::Guest;
+use super::cpus::Cpus;
 use super::outcome::{Outcome, figure, median, ratio};
 use super::servers::{Serve, Server, Up};
 use super::wrk::{self, Load, Seen};
@@ -152,8 +153,12 @@ pub(crate) fn beside(run: &Run<'_>, guest: &str, path: &str, what: &str) -> Resu
     fs::write(&config, route("/", "hello") + &route(place, guest))?;
     let serve = Serve::Config(config);
     let half = CONNECTIONS / 2;
+    let cpus = Cpus::new()?;
     let samples = interleave(run, &[false, true], |is_beside| {
-        let up = run.bench.up(Server::All, &serve, &run.bench.cache(), "/")?;
+        cpus.restrict_to_first()?;
+        let up = run.bench.up(Server::One, &serve, &run.bench.cache(), "/");
+        cpus.restrict_to_others()?;
+        let up = up?;
         let load = Load { port: up.port, path: "/", connections: half, seconds: run.seconds, script: None };
         let (log, neighbour) = (run.bench.scratch("wrk"), run.bench.scratch("wrk"));
         let sample = thread::scope(|scope| {
@@ -171,7 +176,10 @@ pub(crate) fn beside(run: &Run<'_>, guest: &str, path: &str, what: &str) -> Resu
         Ok(sample)
     })?;
     let mut outcome = Outcome {
-        text: format!("Hello World with {half} connections, alone and while {half} more are on a guest that {what}."),
+        text: format!(
+            "Hello World with {half} connections, alone and while {half} more are on a guest that {what}. One worker, which has a CPU to itself: \
+             beside it, the load generator would measure how long the kernel lets it wait for a busy CPU."
+        ),
         head: ["", "requests/s", "p50 µs", "p99 µs", "p99 to alone"].map(String::from).to_vec(),
         ..Outcome::default()
     };

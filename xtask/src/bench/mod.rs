@@ -9,6 +9,7 @@ use anyhow::{Context, Result, bail};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 mod cases;
+mod cpus;
 mod javascript;
 mod load;
 mod others;
