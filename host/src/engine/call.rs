@@ -20,6 +20,7 @@ use wasmtime_wasi_http::{Error as HttpError, FieldMap, WasiHttpView};
 use super::component::App;
 use super::handler::{HandleV2, HandleV3, Handler};
 use super::meter::{Meter, Metered};
+use super::slots::SlotsInUse;
 use super::store::{self, CpuTimeUsedUp, State};
 use crate::request_id::RequestId;
 
@@ -212,7 +213,8 @@ impl Failure {
         if detail.contains("instance count too high") {
             detail = format!("{detail}; raise max_instances = {}", state.limits().max_instances);
         }
-        let no_fault_of_the_guest = error.is::<PoolConcurrencyLimitError>() || instantiating && !error.is::<Trap>();
+        let no_room = error.is::<PoolConcurrencyLimitError>() || error.is::<SlotsInUse>();
+        let no_fault_of_the_guest = no_room || instantiating && !error.is::<Trap>();
         if no_fault_of_the_guest { Ending::NoInstance(detail) } else { Ending::Trap(detail) }
     }
 }

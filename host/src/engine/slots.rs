@@ -1,9 +1,10 @@
 //! Room for the instances of small components: their linear memories, and the stacks that they run on.
 //!
 //! Larger ones have wasmtime's pooling allocator. For a small one its bookkeeping, which is made for many threads and
-//! for memories of which only a part is reset, costs more than zeroing the memory. Here a slot is taken off a list, the
-//! one that was put back last first, since it is still in the CPU's caches; and when the instance is gone, its memory
-//! is zeroed and the slot put back. (Tables are on the heap.)
+//! for memories of which only a part is reset, costs more than zeroing the memory. Here a slot is taken off a list: of
+//! those with as much memory as the component starts with, the one that was put back last, which is still in the CPU's
+//! caches. When the instance is gone, its memory is zeroed and the slot put back. (Tables are on the heap.) What is left
+//! on a stack stays there: no guest can read what it did not write there itself.
 
 use std::mem;
 use std::ops::Range;
@@ -17,7 +18,7 @@ use wasmtime::{LinearMemory, MemoryCreator, MemoryType, StackCreator, StackMemor
 /// Address space of a linear memory. With so much, 32-bit memories need no bounds checks, …
 pub(super) const MEMORY_RESERVATION_BYTES: usize = 4 << 30;
 
-/// … since no access goes further beyond it than this, where nothing can be accessed.
+/// … since what could go further beyond it than this, where nothing can be accessed, is checked.
 pub(super) const MEMORY_GUARD_BYTES: usize = 32 << 20;
 
 /// What stays resident of a memory between two uses of its slot. What guests grow beyond is given back.
@@ -34,6 +35,13 @@ struct Slots {
     slot_bytes: usize,
     count: usize,
     free: Mutex<Free>,
+}
+
+/// There is no slot left.
+#[derive(Debug, thiserror::Error)]
+#[error("all {count} slots are in use")]
+pub(super) struct SlotsInUse {
+    count: usize,
 }
 
 struct Free {
@@ -70,11 +78,12 @@ unsafe impl Send for Slot {}
 unsafe impl Sync for Slot {}
 
 impl Reserved {
+    const FLAGS: MapFlags = MapFlags::PRIVATE.union(MapFlags::NORESERVE);
+
     #[expect(unsafe_code, reason = "reserves address space")]
     fn new(bytes: usize) -> io::Result<Self> {
-        let flags = MapFlags::PRIVATE | MapFlags::NORESERVE;
         // SAFETY: a new mapping, where the kernel finds room for it.
-        let start = unsafe { mmap_anonymous(null_mut(), bytes, ProtFlags::empty(), flags) }?;
+        let start = unsafe { mmap_anonymous(null_mut(), bytes, ProtFlags::empty(), Self::FLAGS) }?;
         Ok(Self { start: start.cast(), bytes })
     }
 }
@@ -114,8 +123,7 @@ impl Slots {
     ///
     /// When all are in use, or the system does not make it accessible.
     fn take(&self, accessible: usize) -> wasmtime::Result<Slot> {
-        let slot = self.next(accessible).ok_or_else(|| wasmtime::format_err!("all {} slots are in use", self.count))?;
-        let mut slot = slot;
+        let mut slot = self.next(accessible).ok_or(SlotsInUse { count: self.count })?;
         match slot.make_accessible(accessible) {
             Ok(()) => Ok(slot),
             Err(error) => {
@@ -147,11 +155,21 @@ impl Slot {
     /// In the place of one that was taken away.
     const NONE: Self = Self { start: null_mut(), accessible: 0 };
 
+    /// # Errors
+    ///
+    /// When more is to be accessible, and the system refuses; nothing has changed then.
     fn make_accessible(&mut self, bytes: usize) -> io::Result<()> {
-        if bytes > self.accessible {
-            self.protect(self.accessible..bytes, MprotectFlags::READ | MprotectFlags::WRITE)?;
-        } else if bytes < self.accessible {
-            self.protect(bytes..self.accessible, MprotectFlags::empty())?;
+        let (less, more) = (bytes.min(self.accessible), bytes.max(self.accessible));
+        if less < more {
+            let grows = bytes == more;
+            let flags = if grows { MprotectFlags::READ | MprotectFlags::WRITE } else { MprotectFlags::empty() };
+            if let Err(error) = self.protect(less..more, flags) {
+                // It may have been done for a part of it (mprotect(2)).
+                self.map_nothing(less..more);
+                if grows {
+                    return Err(error);
+                }
+            }
         }
         self.accessible = bytes;
         Ok(())
@@ -163,20 +181,29 @@ impl Slot {
         unsafe { mprotect(self.start.wrapping_add(range.start).cast(), range.len(), flags) }
     }
 
-    /// Zeroes all that is accessible, and leaves `accessible` bytes of it so.
-    #[expect(unsafe_code, reason = "writes to where a guest did, and maps anew what it grew")]
-    fn reset(&mut self, accessible: usize) -> io::Result<()> {
-        let kept = self.accessible.min(KEEP_RESIDENT_BYTES);
-        // SAFETY: it is accessible, and this slot's.
-        unsafe { ptr::write_bytes(self.start, 0, kept) };
-        if kept < self.accessible {
-            let (start, bytes) = (self.start.wrapping_add(kept).cast(), self.accessible - kept);
-            let flags = MapFlags::PRIVATE | MapFlags::NORESERVE | MapFlags::FIXED;
-            // SAFETY: a part of this slot, which its owner does not use any longer.
-            unsafe { mmap_anonymous(start, bytes, ProtFlags::empty(), flags) }?;
-            self.accessible = kept;
+    /// Gives back what is in `range`, and makes it inaccessible. Ends the process when that cannot be done: guests rely
+    /// on what is accessible, and nobody knows that then.
+    #[expect(unsafe_code, reason = "there is no safe form of it")]
+    fn map_nothing(&self, range: Range<usize>) {
+        let (start, flags) = (self.start.wrapping_add(range.start).cast(), Reserved::FLAGS | MapFlags::FIXED);
+        // SAFETY: a part of this slot, of which its owner uses nothing that is in it.
+        if let Err(error) = unsafe { mmap_anonymous(start, range.len(), ProtFlags::empty(), flags) } {
+            tracing::error!(%error, "failed to give memory of an instance back; this process ends");
+            std::process::abort();
         }
-        self.make_accessible(accessible.min(kept))
+    }
+
+    /// Zeroes all that is accessible, and leaves `accessible` bytes of it so.
+    #[expect(unsafe_code, reason = "writes to where a guest did")]
+    fn reset(&mut self, accessible: usize) {
+        if self.accessible > KEEP_RESIDENT_BYTES {
+            self.map_nothing(KEEP_RESIDENT_BYTES..self.accessible);
+            self.accessible = KEEP_RESIDENT_BYTES;
+        }
+        // SAFETY: it is accessible, and this slot's.
+        unsafe { ptr::write_bytes(self.start, 0, self.accessible) };
+        // To less than it is, which does not fail.
+        let _ = self.make_accessible(accessible.min(self.accessible));
     }
 }
 
@@ -257,11 +284,8 @@ unsafe impl LinearMemory for Memory {
 impl Drop for Memory {
     fn drop(&mut self) {
         let mut slot = mem::replace(&mut self.slot, Slot::NONE);
-        match slot.reset(self.initially_accessible) {
-            Ok(()) => self.slots.put_back(slot),
-            // Nobody gets to see what is left in it.
-            Err(error) => tracing::error!(%error, "failed to reset the memory of an instance; its slot is given up"),
-        }
+        slot.reset(self.initially_accessible);
+        self.slots.put_back(slot);
     }
 }
 

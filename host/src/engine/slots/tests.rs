@@ -1,4 +1,7 @@
 use std::cell::Cell;
+use std::process::Command;
+
+use rustix::process::{Resource, Rlimit, setrlimit};
 
 use wasmtime::{Config, Engine, Instance, Memory, Module, Store, Trap};
 
@@ -29,7 +32,10 @@ impl Guest {
             r#"(module
               (memory (export "memory") {pages})
               (data (i32.const 8) "data")
-              (func (export "load") (param i32) (result i32) local.get 0 i32.load8_u))"#
+              (func (export "load") (param i32) (result i32) local.get 0 i32.load8_u)
+              ;; up to the last byte of the guard, and behind what it is there for
+              (func (export "load-far") (param i32) (result i32) local.get 0 i32.load8_u offset=33554431)
+              (func (export "load-farther") (param i32) (result i32) local.get 0 i32.load8_u offset=33554433))"#
         );
         let module = Module::new(engine, wat::parse_str(text).expect("WAT"))?;
         let mut store = Store::new(engine, ());
@@ -38,13 +44,13 @@ impl Guest {
         Ok(Self { store, instance, memory })
     }
 
-    fn load(&mut self, at: usize) -> wasmtime::Result<u32> {
-        let load = self.instance.get_typed_func::<u32, u32>(&mut self.store, "load")?;
+    fn load(&mut self, function: &str, at: usize) -> wasmtime::Result<u32> {
+        let load = self.instance.get_typed_func::<u32, u32>(&mut self.store, function)?;
         load.call(&mut self.store, u32::try_from(at).expect("an address"))
     }
 
-    fn is_trapped_at(&mut self, at: usize) -> bool {
-        self.load(at).expect_err("it is out of bounds").downcast_ref() == Some(&Trap::MemoryOutOfBounds)
+    fn is_trapped_at(&mut self, function: &str, at: usize) -> bool {
+        self.load(function, at).expect_err("it is out of bounds").downcast_ref() == Some(&Trap::MemoryOutOfBounds)
     }
 
     /// Writes all over its memory, and says where that was.
@@ -71,13 +77,53 @@ fn a_memory_is_fresh_and_bounded_whatever_was_in_its_slot() {
         guest.memory.grow(&mut guest.store, more).expect("it grows");
         assert!(guest.is_fresh(), "{pages} pages and {more}");
         let end = (pages as usize + usize::try_from(more).expect("few")) * WASM_PAGE;
-        assert_eq!(guest.load(end - 1).expect("the last byte"), 0);
+        assert_eq!(guest.load("load", end - 1).expect("the last byte"), 0);
         for at in [end, end + WASM_PAGE, end + KEEP_RESIDENT_BYTES, u32::MAX as usize] {
-            assert!(guest.is_trapped_at(at), "{at} with {end}");
+            assert!(guest.is_trapped_at("load", at), "{at} with {end}");
         }
         let here = guest.fill();
         assert_eq!(place.replace(Some(here)).unwrap_or(here), here, "there is one slot");
     }
+}
+
+#[test]
+fn nothing_of_a_neighbour_is_within_reach() {
+    let engine = engine(3);
+    let [mut before, mut guest, mut behind] = [1, 1, 1].map(|pages| Guest::new(&engine, pages).expect("a slot"));
+    let places = [before.fill(), guest.fill(), behind.fill()];
+    for pair in places.windows(2) {
+        assert!(pair[1] - pair[0] > u32::MAX as usize + 33_554_431, "{places:?}");
+    }
+    for function in ["load-far", "load-farther"] {
+        for at in [0, WASM_PAGE, u32::MAX as usize - 1, u32::MAX as usize] {
+            assert!(guest.is_trapped_at(function, at), "{function} {at}");
+        }
+    }
+}
+
+/// In a process of its own, whose memory is limited.
+#[test]
+fn growth_that_the_system_refuses_changes_nothing() {
+    const IS_LIMITED: &str = "DAYLILY_TEST_IS_LIMITED";
+    const LIMIT: u64 = 256 << 20;
+    if std::env::var_os(IS_LIMITED).is_none() {
+        let name = "engine::slots::tests::growth_that_the_system_refuses_changes_nothing";
+        let mut limited = Command::new(std::env::current_exe().expect("this program"));
+        let output = limited.args(["--exact", name]).env(IS_LIMITED, "").output().expect("it runs");
+        let said = String::from_utf8_lossy(&output.stdout);
+        assert!(output.status.success() && said.contains("1 passed"), "{output:?}");
+        return;
+    }
+    let engine = engine(1);
+    setrlimit(Resource::Data, Rlimit { current: Some(LIMIT), maximum: None }).expect("a limit");
+    let mut guest = Guest::new(&engine, 1).expect("a slot");
+    guest.fill();
+    assert!(guest.memory.grow(&mut guest.store, LIMIT / WASM_PAGE as u64).is_err(), "more than the limit");
+    assert_eq!(guest.load("load", WASM_PAGE - 1).expect("the last byte"), 0xa5);
+    assert!(guest.is_trapped_at("load", WASM_PAGE));
+    guest.memory.grow(&mut guest.store, 1).expect("within the limit");
+    drop(guest);
+    assert!(Guest::new(&engine, 1).expect("the slot").is_fresh());
 }
 
 #[test]
