@@ -7,7 +7,7 @@ use wasmtime::component::Component;
 
 use super::artefact::{Artefact, Facts, LoadError, Source};
 use super::cache::{Cache, Key};
-use super::config::{KINDS, WHOLE_RESET_BYTES, compiler};
+use super::config::{KINDS, MAX_METADATA_BYTES, WHOLE_RESET_BYTES, compiler};
 use super::inspect::inspect;
 use super::relink::{self, relink};
 use crate::host_api::link;
@@ -31,7 +31,7 @@ impl Compiler {
     /// When wasmtime does not run on this machine.
     pub(crate) fn new(cache: Option<Cache>) -> wasmtime::Result<Self> {
         let mut settings = Blake3(blake3::Hasher::new());
-        (env!("CARGO_PKG_VERSION"), relink::VERSION, WHOLE_RESET_BYTES).hash(&mut settings);
+        (env!("CARGO_PKG_VERSION"), relink::VERSION, WHOLE_RESET_BYTES, MAX_METADATA_BYTES).hash(&mut settings);
         for kind in KINDS {
             // wasmtime's version, the settings, and what this CPU can do.
             compiler(kind)?.precompile_compatibility_hash().hash(&mut settings);

@@ -64,7 +64,7 @@ const KEEP_RESIDENT_BYTES: usize = 2 << 20;
 const TABLE_KEEP_RESIDENT_BYTES: usize = 1 << 20;
 
 /// Room for a component's own metadata; an upper bound that is checked, not memory that is taken.
-const MAX_METADATA_BYTES: usize = 16 << 20;
+pub(super) const MAX_METADATA_BYTES: usize = 16 << 20;
 
 /// Further slots for routes, at most, so that each component finds its own image in a slot: mapping another one
 /// costs several times as much as the request itself.

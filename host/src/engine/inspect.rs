@@ -2,7 +2,7 @@
 
 use wasmparser::{Encoding, Parser, Payload};
 
-use super::config::{Flavour, PoolKind, Reset, WHOLE_RESET_BYTES};
+use super::config::{Flavour, MAX_METADATA_BYTES, PoolKind, Reset, WHOLE_RESET_BYTES};
 
 /// The outside of a component.
 pub(super) struct Inspection {
@@ -61,24 +61,65 @@ pub(super) fn inspect(bytes: &[u8]) -> Result<Inspection, NotServable> {
         }
     }
     let flavour = flavour(&imports, &exports).ok_or_else(|| NotServable::NoHandler { exports: list(&exports) })?;
-    let is_small = max_initial_memory(bytes).map_err(damaged)? <= WHOLE_RESET_BYTES;
+    let is_small = Size::of(bytes).map_err(damaged)?.is_small();
     let pool = PoolKind { flavour, reset: if is_small { Reset::Whole } else { Reset::Written } };
     Ok(Inspection { pool, exports_v3: exports_v3(&exports), imports })
 }
 
-/// What the largest linear memory of all core modules starts with, in bytes.
-fn max_initial_memory(bytes: &[u8]) -> wasmparser::Result<u64> {
-    let mut most = 0;
-    for payload in Parser::new(0).parse_all(bytes) {
-        if let Payload::MemorySection(section) = payload? {
-            for memory in section {
-                let memory = memory?;
-                let page_bytes = 1_u64.checked_shl(memory.page_size_log2.unwrap_or(16)).unwrap_or(u64::MAX);
-                most = most.max(memory.initial.saturating_mul(page_bytes));
+/// How large an instance is.
+#[derive(Default)]
+struct Size {
+    /// What the largest linear memory starts with.
+    memory_bytes: u64,
+    /// Whatever wasmtime has a place for in a core instance: functions, globals, tables and so on, of all core modules.
+    items: u64,
+    /// Core instances of the component.
+    instances: u64,
+    /// Core instances of components that are nested in it, of which there may be several.
+    nested_instances: u64,
+}
+
+/// A place for an item is no larger than this.
+const ITEM_BYTES: u64 = 64;
+
+impl Size {
+    fn of(bytes: &[u8]) -> wasmparser::Result<Self> {
+        let mut size = Self::default();
+        for payload in top_level(bytes) {
+            if let Payload::InstanceSection(section) = payload? {
+                size.instances += u64::from(section.count());
             }
         }
+        let mut all_instances = 0;
+        for payload in Parser::new(0).parse_all(bytes) {
+            match payload? {
+                Payload::MemorySection(section) => {
+                    for memory in section {
+                        let memory = memory?;
+                        let page_bytes = 1_u64.checked_shl(memory.page_size_log2.unwrap_or(16)).unwrap_or(u64::MAX);
+                        size.memory_bytes = size.memory_bytes.max(memory.initial.saturating_mul(page_bytes));
+                    }
+                }
+                Payload::ImportSection(section) => size.items += u64::from(section.count()),
+                Payload::FunctionSection(section) => size.items += u64::from(section.count()),
+                Payload::TableSection(section) => size.items += u64::from(section.count()),
+                Payload::GlobalSection(section) => size.items += u64::from(section.count()),
+                Payload::TagSection(section) => size.items += u64::from(section.count()),
+                Payload::InstanceSection(section) => all_instances += u64::from(section.count()),
+                _ => {}
+            }
+        }
+        size.nested_instances = all_instances.saturating_sub(size.instances);
+        Ok(size)
     }
-    Ok(most)
+
+    /// Whether its instances may come from slots that are made for small ones. wasmtime's pool, where all others come
+    /// from, has a limit of its own for what it keeps of an instance beside memories and tables.
+    fn is_small(&self) -> bool {
+        self.memory_bytes <= WHOLE_RESET_BYTES
+            && self.nested_instances == 0
+            && self.items.saturating_mul(ITEM_BYTES).saturating_mul(self.instances) <= MAX_METADATA_BYTES as u64
+    }
 }
 
 /// What is in a module or a component, but for what is in those nested in it; they themselves are there.
@@ -124,21 +165,26 @@ fn damaged(error: wasmparser::BinaryReaderError) -> NotServable {
 mod tests {
     use super::*;
 
-    /// A component of 0.2 with two core modules; `memories` are what the second declares.
-    fn component(memories: &str) -> Vec<u8> {
+    /// A component of 0.2 with this in it.
+    fn component(content: &str) -> Vec<u8> {
         let text = format!(
             r#"(component
-              (core module (memory 1))
-              (component (core module {memories}))
+              {content}
               (instance $empty)
               (export "wasi:http/incoming-handler@0.2.3" (instance $empty)))"#
         );
         wat::parse_str(text).expect("a component")
     }
 
+    fn reset(content: &str) -> Reset {
+        let PoolKind { flavour, reset } = inspect(&component(content)).expect("a handler").pool;
+        assert_eq!(flavour, Flavour::V2);
+        reset
+    }
+
     #[test]
     fn the_largest_memory_decides_how_slots_are_reset() {
-        for (memories, reset) in [
+        for (memories, expected) in [
             ("", Reset::Whole),
             ("(memory 3 1000)", Reset::Whole),
             ("(memory 4)", Reset::Written),
@@ -146,8 +192,20 @@ mod tests {
             ("(memory 196608 (pagesize 1))", Reset::Whole),
             ("(memory 196609 (pagesize 1))", Reset::Written),
         ] {
-            let inspection = inspect(&component(memories)).expect("a handler");
-            assert_eq!(inspection.pool, PoolKind { flavour: Flavour::V2, reset }, "{memories}");
+            let content = format!("(core module (memory 1)) (component (core module {memories}))");
+            assert_eq!(reset(&content), expected, "{memories}");
         }
+    }
+
+    #[test]
+    fn what_wasmtime_keeps_of_an_instance_is_the_pools_to_limit() {
+        // 2,600 globals in 100 instances are just below what the pool takes for one component.
+        let module = |globals: usize| format!("(core module $m {})", "(global i32 i32.const 0)".repeat(globals));
+        let instances = |count: usize| "(core instance (instantiate $m))".repeat(count);
+        assert_eq!(reset(&(module(2_600) + &instances(100))), Reset::Whole);
+        assert_eq!(reset(&(module(2_600) + &instances(101))), Reset::Written);
+        assert_eq!(reset(&(module(2_700) + &instances(100))), Reset::Written);
+        let nested = format!("(component $c {} {})", module(1), instances(1));
+        assert_eq!(reset(&(nested + "(instance (instantiate $c))")), Reset::Written);
     }
 }

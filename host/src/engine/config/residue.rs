@@ -1,5 +1,6 @@
 //! An instance finds nothing of the one that had its slot before: with each kind of pool as it is, and with each
-//! of its tuned settings off. There is one slot, so it is certainly the same one.
+//! of its tuned settings off. There is one slot for its memory, or the one that was put back last comes first: it is certainly
+//! the same one.
 
 use std::ffi::c_void;
 use std::sync::Arc;
