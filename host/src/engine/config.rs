@@ -1,8 +1,8 @@
 //! wasmtime's engines, as daylily needs them.
 //!
-//! Two flavours, because 0.3 components need concurrency support and 0.2 components are a fifth
-//! cheaper without it. Each flavour has a compiler (no pool) and, once it is known what the loaded
-//! components need, one or two pools of slots from which every instance is made.
+//! Two flavours, because 0.3 components need concurrency support and 0.2 components are a fifth cheaper without it; and
+//! of each flavour two kinds, for large components and for small ones. Each kind has a compiler and, once it is known
+//! what the loaded components need, room for their instances: wasmtime's pool, or slots of our own.
 
 use std::sync::Arc;
 
