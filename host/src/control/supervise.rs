@@ -255,50 +255,52 @@ impl Supervisor {
         self.reloading = Some(tokio::spawn(async move { reload::attempt(basis, prepare::read(&what)?).await }));
     }
 
-    /// The new generation serves, and the old one finishes what it has; or all stays as it was.
     fn reloaded(&mut self, outcome: Result<Generation, Failure>) {
         self.state = State::Serving;
         self.account.note_reload(outcome.is_err());
         match outcome {
-            Ok(next) => {
-                let (next, end) = next.split();
-                self.ends.spawn(end);
-                if next.launch.prepared.config.control != self.current.launch.prepared.config.control {
-                    tracing::warn!(
-                        "`control` is read at start only; to change it, restart daylily or upgrade it (SIGUSR2)"
-                    );
-                }
-                let old = std::mem::replace(&mut self.current, next);
-                let config = &self.current.launch.prepared.config;
-                self.log.set_level(config.log);
-                watch(&mut self.watch, &self.what, Some(config));
-                let closes = old.launch.sockets().closing(&self.current.launch.sockets());
-                old.wish(Wish::End(End { is_last: false, closes }));
-                self.draining.push(old);
-                tracing::info!("reloaded: {}", status::summary(&self.current));
-                let (generation, answers) = (self.number, std::mem::take(&mut self.answers));
-                let former = self.draining.clone();
-                tokio::spawn(async move {
-                    // Who is told that it serves may count on it. (A worker that hangs is not waited for.)
-                    let closed = async {
-                        for view in &former {
-                            view.closed().await;
-                        }
-                    };
-                    let _ = tokio::time::timeout(CLOSING_PATIENCE, closed).await;
-                    for answer in answers {
-                        let _ = answer.send(Reply::Reloaded { generation });
-                    }
-                });
-            }
-            Err(failure) => {
-                // Its files are watched as well: one of them is what will be mended.
-                watch(&mut self.watch, &self.what, prepare::read(&self.what).ok().as_ref());
-                tracing::error!("not reloaded, generation {} goes on: {failure}", self.current.number());
-                self.answer(|| Reply::Failed { reason: failure.to_string(), exit_code: failure.exit_code() });
-            }
+            Ok(next) => self.go_on_with(next),
+            Err(failure) => self.go_on_as_it_was(&failure),
         }
         systemd::ready(&status::summary(&self.current));
+    }
+
+    /// The new generation serves, and the old one finishes what it has.
+    fn go_on_with(&mut self, next: Generation) {
+        let (next, end) = next.split();
+        self.ends.spawn(end);
+        if next.launch.prepared.config.control != self.current.launch.prepared.config.control {
+            tracing::warn!("`control` is read at start only; to change it, restart daylily or upgrade it (SIGUSR2)");
+        }
+        let old = std::mem::replace(&mut self.current, next);
+        let config = &self.current.launch.prepared.config;
+        self.log.set_level(config.log);
+        watch(&mut self.watch, &self.what, Some(config));
+        let closes = old.launch.sockets().closing(&self.current.launch.sockets());
+        old.wish(Wish::End(End { is_last: false, closes }));
+        self.draining.push(old);
+        tracing::info!("reloaded: {}", status::summary(&self.current));
+        let (generation, answers) = (self.number, std::mem::take(&mut self.answers));
+        let former = self.draining.clone();
+        tokio::spawn(async move {
+            // Who is told that it serves may count on it. (A worker that hangs is not waited for.)
+            let closed = async {
+                for view in &former {
+                    view.closed().await;
+                }
+            };
+            let _ = tokio::time::timeout(CLOSING_PATIENCE, closed).await;
+            for answer in answers {
+                let _ = answer.send(Reply::Reloaded { generation });
+            }
+        });
+    }
+
+    fn go_on_as_it_was(&mut self, failure: &Failure) {
+        // Its files are watched as well: one of them is what will be mended.
+        watch(&mut self.watch, &self.what, prepare::read(&self.what).ok().as_ref());
+        tracing::error!("not reloaded, generation {} goes on: {failure}", self.current.number());
+        self.answer(|| Reply::Failed { reason: failure.to_string(), exit_code: failure.exit_code() });
     }
 
     /// What was to be started is not, and is killed where it was.

@@ -239,6 +239,11 @@ impl Connection {
         Ok(rustix::net::shutdown(&self.0.stream, Shutdown::Write)?)
     }
 
+    /// Whoever closes the socket, also the kernel, resets the connection with it.
+    fn reset_when_closed(&self) {
+        let _ = SockRef::from(&self.0.stream).set_linger(Some(Duration::ZERO));
+    }
+
     /// After the last response: reads and drops what the client still sends, within limits, so that
     /// closing does not reset the connection under an answer still on its way.
     pub(super) async fn linger(&self) {
@@ -271,7 +276,7 @@ impl InRequest {
     /// process be killed.
     pub(crate) fn begin_open_ended(&self) {
         if self.version < Version::HTTP_11 {
-            let _ = SockRef::from(&self.connection.0.stream).set_linger(Some(Duration::ZERO));
+            self.connection.reset_when_closed();
             self.connection.0.resets_when_closed.store(true, Relaxed);
         }
     }
@@ -279,7 +284,7 @@ impl InRequest {
     /// The response ends before its time.
     pub(crate) fn cut(&self) {
         if self.version < Version::HTTP_11 {
-            let _ = SockRef::from(&self.connection.0.stream).set_linger(Some(Duration::ZERO));
+            self.connection.reset_when_closed();
             self.connection.set_unread(false);
         }
     }

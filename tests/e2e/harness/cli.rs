@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use tempfile::TempDir;
 
-use super::server::{binary, cache_dir, write_files};
+use super::setup::{binary, cache_dir, write_files};
 use super::{Log, Turn, eventually};
 
 const END: Duration = Duration::from_secs(120);

@@ -11,7 +11,7 @@ use std::time::Duration;
 use rustix::process::Signal;
 use serde_json::Value;
 
-use super::server::{CONTROL, binary};
+use super::setup::{CONTROL, binary};
 use super::{Connection, Daylily, Finished, PATIENCE, Process, Request, cli, eventually};
 
 /// Connections to try before one has come to the worker that is wanted: the kernel spreads them.
