@@ -85,31 +85,25 @@ const ITEM_BYTES: u64 = 64;
 impl Size {
     fn of(bytes: &[u8]) -> wasmparser::Result<Self> {
         let mut size = Self::default();
-        for payload in top_level(bytes) {
-            if let Payload::InstanceSection(section) = payload? {
-                size.instances += u64::from(section.count());
-            }
-        }
-        let mut all_instances = 0;
-        for payload in Parser::new(0).parse_all(bytes) {
+        for payload in payloads(bytes) {
             match payload? {
-                Payload::MemorySection(section) => {
+                (_, Payload::MemorySection(section)) => {
                     for memory in section {
                         let memory = memory?;
                         let page_bytes = 1_u64.checked_shl(memory.page_size_log2.unwrap_or(16)).unwrap_or(u64::MAX);
                         size.memory_bytes = size.memory_bytes.max(memory.initial.saturating_mul(page_bytes));
                     }
                 }
-                Payload::ImportSection(section) => size.items += u64::from(section.count()),
-                Payload::FunctionSection(section) => size.items += u64::from(section.count()),
-                Payload::TableSection(section) => size.items += u64::from(section.count()),
-                Payload::GlobalSection(section) => size.items += u64::from(section.count()),
-                Payload::TagSection(section) => size.items += u64::from(section.count()),
-                Payload::InstanceSection(section) => all_instances += u64::from(section.count()),
+                (_, Payload::ImportSection(section)) => size.items += u64::from(section.count()),
+                (_, Payload::FunctionSection(section)) => size.items += u64::from(section.count()),
+                (_, Payload::TableSection(section)) => size.items += u64::from(section.count()),
+                (_, Payload::GlobalSection(section)) => size.items += u64::from(section.count()),
+                (_, Payload::TagSection(section)) => size.items += u64::from(section.count()),
+                (0, Payload::InstanceSection(section)) => size.instances += u64::from(section.count()),
+                (_, Payload::InstanceSection(section)) => size.nested_instances += u64::from(section.count()),
                 _ => {}
             }
         }
-        size.nested_instances = all_instances.saturating_sub(size.instances);
         Ok(size)
     }
 
@@ -124,16 +118,25 @@ impl Size {
 
 /// What is in a module or a component, but for what is in those nested in it; they themselves are there.
 pub(super) fn top_level(bytes: &[u8]) -> impl Iterator<Item = wasmparser::Result<Payload<'_>>> {
+    payloads(bytes).filter_map(|payload| match payload {
+        Ok((depth, payload)) => (depth == 0).then_some(Ok(payload)),
+        Err(error) => Some(Err(error)),
+    })
+}
+
+/// What is in a module or a component, and in how many others of the file that is nested.
+fn payloads(bytes: &[u8]) -> impl Iterator<Item = wasmparser::Result<(u32, Payload<'_>)>> {
     // Payloads of what is nested come between a parser's start and end.
     let mut depth = 0_u32;
-    Parser::new(0).parse_all(bytes).filter(move |payload| {
-        let is_nested = depth > 0;
+    Parser::new(0).parse_all(bytes).map(move |payload| {
+        let payload = payload?;
+        let nested_in = depth;
         match payload {
-            Ok(Payload::ModuleSection { .. } | Payload::ComponentSection { .. }) => depth += 1,
-            Ok(Payload::End(_)) => depth = depth.saturating_sub(1),
+            Payload::ModuleSection { .. } | Payload::ComponentSection { .. } => depth += 1,
+            Payload::End(_) => depth = depth.saturating_sub(1),
             _ => {}
         }
-        !is_nested || payload.is_err()
+        Ok((nested_in, payload))
     })
 }
 

@@ -207,9 +207,9 @@ impl Slot {
     }
 }
 
-/// What the system protects as a whole.
-fn page_ceil(bytes: usize) -> Option<usize> {
-    bytes.checked_next_multiple_of(rustix::param::page_size())
+/// What is accessible of a memory of so many bytes, in pages of the system; None where that is more than is reserved.
+fn accessible_of(bytes: usize) -> Option<usize> {
+    bytes.checked_next_multiple_of(rustix::param::page_size()).filter(|bytes| *bytes <= MEMORY_RESERVATION_BYTES)
 }
 
 /// Makes linear memories.
@@ -246,8 +246,7 @@ unsafe impl MemoryCreator for Memories {
         if ty.is_shared() || guard_bytes > MEMORY_GUARD_BYTES || reserved_bytes > Some(MEMORY_RESERVATION_BYTES) {
             return Err("such a linear memory is not supported".to_owned());
         }
-        let accessible = page_ceil(minimum).filter(|bytes| *bytes <= MEMORY_RESERVATION_BYTES);
-        let accessible = accessible.ok_or("it is larger than what is reserved for it")?;
+        let accessible = accessible_of(minimum).ok_or("it is larger than what is reserved for it")?;
         let slot = self.0.take(accessible).map_err(|error| error.to_string())?;
         let slots = Arc::clone(&self.0);
         Ok(Box::new(Memory { slots, slot, initially_accessible: accessible, bytes: minimum }))
@@ -267,11 +266,8 @@ unsafe impl LinearMemory for Memory {
     }
 
     fn grow_to(&mut self, bytes: usize) -> wasmtime::Result<()> {
-        let accessible = page_ceil(bytes).filter(|bytes| *bytes <= MEMORY_RESERVATION_BYTES);
-        let accessible = accessible.ok_or_else(|| wasmtime::format_err!("more than is reserved for it"))?;
-        if accessible > self.slot.accessible {
-            self.slot.make_accessible(accessible)?;
-        }
+        let accessible = accessible_of(bytes).ok_or_else(|| wasmtime::format_err!("more than is reserved for it"))?;
+        self.slot.make_accessible(accessible)?;
         self.bytes = bytes;
         Ok(())
     }

@@ -1,8 +1,6 @@
-use std::cell::Cell;
 use std::process::Command;
 
 use rustix::process::{Resource, Rlimit, setrlimit};
-
 use wasmtime::{Config, Engine, Instance, Memory, Module, Store, Trap};
 
 use super::*;
@@ -69,7 +67,7 @@ impl Guest {
 #[test]
 fn a_memory_is_fresh_and_bounded_whatever_was_in_its_slot() {
     let engine = engine(1);
-    let place = Cell::new(None);
+    let mut place = None;
     // Below, at and above what is kept; growing by nothing, a page, and to above what is kept.
     for (pages, more) in [(1, 0), (3, 1), (1, 2), (4, 0), (1, 3), (2, 40), (1, 0), (40, 0), (1, 0)] {
         let mut guest = Guest::new(&engine, pages).expect("a slot");
@@ -82,7 +80,7 @@ fn a_memory_is_fresh_and_bounded_whatever_was_in_its_slot() {
             assert!(guest.is_trapped_at("load", at), "{at} with {end}");
         }
         let here = guest.fill();
-        assert_eq!(place.replace(Some(here)).unwrap_or(here), here, "there is one slot");
+        assert_eq!(*place.get_or_insert(here), here, "there is one slot");
     }
 }
 
