@@ -5,11 +5,11 @@
 //! the next one runs a slice. So ten spinning guests delay a small request by about as much as one. Of a
 //! component whose calls always take more than that, even the first slice waits for its turn.
 
-use std::pin::pin;
 use std::sync::Arc;
-use std::task::{Context, Wake, Waker};
 
-use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+use crate::runtime;
 
 /// The queue of guests that have used up their first slice. First come, first served.
 #[derive(Clone)]
@@ -29,37 +29,15 @@ impl Turns {
     pub(super) async fn take(self) -> Turn {
         // The semaphore is never closed; were it, turns would be free.
         let permit = self.0.acquire_owned().await.ok();
-        after_the_others().await;
+        runtime::look_at_sockets().await;
         Turn { _permit: permit }
-    }
-}
-
-/// Resolves when the event loop has looked at every socket, and what that woke is ahead in its queue. Cancel safe.
-///
-/// tokio wakes a task that yields only then. But its `yield_now` takes any second poll for that, and a request
-/// is polled for other reasons, too: all that wait are at each beat of the pulse. Those would run their slices one
-/// after the other.
-async fn after_the_others() {
-    let looked = Arc::new(Looked(Notify::new()));
-    let waker = Waker::from(Arc::clone(&looked));
-    let first_poll = pin!(tokio::task::yield_now()).poll(&mut Context::from_waker(&waker));
-    if first_poll.is_pending() {
-        looked.0.notified().await;
-    }
-}
-
-/// Is woken when the event loop has looked at every socket.
-struct Looked(Notify);
-
-impl Wake for Looked {
-    fn wake(self: Arc<Self>) {
-        self.0.notify_one();
     }
 }
 
 #[cfg(test)]
 mod tests {
     use std::future::poll_fn;
+    use std::pin::pin;
     use std::task::Poll;
     use std::time::Duration;
 

@@ -19,6 +19,7 @@ use super::policy::{Destination, OutgoingPolicy, Timeouts};
 use super::pool::{Connection, Lease};
 use super::slot::{Alive, Slot};
 use super::upload::{self, RequestBody, Upload};
+use crate::runtime;
 
 /// A request that the route may make.
 pub(super) struct Exchange {
@@ -63,8 +64,8 @@ async fn exchange_on_any(
     let (pool, origin) = (policy.pool(), &destination.origin);
     if !is_replayable && pool.has(origin) {
         // This request can't be sent again, so first let the idle connections notice if the other
-        // side has closed them: the runtime looks at its sockets before it comes back here.
-        tokio::task::yield_now().await;
+        // side has closed them.
+        runtime::look_at_sockets().await;
     }
     while let Some(connection) = pool.take(origin) {
         // RFC 9110 §9.2.2: such a request may be repeated if its connection ends unanswered, which
