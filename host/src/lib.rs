@@ -6,6 +6,7 @@ mod allocator;
 #[doc(hidden)]
 pub mod bench;
 mod body;
+mod canonical;
 mod cli;
 mod control;
 mod drain;

@@ -10,6 +10,7 @@ use daylily_core::config::RouteLimits;
 use daylily_core::units::format_size;
 use serde::{Deserialize, Serialize};
 use wasmtime::component::Component;
+use wasmtime::{Module, ResourcesRequired};
 
 use super::cache::Key;
 use super::config::{Flavour, PoolKind};
@@ -42,8 +43,18 @@ pub(crate) struct Artefact {
 pub(crate) struct Facts {
     /// Which pool its instances come from; its code is compiled for it.
     pub(crate) pool: PoolKind,
+    pub(super) form: Form,
     pub(super) exports_v3: bool,
     declared: Declared,
+}
+
+/// What was compiled of a component.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+pub(super) enum Form {
+    /// All of it.
+    Component,
+    /// Its main module, which is linked directly.
+    Module,
 }
 
 /// What a component declares, before any limit.
@@ -142,8 +153,18 @@ impl Source {
 }
 
 impl Facts {
-    pub(super) fn of(component: &Component, inspection: &Inspection) -> Self {
-        Self { pool: inspection.pool, exports_v3: inspection.exports_v3, declared: Declared::of(component) }
+    pub(super) fn of_component(component: &Component, inspection: &Inspection) -> Self {
+        // None only for components that import core modules, which nothing provides.
+        let declared = component.resources_required();
+        Self::new(Form::Component, declared.as_ref(), inspection)
+    }
+
+    pub(super) fn of_module(module: &Module, inspection: &Inspection) -> Self {
+        Self::new(Form::Module, Some(&module.resources_required()), inspection)
+    }
+
+    fn new(form: Form, declared: Option<&ResourcesRequired>, inspection: &Inspection) -> Self {
+        Self { pool: inspection.pool, form, exports_v3: inspection.exports_v3, declared: Declared::of(declared) }
     }
 }
 
@@ -210,10 +231,8 @@ impl Artefact {
 }
 
 impl Declared {
-    fn of(component: &Component) -> Self {
-        // None only for components that import core modules, which nothing provides.
-        let declared = component.resources_required();
-        let of = |get: fn(&wasmtime::ResourcesRequired) -> u64| declared.as_ref().map_or(0, get);
+    fn of(declared: Option<&ResourcesRequired>) -> Self {
+        let of = |get: fn(&ResourcesRequired) -> u64| declared.map_or(0, get);
         Self {
             memories: u32::try_from(of(|needs| needs.num_memories.into())).unwrap_or(u32::MAX),
             max_initial_memory_bytes: of(|needs| needs.max_initial_memory_size.unwrap_or(0)) * WASM_PAGE_BYTES,

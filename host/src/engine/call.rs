@@ -11,13 +11,14 @@ use http_body::{Body, Frame, SizeHint};
 use http_body_util::BodyExt;
 use http_body_util::combinators::UnsyncBoxBody;
 use tokio::sync::oneshot;
-use wasmtime::component::Accessor;
+use wasmtime::component::{Accessor, Resource};
 use wasmtime::{PoolConcurrencyLimitError, Store, Trap, WasmBacktrace};
 use wasmtime_wasi::I32Exit;
-use wasmtime_wasi_http::p2::bindings::http::types::Scheme;
+use wasmtime_wasi_http::p2::bindings::http::types::{IncomingRequest, ResponseOutparam, Scheme};
 use wasmtime_wasi_http::{Error as HttpError, FieldMap, WasiHttpView};
 
 use super::component::App;
+use super::direct::Direct;
 use super::handler::{HandleV2, HandleV3, Handler};
 use super::meter::{Meter, Metered};
 use super::slots::SlotsInUse;
@@ -105,6 +106,7 @@ where
         Err(error) => return (Ending::NoInstance(format!("{error:#}")), Remains(None)),
     };
     let result = match &*app.handler {
+        Handler::Direct(direct) => run_direct(direct, &mut store, request, head).await,
         Handler::V2(handle) => run_v2(handle, &mut store, request, head).await,
         Handler::V3(handle) => run_v3(handle, &mut store, request, head).await,
     };
@@ -131,14 +133,43 @@ where
     B: Body<Data = Bytes, Error = HttpError> + Send + 'static,
 {
     let handle = handle.instantiate(store).await.map_err(Failure::Instantiating)?;
-    let mut http = store.data_mut().http();
-    let request = http.new_incoming_request(Scheme::Http, request).map_err(Failure::Running)?;
-    let answer = http
-        .new_response_outparam_from_callback(move |answer| {
-            let _ = head.send(answer.map_err(|code| format!("{code:?}")));
-        })
-        .map_err(Failure::Running)?;
-    handle.call_async(store, (request, answer)).await.map_err(Failure::Running)
+    let arguments = arguments_v2(store.data_mut(), request, head).map_err(Failure::Running)?;
+    handle.call_async(store, arguments).await.map_err(Failure::Running)
+}
+
+async fn run_direct<B>(
+    direct: &Direct,
+    store: &mut Store<State>,
+    request: http::Request<B>,
+    head: oneshot::Sender<Head>,
+) -> Result<(), Failure>
+where
+    B: Body<Data = Bytes, Error = HttpError> + Send + 'static,
+{
+    let handle = direct.instantiate(store).await.map_err(Failure::Instantiating)?;
+    let give = |state: &mut State| {
+        let (request, answer) = arguments_v2(state, request, head)?;
+        wasmtime::error::Ok((state.guest().give(&request)?, state.guest().give(&answer)?))
+    };
+    let arguments = give(store.data_mut()).map_err(Failure::Running)?;
+    handle.call_async(store, arguments).await.map_err(Failure::Running)
+}
+
+/// The request, and what the guest sets its response with.
+fn arguments_v2<B>(
+    state: &mut State,
+    request: http::Request<B>,
+    head: oneshot::Sender<Head>,
+) -> wasmtime::Result<(Resource<IncomingRequest>, Resource<ResponseOutparam>)>
+where
+    B: Body<Data = Bytes, Error = HttpError> + Send + 'static,
+{
+    let mut http = state.http();
+    let request = http.new_incoming_request(Scheme::Http, request)?;
+    let answer = http.new_response_outparam_from_callback(move |answer| {
+        let _ = head.send(answer.map_err(|code| format!("{code:?}")));
+    })?;
+    Ok((request, answer))
 }
 
 async fn run_v3<B>(

@@ -2,14 +2,16 @@
 
 use std::hash::{Hash, Hasher};
 
-use wasmtime::Engine;
 use wasmtime::component::Component;
+use wasmtime::{Engine, Module};
 
 use super::artefact::{Artefact, Facts, LoadError, Source};
 use super::cache::{Cache, Key};
 use super::config::{KINDS, MAX_METADATA_BYTES, WHOLE_RESET_BYTES, compiler};
-use super::inspect::inspect;
+use super::direct;
+use super::inspect::{Inspection, inspect};
 use super::relink::{self, relink};
+use crate::host_api::direct::functions as direct_functions;
 use crate::host_api::link;
 
 /// The Hello World of the README, served when nothing else is asked for.
@@ -31,7 +33,7 @@ impl Compiler {
     /// When wasmtime does not run on this machine.
     pub(crate) fn new(cache: Option<Cache>) -> wasmtime::Result<Self> {
         let mut settings = Blake3(blake3::Hasher::new());
-        (env!("CARGO_PKG_VERSION"), relink::VERSION, WHOLE_RESET_BYTES, MAX_METADATA_BYTES).hash(&mut settings);
+        (env!("CARGO_PKG_VERSION"), relink::VERSION, direct::VERSION, WHOLE_RESET_BYTES, MAX_METADATA_BYTES).hash(&mut settings);
         for kind in KINDS {
             // wasmtime's version, the settings, and what this CPU can do.
             compiler(kind)?.precompile_compatibility_hash().hash(&mut settings);
@@ -89,9 +91,7 @@ impl Compiler {
         }
         let refused = |error| LoadError::Refused { error, component: name.clone() };
         let engine = compiler(inspection.pool).map_err(refused)?;
-        let component = compiled(&engine, bytes).map_err(refused)?;
-        let code = component.serialize().map_err(refused)?;
-        let facts = Facts::of(&component, &inspection);
+        let (facts, code) = compiled(&engine, bytes, &inspection).map_err(refused)?;
         if let Some(cache) = &self.cache {
             let stored = postcard::to_stdvec(&facts)
                 .map_err(std::io::Error::other)
@@ -106,16 +106,24 @@ impl Compiler {
     }
 }
 
-/// Compiles a component, without its shim where that can be.
-fn compiled(engine: &Engine, bytes: &[u8]) -> wasmtime::Result<Component> {
-    if let Some(relinked) = relink(bytes) {
-        match Component::new(engine, relinked) {
-            Ok(component) => return Ok(component),
-            // If the component itself is wrong, that is said of its own bytes.
-            Err(error) => tracing::debug!("a component is compiled with its shim: {error:#}"),
+/// Compiles a component: its main module, if that can be linked directly, else itself, without its shim where that can
+/// be. Whatever is wrong with it is said of its own bytes.
+fn compiled(engine: &Engine, bytes: &[u8], inspection: &Inspection) -> wasmtime::Result<(Facts, Vec<u8>)> {
+    if let Some(module) = direct::main_module(bytes, &direct_functions()) {
+        match Module::new(engine, module) {
+            Ok(module) => return Ok((Facts::of_module(&module, inspection), module.serialize()?)),
+            Err(error) => tracing::debug!("a component is not linked directly: {error:#}"),
         }
     }
-    Component::new(engine, bytes)
+    let component = match relink(bytes).map(|relinked| Component::new(engine, relinked)) {
+        Some(Ok(component)) => component,
+        Some(Err(error)) => {
+            tracing::debug!("a component is compiled with its shim: {error:#}");
+            Component::new(engine, bytes)?
+        }
+        None => Component::new(engine, bytes)?,
+    };
+    Ok((Facts::of_component(&component, inspection), component.serialize()?))
 }
 
 /// `Hash` into a cryptographic digest.

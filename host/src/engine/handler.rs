@@ -10,17 +10,20 @@ use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use wasmtime::component::{
     Component, ComponentExportIndex, ComponentNamedList, InstancePre, Lift, Linker, Lower, Resource, TypedFunc,
 };
-use wasmtime::{Engine, Store};
+use wasmtime::{Engine, Module, Store};
 use wasmtime_wasi_http::p2::bindings::http::types::{IncomingRequest, ResponseOutparam};
 use wasmtime_wasi_http::p3::bindings::http::types::{ErrorCode, Request, Response};
 
-use super::artefact::{Artefact, LoadError};
+use super::artefact::{Artefact, Form, LoadError};
 use super::config::{Engines, PoolKind};
+use super::direct::{Direct, DirectLinker};
 use super::store::State;
 use crate::host_api::link;
 
 /// A linked component: everything but the instance.
 pub(crate) enum Handler {
+    /// `wasi:http/incoming-handler@0.2.x`, of a module that is linked directly.
+    Direct(Direct),
     /// `wasi:http/incoming-handler@0.2.x`.
     V2(HandleV2),
     /// `wasi:http/handler@0.3.x`.
@@ -45,11 +48,12 @@ pub(crate) struct Export<Params, Results> {
 pub(crate) struct Loader<'a> {
     engines: &'a Engines,
     linkers: HashMap<PoolKind, Linker<State>>,
+    direct_linkers: HashMap<PoolKind, DirectLinker>,
 }
 
 impl<'a> Loader<'a> {
     pub(crate) fn new(engines: &'a Engines) -> Self {
-        Self { engines, linkers: HashMap::new() }
+        Self { engines, linkers: HashMap::new(), direct_linkers: HashMap::new() }
     }
 
     /// Loads compiled code into its pool and links it.
@@ -63,12 +67,22 @@ impl<'a> Loader<'a> {
         let kind = artefact.facts.pool;
         let engine =
             self.engines.pool(kind).ok_or_else(|| refused(wasmtime::format_err!("its engine was not prepared")))?;
-        let component = deserialize(engine, artefact.code())
-            .map_err(|error| LoadError::Unmappable { error, component: artefact.source.name() })?;
-        let linked =
-            self.linker(kind, engine).and_then(|linker| linker.instantiate_pre(&component)).map_err(refused)?;
-        // A 0.2 handler that imports 0.3 interfaces runs in the 0.3 pool.
-        Handler::new(linked, artefact.facts.exports_v3).map_err(refused)
+        let mapped = match artefact.facts.form {
+            Form::Component => component(engine, artefact.code()).map(Loaded::Component),
+            Form::Module => module(engine, artefact.code()).map(Loaded::Module),
+        };
+        let loaded = mapped.map_err(|error| LoadError::Unmappable { error, component: artefact.source.name() })?;
+        self.link(kind, engine, &loaded, artefact.facts.exports_v3).map_err(refused)
+    }
+
+    fn link(&mut self, kind: PoolKind, engine: &Engine, code: &Loaded, exports_v3: bool) -> wasmtime::Result<Handler> {
+        match code {
+            // A 0.2 handler that imports 0.3 interfaces runs in the 0.3 pool.
+            Loaded::Component(component) => {
+                Handler::new(self.linker(kind, engine)?.instantiate_pre(component)?, exports_v3)
+            }
+            Loaded::Module(module) => self.direct_linker(kind, engine)?.link(module).map(Handler::Direct),
+        }
     }
 
     fn linker(&mut self, kind: PoolKind, engine: &Engine) -> wasmtime::Result<&Linker<State>> {
@@ -77,6 +91,19 @@ impl<'a> Loader<'a> {
             Entry::Vacant(new) => new.insert(link::linker(engine, kind.flavour)?),
         })
     }
+
+    fn direct_linker(&mut self, kind: PoolKind, engine: &Engine) -> wasmtime::Result<&mut DirectLinker> {
+        Ok(match self.direct_linkers.entry(kind) {
+            Entry::Occupied(known) => known.into_mut(),
+            Entry::Vacant(new) => new.insert(DirectLinker::new(engine)?),
+        })
+    }
+}
+
+/// Code that is mapped.
+enum Loaded {
+    Component(Component),
+    Module(Module),
 }
 
 impl Handler {
@@ -93,6 +120,7 @@ impl Handler {
 
     pub(super) fn engine(&self) -> &Engine {
         match self {
+            Self::Direct(direct) => direct.engine(),
             Self::V2(export) => export.linked.engine(),
             Self::V3(export) => export.linked.engine(),
         }
@@ -138,12 +166,22 @@ fn no_function() -> wasmtime::Error {
     wasmtime::format_err!("its HTTP handler exports no function `handle`")
 }
 
-/// Maps the code: all processes that do share its pages.
+/// Maps the code of a component: all processes that do share its pages.
 #[expect(unsafe_code, reason = "wasmtime trusts compiled code completely; this was compiled or checked by us")]
-fn deserialize(engine: &Engine, code: &File) -> wasmtime::Result<Component> {
-    // wasmtime takes a path; this one leads to the file that we have open, whatever its name is.
-    let path = format!("/dev/fd/{}", code.as_raw_fd());
+fn component(engine: &Engine, code: &File) -> wasmtime::Result<Component> {
     // SAFETY: `code` comes from `Component::serialize`, or from a cache that only we can write, with its
     // digest checked after it was read into this file, which has been sealed since.
-    unsafe { Component::deserialize_file(engine, path) }
+    unsafe { Component::deserialize_file(engine, path(code)) }
+}
+
+/// The same for a module.
+#[expect(unsafe_code, reason = "as above")]
+fn module(engine: &Engine, code: &File) -> wasmtime::Result<Module> {
+    // SAFETY: as above, from `Module::serialize`.
+    unsafe { Module::deserialize_file(engine, path(code)) }
+}
+
+/// wasmtime takes a path; this one leads to the file that we have open, whatever its name is.
+fn path(code: &File) -> String {
+    format!("/dev/fd/{}", code.as_raw_fd())
 }

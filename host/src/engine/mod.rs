@@ -9,6 +9,7 @@ pub(crate) mod call;
 mod compile;
 mod component;
 mod config;
+mod direct;
 mod epoch;
 mod handler;
 mod inspect;

@@ -28,6 +28,7 @@ impl App {
     /// When the pool has no slot left, or the component cannot be instantiated.
     pub(crate) async fn instantiate(&self, store: &mut Store<State>) -> wasmtime::Result<()> {
         match &*self.handler {
+            Handler::Direct(direct) => direct.instantiate(store).await.map(drop),
             Handler::V2(handle) => handle.instantiate(store).await.map(drop),
             Handler::V3(handle) => handle.instantiate(store).await.map(drop),
         }

@@ -12,6 +12,7 @@ use wasmtime_wasi_http::{WasiHttpCtx, WasiHttpCtxView, WasiHttpView};
 use super::component::{App, AppSettings};
 use super::limiter::{Limiter, Refused};
 use super::meter::{Meter, SLICE_TICKS};
+use crate::canonical::Guest;
 use crate::host_api::http03::UnsentRequests;
 use crate::host_api::outgoing::Hooks;
 use crate::host_api::output::{GuestOutput, Stream};
@@ -44,6 +45,7 @@ pub(crate) struct State {
     table: ResourceTable,
     limiter: Limiter,
     unsent_requests: UnsentRequests,
+    guest: Guest,
 }
 
 /// The error of a guest whose CPU time is used up.
@@ -72,6 +74,7 @@ pub(super) fn fresh(app: &Arc<App>, request: RequestId, meter: Arc<Meter>) -> wa
         table,
         limiter: Limiter::new(settings.limits),
         unsent_requests: UnsentRequests::default(),
+        guest: Guest::new(MAX_HOSTCALL_BYTES),
     };
     let mut store = Store::new(app.engine(), state);
     store.limiter(|state| &mut state.limiter);
@@ -124,6 +127,11 @@ impl State {
 
     pub(crate) fn unsent_requests(&mut self) -> &mut UnsentRequests {
         &mut self.unsent_requests
+    }
+
+    /// A guest whose module is linked directly.
+    pub(crate) fn guest(&mut self) -> &mut Guest {
+        &mut self.guest
     }
 
     pub(super) fn limits(&self) -> &RouteLimits {

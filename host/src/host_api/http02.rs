@@ -14,40 +14,46 @@ use wasmtime_wasi_http::{Error as HttpError, WasiHttpView};
 use super::MAX_METHOD_BYTES;
 use crate::engine::State;
 
-type Handled = Result<Resource<FutureIncomingResponse>, ErrorCode>;
-type HandleArguments = (Resource<OutgoingRequest>, Option<Resource<RequestOptions>>);
+type Store<'a> = StoreContextMut<'a, State>;
 
 /// Replaces what differs. The linker must allow shadowing.
 pub(super) fn amend(linker: &mut Linker<State>) -> wasmtime::Result<()> {
+    let handle = |mut store: Store<'_>, (request, options): (Resource<OutgoingRequest>, Option<Resource<RequestOptions>>)| {
+        Ok((handle(store.data_mut(), request, options)?,))
+    };
     linker.instance("wasi:http/outgoing-handler@0.2.12")?.func_wrap("handle", handle)?;
     let mut types = linker.instance("wasi:http/types@0.2.12")?;
-    types.func_wrap("[method]outgoing-request.set-method", set_method)?;
-    types.func_wrap("http-error-code", http_error_code)
+    types.func_wrap(
+        "[method]outgoing-request.set-method",
+        |mut store: Store<'_>, (request, method): (Resource<OutgoingRequest>, Method)| {
+            Ok((set_method(store.data_mut(), request, method)?,))
+        },
+    )?;
+    types.func_wrap("http-error-code", |mut store: Store<'_>, (error,): (Resource<IoError>,)| {
+        Ok((http_error_code(store.data_mut(), &error)?,))
+    })
 }
 
 /// A method of any length would be memory of the host's that no limit covers.
-fn set_method(
-    mut store: StoreContextMut<'_, State>,
-    (request, method): (Resource<OutgoingRequest>, Method),
-) -> wasmtime::Result<(Result<(), ()>,)> {
+pub(super) fn set_method(
+    state: &mut State,
+    request: Resource<OutgoingRequest>,
+    method: Method,
+) -> wasmtime::Result<Result<(), ()>> {
     match &method {
-        Method::Other(name) if name.len() > MAX_METHOD_BYTES => Ok((Err(()),)),
-        _ => Ok((OutgoingRequestHost::set_method(&mut store.data_mut().http(), request, method)?,)),
+        Method::Other(name) if name.len() > MAX_METHOD_BYTES => Ok(Err(())),
+        _ => OutgoingRequestHost::set_method(&mut state.http(), request, method),
     }
 }
 
 /// The error code behind a stream's error; wasmtime-wasi-http knows only one of the two types in which it
 /// keeps them.
-fn http_error_code(
-    mut store: StoreContextMut<'_, State>,
-    (error,): (Resource<IoError>,),
-) -> wasmtime::Result<(Option<ErrorCode>,)> {
-    let error = store.data_mut().http().table.get(&error)?;
-    let code = match error.downcast_ref::<ErrorCode>() {
+pub(super) fn http_error_code(state: &mut State, error: &Resource<IoError>) -> wasmtime::Result<Option<ErrorCode>> {
+    let error = state.http().table.get(error)?;
+    Ok(match error.downcast_ref::<ErrorCode>() {
         Some(code) => Some(code.clone()),
         None => error.downcast_ref::<HttpError>().map(error_code),
-    };
-    Ok((code,))
+    })
 }
 
 /// The code for what can go wrong while a body is read.
@@ -69,12 +75,15 @@ fn error_code(error: &HttpError) -> ErrorCode {
 /// A request without a path goes out as `/` (WebAssembly/WASI#949), where wasmtime-wasi-http refuses it.
 /// One that the route may not send is refused here and now; through the response's future, guests would
 /// meet the closed stream of its body first.
-fn handle(mut store: StoreContextMut<'_, State>, (request, options): HandleArguments) -> wasmtime::Result<(Handled,)> {
-    let state = store.data_mut();
+pub(super) fn handle(
+    state: &mut State,
+    request: Resource<OutgoingRequest>,
+    options: Option<Resource<RequestOptions>>,
+) -> wasmtime::Result<Result<Resource<FutureIncomingResponse>, ErrorCode>> {
     let origin = state.http().table.get(&request).ok().and_then(origin);
     if origin.is_some_and(|origin| matches!(state.hooks().check(&origin), Err(HttpError::HttpRequestDenied))) {
         state.http().table.delete(request)?;
-        return Ok((Err(ErrorCode::HttpRequestDenied),));
+        return Ok(Err(ErrorCode::HttpRequestDenied));
     }
     let mut view = state.http();
     if let Ok(request) = view.table.get_mut(&request) {
@@ -84,8 +93,8 @@ fn handle(mut store: StoreContextMut<'_, State>, (request, options): HandleArgum
         });
     }
     match view.handle(request, options) {
-        Ok(future) => Ok((Ok(future),)),
-        Err(error) => Ok((Err(error.downcast()?),)),
+        Ok(future) => Ok(Ok(future)),
+        Err(error) => error.downcast().map(Err),
     }
 }
 

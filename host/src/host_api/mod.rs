@@ -1,5 +1,6 @@
 //! What guests may import.
 
+pub(crate) mod direct;
 pub(crate) mod http02;
 pub(crate) mod http03;
 pub(crate) mod link;

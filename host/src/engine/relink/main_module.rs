@@ -2,7 +2,7 @@
 
 use wasm_encoder::reencode::{Error, Reencode, utils};
 use wasm_encoder::{CodeSection, ExportKind, ExportSection, Function, FunctionSection, ImportSection, TableSection};
-use wasmparser::{CompositeInnerType, Parser, Payload, TypeRef, TypeSectionReader};
+use wasmparser::{CompositeInnerType, Export, Parser, Payload, TypeRef, TypeSectionReader};
 
 use super::plan::Plan;
 use super::{Result, Unfit};
@@ -14,17 +14,22 @@ pub(super) const TABLE: &str = "daylily:shim";
 const LOCATING: [&str; 2] = [".debug_", "metadata.code."];
 
 /// What must be known of a module before it can be written anew.
-pub(super) struct MainModule<'a> {
-    pub(super) imported_functions: Vec<ImportedFunction<'a>>,
-    functions: u32,
+pub(in crate::engine) struct MainModule<'a> {
+    pub(in crate::engine) imported_functions: Vec<ImportedFunction<'a>>,
+    /// Whether it imports anything else.
+    pub(in crate::engine) imports_others: bool,
+    pub(in crate::engine) types: u32,
+    pub(in crate::engine) functions: u32,
     tables: u32,
+    exports: Vec<Export<'a>>,
+    has_tables: bool,
 }
 
-pub(super) struct ImportedFunction<'a> {
-    pub(super) module: &'a str,
-    pub(super) name: &'a str,
-    ty: u32,
-    parameters: u32,
+pub(in crate::engine) struct ImportedFunction<'a> {
+    pub(in crate::engine) module: &'a str,
+    pub(in crate::engine) name: &'a str,
+    pub(in crate::engine) ty: u32,
+    pub(in crate::engine) parameters: u32,
 }
 
 /// The parameters of each function type; None for other types.
@@ -42,13 +47,24 @@ pub(super) fn parameter_counts(section: TypeSectionReader<'_>) -> wasmparser::Re
 impl<'a> MainModule<'a> {
     /// None for a module without the sections that are added to, and for one with sections that say where each
     /// instruction is: debugging information, and hints to the compiler.
-    pub(super) fn read(module: &'a [u8]) -> Option<Self> {
-        let mut read = Self { imported_functions: Vec::new(), functions: 0, tables: 0 };
+    pub(in crate::engine) fn read(module: &'a [u8]) -> Option<Self> {
+        let mut read = Self {
+            imported_functions: Vec::new(),
+            imports_others: false,
+            types: 0,
+            functions: 0,
+            tables: 0,
+            exports: Vec::new(),
+            has_tables: false,
+        };
         let mut parameters = Vec::new();
-        let mut sections = [false; 4];
+        let mut sections = [false; 3];
         for payload in Parser::new(0).parse_all(module) {
             match payload.ok()? {
-                Payload::TypeSection(section) => parameters = parameter_counts(section).ok()?,
+                Payload::TypeSection(section) => {
+                    parameters = parameter_counts(section).ok()?;
+                    read.types = u32::try_from(parameters.len()).ok()?;
+                }
                 Payload::ImportSection(section) => read.add_imports(section, &parameters)?,
                 Payload::FunctionSection(section) => {
                     read.functions = read.functions.checked_add(section.count())?;
@@ -56,22 +72,29 @@ impl<'a> MainModule<'a> {
                 }
                 Payload::TableSection(section) => {
                     read.tables = read.tables.checked_add(section.count())?;
-                    sections[1] = true;
+                    read.has_tables = true;
                 }
                 Payload::ExportSection(section) => {
-                    if section.into_iter().any(|export| export.is_ok_and(|export| export.name == TABLE)) {
-                        return None;
-                    }
-                    sections[2] = true;
+                    read.exports = section.into_iter().collect::<wasmparser::Result<_>>().ok()?;
+                    sections[1] = true;
                 }
-                Payload::CodeSectionStart { .. } => sections[3] = true,
+                Payload::CodeSectionStart { .. } => sections[2] = true,
                 Payload::CustomSection(section) if LOCATING.iter().any(|name| section.name().starts_with(name)) => {
                     return None;
                 }
                 _ => {}
             }
         }
-        (sections == [true; 4]).then_some(read)
+        (sections == [true; 3] && read.export(TABLE).is_none()).then_some(read)
+    }
+
+    /// Whether it has a section for tables, which one more can be added to.
+    pub(super) fn has_tables(&self) -> bool {
+        self.has_tables
+    }
+
+    pub(in crate::engine) fn export(&self, name: &str) -> Option<&Export<'a>> {
+        self.exports.iter().find(|export| export.name == name)
     }
 
     fn add_imports(&mut self, section: wasmparser::ImportSectionReader<'a>, parameters: &[Option<u32>]) -> Option<()> {
@@ -83,9 +106,11 @@ impl<'a> MainModule<'a> {
                     self.imported_functions.push(ImportedFunction { module, name, ty, parameters });
                     self.functions += 1;
                 }
-                TypeRef::Table(_) => self.tables += 1,
                 TypeRef::FuncExact(_) => return None,
-                _ => {}
+                other => {
+                    self.tables += u32::from(matches!(other, TypeRef::Table(_)));
+                    self.imports_others = true;
+                }
             }
         }
         Some(())

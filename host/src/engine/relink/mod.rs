@@ -14,10 +14,10 @@ use wasm_encoder::reencode::{self, ReencodeComponent as _};
 use wasmparser::Parser;
 
 mod component;
-mod main_module;
-mod outline;
-mod plan;
-mod shim;
+pub(super) mod main_module;
+pub(super) mod outline;
+pub(super) mod plan;
+pub(super) mod shim;
 #[cfg(test)]
 mod tests;
 

@@ -7,30 +7,47 @@ use wasmparser::{
 
 use crate::engine::inspect::top_level;
 
-/// The index spaces of a component that the shim is a part of.
+/// The index spaces of a component that its core modules are a part of.
 #[derive(Default)]
-pub(super) struct Outline<'a> {
+pub(in crate::engine) struct Outline<'a> {
     /// Core modules; None for those that are defined elsewhere.
     modules: Vec<Option<&'a [u8]>>,
     /// Core instances.
-    pub(super) instances: Vec<Instance<'a>>,
-    /// Core functions; None for those that are no export of a core instance.
-    pub(super) functions: Vec<Option<Alias<'a>>>,
+    pub(in crate::engine) instances: Vec<Instance<'a>>,
+    pub(in crate::engine) functions: Vec<CoreFunction<'a>>,
     /// The tables of core instances that have a name in the component.
     pub(super) tables: Vec<Alias<'a>>,
+    /// Their memories likewise; nothing else is a core memory of a component.
+    pub(in crate::engine) memories: Vec<Alias<'a>>,
+}
+
+/// Where a core function of the component comes from.
+#[derive(Debug)]
+pub(in crate::engine) enum CoreFunction<'a> {
+    Exported(Alias<'a>),
+    Canonical(CanonicalFunction),
+}
+
+impl<'a> CoreFunction<'a> {
+    pub(in crate::engine) fn alias(&self) -> Option<Alias<'a>> {
+        match self {
+            Self::Exported(alias) => Some(*alias),
+            Self::Canonical(_) => None,
+        }
+    }
 }
 
 /// An export of a core instance.
-#[derive(Clone, Copy)]
-pub(super) struct Alias<'a> {
-    pub(super) instance: u32,
-    pub(super) name: &'a str,
+#[derive(Clone, Copy, Debug)]
+pub(in crate::engine) struct Alias<'a> {
+    pub(in crate::engine) instance: u32,
+    pub(in crate::engine) name: &'a str,
     /// So many core instances are defined before.
     pub(super) after_instances: usize,
 }
 
 impl<'a> Outline<'a> {
-    pub(super) fn read(bytes: &'a [u8]) -> wasmparser::Result<Self> {
+    pub(in crate::engine) fn read(bytes: &'a [u8]) -> wasmparser::Result<Self> {
         let mut outline = Self::default();
         for payload in top_level(bytes) {
             match payload? {
@@ -55,8 +72,9 @@ impl<'a> Outline<'a> {
             }
             Payload::ComponentCanonicalSection(section) => {
                 for function in section {
-                    if !matches!(function?, CanonicalFunction::Lift { .. }) {
-                        self.functions.push(None);
+                    match function? {
+                        CanonicalFunction::Lift { .. } => {}
+                        function => self.functions.push(CoreFunction::Canonical(function)),
                     }
                 }
             }
@@ -77,8 +95,11 @@ impl<'a> Outline<'a> {
             ComponentAlias::CoreInstanceExport { kind, instance_index: instance, name } => {
                 let alias = Alias { instance, name, after_instances: self.instances.len() };
                 match kind {
-                    ExternalKind::Func | ExternalKind::FuncExact => self.functions.push(Some(alias)),
+                    ExternalKind::Func | ExternalKind::FuncExact => {
+                        self.functions.push(CoreFunction::Exported(alias));
+                    }
                     ExternalKind::Table => self.tables.push(alias),
+                    ExternalKind::Memory => self.memories.push(alias),
                     _ => {}
                 }
             }
@@ -89,12 +110,12 @@ impl<'a> Outline<'a> {
     }
 
     /// The bytes of a core module that is defined here.
-    pub(super) fn module(&self, index: u32) -> Option<&'a [u8]> {
+    pub(in crate::engine) fn module(&self, index: u32) -> Option<&'a [u8]> {
         *self.modules.get(index as usize)?
     }
 
     /// What a core instance exports that only gathers what others define.
-    pub(super) fn gathered(&self, instance: u32) -> &[wasmparser::Export<'a>] {
+    pub(in crate::engine) fn gathered(&self, instance: u32) -> &[wasmparser::Export<'a>] {
         match self.instances.get(instance as usize) {
             Some(Instance::FromExports(exports)) => exports,
             _ => &[],

@@ -21,9 +21,9 @@ pub(super) struct Plan<'a> {
 
 /// A core module, and its only instance.
 #[derive(Clone, Copy)]
-pub(super) struct Place {
-    pub(super) module: u32,
-    pub(super) instance: u32,
+pub(in crate::engine) struct Place {
+    pub(in crate::engine) module: u32,
+    pub(in crate::engine) instance: u32,
 }
 
 impl<'a> Plan<'a> {
@@ -35,7 +35,7 @@ impl<'a> Plan<'a> {
         let of_shim = |alias: &Alias<'_>| alias.instance == shim_place.instance;
         // The function of the shim that is exported, if it is one.
         let shims = |export: &Export<'_>| {
-            let alias = *outline.functions.get(export.index as usize)?;
+            let alias = outline.functions.get(export.index as usize)?.alias();
             alias.filter(|alias| export.kind == ExternalKind::Func && of_shim(alias))
         };
         let is_given = |arg: &InstantiationArg<'_>| {
@@ -51,7 +51,7 @@ impl<'a> Plan<'a> {
         if !tables.all(|table| table.after_instances > main.instance as usize) {
             return None;
         }
-        let main_module = MainModule::read(outline.module(main.module)?)?;
+        let main_module = MainModule::read(outline.module(main.module)?).filter(MainModule::has_tables)?;
         let slot = |module: &str, name: &str| {
             let arg = args.iter().find(|arg| arg.name == module)?;
             let export = outline.gathered(arg.index).iter().find(|export| export.name == name)?;
@@ -60,12 +60,12 @@ impl<'a> Plan<'a> {
         let slots = main_module.imported_functions.iter().map(|import| slot(import.module, import.name)).collect();
         let functions = (0..).zip(&outline.functions);
         let shim_functions =
-            functions.filter(|(_, alias)| alias.as_ref().is_some_and(of_shim)).map(|(index, _)| index).collect();
+            functions.filter(|(_, function)| function.alias().as_ref().is_some_and(of_shim)).map(|(index, _)| index).collect();
         Some(Self { shim: shim_place, main, main_module, slots, table: shim.table, shim_functions })
     }
 }
 
-fn instantiations<'o, 'a>(
+pub(in crate::engine) fn instantiations<'o, 'a>(
     outline: &'o Outline<'a>,
 ) -> impl Iterator<Item = (Place, &'o [InstantiationArg<'a>])> + use<'o, 'a> {
     (0..).zip(&outline.instances).filter_map(|(instance, defined)| match defined {

@@ -7,7 +7,7 @@ use wasmparser::{ExternalKind, FunctionBody, Operator, Parser, Payload, TableIni
 use super::main_module::parameter_counts;
 
 /// A module of that form.
-pub(super) struct Shim<'a> {
+pub(in crate::engine) struct Shim<'a> {
     pub(super) table: TableType,
     /// For each exported function, which element of the table it calls.
     slots: BTreeMap<&'a str, u32>,
@@ -15,7 +15,7 @@ pub(super) struct Shim<'a> {
 
 impl<'a> Shim<'a> {
     /// None when the module has anything else.
-    pub(super) fn read(module: &'a [u8]) -> Option<Self> {
+    pub(in crate::engine) fn read(module: &'a [u8]) -> Option<Self> {
         let mut parameters = Vec::new();
         let mut types = Vec::new();
         let mut tables = Vec::new();
@@ -48,7 +48,7 @@ impl<'a> Shim<'a> {
         Some(Self { table: table.ty, slots: slots.collect::<Option<_>>()? })
     }
 
-    pub(super) fn slot(&self, function: &str) -> Option<u32> {
+    pub(in crate::engine) fn slot(&self, function: &str) -> Option<u32> {
         self.slots.get(function).copied()
     }
 }

@@ -1,0 +1,363 @@
+//! Functions of the host, for core modules to import.
+
+use std::borrow::Cow;
+use std::mem::MaybeUninit;
+use std::pin::Pin;
+
+use wasmparser::component_types::{ComponentFuncType, ComponentValType};
+use wasmparser::names::KebabString;
+use wasmtime::component::Resource;
+use wasmtime::{Caller, Engine, FuncType, Linker, Memory, Val, ValRaw, bail};
+
+use super::handles::Handles;
+use super::{Flat, FlatValues, HostResource, Lift, Lifting, Lower, Lowered, Lowering, MAX_RESULT_BYTES, Place, Wit};
+use super::WitTypes;
+
+/// A module calls this after each function whose result can need memory: it gives the pointer that was asked for last
+/// (at first anything), and gets what to allocate next, size and alignment in the lower and the upper half, or
+/// [`NOTHING_TO_ALLOCATE`].
+pub(crate) const NEXT_ALLOCATION: (&str, &str) = ("daylily", "next-allocation");
+
+/// What a result that is complete has next.
+pub(crate) const NOTHING_TO_ALLOCATE: u64 = u64::MAX;
+
+/// Parameters of a function that are passed as core values; with more, they would be passed in memory.
+const MAX_FLAT_PARAMS: usize = 16;
+
+/// What the host knows of a guest whose module is linked directly.
+#[derive(Debug, Default)]
+pub(crate) struct Guest {
+    /// None until the instance is there. What a module calls while it is being instantiated finds no memory, as in a
+    /// component.
+    pub(crate) memory: Option<Memory>,
+    handles: Handles,
+    /// A result that waits for memory.
+    pending: Option<Pending>,
+    /// Bytes that one call may copy from the guest.
+    max_copies: usize,
+}
+
+/// A host that has such a guest.
+pub(crate) trait Host: Send + 'static {
+    fn guest(&mut self) -> &mut Guest;
+}
+
+impl Guest {
+    pub(crate) fn new(max_copies: usize) -> Self {
+        Self { max_copies, ..Self::default() }
+    }
+
+    /// Hands a resource over.
+    pub(crate) fn give<T: HostResource>(&mut self, resource: &Resource<T>) -> wasmtime::Result<u32> {
+        self.handles.insert(resource)
+    }
+}
+
+/// A result whose lists the guest is allocating.
+#[derive(Debug)]
+struct Pending {
+    lowered: Lowered,
+    to: u32,
+    size: usize,
+    /// The list that memory was asked for.
+    asked: Option<usize>,
+    /// Where the lists are in the guest's memory, as far as that is known.
+    pointers: Vec<u32>,
+}
+
+/// Parameters of a function.
+pub(crate) trait Params: Sized + Send + 'static {
+    const FLAT: usize;
+    fn flatten(flat: &mut Vec<Flat>);
+    fn are(types: &WitTypes<'_>, params: &[(KebabString, ComponentValType)]) -> bool;
+    fn lift(cx: &mut Lifting<'_>, flat: &mut FlatValues<'_>) -> wasmtime::Result<Self>;
+}
+
+macro_rules! params {
+    ($($param:ident $ty:ident)*) => {
+        impl<$($param: Lift + Send),*> Params for ($($param,)*) {
+            const FLAT: usize = 0 $(+ $param::FLAT)*;
+
+            fn flatten(_flat: &mut Vec<Flat>) {
+                $($param::flatten(_flat);)*
+            }
+
+            fn are(_types: &WitTypes<'_>, params: &[(KebabString, ComponentValType)]) -> bool {
+                matches!(params, [$((_, $ty)),*] if true $(&& $param::is(_types, *$ty))*)
+            }
+
+            fn lift(_cx: &mut Lifting<'_>, _flat: &mut FlatValues<'_>) -> wasmtime::Result<Self> {
+                Ok(($($param::from_flat(_cx, _flat)?,)*))
+            }
+        }
+    };
+}
+
+params!();
+params!(A a);
+params!(A a B b);
+params!(A a B b C c);
+
+/// What an asynchronous function returns.
+pub(crate) type BoxFuture<'a, R> = Pin<Box<dyn Future<Output = wasmtime::Result<R>> + Send + 'a>>;
+
+/// A function of an interface.
+pub(crate) struct Function<T> {
+    /// The interface, without its version.
+    pub(crate) interface: &'static str,
+    /// As WIT's names are mangled: `[method]fields.append`.
+    pub(crate) name: Cow<'static, str>,
+    /// Whether [`NEXT_ALLOCATION`] is to be called after it.
+    pub(crate) allocates: bool,
+    is: fn(&WitTypes<'_>, &ComponentFuncType) -> bool,
+    define: Box<dyn Fn(&mut Linker<T>, &str) -> wasmtime::Result<()>>,
+}
+
+impl<T: Host> Function<T> {
+    /// One that does not wait.
+    pub(crate) fn new<P, R, F>(interface: &'static str, name: impl Into<Cow<'static, str>>, function: F) -> Self
+    where
+        P: Params,
+        R: Lower,
+        F: Fn(&mut T, P) -> wasmtime::Result<R> + Copy + Send + Sync + 'static,
+    {
+        let name = name.into();
+        let of_name = name.clone();
+        let define = move |linker: &mut Linker<T>, module: &str| {
+            let call = move |mut caller: Caller<'_, T>, values: &mut [MaybeUninit<ValRaw>]| {
+                let params = initialized(values, const { flat_params::<P, R>() });
+                let (params, to) = lift::<T, P>(&mut caller, params)?;
+                let result = function(caller.data_mut(), params)?;
+                if let (Some(result), Some(value)) = (lower(&mut caller, result, to)?, values.first_mut()) {
+                    value.write(result);
+                }
+                Ok(())
+            };
+            let ty = func_type::<P, R>(linker.engine());
+            #[expect(unsafe_code, reason = "generic in the function's type, which `Linker::func_wrap` is not")]
+            // SAFETY: `call` reads as many values as the type has parameters, and writes its result, if it has one.
+            // All of them are numbers.
+            unsafe {
+                linker.func_new_unchecked(module, &of_name, ty, call)?;
+            }
+            Ok(())
+        };
+        Self { interface, name: name.into(), allocates: R::ALLOCATES, is: is::<P, R>, define: Box::new(define) }
+    }
+
+    /// One that may wait.
+    pub(crate) fn new_async<P, R, F>(interface: &'static str, name: impl Into<Cow<'static, str>>, function: F) -> Self
+    where
+        P: Params,
+        R: Lower + Send,
+        F: for<'a> Fn(&'a mut T, P) -> BoxFuture<'a, R> + Copy + Send + Sync + 'static,
+    {
+        let name = name.into();
+        let of_name = name.clone();
+        let define = move |linker: &mut Linker<T>, module: &str| {
+            let ty = func_type::<P, R>(linker.engine());
+            linker.func_new_async(module, &of_name, ty, move |mut caller, params, results| {
+                Box::new(async move {
+                    let mut values = [ValRaw::i32(0); MAX_FLAT_PARAMS + 1];
+                    for (value, param) in values.iter_mut().zip(params) {
+                        *value = raw(param);
+                    }
+                    let values = values.get(..const { flat_params::<P, R>() }).unwrap_or_default();
+                    let (params, to) = lift::<T, P>(&mut caller, values)?;
+                    let result = function(caller.data_mut(), params).await?;
+                    if let (Some(result), Some(value)) = (lower(&mut caller, result, to)?, results.first_mut()) {
+                        *value = match value {
+                            Val::I64(_) => Val::I64(result.get_i64()),
+                            _ => Val::I32(result.get_i32()),
+                        };
+                    }
+                    Ok(())
+                })
+            })?;
+            Ok(())
+        };
+        Self { interface, name: name.into(), allocates: R::ALLOCATES, is: is::<P, R>, define: Box::new(define) }
+    }
+}
+
+/// The name of a function that drops a handle of a resource.
+pub(crate) fn drop_name(resource: &str) -> String {
+    format!("[resource-drop]{resource}")
+}
+
+impl<T: Host> Function<T> {
+    /// The end of a resource, when its handle is dropped.
+    pub(crate) fn new_drop<R, F>(function: F) -> Self
+    where
+        R: HostResource,
+        F: Fn(&mut T, Resource<R>) -> wasmtime::Result<()> + Copy + Send + Sync + 'static,
+    {
+        Self::new(R::INTERFACE, drop_name(R::NAME), move |host: &mut T, (resource,): (Resource<R>,)| {
+            function(host, resource)
+        })
+    }
+
+    /// The same for a resource that may wait for its end.
+    pub(crate) fn new_async_drop<R, F>(function: F) -> Self
+    where
+        R: HostResource,
+        F: for<'a> Fn(&'a mut T, Resource<R>) -> BoxFuture<'a, ()> + Copy + Send + Sync + 'static,
+    {
+        Self::new_async(R::INTERFACE, drop_name(R::NAME), move |host: &mut T, (resource,): (Resource<R>,)| {
+            function(host, resource)
+        })
+    }
+}
+
+impl<T> Function<T> {
+    /// Whether it has this type in a component.
+    pub(crate) fn is(&self, types: &WitTypes<'_>, ty: &ComponentFuncType) -> bool {
+        (self.is)(types, ty)
+    }
+
+    /// Makes it an import of modules, under the name of `module`.
+    pub(crate) fn define(&self, linker: &mut Linker<T>, module: &str) -> wasmtime::Result<()> {
+        (self.define)(linker, module)
+    }
+}
+
+/// Whether a function takes and returns these types.
+pub(crate) fn is<P: Params, R: Wit>(types: &WitTypes<'_>, ty: &ComponentFuncType) -> bool {
+    !ty.async_ && P::are(types, &ty.params) && R::is_payload(types, ty.result)
+}
+
+/// A result that is more than one core value is written to where the last parameter points.
+const fn is_in_memory<R: Wit>() -> bool {
+    R::FLAT > 1
+}
+
+const fn flat_params<P: Params, R: Wit>() -> usize {
+    assert!(P::FLAT <= MAX_FLAT_PARAMS && R::SIZE <= MAX_RESULT_BYTES, "a function that there is no room for here");
+    P::FLAT + is_in_memory::<R>() as usize
+}
+
+fn func_type<P: Params, R: Wit>(engine: &Engine) -> FuncType {
+    let (mut params, mut results) = (Vec::new(), Vec::new());
+    P::flatten(&mut params);
+    if is_in_memory::<R>() {
+        params.push(Flat::I32);
+    } else {
+        R::flatten(&mut results);
+    }
+    FuncType::new(engine, params.into_iter().map(Flat::value_type), results.into_iter().map(Flat::value_type))
+}
+
+fn raw(value: &Val) -> ValRaw {
+    match value {
+        Val::I64(value) => ValRaw::i64(*value),
+        other => ValRaw::i32(other.i32().unwrap_or_default()),
+    }
+}
+
+/// The first `count` values: what a module passed.
+fn initialized(values: &[MaybeUninit<ValRaw>], count: usize) -> &[ValRaw] {
+    let params = values.get(..count).unwrap_or_default();
+    #[expect(unsafe_code, reason = "`assume_init_ref` of a slice is")]
+    // SAFETY: wasmtime has written as many values as the function has parameters.
+    unsafe {
+        params.assume_init_ref()
+    }
+}
+
+/// The parameters, and where the result is to be written if it is not returned.
+fn lift<T: Host, P: Params>(caller: &mut Caller<'_, T>, values: &[ValRaw]) -> wasmtime::Result<(P, u32)> {
+    let (memory, guest) = guest(caller);
+    if guest.pending.is_some() {
+        bail!("cannot leave component instance: it is asked to allocate memory");
+    }
+    let mut flat = FlatValues::new(values);
+    let mut cx = Lifting { memory, handles: &mut guest.handles, copies: guest.max_copies };
+    let params = P::lift(&mut cx, &mut flat)?;
+    Ok((params, flat.u32().unwrap_or_default()))
+}
+
+/// Returns a result, writes it, or keeps it until there is memory for its lists.
+fn lower<T: Host, R: Lower>(caller: &mut Caller<'_, T>, result: R, to: u32) -> wasmtime::Result<Option<ValRaw>> {
+    let (memory, guest) = guest(caller);
+    let mut cx = Lowering::new(&mut guest.handles);
+    result.store(&mut cx, Place::VALUE)?;
+    let lowered = cx.lowered;
+    if !is_in_memory::<R>() {
+        // The only core value is all there is of it.
+        let value = lowered.value.first_chunk().copied().map_or(0, u64::from_le_bytes);
+        return Ok((R::FLAT == 1).then_some(ValRaw::u64(value)));
+    }
+    if to as usize % R::ALIGN != 0 {
+        bail!("pointer not aligned");
+    }
+    if lowered.lists.is_empty() {
+        write(memory, to, lowered.value.get(..R::SIZE).unwrap_or_default())?;
+    } else {
+        guest.pending = Some(Pending { lowered, to, size: R::SIZE, asked: None, pointers: Vec::new() });
+    }
+    Ok(None)
+}
+
+/// The guest's memory, and what is known of it.
+fn guest<'a, T: Host>(caller: &'a mut Caller<'_, T>) -> (&'a mut [u8], &'a mut Guest) {
+    match caller.data_mut().guest().memory {
+        Some(memory) => {
+            let (memory, host) = memory.data_and_store_mut(caller);
+            (memory, host.guest())
+        }
+        None => (Default::default(), caller.data_mut().guest()),
+    }
+}
+
+fn write(memory: &mut [u8], to: u32, bytes: &[u8]) -> wasmtime::Result<()> {
+    let to = to as usize;
+    match to.checked_add(bytes.len()).and_then(|end| memory.get_mut(to..end)) {
+        Some(room) => room.copy_from_slice(bytes),
+        None => bail!("pointer out of bounds of memory"),
+    }
+    Ok(())
+}
+
+/// [`NEXT_ALLOCATION`].
+pub(crate) fn next_allocation<T: Host>(mut caller: Caller<'_, T>, pointer: u32) -> wasmtime::Result<u64> {
+    let (memory, guest) = guest(&mut caller);
+    let Some(pending) = &mut guest.pending else { return Ok(NOTHING_TO_ALLOCATE) };
+    let next = match pending.asked {
+        None => 0,
+        Some(asked) => {
+            pending.place(asked, pointer, memory.len())?;
+            asked + 1
+        }
+    };
+    if let Some(list) = pending.lowered.lists.get(next) {
+        pending.asked = Some(next);
+        return Ok(u64::from(u32::try_from(list.bytes.len())?) | (list.align as u64) << 32);
+    }
+    let pending = guest.pending.take();
+    pending.map_or(Ok(()), |pending| pending.write(memory))?;
+    Ok(NOTHING_TO_ALLOCATE)
+}
+
+impl Pending {
+    /// Notes where a list will be.
+    fn place(&mut self, number: usize, pointer: u32, memory_bytes: usize) -> wasmtime::Result<()> {
+        let Some(list) = self.lowered.lists.get(number) else { return Ok(()) };
+        let (start, pointer_at) = (pointer as usize, list.pointer_at);
+        if start % list.align != 0 {
+            bail!("realloc return: result not aligned");
+        }
+        if start.checked_add(list.bytes.len()).is_none_or(|end| end > memory_bytes) {
+            bail!("realloc return: beyond end of memory");
+        }
+        self.lowered.write(pointer_at, &pointer.to_le_bytes());
+        self.pointers.push(pointer);
+        Ok(())
+    }
+
+    fn write(self, memory: &mut [u8]) -> wasmtime::Result<()> {
+        for (list, pointer) in self.lowered.lists.iter().zip(self.pointers) {
+            write(memory, pointer, &list.bytes)?;
+        }
+        write(memory, self.to, self.lowered.value.get(..self.size).unwrap_or_default())
+    }
+}

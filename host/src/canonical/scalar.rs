@@ -1,0 +1,145 @@
+//! Types without parts: numbers, `bool`, and nothing at all.
+
+use wasmparser::component_types::ComponentValType;
+use wasmparser::PrimitiveValType;
+
+use super::{Flat, FlatValues, Lift, Lifting, Lower, Lowering, Place, Wit, WitTypes};
+
+macro_rules! number {
+    ($number:ty, $wit:ident, $flat:ident, $read:ident) => {
+        impl Wit for $number {
+            const SIZE: usize = size_of::<Self>();
+            const ALIGN: usize = size_of::<Self>();
+            const FLAT: usize = 1;
+            const ALLOCATES: bool = false;
+
+            fn flatten(flat: &mut Vec<Flat>) {
+                flat.push(Flat::$flat);
+            }
+
+            fn is(types: &WitTypes<'_>, ty: ComponentValType) -> bool {
+                types.is_primitive(ty, PrimitiveValType::$wit)
+            }
+        }
+
+        impl Lift for $number {
+            #[allow(clippy::cast_possible_truncation, reason = "as the ABI says: further bits are ignored")]
+            fn from_flat(_: &mut Lifting<'_>, flat: &mut FlatValues<'_>) -> wasmtime::Result<Self> {
+                Ok(flat.$read()? as Self)
+            }
+
+            fn load(_: &mut Lifting<'_>, bytes: &[u8]) -> wasmtime::Result<Self> {
+                let bytes = bytes.first_chunk().ok_or_else(|| wasmtime::format_err!("a number is cut off"))?;
+                Ok(Self::from_le_bytes(*bytes))
+            }
+        }
+
+        impl Lower for $number {
+            fn store(self, cx: &mut Lowering<'_>, to: Place) -> wasmtime::Result<()> {
+                cx.write(to, &self.to_le_bytes());
+                Ok(())
+            }
+        }
+    };
+}
+
+number!(u16, U16, I32, u32);
+number!(u32, U32, I32, u32);
+number!(u64, U64, I64, u64);
+
+impl Wit for u8 {
+    const SIZE: usize = 1;
+    const ALIGN: usize = 1;
+    const FLAT: usize = 1;
+    const ALLOCATES: bool = false;
+
+    fn flatten(flat: &mut Vec<Flat>) {
+        flat.push(Flat::I32);
+    }
+
+    fn is(types: &WitTypes<'_>, ty: ComponentValType) -> bool {
+        types.is_primitive(ty, PrimitiveValType::U8)
+    }
+}
+
+impl Lift for u8 {
+    #[expect(clippy::cast_possible_truncation, reason = "as the ABI says: further bits are ignored")]
+    fn from_flat(_: &mut Lifting<'_>, flat: &mut FlatValues<'_>) -> wasmtime::Result<Self> {
+        Ok(flat.u32()? as Self)
+    }
+
+    fn load(_: &mut Lifting<'_>, bytes: &[u8]) -> wasmtime::Result<Self> {
+        bytes.first().copied().ok_or_else(|| wasmtime::format_err!("a number is cut off"))
+    }
+
+    fn load_list(_: &mut Lifting<'_>, bytes: &[u8]) -> wasmtime::Result<Vec<Self>> {
+        Ok(bytes.to_vec())
+    }
+}
+
+impl Lower for u8 {
+    fn store(self, cx: &mut Lowering<'_>, to: Place) -> wasmtime::Result<()> {
+        cx.write(to, &[self]);
+        Ok(())
+    }
+
+    fn store_list(list: Vec<Self>, cx: &mut Lowering<'_>, pointer_at: Place) -> wasmtime::Result<()> {
+        cx.allocate(list, 1, pointer_at);
+        Ok(())
+    }
+}
+
+impl Wit for bool {
+    const SIZE: usize = 1;
+    const ALIGN: usize = 1;
+    const FLAT: usize = 1;
+    const ALLOCATES: bool = false;
+
+    fn flatten(flat: &mut Vec<Flat>) {
+        flat.push(Flat::I32);
+    }
+
+    fn is(types: &WitTypes<'_>, ty: ComponentValType) -> bool {
+        types.is_primitive(ty, PrimitiveValType::Bool)
+    }
+}
+
+impl Lower for bool {
+    fn store(self, cx: &mut Lowering<'_>, to: Place) -> wasmtime::Result<()> {
+        u8::from(self).store(cx, to)
+    }
+}
+
+/// What a function without a result returns, and a case of a `result` without a value.
+impl Wit for () {
+    const SIZE: usize = 0;
+    const ALIGN: usize = 1;
+    const FLAT: usize = 0;
+    const ALLOCATES: bool = false;
+
+    fn flatten(_: &mut Vec<Flat>) {}
+
+    fn is(_: &WitTypes<'_>, _: ComponentValType) -> bool {
+        false
+    }
+
+    fn is_payload(_: &WitTypes<'_>, ty: Option<ComponentValType>) -> bool {
+        ty.is_none()
+    }
+}
+
+impl Lift for () {
+    fn from_flat(_: &mut Lifting<'_>, _: &mut FlatValues<'_>) -> wasmtime::Result<Self> {
+        Ok(())
+    }
+
+    fn load(_: &mut Lifting<'_>, _: &[u8]) -> wasmtime::Result<Self> {
+        Ok(())
+    }
+}
+
+impl Lower for () {
+    fn store(self, _: &mut Lowering<'_>, _: Place) -> wasmtime::Result<()> {
+        Ok(())
+    }
+}

@@ -1,0 +1,248 @@
+//! The form of a component that is linked directly.
+
+use std::collections::HashMap;
+
+use wasmparser::component_types::ComponentAnyTypeId;
+use wasmparser::types::Types;
+use wasmparser::{
+    CanonicalFunction, CanonicalOption, ConstExpr, ElementItems, ElementKind, ExternalKind, Operator, Parser, Payload,
+    TypeRef, ValidPayload, Validator, WasmFeatures,
+};
+use wasmtime::component::Resource;
+use wasmtime_wasi_http::p2::bindings::http::types::{IncomingRequest, ResponseOutparam};
+
+use super::surface::{Surface, WitFunction, without_version};
+use super::{HANDLER, MEMORY};
+use crate::canonical::{self, Function, WitTypes};
+use crate::engine::relink::main_module::MainModule;
+use crate::engine::relink::outline::{Alias, CoreFunction, Outline};
+use crate::engine::relink::plan::{Place, instantiations};
+use crate::engine::relink::shim::Shim;
+
+/// A component of that form, as far as its main module needs it.
+pub(super) struct Form<'a> {
+    pub(super) bytes: &'a [u8],
+    pub(super) main: MainModule<'a>,
+    /// For each function that it imports: does its result need memory.
+    pub(super) allocates: Vec<bool>,
+    /// The function of it that allocates.
+    pub(super) realloc: Option<u32>,
+}
+
+impl<'a> Form<'a> {
+    pub(super) fn of<T>(component: &'a [u8], functions: &[Function<T>]) -> Option<Self> {
+        let types = types(component)?;
+        let surface = Surface::read(component)?;
+        let reader = Reader {
+            outline: Outline::read(component).ok()?,
+            wit_types: surface.wit_types(types.as_ref())?,
+            types: &types,
+            surface: &surface,
+            known: functions.iter().map(|function| ((function.interface, &*function.name), function)).collect(),
+        };
+        reader.form()
+    }
+}
+
+/// A component's types, checked; what is in its core modules is checked when they are compiled.
+fn types(component: &[u8]) -> Option<Types> {
+    let mut validator = Validator::new_with_features(WasmFeatures::default());
+    let mut types = None;
+    for payload in Parser::new(0).parse_all(component) {
+        if let ValidPayload::End(of) = validator.payload(&payload.ok()?).ok()? {
+            // The component's own come last.
+            types = Some(of);
+        }
+    }
+    types
+}
+
+/// A component that is looked at.
+struct Reader<'r, 'a, T> {
+    outline: Outline<'a>,
+    surface: &'r Surface<'a>,
+    types: &'r Types,
+    wit_types: WitTypes<'r>,
+    known: HashMap<(&'r str, &'r str), &'r Function<T>>,
+}
+
+/// What the core functions need to be made, for all of them the same.
+#[derive(Default)]
+struct Options<'a> {
+    realloc: Option<&'a str>,
+}
+
+impl<'a, T> Reader<'_, 'a, T> {
+    fn form(&self) -> Option<Form<'a>> {
+        let handle = self.handle()?;
+        let (main, args) = instantiations(&self.outline).find(|(place, _)| place.instance == handle.instance)?;
+        let bytes = self.outline.module(main.module)?;
+        let main_module = MainModule::read(bytes)?;
+        if main_module.imports_others || main_module.export(MEMORY)?.kind != ExternalKind::Memory {
+            return None;
+        }
+        let shim = self.shim(main)?;
+        let mut options = Options::default();
+        let mut allocates = Vec::new();
+        for import in &main_module.imported_functions {
+            let arg = args.iter().find(|arg| arg.name == import.module)?;
+            let exports = self.outline.gathered(arg.index);
+            let export = exports.iter().find(|export| export.name == import.name && export.kind == ExternalKind::Func)?;
+            let is_named = |interface: &str, name: &str| interface == import.module && name == import.name;
+            let function = self.provided(export.index, &is_named, main, shim.as_ref(), &mut options)?;
+            allocates.push(function.allocates);
+        }
+        let realloc = match options.realloc {
+            Some(name) => Some(main_module.export(name).filter(|export| export.kind == ExternalKind::Func)?.index),
+            None => None,
+        };
+        if realloc.is_none() && allocates.contains(&true) {
+            return None;
+        }
+        Some(Form { bytes, main: main_module, allocates, realloc })
+    }
+
+    /// The core function that answers requests.
+    fn handle(&self) -> Option<Alias<'a>> {
+        let mut handlers = self.surface.interfaces().filter(|name| name.starts_with(HANDLER.0));
+        let interface = handlers.next()?;
+        if handlers.next().is_some() {
+            return None;
+        }
+        let function = self.surface.exported_function(interface, "handle")?;
+        let ty = &self.types[self.types.component_function_at(function)];
+        if !canonical::is::<(Resource<IncomingRequest>, Resource<ResponseOutparam>), ()>(&self.wit_types, ty) {
+            return None;
+        }
+        let WitFunction::Lifted { core_function, options } = self.surface.function(function)? else { return None };
+        if options.iter().any(|option| matches!(option, CanonicalOption::PostReturn(_) | CanonicalOption::Async)) {
+            return None;
+        }
+        let alias = self.outline.functions.get(*core_function as usize)?.alias()?;
+        (alias.name.strip_suffix(HANDLER.1) == Some(interface)).then_some(alias)
+    }
+
+    /// Which function of ours a core function of the component is. The linker knows it by its names.
+    fn provided(
+        &self,
+        index: u32,
+        is_named: &dyn Fn(&str, &str) -> bool,
+        main: Place,
+        shim: Option<&FilledShim<'a>>,
+        options: &mut Options<'a>,
+    ) -> Option<&Function<T>> {
+        match self.outline.functions.get(index as usize)? {
+            CoreFunction::Exported(alias) => {
+                let shim = shim.filter(|shim| shim.place.instance == alias.instance)?;
+                let behind = *shim.filled_with.get(shim.shim.slot(alias.name)? as usize)?;
+                // What is behind a shim is not a shim.
+                self.provided(behind, is_named, main, None, options)
+            }
+            CoreFunction::Canonical(CanonicalFunction::Lower { func_index, options: with }) => {
+                let WitFunction::Imported { interface, name } = *self.surface.function(*func_index)? else {
+                    return None;
+                };
+                let function = *self.known.get(&(without_version(interface)?, name))?;
+                let ty = &self.types[self.types.component_function_at(*func_index)];
+                let fits = function.is(&self.wit_types, ty) && self.fit(with, main, options);
+                (fits && is_named(interface, name)).then_some(function)
+            }
+            CoreFunction::Canonical(CanonicalFunction::ResourceDrop { resource }) => {
+                let ComponentAnyTypeId::Resource(id) = self.types.component_any_type_at(*resource) else { return None };
+                let (interface, name) = self.wit_types.resource(id)?;
+                let name = canonical::drop_name(name);
+                let function = *self.known.get(&(without_version(interface)?, &*name))?;
+                is_named(interface, &name).then_some(function)
+            }
+            CoreFunction::Canonical(_) => None,
+        }
+    }
+
+    /// Whether a function is lowered as ours are: UTF-8, into the main module's memory.
+    fn fit(&self, options: &[CanonicalOption], main: Place, seen: &mut Options<'a>) -> bool {
+        let of_main = |alias: &Alias<'a>| (alias.instance == main.instance).then_some(alias.name);
+        options.iter().all(|option| match *option {
+            CanonicalOption::UTF8 => true,
+            CanonicalOption::Memory(index) => {
+                self.outline.memories.get(index as usize).and_then(of_main) == Some(MEMORY)
+            }
+            CanonicalOption::Realloc(index) => {
+                let function = self.outline.functions.get(index as usize).and_then(CoreFunction::alias);
+                let Some(name) = function.as_ref().and_then(of_main) else { return false };
+                *seen.realloc.get_or_insert(name) == name
+            }
+            _ => false,
+        })
+    }
+
+    /// The component's other modules: none, or a shim and what fills its table.
+    fn shim(&self, main: Place) -> Option<Option<FilledShim<'a>>> {
+        let mut shim = None;
+        let mut filled = None;
+        for (place, args) in instantiations(&self.outline).filter(|(place, _)| place.instance != main.instance) {
+            let module = self.outline.module(place.module)?;
+            match args {
+                [] if shim.is_none() => shim = Some((place, Shim::read(module)?)),
+                [arg] if filled.is_none() => filled = Some((arg.index, elements(module)?)),
+                _ => return None,
+            }
+        }
+        match (shim, filled) {
+            (None, None) => Some(None),
+            (Some((place, shim)), Some((args, elements))) => {
+                let given = self.outline.gathered(args);
+                let filled_with = elements.iter().map(|name| {
+                    let is_it = |kind, of: &str| kind == ExternalKind::Func && of == *name;
+                    given.iter().find(|export| is_it(export.kind, export.name)).map(|export| export.index)
+                });
+                Some(Some(FilledShim { place, shim, filled_with: filled_with.collect::<Option<_>>()? }))
+            }
+            _ => None,
+        }
+    }
+}
+
+/// A shim, and the core functions of the component that are in its table.
+struct FilledShim<'a> {
+    place: Place,
+    shim: Shim<'a>,
+    filled_with: Vec<u32>,
+}
+
+/// Of a module that does nothing but write functions that it imports into a table that it imports, from the beginning:
+/// the names of those functions, in that order.
+fn elements(module: &[u8]) -> Option<Vec<&str>> {
+    let (mut functions, mut tables, mut elements) = (Vec::new(), 0, None);
+    for payload in Parser::new(0).parse_all(module) {
+        match payload.ok()? {
+            Payload::Version { .. } | Payload::TypeSection(_) | Payload::CustomSection(_) | Payload::End(_) => {}
+            Payload::ImportSection(section) => {
+                for import in section.into_imports() {
+                    let import = import.ok()?;
+                    match import.ty {
+                        TypeRef::Func(_) => functions.push(import.name),
+                        TypeRef::Table(_) => tables += 1,
+                        _ => return None,
+                    }
+                }
+            }
+            Payload::ElementSection(section) if elements.is_none() && section.count() == 1 => {
+                let element = section.into_iter().next()?.ok()?;
+                let ElementKind::Active { table_index, offset_expr } = element.kind else { return None };
+                let ElementItems::Functions(items) = element.items else { return None };
+                if table_index.unwrap_or(0) != 0 || !is_zero(&offset_expr) {
+                    return None;
+                }
+                let names = items.into_iter().map(|index| functions.get(index.ok()? as usize).copied());
+                elements = Some(names.collect::<Option<Vec<_>>>()?);
+            }
+            _ => return None,
+        }
+    }
+    elements.filter(|_| tables == 1)
+}
+
+fn is_zero(expression: &ConstExpr<'_>) -> bool {
+    let mut operators = expression.get_operators_reader();
+    matches!(operators.read(), Ok(Operator::I32Const { value: 0 })) && matches!(operators.read(), Ok(Operator::End))
+}

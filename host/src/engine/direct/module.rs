@@ -1,0 +1,124 @@
+//! The main module, with the loops that allocate what results need.
+
+use wasm_encoder::reencode::{Reencode, utils};
+use wasm_encoder::{
+    BlockType, CodeSection, EntityType, Function, FunctionSection, ImportSection, Module, TypeSection, ValType,
+};
+use wasmparser::Parser;
+
+use super::form::Form;
+use super::{Result, Unfit};
+use crate::canonical::{NEXT_ALLOCATION, NOTHING_TO_ALLOCATE};
+use crate::engine::relink::main_module::ImportedFunction;
+
+/// None when it has something that is not provided for.
+pub(super) fn with_allocations(form: &Form<'_>) -> Option<Vec<u8>> {
+    let mut module = Module::new();
+    Rewriter::new(form)?.parse_core_module(&mut module, Parser::new(0), form.bytes).ok()?;
+    Some(module.finish())
+}
+
+/// Imported functions first, then [`NEXT_ALLOCATION`], then the module's own, then those that allocate.
+struct Rewriter<'f> {
+    form: &'f Form<'f>,
+    imports: u32,
+    /// For each imported function whose result needs memory, the number of the one that is called in its place.
+    ranks: Vec<Option<u32>>,
+}
+
+impl<'f> Rewriter<'f> {
+    fn new(form: &'f Form<'f>) -> Option<Self> {
+        let mut rank = 0;
+        let ranks = form.allocates.iter().map(|allocates| {
+            let this = rank;
+            rank += u32::from(*allocates);
+            allocates.then_some(this)
+        });
+        Some(Self { form, imports: u32::try_from(form.main.imported_functions.len()).ok()?, ranks: ranks.collect() })
+    }
+
+    /// The imports whose result needs memory, and their numbers.
+    fn allocating(&self) -> impl Iterator<Item = (u32, &'f ImportedFunction<'f>)> {
+        let imports = (0..).zip(&self.form.main.imported_functions);
+        imports.zip(&self.form.allocates).filter_map(|(import, allocates)| allocates.then_some(import))
+    }
+
+    fn allocates(&self) -> bool {
+        self.form.allocates.contains(&true)
+    }
+}
+
+impl Reencode for Rewriter<'_> {
+    type Error = Unfit;
+
+    fn function_index(&mut self, function: u32) -> Result<u32> {
+        Ok(match self.ranks.get(function as usize) {
+            Some(Some(rank)) => self.form.main.functions + u32::from(self.allocates()) + rank,
+            Some(None) => function,
+            None => function + u32::from(self.allocates()),
+        })
+    }
+
+    fn parse_type_section(&mut self, types: &mut TypeSection, section: wasmparser::TypeSectionReader<'_>) -> Result<()> {
+        utils::parse_type_section(self, types, section)?;
+        types.ty().function([ValType::I32], [ValType::I64]);
+        Ok(())
+    }
+
+    fn parse_import_section(
+        &mut self,
+        imports: &mut ImportSection,
+        section: wasmparser::ImportSectionReader<'_>,
+    ) -> Result<()> {
+        utils::parse_import_section(self, imports, section)?;
+        if self.allocates() {
+            let (module, name) = NEXT_ALLOCATION;
+            imports.import(module, name, EntityType::Function(self.form.main.types));
+        }
+        Ok(())
+    }
+
+    fn parse_function_section(
+        &mut self,
+        functions: &mut FunctionSection,
+        section: wasmparser::FunctionSectionReader<'_>,
+    ) -> Result<()> {
+        utils::parse_function_section(self, functions, section)?;
+        for (_, import) in self.allocating() {
+            functions.function(import.ty);
+        }
+        Ok(())
+    }
+
+    fn parse_code_section(&mut self, code: &mut CodeSection, section: wasmparser::CodeSectionReader<'_>) -> Result<()> {
+        utils::parse_code_section(self, code, section)?;
+        let Some(realloc) = self.form.realloc else { return Ok(()) };
+        let realloc = self.function_index(realloc)?;
+        for (index, import) in self.allocating() {
+            code.function(&allocating(index, import.parameters, self.imports, realloc));
+        }
+        Ok(())
+    }
+}
+
+/// Calls a function of the host, then allocates what its result needs until that is complete.
+fn allocating(function: u32, parameters: u32, next_allocation: u32, realloc: u32) -> Function {
+    let (pointer, wanted) = (parameters, parameters + 1);
+    let mut allocating = Function::new([(1, ValType::I32), (1, ValType::I64)]);
+    let mut code = allocating.instructions();
+    for parameter in 0..parameters {
+        code.local_get(parameter);
+    }
+    code.call(function);
+    code.loop_(BlockType::Empty);
+    code.local_get(pointer).call(next_allocation).local_tee(wanted);
+    code.i64_const(NOTHING_TO_ALLOCATE.cast_signed()).i64_ne();
+    code.if_(BlockType::Empty);
+    // No old memory, the alignment, the size.
+    code.i32_const(0).i32_const(0);
+    code.local_get(wanted).i64_const(32).i64_shr_u().i32_wrap_i64();
+    code.local_get(wanted).i32_wrap_i64();
+    code.call(realloc).local_set(pointer).br(1);
+    code.end().end().end();
+    allocating
+}

@@ -1,0 +1,223 @@
+//! What a component has on its outside: what it imports, lifts and exports.
+
+use std::collections::HashMap;
+
+use wasmparser::component_types::{ComponentAnyTypeId, ComponentEntityType, ResourceId};
+use wasmparser::types::TypesRef;
+use wasmparser::{
+    CanonicalFunction, CanonicalOption, ComponentAlias, ComponentExternalKind, ComponentInstance, ComponentTypeRef,
+    Payload,
+};
+
+use crate::canonical::WitTypes;
+use crate::engine::inspect::top_level;
+
+/// The index spaces of a component that its interfaces are a part of.
+#[derive(Default)]
+pub(super) struct Surface<'a> {
+    /// The names of the instances that it imports.
+    imports: Vec<&'a str>,
+    instances: Vec<InterfaceInstance<'a>>,
+    functions: Vec<WitFunction<'a>>,
+    components: Vec<Option<&'a [u8]>>,
+    /// The instances that it exports.
+    exports: Vec<(&'a str, u32)>,
+}
+
+#[derive(Clone)]
+enum InterfaceInstance<'a> {
+    Imported(&'a str),
+    Made(ComponentInstance<'a>),
+    Other,
+}
+
+/// A function in terms of WIT.
+#[derive(Clone)]
+pub(super) enum WitFunction<'a> {
+    /// Of an imported interface.
+    Imported { interface: &'a str, name: &'a str },
+    /// A core function of the component.
+    Lifted { core_function: u32, options: Box<[CanonicalOption]> },
+    Other,
+}
+
+impl<'a> Surface<'a> {
+    /// None for a component that does something when it is instantiated, or imports more than instances.
+    pub(super) fn read(bytes: &'a [u8]) -> Option<Self> {
+        let mut surface = Self::default();
+        for payload in top_level(bytes) {
+            surface.add(payload.ok()?, bytes)?;
+        }
+        Some(surface)
+    }
+
+    fn add(&mut self, payload: Payload<'a>, bytes: &'a [u8]) -> Option<()> {
+        match payload {
+            Payload::ComponentStartSection { .. } => return None,
+            Payload::ComponentSection { unchecked_range, .. } => self.components.push(bytes.get(unchecked_range)),
+            Payload::ComponentImportSection(section) => {
+                for import in section {
+                    let import = import.ok()?;
+                    match import.ty {
+                        ComponentTypeRef::Instance(_) => {
+                            self.imports.push(import.name.name);
+                            self.instances.push(InterfaceInstance::Imported(import.name.name));
+                        }
+                        ComponentTypeRef::Type(_) => {}
+                        _ => return None,
+                    }
+                }
+            }
+            Payload::ComponentInstanceSection(section) => {
+                for instance in section {
+                    self.instances.push(InterfaceInstance::Made(instance.ok()?));
+                }
+            }
+            Payload::ComponentAliasSection(section) => {
+                for alias in section {
+                    self.add_alias(&alias.ok()?);
+                }
+            }
+            Payload::ComponentCanonicalSection(section) => {
+                for function in section {
+                    if let CanonicalFunction::Lift { core_func_index: core_function, options, .. } = function.ok()? {
+                        self.functions.push(WitFunction::Lifted { core_function, options });
+                    }
+                }
+            }
+            Payload::ComponentExportSection(section) => {
+                for export in section {
+                    let export = export.ok()?;
+                    self.add_export(export.name.name, export.kind, export.index);
+                }
+            }
+            _ => {}
+        }
+        Some(())
+    }
+
+    fn add_alias(&mut self, alias: &ComponentAlias<'a>) {
+        match *alias {
+            ComponentAlias::InstanceExport { kind: ComponentExternalKind::Func, instance_index, name } => {
+                let function = match self.instances.get(instance_index as usize) {
+                    Some(InterfaceInstance::Imported(interface)) => WitFunction::Imported { interface, name },
+                    _ => WitFunction::Other,
+                };
+                self.functions.push(function);
+            }
+            ComponentAlias::InstanceExport { kind: ComponentExternalKind::Instance, .. } => {
+                self.instances.push(InterfaceInstance::Other);
+            }
+            ComponentAlias::InstanceExport { kind: ComponentExternalKind::Component, .. }
+            | ComponentAlias::Outer { kind: wasmparser::ComponentOuterAliasKind::Component, .. } => {
+                self.components.push(None);
+            }
+            _ => {}
+        }
+    }
+
+    /// What is exported gets an index of its own.
+    fn add_export(&mut self, name: &'a str, kind: ComponentExternalKind, index: u32) {
+        let at = index as usize;
+        match kind {
+            ComponentExternalKind::Instance => {
+                self.exports.push((name, index));
+                self.instances.push(self.instances.get(at).cloned().unwrap_or(InterfaceInstance::Other));
+            }
+            ComponentExternalKind::Func => {
+                self.functions.push(self.functions.get(at).cloned().unwrap_or(WitFunction::Other));
+            }
+            ComponentExternalKind::Component => {
+                self.components.push(self.components.get(at).copied().flatten());
+            }
+            _ => {}
+        }
+    }
+
+    /// The names of the instances that it exports.
+    pub(super) fn interfaces(&self) -> impl Iterator<Item = &'a str> {
+        self.exports.iter().map(|(name, _)| *name)
+    }
+
+    pub(super) fn function(&self, index: u32) -> Option<&WitFunction<'a>> {
+        self.functions.get(index as usize)
+    }
+
+    /// The index of the function that an exported interface has under that name: itself, or through a component that
+    /// only passes it on, as wit-component makes them.
+    pub(super) fn exported_function(&self, interface: &str, name: &str) -> Option<u32> {
+        let (_, instance) = self.exports.iter().find(|(export, _)| *export == interface)?;
+        let InterfaceInstance::Made(instance) = self.instances.get(*instance as usize)? else { return None };
+        match instance {
+            ComponentInstance::FromExports(exports) => {
+                let is_it = |kind, of: &str| kind == ComponentExternalKind::Func && of == name;
+                exports.iter().find(|export| is_it(export.kind, export.name.name)).map(|export| export.index)
+            }
+            ComponentInstance::Instantiate { component_index, args } => {
+                let passes_on = passed_on((*self.components.get(*component_index as usize)?)?, name)?;
+                let is_it = |kind, of: &str| kind == ComponentExternalKind::Func && of == passes_on;
+                args.iter().find(|arg| is_it(arg.kind, arg.name)).map(|arg| arg.index)
+            }
+        }
+    }
+
+    /// The types of the component, and whose the resources are in what it imports.
+    pub(super) fn wit_types<'t>(&self, types: TypesRef<'t>) -> Option<WitTypes<'t>>
+    where
+        'a: 't,
+    {
+        let mut resources: HashMap<ResourceId, (&str, &str)> = HashMap::new();
+        for name in &self.imports {
+            let ComponentEntityType::Instance(id) = types.component_item_for_import(name)?.ty else { return None };
+            for (export, item) in &types.get(id)?.exports {
+                if let ComponentEntityType::Type { created: ComponentAnyTypeId::Resource(id), .. } = item.ty {
+                    // Whoever mentions one first has it: the others are the same under another name.
+                    resources.entry(id.resource()).or_insert((name, export.as_str()));
+                }
+            }
+        }
+        Some(WitTypes::new(types, resources))
+    }
+}
+
+/// The name of an interface of WASI 0.2.
+pub(in crate::engine) fn without_version(interface: &str) -> Option<&str> {
+    let (name, version) = interface.split_once('@')?;
+    version.starts_with("0.2.").then_some(name)
+}
+
+/// Of a component that does nothing but export what it imports: the import that it exports as `name`.
+fn passed_on<'a>(component: &'a [u8], name: &str) -> Option<&'a str> {
+    let mut functions = Vec::new();
+    let mut passed_on = None;
+    for payload in top_level(component) {
+        match payload.ok()? {
+            Payload::Version { .. }
+            | Payload::ComponentTypeSection(_)
+            | Payload::CustomSection(_)
+            | Payload::End(_) => {}
+            Payload::ComponentImportSection(section) => {
+                for import in section {
+                    let import = import.ok()?;
+                    if matches!(import.ty, ComponentTypeRef::Func(_)) {
+                        functions.push(import.name.name);
+                    }
+                }
+            }
+            Payload::ComponentExportSection(section) => {
+                for export in section {
+                    let export = export.ok()?;
+                    if export.kind == ComponentExternalKind::Func {
+                        let function = *functions.get(export.index as usize)?;
+                        functions.push(function);
+                        if export.name.name == name {
+                            passed_on = Some(function);
+                        }
+                    }
+                }
+            }
+            _ => return None,
+        }
+    }
+    passed_on
+}

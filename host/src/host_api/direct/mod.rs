@@ -1,0 +1,42 @@
+//! What modules may import that are linked directly: the interfaces of WASI 0.2 that ordinary guests of Rust and C
+//! import. Behind each function is the same one of wasmtime-wasi and wasmtime-wasi-http that components get. What
+//! imports anything else (files, sockets, `wasi:config`) is linked as a component.
+
+use wasmtime::component::Resource;
+use wasmtime::{Engine, Linker};
+
+use crate::canonical::{self, Function, Guest, Host, HostResource, NEXT_ALLOCATION};
+use crate::engine::State;
+
+mod http;
+mod io;
+mod outgoing;
+mod wasi;
+
+impl Host for State {
+    fn guest(&mut self) -> &mut Guest {
+        self.guest()
+    }
+}
+
+/// All of them.
+pub(crate) fn functions() -> Vec<Function<State>> {
+    [http::functions(), outgoing::functions(), io::functions(), wasi::functions()].into_iter().flatten().collect()
+}
+
+/// The end of a resource, when its handle is dropped.
+fn drop<T, F>(function: F) -> Function<State>
+where
+    T: HostResource,
+    F: Fn(&mut State, Resource<T>) -> wasmtime::Result<()> + Copy + Send + Sync + 'static,
+{
+    Function::new_drop(function)
+}
+
+/// The linker for modules of an engine, without any function yet.
+pub(crate) fn linker(engine: &Engine) -> wasmtime::Result<Linker<State>> {
+    let mut linker = Linker::new(engine);
+    let (module, name) = NEXT_ALLOCATION;
+    linker.func_wrap(module, name, canonical::next_allocation::<State>)?;
+    Ok(linker)
+}
