@@ -18,6 +18,7 @@ mod continuing;
 mod crashes;
 mod disconnect;
 mod endings;
+mod forms;
 mod framing;
 mod golden;
 mod grants;

@@ -7,9 +7,10 @@ use std::time::Duration;
 
 use residue_guest::{FIELD, PLACES, Wasi, component, places};
 
-use crate::harness::{Connection, Daylily, Ending, Request, Response, Setup, each};
+use crate::harness::{Connection, Daylily, Ending, Request, Response, Setup, as_component, each};
 
-const FLAVOURS: [(Wasi, &str); 2] = [(Wasi::V2, "v2"), (Wasi::V3, "v3")];
+/// Those of 0.2 are linked directly, but for one.
+const GUESTS: [(Wasi, &str); 3] = [(Wasi::V2, "v2"), (Wasi::V2, "v2-component"), (Wasi::V3, "v3")];
 
 /// How a guest that has written ends, by the route and the path that make it so.
 #[derive(Debug, Clone, Copy)]
@@ -46,8 +47,11 @@ const SIZES_MIB: [u32; 3] = [1, 4, 32];
 /// `other`, to a component that is the same but for its bytes, so that it has another image of its memory.
 fn setup(slots: u32) -> Setup {
     let server = format!("max_concurrency = {slots}\nmax_queue = 1000\nqueue_timeout = '60s'");
-    FLAVOURS.iter().fold(Setup::new().server(&server), |setup, &(wasi, name)| {
-        let component = component(wasi).expect("a component");
+    GUESTS.iter().fold(Setup::new().server(&server), |setup, &(wasi, name)| {
+        let mut component = component(wasi).expect("a component");
+        if name == "v2-component" {
+            component = as_component(&component);
+        }
         // A custom section without a name.
         let other = [component.as_slice(), &[0, 1, 0]].concat();
         let (file, other_file) = (format!("{name}.wasm"), format!("{name}-other.wasm"));
@@ -124,7 +128,7 @@ fn write_and_look(server: &Daylily, flavour: &str) {
 #[test]
 fn what_is_written_is_found_by_the_instance_itself() {
     let server = setup(1).start();
-    for (_, flavour) in FLAVOURS {
+    for (_, flavour) in GUESTS {
         for mib in SIZES_MIB {
             let response = server.get(&format!("ample.{flavour}"), &format!("/both?mib={mib}"));
             assert_eq!(found(&response), PLACES.map(|(_, name)| name), "{flavour} {mib}");
@@ -135,7 +139,7 @@ fn what_is_written_is_found_by_the_instance_itself() {
 #[test]
 fn one_slot_for_one_request_after_another() {
     let server = setup(1).start();
-    for (_, flavour) in FLAVOURS {
+    for (_, flavour) in GUESTS {
         write_and_look(&server, flavour);
     }
 }
@@ -144,7 +148,7 @@ fn one_slot_for_one_request_after_another() {
 fn few_slots_for_requests_side_by_side() {
     let server = setup(3).start();
     scope(|scope| {
-        for (_, flavour) in FLAVOURS.iter().cycle().take(6) {
+        for (_, flavour) in GUESTS.iter().cycle().take(6) {
             let server = &server;
             scope.spawn(move || write_and_look(server, flavour));
         }

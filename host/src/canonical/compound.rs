@@ -268,10 +268,7 @@ macro_rules! record {
                 <($of_a, $of_b)>::flatten(flat);
             }
 
-            fn is(
-                types: &$crate::canonical::WitTypes<'_>,
-                ty: wasmparser::component_types::ComponentValType,
-            ) -> bool {
+            fn is(types: &$crate::canonical::WitTypes<'_>, ty: wasmparser::component_types::ComponentValType) -> bool {
                 types.is_record(ty, &[($name_a, <$of_a>::is), ($name_b, <$of_b>::is)])
             }
         }

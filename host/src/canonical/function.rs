@@ -7,63 +7,14 @@ use std::pin::Pin;
 use wasmparser::component_types::{ComponentFuncType, ComponentValType};
 use wasmparser::names::KebabString;
 use wasmtime::component::Resource;
-use wasmtime::{Caller, Engine, FuncType, Linker, Memory, Val, ValRaw, bail};
+use wasmtime::{Caller, Engine, FuncType, Linker, Val, ValRaw, bail};
 
-use super::handles::Handles;
-use super::{Flat, FlatValues, HostResource, Lift, Lifting, Lower, Lowered, Lowering, MAX_RESULT_BYTES, Place, Wit};
-use super::WitTypes;
-
-/// A module calls this after each function whose result can need memory: it gives the pointer that was asked for last
-/// (at first anything), and gets what to allocate next, size and alignment in the lower and the upper half, or
-/// [`NOTHING_TO_ALLOCATE`].
-pub(crate) const NEXT_ALLOCATION: (&str, &str) = ("daylily", "next-allocation");
-
-/// What a result that is complete has next.
-pub(crate) const NOTHING_TO_ALLOCATE: u64 = u64::MAX;
+use super::guest::{Host, Pending, guest, write};
+use super::lower::MAX_RESULT_BYTES;
+use super::{Flat, FlatValues, HostResource, Lift, Lifting, Lower, Lowering, Place, Wit, WitTypes};
 
 /// Parameters of a function that are passed as core values; with more, they would be passed in memory.
 const MAX_FLAT_PARAMS: usize = 16;
-
-/// What the host knows of a guest whose module is linked directly.
-#[derive(Debug, Default)]
-pub(crate) struct Guest {
-    /// None until the instance is there. What a module calls while it is being instantiated finds no memory, as in a
-    /// component.
-    pub(crate) memory: Option<Memory>,
-    handles: Handles,
-    /// A result that waits for memory.
-    pending: Option<Pending>,
-    /// Bytes that one call may copy from the guest.
-    max_copies: usize,
-}
-
-/// A host that has such a guest.
-pub(crate) trait Host: Send + 'static {
-    fn guest(&mut self) -> &mut Guest;
-}
-
-impl Guest {
-    pub(crate) fn new(max_copies: usize) -> Self {
-        Self { max_copies, ..Self::default() }
-    }
-
-    /// Hands a resource over.
-    pub(crate) fn give<T: HostResource>(&mut self, resource: &Resource<T>) -> wasmtime::Result<u32> {
-        self.handles.insert(resource)
-    }
-}
-
-/// A result whose lists the guest is allocating.
-#[derive(Debug)]
-struct Pending {
-    lowered: Lowered,
-    to: u32,
-    size: usize,
-    /// The list that memory was asked for.
-    asked: Option<usize>,
-    /// Where the lists are in the guest's memory, as far as that is known.
-    pointers: Vec<u32>,
-}
 
 /// Parameters of a function.
 pub(crate) trait Params: Sized + Send + 'static {
@@ -110,8 +61,10 @@ pub(crate) struct Function<T> {
     /// Whether [`NEXT_ALLOCATION`] is to be called after it.
     pub(crate) allocates: bool,
     is: fn(&WitTypes<'_>, &ComponentFuncType) -> bool,
-    define: Box<dyn Fn(&mut Linker<T>, &str) -> wasmtime::Result<()>>,
+    define: Define<T>,
 }
+
+type Define<T> = Box<dyn Fn(&mut Linker<T>, &str) -> wasmtime::Result<()>>;
 
 impl<T: Host> Function<T> {
     /// One that does not wait.
@@ -142,7 +95,7 @@ impl<T: Host> Function<T> {
             }
             Ok(())
         };
-        Self { interface, name: name.into(), allocates: R::ALLOCATES, is: is::<P, R>, define: Box::new(define) }
+        Self { interface, name, allocates: R::ALLOCATES, is: is::<P, R>, define: Box::new(define) }
     }
 
     /// One that may wait.
@@ -176,7 +129,7 @@ impl<T: Host> Function<T> {
             })?;
             Ok(())
         };
-        Self { interface, name: name.into(), allocates: R::ALLOCATES, is: is::<P, R>, define: Box::new(define) }
+        Self { interface, name, allocates: R::ALLOCATES, is: is::<P, R>, define: Box::new(define) }
     }
 }
 
@@ -287,77 +240,13 @@ fn lower<T: Host, R: Lower>(caller: &mut Caller<'_, T>, result: R, to: u32) -> w
         let value = lowered.value.first_chunk().copied().map_or(0, u64::from_le_bytes);
         return Ok((R::FLAT == 1).then_some(ValRaw::u64(value)));
     }
-    if to as usize % R::ALIGN != 0 {
+    if !(to as usize).is_multiple_of(R::ALIGN) {
         bail!("pointer not aligned");
     }
     if lowered.lists.is_empty() {
         write(memory, to, lowered.value.get(..R::SIZE).unwrap_or_default())?;
     } else {
-        guest.pending = Some(Pending { lowered, to, size: R::SIZE, asked: None, pointers: Vec::new() });
+        guest.pending = Some(Pending::new(lowered, to, R::SIZE));
     }
     Ok(None)
-}
-
-/// The guest's memory, and what is known of it.
-fn guest<'a, T: Host>(caller: &'a mut Caller<'_, T>) -> (&'a mut [u8], &'a mut Guest) {
-    match caller.data_mut().guest().memory {
-        Some(memory) => {
-            let (memory, host) = memory.data_and_store_mut(caller);
-            (memory, host.guest())
-        }
-        None => (Default::default(), caller.data_mut().guest()),
-    }
-}
-
-fn write(memory: &mut [u8], to: u32, bytes: &[u8]) -> wasmtime::Result<()> {
-    let to = to as usize;
-    match to.checked_add(bytes.len()).and_then(|end| memory.get_mut(to..end)) {
-        Some(room) => room.copy_from_slice(bytes),
-        None => bail!("pointer out of bounds of memory"),
-    }
-    Ok(())
-}
-
-/// [`NEXT_ALLOCATION`].
-pub(crate) fn next_allocation<T: Host>(mut caller: Caller<'_, T>, pointer: u32) -> wasmtime::Result<u64> {
-    let (memory, guest) = guest(&mut caller);
-    let Some(pending) = &mut guest.pending else { return Ok(NOTHING_TO_ALLOCATE) };
-    let next = match pending.asked {
-        None => 0,
-        Some(asked) => {
-            pending.place(asked, pointer, memory.len())?;
-            asked + 1
-        }
-    };
-    if let Some(list) = pending.lowered.lists.get(next) {
-        pending.asked = Some(next);
-        return Ok(u64::from(u32::try_from(list.bytes.len())?) | (list.align as u64) << 32);
-    }
-    let pending = guest.pending.take();
-    pending.map_or(Ok(()), |pending| pending.write(memory))?;
-    Ok(NOTHING_TO_ALLOCATE)
-}
-
-impl Pending {
-    /// Notes where a list will be.
-    fn place(&mut self, number: usize, pointer: u32, memory_bytes: usize) -> wasmtime::Result<()> {
-        let Some(list) = self.lowered.lists.get(number) else { return Ok(()) };
-        let (start, pointer_at) = (pointer as usize, list.pointer_at);
-        if start % list.align != 0 {
-            bail!("realloc return: result not aligned");
-        }
-        if start.checked_add(list.bytes.len()).is_none_or(|end| end > memory_bytes) {
-            bail!("realloc return: beyond end of memory");
-        }
-        self.lowered.write(pointer_at, &pointer.to_le_bytes());
-        self.pointers.push(pointer);
-        Ok(())
-    }
-
-    fn write(self, memory: &mut [u8]) -> wasmtime::Result<()> {
-        for (list, pointer) in self.lowered.lists.iter().zip(self.pointers) {
-            write(memory, pointer, &list.bytes)?;
-        }
-        write(memory, self.to, self.lowered.value.get(..self.size).unwrap_or_default())
-    }
 }

@@ -1,7 +1,7 @@
 //! Types without parts: numbers, `bool`, and nothing at all.
 
-use wasmparser::component_types::ComponentValType;
 use wasmparser::PrimitiveValType;
+use wasmparser::component_types::ComponentValType;
 
 use super::{Flat, FlatValues, Lift, Lifting, Lower, Lowering, Place, Wit, WitTypes};
 

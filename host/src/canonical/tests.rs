@@ -204,7 +204,9 @@ fn values_come_to_the_guest_as_they_are() {
 
 #[test]
 fn handles_are_of_one_type_and_one_use() {
-    let used = notes("(local $f i32) (local.set $f (call $open)) (drop (call $use (local.get $f))) (call $drop (local.get $f))");
+    let used = notes(
+        "(local $f i32) (local.set $f (call $open)) (drop (call $use (local.get $f))) (call $drop (local.get $f))",
+    );
     assert_eq!(used, ["use 70", "drop 70"]);
     let again = "(call $drop (call $open)) (call $drop (call $open)) (drop (call $use (i32.const 1)))";
     assert_eq!(run(again).unwrap_err(), "unknown handle index 1");
@@ -225,8 +227,14 @@ fn what_is_wrong_traps() {
         ("(call $note (i32.const 65530) (i32.const 7))", "list pointer/length out of bounds of memory"),
         ("(call $note (i32.const -1) (i32.const -1))", "list pointer/length out of bounds of memory"),
         ("(call $note (i32.const 16) (i32.const 6))", "invalid utf-8 sequence of 1 bytes from index 5"),
-        ("(call $note (i32.const 0) (i32.const 1001))", "too much data is being copied between the host and the guest in one call"),
-        ("(call $note-all (i32.const 32) (i32.const 32))", "too much data is being copied between the host and the guest in one call"),
+        (
+            "(call $note (i32.const 0) (i32.const 1001))",
+            "too much data is being copied between the host and the guest in one call",
+        ),
+        (
+            "(call $note-all (i32.const 32) (i32.const 32))",
+            "too much data is being copied between the host and the guest in one call",
+        ),
         ("(call $note-all (i32.const 33) (i32.const 1))", "list pointer is not aligned"),
         ("(call $note-all (i32.const 64) (i32.const 1))", "list pointer/length out of bounds of memory"),
         ("(call $note-all (i32.const 0) (i32.const 0x20000000))", "list pointer/length out of bounds of memory"),
@@ -240,7 +248,10 @@ fn what_is_wrong_traps() {
         ),
         ("(call $pairs (i32.const 257))", "pointer not aligned"),
         ("(call $pairs (i32.const 65532)) (call $settle)", "pointer out of bounds of memory"),
-        ("(call $pairs (i32.const 256)) (drop (call $open))", "cannot leave component instance: it is asked to allocate memory"),
+        (
+            "(call $pairs (i32.const 256)) (drop (call $open))",
+            "cannot leave component instance: it is asked to allocate memory",
+        ),
         (
             "(call $pairs (i32.const 256)) (drop (call $next (i32.const 0))) (drop (call $next (i32.const 2)))",
             "realloc return: result not aligned",

@@ -3,9 +3,7 @@
 use std::collections::HashMap;
 
 use wasmparser::PrimitiveValType;
-use wasmparser::component_types::{
-    AliasableResourceId, ComponentDefinedType, ComponentValType, ResourceId,
-};
+use wasmparser::component_types::{AliasableResourceId, ComponentDefinedType, ComponentValType, ResourceId};
 use wasmparser::types::TypesRef;
 
 use super::HostResource;
@@ -41,7 +39,8 @@ impl<'a> WitTypes<'a> {
     }
 
     pub(crate) fn is_resource<T: HostResource>(&self, id: AliasableResourceId) -> bool {
-        let is_it = |(interface, name): (&str, &str)| interface.split('@').next() == Some(T::INTERFACE) && name == T::NAME;
+        let is_it =
+            |(interface, name): (&str, &str)| interface.split('@').next() == Some(T::INTERFACE) && name == T::NAME;
         self.resource(id).is_some_and(is_it)
     }
 
@@ -53,9 +52,11 @@ impl<'a> WitTypes<'a> {
     pub(crate) fn is_record(&self, ty: ComponentValType, fields: &[(&str, Is)]) -> bool {
         let Some(ComponentDefinedType::Record(record)) = self.defined(ty) else { return false };
         record.fields.len() == fields.len()
-            && record.fields.iter().zip(fields).all(|((name, ty), (is_name, is))| {
-                name.as_str() == *is_name && is(self, *ty)
-            })
+            && record
+                .fields
+                .iter()
+                .zip(fields)
+                .all(|((name, ty), (is_name, is))| name.as_str() == *is_name && is(self, *ty))
     }
 
     pub(crate) fn is_variant(&self, ty: ComponentValType, cases: &[(&str, Option<Is>)]) -> bool {

@@ -33,7 +33,8 @@ impl Compiler {
     /// When wasmtime does not run on this machine.
     pub(crate) fn new(cache: Option<Cache>) -> wasmtime::Result<Self> {
         let mut settings = Blake3(blake3::Hasher::new());
-        (env!("CARGO_PKG_VERSION"), relink::VERSION, direct::VERSION, WHOLE_RESET_BYTES, MAX_METADATA_BYTES).hash(&mut settings);
+        (env!("CARGO_PKG_VERSION"), relink::VERSION, direct::VERSION, WHOLE_RESET_BYTES, MAX_METADATA_BYTES)
+            .hash(&mut settings);
         for kind in KINDS {
             // wasmtime's version, the settings, and what this CPU can do.
             compiler(kind)?.precompile_compatibility_hash().hash(&mut settings);

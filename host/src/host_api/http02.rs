@@ -18,7 +18,8 @@ type Store<'a> = StoreContextMut<'a, State>;
 
 /// Replaces what differs. The linker must allow shadowing.
 pub(super) fn amend(linker: &mut Linker<State>) -> wasmtime::Result<()> {
-    let handle = |mut store: Store<'_>, (request, options): (Resource<OutgoingRequest>, Option<Resource<RequestOptions>>)| {
+    let handle = |mut store: Store<'_>,
+                  (request, options): (Resource<OutgoingRequest>, Option<Resource<RequestOptions>>)| {
         Ok((handle(store.data_mut(), request, options)?,))
     };
     linker.instance("wasi:http/outgoing-handler@0.2.12")?.func_wrap("handle", handle)?;

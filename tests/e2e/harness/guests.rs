@@ -1,7 +1,9 @@
 //! The guests under test, built once for the whole run.
 
-use std::path::PathBuf;
-use std::sync::OnceLock;
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, OnceLock, PoisonError};
+
+use tempfile::TempDir;
 
 const PACKAGES: &[&str] = &[
     "hello",
@@ -24,8 +26,17 @@ const PACKAGES: &[&str] = &[
     "noexport",
 ];
 
-/// The built component of `package`.
+/// When this is set, none of the guests is linked directly, whatever its form (see [`as_component`]).
+const AS_COMPONENTS: &str = "DAYLILY_E2E_AS_COMPONENTS";
+
+/// The component of `package`, in the form that is under test.
 pub fn guest(package: &str) -> PathBuf {
+    let path = built(package);
+    if std::env::var_os(AS_COMPONENTS).is_some() { rewritten(package, &path) } else { path }
+}
+
+/// The component of `package` as it is built.
+pub fn built(package: &str) -> PathBuf {
     static BUILT: OnceLock<PathBuf> = OnceLock::new();
     assert!(PACKAGES.contains(&package), "no guest named {package}");
     let directory = BUILT.get_or_init(|| match guest_builder::build(PACKAGES) {
@@ -35,4 +46,44 @@ pub fn guest(package: &str) -> PathBuf {
     let path = directory.join(format!("{}.wasm", package.replace('-', "_")));
     assert!(path.is_file(), "the guest builder left no {}", path.display());
     path
+}
+
+/// The guest in its other form, written once for the whole run.
+fn rewritten(package: &str, path: &Path) -> PathBuf {
+    static DIRECTORY: OnceLock<TempDir> = OnceLock::new();
+    static WRITTEN: Mutex<()> = Mutex::new(());
+    let directory = DIRECTORY.get_or_init(|| tempfile::tempdir().expect("a directory"));
+    let _writing = WRITTEN.lock().unwrap_or_else(PoisonError::into_inner);
+    let rewritten = directory.path().join(format!("{package}.wasm"));
+    if !rewritten.exists() {
+        let component = std::fs::read(path).expect("the guest");
+        std::fs::write(&rewritten, as_component(&component)).expect("room for a guest");
+    }
+    rewritten
+}
+
+/// The same component with one more core module, and an instance of it: of a form that is not linked directly.
+pub fn as_component(component: &[u8]) -> Vec<u8> {
+    const CORE_MODULE: u8 = 1;
+    const CORE_INSTANCE: u8 = 2;
+    let modules = sections(component).into_iter().filter(|section| *section == CORE_MODULE).count();
+    let module = u8::try_from(modules).expect("few modules");
+    let empty_module = [CORE_MODULE, 8, 0, b'a', b's', b'm', 1, 0, 0, 0];
+    // One instance, of a module, with nothing given to it.
+    let instance = [CORE_INSTANCE, 4, 1, 0, module, 0];
+    [component, &empty_module, &instance].concat()
+}
+
+/// The kinds of a component's sections.
+fn sections(component: &[u8]) -> Vec<u8> {
+    let mut rest = component.get(8..).expect("a header");
+    let mut kinds = Vec::new();
+    while let [kind, section @ ..] = rest {
+        kinds.push(*kind);
+        // LEB128.
+        let length = section.iter().position(|byte| byte & 0x80 == 0).expect("a length") + 1;
+        let bytes = section[..length].iter().rev().fold(0, |bytes, byte| bytes << 7 | usize::from(byte & 0x7f));
+        rest = &section[length + bytes..];
+    }
+    kinds
 }

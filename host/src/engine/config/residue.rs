@@ -13,16 +13,18 @@ use residue_guest::{FIELD, PLACES, Wasi, component, places};
 use rustix::mm::{Advice, madvise};
 use tokio::sync::oneshot;
 use wasmtime::component::Component;
-use wasmtime::{Config, Enabled, Engine, InstanceAllocationStrategy, PoolingAllocationConfig};
+use wasmtime::{Config, Enabled, Engine, InstanceAllocationStrategy, Module, PoolingAllocationConfig};
 use wasmtime_wasi_config::WasiConfigVariables;
 
 use super::{Engines, Flavour, PoolKind, Reset, base, pooling, use_slots};
-use crate::engine::artefact::Needs;
+use crate::engine::artefact::{Form, Needs};
 use crate::engine::call::{Call, Ending, Head};
 use crate::engine::component::{App, AppSettings};
+use crate::engine::direct::{self, DirectLinker};
 use crate::engine::epoch::Ticker;
 use crate::engine::handler::Handler;
 use crate::engine::turns::Turns;
+use crate::host_api::direct::functions;
 use crate::host_api::link;
 use crate::host_api::outgoing::{OutgoingClient, OutgoingPolicy};
 use crate::request_id::RequestId;
@@ -90,28 +92,31 @@ async fn nothing_is_left_for_the_next_instance_of_0_3() {
 }
 
 async fn check_all(flavour: Flavour) {
-    check(PoolKind { flavour, reset: Reset::Whole }, NONE).await;
-    for setting in SETTINGS.iter().chain([NONE]) {
-        check(PoolKind { flavour, reset: Reset::Written }, setting).await;
+    let forms = if flavour == Flavour::V2 { &[Form::Component, Form::Module][..] } else { &[Form::Component] };
+    for form in forms {
+        check(PoolKind { flavour, reset: Reset::Whole }, *form, NONE).await;
+        for setting in SETTINGS.iter().chain([NONE]) {
+            check(PoolKind { flavour, reset: Reset::Written }, *form, setting).await;
+        }
     }
 }
 
-async fn check(kind: PoolKind, (off, change): &(&str, Change)) {
-    let app = app(kind, *change);
+async fn check(kind: PoolKind, form: Form, (off, change): &(&str, Change)) {
+    let app = app(kind, form, *change);
     // It looks where there would be something.
     let found = answer(&app, "/both?mib=4").await;
-    assert_eq!(found, PLACES.map(|(_, name)| name), "{kind:?}, off: {off}");
+    assert_eq!(found, PLACES.map(|(_, name)| name), "{kind:?}, {form:?}, off: {off}");
     for (write, by) in WRITES {
         for _ in 0..2 {
             end(&app, write, *by).await;
             let found = answer(&app, "/look?mib=33").await;
-            assert!(found.is_empty(), "{found:?} after {write}, ended by {by:?}; {kind:?}, off: {off}");
+            assert!(found.is_empty(), "{found:?} after {write}, ended by {by:?}; {kind:?}, {form:?}, off: {off}");
         }
     }
 }
 
 /// One slot, with a component that is loaded under the settings that `change` makes.
-fn app(kind: PoolKind, change: Change) -> Arc<App> {
+fn app(kind: PoolKind, form: Form, change: Change) -> Arc<App> {
     let flavour = kind.flavour;
     let limits = RouteLimits { cpu_time: Duration::from_millis(300), ..RouteLimits::default() };
     let mut config = base(kind);
@@ -125,9 +130,20 @@ fn app(kind: PoolKind, change: Change) -> Arc<App> {
     }
     let engine = Engine::new(&config).expect("a pool");
     let wasi = if flavour == Flavour::V3 { Wasi::V3 } else { Wasi::V2 };
-    let component = Component::new(&engine, component(wasi).expect("a component")).expect("its code");
-    let linked = link::linker(&engine, flavour).expect("a linker").instantiate_pre(&component).expect("its imports");
-    let handler = Arc::new(Handler::new(linked, flavour == Flavour::V3).expect("its export"));
+    let component = component(wasi).expect("a component");
+    let handler = match form {
+        Form::Component => {
+            let component = Component::new(&engine, component).expect("its code");
+            let linker = link::linker(&engine, flavour).expect("a linker");
+            Handler::new(linker.instantiate_pre(&component).expect("its imports"), flavour == Flavour::V3)
+        }
+        Form::Module => {
+            let module = direct::main_module(&component, &functions()).expect("its main module");
+            let module = Module::new(&engine, module).expect("its code");
+            DirectLinker::new(&engine).expect("a linker").link(&module).map(Handler::Direct)
+        }
+    };
+    let handler = Arc::new(handler.expect("its export"));
     let ticker = Ticker::start(vec![engine.clone()]).expect("a thread");
     let engines = Arc::new(Engines { pools: vec![(kind, engine)], ticker, turns: Turns::new() });
     let settings = AppSettings {

@@ -87,8 +87,11 @@ impl<'a, T> Reader<'_, 'a, T> {
         for import in &main_module.imported_functions {
             let arg = args.iter().find(|arg| arg.name == import.module)?;
             let exports = self.outline.gathered(arg.index);
-            let export = exports.iter().find(|export| export.name == import.name && export.kind == ExternalKind::Func)?;
-            let is_named = |interface: &str, name: &str| interface == import.module && name == import.name;
+            let export =
+                exports.iter().find(|export| export.name == import.name && export.kind == ExternalKind::Func)?;
+            // The module may have been linked from parts that name other versions than the component.
+            let module = without_version(import.module)?;
+            let is_named = |interface: &str, name: &str| interface == module && name == import.name;
             let function = self.provided(export.index, &is_named, main, shim.as_ref(), &mut options)?;
             allocates.push(function.allocates);
         }
@@ -142,7 +145,8 @@ impl<'a, T> Reader<'_, 'a, T> {
                 let WitFunction::Imported { interface, name } = *self.surface.function(*func_index)? else {
                     return None;
                 };
-                let function = *self.known.get(&(without_version(interface)?, name))?;
+                let interface = without_version(interface)?;
+                let function = *self.known.get(&(interface, name))?;
                 let ty = &self.types[self.types.component_function_at(*func_index)];
                 let fits = function.is(&self.wit_types, ty) && self.fit(with, main, options);
                 (fits && is_named(interface, name)).then_some(function)
@@ -150,8 +154,8 @@ impl<'a, T> Reader<'_, 'a, T> {
             CoreFunction::Canonical(CanonicalFunction::ResourceDrop { resource }) => {
                 let ComponentAnyTypeId::Resource(id) = self.types.component_any_type_at(*resource) else { return None };
                 let (interface, name) = self.wit_types.resource(id)?;
-                let name = canonical::drop_name(name);
-                let function = *self.known.get(&(without_version(interface)?, &*name))?;
+                let (interface, name) = (without_version(interface)?, canonical::drop_name(name));
+                let function = *self.known.get(&(interface, &*name))?;
                 is_named(interface, &name).then_some(function)
             }
             CoreFunction::Canonical(_) => None,

@@ -17,6 +17,8 @@ mod form;
 mod handler;
 mod module;
 mod surface;
+#[cfg(test)]
+mod tests;
 
 pub(crate) use handler::Direct;
 pub(super) use handler::DirectLinker;

@@ -59,7 +59,11 @@ impl Reencode for Rewriter<'_> {
         })
     }
 
-    fn parse_type_section(&mut self, types: &mut TypeSection, section: wasmparser::TypeSectionReader<'_>) -> Result<()> {
+    fn parse_type_section(
+        &mut self,
+        types: &mut TypeSection,
+        section: wasmparser::TypeSectionReader<'_>,
+    ) -> Result<()> {
         utils::parse_type_section(self, types, section)?;
         types.ty().function([ValType::I32], [ValType::I64]);
         Ok(())

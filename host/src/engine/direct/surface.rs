@@ -35,9 +35,15 @@ enum InterfaceInstance<'a> {
 #[derive(Clone)]
 pub(super) enum WitFunction<'a> {
     /// Of an imported interface.
-    Imported { interface: &'a str, name: &'a str },
+    Imported {
+        interface: &'a str,
+        name: &'a str,
+    },
     /// A core function of the component.
-    Lifted { core_function: u32, options: Box<[CanonicalOption]> },
+    Lifted {
+        core_function: u32,
+        options: Box<[CanonicalOption]>,
+    },
     Other,
 }
 

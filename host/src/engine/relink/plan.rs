@@ -59,8 +59,10 @@ impl<'a> Plan<'a> {
         };
         let slots = main_module.imported_functions.iter().map(|import| slot(import.module, import.name)).collect();
         let functions = (0..).zip(&outline.functions);
-        let shim_functions =
-            functions.filter(|(_, function)| function.alias().as_ref().is_some_and(of_shim)).map(|(index, _)| index).collect();
+        let shim_functions = functions
+            .filter(|(_, function)| function.alias().as_ref().is_some_and(of_shim))
+            .map(|(index, _)| index)
+            .collect();
         Some(Self { shim: shim_place, main, main_module, slots, table: shim.table, shim_functions })
     }
 }

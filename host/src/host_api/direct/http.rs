@@ -3,9 +3,8 @@
 use wasmtime::component::Resource;
 use wasmtime_wasi_http::p2::bindings::http::types::{
     self, DnsErrorPayload, ErrorCode, FieldSizePayload, FutureTrailers, HostFields, HostFutureTrailers,
-    HostIncomingBody, HostIncomingRequest, HostOutgoingBody, HostOutgoingResponse, HostResponseOutparam,
-    IncomingBody, IncomingRequest, Method, OutgoingBody, OutgoingResponse, ResponseOutparam, Scheme,
-    TlsAlertReceivedPayload,
+    HostIncomingBody, HostIncomingRequest, HostOutgoingBody, HostOutgoingResponse, HostResponseOutparam, IncomingBody,
+    IncomingRequest, Method, OutgoingBody, OutgoingResponse, ResponseOutparam, Scheme, TlsAlertReceivedPayload,
 };
 use wasmtime_wasi_http::p2::{HeaderError, HttpError};
 use wasmtime_wasi_http::{FieldMap, WasiHttpView};
@@ -128,7 +127,10 @@ pub(super) fn http<T>(result: Result<T, HttpError>) -> wasmtime::Result<Result<T
 }
 
 pub(super) fn functions() -> Vec<Function<State>> {
-    [fields(), incoming_request(), incoming_body(), outgoing_response(), outgoing_body()].into_iter().flatten().collect()
+    [fields(), incoming_request(), incoming_body(), outgoing_response(), outgoing_body()]
+        .into_iter()
+        .flatten()
+        .collect()
 }
 
 type Fields = Borrow<FieldMap>;
@@ -180,9 +182,13 @@ fn incoming_request() -> Vec<Function<State>> {
         Function::new(TYPES, "[method]incoming-request.method", |state: &mut State, (request,): (Request,)| {
             HostIncomingRequest::method(&mut state.http(), request.0)
         }),
-        Function::new(TYPES, "[method]incoming-request.path-with-query", |state: &mut State, (request,): (Request,)| {
-            HostIncomingRequest::path_with_query(&mut state.http(), request.0)
-        }),
+        Function::new(
+            TYPES,
+            "[method]incoming-request.path-with-query",
+            |state: &mut State, (request,): (Request,)| {
+                HostIncomingRequest::path_with_query(&mut state.http(), request.0)
+            },
+        ),
         Function::new(TYPES, "[method]incoming-request.scheme", |state: &mut State, (request,): (Request,)| {
             HostIncomingRequest::scheme(&mut state.http(), request.0)
         }),
@@ -202,11 +208,9 @@ fn incoming_body() -> Vec<Function<State>> {
     vec![
         drop(|state, body: Resource<IncomingBody>| HostIncomingBody::drop(&mut state.http(), body)),
         drop(|state, trailers: Resource<FutureTrailers>| HostFutureTrailers::drop(&mut state.http(), trailers)),
-        Function::new(
-            TYPES,
-            "[method]incoming-body.stream",
-            |state: &mut State, (body,): (Borrow<IncomingBody>,)| HostIncomingBody::stream(&mut state.http(), body.0),
-        ),
+        Function::new(TYPES, "[method]incoming-body.stream", |state: &mut State, (body,): (Borrow<IncomingBody>,)| {
+            HostIncomingBody::stream(&mut state.http(), body.0)
+        }),
         Function::new(
             TYPES,
             "[static]incoming-body.finish",
@@ -264,7 +268,8 @@ fn outgoing_response() -> Vec<Function<State>> {
         Function::new(
             TYPES,
             "[static]response-outparam.set",
-            |state: &mut State, (out, answer): (Resource<ResponseOutparam>, Result<Resource<OutgoingResponse>, ErrorCode>)| {
+            |state: &mut State,
+             (out, answer): (Resource<ResponseOutparam>, Result<Resource<OutgoingResponse>, ErrorCode>)| {
                 HostResponseOutparam::set(&mut state.http(), out, answer)
             },
         ),
@@ -274,11 +279,9 @@ fn outgoing_response() -> Vec<Function<State>> {
 fn outgoing_body() -> Vec<Function<State>> {
     vec![
         drop(|state, body: Resource<OutgoingBody>| HostOutgoingBody::drop(&mut state.http(), body)),
-        Function::new(
-            TYPES,
-            "[method]outgoing-body.write",
-            |state: &mut State, (body,): (Borrow<OutgoingBody>,)| HostOutgoingBody::write(&mut state.http(), body.0),
-        ),
+        Function::new(TYPES, "[method]outgoing-body.write", |state: &mut State, (body,): (Borrow<OutgoingBody>,)| {
+            HostOutgoingBody::write(&mut state.http(), body.0)
+        }),
         Function::new(
             TYPES,
             "[static]outgoing-body.finish",

@@ -1,12 +1,12 @@
 //! wasi:io: errors, polling and streams.
 
 use wasmtime::component::Resource;
+use wasmtime_wasi::p2::StreamError as HostStreamError;
 use wasmtime_wasi::p2::bindings::io::error::HostError;
 use wasmtime_wasi::p2::bindings::io::poll::{Host as HostPoll, HostPollable, Pollable};
 use wasmtime_wasi::p2::bindings::io::streams::{
     Error as IoError, Host as HostStreams, HostInputStream, HostOutputStream, InputStream, OutputStream, StreamError,
 };
-use wasmtime_wasi::p2::StreamError as HostStreamError;
 
 use super::drop;
 use crate::canonical::{Borrow, Function, HostResource, variant};
@@ -63,16 +63,12 @@ fn poll() -> Vec<Function<State>> {
             "[method]error.to-debug-string",
             |state: &mut State, (error,): (Borrow<IoError>,)| HostError::to_debug_string(state.table(), error.0),
         ),
-        Function::new_async(
-            POLL,
-            "[method]pollable.ready",
-            |state: &mut State, (pollable,): (Borrow<Pollable>,)| Box::pin(HostPollable::ready(state.table(), pollable.0)),
-        ),
-        Function::new_async(
-            POLL,
-            "[method]pollable.block",
-            |state: &mut State, (pollable,): (Borrow<Pollable>,)| Box::pin(HostPollable::block(state.table(), pollable.0)),
-        ),
+        Function::new_async(POLL, "[method]pollable.ready", |state: &mut State, (pollable,): (Borrow<Pollable>,)| {
+            Box::pin(HostPollable::ready(state.table(), pollable.0))
+        }),
+        Function::new_async(POLL, "[method]pollable.block", |state: &mut State, (pollable,): (Borrow<Pollable>,)| {
+            Box::pin(HostPollable::block(state.table(), pollable.0))
+        }),
         Function::new_async(POLL, "poll", |state: &mut State, (pollables,): (Vec<Borrow<Pollable>>,)| {
             let pollables = pollables.into_iter().map(|pollable| pollable.0).collect();
             Box::pin(HostPoll::poll(state.table(), pollables))

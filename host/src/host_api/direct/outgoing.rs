@@ -61,9 +61,13 @@ fn request() -> Vec<Function<State>> {
             "[method]outgoing-request.set-method",
             |state: &mut State, (request, method): (Request, Method)| http02::set_method(state, request.0, method),
         ),
-        Function::new(TYPES, "[method]outgoing-request.path-with-query", |state: &mut State, (request,): (Request,)| {
-            HostOutgoingRequest::path_with_query(&mut state.http(), request.0)
-        }),
+        Function::new(
+            TYPES,
+            "[method]outgoing-request.path-with-query",
+            |state: &mut State, (request,): (Request,)| {
+                HostOutgoingRequest::path_with_query(&mut state.http(), request.0)
+            },
+        ),
         Function::new(
             TYPES,
             "[method]outgoing-request.set-path-with-query",

@@ -1,0 +1,64 @@
+//! Values on their way from a guest.
+
+use wasmtime::{ValRaw, bail};
+
+use super::Wit;
+use super::handles::Handles;
+
+/// Core values that are read one after the other.
+pub(crate) struct FlatValues<'a>(std::slice::Iter<'a, ValRaw>);
+
+impl<'a> FlatValues<'a> {
+    pub(super) fn new(values: &'a [ValRaw]) -> Self {
+        Self(values.iter())
+    }
+
+    fn next(&mut self) -> wasmtime::Result<ValRaw> {
+        // The function's type has as many as its parameters are flattened to.
+        self.0.next().copied().ok_or_else(|| wasmtime::format_err!("a parameter is missing"))
+    }
+
+    /// An `i32`, or one that shares its place with an `i64`.
+    pub(crate) fn u32(&mut self) -> wasmtime::Result<u32> {
+        Ok(self.next()?.get_u32())
+    }
+
+    pub(super) fn u64(&mut self) -> wasmtime::Result<u64> {
+        Ok(self.next()?.get_u64())
+    }
+
+    /// The next `count`, of which not all may be read: the cases of a variant have different numbers of them.
+    pub(crate) fn split(&mut self, count: usize) -> Self {
+        let (these, rest) = self.0.as_slice().split_at_checked(count).unwrap_or_default();
+        self.0 = rest.iter();
+        Self::new(these)
+    }
+}
+
+/// What a guest's values refer to.
+pub(crate) struct Lifting<'a> {
+    pub(super) memory: &'a [u8],
+    pub(super) handles: &'a mut Handles,
+    /// What this call may still copy, in bytes.
+    pub(super) copies: usize,
+}
+
+impl<'a> Lifting<'a> {
+    /// The elements of a list, each of `T`.
+    pub(super) fn elements<T: Wit>(&mut self, pointer: u32, count: u32) -> wasmtime::Result<&'a [u8]> {
+        let (start, count) = (pointer as usize, count as usize);
+        let end = count.checked_mul(T::SIZE).and_then(|length| start.checked_add(length));
+        let Some(bytes) = end.and_then(|end| self.memory.get(start..end)) else {
+            bail!("list pointer/length out of bounds of memory");
+        };
+        if !start.is_multiple_of(T::ALIGN) {
+            bail!("list pointer is not aligned");
+        }
+        let copied = count.checked_mul(size_of::<T>().max(1));
+        let Some(left) = copied.and_then(|copied| self.copies.checked_sub(copied)) else {
+            bail!("too much data is being copied between the host and the guest in one call");
+        };
+        self.copies = left;
+        Ok(bytes)
+    }
+}

@@ -1,0 +1,72 @@
+//! Values on their way to a guest.
+
+use super::handles::Handles;
+
+/// A result on its way into a guest's memory: the bytes of the value, and of all lists in it, whose pointers are not
+/// known before the guest has allocated them.
+pub(crate) struct Lowering<'a> {
+    pub(super) handles: &'a mut Handles,
+    pub(super) lowered: Lowered,
+}
+
+/// The largest result of a function, without the lists in it: a `datetime`, an error code and what is around it.
+pub(super) const MAX_RESULT_BYTES: usize = 64;
+
+#[derive(Debug)]
+pub(super) struct Lowered {
+    pub(super) value: [u8; MAX_RESULT_BYTES],
+    /// In the order in which they are allocated: each after the one that has its pointer.
+    pub(super) lists: Vec<List>,
+}
+
+#[derive(Debug)]
+pub(super) struct List {
+    pub(super) bytes: Vec<u8>,
+    pub(super) align: usize,
+    pub(super) pointer_at: Place,
+}
+
+/// Somewhere in the value itself, or in the list of that number.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Place {
+    list: Option<usize>,
+    offset: usize,
+}
+
+impl Place {
+    pub(super) const VALUE: Self = Self { list: None, offset: 0 };
+
+    pub(crate) fn plus(self, bytes: usize) -> Self {
+        Self { offset: self.offset + bytes, ..self }
+    }
+}
+
+impl Lowered {
+    pub(super) fn write(&mut self, to: Place, bytes: &[u8]) {
+        let part = match to.list {
+            None => Some(&mut self.value[..]),
+            Some(number) => self.lists.get_mut(number).map(|list| &mut list.bytes[..]),
+        };
+        // Room for all of it was made by its type's size.
+        if let Some(room) = part.and_then(|part| part.get_mut(to.offset..to.offset + bytes.len())) {
+            room.copy_from_slice(bytes);
+        }
+    }
+}
+
+impl<'a> Lowering<'a> {
+    pub(super) fn new(handles: &'a mut Handles) -> Self {
+        Self { handles, lowered: Lowered { value: [0; MAX_RESULT_BYTES], lists: Vec::new() } }
+    }
+
+    pub(crate) fn write(&mut self, to: Place, bytes: &[u8]) {
+        self.lowered.write(to, bytes);
+    }
+
+    /// Has the guest allocate memory for these bytes; the pointer comes to `pointer_at`.
+    pub(super) fn allocate(&mut self, bytes: Vec<u8>, align: usize, pointer_at: Place) -> Place {
+        let lists = &mut self.lowered.lists;
+        lists.push(List { bytes, align, pointer_at });
+        Place { list: Some(lists.len() - 1), offset: 0 }
+    }
+}

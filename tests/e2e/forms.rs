@@ -1,0 +1,69 @@
+//! Ordinary guests are linked directly, all others as components. Which it is makes no difference to anybody.
+
+use crate::harness::{Request, Response, Setup, Shared, as_component, built, each};
+
+const GUESTS: [&str; 8] = ["hello", "report", "echo", "headers", "status", "stream", "trap", "outgoing"];
+
+/// Each guest in both forms. Those that are linked directly are known by making one core instance.
+static SERVER: Shared = Shared::new(|| {
+    GUESTS.iter().fold(Setup::new(), |setup, name| {
+        let component = std::fs::read(built(name)).expect("a guest");
+        let (direct, other) = (format!("{name}-direct.wasm"), format!("{name}-component.wasm"));
+        setup
+            .file(&direct, &component)
+            .file(&other, &as_component(&component))
+            .route_with(&format!("host = 'direct-{name}.test'\nmax_instances = 1"), &direct)
+            .route_with(&format!("host = 'entire-{name}.test'"), &other)
+    })
+});
+
+/// What a client sees of a response, but for its date and the request's number.
+fn seen(response: &Response) -> String {
+    let headers: Vec<_> = response.headers.iter().filter(|(name, _)| name != "date").collect();
+    let text = response.text();
+    // Refusals end with the request's number.
+    let text = text.split(" (request ").next().unwrap_or_default();
+    format!("{} {headers:?} {:?} {:?}\n{text}", response.status, response.trailers, response.ending)
+}
+
+fn check(name: &str, request: impl Fn(&str) -> Request) {
+    let server = SERVER.get();
+    let ask = |form: &str| server.exchange(&request(&format!("{form}-{name}.test")));
+    let (direct, entire) = (ask("direct"), ask("entire"));
+    let same = |response: &Response, form: &str| seen(response).replace(&format!("{form}-{name}"), name);
+    assert_eq!(same(&direct, "direct"), same(&entire, "entire"));
+    assert_ne!(direct.status, 503, "{}", direct.text());
+}
+
+#[test]
+fn both_forms_answer_the_same() {
+    let cases: &[(&str, &str)] = &[
+        ("hello", "/"),
+        ("report", "/a/b?c=d"),
+        ("status", "/404"),
+        ("status", "/99"),
+        ("stream", "/silent"),
+        ("headers", "/?x-one=1&x-one=2"),
+        ("headers", "/forbidden"),
+        ("trap", "/before"),
+        ("trap", "/after-length"),
+        ("trap", "/exit"),
+        ("trap", "/error"),
+        ("trap", "/stack"),
+        ("trap", "/drop-body"),
+        ("trap", "/short"),
+        ("trap", "/"),
+        ("outgoing", "/?url=http://127.0.0.1:1/"),
+    ];
+    each(cases, |(name, target)| check(name, |host| Request::get(host, target).header("X-Empty", "")));
+}
+
+#[test]
+fn both_forms_are_asked_the_same() {
+    for method in ["GET", "PATCH", "BREW", "X-LONG-METHOD"] {
+        check("report", |host| Request::new(method, host, "/?a=%20").header("Accept", "a").header("Accept", "b"));
+    }
+    check("echo", |host| Request::post(host, "/").body(&vec![b'x'; 200_000]));
+    check("echo", |host| Request::post(host, "/").body(b""));
+    check("echo", |host| Request::post(host, "/").chunked(&[b"one", b"two"]).trailer("X-Sum", "6"));
+}
