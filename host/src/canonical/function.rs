@@ -9,6 +9,7 @@ use wasmparser::names::KebabString;
 use wasmtime::component::Resource;
 use wasmtime::{Caller, Engine, FuncType, Linker, Val, ValRaw, bail};
 
+use super::Flat::{I32, I64};
 use super::guest::{Host, Pending, guest, write};
 use super::lower::MAX_RESULT_BYTES;
 use super::{Flat, FlatValues, HostResource, Lift, Lifting, Lower, Lowering, Place, Wit, WitTypes};
@@ -108,25 +109,40 @@ impl<T: Host> Function<T> {
         let name = name.into();
         let of_name = name.clone();
         let define = move |linker: &mut Linker<T>, module: &str| {
-            let ty = func_type::<P, R>(linker.engine());
-            linker.func_new_async(module, &of_name, ty, move |mut caller, params, results| {
-                Box::new(async move {
-                    let mut values = [ValRaw::i32(0); MAX_FLAT_PARAMS + 1];
-                    for (value, param) in values.iter_mut().zip(params) {
-                        *value = raw(param);
-                    }
-                    let values = values.get(..const { flat_params::<P, R>() }).unwrap_or_default();
-                    let (params, to) = lift::<T, P>(&mut caller, values)?;
-                    let result = function(caller.data_mut(), params).await?;
-                    if let (Some(result), Some(value)) = (lower(&mut caller, result, to)?, results.first_mut()) {
-                        *value = match value {
-                            Val::I64(_) => Val::I64(result.get_i64()),
-                            _ => Val::I32(result.get_i32()),
-                        };
-                    }
-                    Ok(())
-                })
-            })?;
+            // Those types that most of them have, which wasmtime passes on as they are.
+            macro_rules! wrap {
+                ($($value:ident: $ty:ty),+) => {
+                    linker.func_wrap_async(module, &of_name, move |caller, ($($value,)+): ($($ty,)+)| {
+                        Box::new(async move {
+                            let values = [$(raw(&Val::from($value)),)+];
+                            call_async(caller, &values, function).await.map(drop)
+                        })
+                    })
+                };
+            }
+            let (params, results) = core_type::<P, R>();
+            match (&*params, &*results) {
+                ([I32], []) => wrap!(a: i32),
+                ([I32, I32, I32], []) => wrap!(a: i32, b: i32, c: i32),
+                ([I32, I64, I32], []) => wrap!(a: i32, b: i64, c: i32),
+                ([I32, I32, I32, I32], []) => wrap!(a: i32, b: i32, c: i32, d: i32),
+                _ => {
+                    let ty = func_type::<P, R>(linker.engine());
+                    linker.func_new_async(module, &of_name, ty, move |caller, params, results| {
+                        Box::new(async move {
+                            let values: Vec<ValRaw> = params.iter().map(raw).collect();
+                            let result = call_async(caller, &values, function).await?;
+                            if let (Some(result), Some(value)) = (result, results.first_mut()) {
+                                *value = match value {
+                                    Val::I64(_) => Val::I64(result.get_i64()),
+                                    _ => Val::I32(result.get_i32()),
+                                };
+                            }
+                            Ok(())
+                        })
+                    })
+                }
+            }?;
             Ok(())
         };
         Self { interface, name, allocates: R::ALLOCATES, is: is::<P, R>, define: Box::new(define) }
@@ -189,14 +205,20 @@ const fn flat_params<P: Params, R: Wit>() -> usize {
     P::FLAT + is_in_memory::<R>() as usize
 }
 
-fn func_type<P: Params, R: Wit>(engine: &Engine) -> FuncType {
+/// The parameters and the results as core values.
+fn core_type<P: Params, R: Wit>() -> (Vec<Flat>, Vec<Flat>) {
     let (mut params, mut results) = (Vec::new(), Vec::new());
     P::flatten(&mut params);
     if is_in_memory::<R>() {
-        params.push(Flat::I32);
+        params.push(I32);
     } else {
         R::flatten(&mut results);
     }
+    (params, results)
+}
+
+fn func_type<P: Params, R: Wit>(engine: &Engine) -> FuncType {
+    let (params, results) = core_type::<P, R>();
     FuncType::new(engine, params.into_iter().map(Flat::value_type), results.into_iter().map(Flat::value_type))
 }
 
@@ -205,6 +227,23 @@ fn raw(value: &Val) -> ValRaw {
         Val::I64(value) => ValRaw::i64(*value),
         other => ValRaw::i32(other.i32().unwrap_or_default()),
     }
+}
+
+async fn call_async<T, P, R, F>(
+    mut caller: Caller<'_, T>,
+    values: &[ValRaw],
+    function: F,
+) -> wasmtime::Result<Option<ValRaw>>
+where
+    T: Host,
+    P: Params,
+    R: Lower + Send,
+    F: for<'a> Fn(&'a mut T, P) -> BoxFuture<'a, R> + Copy + Send + Sync + 'static,
+{
+    let values = values.get(..const { flat_params::<P, R>() }).unwrap_or_default();
+    let (params, to) = lift::<T, P>(&mut caller, values)?;
+    let result = function(caller.data_mut(), params).await?;
+    lower(&mut caller, result, to)
 }
 
 /// The first `count` values: what a module passed.
@@ -226,13 +265,13 @@ fn lift<T: Host, P: Params>(caller: &mut Caller<'_, T>, values: &[ValRaw]) -> wa
     let mut flat = FlatValues::new(values);
     let mut cx = Lifting { memory, handles: &mut guest.handles, copies: guest.max_copies };
     let params = P::lift(&mut cx, &mut flat)?;
-    Ok((params, flat.u32().unwrap_or_default()))
+    // The last one, if there is one left.
+    Ok((params, values.get(P::FLAT).map_or(0, ValRaw::get_u32)))
 }
 
 /// Returns a result, writes it, or keeps it until there is memory for its lists.
 fn lower<T: Host, R: Lower>(caller: &mut Caller<'_, T>, result: R, to: u32) -> wasmtime::Result<Option<ValRaw>> {
-    let (memory, guest) = guest(caller);
-    let mut cx = Lowering::new(&mut guest.handles);
+    let mut cx = Lowering::new(&mut caller.data_mut().guest().handles);
     result.store(&mut cx, Place::VALUE)?;
     let lowered = cx.lowered;
     if !is_in_memory::<R>() {
@@ -243,6 +282,7 @@ fn lower<T: Host, R: Lower>(caller: &mut Caller<'_, T>, result: R, to: u32) -> w
     if !(to as usize).is_multiple_of(R::ALIGN) {
         bail!("pointer not aligned");
     }
+    let (memory, guest) = guest(caller);
     if lowered.lists.is_empty() {
         write(memory, to, lowered.value.get(..R::SIZE).unwrap_or_default())?;
     } else {
