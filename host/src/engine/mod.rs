@@ -21,6 +21,8 @@ mod relink;
 mod slots;
 mod steps;
 mod store;
+#[cfg(test)]
+mod testing;
 mod turns;
 
 pub(crate) use artefact::{Artefact, Facts, LoadError, Needs, Source};

@@ -40,12 +40,24 @@ pub const PLACES: [(u32, &str); 9] = [
 ///
 /// When its text or the interfaces in `wit` do not fit.
 pub fn component(wasi: Wasi) -> Result<Vec<u8>> {
-    let (http, wit, world) = match wasi {
-        Wasi::V2 => (include_str!("http02.wat"), "0.2", "http"),
-        Wasi::V3 => (include_str!("http03.wat"), "0.3", "service"),
+    let http = match wasi {
+        Wasi::V2 => include_str!("http02.wat"),
+        Wasi::V3 => include_str!("http03.wat"),
     };
-    let text = format!("(module\n{http}\n{}\n{})", include_str!("serve.wat"), include_str!("places.wat"));
-    let mut module = wat::parse_str(text)?;
+    encode(&format!("(module\n{http}\n{}\n{})", include_str!("serve.wat"), include_str!("places.wat")), wasi)
+}
+
+/// A component of any module that uses the interfaces in `wit`.
+///
+/// # Errors
+///
+/// When the text or the interfaces do not fit.
+pub fn encode(module: &str, wasi: Wasi) -> Result<Vec<u8>> {
+    let (wit, world) = match wasi {
+        Wasi::V2 => ("0.2", "http"),
+        Wasi::V3 => ("0.3", "service"),
+    };
+    let mut module = wat::parse_str(module)?;
     let mut resolve = Resolve::default();
     let interfaces = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../wit").join(wit);
     let (package, _) = resolve.push_dir(interfaces).context("failed to read the interfaces")?;

@@ -7,26 +7,20 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use daylily_core::config::{Grants, RouteLimits};
+use daylily_core::config::RouteLimits;
 use http_body_util::{BodyExt, Empty};
 use residue_guest::{FIELD, PLACES, Wasi, component, places};
 use rustix::mm::{Advice, madvise};
 use tokio::sync::oneshot;
-use wasmtime::component::Component;
-use wasmtime::{Config, Enabled, Engine, InstanceAllocationStrategy, Module, PoolingAllocationConfig};
-use wasmtime_wasi_config::WasiConfigVariables;
+use wasmtime::{Config, Enabled, Engine, InstanceAllocationStrategy, PoolingAllocationConfig};
 
 use super::{Engines, Flavour, PoolKind, Reset, base, pooling, use_slots};
-use crate::engine::artefact::{Form, Needs};
+use crate::engine::artefact::Form;
 use crate::engine::call::{Call, Ending, Head};
-use crate::engine::component::{App, AppSettings};
-use crate::engine::direct::{self, DirectLinker};
+use crate::engine::component::App;
 use crate::engine::epoch::Ticker;
-use crate::engine::handler::Handler;
+use crate::engine::testing::{app_in, needs};
 use crate::engine::turns::Turns;
-use crate::host_api::direct::functions;
-use crate::host_api::link;
-use crate::host_api::outgoing::{OutgoingClient, OutgoingPolicy};
 use crate::request_id::RequestId;
 
 type Change = fn(&mut PoolingAllocationConfig, &mut Config);
@@ -131,41 +125,9 @@ fn app(kind: PoolKind, form: Form, change: Change) -> Arc<App> {
     let engine = Engine::new(&config).expect("a pool");
     let wasi = if flavour == Flavour::V3 { Wasi::V3 } else { Wasi::V2 };
     let component = component(wasi).expect("a component");
-    let handler = match form {
-        Form::Component => {
-            let component = Component::new(&engine, component).expect("its code");
-            let linker = link::linker(&engine, flavour).expect("a linker");
-            Handler::new(linker.instantiate_pre(&component).expect("its imports"), flavour == Flavour::V3)
-        }
-        Form::Module => {
-            let module = direct::main_module(&component, &functions()).expect("its main module");
-            let module = Module::new(&engine, module).expect("its code");
-            DirectLinker::new(&engine).expect("a linker").link(&module).map(Handler::Direct)
-        }
-    };
-    let handler = Arc::new(handler.expect("its export"));
     let ticker = Ticker::start(vec![engine.clone()]).expect("a thread");
-    let engines = Arc::new(Engines { pools: vec![(kind, engine)], ticker, turns: Turns::new() });
-    let settings = AppSettings {
-        route: "residue".into(),
-        limits,
-        grants: Arc::new(Grants::default()),
-        vars: Arc::new(WasiConfigVariables::new()),
-        outgoing: OutgoingPolicy::new(&OutgoingClient::new(), Grants::default().allow_http, &limits),
-    };
-    Arc::new(App::new(&engines, &handler, settings))
-}
-
-fn needs() -> Needs {
-    let limits = RouteLimits::default();
-    Needs {
-        memories: 2,
-        memory_bytes: limits.max_memory_bytes,
-        tables: 4,
-        table_elements: 0,
-        core_instances: limits.max_instances,
-        stacks: 8,
-    }
+    let engines = Arc::new(Engines { pools: vec![(kind, engine.clone())], ticker, turns: Turns::new() });
+    app_in(engines, &engine, kind, form, &component, limits)
 }
 
 fn call(app: &Arc<App>, target: &str) -> Call {

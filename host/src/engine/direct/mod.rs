@@ -13,6 +13,8 @@
 
 use wasm_encoder::reencode;
 
+#[cfg(test)]
+mod agreement;
 mod form;
 mod handler;
 mod module;

@@ -1,0 +1,69 @@
+//! Components under test, each with room for one instance.
+
+use std::sync::Arc;
+
+use daylily_core::config::{Grants, RouteLimits};
+use wasmtime::component::Component;
+use wasmtime::{Engine, Module};
+use wasmtime_wasi_config::WasiConfigVariables;
+
+use super::artefact::{Form, Needs};
+use super::component::{App, AppSettings};
+use super::config::{Engines, Flavour, PoolKind};
+use super::direct::{self, DirectLinker};
+use super::handler::Handler;
+use crate::host_api::direct::functions;
+use crate::host_api::link;
+use crate::host_api::outgoing::{OutgoingClient, OutgoingPolicy};
+
+/// What one instance of any component under test needs.
+pub(super) fn needs() -> Needs {
+    let limits = RouteLimits::default();
+    Needs {
+        memories: 2,
+        memory_bytes: limits.max_memory_bytes,
+        tables: 4,
+        table_elements: 0,
+        core_instances: limits.max_instances,
+        stacks: 8,
+    }
+}
+
+/// A component in a pool as it is.
+pub(super) fn app(kind: PoolKind, form: Form, component: &[u8], limits: RouteLimits) -> Arc<App> {
+    let engines = Engines::new(&[(kind, needs())], 1).expect("a pool");
+    let engine = engines.pool(kind).expect("the pool").clone();
+    app_in(Arc::new(engines), &engine, kind, form, component, limits)
+}
+
+/// A component in a pool that is made for the test.
+pub(super) fn app_in(
+    engines: Arc<Engines>,
+    engine: &Engine,
+    kind: PoolKind,
+    form: Form,
+    component: &[u8],
+    limits: RouteLimits,
+) -> Arc<App> {
+    let is_v3 = kind.flavour == Flavour::V3;
+    let handler = match form {
+        Form::Component => {
+            let component = Component::new(engine, component).expect("its code");
+            let linker = link::linker(engine, kind.flavour).expect("a linker");
+            Handler::new(linker.instantiate_pre(&component).expect("its imports"), is_v3)
+        }
+        Form::Module => {
+            let module = direct::main_module(component, &functions()).expect("its main module");
+            let module = Module::new(engine, module).expect("its code");
+            DirectLinker::new(engine).expect("a linker").link(&module).map(Handler::Direct)
+        }
+    };
+    let settings = AppSettings {
+        route: "under test".into(),
+        limits,
+        grants: Arc::new(Grants::default()),
+        vars: Arc::new(WasiConfigVariables::new()),
+        outgoing: OutgoingPolicy::new(&OutgoingClient::new(), Grants::default().allow_http, &limits),
+    };
+    Arc::new(App::new(&engines, &Arc::new(handler.expect("its export")), settings))
+}
