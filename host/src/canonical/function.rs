@@ -128,15 +128,13 @@ impl<T: Host> Function<T> {
                 ([I32, I32, I32, I32], []) => wrap!(a: i32, b: i32, c: i32, d: i32),
                 _ => {
                     let ty = func_type::<P, R>(linker.engine());
+                    let is_i64 = results == [I64];
                     linker.func_new_async(module, &of_name, ty, move |caller, params, results| {
                         Box::new(async move {
                             let values: Vec<ValRaw> = params.iter().map(raw).collect();
                             let result = call_async(caller, &values, function).await?;
                             if let (Some(result), Some(value)) = (result, results.first_mut()) {
-                                *value = match value {
-                                    Val::I64(_) => Val::I64(result.get_i64()),
-                                    _ => Val::I32(result.get_i32()),
-                                };
+                                *value = if is_i64 { Val::I64(result.get_i64()) } else { Val::I32(result.get_i32()) };
                             }
                             Ok(())
                         })

@@ -110,7 +110,8 @@ impl Compiler {
 /// Compiles a component: its main module, if that can be linked directly, else itself, without its shim where that can
 /// be. Whatever is wrong with it is said of its own bytes.
 fn compiled(engine: &Engine, bytes: &[u8], inspection: &Inspection) -> wasmtime::Result<(Facts, Vec<u8>)> {
-    if let Some(module) = direct::main_module(bytes, &direct_functions()) {
+    let direct = if inspection.exports_v3 { None } else { direct::main_module(bytes, &direct_functions()) };
+    if let Some(module) = direct {
         match Module::new(engine, module) {
             Ok(module) => return Ok((Facts::of_module(&module, inspection), module.serialize()?)),
             Err(error) => tracing::debug!("a component is not linked directly: {error:#}"),

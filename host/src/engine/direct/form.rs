@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use wasmparser::component_types::ComponentAnyTypeId;
+use wasmparser::component_types::{ComponentAnyTypeId, ComponentEntityType};
 use wasmparser::types::Types;
 use wasmparser::{
     CanonicalFunction, CanonicalOption, ConstExpr, ElementItems, ElementKind, ExternalKind, Operator, Parser, Payload,
@@ -12,7 +12,7 @@ use wasmtime::component::Resource;
 use wasmtime_wasi_http::p2::bindings::http::types::{IncomingRequest, ResponseOutparam};
 
 use super::surface::{Surface, WitFunction, without_version};
-use super::{HANDLER, MEMORY};
+use super::{MEMORY, is_handle, is_handler};
 use crate::canonical::{self, Function, WitTypes};
 use crate::engine::relink::main_module::MainModule;
 use crate::engine::relink::outline::{Alias, CoreFunction, Outline};
@@ -40,13 +40,14 @@ impl<'a> Form<'a> {
             surface: &surface,
             known: functions.iter().map(|function| ((function.interface, &*function.name), function)).collect(),
         };
-        reader.form()
+        if reader.provides_all() { reader.form() } else { None }
     }
 }
 
 /// A component's types, checked; what is in its core modules is checked when they are compiled.
 fn types(component: &[u8]) -> Option<Types> {
-    let mut validator = Validator::new_with_features(WasmFeatures::default());
+    // What is of 0.3 is linked as a component.
+    let mut validator = Validator::new_with_features(WasmFeatures::default().difference(WasmFeatures::CM_ASYNC));
     let mut types = None;
     for payload in Parser::new(0).parse_all(component) {
         if let ValidPayload::End(of) = validator.payload(&payload.ok()?).ok()? {
@@ -78,7 +79,11 @@ impl<'a, T> Reader<'_, 'a, T> {
         let (main, args) = instantiations(&self.outline).find(|(place, _)| place.instance == handle.instance)?;
         let bytes = self.outline.module(main.module)?;
         let main_module = MainModule::read(bytes)?;
-        if main_module.imports_others || main_module.export(MEMORY)?.kind != ExternalKind::Memory {
+        let is_main = !main_module.imports_others
+            && main_module.export(MEMORY)?.kind == ExternalKind::Memory
+            // The one that is lifted is the only one that can be taken for it.
+            && main_module.exports.iter().filter(|export| is_handle(export.name)).count() == 1;
+        if !is_main {
             return None;
         }
         let shim = self.shim(main)?;
@@ -105,9 +110,34 @@ impl<'a, T> Reader<'_, 'a, T> {
         Some(Form { bytes, main: main_module, allocates, realloc })
     }
 
+    /// Whether all that the component imports is there and of the types that it means, used or not.
+    fn provides_all(&self) -> bool {
+        self.surface.imports.iter().all(|import| {
+            let item = self.types.as_ref().component_item_for_import(import);
+            let (Some(interface), Some(ComponentEntityType::Instance(instance))) =
+                (without_version(import), item.map(|item| item.ty))
+            else {
+                return false;
+            };
+            self.types[instance].exports.iter().all(|(name, item)| match item.ty {
+                ComponentEntityType::Func(ty) => self
+                    .known
+                    .get(&(interface, &**name))
+                    .is_some_and(|known| known.is(&self.wit_types, &self.types[ty])),
+                ComponentEntityType::Type { created: ComponentAnyTypeId::Resource(id), .. } => {
+                    self.wit_types.resource(id).is_some_and(|(import, name)| {
+                        let interface = without_version(import).unwrap_or(import);
+                        self.known.contains_key(&(interface, &*canonical::drop_name(name)))
+                    })
+                }
+                _ => true,
+            })
+        })
+    }
+
     /// The core function that answers requests.
     fn handle(&self) -> Option<Alias<'a>> {
-        let mut handlers = self.surface.interfaces().filter(|name| name.starts_with(HANDLER.0));
+        let mut handlers = self.surface.interfaces().filter(|name| is_handler(name));
         let interface = handlers.next()?;
         if handlers.next().is_some() {
             return None;
@@ -122,7 +152,7 @@ impl<'a, T> Reader<'_, 'a, T> {
             return None;
         }
         let alias = self.outline.functions.get(*core_function as usize)?.alias()?;
-        (alias.name.strip_suffix(HANDLER.1) == Some(interface)).then_some(alias)
+        is_handle(alias.name).then_some(alias)
     }
 
     /// Which function of ours a core function of the component is. The linker knows it by its names.
@@ -138,6 +168,11 @@ impl<'a, T> Reader<'_, 'a, T> {
             CoreFunction::Exported(alias) => {
                 let shim = shim.filter(|shim| shim.place.instance == alias.instance)?;
                 let behind = *shim.filled_with.get(shim.shim.slot(alias.name)? as usize)?;
+                let types = self.types.as_ref();
+                if types.core_function_at(index) != types.core_function_at(behind) {
+                    // Calling it would trap.
+                    return None;
+                }
                 // What is behind a shim is not a shim.
                 self.provided(behind, is_named, main, None, options)
             }
@@ -187,19 +222,25 @@ impl<'a, T> Reader<'_, 'a, T> {
             let module = self.outline.module(place.module)?;
             match args {
                 [] if shim.is_none() => shim = Some((place, Shim::read(module)?)),
-                [arg] if filled.is_none() => filled = Some((arg.index, elements(module)?)),
+                [arg] if filled.is_none() => filled = Some((arg.index, Filling::read(module)?)),
                 _ => return None,
             }
         }
         match (shim, filled) {
             (None, None) => Some(None),
-            (Some((place, shim)), Some((args, elements))) => {
-                let given = self.outline.gathered(args);
-                let filled_with = elements.iter().map(|name| {
-                    let is_it = |kind, of: &str| kind == ExternalKind::Func && of == *name;
-                    given.iter().find(|export| is_it(export.kind, export.name)).map(|export| export.index)
-                });
-                Some(Some(FilledShim { place, shim, filled_with: filled_with.collect::<Option<_>>()? }))
+            (Some((place, shim)), Some((args, filling))) => {
+                let given = |kind, name| {
+                    let exports = self.outline.gathered(args).iter();
+                    exports
+                        .copied()
+                        .find(|export| export.kind == kind && export.name == name)
+                        .map(|export| export.index)
+                };
+                let table = self.outline.tables.get(given(ExternalKind::Table, filling.table)? as usize)?;
+                let filled_with = filling.functions.iter().map(|name| given(ExternalKind::Func, name));
+                let filled_with = filled_with.collect::<Option<Vec<_>>>()?;
+                let fits = table.instance == place.instance && filled_with.len() as u64 <= shim.table.initial;
+                fits.then_some(Some(FilledShim { place, shim, filled_with }))
             }
             _ => None,
         }
@@ -213,37 +254,44 @@ struct FilledShim<'a> {
     filled_with: Vec<u32>,
 }
 
-/// Of a module that does nothing but write functions that it imports into a table that it imports, from the beginning:
-/// the names of those functions, in that order.
-fn elements(module: &[u8]) -> Option<Vec<&str>> {
-    let (mut functions, mut tables, mut elements) = (Vec::new(), 0, None);
-    for payload in Parser::new(0).parse_all(module) {
-        match payload.ok()? {
-            Payload::Version { .. } | Payload::TypeSection(_) | Payload::CustomSection(_) | Payload::End(_) => {}
-            Payload::ImportSection(section) => {
-                for import in section.into_imports() {
-                    let import = import.ok()?;
-                    match import.ty {
-                        TypeRef::Func(_) => functions.push(import.name),
-                        TypeRef::Table(_) => tables += 1,
-                        _ => return None,
+/// A module that does nothing but write functions that it imports into a table that it imports, from its beginning.
+struct Filling<'a> {
+    table: &'a str,
+    /// In their order in the table.
+    functions: Vec<&'a str>,
+}
+
+impl<'a> Filling<'a> {
+    fn read(module: &'a [u8]) -> Option<Self> {
+        let (mut imported, mut table, mut functions) = (Vec::new(), None, None);
+        for payload in Parser::new(0).parse_all(module) {
+            match payload.ok()? {
+                Payload::Version { .. } | Payload::TypeSection(_) | Payload::CustomSection(_) | Payload::End(_) => {}
+                Payload::ImportSection(section) => {
+                    for import in section.into_imports() {
+                        let import = import.ok()?;
+                        match import.ty {
+                            TypeRef::Func(_) => imported.push(import.name),
+                            TypeRef::Table(_) if table.is_none() => table = Some(import.name),
+                            _ => return None,
+                        }
                     }
                 }
-            }
-            Payload::ElementSection(section) if elements.is_none() && section.count() == 1 => {
-                let element = section.into_iter().next()?.ok()?;
-                let ElementKind::Active { table_index, offset_expr } = element.kind else { return None };
-                let ElementItems::Functions(items) = element.items else { return None };
-                if table_index.unwrap_or(0) != 0 || !is_zero(&offset_expr) {
-                    return None;
+                Payload::ElementSection(section) if functions.is_none() && section.count() == 1 => {
+                    let element = section.into_iter().next()?.ok()?;
+                    let ElementKind::Active { table_index, offset_expr } = element.kind else { return None };
+                    let ElementItems::Functions(items) = element.items else { return None };
+                    if table_index.unwrap_or(0) != 0 || !is_zero(&offset_expr) {
+                        return None;
+                    }
+                    let names = items.into_iter().map(|index| imported.get(index.ok()? as usize).copied());
+                    functions = Some(names.collect::<Option<Vec<_>>>()?);
                 }
-                let names = items.into_iter().map(|index| functions.get(index.ok()? as usize).copied());
-                elements = Some(names.collect::<Option<Vec<_>>>()?);
+                _ => return None,
             }
-            _ => return None,
         }
+        Some(Self { table: table?, functions: functions? })
     }
-    elements.filter(|_| tables == 1)
 }
 
 fn is_zero(expression: &ConstExpr<'_>) -> bool {

@@ -5,7 +5,7 @@ use std::collections::HashSet;
 use wasmtime::{Engine, ExternType, Instance, InstancePre, Linker, Module, ModuleExport, Store, TypedFunc};
 
 use super::surface::without_version;
-use super::{HANDLER, MEMORY};
+use super::{MEMORY, is_handle};
 use crate::canonical::Function;
 use crate::engine::store::State;
 use crate::host_api::direct;
@@ -48,9 +48,9 @@ impl DirectLinker {
             self.defined.insert(import.module().to_owned());
         }
         let not_there = |what| wasmtime::format_err!("its module has no {what}");
-        let handle = module.exports().map(|export| export.name()).find(|name| is_handler(name));
+        let handle = module.exports().map(|export| export.name()).find(|name| is_handle(name));
         let handle = handle.ok_or_else(|| not_there("handler"))?;
-        if !matches!(module.get_export(handle), Some(ExternType::Func(ty)) if is_handle(&ty)) {
+        if !matches!(module.get_export(handle), Some(ExternType::Func(ty)) if is_handles(&ty)) {
             return Err(not_there("handler of that type"));
         }
         Ok(Direct {
@@ -61,11 +61,7 @@ impl DirectLinker {
     }
 }
 
-fn is_handler(name: &str) -> bool {
-    name.starts_with(HANDLER.0) && name.ends_with(HANDLER.1)
-}
-
-fn is_handle(ty: &wasmtime::FuncType) -> bool {
+fn is_handles(ty: &wasmtime::FuncType) -> bool {
     ty.results().len() == 0 && ty.params().len() == 2 && ty.params().all(|param| param.is_i32())
 }
 

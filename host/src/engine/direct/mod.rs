@@ -33,8 +33,18 @@ pub(super) const VERSION: u32 = 1;
 /// How the memory of such a module is exported.
 pub(super) const MEMORY: &str = "memory";
 
-/// How its handler is exported, beginning and end.
-pub(super) const HANDLER: (&str, &str) = ("wasi:http/incoming-handler@0.2.", "#handle");
+/// The interface that it exports, without its version.
+const HANDLER: &str = "wasi:http/incoming-handler";
+
+/// Whether an export of a core module is its handler's function.
+fn is_handle(export: &str) -> bool {
+    export.strip_suffix("#handle").is_some_and(is_handler)
+}
+
+/// Whether an interface is the handler's, of any version.
+fn is_handler(interface: &str) -> bool {
+    surface::without_version(interface) == Some(HANDLER)
+}
 
 /// What a module has that is not provided for.
 #[derive(Debug, thiserror::Error)]

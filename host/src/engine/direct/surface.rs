@@ -1,6 +1,6 @@
 //! What a component has on its outside: what it imports, lifts and exports.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use wasmparser::component_types::{ComponentAnyTypeId, ComponentEntityType, ResourceId};
 use wasmparser::types::TypesRef;
@@ -16,7 +16,7 @@ use crate::engine::inspect::top_level;
 #[derive(Default)]
 pub(super) struct Surface<'a> {
     /// The names of the instances that it imports.
-    imports: Vec<&'a str>,
+    pub(super) imports: Vec<&'a str>,
     instances: Vec<InterfaceInstance<'a>>,
     functions: Vec<WitFunction<'a>>,
     components: Vec<Option<&'a [u8]>>,
@@ -48,13 +48,24 @@ pub(super) enum WitFunction<'a> {
 }
 
 impl<'a> Surface<'a> {
-    /// None for a component that does something when it is instantiated, or imports more than instances.
+    /// None for a component that does something when it is instantiated, or has others in it that do, or imports more
+    /// than instances.
     pub(super) fn read(bytes: &'a [u8]) -> Option<Self> {
         let mut surface = Self::default();
         for payload in top_level(bytes) {
             surface.add(payload.ok()?, bytes)?;
         }
-        Some(surface)
+        let passes_on = |instance: &InterfaceInstance<'_>| match instance {
+            InterfaceInstance::Made(ComponentInstance::Instantiate { component_index, .. }) => {
+                surface.component(*component_index).and_then(passed_on).is_some()
+            }
+            _ => true,
+        };
+        surface.instances.iter().all(passes_on).then_some(surface)
+    }
+
+    fn component(&self, index: u32) -> Option<&'a [u8]> {
+        *self.components.get(index as usize)?
     }
 
     fn add(&mut self, payload: Payload<'a>, bytes: &'a [u8]) -> Option<()> {
@@ -160,8 +171,9 @@ impl<'a> Surface<'a> {
                 exports.iter().find(|export| is_it(export.kind, export.name.name)).map(|export| export.index)
             }
             ComponentInstance::Instantiate { component_index, args } => {
-                let passes_on = passed_on((*self.components.get(*component_index as usize)?)?, name)?;
-                let is_it = |kind, of: &str| kind == ComponentExternalKind::Func && of == passes_on;
+                let passed_on = passed_on(self.component(*component_index)?)?;
+                let (_, import) = passed_on.into_iter().find(|(export, _)| *export == name)?;
+                let is_it = |kind, of: &str| kind == ComponentExternalKind::Func && of == import;
                 args.iter().find(|arg| is_it(arg.kind, arg.name)).map(|arg| arg.index)
             }
         }
@@ -173,7 +185,12 @@ impl<'a> Surface<'a> {
         'a: 't,
     {
         let mut resources: HashMap<ResourceId, (&str, &str)> = HashMap::new();
+        let mut interfaces = HashSet::new();
         for name in &self.imports {
+            if !interfaces.insert(without_version(name)?) {
+                // The same resource would be of two types.
+                return None;
+            }
             let ComponentEntityType::Instance(id) = types.component_item_for_import(name)?.ty else { return None };
             for (export, item) in &types.get(id)?.exports {
                 if let ComponentEntityType::Type { created: ComponentAnyTypeId::Resource(id), .. } = item.ty {
@@ -189,13 +206,14 @@ impl<'a> Surface<'a> {
 /// The name of an interface of WASI 0.2.
 pub(in crate::engine) fn without_version(interface: &str) -> Option<&str> {
     let (name, version) = interface.split_once('@')?;
-    version.starts_with("0.2.").then_some(name)
+    // Nothing is compatible with a version that is not released yet.
+    (version.starts_with("0.2.") && !version.contains('-')).then_some(name)
 }
 
-/// Of a component that does nothing but export what it imports: the import that it exports as `name`.
-fn passed_on<'a>(component: &'a [u8], name: &str) -> Option<&'a str> {
+/// Of a component that does nothing but export what it imports: the names of its functions, outside and inside.
+fn passed_on(component: &[u8]) -> Option<Vec<(&str, &str)>> {
     let mut functions = Vec::new();
-    let mut passed_on = None;
+    let mut passed_on = Vec::new();
     for payload in top_level(component) {
         match payload.ok()? {
             Payload::Version { .. }
@@ -216,14 +234,12 @@ fn passed_on<'a>(component: &'a [u8], name: &str) -> Option<&'a str> {
                     if export.kind == ComponentExternalKind::Func {
                         let function = *functions.get(export.index as usize)?;
                         functions.push(function);
-                        if export.name.name == name {
-                            passed_on = Some(function);
-                        }
+                        passed_on.push((export.name.name, function));
                     }
                 }
             }
             _ => return None,
         }
     }
-    passed_on
+    Some(passed_on)
 }

@@ -21,7 +21,7 @@ pub(in crate::engine) struct MainModule<'a> {
     pub(in crate::engine) types: u32,
     pub(in crate::engine) functions: u32,
     tables: u32,
-    exports: Vec<Export<'a>>,
+    pub(in crate::engine) exports: Vec<Export<'a>>,
     has_tables: bool,
 }
 

@@ -16,7 +16,7 @@ pub(in crate::engine) struct Outline<'a> {
     pub(in crate::engine) instances: Vec<Instance<'a>>,
     pub(in crate::engine) functions: Vec<CoreFunction<'a>>,
     /// The tables of core instances that have a name in the component.
-    pub(super) tables: Vec<Alias<'a>>,
+    pub(in crate::engine) tables: Vec<Alias<'a>>,
     /// Their memories likewise; nothing else is a core memory of a component.
     pub(in crate::engine) memories: Vec<Alias<'a>>,
 }
@@ -82,6 +82,15 @@ impl<'a> Outline<'a> {
                 for import in section {
                     if matches!(import?.ty, ComponentTypeRef::Module(_)) {
                         self.modules.push(None);
+                    }
+                }
+            }
+            Payload::ComponentExportSection(section) => {
+                for export in section {
+                    let export = export?;
+                    if export.kind == ComponentExternalKind::Module {
+                        // What is exported gets an index of its own.
+                        self.modules.push(self.module(export.index));
                     }
                 }
             }

@@ -8,7 +8,7 @@ use super::main_module::parameter_counts;
 
 /// A module of that form.
 pub(in crate::engine) struct Shim<'a> {
-    pub(super) table: TableType,
+    pub(in crate::engine) table: TableType,
     /// For each exported function, which element of the table it calls.
     slots: BTreeMap<&'a str, u32>,
 }
