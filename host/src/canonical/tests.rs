@@ -48,6 +48,14 @@ fn functions() -> Vec<Function<Noting>> {
             host.notes.push(format!("{maybe:?} {method:?}"));
             Ok(())
         }),
+        Function::new(
+            "test",
+            "note-cases",
+            |host: &mut Noting, (some, ok, methods): (Vec<Option<u8>>, Vec<Result<(), u8>>, Vec<Method>)| {
+                host.notes.push(format!("{some:?} {ok:?} {methods:?}"));
+                Ok(())
+            },
+        ),
         Function::new("test", "pairs", |_: &mut Noting, ()| {
             Ok(vec![("a".to_owned(), b"one".to_vec()), (String::new(), Vec::new()), ("ccc".to_owned(), b"3".to_vec())])
         }),
@@ -73,6 +81,7 @@ const MODULE: &str = r#"
   (import "test" "note-all" (func $note-all (param i32 i32)))
   (import "test" "note-code" (func $note-code (param i32 i32 i32 i64 i32 i32 i32 i32)))
   (import "test" "note-maybe" (func $note-maybe (param i32 i64 i32 i32 i32)))
+  (import "test" "note-cases" (func $note-cases (param i32 i32 i32 i32 i32 i32)))
   (import "test" "pairs" (func $pairs (param i32)))
   (import "test" "code" (func $code (param i32)))
   (import "test" "open" (func $open (result i32)))
@@ -81,6 +90,9 @@ const MODULE: &str = r#"
   (import "test" "[resource-drop]file" (func $drop (param i32)))
   (import "daylily" "next-allocation" (func $next (param i32) (result i64)))
   (memory (export "memory") 1)
+  ;; Cases with values, and one that there is not: options, results, and methods of 12 bytes.
+  (data (i32.const 80) "\00\09\01\09\02\09")
+  (data (i32.const 96) "\02\00\00\00........" "\09\00\00\00\10\00\00\00\04\00\00\00" "\0a")
   (global $free (mut i32) (i32.const 1024))
   (data (i32.const 16) "hello\ff")
   ;; Two of (u8, string), and pointers to what is not there.
@@ -183,6 +195,35 @@ fn values_come_from_the_guest_as_they_are() {
     assert_eq!(notes(maybe), [r#"Some(18446744073709551614) Method::Other("hell")"#]);
     let none = "(call $note-maybe (i32.const 0) (i64.const 7) (i32.const 2) (i32.const -1) (i32.const -1))";
     assert_eq!(notes(none), ["None Method::Post"]);
+}
+
+#[test]
+fn cases_are_the_same_in_memory() {
+    let count = |options: u32, results: u32, methods: u32| {
+        format!(
+            "(call $note-cases (i32.const 80) (i32.const {options}) (i32.const 80) (i32.const {results})
+               (i32.const 96) (i32.const {methods}))"
+        )
+    };
+    assert_eq!(notes(&count(2, 2, 2)), [r#"[None, Some(9)] [Ok(()), Err(9)] [Method::Post, Method::Other("hell")]"#]);
+    for (code, trap) in [
+        (count(3, 2, 2), "invalid option discriminant"),
+        (count(2, 3, 2), "invalid expected discriminant"),
+        (count(2, 2, 3), "unexpected discriminant: 10"),
+    ] {
+        assert_eq!(run(&code).unwrap_err(), trap, "{code}");
+    }
+}
+
+#[test]
+fn what_a_call_copies_is_added_up() {
+    let strings = |length: u32| {
+        let store = |at: u32, value: u32| format!("(i32.store (i32.const {at}) (i32.const {value}))");
+        let set = [store(36, 2048), store(40, length), store(48, 2048), store(52, length)].concat();
+        format!("{set} (call $note-all (i32.const 32) (i32.const 2))")
+    };
+    assert!(run(&strings(460)).is_ok());
+    assert!(run(&strings(490)).unwrap_err().starts_with("too much data"));
 }
 
 #[test]
