@@ -30,6 +30,8 @@ impl HostResource for Socket {
     const NAME: &'static str = "socket";
 }
 
+type Cases = (Vec<Option<u8>>, Vec<Result<(), u8>>, Vec<Method>);
+
 fn functions() -> Vec<Function<Noting>> {
     vec![
         Function::new("test", "note", |host: &mut Noting, (text,): (String,)| {
@@ -48,14 +50,10 @@ fn functions() -> Vec<Function<Noting>> {
             host.notes.push(format!("{maybe:?} {method:?}"));
             Ok(())
         }),
-        Function::new(
-            "test",
-            "note-cases",
-            |host: &mut Noting, (some, ok, methods): (Vec<Option<u8>>, Vec<Result<(), u8>>, Vec<Method>)| {
-                host.notes.push(format!("{some:?} {ok:?} {methods:?}"));
-                Ok(())
-            },
-        ),
+        Function::new("test", "note-cases", |host: &mut Noting, (some, ok, methods): Cases| {
+            host.notes.push(format!("{some:?} {ok:?} {methods:?}"));
+            Ok(())
+        }),
         Function::new("test", "pairs", |_: &mut Noting, ()| {
             Ok(vec![("a".to_owned(), b"one".to_vec()), (String::new(), Vec::new()), ("ccc".to_owned(), b"3".to_vec())])
         }),

@@ -4,13 +4,11 @@ use std::collections::HashMap;
 
 use wasmparser::component_types::{ComponentAnyTypeId, ComponentEntityType};
 use wasmparser::types::Types;
-use wasmparser::{
-    CanonicalFunction, CanonicalOption, ConstExpr, ElementItems, ElementKind, ExternalKind, Operator, Parser, Payload,
-    TypeRef, ValidPayload, Validator, WasmFeatures,
-};
+use wasmparser::{CanonicalFunction, CanonicalOption, ExternalKind, Parser, ValidPayload, Validator, WasmFeatures};
 use wasmtime::component::Resource;
 use wasmtime_wasi_http::p2::bindings::http::types::{IncomingRequest, ResponseOutparam};
 
+use super::filling::Filling;
 use super::surface::{Surface, WitFunction, without_version};
 use super::{MEMORY, is_handle, is_handler};
 use crate::canonical::{self, Function, WitTypes};
@@ -252,49 +250,4 @@ struct FilledShim<'a> {
     place: Place,
     shim: Shim<'a>,
     filled_with: Vec<u32>,
-}
-
-/// A module that does nothing but write functions that it imports into a table that it imports, from its beginning.
-struct Filling<'a> {
-    table: &'a str,
-    /// In their order in the table.
-    functions: Vec<&'a str>,
-}
-
-impl<'a> Filling<'a> {
-    fn read(module: &'a [u8]) -> Option<Self> {
-        let (mut imported, mut table, mut functions) = (Vec::new(), None, None);
-        for payload in Parser::new(0).parse_all(module) {
-            match payload.ok()? {
-                Payload::Version { .. } | Payload::TypeSection(_) | Payload::CustomSection(_) | Payload::End(_) => {}
-                Payload::ImportSection(section) => {
-                    for import in section.into_imports() {
-                        let import = import.ok()?;
-                        match import.ty {
-                            TypeRef::Func(_) => imported.push(import.name),
-                            TypeRef::Table(_) if table.is_none() => table = Some(import.name),
-                            _ => return None,
-                        }
-                    }
-                }
-                Payload::ElementSection(section) if functions.is_none() && section.count() == 1 => {
-                    let element = section.into_iter().next()?.ok()?;
-                    let ElementKind::Active { table_index, offset_expr } = element.kind else { return None };
-                    let ElementItems::Functions(items) = element.items else { return None };
-                    if table_index.unwrap_or(0) != 0 || !is_zero(&offset_expr) {
-                        return None;
-                    }
-                    let names = items.into_iter().map(|index| imported.get(index.ok()? as usize).copied());
-                    functions = Some(names.collect::<Option<Vec<_>>>()?);
-                }
-                _ => return None,
-            }
-        }
-        Some(Self { table: table?, functions: functions? })
-    }
-}
-
-fn is_zero(expression: &ConstExpr<'_>) -> bool {
-    let mut operators = expression.get_operators_reader();
-    matches!(operators.read(), Ok(Operator::I32Const { value: 0 })) && matches!(operators.read(), Ok(Operator::End))
 }

@@ -15,6 +15,7 @@ use wasm_encoder::reencode;
 
 #[cfg(test)]
 mod agreement;
+mod filling;
 mod form;
 mod handler;
 mod module;
