@@ -1,6 +1,6 @@
 //! Ordinary guests are linked directly, all others as components. Which it is makes no difference to anybody.
 
-use crate::harness::{Request, Response, Setup, Shared, as_component, built, each};
+use crate::harness::{Request, Response, Setup, Shared, as_component, built, each, run_in};
 
 const GUESTS: [&str; 8] = ["hello", "report", "echo", "headers", "status", "stream", "trap", "outgoing"];
 
@@ -66,4 +66,14 @@ fn both_forms_are_asked_the_same() {
     check("echo", |host| Request::post(host, "/").body(&vec![b'x'; 200_000]));
     check("echo", |host| Request::post(host, "/").body(b""));
     check("echo", |host| Request::post(host, "/").chunked(&[b"one", b"two"]).trailer("X-Sum", "6"));
+}
+
+#[test]
+fn the_log_says_which_form_a_component_has() {
+    let component = std::fs::read(built("report")).expect("a guest");
+    let files: &[(&str, &[u8])] = &[("direct.wasm", &component), ("entire.wasm", &as_component(&component))];
+    for (file, form) in [("direct.wasm", "is linked directly"), ("entire.wasm", "is linked as a component")] {
+        let checked = run_in(files, &[], &["check", "--log", "debug", file]);
+        checked.expect(0, &[file, form]);
+    }
 }

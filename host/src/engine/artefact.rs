@@ -57,6 +57,15 @@ pub(super) enum Form {
     Module,
 }
 
+impl fmt::Display for Form {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Component => "as a component",
+            Self::Module => "directly",
+        })
+    }
+}
+
 /// What a component declares, before any limit.
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 struct Declared {

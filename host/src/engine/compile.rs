@@ -67,6 +67,7 @@ impl Compiler {
             Some(cached) => cached,
             None => self.compile(source, bytes, &key)?,
         };
+        tracing::debug!("component {} is linked {}", source.name(), facts.form);
         Artefact::new(source, key, facts, &code).map_err(|error| LoadError::Memory { error, component: source.name() })
     }
 

@@ -232,3 +232,20 @@ fn what_is_broken_is_left_alone() {
     let relinked = relink(&with("", "")).expect("its shim is known");
     assert!(main_module(&relinked, &functions()).is_none());
 }
+
+/// Whatever a file says, it is looked at without a panic: it is known, or it is not.
+#[test]
+fn damage_anywhere_is_survived() {
+    // A prime, so that places of all kinds are met.
+    const STRIDE: usize = 61;
+    let component = include_bytes!(concat!(env!("OUT_DIR"), "/hello.wasm"));
+    let functions = functions();
+    for place in (0..component.len()).step_by(STRIDE) {
+        for damage in [0x01, 0x80, 0xff] {
+            let mut damaged = component.to_vec();
+            damaged[place] ^= damage;
+            let _ = main_module(&damaged, &functions);
+            let _ = main_module(&damaged[..place], &functions);
+        }
+    }
+}
