@@ -10,22 +10,13 @@ use wasmtime_wasi_http::p2::{HeaderError, HttpError};
 use wasmtime_wasi_http::{FieldMap, WasiHttpView};
 
 use super::drop;
-use crate::canonical::{Borrow, Function, HostResource, record, variant};
+use crate::canonical::{Borrow, Function, record, variant};
 use crate::engine::State;
 use crate::host_api::http02;
 
 pub(super) const TYPES: &str = "wasi:http/types";
 
-macro_rules! resources {
-    ($($resource:ty = $name:literal,)+) => {
-        $(impl HostResource for $resource {
-            const INTERFACE: &'static str = TYPES;
-            const NAME: &'static str = $name;
-        })+
-    };
-}
-
-resources! {
+resources! { TYPES =>
     FieldMap = "fields",
     FutureTrailers = "future-trailers",
     IncomingBody = "incoming-body",

@@ -9,31 +9,16 @@ use wasmtime_wasi::p2::bindings::io::streams::{
 };
 
 use super::drop;
-use crate::canonical::{Borrow, Function, HostResource, variant};
+use crate::canonical::{Borrow, Function, variant};
 use crate::engine::State;
 
+const ERROR: &str = "wasi:io/error";
 const POLL: &str = "wasi:io/poll";
 const STREAMS: &str = "wasi:io/streams";
 
-impl HostResource for IoError {
-    const INTERFACE: &'static str = "wasi:io/error";
-    const NAME: &'static str = "error";
-}
-
-impl HostResource for Pollable {
-    const INTERFACE: &'static str = POLL;
-    const NAME: &'static str = "pollable";
-}
-
-impl HostResource for InputStream {
-    const INTERFACE: &'static str = STREAMS;
-    const NAME: &'static str = "input-stream";
-}
-
-impl HostResource for OutputStream {
-    const INTERFACE: &'static str = STREAMS;
-    const NAME: &'static str = "output-stream";
-}
+resources! { ERROR => IoError = "error", }
+resources! { POLL => Pollable = "pollable", }
+resources! { STREAMS => InputStream = "input-stream", OutputStream = "output-stream", }
 
 variant!(StreamError {
     "last-operation-failed" => LastOperationFailed(Resource<IoError>),
@@ -58,11 +43,9 @@ fn poll() -> Vec<Function<State>> {
     vec![
         drop(|state, error: Resource<IoError>| HostError::drop(state.table(), error)),
         drop(|state, pollable: Resource<Pollable>| HostPollable::drop(state.table(), pollable)),
-        Function::new(
-            IoError::INTERFACE,
-            "[method]error.to-debug-string",
-            |state: &mut State, (error,): (Borrow<IoError>,)| HostError::to_debug_string(state.table(), error.0),
-        ),
+        Function::new(ERROR, "[method]error.to-debug-string", |state: &mut State, (error,): (Borrow<IoError>,)| {
+            HostError::to_debug_string(state.table(), error.0)
+        }),
         Function::new_async(POLL, "[method]pollable.ready", |state: &mut State, (pollable,): (Borrow<Pollable>,)| {
             Box::pin(HostPollable::ready(state.table(), pollable.0))
         }),

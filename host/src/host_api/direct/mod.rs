@@ -8,6 +8,16 @@ use wasmtime::{Engine, Linker};
 use crate::canonical::{self, Function, Guest, Host, HostResource, NEXT_ALLOCATION};
 use crate::engine::State;
 
+/// Declares resources of an interface, with their names there.
+macro_rules! resources {
+    ($interface:expr => $($resource:ty = $name:literal,)+) => {
+        $(impl $crate::canonical::HostResource for $resource {
+            const INTERFACE: &'static str = $interface;
+            const NAME: &'static str = $name;
+        })+
+    };
+}
+
 mod http;
 mod io;
 mod outgoing;

@@ -9,20 +9,11 @@ use wasmtime_wasi_http::{FieldMap, WasiHttpView};
 
 use super::drop;
 use super::http::TYPES;
-use crate::canonical::{Borrow, Function, HostResource};
+use crate::canonical::{Borrow, Function};
 use crate::engine::State;
 use crate::host_api::http02;
 
-macro_rules! resources {
-    ($($resource:ty = $name:literal,)+) => {
-        $(impl HostResource for $resource {
-            const INTERFACE: &'static str = TYPES;
-            const NAME: &'static str = $name;
-        })+
-    };
-}
-
-resources! {
+resources! { TYPES =>
     FutureIncomingResponse = "future-incoming-response",
     IncomingResponse = "incoming-response",
     OutgoingRequest = "outgoing-request",

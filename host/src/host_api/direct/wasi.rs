@@ -14,7 +14,7 @@ use wasmtime_wasi::p2::bindings::random::{insecure, insecure_seed, random};
 use wasmtime_wasi::random::WasiRandomView;
 
 use super::drop;
-use crate::canonical::{Function, HostResource, record};
+use crate::canonical::{Function, record};
 use crate::engine::State;
 
 const MONOTONIC: &str = "wasi:clocks/monotonic-clock";
@@ -24,15 +24,8 @@ const INSECURE: &str = "wasi:random/insecure";
 const ENVIRONMENT: &str = "wasi:cli/environment";
 const EXIT: &str = "wasi:cli/exit";
 
-impl HostResource for TerminalInput {
-    const INTERFACE: &'static str = "wasi:cli/terminal-input";
-    const NAME: &'static str = "terminal-input";
-}
-
-impl HostResource for TerminalOutput {
-    const INTERFACE: &'static str = "wasi:cli/terminal-output";
-    const NAME: &'static str = "terminal-output";
-}
+resources! { "wasi:cli/terminal-input" => TerminalInput = "terminal-input", }
+resources! { "wasi:cli/terminal-output" => TerminalOutput = "terminal-output", }
 
 record!(Datetime { seconds: u64 = "seconds", nanoseconds: u32 = "nanoseconds" });
 
