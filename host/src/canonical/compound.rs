@@ -17,7 +17,7 @@ impl<T: Wit> Wit for Vec<T> {
     const SIZE: usize = 2 * POINTER_BYTES;
     const ALIGN: usize = POINTER_BYTES;
     const FLAT: usize = 2;
-    const ALLOCATES: bool = true;
+    const HAS_LISTS: bool = true;
 
     fn flatten(flat: &mut Vec<Flat>) {
         flat.extend([Flat::I32, Flat::I32]);
@@ -58,7 +58,7 @@ impl Wit for String {
     const SIZE: usize = 2 * POINTER_BYTES;
     const ALIGN: usize = POINTER_BYTES;
     const FLAT: usize = 2;
-    const ALLOCATES: bool = true;
+    const HAS_LISTS: bool = true;
 
     fn flatten(flat: &mut Vec<Flat>) {
         flat.extend([Flat::I32, Flat::I32]);
@@ -125,7 +125,7 @@ impl<T: Wit> Wit for Option<T> {
     const SIZE: usize = variant_size(&[T::SIZE], &[T::ALIGN]);
     const ALIGN: usize = T::ALIGN;
     const FLAT: usize = 1 + T::FLAT;
-    const ALLOCATES: bool = T::ALLOCATES;
+    const HAS_LISTS: bool = T::HAS_LISTS;
 
     fn flatten(flat: &mut Vec<Flat>) {
         flatten_variant(flat, &[T::flatten]);
@@ -168,7 +168,7 @@ impl<T: Wit, E: Wit> Wit for Result<T, E> {
     const SIZE: usize = variant_size(&[T::SIZE, E::SIZE], &[T::ALIGN, E::ALIGN]);
     const ALIGN: usize = max(&[T::ALIGN, E::ALIGN]);
     const FLAT: usize = 1 + max(&[T::FLAT, E::FLAT]);
-    const ALLOCATES: bool = T::ALLOCATES || E::ALLOCATES;
+    const HAS_LISTS: bool = T::HAS_LISTS || E::HAS_LISTS;
 
     fn flatten(flat: &mut Vec<Flat>) {
         flatten_variant(flat, &[T::flatten, E::flatten]);
@@ -220,7 +220,7 @@ impl<A: Wit, B: Wit> Wit for (A, B) {
     const SIZE: usize = align_to(second_offset::<A, B>() + B::SIZE, Self::ALIGN);
     const ALIGN: usize = max(&[A::ALIGN, B::ALIGN]);
     const FLAT: usize = A::FLAT + B::FLAT;
-    const ALLOCATES: bool = A::ALLOCATES || B::ALLOCATES;
+    const HAS_LISTS: bool = A::HAS_LISTS || B::HAS_LISTS;
 
     fn flatten(flat: &mut Vec<Flat>) {
         A::flatten(flat);
@@ -262,7 +262,7 @@ macro_rules! record {
             const SIZE: usize = <($of_a, $of_b)>::SIZE;
             const ALIGN: usize = <($of_a, $of_b)>::ALIGN;
             const FLAT: usize = <($of_a, $of_b)>::FLAT;
-            const ALLOCATES: bool = <($of_a, $of_b)>::ALLOCATES;
+            const HAS_LISTS: bool = <($of_a, $of_b)>::HAS_LISTS;
 
             fn flatten(flat: &mut Vec<$crate::canonical::Flat>) {
                 <($of_a, $of_b)>::flatten(flat);
@@ -318,7 +318,7 @@ macro_rules! variant {
                 const SIZE: usize = variant_size(SIZES, ALIGNS);
                 const ALIGN: usize = max(ALIGNS);
                 const FLAT: usize = 1 + max(FLATS);
-                const ALLOCATES: bool = false $($(|| <$of as Wit>::ALLOCATES)?)+;
+                const HAS_LISTS: bool = false $($(|| <$of as Wit>::HAS_LISTS)?)+;
 
                 fn flatten(flat: &mut Vec<Flat>) {
                     flatten_variant(flat, &[$($(<$of as Wit>::flatten,)?)+]);

@@ -20,6 +20,7 @@ const MAX_FLAT_PARAMS: usize = 16;
 /// Parameters of a function.
 pub(crate) trait Params: Sized + Send + 'static {
     const FLAT: usize;
+    const HAS_LISTS: bool;
     fn flatten(flat: &mut Vec<Flat>);
     fn are(types: &WitTypes<'_>, params: &[(KebabString, ComponentValType)]) -> bool;
     fn lift(cx: &mut Lifting<'_>, flat: &mut FlatValues<'_>) -> wasmtime::Result<Self>;
@@ -29,6 +30,7 @@ macro_rules! params {
     ($($param:ident $ty:ident)*) => {
         impl<$($param: Lift + Send),*> Params for ($($param,)*) {
             const FLAT: usize = 0 $(+ $param::FLAT)*;
+            const HAS_LISTS: bool = false $(|| $param::HAS_LISTS)*;
 
             fn flatten(_flat: &mut Vec<Flat>) {
                 $($param::flatten(_flat);)*
@@ -96,7 +98,7 @@ impl<T: Host> Function<T> {
             }
             Ok(())
         };
-        Self { interface, name, allocates: R::ALLOCATES, is: is::<P, R>, define: Box::new(define) }
+        Self { interface, name, allocates: R::HAS_LISTS, is: is::<P, R>, define: Box::new(define) }
     }
 
     /// One that may wait.
@@ -143,7 +145,7 @@ impl<T: Host> Function<T> {
             }?;
             Ok(())
         };
-        Self { interface, name, allocates: R::ALLOCATES, is: is::<P, R>, define: Box::new(define) }
+        Self { interface, name, allocates: R::HAS_LISTS, is: is::<P, R>, define: Box::new(define) }
     }
 }
 
@@ -256,7 +258,7 @@ fn initialized(values: &[MaybeUninit<ValRaw>], count: usize) -> &[ValRaw] {
 
 /// The parameters, and where the result is to be written if it is not returned.
 fn lift<T: Host, P: Params>(caller: &mut Caller<'_, T>, values: &[ValRaw]) -> wasmtime::Result<(P, u32)> {
-    let (memory, guest) = guest(caller);
+    let (memory, guest) = if P::HAS_LISTS { guest(caller) } else { (Default::default(), caller.data_mut().guest()) };
     if guest.pending.is_some() {
         bail!("cannot leave component instance: it is asked to allocate memory");
     }

@@ -19,6 +19,9 @@ pub(crate) trait HostResource: 'static {
     const NAME: &'static str;
 }
 
+/// What an ordinary request has at a time.
+const EXPECTED_HANDLES: usize = 8;
+
 /// The table of one instance. Handles of it begin with 1, as the ABI wants it.
 #[derive(Debug, Default)]
 pub(super) struct Handles {
@@ -45,6 +48,9 @@ impl Handles {
         {
             *entry = owned;
             return Ok(std::mem::replace(&mut self.free, next));
+        }
+        if self.entries.is_empty() {
+            self.entries.reserve(EXPECTED_HANDLES);
         }
         self.entries.push(owned);
         Ok(u32::try_from(self.entries.len())?)
@@ -80,7 +86,7 @@ impl<T: HostResource> Wit for Borrow<T> {
     const SIZE: usize = 4;
     const ALIGN: usize = 4;
     const FLAT: usize = 1;
-    const ALLOCATES: bool = false;
+    const HAS_LISTS: bool = false;
 
     fn flatten(flat: &mut Vec<Flat>) {
         flat.push(Flat::I32);
@@ -107,7 +113,7 @@ impl<T: HostResource> Wit for Resource<T> {
     const SIZE: usize = 4;
     const ALIGN: usize = 4;
     const FLAT: usize = 1;
-    const ALLOCATES: bool = false;
+    const HAS_LISTS: bool = false;
 
     fn flatten(flat: &mut Vec<Flat>) {
         flat.push(Flat::I32);

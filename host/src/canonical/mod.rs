@@ -37,8 +37,9 @@ pub(crate) trait Wit: Sized + 'static {
     const ALIGN: usize;
     /// Core values that one is passed as.
     const FLAT: usize;
-    /// Whether lowering one can need memory that the guest allocates.
-    const ALLOCATES: bool;
+    /// Whether there can be lists or strings in one: they are in the guest's memory, which the guest allocates for those
+    /// that it gets.
+    const HAS_LISTS: bool;
 
     /// Adds the types of those core values.
     fn flatten(flat: &mut Vec<Flat>);

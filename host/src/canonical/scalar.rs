@@ -11,7 +11,7 @@ macro_rules! number {
             const SIZE: usize = size_of::<Self>();
             const ALIGN: usize = size_of::<Self>();
             const FLAT: usize = 1;
-            const ALLOCATES: bool = false;
+            const HAS_LISTS: bool = false;
 
             fn flatten(flat: &mut Vec<Flat>) {
                 flat.push(Flat::$flat);
@@ -51,7 +51,7 @@ impl Wit for u8 {
     const SIZE: usize = 1;
     const ALIGN: usize = 1;
     const FLAT: usize = 1;
-    const ALLOCATES: bool = false;
+    const HAS_LISTS: bool = false;
 
     fn flatten(flat: &mut Vec<Flat>) {
         flat.push(Flat::I32);
@@ -93,7 +93,7 @@ impl Wit for bool {
     const SIZE: usize = 1;
     const ALIGN: usize = 1;
     const FLAT: usize = 1;
-    const ALLOCATES: bool = false;
+    const HAS_LISTS: bool = false;
 
     fn flatten(flat: &mut Vec<Flat>) {
         flat.push(Flat::I32);
@@ -115,7 +115,7 @@ impl Wit for () {
     const SIZE: usize = 0;
     const ALIGN: usize = 1;
     const FLAT: usize = 0;
-    const ALLOCATES: bool = false;
+    const HAS_LISTS: bool = false;
 
     fn flatten(_: &mut Vec<Flat>) {}
 
