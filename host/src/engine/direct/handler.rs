@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 
-use wasmtime::{Engine, ExternType, Instance, InstancePre, Linker, Module, ModuleExport, Store, TypedFunc};
+use wasmtime::{Engine, Extern, ExternType, Instance, InstancePre, Linker, Module, ModuleExport, Store, TypedFunc};
 
 use super::surface::without_version;
 use super::{MEMORY, is_handle};
@@ -77,21 +77,16 @@ impl Direct {
     /// When there is no slot left, or the module traps at its start.
     pub(in crate::engine) async fn instantiate(&self, store: &mut Store<State>) -> wasmtime::Result<Handle> {
         let instance = self.linked.instantiate_async(&mut *store).await?;
-        let memory = self.export(instance, store, &self.memory)?.into_memory();
+        let memory = export(instance, store, &self.memory)?.into_memory();
         store.data_mut().guest().memory = memory;
-        let handle = self.export(instance, store, &self.handle)?.into_func();
+        let handle = export(instance, store, &self.handle)?.into_func();
         let handle = handle.ok_or_else(|| wasmtime::format_err!("its handler is no function"))?;
         #[expect(unsafe_code, reason = "comparing the types would be done anew for each request")]
         // SAFETY: the module's function has this type: `DirectLinker::link` compared it.
         Ok(unsafe { Handle::new_unchecked(&*store, handle) })
     }
+}
 
-    fn export(
-        &self,
-        instance: Instance,
-        store: &mut Store<State>,
-        export: &ModuleExport,
-    ) -> wasmtime::Result<wasmtime::Extern> {
-        instance.get_module_export(store, export).ok_or_else(|| wasmtime::format_err!("an export is not there"))
-    }
+fn export(instance: Instance, store: &mut Store<State>, export: &ModuleExport) -> wasmtime::Result<Extern> {
+    instance.get_module_export(store, export).ok_or_else(|| wasmtime::format_err!("an export is not there"))
 }
