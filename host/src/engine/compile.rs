@@ -11,6 +11,8 @@ use super::config::{KINDS, MAX_METADATA_BYTES, WHOLE_RESET_BYTES, compiler};
 use super::direct;
 use super::inspect::{Inspection, inspect};
 use super::relink::{self, relink};
+use super::store::State;
+use crate::canonical::Function;
 use crate::host_api::direct::functions as direct_functions;
 use crate::host_api::link;
 
@@ -25,6 +27,8 @@ pub(crate) struct Compiler {
     /// A digest of all that decides what code comes out of a component, and what is known of it.
     settings: blake3::Hasher,
     cache: Option<Cache>,
+    /// What modules that are linked directly may import.
+    functions: Vec<Function<State>>,
 }
 
 impl Compiler {
@@ -35,11 +39,15 @@ impl Compiler {
         let mut settings = Blake3(blake3::Hasher::new());
         (env!("CARGO_PKG_VERSION"), relink::VERSION, direct::VERSION, WHOLE_RESET_BYTES, MAX_METADATA_BYTES)
             .hash(&mut settings);
+        let functions = direct_functions();
+        for function in &functions {
+            (function.interface, &function.name, function.allocates).hash(&mut settings);
+        }
         for kind in KINDS {
             // wasmtime's version, the settings, and what this CPU can do.
             compiler(kind)?.precompile_compatibility_hash().hash(&mut settings);
         }
-        Ok(Self { settings: settings.0, cache })
+        Ok(Self { settings: settings.0, cache, functions })
     }
 
     /// Reads a component, and gives its code: from `known` where it is there, else from the cache, else
@@ -93,7 +101,7 @@ impl Compiler {
         }
         let refused = |error| LoadError::Refused { error, component: name.clone() };
         let engine = compiler(inspection.pool).map_err(refused)?;
-        let (facts, code) = compiled(&engine, bytes, &inspection).map_err(refused)?;
+        let (facts, code) = compiled(&engine, bytes, &inspection, &self.functions).map_err(refused)?;
         if let Some(cache) = &self.cache {
             let stored = postcard::to_stdvec(&facts)
                 .map_err(std::io::Error::other)
@@ -110,8 +118,13 @@ impl Compiler {
 
 /// Compiles a component: its main module, if that can be linked directly, else itself, without its shim where that can
 /// be. Whatever is wrong with it is said of its own bytes.
-fn compiled(engine: &Engine, bytes: &[u8], inspection: &Inspection) -> wasmtime::Result<(Facts, Vec<u8>)> {
-    let direct = if inspection.exports_v3 { None } else { direct::main_module(bytes, &direct_functions()) };
+fn compiled(
+    engine: &Engine,
+    bytes: &[u8],
+    inspection: &Inspection,
+    functions: &[Function<State>],
+) -> wasmtime::Result<(Facts, Vec<u8>)> {
+    let direct = if inspection.exports_v3 { None } else { direct::main_module(bytes, functions) };
     if let Some(module) = direct {
         match Module::new(engine, module) {
             Ok(module) => return Ok((Facts::of_module(&module, inspection), module.serialize()?)),
