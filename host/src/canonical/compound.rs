@@ -9,10 +9,6 @@ use super::{Flat, FlatValues, Lift, Lifting, Lower, Lowering, Place, Wit, WitTyp
 /// Lists and strings: pointer and length.
 const POINTER_BYTES: usize = 4;
 
-fn store_pair(cx: &mut Lowering<'_>, to: Place, length: usize) -> wasmtime::Result<()> {
-    u32::try_from(length)?.store(cx, to.plus(POINTER_BYTES))
-}
-
 impl<T: Wit> Wit for Vec<T> {
     const SIZE: usize = 2 * POINTER_BYTES;
     const ALIGN: usize = POINTER_BYTES;
@@ -36,7 +32,7 @@ impl<T: Lift> Lift for Vec<T> {
     }
 
     fn load(cx: &mut Lifting<'_>, bytes: &[u8]) -> wasmtime::Result<Self> {
-        let (pointer, count) = load_pair(cx, bytes)?;
+        let (pointer, count) = <(u32, u32)>::load(cx, bytes)?;
         let elements = cx.elements::<T>(pointer, count)?;
         T::load_list(cx, elements)
     }
@@ -44,25 +40,13 @@ impl<T: Lift> Lift for Vec<T> {
 
 impl<T: Lower> Lower for Vec<T> {
     fn store(self, cx: &mut Lowering<'_>, to: Place) -> wasmtime::Result<()> {
-        store_pair(cx, to, self.len())?;
+        u32::try_from(self.len())?.store(cx, to.plus(POINTER_BYTES))?;
         T::store_list(self, cx, to)
     }
 }
 
-fn load_pair(cx: &mut Lifting<'_>, bytes: &[u8]) -> wasmtime::Result<(u32, u32)> {
-    let (pointer, count) = bytes.split_at_checked(POINTER_BYTES).unwrap_or_default();
-    Ok((u32::load(cx, pointer)?, u32::load(cx, count)?))
-}
-
 impl Wit for String {
-    const SIZE: usize = 2 * POINTER_BYTES;
-    const ALIGN: usize = POINTER_BYTES;
-    const FLAT: usize = 2;
-    const HAS_LISTS: bool = true;
-
-    fn flatten(flat: &mut Vec<Flat>) {
-        flat.extend([Flat::I32, Flat::I32]);
-    }
+    in_the_form_of!(Vec<u8>);
 
     fn is(types: &WitTypes<'_>, ty: ComponentValType) -> bool {
         types.is_primitive(ty, PrimitiveValType::String)
@@ -259,14 +243,7 @@ impl<A: Lower, B: Lower> Lower for (A, B) {
 macro_rules! record {
     ($record:ident { $a:ident: $of_a:ty = $name_a:literal, $b:ident: $of_b:ty = $name_b:literal }) => {
         impl $crate::canonical::Wit for $record {
-            const SIZE: usize = <($of_a, $of_b)>::SIZE;
-            const ALIGN: usize = <($of_a, $of_b)>::ALIGN;
-            const FLAT: usize = <($of_a, $of_b)>::FLAT;
-            const HAS_LISTS: bool = <($of_a, $of_b)>::HAS_LISTS;
-
-            fn flatten(flat: &mut Vec<$crate::canonical::Flat>) {
-                <($of_a, $of_b)>::flatten(flat);
-            }
+            $crate::canonical::in_the_form_of!(($of_a, $of_b));
 
             fn is(types: &$crate::canonical::WitTypes<'_>, ty: wasmparser::component_types::ComponentValType) -> bool {
                 types.is_record(ty, &[($name_a, <$of_a>::is), ($name_b, <$of_b>::is)])

@@ -67,7 +67,7 @@ pub(crate) struct Function<T> {
     define: Define<T>,
 }
 
-type Define<T> = Box<dyn Fn(&mut Linker<T>, &str) -> wasmtime::Result<()>>;
+type Define<T> = Box<dyn Fn(&mut Linker<T>, &str, &str) -> wasmtime::Result<()>>;
 
 impl<T: Host> Function<T> {
     /// One that does not wait.
@@ -77,9 +77,7 @@ impl<T: Host> Function<T> {
         R: Lower,
         F: Fn(&mut T, P) -> wasmtime::Result<R> + Copy + Send + Sync + 'static,
     {
-        let name = name.into();
-        let of_name = name.clone();
-        let define = move |linker: &mut Linker<T>, module: &str| {
+        let define = move |linker: &mut Linker<T>, module: &str, name: &str| {
             let call = move |mut caller: Caller<'_, T>, values: &mut [MaybeUninit<ValRaw>]| {
                 let params = initialized(values, const { flat_params::<P, R>() });
                 let (params, to) = lift::<T, P>(&mut caller, params)?;
@@ -94,11 +92,11 @@ impl<T: Host> Function<T> {
             // SAFETY: `call` reads as many values as the type has parameters, and writes its result, if it has one.
             // All of them are numbers.
             unsafe {
-                linker.func_new_unchecked(module, &of_name, ty, call)?;
+                linker.func_new_unchecked(module, name, ty, call)?;
             }
             Ok(())
         };
-        Self { interface, name, allocates: R::HAS_LISTS, is: is::<P, R>, define: Box::new(define) }
+        Self { interface, name: name.into(), allocates: R::HAS_LISTS, is: is::<P, R>, define: Box::new(define) }
     }
 
     /// One that may wait.
@@ -108,13 +106,11 @@ impl<T: Host> Function<T> {
         R: Lower + Send,
         F: for<'a> Fn(&'a mut T, P) -> BoxFuture<'a, R> + Copy + Send + Sync + 'static,
     {
-        let name = name.into();
-        let of_name = name.clone();
-        let define = move |linker: &mut Linker<T>, module: &str| {
+        let define = move |linker: &mut Linker<T>, module: &str, name: &str| {
             // Those types that most of them have, which wasmtime passes on as they are.
             macro_rules! wrap {
                 ($($value:ident: $ty:ty),+) => {
-                    linker.func_wrap_async(module, &of_name, move |caller, ($($value,)+): ($($ty,)+)| {
+                    linker.func_wrap_async(module, name, move |caller, ($($value,)+): ($($ty,)+)| {
                         Box::new(async move {
                             let values = [$(raw(&Val::from($value)),)+];
                             call_async(caller, &values, function).await.map(drop)
@@ -131,7 +127,7 @@ impl<T: Host> Function<T> {
                 _ => {
                     let ty = func_type::<P, R>(linker.engine());
                     let is_i64 = results == [I64];
-                    linker.func_new_async(module, &of_name, ty, move |caller, params, results| {
+                    linker.func_new_async(module, name, ty, move |caller, params, results| {
                         Box::new(async move {
                             let values: Vec<ValRaw> = params.iter().map(raw).collect();
                             let result = call_async(caller, &values, function).await?;
@@ -145,7 +141,7 @@ impl<T: Host> Function<T> {
             }?;
             Ok(())
         };
-        Self { interface, name, allocates: R::HAS_LISTS, is: is::<P, R>, define: Box::new(define) }
+        Self { interface, name: name.into(), allocates: R::HAS_LISTS, is: is::<P, R>, define: Box::new(define) }
     }
 }
 
@@ -186,7 +182,7 @@ impl<T> Function<T> {
 
     /// Makes it an import of modules, under the name of `module`.
     pub(crate) fn define(&self, linker: &mut Linker<T>, module: &str) -> wasmtime::Result<()> {
-        (self.define)(linker, module)
+        (self.define)(linker, module, &self.name)
     }
 }
 

@@ -10,7 +10,7 @@ use wasmparser::component_types::{ComponentDefinedType, ComponentValType};
 use wasmtime::bail;
 use wasmtime::component::Resource;
 
-use super::{Flat, FlatValues, Lift, Lifting, Lower, Lowering, Place, Wit, WitTypes};
+use super::{FlatValues, Lift, Lifting, Lower, Lowering, Place, Wit, WitTypes};
 
 /// A resource of the host's that a WIT interface defines.
 pub(crate) trait HostResource: 'static {
@@ -83,14 +83,7 @@ impl Handles {
 pub(crate) struct Borrow<T: 'static>(pub(crate) Resource<T>);
 
 impl<T: HostResource> Wit for Borrow<T> {
-    const SIZE: usize = 4;
-    const ALIGN: usize = 4;
-    const FLAT: usize = 1;
-    const HAS_LISTS: bool = false;
-
-    fn flatten(flat: &mut Vec<Flat>) {
-        flat.push(Flat::I32);
-    }
+    in_the_form_of!(u32);
 
     fn is(types: &WitTypes<'_>, ty: ComponentValType) -> bool {
         matches!(types.defined(ty), Some(ComponentDefinedType::Borrow(id)) if types.is_resource::<T>(*id))
@@ -110,14 +103,7 @@ impl<T: HostResource> Lift for Borrow<T> {
 
 /// A handle that is handed over.
 impl<T: HostResource> Wit for Resource<T> {
-    const SIZE: usize = 4;
-    const ALIGN: usize = 4;
-    const FLAT: usize = 1;
-    const HAS_LISTS: bool = false;
-
-    fn flatten(flat: &mut Vec<Flat>) {
-        flat.push(Flat::I32);
-    }
+    in_the_form_of!(u32);
 
     fn is(types: &WitTypes<'_>, ty: ComponentValType) -> bool {
         matches!(types.defined(ty), Some(ComponentDefinedType::Own(id)) if types.is_resource::<T>(*id))

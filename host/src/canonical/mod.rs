@@ -7,6 +7,20 @@
 //!
 //! Nothing in here can reach beyond a guest's memory: it is a slice, and each access is checked against its length.
 
+/// In the `impl` of [`Wit`] for a type that crosses in the form of another: all but which type it is.
+macro_rules! in_the_form_of {
+    ($other:ty) => {
+        const SIZE: usize = <$other as $crate::canonical::Wit>::SIZE;
+        const ALIGN: usize = <$other as $crate::canonical::Wit>::ALIGN;
+        const FLAT: usize = <$other as $crate::canonical::Wit>::FLAT;
+        const HAS_LISTS: bool = <$other as $crate::canonical::Wit>::HAS_LISTS;
+
+        fn flatten(flat: &mut Vec<$crate::canonical::Flat>) {
+            <$other as $crate::canonical::Wit>::flatten(flat);
+        }
+    };
+}
+
 mod compound;
 mod function;
 mod guest;
@@ -25,6 +39,7 @@ pub(crate) use compound::{flatten_variant, load_case, payload_offset, record, va
 pub(crate) use function::{Function, drop_name, is};
 pub(crate) use guest::{Guest, Host, NEXT_ALLOCATION, NOTHING_TO_ALLOCATE, next_allocation};
 pub(crate) use handles::{Borrow, HostResource};
+pub(crate) use in_the_form_of;
 pub(crate) use lift::{FlatValues, Lifting};
 pub(crate) use lower::{Lowering, Place};
 pub(crate) use types::WitTypes;

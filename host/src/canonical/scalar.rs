@@ -6,7 +6,7 @@ use wasmparser::component_types::ComponentValType;
 use super::{Flat, FlatValues, Lift, Lifting, Lower, Lowering, Place, Wit, WitTypes};
 
 macro_rules! number {
-    ($number:ty, $wit:ident, $flat:ident, $read:ident) => {
+    ($number:ty, $wit:ident, $flat:ident, $read:ident $(, { $($lift:tt)* } { $($lower:tt)* })?) => {
         impl Wit for $number {
             const SIZE: usize = size_of::<Self>();
             const ALIGN: usize = size_of::<Self>();
@@ -32,6 +32,8 @@ macro_rules! number {
                 let bytes = bytes.first_chunk().ok_or_else(|| wasmtime::format_err!("a number is cut off"))?;
                 Ok(Self::from_le_bytes(*bytes))
             }
+
+            $($($lift)*)?
         }
 
         impl Lower for $number {
@@ -39,65 +41,29 @@ macro_rules! number {
                 cx.write(to, &self.to_le_bytes());
                 Ok(())
             }
+
+            $($($lower)*)?
         }
     };
 }
 
-number!(u16, U16, I32, u32);
-number!(u32, U32, I32, u32);
-number!(u64, U64, I64, u64);
-
-impl Wit for u8 {
-    const SIZE: usize = 1;
-    const ALIGN: usize = 1;
-    const FLAT: usize = 1;
-    const HAS_LISTS: bool = false;
-
-    fn flatten(flat: &mut Vec<Flat>) {
-        flat.push(Flat::I32);
-    }
-
-    fn is(types: &WitTypes<'_>, ty: ComponentValType) -> bool {
-        types.is_primitive(ty, PrimitiveValType::U8)
-    }
-}
-
-impl Lift for u8 {
-    #[expect(clippy::cast_possible_truncation, reason = "as the ABI says: further bits are ignored")]
-    fn from_flat(_: &mut Lifting<'_>, flat: &mut FlatValues<'_>) -> wasmtime::Result<Self> {
-        Ok(flat.u32()? as Self)
-    }
-
-    fn load(_: &mut Lifting<'_>, bytes: &[u8]) -> wasmtime::Result<Self> {
-        bytes.first().copied().ok_or_else(|| wasmtime::format_err!("a number is cut off"))
-    }
-
+number!(u8, U8, I32, u32, {
+    // Bytes are copied as a whole.
     fn load_list(_: &mut Lifting<'_>, bytes: &[u8]) -> wasmtime::Result<Vec<Self>> {
         Ok(bytes.to_vec())
     }
-}
-
-impl Lower for u8 {
-    fn store(self, cx: &mut Lowering<'_>, to: Place) -> wasmtime::Result<()> {
-        cx.write(to, &[self]);
-        Ok(())
-    }
-
+} {
     fn store_list(list: Vec<Self>, cx: &mut Lowering<'_>, pointer_at: Place) -> wasmtime::Result<()> {
         cx.allocate(list, 1, pointer_at);
         Ok(())
     }
-}
+});
+number!(u16, U16, I32, u32);
+number!(u32, U32, I32, u32);
+number!(u64, U64, I64, u64);
 
 impl Wit for bool {
-    const SIZE: usize = 1;
-    const ALIGN: usize = 1;
-    const FLAT: usize = 1;
-    const HAS_LISTS: bool = false;
-
-    fn flatten(flat: &mut Vec<Flat>) {
-        flat.push(Flat::I32);
-    }
+    in_the_form_of!(u8);
 
     fn is(types: &WitTypes<'_>, ty: ComponentValType) -> bool {
         types.is_primitive(ty, PrimitiveValType::Bool)

@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use daylily_core::config::{Grants, RouteLimits};
+use wasmtime::Module;
 use wasmtime::component::Component;
-use wasmtime::{Engine, Module};
 use wasmtime_wasi_config::WasiConfigVariables;
 
 use super::artefact::{Form, Needs};
@@ -32,19 +32,18 @@ pub(super) fn needs() -> Needs {
 /// A component in a pool as it is.
 pub(super) fn app(kind: PoolKind, form: Form, component: &[u8], limits: RouteLimits) -> Arc<App> {
     let engines = Engines::new(&[(kind, needs())], 1).expect("a pool");
-    let engine = engines.pool(kind).expect("the pool").clone();
-    app_in(Arc::new(engines), &engine, kind, form, component, limits)
+    app_in(Arc::new(engines), kind, form, component, limits)
 }
 
 /// A component in a pool that is made for the test.
 pub(super) fn app_in(
     engines: Arc<Engines>,
-    engine: &Engine,
     kind: PoolKind,
     form: Form,
     component: &[u8],
     limits: RouteLimits,
 ) -> Arc<App> {
+    let engine = engines.pool(kind).expect("the pool");
     let is_v3 = kind.flavour == Flavour::V3;
     let handler = match form {
         Form::Component => {

@@ -126,8 +126,8 @@ fn app(kind: PoolKind, form: Form, change: Change) -> Arc<App> {
     let wasi = if flavour == Flavour::V3 { Wasi::V3 } else { Wasi::V2 };
     let component = component(wasi).expect("a component");
     let ticker = Ticker::start(vec![engine.clone()]).expect("a thread");
-    let engines = Arc::new(Engines { pools: vec![(kind, engine.clone())], ticker, turns: Turns::new() });
-    app_in(engines, &engine, kind, form, &component, limits)
+    let engines = Arc::new(Engines { pools: vec![(kind, engine)], ticker, turns: Turns::new() });
+    app_in(engines, kind, form, &component, limits)
 }
 
 fn call(app: &Arc<App>, target: &str) -> Call {

@@ -65,12 +65,6 @@ struct Reader<'r, 'a, T> {
     known: HashMap<(&'r str, &'r str), &'r Function<T>>,
 }
 
-/// What the core functions need to be made, for all of them the same.
-#[derive(Default)]
-struct Options<'a> {
-    realloc: Option<&'a str>,
-}
-
 impl<'a, T> Reader<'_, 'a, T> {
     fn form(&self) -> Option<Form<'a>> {
         let handle = self.handle()?;
@@ -85,7 +79,7 @@ impl<'a, T> Reader<'_, 'a, T> {
             return None;
         }
         let shim = self.shim(main)?;
-        let mut options = Options::default();
+        let mut realloc = None;
         let mut allocates = Vec::new();
         for import in &main_module.imported_functions {
             let arg = args.iter().find(|arg| arg.name == import.module)?;
@@ -95,10 +89,10 @@ impl<'a, T> Reader<'_, 'a, T> {
             // The module may have been linked from parts that name other versions than the component.
             let module = without_version(import.module)?;
             let is_named = |interface: &str, name: &str| interface == module && name == import.name;
-            let function = self.provided(export.index, &is_named, main, shim.as_ref(), &mut options)?;
+            let function = self.provided(export.index, &is_named, main, shim.as_ref(), &mut realloc)?;
             allocates.push(function.allocates);
         }
-        let realloc = match options.realloc {
+        let realloc = match realloc {
             Some(name) => Some(main_module.export(name).filter(|export| export.kind == ExternalKind::Func)?.index),
             None => None,
         };
@@ -160,7 +154,7 @@ impl<'a, T> Reader<'_, 'a, T> {
         is_named: &dyn Fn(&str, &str) -> bool,
         main: Place,
         shim: Option<&FilledShim<'a>>,
-        options: &mut Options<'a>,
+        realloc: &mut Option<&'a str>,
     ) -> Option<&Function<T>> {
         match self.outline.functions.get(index as usize)? {
             CoreFunction::Exported(alias) => {
@@ -172,7 +166,7 @@ impl<'a, T> Reader<'_, 'a, T> {
                     return None;
                 }
                 // What is behind a shim is not a shim.
-                self.provided(behind, is_named, main, None, options)
+                self.provided(behind, is_named, main, None, realloc)
             }
             CoreFunction::Canonical(CanonicalFunction::Lower { func_index, options: with }) => {
                 let WitFunction::Imported { interface, name } = *self.surface.function(*func_index)? else {
@@ -181,7 +175,7 @@ impl<'a, T> Reader<'_, 'a, T> {
                 let interface = without_version(interface)?;
                 let function = *self.known.get(&(interface, name))?;
                 let ty = &self.types[self.types.component_function_at(*func_index)];
-                let fits = function.is(&self.wit_types, ty) && self.fit(with, main, options);
+                let fits = function.is(&self.wit_types, ty) && self.fit(with, main, realloc);
                 (fits && is_named(interface, name)).then_some(function)
             }
             CoreFunction::Canonical(CanonicalFunction::ResourceDrop { resource }) => {
@@ -195,8 +189,8 @@ impl<'a, T> Reader<'_, 'a, T> {
         }
     }
 
-    /// Whether a function is lowered as ours are: UTF-8, into the main module's memory.
-    fn fit(&self, options: &[CanonicalOption], main: Place, seen: &mut Options<'a>) -> bool {
+    /// Whether a function is lowered as ours are: UTF-8, into the main module's memory, which one function allocates.
+    fn fit(&self, options: &[CanonicalOption], main: Place, realloc: &mut Option<&'a str>) -> bool {
         let of_main = |alias: &Alias<'a>| (alias.instance == main.instance).then_some(alias.name);
         options.iter().all(|option| match *option {
             CanonicalOption::UTF8 => true,
@@ -206,7 +200,7 @@ impl<'a, T> Reader<'_, 'a, T> {
             CanonicalOption::Realloc(index) => {
                 let function = self.outline.functions.get(index as usize).and_then(CoreFunction::alias);
                 let Some(name) = function.as_ref().and_then(of_main) else { return false };
-                *seen.realloc.get_or_insert(name) == name
+                *realloc.get_or_insert(name) == name
             }
             _ => false,
         })
