@@ -2,7 +2,7 @@
 
 use crate::harness::{Request, Response, Setup, Shared, as_component, built, each, run_in};
 
-const GUESTS: [&str; 8] = ["hello", "report", "echo", "headers", "status", "stream", "trap", "outgoing"];
+const GUESTS: [&str; 9] = ["hello", "report", "echo", "headers", "status", "stream", "trap", "outgoing", "service03"];
 
 /// Each guest in both forms. Those that are linked directly are known by making one core instance.
 static SERVER: Shared = Shared::new(|| {
@@ -63,6 +63,25 @@ fn both_forms_answer_the_same() {
         ("trap", "/short"),
         ("trap", "/"),
         ("outgoing", "/?url=http://127.0.0.1:1/"),
+        ("service03", "/"),
+        ("service03", "/report?c=d"),
+        ("service03", "/count"),
+        ("service03", "/echo"),
+        ("service03", "/pass"),
+        ("service03", "/stream?chunks=10&size=100000"),
+        ("service03", "/stream?chunks=2&size=3&pause_ms=2"),
+        ("service03", "/wait?ms=2"),
+        ("service03", "/late?ms=2"),
+        ("service03", "/status/204"),
+        ("service03", "/status/700"),
+        ("service03", "/head"),
+        ("service03", "/short"),
+        ("service03", "/error"),
+        ("service03", "/trap"),
+        ("service03", "/trap-after"),
+        ("service03", "/unsent"),
+        ("service03", "/send?url=http://127.0.0.1:1/"),
+        ("service03", "/send?url=ftp://127.0.0.1:1/"),
     ];
     each(cases, |(name, target)| check(name, |host| Request::get(host, target).header("X-Empty", "")));
 }
@@ -72,9 +91,13 @@ fn both_forms_are_asked_the_same() {
     for method in ["GET", "PATCH", "BREW", "X-LONG-METHOD"] {
         check("report", |host| Request::new(method, host, "/?a=%20").header("Accept", "a").header("Accept", "b"));
     }
-    check("echo", |host| Request::post(host, "/").body(&vec![b'x'; 200_000]));
-    check("echo", |host| Request::post(host, "/").body(b""));
-    check("echo", |host| Request::post(host, "/").chunked(&[b"one", b"two"]).trailer("X-Sum", "6"));
+    for (guest, target) in [("echo", "/"), ("service03", "/echo"), ("service03", "/pass")] {
+        check(guest, |host| Request::post(host, target).body(&vec![b'x'; 200_000]));
+        check(guest, |host| Request::post(host, target).body(b""));
+        let chunked = |host: &str| Request::post(host, target).chunked(&[b"one", b"two"]).trailer("X-Sum", "6");
+        check(guest, chunked);
+        check(guest, |host| chunked(host).header("Trailer", "X-Sum"));
+    }
 }
 
 #[test]

@@ -1,8 +1,9 @@
 //! What a guest may use: memory, tables, instances, CPU time, wall time.
 
+use std::path::Path;
 use std::time::{Duration, Instant};
 
-use crate::harness::{Connection, Daylily, Ending, Request, Setup, Shared, each, guest, run_in};
+use crate::harness::{Connection, Daylily, Ending, Request, Setup, Shared, each, entire, guest, run_in};
 
 static SERVER: Shared = Shared::new(|| {
     Setup::new()
@@ -59,41 +60,41 @@ fn a_guest_that_wants_all_memory_gets_none_of_the_hosts() {
 }
 
 /// What a component needs is known before it is served: `check` says how much, and by which name.
-fn check_need(package: &str, key: &str, least: &str, unit: u64) {
-    let component = guest(package).display().to_string();
+fn check_need(component: &Path, key: &str, least: &str, unit: u64) {
+    let component = component.display().to_string();
     let check = |value: &str| {
         let config = format!("[[route]]\ncomponent = '{component}'\n{key} = {value}\n");
         run_in(&[("daylily.toml", config.as_bytes())], &[], &["check"])
     };
     let refused = check(least);
-    refused.expect(78, &[&format!("{package}.wasm"), key, &format!("raise {key}")]);
+    refused.expect(78, &[&component, key, &format!("raise {key}")]);
     let number = refused.stderr.split(' ').find_map(|word| word.trim_end_matches("KiB").parse::<u64>().ok());
     let need = number.expect("how much it needs") * unit;
     check(&(need - 1).to_string()).expect(78, &[key]);
     // At its need it starts; this guest needs no more while it runs.
-    let setup = Setup::new().route("at.test", package, &format!("{key} = {need}"));
+    let setup = Setup::new().route_with(&format!("host = 'at.test'\n{key} = {need}"), &component);
     setup.start().get("at.test", "/count").expect(200, "count: 1\n");
 }
 
 #[test]
 fn memory_and_tables_at_under_and_over_what_a_component_starts_with() {
     let cases = [
-        ("state", "max_memory", "'64KiB'", 1024),
+        (guest("state"), "max_memory", "'64KiB'", 1024),
         // Of those that are linked directly, most have one.
-        ("service03", "max_tables", "1", 1),
-        ("state", "max_table_elements", "1", 1),
+        (entire("state"), "max_tables", "1", 1),
+        (guest("state"), "max_table_elements", "1", 1),
     ];
-    each(&cases, |&(package, key, least, unit)| check_need(package, key, least, unit));
+    each(&cases, |(component, key, least, unit)| check_need(component, key, least, *unit));
 }
 
 /// How many core instances a component makes shows only when it is instantiated. One that is linked directly makes one.
 #[test]
 fn instances_at_under_and_over() {
     let hosts: Vec<String> = (1..=8).map(|most| format!("{most}.test")).collect();
-    let setup = hosts
-        .iter()
-        .zip(1..)
-        .fold(Setup::new(), |setup, (host, most)| setup.route(host, "service03", &format!("max_instances = {most}")));
+    let component = entire("service03").display().to_string();
+    let setup = hosts.iter().zip(1..).fold(Setup::new(), |setup, (host, most)| {
+        setup.route_with(&format!("host = '{host}'\nmax_instances = {most}"), &component)
+    });
     let server = setup.start();
     let statuses: Vec<u16> = hosts.iter().map(|host| server.get(host, "/").status).collect();
     let need = statuses.iter().position(|&status| status == 200).expect("eight are enough");

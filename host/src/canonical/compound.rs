@@ -349,4 +349,43 @@ macro_rules! variant {
     };
 }
 
-pub(crate) use {record, variant};
+/// Declares an enumeration: its cases in the order of WIT, with their names there.
+macro_rules! enumeration {
+    ($enumeration:ident { $($name:literal => $case:ident,)+ }) => {
+        const _: () = {
+            use $crate::canonical::*;
+
+            impl Wit for $enumeration {
+                in_the_form_of!(u8);
+
+                fn is(types: &WitTypes<'_>, ty: wasmparser::component_types::ComponentValType) -> bool {
+                    types.is_enum(ty, &[$($name),+])
+                }
+            }
+
+            impl Lift for $enumeration {
+                fn from_flat(_: &mut Lifting<'_>, flat: &mut FlatValues<'_>) -> wasmtime::Result<Self> {
+                    case(flat.u32()?)
+                }
+
+                fn load(cx: &mut Lifting<'_>, bytes: &[u8]) -> wasmtime::Result<Self> {
+                    case(u8::load(cx, bytes)?.into())
+                }
+            }
+
+            fn case(case: u32) -> wasmtime::Result<$enumeration> {
+                let cases = [$($enumeration::$case),+];
+                let case = usize::try_from(case).ok().and_then(|case| cases.into_iter().nth(case));
+                case.ok_or_else(|| wasmtime::format_err!("unexpected discriminant"))
+            }
+
+            impl Lower for $enumeration {
+                fn store(self, cx: &mut Lowering<'_>, to: Place) -> wasmtime::Result<()> {
+                    (self as u8).store(cx, to)
+                }
+            }
+        };
+    };
+}
+
+pub(crate) use {enumeration, record, variant};

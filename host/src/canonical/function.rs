@@ -10,9 +10,10 @@ use wasmtime::component::Resource;
 use wasmtime::{Caller, Engine, FuncType, Linker, Val, ValRaw, bail};
 
 use super::Flat::{I32, I64};
-use super::guest::{Host, Pending, guest, write};
-use super::lower::MAX_RESULT_BYTES;
-use super::{Flat, FlatValues, HostResource, Lift, Lifting, Lower, Lowering, Place, Wit, WitTypes};
+use super::concurrent::BuiltIn;
+use super::guest::{Host, Pending, parts};
+use super::lower::{Lowered, MAX_RESULT_BYTES};
+use super::{Flat, FlatValues, HostResource, Lift, Lifting, Lower, Wit, WitTypes};
 
 /// Parameters of a function that are passed as core values; with more, they would be passed in memory.
 const MAX_FLAT_PARAMS: usize = 16;
@@ -51,23 +52,116 @@ params!();
 params!(A a);
 params!(A a B b);
 params!(A a B b C c);
+params!(A a B b C c D d);
 
 /// What an asynchronous function returns.
 pub(crate) type BoxFuture<'a, R> = Pin<Box<dyn Future<Output = wasmtime::Result<R>> + Send + 'a>>;
 
-/// A function of an interface.
+/// A function that modules may import.
 pub(crate) struct Function<T> {
-    /// The interface, without its version.
-    pub(crate) interface: &'static str,
-    /// As WIT's names are mangled: `[method]fields.append`.
-    pub(crate) name: Cow<'static, str>,
-    /// Whether [`NEXT_ALLOCATION`] is to be called after it.
+    what: What,
+    /// Whether [`NEXT_ALLOCATION`](super::NEXT_ALLOCATION) is to be called after it.
     pub(crate) allocates: bool,
-    is: fn(&WitTypes<'_>, &ComponentFuncType) -> bool,
     define: Define<T>,
 }
 
+/// What a function is in a component.
+pub(super) enum What {
+    Import {
+        /// The interface, without its version.
+        interface: &'static str,
+        /// Those of its versions that it is in: `0.2` or `0.3`.
+        release: &'static str,
+        /// As WIT's names are mangled: `[method]fields.append`.
+        name: Cow<'static, str>,
+        /// Whether it is called without waiting for its end.
+        is_async: bool,
+        is: fn(&WitTypes<'_>, &ComponentFuncType) -> bool,
+    },
+    BuiltIn {
+        built_in: BuiltIn,
+        /// What it is about is told apart by this name.
+        payload: &'static str,
+        is: fn(&WitTypes<'_>, Option<ComponentValType>) -> bool,
+    },
+}
+
 type Define<T> = Box<dyn Fn(&mut Linker<T>, &str, &str) -> wasmtime::Result<()>>;
+
+impl<T> Function<T> {
+    pub(super) fn from_parts(what: What, allocates: bool, define: Define<T>) -> Self {
+        Self { what, allocates, define }
+    }
+
+    /// The same, of WASI 0.3.
+    pub(crate) fn v3(mut self) -> Self {
+        if let What::Import { release, .. } = &mut self.what {
+            *release = V3;
+        }
+        self
+    }
+
+    /// The same, as one of the ABI's own.
+    pub(super) fn into_built_in(
+        self,
+        built_in: BuiltIn,
+        is: fn(&WitTypes<'_>, Option<ComponentValType>) -> bool,
+    ) -> Self {
+        Self { what: What::BuiltIn { built_in, payload: "", is }, ..self }
+    }
+
+    /// Module and name under which a module imports it.
+    pub(crate) fn import(&self) -> (String, String) {
+        match &self.what {
+            What::Import { interface, release, name, is_async, .. } => {
+                (format!("{interface}@{release}"), if *is_async { async_name(name) } else { name.to_string() })
+            }
+            What::BuiltIn { built_in, payload, .. } => {
+                (BUILT_IN.to_owned(), format!("{built_in:?} {payload}").trim_end().to_owned())
+            }
+        }
+    }
+
+    /// Whether it has this type in a component.
+    pub(crate) fn is(&self, types: &WitTypes<'_>, ty: &ComponentFuncType) -> bool {
+        matches!(&self.what, What::Import { is, .. } if is(types, ty))
+    }
+
+    /// Whether it is this function of the ABI, of that type.
+    pub(crate) fn is_built_in(&self, types: &WitTypes<'_>, of: BuiltIn, payload: Option<ComponentValType>) -> bool {
+        matches!(&self.what, What::BuiltIn { built_in, is, .. } if *built_in == of && is(types, payload))
+    }
+
+    /// Makes it an import of modules.
+    pub(crate) fn define(&self, linker: &mut Linker<T>) -> wasmtime::Result<()> {
+        let (module, name) = self.import();
+        (self.define)(linker, &module, &name)
+    }
+}
+
+/// The releases of WASI that there are functions of.
+const V2: &str = "0.2";
+pub(super) const V3: &str = "0.3";
+
+/// The module that functions of the ABI are imported from.
+const BUILT_IN: &str = "canon";
+
+/// The name of an asynchronous function that is called without waiting for its end.
+pub(crate) fn async_name(name: &str) -> String {
+    format!("[async-lower]{name}")
+}
+
+/// An interface with the release that its version is of: `wasi:http/types@0.2`. Nothing is compatible with a version
+/// that is not released yet.
+pub(crate) fn release(interface: &str) -> Option<&str> {
+    let (name, version) = interface.split_once('@')?;
+    let of = |release: &str| version.strip_prefix(release).is_some_and(|patch| patch.starts_with('.'));
+    let release = [V2, V3].into_iter().find(|release| of(release))?;
+    if version.contains('-') {
+        return None;
+    }
+    interface.get(..name.len() + 1 + release.len())
+}
 
 impl<T: Host> Function<T> {
     /// One that does not wait.
@@ -96,7 +190,7 @@ impl<T: Host> Function<T> {
             }
             Ok(())
         };
-        Self { interface, name: name.into(), allocates: R::HAS_LISTS, is: is::<P, R>, define: Box::new(define) }
+        Self::from_parts(import::<P, R>(interface, name.into()), R::HAS_LISTS, Box::new(define))
     }
 
     /// One that may wait.
@@ -141,7 +235,7 @@ impl<T: Host> Function<T> {
             }?;
             Ok(())
         };
-        Self { interface, name: name.into(), allocates: R::HAS_LISTS, is: is::<P, R>, define: Box::new(define) }
+        Self::from_parts(import::<P, R>(interface, name.into()), R::HAS_LISTS, Box::new(define))
     }
 }
 
@@ -174,21 +268,19 @@ impl<T: Host> Function<T> {
     }
 }
 
-impl<T> Function<T> {
-    /// Whether it has this type in a component.
-    pub(crate) fn is(&self, types: &WitTypes<'_>, ty: &ComponentFuncType) -> bool {
-        (self.is)(types, ty)
-    }
-
-    /// Makes it an import of modules, under the name of `module`.
-    pub(crate) fn define(&self, linker: &mut Linker<T>, module: &str) -> wasmtime::Result<()> {
-        (self.define)(linker, module, &self.name)
-    }
+/// One that does not go on while the guest does.
+fn import<P: Params, R: Wit>(interface: &'static str, name: Cow<'static, str>) -> What {
+    What::Import { interface, release: V2, name, is_async: false, is: is::<P, R> }
 }
 
 /// Whether a function takes and returns these types.
 pub(crate) fn is<P: Params, R: Wit>(types: &WitTypes<'_>, ty: &ComponentFuncType) -> bool {
     !ty.async_ && P::are(types, &ty.params) && R::is_payload(types, ty.result)
+}
+
+/// The same of an asynchronous one.
+pub(crate) fn is_async<P: Params, R: Wit>(types: &WitTypes<'_>, ty: &ComponentFuncType) -> bool {
+    ty.async_ && P::are(types, &ty.params) && R::is_payload(types, ty.result)
 }
 
 /// A result that is more than one core value is written to where the last parameter points.
@@ -218,7 +310,7 @@ fn func_type<P: Params, R: Wit>(engine: &Engine) -> FuncType {
     FuncType::new(engine, params.into_iter().map(Flat::value_type), results.into_iter().map(Flat::value_type))
 }
 
-fn raw(value: &Val) -> ValRaw {
+pub(super) fn raw(value: &Val) -> ValRaw {
     match value {
         Val::I64(value) => ValRaw::i64(*value),
         other => ValRaw::i32(other.i32().unwrap_or_default()),
@@ -243,7 +335,7 @@ where
 }
 
 /// The first `count` values: what a module passed.
-fn initialized(values: &[MaybeUninit<ValRaw>], count: usize) -> &[ValRaw] {
+pub(super) fn initialized(values: &[MaybeUninit<ValRaw>], count: usize) -> &[ValRaw] {
     let params = values.get(..count).unwrap_or_default();
     #[expect(unsafe_code, reason = "`assume_init_ref` of a slice is")]
     // SAFETY: wasmtime has written as many values as the function has parameters.
@@ -253,36 +345,44 @@ fn initialized(values: &[MaybeUninit<ValRaw>], count: usize) -> &[ValRaw] {
 }
 
 /// The parameters, and where the result is to be written if it is not returned.
-fn lift<T: Host, P: Params>(caller: &mut Caller<'_, T>, values: &[ValRaw]) -> wasmtime::Result<(P, u32)> {
-    let (memory, guest) = if P::HAS_LISTS { guest(caller) } else { (Default::default(), caller.data_mut().guest()) };
+pub(super) fn lift<T: Host, P: Params>(caller: &mut Caller<'_, T>, values: &[ValRaw]) -> wasmtime::Result<(P, u32)> {
+    let (memory, guest) = if P::HAS_LISTS {
+        let (memory, host) = parts(caller);
+        (memory, host.guest())
+    } else {
+        (Default::default(), caller.data_mut().guest())
+    };
     if guest.pending.is_some() {
         bail!("cannot leave component instance: it is asked to allocate memory");
     }
     let mut flat = FlatValues::new(values);
-    let mut cx = Lifting { memory, handles: &mut guest.handles, copies: guest.max_copies };
-    let params = P::lift(&mut cx, &mut flat)?;
+    let params = P::lift(&mut guest.lifting(memory), &mut flat)?;
     // The last one, if there is one left.
     Ok((params, values.get(P::FLAT).map_or(0, ValRaw::get_u32)))
 }
 
 /// Returns a result, writes it, or keeps it until there is memory for its lists.
 fn lower<T: Host, R: Lower>(caller: &mut Caller<'_, T>, result: R, to: u32) -> wasmtime::Result<Option<ValRaw>> {
-    let mut cx = Lowering::new(&mut caller.data_mut().guest().handles);
-    result.store(&mut cx, Place::VALUE)?;
-    let lowered = cx.lowered;
+    let lowered = caller.data_mut().guest().lowered(result)?;
     if !is_in_memory::<R>() {
         // The only core value is all there is of it.
         let value = lowered.value.first_chunk().copied().map_or(0, u64::from_le_bytes);
         return Ok((R::FLAT == 1).then_some(ValRaw::u64(value)));
     }
+    write_result::<T, R>(caller, lowered, to)?;
+    Ok(None)
+}
+
+/// Writes a result to memory, or keeps it until there is memory for its lists.
+pub(super) fn write_result<T: Host, R: Wit>(
+    caller: &mut Caller<'_, T>,
+    lowered: Lowered,
+    to: u32,
+) -> wasmtime::Result<()> {
     if !(to as usize).is_multiple_of(R::ALIGN) {
         bail!("pointer not aligned");
     }
-    let (memory, guest) = guest(caller);
-    if lowered.lists.is_empty() {
-        write(memory, to, lowered.value.get(..R::SIZE).unwrap_or_default())?;
-    } else {
-        guest.pending = Some(Pending::new(lowered, to, R::SIZE));
-    }
-    Ok(None)
+    let (memory, host) = parts(caller);
+    host.guest().pending = Pending::new(lowered, to, R::SIZE).write_if_complete(memory)?;
+    Ok(())
 }

@@ -1,10 +1,12 @@
 //! What the host knows of a guest: its memory, its handles, and a result that waits for memory.
 
 use wasmtime::component::Resource;
-use wasmtime::{Caller, Memory, bail};
+use wasmtime::{AsContextMut, Caller, Memory, Store, bail};
 
+use super::concurrent::Concurrent;
 use super::handles::{Handles, HostResource};
 use super::lower::{List, Lowered};
+use super::{Lifting, Lower, Lowering, Place};
 
 /// A module calls this after each function whose result can need memory: it gives the pointer that was asked for last
 /// (at first anything), and gets what to allocate next, size and alignment in the lower and the upper half, or
@@ -15,31 +17,41 @@ pub(crate) const NEXT_ALLOCATION: (&str, &str) = ("daylily", "next-allocation");
 pub(crate) const NOTHING_TO_ALLOCATE: u64 = u64::MAX;
 
 /// What the host knows of a guest whose module is linked directly.
-#[derive(Debug, Default)]
-pub(crate) struct Guest {
+pub(crate) struct Guest<T> {
     /// None until the instance is there. What a module calls while it is being instantiated finds no memory, as in a
     /// component.
     pub(crate) memory: Option<Memory>,
     pub(super) handles: Handles,
     /// A result that waits for memory.
     pub(super) pending: Option<Pending>,
+    pub(super) concurrent: Concurrent<T>,
     /// Bytes that one call may copy from the guest.
-    pub(super) max_copies: usize,
+    max_copies: usize,
 }
 
 /// A host that has such a guest.
-pub(crate) trait Host: Send + 'static {
-    fn guest(&mut self) -> &mut Guest;
+pub(crate) trait Host: Sized + Send + 'static {
+    fn guest(&mut self) -> &mut Guest<Self>;
 }
 
-impl Guest {
+impl<T: Host> Guest<T> {
     pub(crate) fn new(max_copies: usize) -> Self {
-        Self { max_copies, ..Self::default() }
+        Self { memory: None, handles: Handles::default(), pending: None, concurrent: Concurrent::default(), max_copies }
     }
 
     /// Hands a resource over.
-    pub(crate) fn give<T: HostResource>(&mut self, resource: &Resource<T>) -> wasmtime::Result<u32> {
+    pub(crate) fn give<R: HostResource>(&mut self, resource: &Resource<R>) -> wasmtime::Result<u32> {
         self.handles.insert(resource)
+    }
+
+    pub(super) fn lifting<'a>(&'a mut self, memory: &'a [u8]) -> Lifting<'a> {
+        Lifting { memory, handles: &mut self.handles, channels: &mut self.concurrent.channels, copies: self.max_copies }
+    }
+
+    pub(super) fn lowered<V: Lower>(&mut self, value: V) -> wasmtime::Result<Lowered> {
+        let mut lowering = Lowering::new(&mut self.handles);
+        value.store(&mut lowering, Place::VALUE)?;
+        Ok(lowering.lowered)
     }
 }
 
@@ -55,14 +67,28 @@ pub(super) struct Pending {
     pointers: Vec<u32>,
 }
 
-/// The guest's memory, and what is known of it.
-pub(super) fn guest<'a, T: Host>(caller: &'a mut Caller<'_, T>) -> (&'a mut [u8], &'a mut Guest) {
-    match caller.data_mut().guest().memory {
-        Some(memory) => {
-            let (memory, host) = memory.data_and_store_mut(caller);
-            (memory, host.guest())
-        }
-        None => (Default::default(), caller.data_mut().guest()),
+/// The guest's memory, and the host.
+pub(super) fn parts<T: Host>(store: &mut impl HasHost<T>) -> (&mut [u8], &mut T) {
+    match store.host().guest().memory {
+        Some(memory) => memory.data_and_store_mut(store.as_context_mut()),
+        None => (Default::default(), store.host()),
+    }
+}
+
+/// What a guest's memory can be reached by.
+pub(crate) trait HasHost<T>: AsContextMut<Data = T> {
+    fn host(&mut self) -> &mut T;
+}
+
+impl<T: 'static> HasHost<T> for Caller<'_, T> {
+    fn host(&mut self) -> &mut T {
+        self.data_mut()
+    }
+}
+
+impl<T: 'static> HasHost<T> for Store<T> {
+    fn host(&mut self) -> &mut T {
+        self.data_mut()
     }
 }
 
@@ -77,24 +103,48 @@ pub(super) fn write(memory: &mut [u8], to: u32, bytes: &[u8]) -> wasmtime::Resul
 
 /// [`NEXT_ALLOCATION`].
 pub(crate) fn next_allocation<T: Host>(mut caller: Caller<'_, T>, pointer: u32) -> wasmtime::Result<u64> {
-    let (memory, guest) = guest(&mut caller);
-    let Some(pending) = &mut guest.pending else { return Ok(NOTHING_TO_ALLOCATE) };
+    Ok(match allocated(&mut caller, pointer)? {
+        Some(Allocation { size, align }) => u64::from(size) | u64::from(align) << 32,
+        None => NOTHING_TO_ALLOCATE,
+    })
+}
+
+/// Memory that the guest is to allocate.
+pub(crate) struct Allocation {
+    pub(crate) size: u32,
+    pub(crate) align: u32,
+}
+
+/// What is to be allocated next, after the guest has allocated what was asked for last at `pointer`.
+pub(crate) fn allocated<T: Host>(store: &mut impl HasHost<T>, pointer: u32) -> wasmtime::Result<Option<Allocation>> {
+    let (memory, host) = parts(store);
+    let guest = host.guest();
+    let Some(pending) = &mut guest.pending else { return Ok(None) };
     if pending.asked {
         pending.place(pointer, memory.len())?;
     }
     pending.asked = true;
     if let Some(list) = pending.next() {
-        return Ok(u64::from(u32::try_from(list.bytes.len())?) | (list.align as u64) << 32);
+        return Ok(Some(Allocation { size: u32::try_from(list.bytes.len())?, align: u32::try_from(list.align)? }));
     }
     let pending = guest.pending.take();
     pending.map_or(Ok(()), |pending| pending.write(memory))?;
-    Ok(NOTHING_TO_ALLOCATE)
+    Ok(None)
 }
 
 impl Pending {
     /// A result of `size` bytes, which goes to that address.
     pub(super) fn new(lowered: Lowered, to: u32, size: usize) -> Self {
         Self { lowered, to, size, asked: false, pointers: Vec::new() }
+    }
+
+    /// Writes it if it has no lists; else it is what must wait for memory.
+    pub(super) fn write_if_complete(self, memory: &mut [u8]) -> wasmtime::Result<Option<Self>> {
+        if !self.lowered.lists.is_empty() {
+            return Ok(Some(self));
+        }
+        self.write(memory)?;
+        Ok(None)
     }
 
     /// The list that is to be allocated next.

@@ -7,9 +7,10 @@
 use std::any::TypeId;
 
 use wasmparser::component_types::{ComponentDefinedType, ComponentValType};
-use wasmtime::bail;
 use wasmtime::component::Resource;
+use wasmtime::{Trap, bail, ensure};
 
+use super::concurrent::End;
 use super::{FlatValues, Lift, Lifting, Lower, Lowering, Place, Wit, WitTypes};
 
 /// A resource of the host's that a WIT interface defines.
@@ -21,6 +22,9 @@ pub(crate) trait HostResource: 'static {
 
 /// What an ordinary request has at a time.
 const EXPECTED_HANDLES: usize = 8;
+
+/// Handles of one instance at a time. What waits behind one takes memory of the host's.
+const MAX_HANDLES: usize = 10_000;
 
 /// The table of one instance. Handles of it begin with 1, as the ABI wants it.
 #[derive(Debug, Default)]
@@ -36,24 +40,127 @@ enum Entry {
         of: TypeId,
         rep: u32,
     },
+    Set,
+    /// With the set that it has joined, or 0.
+    Waitable(Waitable, u32),
     /// The next free one, or 0.
     Free(u32),
 }
 
+/// Something that has events, by its number among those of its kind.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Waitable {
+    Subtask(usize),
+    End(End, usize),
+}
+
 impl Handles {
     pub(super) fn insert<T: 'static>(&mut self, resource: &Resource<T>) -> wasmtime::Result<u32> {
-        let owned = Entry::Owned { of: TypeId::of::<T>(), rep: resource.rep() };
+        self.insert_entry(Entry::Owned { of: TypeId::of::<T>(), rep: resource.rep() })
+    }
+
+    pub(super) fn insert_set(&mut self) -> wasmtime::Result<u32> {
+        self.insert_entry(Entry::Set)
+    }
+
+    pub(super) fn insert_waitable(&mut self, waitable: Waitable) -> wasmtime::Result<u32> {
+        self.insert_entry(Entry::Waitable(waitable, 0))
+    }
+
+    fn insert_entry(&mut self, new: Entry) -> wasmtime::Result<u32> {
         if let Some(entry) = self.entry(self.free)
             && let Entry::Free(next) = *entry
         {
-            *entry = owned;
+            *entry = new;
             return Ok(std::mem::replace(&mut self.free, next));
         }
         if self.entries.is_empty() {
             self.entries.reserve(EXPECTED_HANDLES);
         }
-        self.entries.push(owned);
+        ensure!(self.entries.len() < MAX_HANDLES, "more than {MAX_HANDLES} handles");
+        self.entries.push(new);
         Ok(u32::try_from(self.entries.len())?)
+    }
+
+    fn free(&mut self, handle: u32) {
+        let next = self.free;
+        if let Some(entry) = self.entry(handle) {
+            *entry = Entry::Free(next);
+            self.free = handle;
+        }
+    }
+
+    /// What has events, and the set that it has joined.
+    fn waitable(&mut self, handle: u32) -> wasmtime::Result<(Waitable, &mut u32)> {
+        match self.entry(handle) {
+            Some(Entry::Waitable(waitable, set)) => Ok((*waitable, set)),
+            Some(_) => bail!("handle index {handle} is not a waitable"),
+            None => bail!("unknown handle index {handle}"),
+        }
+    }
+
+    pub(super) fn subtask(&mut self, handle: u32) -> wasmtime::Result<usize> {
+        match self.waitable(handle)? {
+            (Waitable::Subtask(number), _) => Ok(number),
+            _ => bail!("handle index {handle} is not a subtask"),
+        }
+    }
+
+    /// The channel of which the guest has this end.
+    pub(super) fn end(&mut self, handle: u32, end: End) -> wasmtime::Result<usize> {
+        match self.waitable(handle)? {
+            (Waitable::End(of, number), _) if of == end => Ok(number),
+            _ => bail!("handle index {handle} is not the {end:?} of a stream or future"),
+        }
+    }
+
+    pub(super) fn remove_waitable(&mut self, handle: u32) -> wasmtime::Result<()> {
+        self.waitable(handle)?;
+        self.free(handle);
+        Ok(())
+    }
+
+    pub(super) fn ensure_set(&mut self, handle: u32) -> wasmtime::Result<()> {
+        ensure!(matches!(self.entry(handle), Some(Entry::Set)), "handle index {handle} is not a waitable set");
+        Ok(())
+    }
+
+    /// Set 0 is none.
+    pub(super) fn join(&mut self, waitable: u32, set: u32) -> wasmtime::Result<()> {
+        self.waitable(waitable)?;
+        if set != 0 {
+            self.ensure_set(set)?;
+        }
+        *self.waitable(waitable)?.1 = set;
+        Ok(())
+    }
+
+    pub(super) fn remove_set(&mut self, handle: u32) -> wasmtime::Result<()> {
+        self.ensure_set(handle)?;
+        self.free(handle);
+        for entry in &mut self.entries {
+            if let Entry::Waitable(_, set) = entry
+                && *set == handle
+            {
+                *set = 0;
+            }
+        }
+        Ok(())
+    }
+
+    pub(super) fn ensure_in_no_set(&mut self, handle: u32) -> wasmtime::Result<()> {
+        if *self.waitable(handle)?.1 != 0 {
+            bail!(Trap::WaitableSyncAndAsync);
+        }
+        Ok(())
+    }
+
+    /// What is in a set, with its handles, which ascend.
+    pub(super) fn joined(&self, set: u32) -> impl Iterator<Item = (u32, Waitable)> {
+        (1..).zip(&self.entries).filter_map(move |(handle, entry)| match entry {
+            Entry::Waitable(waitable, joined) if *joined == set => Some((handle, *waitable)),
+            _ => None,
+        })
     }
 
     fn entry(&mut self, handle: u32) -> Option<&mut Entry> {
@@ -70,11 +177,7 @@ impl Handles {
 
     fn remove<T: HostResource>(&mut self, handle: u32) -> wasmtime::Result<Resource<T>> {
         let rep = self.rep::<T>(handle)?;
-        let next = self.free;
-        if let Some(entry) = self.entry(handle) {
-            *entry = Entry::Free(next);
-        }
-        self.free = handle;
+        self.free(handle);
         Ok(Resource::new_own(rep))
     }
 }

@@ -3,6 +3,7 @@
 use wasmtime::{ValRaw, bail};
 
 use super::Wit;
+use super::concurrent::{Channels, End, Payload};
 use super::handles::Handles;
 
 /// Core values that are read one after the other.
@@ -39,11 +40,21 @@ impl<'a> FlatValues<'a> {
 pub(crate) struct Lifting<'a> {
     pub(super) memory: &'a [u8],
     pub(super) handles: &'a mut Handles,
+    pub(super) channels: &'a mut Channels,
     /// What this call may still copy, in bytes.
     pub(super) copies: usize,
 }
 
 impl<'a> Lifting<'a> {
+    /// The channel whose readable end the guest hands over.
+    pub(super) fn reader(&mut self, handle: u32, payload: Payload) -> wasmtime::Result<usize> {
+        let number = self.handles.end(handle, End::Reader)?;
+        self.channels.give_reader(number, payload)?;
+        self.handles.ensure_in_no_set(handle)?;
+        self.handles.remove_waitable(handle)?;
+        Ok(number)
+    }
+
     /// The elements of a list, each of `T`.
     pub(super) fn elements<T: Wit>(&mut self, pointer: u32, count: u32) -> wasmtime::Result<&'a [u8]> {
         let (start, count) = (pointer as usize, count as usize);

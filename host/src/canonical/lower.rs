@@ -13,7 +13,7 @@ pub(crate) struct Lowering<'a> {
 pub(super) const MAX_RESULT_BYTES: usize = 64;
 
 #[derive(Debug)]
-pub(super) struct Lowered {
+pub(crate) struct Lowered {
     pub(super) value: [u8; MAX_RESULT_BYTES],
     /// In the order in which they are allocated: each after the one that has its pointer.
     pub(super) lists: Vec<List>,

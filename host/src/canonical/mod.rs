@@ -1,9 +1,9 @@
 //! The canonical ABI: how values of WIT's types cross between a core module and the host.
 //!
 //! wasmtime does this for every component. Here it is done for those that [`engine::direct`](crate::engine) links
-//! without wasmtime's component runtime, and so much of it as the interfaces of WASI 0.2 that such components import
-//! need: 32-bit memories, UTF-8, synchronous functions, and no floats, characters or flags. Source: the Component
-//! Model's `CanonicalABI.md`; names in here are the field's (lift: from the guest; lower: to it).
+//! without wasmtime's component runtime, and so much of it as the interfaces of WASI that such components import need:
+//! 32-bit memories, UTF-8, and no floats, characters or flags; what is asynchronous is in [`concurrent`]. Source: the
+//! Component Model's `CanonicalABI.md`; names in here are the field's (lift: from the guest; lower: to it).
 //!
 //! Nothing in here can reach beyond a guest's memory: it is a slice, and each access is checked against its length.
 
@@ -22,6 +22,7 @@ macro_rules! in_the_form_of {
 }
 
 mod compound;
+mod concurrent;
 mod function;
 mod guest;
 mod handles;
@@ -35,9 +36,13 @@ mod types;
 use wasmparser::component_types::ComponentValType;
 use wasmtime::ValType;
 
-pub(crate) use compound::{flatten_variant, load_case, payload_offset, record, variant, variant_size};
-pub(crate) use function::{Function, drop_name, is};
-pub(crate) use guest::{Guest, Host, NEXT_ALLOCATION, NOTHING_TO_ALLOCATE, next_allocation};
+pub(crate) use compound::{enumeration, flatten_variant, load_case, payload_offset, record, variant, variant_size};
+pub(crate) use concurrent::{
+    BuiltIn, ByteSink, ByteSource, Event, FutureReader, Kind, Later, StreamReader, Transfer, ensure_returned, finish,
+    later, next_event, of_futures, of_streams, of_tasks, pipe, task_return, when_ready, yield_now,
+};
+pub(crate) use function::{Function, async_name, drop_name, is, is_async, release};
+pub(crate) use guest::{Allocation, Guest, Host, NEXT_ALLOCATION, NOTHING_TO_ALLOCATE, allocated, next_allocation};
 pub(crate) use handles::{Borrow, HostResource};
 pub(crate) use in_the_form_of;
 pub(crate) use lift::{FlatValues, Lifting};
@@ -97,7 +102,7 @@ pub(crate) trait Lower: Wit {
     }
 }
 
-/// A core value's type. (No interface of WASI 0.2 has floats.)
+/// A core value's type. (No interface that is provided has floats.)
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Flat {
     I32,

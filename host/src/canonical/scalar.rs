@@ -61,6 +61,7 @@ number!(u8, U8, I32, u32, {
 number!(u16, U16, I32, u32);
 number!(u32, U32, I32, u32);
 number!(u64, U64, I64, u64);
+number!(i64, S64, I64, u64);
 
 impl Wit for bool {
     in_the_form_of!(u8);

@@ -5,14 +5,13 @@ use wasmtime_wasi_http::p2::bindings::http::types::{ErrorCode, Method, Scheme};
 use super::*;
 
 /// A host that notes what it is told.
-#[derive(Default)]
 struct Noting {
-    guest: Guest,
+    guest: Guest<Self>,
     notes: Vec<String>,
 }
 
 impl Host for Noting {
-    fn guest(&mut self) -> &mut Guest {
+    fn guest(&mut self) -> &mut Guest<Self> {
         &mut self.guest
     }
 }
@@ -75,17 +74,17 @@ fn functions() -> Vec<Function<Noting>> {
 
 /// What every module under test has: all functions, memory that can be allocated, and how it is.
 const MODULE: &str = r#"
-  (import "test" "note" (func $note (param i32 i32)))
-  (import "test" "note-all" (func $note-all (param i32 i32)))
-  (import "test" "note-code" (func $note-code (param i32 i32 i32 i64 i32 i32 i32 i32)))
-  (import "test" "note-maybe" (func $note-maybe (param i32 i64 i32 i32 i32)))
-  (import "test" "note-cases" (func $note-cases (param i32 i32 i32 i32 i32 i32)))
-  (import "test" "pairs" (func $pairs (param i32)))
-  (import "test" "code" (func $code (param i32)))
-  (import "test" "open" (func $open (result i32)))
-  (import "test" "connect" (func $connect (result i32)))
-  (import "test" "use" (func $use (param i32) (result i32)))
-  (import "test" "[resource-drop]file" (func $drop (param i32)))
+  (import "test@0.2" "note" (func $note (param i32 i32)))
+  (import "test@0.2" "note-all" (func $note-all (param i32 i32)))
+  (import "test@0.2" "note-code" (func $note-code (param i32 i32 i32 i64 i32 i32 i32 i32)))
+  (import "test@0.2" "note-maybe" (func $note-maybe (param i32 i64 i32 i32 i32)))
+  (import "test@0.2" "note-cases" (func $note-cases (param i32 i32 i32 i32 i32 i32)))
+  (import "test@0.2" "pairs" (func $pairs (param i32)))
+  (import "test@0.2" "code" (func $code (param i32)))
+  (import "test@0.2" "open" (func $open (result i32)))
+  (import "test@0.2" "connect" (func $connect (result i32)))
+  (import "test@0.2" "use" (func $use (param i32) (result i32)))
+  (import "test@0.2" "[resource-drop]file" (func $drop (param i32)))
   (import "daylily" "next-allocation" (func $next (param i32) (result i64)))
   (memory (export "memory") 1)
   ;; Cases with values, and one that there is not: options, results, and methods of 12 bytes.
@@ -114,7 +113,7 @@ fn linker() -> (Engine, Linker<Noting>) {
     let engine = Engine::default();
     let mut linker = Linker::new(&engine);
     for function in functions() {
-        function.define(&mut linker, "test").expect("a function");
+        function.define(&mut linker).expect("a function");
     }
     linker.func_wrap(NEXT_ALLOCATION.0, NEXT_ALLOCATION.1, next_allocation::<Noting>).expect("a function");
     (engine, linker)

@@ -71,4 +71,9 @@ impl<'a> WitTypes<'a> {
                 name.as_str() == *is_name && is_payload
             })
     }
+
+    pub(crate) fn is_enum(&self, ty: ComponentValType, cases: &[&str]) -> bool {
+        let Some(ComponentDefinedType::Enum(names)) = self.defined(ty) else { return false };
+        names.len() == cases.len() && names.iter().zip(cases).all(|(name, case)| name.as_str() == *case)
+    }
 }

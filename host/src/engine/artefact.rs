@@ -165,15 +165,15 @@ impl Facts {
     pub(super) fn of_component(component: &Component, inspection: &Inspection) -> Self {
         // None only for components that import core modules, which nothing provides.
         let declared = component.resources_required();
-        Self::new(Form::Component, declared.as_ref(), inspection)
+        Self::new(Form::Component, inspection.pool, declared.as_ref(), inspection)
     }
 
-    pub(super) fn of_module(module: &Module, inspection: &Inspection) -> Self {
-        Self::new(Form::Module, Some(&module.resources_required()), inspection)
+    pub(super) fn of_module(module: &Module, pool: PoolKind, inspection: &Inspection) -> Self {
+        Self::new(Form::Module, pool, Some(&module.resources_required()), inspection)
     }
 
-    fn new(form: Form, declared: Option<&ResourcesRequired>, inspection: &Inspection) -> Self {
-        Self { pool: inspection.pool, form, exports_v3: inspection.exports_v3, declared: Declared::of(declared) }
+    fn new(form: Form, pool: PoolKind, declared: Option<&ResourcesRequired>, inspection: &Inspection) -> Self {
+        Self { pool, form, exports_v3: inspection.exports_v3, declared: Declared::of(declared) }
     }
 }
 

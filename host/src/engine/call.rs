@@ -18,11 +18,12 @@ use wasmtime_wasi_http::p2::bindings::http::types::{IncomingRequest, ResponseOut
 use wasmtime_wasi_http::{Error as HttpError, FieldMap, WasiHttpView};
 
 use super::component::App;
-use super::direct::Direct;
+use super::direct::{Direct, Handle};
 use super::handler::{HandleV2, HandleV3, Handler};
 use super::meter::{Meter, Metered};
 use super::slots::SlotsInUse;
 use super::store::{self, CpuTimeUsedUp, State};
+use crate::host_api::direct::RequestV3;
 use crate::request_id::RequestId;
 
 /// Frames of a wasm backtrace that a message shows.
@@ -146,13 +147,30 @@ async fn run_direct<B>(
 where
     B: Body<Data = Bytes, Error = HttpError> + Send + 'static,
 {
-    let handle = direct.instantiate(store).await.map_err(Failure::Instantiating)?;
-    let give = |state: &mut State| {
-        let (request, answer) = arguments_v2(state, request, head)?;
-        wasmtime::error::Ok((state.guest().give(&request)?, state.guest().give(&answer)?))
-    };
-    let arguments = give(store.data_mut()).map_err(Failure::Running)?;
-    handle.call_async(store, arguments).await.map_err(Failure::Running)
+    match direct.instantiate(store).await.map_err(Failure::Instantiating)? {
+        Handle::V2(handle) => {
+            let give = |state: &mut State| {
+                let (request, answer) = arguments_v2(state, request, head)?;
+                wasmtime::error::Ok((state.guest().give(&request)?, state.guest().give(&answer)?))
+            };
+            let arguments = give(store.data_mut()).map_err(Failure::Running)?;
+            handle.call_async(store, arguments).await.map_err(Failure::Running)
+        }
+        Handle::V3(handle) => {
+            let give = |state: &mut State| {
+                let request = RequestV3::incoming(state, request.map(BodyExt::boxed_unsync));
+                let request = state.table().push(request)?;
+                state.answer_to(head);
+                state.guest().give(&request)
+            };
+            let request = give(store.data_mut()).map_err(Failure::Running)?;
+            handle.run(store, request).await.map_err(Failure::Running)?;
+            if let Some(passed) = store.data_mut().passed() {
+                let _ = passed.await;
+            }
+            Ok(())
+        }
+    }
 }
 
 /// The request, and what the guest sets its response with.

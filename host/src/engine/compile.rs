@@ -2,12 +2,12 @@
 
 use std::hash::{Hash, Hasher};
 
+use wasmtime::Module;
 use wasmtime::component::Component;
-use wasmtime::{Engine, Module};
 
 use super::artefact::{Artefact, Facts, LoadError, Source};
 use super::cache::{Cache, Key};
-use super::config::{KINDS, MAX_METADATA_BYTES, WHOLE_RESET_BYTES, compiler};
+use super::config::{Flavour, KINDS, MAX_METADATA_BYTES, PoolKind, WHOLE_RESET_BYTES, compiler};
 use super::direct;
 use super::inspect::{Inspection, inspect};
 use super::relink::{self, relink};
@@ -41,7 +41,7 @@ impl Compiler {
             .hash(&mut settings);
         let functions = direct_functions();
         for function in &functions {
-            (function.interface, &function.name, function.allocates).hash(&mut settings);
+            (function.import(), function.allocates).hash(&mut settings);
         }
         for kind in KINDS {
             // wasmtime's version, the settings, and what this CPU can do.
@@ -100,8 +100,7 @@ impl Compiler {
             tracing::info!("compiling component {name}");
         }
         let refused = |error| LoadError::Refused { error, component: name.clone() };
-        let engine = compiler(inspection.pool).map_err(refused)?;
-        let (facts, code) = compiled(&engine, bytes, &inspection, &self.functions).map_err(refused)?;
+        let (facts, code) = compiled(bytes, &inspection, &self.functions).map_err(refused)?;
         if let Some(cache) = &self.cache {
             let stored = postcard::to_stdvec(&facts)
                 .map_err(std::io::Error::other)
@@ -119,18 +118,19 @@ impl Compiler {
 /// Compiles a component: its main module, if that can be linked directly, else itself, without its shim where that can
 /// be. Whatever is wrong with it is said of its own bytes.
 fn compiled(
-    engine: &Engine,
     bytes: &[u8],
     inspection: &Inspection,
     functions: &[Function<State>],
 ) -> wasmtime::Result<(Facts, Vec<u8>)> {
-    let direct = if inspection.exports_v3 { None } else { direct::main_module(bytes, functions) };
-    if let Some(module) = direct {
-        match Module::new(engine, module) {
-            Ok(module) => return Ok((Facts::of_module(&module, inspection), module.serialize()?)),
+    if let Some(module) = direct::main_module(bytes, functions) {
+        // A module needs nothing of wasmtime's component runtime, of whatever release it is.
+        let pool = PoolKind { flavour: Flavour::V2, ..inspection.pool };
+        match Module::new(&compiler(pool)?, module) {
+            Ok(module) => return Ok((Facts::of_module(&module, pool, inspection), module.serialize()?)),
             Err(error) => tracing::debug!("a component is not linked directly: {error:#}"),
         }
     }
+    let engine = &compiler(inspection.pool)?;
     let component = match relink(bytes).map(|relinked| Component::new(engine, relinked)) {
         Some(Ok(component)) => component,
         Some(Err(error)) => {

@@ -1,6 +1,6 @@
 //! wasmtime's engines, as daylily needs them.
 //!
-//! Two flavours, because 0.3 components need concurrency support and 0.2 components are a fifth cheaper without it; and
+//! Two flavours, because 0.3 components need concurrency support and all others are cheaper without it; and
 //! of each flavour two kinds, for large components and for small ones. Each kind has a compiler and, once it is known
 //! what the loaded components need, room for their instances: wasmtime's pool, or slots of our own.
 
@@ -17,12 +17,12 @@ use super::turns::Turns;
 #[cfg(test)]
 mod residue;
 
-/// Which wasi:http world a component is written for.
+/// Which of wasmtime's runtimes an instance needs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub(crate) enum Flavour {
-    /// `wasi:http/incoming-handler@0.2.x`.
+    /// That of components of 0.2, or none: a module that is linked directly.
     V2,
-    /// `wasi:http/handler@0.3.x`, or anything else of 0.3.
+    /// That of components that have anything of 0.3.
     V3,
 }
 

@@ -22,7 +22,7 @@ use crate::host_api::link;
 
 /// A linked component: everything but the instance.
 pub(crate) enum Handler {
-    /// `wasi:http/incoming-handler@0.2.x`, of a module that is linked directly.
+    /// Either, of a module that is linked directly.
     Direct(Direct),
     /// `wasi:http/incoming-handler@0.2.x`.
     V2(HandleV2),

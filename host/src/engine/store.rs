@@ -3,12 +3,14 @@
 use std::sync::Arc;
 
 use daylily_core::config::RouteLimits;
+use tokio::sync::oneshot;
 use wasmtime::component::ResourceTable;
 use wasmtime::{Store, UpdateDeadline};
 use wasmtime_wasi::{FsPerms, WasiCtx, WasiCtxBuilder, WasiCtxView, WasiView};
 use wasmtime_wasi_config::WasiConfigVariables;
 use wasmtime_wasi_http::{WasiHttpCtx, WasiHttpCtxView, WasiHttpView};
 
+use super::call::Head;
 use super::component::{App, AppSettings};
 use super::limiter::{Limiter, Refused};
 use super::meter::{Meter, SLICE_TICKS};
@@ -45,7 +47,11 @@ pub(crate) struct State {
     table: ResourceTable,
     limiter: Limiter,
     unsent_requests: UnsentRequests,
-    guest: Guest,
+    guest: Guest<Self>,
+    /// Where a guest of 0.3 that is linked directly gives its answer.
+    answer: Option<oneshot::Sender<Head>>,
+    /// Closed when the body of its response, which it has only passed on, has ended.
+    passed: Option<oneshot::Receiver<()>>,
 }
 
 /// The error of a guest whose CPU time is used up.
@@ -75,6 +81,8 @@ pub(super) fn fresh(app: &Arc<App>, request: RequestId, meter: Arc<Meter>) -> wa
         limiter: Limiter::new(settings.limits),
         unsent_requests: UnsentRequests::default(),
         guest: Guest::new(MAX_HOSTCALL_BYTES),
+        answer: None,
+        passed: None,
     };
     let mut store = Store::new(app.engine(), state);
     store.limiter(|state| &mut state.limiter);
@@ -130,8 +138,30 @@ impl State {
     }
 
     /// A guest whose module is linked directly.
-    pub(crate) fn guest(&mut self) -> &mut Guest {
+    pub(crate) fn guest(&mut self) -> &mut Guest<Self> {
         &mut self.guest
+    }
+
+    pub(super) fn answer_to(&mut self, head: oneshot::Sender<Head>) {
+        self.answer = Some(head);
+    }
+
+    /// The guest's answer.
+    pub(crate) fn answer(&mut self, head: Head) {
+        if let Some(answer) = self.answer.take() {
+            let _ = answer.send(head);
+        }
+    }
+
+    /// The body of the response is not the guest's own: until its end, what is returned is to be kept.
+    pub(crate) fn pass_on(&mut self) -> oneshot::Sender<()> {
+        let (sender, passed) = oneshot::channel();
+        self.passed = Some(passed);
+        sender
+    }
+
+    pub(super) fn passed(&mut self) -> Option<oneshot::Receiver<()>> {
+        self.passed.take()
     }
 
     pub(super) fn limits(&self) -> &RouteLimits {

@@ -131,7 +131,7 @@ fn send<'a>(
     })
 }
 
-fn rooted(path: Option<PathAndQuery>) -> PathAndQuery {
+pub(super) fn rooted(path: Option<PathAndQuery>) -> PathAndQuery {
     let root = PathAndQuery::from_static("/");
     match path {
         None => root,

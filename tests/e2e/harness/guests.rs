@@ -1,6 +1,6 @@
 //! The guests under test, built once for the whole run.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::{Mutex, OnceLock, PoisonError};
 
 use tempfile::TempDir;
@@ -31,8 +31,7 @@ const AS_COMPONENTS: &str = "DAYLILY_E2E_AS_COMPONENTS";
 
 /// The component of `package`, in the form that is under test.
 pub fn guest(package: &str) -> PathBuf {
-    let path = built(package);
-    if std::env::var_os(AS_COMPONENTS).is_some() { rewritten(package, &path) } else { path }
+    if std::env::var_os(AS_COMPONENTS).is_some() { entire(package) } else { built(package) }
 }
 
 /// The component of `package` as it is built.
@@ -48,15 +47,16 @@ pub fn built(package: &str) -> PathBuf {
     path
 }
 
-/// The guest in its other form, written once for the whole run.
-fn rewritten(package: &str, path: &Path) -> PathBuf {
+/// The component of `package` in the form that is not linked directly (see [`as_component`]), written once for the
+/// whole run.
+pub fn entire(package: &str) -> PathBuf {
     static DIRECTORY: OnceLock<TempDir> = OnceLock::new();
     static WRITTEN: Mutex<()> = Mutex::new(());
     let directory = DIRECTORY.get_or_init(|| tempfile::tempdir().expect("a directory"));
     let _writing = WRITTEN.lock().unwrap_or_else(PoisonError::into_inner);
     let rewritten = directory.path().join(format!("{package}.wasm"));
     if !rewritten.exists() {
-        let component = std::fs::read(path).expect("the guest");
+        let component = std::fs::read(built(package)).expect("the guest");
         std::fs::write(&rewritten, as_component(&component)).expect("room for a guest");
     }
     rewritten

@@ -5,12 +5,11 @@ use std::collections::HashMap;
 use wasmparser::component_types::{ComponentAnyTypeId, ComponentEntityType};
 use wasmparser::types::Types;
 use wasmparser::{CanonicalFunction, CanonicalOption, ExternalKind, Parser, ValidPayload, Validator, WasmFeatures};
-use wasmtime::component::Resource;
-use wasmtime_wasi_http::p2::bindings::http::types::{IncomingRequest, ResponseOutparam};
 
+use super::built_in::{self, BuiltInUse};
 use super::filling::Filling;
-use super::surface::{Surface, WitFunction, without_version};
-use super::{MEMORY, is_handle, is_handler};
+use super::surface::{Surface, WitFunction};
+use super::{Handler, MEMORY, OURS};
 use crate::canonical::{self, Function, WitTypes};
 use crate::engine::relink::main_module::MainModule;
 use crate::engine::relink::outline::{Alias, CoreFunction, Outline};
@@ -21,10 +20,29 @@ use crate::engine::relink::shim::Shim;
 pub(super) struct Form<'a> {
     pub(super) bytes: &'a [u8],
     pub(super) main: MainModule<'a>,
-    /// For each function that it imports: does its result need memory.
-    pub(super) allocates: Vec<bool>,
-    /// The function of it that allocates.
+    /// For each function that it imports, which one of ours that is.
+    pub(super) imports: Vec<Import>,
+    /// The function of it that answers requests.
+    pub(super) handle: u32,
+    /// The function that such a one goes on with after it has waited.
+    pub(super) callback: Option<u32>,
+    /// The function that allocates.
     pub(super) realloc: Option<u32>,
+}
+
+/// A function of ours.
+pub(super) struct Import {
+    pub(super) module: String,
+    pub(super) name: String,
+    /// Whether its result can need memory.
+    pub(super) allocates: bool,
+}
+
+impl<T> From<&Function<T>> for Import {
+    fn from(function: &Function<T>) -> Self {
+        let (module, name) = function.import();
+        Self { module, name, allocates: function.allocates }
+    }
 }
 
 impl<'a> Form<'a> {
@@ -36,7 +54,8 @@ impl<'a> Form<'a> {
             wit_types: surface.wit_types(types.as_ref())?,
             types: &types,
             surface: &surface,
-            known: functions.iter().map(|function| ((function.interface, &*function.name), function)).collect(),
+            known: functions.iter().map(|function| (function.import(), function)).collect(),
+            functions,
         };
         if reader.provides_all() { reader.form() } else { None }
     }
@@ -44,8 +63,7 @@ impl<'a> Form<'a> {
 
 /// A component's types, checked; what is in its core modules is checked when they are compiled.
 fn types(component: &[u8]) -> Option<Types> {
-    // What is of 0.3 is linked as a component.
-    let mut validator = Validator::new_with_features(WasmFeatures::default().difference(WasmFeatures::CM_ASYNC));
+    let mut validator = Validator::new_with_features(WasmFeatures::default());
     let mut types = None;
     for payload in Parser::new(0).parse_all(component) {
         if let ValidPayload::End(of) = validator.payload(&payload.ok()?).ok()? {
@@ -62,44 +80,54 @@ struct Reader<'r, 'a, T> {
     surface: &'r Surface<'a>,
     types: &'r Types,
     wit_types: WitTypes<'r>,
-    known: HashMap<(&'r str, &'r str), &'r Function<T>>,
+    /// By what they are imported as.
+    known: HashMap<(String, String), &'r Function<T>>,
+    functions: &'r [Function<T>],
 }
 
-impl<'a, T> Reader<'_, 'a, T> {
+/// The core functions that a component lifts to answer requests.
+struct Lifted<'a> {
+    handle: Alias<'a>,
+    callback: Option<Alias<'a>>,
+}
+
+impl<'r, 'a, T> Reader<'r, 'a, T> {
     fn form(&self) -> Option<Form<'a>> {
-        let handle = self.handle()?;
-        let (main, args) = instantiations(&self.outline).find(|(place, _)| place.instance == handle.instance)?;
+        let lifted = self.lifted()?;
+        let (main, args) = instantiations(&self.outline).find(|(place, _)| place.instance == lifted.handle.instance)?;
         let bytes = self.outline.module(main.module)?;
         let main_module = MainModule::read(bytes)?;
+        let exported = |name: &str, kind| main_module.export(name).filter(|export| export.kind == kind);
         let is_main = !main_module.imports_others
-            && main_module.export(MEMORY)?.kind == ExternalKind::Memory
-            // The one that is lifted is the only one that can be taken for it.
-            && main_module.exports.iter().filter(|export| is_handle(export.name)).count() == 1;
+            && exported(MEMORY, ExternalKind::Memory).is_some()
+            && !main_module.exports.iter().any(|export| export.name.starts_with(OURS));
         if !is_main {
             return None;
         }
         let shim = self.shim(main)?;
         let mut realloc = None;
-        let mut allocates = Vec::new();
+        let mut imports = Vec::new();
         for import in &main_module.imported_functions {
             let arg = args.iter().find(|arg| arg.name == import.module)?;
             let exports = self.outline.gathered(arg.index);
             let export =
                 exports.iter().find(|export| export.name == import.name && export.kind == ExternalKind::Func)?;
-            // The module may have been linked from parts that name other versions than the component.
-            let module = without_version(import.module)?;
-            let is_named = |interface: &str, name: &str| interface == module && name == import.name;
-            let function = self.provided(export.index, &is_named, main, shim.as_ref(), &mut realloc)?;
-            allocates.push(function.allocates);
+            imports.push(Import::from(self.provided(export.index, main, shim.as_ref(), &mut realloc)?));
         }
+        let function = |name| exported(name, ExternalKind::Func).map(|export| export.index);
         let realloc = match realloc {
-            Some(name) => Some(main_module.export(name).filter(|export| export.kind == ExternalKind::Func)?.index),
+            Some(name) => Some(function(name)?),
             None => None,
         };
-        if realloc.is_none() && allocates.contains(&true) {
+        if realloc.is_none() && imports.iter().any(|import| import.allocates) {
             return None;
         }
-        Some(Form { bytes, main: main_module, allocates, realloc })
+        let callback = match lifted.callback {
+            Some(callback) if callback.instance == main.instance => Some(function(callback.name)?),
+            Some(_) => return None,
+            None => None,
+        };
+        Some(Form { bytes, handle: function(lifted.handle.name)?, callback, main: main_module, imports, realloc })
     }
 
     /// Whether all that the component imports is there and of the types that it means, used or not.
@@ -107,19 +135,18 @@ impl<'a, T> Reader<'_, 'a, T> {
         self.surface.imports.iter().all(|import| {
             let item = self.types.as_ref().component_item_for_import(import);
             let (Some(interface), Some(ComponentEntityType::Instance(instance))) =
-                (without_version(import), item.map(|item| item.ty))
+                (canonical::release(import), item.map(|item| item.ty))
             else {
                 return false;
             };
             self.types[instance].exports.iter().all(|(name, item)| match item.ty {
-                ComponentEntityType::Func(ty) => self
-                    .known
-                    .get(&(interface, &**name))
-                    .is_some_and(|known| known.is(&self.wit_types, &self.types[ty])),
+                ComponentEntityType::Func(ty) => {
+                    self.function(interface, name).is_some_and(|known| known.is(&self.wit_types, &self.types[ty]))
+                }
                 ComponentEntityType::Type { created: ComponentAnyTypeId::Resource(id), .. } => {
                     self.wit_types.resource(id).is_some_and(|(import, name)| {
-                        let interface = without_version(import).unwrap_or(import);
-                        self.known.contains_key(&(interface, &*canonical::drop_name(name)))
+                        let interface = canonical::release(import);
+                        interface.and_then(|of| self.function(of, &canonical::drop_name(name))).is_some()
                     })
                 }
                 _ => true,
@@ -127,35 +154,48 @@ impl<'a, T> Reader<'_, 'a, T> {
         })
     }
 
-    /// The core function that answers requests.
-    fn handle(&self) -> Option<Alias<'a>> {
-        let mut handlers = self.surface.interfaces().filter(|name| is_handler(name));
-        let interface = handlers.next()?;
+    /// The function of ours that an interface has under a name.
+    fn function(&self, interface: &str, name: &str) -> Option<&'r Function<T>> {
+        self.known.get(&(interface.to_owned(), name.to_owned())).copied()
+    }
+
+    /// The core functions that answer requests.
+    fn lifted(&self) -> Option<Lifted<'a>> {
+        let mut handlers = self.surface.interfaces().filter_map(|name| Some((name, Handler::of(name)?)));
+        let (interface, handler) = handlers.next()?;
         if handlers.next().is_some() {
             return None;
         }
         let function = self.surface.exported_function(interface, "handle")?;
         let ty = &self.types[self.types.component_function_at(function)];
-        if !canonical::is::<(Resource<IncomingRequest>, Resource<ResponseOutparam>), ()>(&self.wit_types, ty) {
+        if !handler.is(&self.wit_types, ty) {
             return None;
         }
         let WitFunction::Lifted { core_function, options } = self.surface.function(function)? else { return None };
-        if options.iter().any(|option| matches!(option, CanonicalOption::PostReturn(_) | CanonicalOption::Async)) {
-            return None;
+        let alias = |function: u32| self.outline.functions.get(function as usize)?.alias();
+        let mut callback = None;
+        let mut is_async = false;
+        for option in options {
+            match *option {
+                CanonicalOption::PostReturn(_) => return None,
+                CanonicalOption::Async => is_async = true,
+                CanonicalOption::Callback(function) => callback = Some(alias(function)?),
+                _ => {}
+            }
         }
-        let alias = self.outline.functions.get(*core_function as usize)?.alias()?;
-        is_handle(alias.name).then_some(alias)
+        // One that is called again when what it waits for is there, or one that does not wait.
+        let fits = is_async == (handler == Handler::V3) && callback.is_some() == is_async;
+        fits.then_some(Lifted { handle: alias(*core_function)?, callback })
     }
 
-    /// Which function of ours a core function of the component is. The linker knows it by its names.
+    /// Which function of ours a core function of the component is.
     fn provided(
         &self,
         index: u32,
-        is_named: &dyn Fn(&str, &str) -> bool,
         main: Place,
         shim: Option<&FilledShim<'a>>,
         realloc: &mut Option<&'a str>,
-    ) -> Option<&Function<T>> {
+    ) -> Option<&'r Function<T>> {
         match self.outline.functions.get(index as usize)? {
             CoreFunction::Exported(alias) => {
                 let shim = shim.filter(|shim| shim.place.instance == alias.instance)?;
@@ -166,41 +206,53 @@ impl<'a, T> Reader<'_, 'a, T> {
                     return None;
                 }
                 // What is behind a shim is not a shim.
-                self.provided(behind, is_named, main, None, realloc)
+                self.provided(behind, main, None, realloc)
             }
             CoreFunction::Canonical(CanonicalFunction::Lower { func_index, options: with }) => {
                 let WitFunction::Imported { interface, name } = *self.surface.function(*func_index)? else {
                     return None;
                 };
-                let interface = without_version(interface)?;
-                let function = *self.known.get(&(interface, name))?;
+                let is_async = with.contains(&CanonicalOption::Async);
+                let interface = canonical::release(interface)?;
+                let function = if is_async {
+                    self.function(interface, &canonical::async_name(name))?
+                } else {
+                    self.function(interface, name)?
+                };
                 let ty = &self.types[self.types.component_function_at(*func_index)];
                 let fits = function.is(&self.wit_types, ty) && self.fit(with, main, realloc);
-                (fits && is_named(interface, name)).then_some(function)
+                fits.then_some(function)
             }
             CoreFunction::Canonical(CanonicalFunction::ResourceDrop { resource }) => {
                 let ComponentAnyTypeId::Resource(id) = self.types.component_any_type_at(*resource) else { return None };
                 let (interface, name) = self.wit_types.resource(id)?;
-                let (interface, name) = (without_version(interface)?, canonical::drop_name(name));
-                let function = *self.known.get(&(interface, &*name))?;
-                is_named(interface, &name).then_some(function)
+                self.function(canonical::release(interface)?, &canonical::drop_name(name))
             }
-            CoreFunction::Canonical(_) => None,
+            CoreFunction::Canonical(function) => {
+                let BuiltInUse { built_in, payload, memory, options } = built_in::read(function, self.types)?;
+                let is_ours = |memory: u32| self.is_memory(memory, main);
+                if !memory.is_none_or(is_ours) || !self.fit(options, main, realloc) {
+                    return None;
+                }
+                self.functions.iter().find(|function| function.is_built_in(&self.wit_types, built_in, payload))
+            }
         }
+    }
+
+    fn is_memory(&self, index: u32, main: Place) -> bool {
+        let memory = self.outline.memories.get(index as usize);
+        memory.is_some_and(|alias| alias.instance == main.instance && alias.name == MEMORY)
     }
 
     /// Whether a function is lowered as ours are: UTF-8, into the main module's memory, which one function allocates.
     fn fit(&self, options: &[CanonicalOption], main: Place, realloc: &mut Option<&'a str>) -> bool {
-        let of_main = |alias: &Alias<'a>| (alias.instance == main.instance).then_some(alias.name);
         options.iter().all(|option| match *option {
-            CanonicalOption::UTF8 => true,
-            CanonicalOption::Memory(index) => {
-                self.outline.memories.get(index as usize).and_then(of_main) == Some(MEMORY)
-            }
+            CanonicalOption::UTF8 | CanonicalOption::Async => true,
+            CanonicalOption::Memory(index) => self.is_memory(index, main),
             CanonicalOption::Realloc(index) => {
                 let function = self.outline.functions.get(index as usize).and_then(CoreFunction::alias);
-                let Some(name) = function.as_ref().and_then(of_main) else { return false };
-                *realloc.get_or_insert(name) == name
+                let Some(alias) = function.filter(|alias| alias.instance == main.instance) else { return false };
+                *realloc.get_or_insert(alias.name) == alias.name
             }
             _ => false,
         })

@@ -1,36 +1,39 @@
 //! A module that is loaded and linked, and its function that answers requests.
 
-use std::collections::HashSet;
+use std::collections::HashMap;
 
-use wasmtime::{Engine, Extern, ExternType, Instance, InstancePre, Linker, Module, ModuleExport, Store, TypedFunc};
+use wasmtime::{
+    Engine, Extern, ExternType, FuncType, Instance, InstancePre, Linker, Module, ModuleExport, Store, TypedFunc,
+    WasmParams, WasmResults, bail,
+};
 
-use super::surface::without_version;
-use super::{MEMORY, is_handle};
+use super::task::Task;
+use super::{CALLBACK, HANDLE, MEMORY, REALLOC};
 use crate::canonical::Function;
 use crate::engine::store::State;
 use crate::host_api::direct;
-
-/// The handles of the request and of what is to become its response.
-pub(in crate::engine) type Handle = TypedFunc<(u32, u32), ()>;
 
 /// A linked module: everything but the instance.
 pub(crate) struct Direct {
     linked: InstancePre<State>,
     memory: ModuleExport,
     handle: ModuleExport,
+    /// What it is called with when something has happened that it waits for; only of 0.3.
+    callback: Option<ModuleExport>,
+    realloc: Option<ModuleExport>,
 }
 
 /// Links modules of one engine. They share the host's functions.
 pub(in crate::engine) struct DirectLinker {
     linker: Linker<State>,
-    functions: Vec<Function<State>>,
-    /// The interfaces whose functions the linker has, with the versions under which it has them.
-    defined: HashSet<String>,
+    /// Those that the linker does not have yet, by what they are imported as.
+    functions: HashMap<(String, String), Function<State>>,
 }
 
 impl DirectLinker {
     pub(in crate::engine) fn new(engine: &Engine) -> wasmtime::Result<Self> {
-        Ok(Self { linker: direct::linker(engine)?, functions: direct::functions(), defined: HashSet::new() })
+        let functions = direct::functions().into_iter().map(|function| (function.import(), function));
+        Ok(Self { linker: direct::linker(engine)?, functions: functions.collect() })
     }
 
     /// # Errors
@@ -38,31 +41,40 @@ impl DirectLinker {
     /// When the module is not what [`main_module`](super::main_module) makes of a component.
     pub(in crate::engine) fn link(&mut self, module: &Module) -> wasmtime::Result<Direct> {
         for import in module.imports() {
-            if self.defined.contains(import.module()) {
-                continue;
+            let import = (import.module().to_owned(), import.name().to_owned());
+            if let Some(function) = self.functions.remove(&import) {
+                function.define(&mut self.linker)?;
             }
-            let Some(interface) = without_version(import.module()) else { continue };
-            for function in self.functions.iter().filter(|function| function.interface == interface) {
-                function.define(&mut self.linker, import.module())?;
-            }
-            self.defined.insert(import.module().to_owned());
         }
+        let function = |name, params, results| match module.get_export(name) {
+            Some(ExternType::Func(ty)) if is_of_i32(&ty, params, results) => Ok(module.get_export_index(name)),
+            Some(_) => bail!("its module has another {name}"),
+            None => Ok(None),
+        };
+        let callback = function(CALLBACK, 3, 1)?;
+        let handle = if callback.is_some() { function(HANDLE, 1, 1)? } else { function(HANDLE, 2, 0)? };
         let not_there = |what| wasmtime::format_err!("its module has no {what}");
-        let handle = module.exports().map(|export| export.name()).find(|name| is_handle(name));
-        let handle = handle.ok_or_else(|| not_there("handler"))?;
-        if !matches!(module.get_export(handle), Some(ExternType::Func(ty)) if is_handles(&ty)) {
-            return Err(not_there("handler of that type"));
-        }
         Ok(Direct {
             linked: self.linker.instantiate_pre(module)?,
-            memory: module.get_export_index(MEMORY).ok_or_else(|| not_there("memory"))?,
-            handle: module.get_export_index(handle).ok_or_else(|| not_there("handler"))?,
+            memory: module.get_export_index(MEMORY).ok_or_else(|| not_there(MEMORY))?,
+            handle: handle.ok_or_else(|| not_there(HANDLE))?,
+            callback,
+            realloc: function(REALLOC, 4, 1)?,
         })
     }
 }
 
-fn is_handles(ty: &wasmtime::FuncType) -> bool {
-    ty.results().len() == 0 && ty.params().len() == 2 && ty.params().all(|param| param.is_i32())
+fn is_of_i32(ty: &FuncType, params: usize, results: usize) -> bool {
+    ty.params().len() == params
+        && ty.results().len() == results
+        && ty.params().chain(ty.results()).all(|ty| ty.is_i32())
+}
+
+/// A function that answers requests, of an instance.
+pub(in crate::engine) enum Handle {
+    /// With the handles of the request and of what is to become its response.
+    V2(TypedFunc<(u32, u32), ()>),
+    V3(Task),
 }
 
 impl Direct {
@@ -79,14 +91,32 @@ impl Direct {
         let instance = self.linked.instantiate_async(&mut *store).await?;
         let memory = export(instance, store, &self.memory)?.into_memory();
         store.data_mut().guest().memory = memory;
-        let handle = export(instance, store, &self.handle)?.into_func();
-        let handle = handle.ok_or_else(|| wasmtime::format_err!("its handler is no function"))?;
-        #[expect(unsafe_code, reason = "comparing the types would be done anew for each request")]
-        // SAFETY: the module's function has this type: `DirectLinker::link` compared it.
-        Ok(unsafe { Handle::new_unchecked(&*store, handle) })
+        let Some(callback) = &self.callback else {
+            return Ok(Handle::V2(function(instance, store, &self.handle)?));
+        };
+        Ok(Handle::V3(Task {
+            handle: function(instance, store, &self.handle)?,
+            callback: function(instance, store, callback)?,
+            realloc: match &self.realloc {
+                Some(realloc) => Some(function(instance, store, realloc)?),
+                None => None,
+            },
+        }))
     }
 }
 
 fn export(instance: Instance, store: &mut Store<State>, export: &ModuleExport) -> wasmtime::Result<Extern> {
     instance.get_module_export(store, export).ok_or_else(|| wasmtime::format_err!("an export is not there"))
+}
+
+fn function<P: WasmParams, R: WasmResults>(
+    instance: Instance,
+    store: &mut Store<State>,
+    name: &ModuleExport,
+) -> wasmtime::Result<TypedFunc<P, R>> {
+    let function = export(instance, store, name)?.into_func();
+    let function = function.ok_or_else(|| wasmtime::format_err!("an export is no function"))?;
+    #[expect(unsafe_code, reason = "comparing the types would be done anew for each request")]
+    // SAFETY: the module's function has this type: `DirectLinker::link` compared it.
+    Ok(unsafe { TypedFunc::new_unchecked(&*store, function) })
 }

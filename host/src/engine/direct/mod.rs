@@ -12,39 +12,66 @@
 //! or one that imports anything else, is compiled as a component.
 
 use wasm_encoder::reencode;
+use wasmparser::component_types::ComponentFuncType;
 
 #[cfg(test)]
 mod agreement;
+#[cfg(test)]
+mod agreement03;
+mod built_in;
 mod filling;
 mod form;
 mod handler;
 mod module;
 mod surface;
+mod task;
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod tests03;
 
 pub(crate) use handler::Direct;
-pub(super) use handler::DirectLinker;
+pub(super) use handler::{DirectLinker, Handle};
 
-use crate::canonical::Function;
+use crate::canonical::{self, Function, WitTypes};
+use crate::host_api::direct;
 
 /// To be raised with every change here of what comes out: compiled code is cached by it.
-pub(super) const VERSION: u32 = 1;
+pub(super) const VERSION: u32 = 2;
 
 /// How the memory of such a module is exported.
 pub(super) const MEMORY: &str = "memory";
 
-/// The interface that it exports, without its version.
-const HANDLER: &str = "wasi:http/incoming-handler";
+/// How the names of exports begin that are added to such a module, and those exports.
+const OURS: &str = "daylily:";
+const HANDLE: &str = "daylily:handle";
+const CALLBACK: &str = "daylily:callback";
+const REALLOC: &str = "daylily:realloc";
 
-/// Whether an export of a core module is its handler's function.
-fn is_handle(export: &str) -> bool {
-    export.strip_suffix("#handle").is_some_and(is_handler)
+/// What answers requests, by the release of WASI.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Handler {
+    V2,
+    V3,
 }
 
-/// Whether an interface is the handler's, of any version.
-fn is_handler(interface: &str) -> bool {
-    surface::without_version(interface) == Some(HANDLER)
+impl Handler {
+    /// Which one an interface is.
+    fn of(interface: &str) -> Option<Self> {
+        match canonical::release(interface)? {
+            "wasi:http/incoming-handler@0.2" => Some(Self::V2),
+            "wasi:http/handler@0.3" => Some(Self::V3),
+            _ => None,
+        }
+    }
+
+    /// Whether its function has the type that a component means.
+    fn is(self, types: &WitTypes<'_>, ty: &ComponentFuncType) -> bool {
+        match self {
+            Self::V2 => canonical::is::<direct::ParamsV2, ()>(types, ty),
+            Self::V3 => canonical::is_async::<direct::ParamsV3, direct::Answer>(types, ty),
+        }
+    }
 }
 
 /// What a module has that is not provided for.

@@ -2,12 +2,13 @@
 
 use wasm_encoder::reencode::{Reencode, utils};
 use wasm_encoder::{
-    BlockType, CodeSection, EntityType, Function, FunctionSection, ImportSection, Module, TypeSection, ValType,
+    BlockType, CodeSection, EntityType, ExportKind, ExportSection, Function, FunctionSection, ImportSection, Module,
+    TypeSection, ValType,
 };
 use wasmparser::Parser;
 
 use super::form::Form;
-use super::{Result, Unfit};
+use super::{CALLBACK, HANDLE, REALLOC, Result, Unfit};
 use crate::canonical::{NEXT_ALLOCATION, NOTHING_TO_ALLOCATE};
 use crate::engine::relink::main_module::ImportedFunction;
 
@@ -29,10 +30,10 @@ struct Rewriter<'f> {
 impl<'f> Rewriter<'f> {
     fn new(form: &'f Form<'f>) -> Option<Self> {
         let mut rank = 0;
-        let ranks = form.allocates.iter().map(|allocates| {
+        let ranks = form.imports.iter().map(|import| {
             let this = rank;
-            rank += u32::from(*allocates);
-            allocates.then_some(this)
+            rank += u32::from(import.allocates);
+            import.allocates.then_some(this)
         });
         Some(Self { form, imports: u32::try_from(form.main.imported_functions.len()).ok()?, ranks: ranks.collect() })
     }
@@ -40,11 +41,11 @@ impl<'f> Rewriter<'f> {
     /// The imports whose result needs memory, and their numbers.
     fn allocating(&self) -> impl Iterator<Item = (u32, &'f ImportedFunction<'f>)> {
         let imports = (0..).zip(&self.form.main.imported_functions);
-        imports.zip(&self.form.allocates).filter_map(|(import, allocates)| allocates.then_some(import))
+        imports.zip(&self.form.imports).filter_map(|(import, ours)| ours.allocates.then_some(import))
     }
 
     fn allocates(&self) -> bool {
-        self.form.allocates.contains(&true)
+        self.form.imports.iter().any(|import| import.allocates)
     }
 }
 
@@ -72,12 +73,30 @@ impl Reencode for Rewriter<'_> {
     fn parse_import_section(
         &mut self,
         imports: &mut ImportSection,
-        section: wasmparser::ImportSectionReader<'_>,
+        _: wasmparser::ImportSectionReader<'_>,
     ) -> Result<()> {
-        utils::parse_import_section(self, imports, section)?;
+        for (import, ours) in self.form.main.imported_functions.iter().zip(&self.form.imports) {
+            imports.import(&ours.module, &ours.name, EntityType::Function(import.ty));
+        }
         if self.allocates() {
             let (module, name) = NEXT_ALLOCATION;
             imports.import(module, name, EntityType::Function(self.form.main.types));
+        }
+        Ok(())
+    }
+
+    fn parse_export_section(
+        &mut self,
+        exports: &mut ExportSection,
+        section: wasmparser::ExportSectionReader<'_>,
+    ) -> Result<()> {
+        utils::parse_export_section(self, exports, section)?;
+        let Form { handle, callback, realloc, .. } = self.form;
+        for (name, function) in [(HANDLE, Some(*handle)), (CALLBACK, *callback), (REALLOC, *realloc)] {
+            if let Some(function) = function {
+                let function = self.function_index(function)?;
+                exports.export(name, ExportKind::Func, function);
+            }
         }
         Ok(())
     }

@@ -9,7 +9,7 @@ use wasmparser::{
     Payload,
 };
 
-use crate::canonical::WitTypes;
+use crate::canonical::{self, WitTypes};
 use crate::engine::inspect::top_level;
 
 /// The index spaces of a component that its interfaces are a part of.
@@ -185,9 +185,9 @@ impl<'a> Surface<'a> {
         'a: 't,
     {
         let mut resources: HashMap<ResourceId, (&str, &str)> = HashMap::new();
-        let mut interfaces = HashSet::new();
+        let (mut interfaces, mut owners) = (HashSet::new(), HashSet::new());
         for name in &self.imports {
-            if !interfaces.insert(without_version(name)?) {
+            if !interfaces.insert(canonical::release(name)?) {
                 // The same resource would be of two types.
                 return None;
             }
@@ -195,19 +195,16 @@ impl<'a> Surface<'a> {
             for (export, item) in &types.get(id)?.exports {
                 if let ComponentEntityType::Type { created: ComponentAnyTypeId::Resource(id), .. } = item.ty {
                     // Whoever mentions one first has it: the others are the same under another name.
-                    resources.entry(id.resource()).or_insert((name, export.as_str()));
+                    let owner = *resources.entry(id.resource()).or_insert((name, export.as_str()));
+                    if owner == (*name, export.as_str()) && !owners.insert((name.split('@').next()?, owner.1)) {
+                        // Those of two releases are told apart by nothing but their versions.
+                        return None;
+                    }
                 }
             }
         }
         Some(WitTypes::new(types, resources))
     }
-}
-
-/// The name of an interface of WASI 0.2.
-pub(in crate::engine) fn without_version(interface: &str) -> Option<&str> {
-    let (name, version) = interface.split_once('@')?;
-    // Nothing is compatible with a version that is not released yet.
-    (version.starts_with("0.2.") && !version.contains('-')).then_some(name)
 }
 
 /// Of a component that does nothing but export what it imports: the names of its functions, outside and inside.

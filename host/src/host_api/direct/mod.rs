@@ -1,6 +1,6 @@
-//! What modules may import that are linked directly: the interfaces of WASI 0.2 that ordinary guests of Rust and C
-//! import. Behind each function is the same one of wasmtime-wasi and wasmtime-wasi-http that components get. What
-//! imports anything else (files, sockets, `wasi:config`) is linked as a component.
+//! What modules may import that are linked directly: the interfaces of WASI 0.2 and 0.3 that ordinary guests of Rust
+//! and C import. Behind each function of 0.2 is the same one of wasmtime-wasi and wasmtime-wasi-http that components
+//! get. What imports anything else (files, sockets, `wasi:config`) is linked as a component.
 
 use wasmtime::component::Resource;
 use wasmtime::{Engine, Linker};
@@ -19,19 +19,27 @@ macro_rules! resources {
 }
 
 mod http;
+mod http_types;
 mod io;
 mod outgoing;
+mod v3;
 mod wasi;
 
+pub(crate) use http::ParamsV2;
+pub(crate) use v3::{Answer, ParamsV3, Request as RequestV3};
+
 impl Host for State {
-    fn guest(&mut self) -> &mut Guest {
+    fn guest(&mut self) -> &mut Guest<Self> {
         self.guest()
     }
 }
 
 /// All of them.
 pub(crate) fn functions() -> Vec<Function<State>> {
-    [http::functions(), outgoing::functions(), io::functions(), wasi::functions()].into_iter().flatten().collect()
+    [http::functions(), outgoing::functions(), io::functions(), wasi::functions(), v3::functions()]
+        .into_iter()
+        .flatten()
+        .collect()
 }
 
 /// The end of a resource, when its handle is dropped.

@@ -36,6 +36,14 @@ pub(super) fn is_forbidden_header(name: &HeaderName) -> bool {
     )
 }
 
+/// Removes the fields that guests may not set.
+pub(crate) fn remove_forbidden(headers: &mut HeaderMap) {
+    let forbidden: Vec<_> = headers.keys().filter(|name| is_forbidden_header(name)).cloned().collect();
+    for name in forbidden {
+        headers.remove(name);
+    }
+}
+
 /// Removes the fields that belong to one connection, with those that `Connection` names.
 pub(super) fn remove_hop_by_hop(headers: &mut HeaderMap) {
     for name in named_by_connection(headers) {

@@ -37,7 +37,7 @@ impl Hooks {
 
 /// What a guest can write at once to a body that it sends. The host keeps up to two such pieces for each
 /// body, outside the guest's memory limit.
-const BODY_CHUNK_BYTES: usize = 64 << 10;
+pub(crate) const BODY_CHUNK_BYTES: usize = 64 << 10;
 
 /// The result of a request: the response's head and body, and a future that ends when the request's
 /// body has been sent.

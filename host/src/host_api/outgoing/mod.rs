@@ -39,8 +39,8 @@ mod upload;
 use std::sync::Arc;
 
 pub(crate) use error::error_from_hyper;
-pub(crate) use headers::named_by_connection;
-pub(crate) use hooks::Hooks;
+pub(crate) use headers::{named_by_connection, remove_forbidden};
+pub(crate) use hooks::{BODY_CHUNK_BYTES, Hooks};
 pub(crate) use policy::OutgoingPolicy;
 
 /// What all routes of the process share: how names are resolved and which certificates are trusted.

@@ -1,0 +1,357 @@
+//! What the ABI itself gives to guests that do several things at once: functions of tasks, waitables, streams and
+//! futures.
+
+use std::task::{Context, Waker};
+
+use wasmparser::component_types::ComponentValType;
+use wasmtime::{Caller, Linker, Trap, bail, ensure};
+
+use super::channel::{BLOCKED, Buffer, Channel, End, Kind, Owner, Payload};
+use super::host::{HostEnd, byte_stream};
+use super::{Status, advance, wait};
+use crate::canonical::function::{Function, What};
+use crate::canonical::guest::{Host, parts, write};
+use crate::canonical::handles::Waitable;
+use crate::canonical::{Lift, Wit, WitTypes};
+
+/// A function of the ABI.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum BuiltIn {
+    TaskReturn,
+    TaskCancel,
+    ContextGet(u32),
+    ContextSet(u32),
+    BackpressureInc,
+    BackpressureDec,
+    ThreadYield,
+    WaitableSetNew,
+    WaitableSetWait,
+    WaitableSetPoll,
+    WaitableSetDrop,
+    WaitableJoin,
+    SubtaskCancel,
+    SubtaskDrop,
+    New(Kind),
+    Read(Kind),
+    Write(Kind),
+    CancelRead(Kind),
+    CancelWrite(Kind),
+    DropReadable(Kind),
+    DropWritable(Kind),
+}
+
+type Define<T> = Box<dyn Fn(&mut Linker<T>, &str, &str) -> wasmtime::Result<()>>;
+
+impl<T: Host> Function<T> {
+    fn built_in(
+        built_in: BuiltIn,
+        payload: &'static str,
+        is: fn(&WitTypes<'_>, Option<ComponentValType>) -> bool,
+        allocates: bool,
+        define: Define<T>,
+    ) -> Self {
+        Self::from_parts(What::BuiltIn { built_in, payload, is }, allocates, define)
+    }
+
+    /// One that is not about a type.
+    fn untyped(
+        built_in: BuiltIn,
+        define: impl for<'l> Fn(&'l mut Linker<T>, &str, &str) -> wasmtime::Result<&'l mut Linker<T>> + 'static,
+    ) -> Self {
+        let allocates =
+            matches!(built_in, BuiltIn::WaitableSetWait | BuiltIn::WaitableSetPoll | BuiltIn::SubtaskCancel);
+        let define: Define<T> = Box::new(move |linker, module, name| define(linker, module, name).map(drop));
+        Self::built_in(built_in, "", |_, ty| ty.is_none(), allocates, define)
+    }
+}
+
+/// The guest that calls, when it may call anything now.
+fn enter<'a, T: Host>(caller: &'a mut Caller<'_, T>) -> wasmtime::Result<(&'a mut [u8], &'a mut T)> {
+    let (memory, host) = parts(caller);
+    ensure!(host.guest().pending.is_none(), "cannot leave component instance: it is asked to allocate memory");
+    Ok((memory, host))
+}
+
+/// The function by which the handler's task returns its result.
+pub(crate) fn task_return<T, R>(then: fn(&mut T, R) -> wasmtime::Result<()>) -> Function<T>
+where
+    T: Host,
+    R: Lift + Send,
+{
+    let returned = move |host: &mut T, (result,): (R,)| {
+        let concurrent = &mut host.guest().concurrent;
+        if std::mem::replace(&mut concurrent.has_returned, true) {
+            bail!(Trap::TaskCancelOrReturnTwice);
+        }
+        then(host, result)
+    };
+    Function::new("", "", returned).into_built_in(BuiltIn::TaskReturn, R::is_payload)
+}
+
+/// The functions that are not about streams and futures.
+pub(crate) fn of_tasks<T: Host>() -> Vec<Function<T>> {
+    let mut functions = vec![
+        Function::untyped(BuiltIn::TaskCancel, |linker, module, name| {
+            linker.func_wrap(module, name, |_: Caller<'_, T>| -> wasmtime::Result<()> {
+                // Nobody asks a handler for it.
+                bail!(Trap::TaskCancelNotCancelled)
+            })
+        }),
+        Function::untyped(BuiltIn::BackpressureInc, |linker, module, name| {
+            linker.func_wrap(module, name, |caller: Caller<'_, T>| backpressure(caller, |count| count.checked_add(1)))
+        }),
+        Function::untyped(BuiltIn::BackpressureDec, |linker, module, name| {
+            linker.func_wrap(module, name, |caller: Caller<'_, T>| backpressure(caller, |count| count.checked_sub(1)))
+        }),
+        Function::untyped(BuiltIn::ThreadYield, |linker, module, name| {
+            linker.func_wrap_async(module, name, |mut caller: Caller<'_, T>, (): ()| {
+                Box::new(async move {
+                    enter(&mut caller)?;
+                    wait::yield_now(&mut caller).await?;
+                    // It was not cancelled.
+                    Ok(0_u32)
+                })
+            })
+        }),
+    ];
+    functions.extend([0, 1].into_iter().flat_map(context));
+    functions.extend(of_sets());
+    functions.extend(of_subtasks());
+    functions
+}
+
+/// Nothing else calls this instance, so that it does not matter.
+fn backpressure<T: Host>(mut caller: Caller<'_, T>, change: fn(u16) -> Option<u16>) -> wasmtime::Result<()> {
+    let (_, host) = enter(&mut caller)?;
+    let count = &mut host.guest().concurrent.backpressure;
+    *count = change(*count).ok_or(Trap::BackpressureOverflow)?;
+    Ok(())
+}
+
+fn context<T: Host>(slot: u32) -> [Function<T>; 2] {
+    let at = slot as usize;
+    [
+        Function::untyped(BuiltIn::ContextGet(slot), move |linker, module, name| {
+            linker.func_wrap(module, name, move |mut caller: Caller<'_, T>| {
+                caller.data_mut().guest().concurrent.context.get(at).copied().unwrap_or_default()
+            })
+        }),
+        Function::untyped(BuiltIn::ContextSet(slot), move |linker, module, name| {
+            linker.func_wrap(module, name, move |mut caller: Caller<'_, T>, value: u32| {
+                if let Some(slot) = caller.data_mut().guest().concurrent.context.get_mut(at) {
+                    *slot = value;
+                }
+            })
+        }),
+    ]
+}
+
+fn of_sets<T: Host>() -> [Function<T>; 5] {
+    [
+        Function::untyped(BuiltIn::WaitableSetNew, |linker, module, name| {
+            linker
+                .func_wrap(module, name, |mut caller: Caller<'_, T>| enter(&mut caller)?.1.guest().handles.insert_set())
+        }),
+        Function::untyped(BuiltIn::WaitableSetDrop, |linker, module, name| {
+            linker.func_wrap(module, name, |mut caller: Caller<'_, T>, set: u32| {
+                enter(&mut caller)?.1.guest().handles.remove_set(set)
+            })
+        }),
+        Function::untyped(BuiltIn::WaitableJoin, |linker, module, name| {
+            linker.func_wrap(module, name, |mut caller: Caller<'_, T>, waitable: u32, set: u32| {
+                enter(&mut caller)?.1.guest().handles.join(waitable, set)
+            })
+        }),
+        Function::untyped(BuiltIn::WaitableSetWait, |linker, module, name| {
+            linker.func_wrap_async(module, name, |mut caller: Caller<'_, T>, (set, to): (u32, u32)| {
+                Box::new(async move {
+                    enter(&mut caller)?;
+                    let event = wait::next_event(&mut caller, set).await?;
+                    tell(caller, event, to)
+                })
+            })
+        }),
+        Function::untyped(BuiltIn::WaitableSetPoll, |linker, module, name| {
+            linker.func_wrap(module, name, |mut caller: Caller<'_, T>, set: u32, to: u32| {
+                enter(&mut caller)?;
+                let event = wait::event_now(&mut caller, set)?;
+                tell(caller, event, to)
+            })
+        }),
+    ]
+}
+
+/// Writes what an event is about, and returns its kind.
+fn tell<T: Host>(mut caller: Caller<'_, T>, event: wait::Event, to: u32) -> wasmtime::Result<u32> {
+    let (memory, _) = parts(&mut caller);
+    ensure!(to.is_multiple_of(4), "pointer not aligned");
+    write(memory, to, &event.waitable.to_le_bytes())?;
+    write(memory, to.saturating_add(4), &event.status.to_le_bytes())?;
+    Ok(event.code)
+}
+
+fn of_subtasks<T: Host>() -> [Function<T>; 2] {
+    [
+        Function::untyped(BuiltIn::SubtaskDrop, |linker, module, name| {
+            linker.func_wrap(module, name, |mut caller: Caller<'_, T>, handle: u32| {
+                let guest = enter(&mut caller)?.1.guest();
+                let number = guest.handles.subtask(handle)?;
+                let subtasks = &mut guest.concurrent.subtasks;
+                let is_over = |subtask: &super::Subtask<T>| subtask.running.is_none() && subtask.event.is_none();
+                if !subtasks.get(number).is_some_and(|subtask| is_over(subtask)) {
+                    bail!(Trap::SubtaskDropNotResolved);
+                }
+                subtasks.remove(number);
+                guest.handles.remove_waitable(handle)?;
+                Ok(())
+            })
+        }),
+        Function::untyped(BuiltIn::SubtaskCancel, |linker, module, name| {
+            linker.func_wrap(module, name, |mut caller: Caller<'_, T>, handle: u32| {
+                let guest = enter(&mut caller)?.1.guest();
+                let number = guest.handles.subtask(handle)?;
+                guest.handles.ensure_in_no_set(handle)?;
+                if let Some(status) = guest.subtask_status(number) {
+                    return Ok(status);
+                }
+                match guest.concurrent.subtasks.get(number).and_then(|subtask| subtask.running.take()) {
+                    Some(_) => Ok(Status::Cancelled as u32),
+                    None => bail!(Trap::SubtaskCancelAfterTerminal),
+                }
+            })
+        }),
+    ]
+}
+
+/// The functions of streams of bytes.
+pub(crate) fn of_streams<T: Host>() -> Vec<Function<T>> {
+    of_channels(byte_stream(), "u8", u8::is_payload, false)
+}
+
+/// The functions of futures of a type, which has that name among them.
+pub(crate) fn of_futures<T: Host, V: Wit>(name: &'static str) -> Vec<Function<T>> {
+    of_channels(Payload::of::<V>(Kind::Future), name, V::is_payload, V::HAS_LISTS)
+}
+
+fn of_channels<T: Host>(
+    of: Payload,
+    payload: &'static str,
+    is: fn(&WitTypes<'_>, Option<ComponentValType>) -> bool,
+    has_lists: bool,
+) -> Vec<Function<T>> {
+    let built_in = |built_in: fn(Kind) -> BuiltIn, allocates, define| {
+        Function::built_in(built_in(of.kind), payload, is, allocates, define)
+    };
+    let copying = |built_in: fn(Kind) -> BuiltIn, end, allocates| {
+        let define: Define<T> = match of.kind {
+            Kind::Stream => Box::new(move |linker, module, name| {
+                let call = move |mut caller: Caller<'_, T>, handle: u32, address: u32, count: u32| {
+                    copy(&mut caller, of, end, handle, Buffer { address, count })
+                };
+                linker.func_wrap(module, name, call).map(drop)
+            }),
+            Kind::Future => Box::new(move |linker, module, name| {
+                let call = move |mut caller: Caller<'_, T>, handle: u32, address: u32| {
+                    copy(&mut caller, of, end, handle, Buffer { address, count: 1 })
+                };
+                linker.func_wrap(module, name, call).map(drop)
+            }),
+        };
+        Function::built_in(built_in(of.kind), payload, is, allocates, define)
+    };
+    let cancelling = |which: fn(Kind) -> BuiltIn, end, allocates| {
+        built_in(
+            which,
+            allocates,
+            Box::new(move |linker: &mut Linker<T>, module: &str, name: &str| {
+                let call = move |mut caller: Caller<'_, T>, handle: u32| cancel(&mut caller, of, end, handle);
+                linker.func_wrap(module, name, call).map(drop)
+            }),
+        )
+    };
+    let dropping = |which: fn(Kind) -> BuiltIn, end| {
+        built_in(
+            which,
+            false,
+            Box::new(move |linker: &mut Linker<T>, module: &str, name: &str| {
+                let call = move |mut caller: Caller<'_, T>, handle: u32| drop_end(&mut caller, of, end, handle);
+                linker.func_wrap(module, name, call).map(drop)
+            }),
+        )
+    };
+    let new = built_in(
+        BuiltIn::New,
+        false,
+        Box::new(move |linker: &mut Linker<T>, module: &str, name: &str| {
+            linker.func_wrap(module, name, move |mut caller: Caller<'_, T>| new(&mut caller, of)).map(drop)
+        }),
+    );
+    vec![
+        new,
+        copying(BuiltIn::Read, End::Reader, has_lists),
+        copying(BuiltIn::Write, End::Writer, false),
+        cancelling(BuiltIn::CancelRead, End::Reader, has_lists),
+        cancelling(BuiltIn::CancelWrite, End::Writer, false),
+        dropping(BuiltIn::DropReadable, End::Reader),
+        dropping(BuiltIn::DropWritable, End::Writer),
+    ]
+}
+
+/// Both ends: the readable one in the lower half, the writable one in the upper.
+fn new<T: Host>(caller: &mut Caller<'_, T>, of: Payload) -> wasmtime::Result<u64> {
+    let guest = enter(caller)?.1.guest();
+    let number = guest.concurrent.insert(Channel::new(of, Owner::Guest, Owner::Guest), HostEnd::Nothing);
+    let reader = guest.handles.insert_waitable(Waitable::End(End::Reader, number))?;
+    let writer = guest.handles.insert_waitable(Waitable::End(End::Writer, number))?;
+    Ok(u64::from(writer) << 32 | u64::from(reader))
+}
+
+/// Reads or writes: what has come of it, or that there will be an event.
+fn copy<T: Host>(
+    caller: &mut Caller<'_, T>,
+    of: Payload,
+    end: End,
+    handle: u32,
+    buffer: Buffer,
+) -> wasmtime::Result<u32> {
+    let (memory, host) = enter(caller)?;
+    let (guest, memory_bytes) = (host.guest(), memory.len());
+    let number = guest.handles.end(handle, end)?;
+    guest.concurrent.channels.of(number, of)?.begin(end, buffer, memory_bytes)?;
+    // The guest does not wait for it: whoever waits later asks again, to be woken.
+    advance(host, memory, &mut Context::from_waker(Waker::noop()), number)?;
+    let guest = host.guest();
+    let outcome = guest.concurrent.channels.of(number, of)?.deliver(end);
+    Ok(outcome.map_or(BLOCKED, |outcome| guest.told(outcome)))
+}
+
+fn cancel<T: Host>(caller: &mut Caller<'_, T>, of: Payload, end: End, handle: u32) -> wasmtime::Result<u32> {
+    let guest = enter(caller)?.1.guest();
+    let number = guest.handles.end(handle, end)?;
+    let channel = guest.concurrent.channels.of(number, of)?;
+    guest.handles.ensure_in_no_set(handle)?;
+    let outcome = channel.cancel(end)?;
+    Ok(guest.told(outcome))
+}
+
+fn drop_end<T: Host>(caller: &mut Caller<'_, T>, of: Payload, end: End, handle: u32) -> wasmtime::Result<()> {
+    let (_, host) = enter(caller)?;
+    let guest = host.guest();
+    let number = guest.handles.end(handle, end)?;
+    let channel = guest.concurrent.channels.of(number, of)?;
+    channel.drop_end(end)?;
+    let other = channel.side(end.other()).owner;
+    guest.handles.remove_waitable(handle)?;
+    let concurrent = &mut guest.concurrent;
+    match (other, concurrent.take(number)) {
+        (Owner::Guest, _) => {}
+        // The host will ask for it later.
+        (Owner::Host, HostEnd::Nothing) if end == End::Writer && of.kind == Kind::Stream => {}
+        (_, HostEnd::Sink(sink)) => {
+            concurrent.remove(number);
+            sink.end(host);
+        }
+        _ => drop(concurrent.remove(number)),
+    }
+    Ok(())
+}

@@ -1,0 +1,106 @@
+//! Asynchronous functions of the host: the guest calls one, and goes on while it is at work.
+
+use std::mem::MaybeUninit;
+use std::task::{Context, Poll, Waker};
+
+use wasmtime::{Caller, Engine, FuncType, Linker, ValRaw, ValType};
+
+use super::{Later, Status, Subtask, wait};
+use crate::canonical::function::{self, Function, Params, V3, What, initialized, lift, raw, write_result};
+use crate::canonical::guest::Host;
+use crate::canonical::handles::Waitable;
+use crate::canonical::{Flat, Wit};
+
+/// Parameters that are passed as core values to a function that the guest does not wait for.
+const MAX_FLAT_PARAMS: usize = 4;
+
+impl<T: Host> Function<T> {
+    /// An asynchronous function, in both ways in which it can be called: without waiting for its end, and waiting.
+    pub(crate) fn new_concurrent<P, R, F>(interface: &'static str, name: &'static str, function: F) -> [Self; 2]
+    where
+        P: Params,
+        R: Wit,
+        F: Fn(&mut T, P) -> wasmtime::Result<Later<T>> + Copy + Send + Sync + 'static,
+    {
+        const { assert!(P::FLAT <= MAX_FLAT_PARAMS && R::FLAT != 1, "a function that there is no room for here") };
+        let begin = move |linker: &mut Linker<T>, module: &str, name: &str| {
+            let call = move |mut caller: Caller<'_, T>, values: &mut [MaybeUninit<ValRaw>]| {
+                let params = initialized(values, const { P::FLAT + has_result::<R>() });
+                let status = begin::<T, P, R>(&mut caller, params, function)?;
+                if let Some(value) = values.first_mut() {
+                    value.write(ValRaw::u32(status));
+                }
+                Ok(())
+            };
+            let ty = func_type::<P, R>(linker.engine(), Some(ValType::I32));
+            #[expect(unsafe_code, reason = "generic in the function's type, which `Linker::func_wrap` is not")]
+            // SAFETY: `call` reads as many values as the type has parameters, and writes its result. All of them are
+            // numbers.
+            unsafe {
+                linker.func_new_unchecked(module, name, ty, call)?;
+            }
+            Ok(())
+        };
+        let wait = move |linker: &mut Linker<T>, module: &str, name: &str| {
+            let ty = func_type::<P, R>(linker.engine(), None);
+            linker.func_new_async(module, name, ty, move |caller, params, _| {
+                let values: Vec<ValRaw> = params.iter().map(raw).collect();
+                Box::new(async move { call::<T, P, R>(caller, &values, function).await })
+            })?;
+            Ok(())
+        };
+        [
+            Self::from_parts(import::<P, R>(interface, name, true), R::HAS_LISTS, Box::new(begin)),
+            Self::from_parts(import::<P, R>(interface, name, false), R::HAS_LISTS, Box::new(wait)),
+        ]
+    }
+}
+
+fn import<P: Params, R: Wit>(interface: &'static str, name: &'static str, is_async: bool) -> What {
+    What::Import { interface, release: V3, name: name.into(), is_async, is: function::is_async::<P, R> }
+}
+
+const fn has_result<R: Wit>() -> usize {
+    (R::FLAT > 0) as usize
+}
+
+/// The parameters as core values, and where the result goes, if there is one.
+fn func_type<P: Params, R: Wit>(engine: &Engine, result: Option<ValType>) -> FuncType {
+    let mut params = Vec::new();
+    P::flatten(&mut params);
+    params.extend((R::FLAT > 0).then_some(Flat::I32));
+    FuncType::new(engine, params.into_iter().map(Flat::value_type), result)
+}
+
+/// Begins a call: its status, with its handle if it is not complete.
+fn begin<T: Host, P: Params, R: Wit>(
+    caller: &mut Caller<'_, T>,
+    values: &[ValRaw],
+    function: impl Fn(&mut T, P) -> wasmtime::Result<Later<T>>,
+) -> wasmtime::Result<u32> {
+    let (params, to) = lift::<T, P>(caller, values)?;
+    let mut running = function(caller.data_mut(), params)?;
+    // The guest does not wait for it: whoever waits later asks again, to be woken.
+    if let Poll::Ready(value) = running.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
+        let lowered = value.lower(caller.data_mut())?;
+        write_result::<T, R>(caller, lowered, to)?;
+        return Ok(Status::Returned as u32);
+    }
+    let guest = caller.data_mut().guest();
+    let number = guest.concurrent.subtasks.insert(Subtask { running: Some(running), to, size: R::SIZE, event: None });
+    let handle = guest.handles.insert_waitable(Waitable::Subtask(number))?;
+    Ok(handle << 4 | Status::Started as u32)
+}
+
+/// The whole call.
+async fn call<T: Host, P: Params, R: Wit>(
+    mut caller: Caller<'_, T>,
+    values: &[ValRaw],
+    function: impl Fn(&mut T, P) -> wasmtime::Result<Later<T>>,
+) -> wasmtime::Result<()> {
+    let (params, to) = lift::<T, P>(&mut caller, values)?;
+    let mut running = function(caller.data_mut(), params)?;
+    let value = wait::meanwhile(&mut caller, |cx| running.as_mut().poll(cx)).await?;
+    let lowered = value.lower(caller.data_mut())?;
+    write_result::<T, R>(&mut caller, lowered, to)
+}

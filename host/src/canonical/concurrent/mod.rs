@@ -1,0 +1,333 @@
+//! What goes on at the same time in one instance: calls of asynchronous functions, streams and futures, and waiting
+//! for them.
+//!
+//! An instance has one task, the call of its handler. It begins operations, which are complete at once or later; the
+//! host goes on with all of them whenever the guest waits. What came of one is told to the guest by an event of its
+//! waitable: a subtask, or an end of a stream or future.
+
+mod built_in;
+mod channel;
+mod function;
+mod host;
+mod slab;
+mod wait;
+
+use std::mem;
+use std::task::{Context, Poll};
+
+pub(crate) use built_in::{BuiltIn, of_futures, of_streams, of_tasks, task_return};
+pub(crate) use channel::Kind;
+use channel::{Channel, Owner};
+pub(super) use channel::{Channels, End, Payload};
+pub(crate) use host::{ByteSink, ByteSource, FutureReader, Later, StreamReader, Transfer, later};
+use host::{HostEnd, Step, ValueSink, value_sink};
+use slab::Slab;
+pub(crate) use wait::{Event, ensure_returned, finish, next_event, yield_now};
+
+use super::guest::{Guest, Host, Pending};
+use super::handles::Waitable;
+use super::{Lift, Wit};
+
+/// Bytes that go from one stream of the host's to another at a time.
+const PASSING_BYTES: usize = 16 << 10;
+
+/// All that goes on in one instance.
+pub(crate) struct Concurrent<T> {
+    pub(super) channels: Channels,
+    /// What the host has at the other end of each channel.
+    ends: Vec<HostEnd<T>>,
+    subtasks: Slab<Subtask<T>>,
+    passing: Vec<Passing<T>>,
+    /// The waitable that had the last event; others come first then.
+    last: u32,
+    context: [u32; 2],
+    backpressure: u16,
+    has_returned: bool,
+}
+
+/// A call of an asynchronous function that was not complete at once.
+struct Subtask<T> {
+    /// None once it is, or was cancelled.
+    running: Option<Later<T>>,
+    /// Where its result goes, and how large that is.
+    to: u32,
+    size: usize,
+    event: Option<(Status, Option<Pending>)>,
+}
+
+/// How far a call is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Status {
+    Started = 1,
+    Returned = 2,
+    Cancelled = 4,
+}
+
+/// What goes from the host to the host: the guest has only passed it on.
+enum Passing<T> {
+    Value(Later<T>, Box<dyn ValueSink<T>>),
+    Bytes { source: Box<dyn ByteSource<T>>, sink: Box<dyn ByteSink<T>>, read: Vec<u8> },
+}
+
+impl<T> Default for Concurrent<T> {
+    fn default() -> Self {
+        Self {
+            channels: Channels::default(),
+            ends: Vec::new(),
+            subtasks: Slab::default(),
+            passing: Vec::new(),
+            last: 0,
+            context: [0; 2],
+            backpressure: 0,
+            has_returned: false,
+        }
+    }
+}
+
+impl<T> Concurrent<T> {
+    fn insert(&mut self, channel: Channel, end: HostEnd<T>) -> usize {
+        let number = self.channels.insert(channel);
+        if self.ends.len() <= number {
+            self.ends.resize_with(number + 1, HostEnd::default);
+        }
+        self.put(number, end);
+        number
+    }
+
+    fn put(&mut self, number: usize, end: HostEnd<T>) {
+        if let Some(place) = self.ends.get_mut(number) {
+            *place = end;
+        }
+    }
+
+    fn take(&mut self, number: usize) -> HostEnd<T> {
+        self.ends.get_mut(number).map(mem::take).unwrap_or_default()
+    }
+
+    fn remove(&mut self, number: usize) -> HostEnd<T> {
+        self.channels.remove(number);
+        self.take(number)
+    }
+
+    fn has_event(&mut self, of: Waitable) -> bool {
+        match of {
+            Waitable::Subtask(number) => self.subtasks.get(number).is_some_and(|subtask| subtask.event.is_some()),
+            Waitable::End(end, number) => self.channels.get(number).is_some_and(|it| it.side(end).has_event()),
+        }
+    }
+}
+
+/// What host functions do with the ends that they get and give.
+impl<T: Host> Guest<T> {
+    /// A stream of which the guest gets the bytes that `source` gives.
+    pub(crate) fn stream(&mut self, source: impl ByteSource<T>) -> StreamReader {
+        let channel = Channel::new(host::byte_stream(), Owner::Guest, Owner::Host);
+        StreamReader(self.concurrent.insert(channel, HostEnd::Source(Box::new(source))))
+    }
+
+    /// A future of which the guest gets the value that `later` comes to.
+    pub(crate) fn future<V: Wit>(&mut self, later: Later<T>) -> FutureReader<V> {
+        let channel = Channel::new(Payload::of::<V>(Kind::Future), Owner::Guest, Owner::Host);
+        FutureReader::new(self.concurrent.insert(channel, HostEnd::Later(later)))
+    }
+
+    /// What gives the bytes, if that is the host's: then the stream is none any longer.
+    pub(crate) fn take_source(&mut self, reader: StreamReader) -> Result<Box<dyn ByteSource<T>>, StreamReader> {
+        match self.concurrent.take(reader.0) {
+            HostEnd::Source(source) => {
+                self.concurrent.remove(reader.0);
+                Ok(source)
+            }
+            other => {
+                self.concurrent.put(reader.0, other);
+                Err(reader)
+            }
+        }
+    }
+
+    /// What the guest has given is given back to it.
+    pub(crate) fn take_back<V>(&mut self, contents: &StreamReader, trailers: &FutureReader<V>) {
+        for number in [contents.0, trailers.0] {
+            if let Some(channel) = self.concurrent.channels.get(number) {
+                channel.reader.owner = Owner::Guest;
+            }
+        }
+    }
+
+    /// Nobody wants what the stream has.
+    pub(crate) fn close(&mut self, reader: &StreamReader) {
+        self.close_channel(reader.0);
+    }
+
+    /// Nobody wants the future's value.
+    pub(crate) fn close_future<V>(&mut self, reader: &FutureReader<V>) {
+        self.close_channel(reader.0);
+    }
+
+    fn close_channel(&mut self, number: usize) {
+        let Some(channel) = self.concurrent.channels.get(number) else { return };
+        channel.reader.owner = Owner::Nobody;
+        if channel.writer.owner == Owner::Guest {
+            let is_future = channel.is_future();
+            channel.writer.end(is_future);
+        } else {
+            self.concurrent.remove(number);
+        }
+    }
+}
+
+/// Lets `sink` take what the guest writes to the stream.
+pub(crate) fn pipe<T: Host>(host: &mut T, reader: StreamReader, sink: Box<dyn ByteSink<T>>) {
+    let concurrent = &mut host.guest().concurrent;
+    match concurrent.take(reader.0) {
+        HostEnd::Source(source) => {
+            concurrent.remove(reader.0);
+            concurrent.passing.push(Passing::Bytes { source, sink, read: Vec::new() });
+        }
+        _ if concurrent.channels.get(reader.0).is_some_and(|channel| channel.writer.owner == Owner::Nobody) => {
+            concurrent.remove(reader.0);
+            sink.end(host);
+        }
+        _ => concurrent.put(reader.0, HostEnd::Sink(sink)),
+    }
+}
+
+/// Calls `then` with the future's value, when it is there. It may never be.
+pub(crate) fn when_ready<T, V, F>(host: &mut T, reader: &FutureReader<V>, then: F)
+where
+    T: Host,
+    V: Lift,
+    F: FnOnce(&mut T, V) -> wasmtime::Result<()> + Send + 'static,
+{
+    let concurrent = &mut host.guest().concurrent;
+    let sink = value_sink(then);
+    match concurrent.take(reader.0) {
+        HostEnd::Later(later) => {
+            concurrent.remove(reader.0);
+            concurrent.passing.push(Passing::Value(later, sink));
+        }
+        _ => concurrent.put(reader.0, HostEnd::ValueSink(sink)),
+    }
+}
+
+/// Goes on with all that goes on. Whether the host is still at any of it, and wakes `cx` when it can go on.
+fn progress<T: Host>(host: &mut T, memory: &mut [u8], cx: &mut Context<'_>) -> wasmtime::Result<bool> {
+    let mut is_at_work = false;
+    for number in 0..host.guest().concurrent.channels.end() {
+        is_at_work |= advance(host, memory, cx, number)?;
+    }
+    for number in 0..host.guest().concurrent.subtasks.end() {
+        is_at_work |= advance_subtask(host, memory, cx, number)?;
+    }
+    Ok(is_at_work | pass_on(host, cx)?)
+}
+
+/// Goes on with one channel. Whether the host is still at it.
+fn advance<T: Host>(host: &mut T, memory: &mut [u8], cx: &mut Context<'_>, number: usize) -> wasmtime::Result<bool> {
+    let concurrent = &mut host.guest().concurrent;
+    let Some(channel) = concurrent.channels.get(number) else { return Ok(false) };
+    channel.meet(memory)?;
+    let (end, buffer) = match (channel.reader.pending, channel.writer.pending) {
+        (Some(buffer), None) if channel.writer.owner == Owner::Host => (End::Reader, buffer),
+        (None, Some(buffer)) if channel.reader.owner == Owner::Host => (End::Writer, buffer),
+        _ => return Ok(false),
+    };
+    let range = channel.payload.range(buffer, memory.len())?;
+    let size = channel.payload.size;
+    let (rest, step) = concurrent.take(number).step(host, memory, cx, range)?;
+    let concurrent = &mut host.guest().concurrent;
+    concurrent.put(number, rest);
+    let Some(channel) = concurrent.channels.get(number) else { return Ok(false) };
+    let is_future = channel.is_future();
+    match step {
+        Step::None => return Ok(false),
+        Step::Waits => return Ok(true),
+        Step::Copied(count) => channel.side(end).complete(u32::try_from(count)?, None),
+        Step::Ended => {
+            channel.side(end.other()).owner = Owner::Nobody;
+            channel.side(end).end(is_future);
+        }
+        Step::Taken => {
+            channel.is_done = true;
+            channel.side(end).complete(0, None);
+        }
+        Step::Given(value) => {
+            channel.is_done = true;
+            let pending = Pending::new(value, buffer.address, size).write_if_complete(memory)?;
+            channel.side(end).complete(0, pending);
+        }
+    }
+    Ok(false)
+}
+
+/// Goes on with one call. Whether the host is still at it.
+fn advance_subtask<T: Host>(
+    host: &mut T,
+    memory: &mut [u8],
+    cx: &mut Context<'_>,
+    number: usize,
+) -> wasmtime::Result<bool> {
+    let subtasks = &mut host.guest().concurrent.subtasks;
+    let Some(mut running) = subtasks.get(number).and_then(|subtask| subtask.running.take()) else { return Ok(false) };
+    let value = match running.as_mut().poll(cx) {
+        Poll::Ready(value) => Some(value.lower(host)?),
+        Poll::Pending => None,
+    };
+    let Some(subtask) = host.guest().concurrent.subtasks.get(number) else { return Ok(false) };
+    let Some(value) = value else {
+        subtask.running = Some(running);
+        return Ok(true);
+    };
+    let pending = Pending::new(value, subtask.to, subtask.size).write_if_complete(memory)?;
+    subtask.event = Some((Status::Returned, pending));
+    Ok(false)
+}
+
+/// Goes on with what only passes through. Whether there is any of that.
+fn pass_on<T: Host>(host: &mut T, cx: &mut Context<'_>) -> wasmtime::Result<bool> {
+    let mut passing = mem::take(&mut host.guest().concurrent.passing);
+    let mut left = Vec::new();
+    while let Some(one) = passing.pop() {
+        left.extend(one.go_on(host, cx)?);
+    }
+    let passing = &mut host.guest().concurrent.passing;
+    passing.append(&mut left);
+    Ok(!passing.is_empty())
+}
+
+impl<T: Host> Passing<T> {
+    /// None when it has come to its end.
+    fn go_on(self, host: &mut T, cx: &mut Context<'_>) -> wasmtime::Result<Option<Self>> {
+        match self {
+            Self::Value(mut later, sink) => match later.as_mut().poll(cx) {
+                Poll::Pending => Ok(Some(Self::Value(later, sink))),
+                Poll::Ready(value) => {
+                    let value = value.into_any(host)?;
+                    sink.take_value(host, value)?;
+                    Ok(None)
+                }
+            },
+            Self::Bytes { mut source, mut sink, mut read } => loop {
+                if read.is_empty() {
+                    read.resize(PASSING_BYTES, 0);
+                    match source.poll_read(cx, host, &mut read)? {
+                        Poll::Ready(Transfer::Done(count)) => read.truncate(count),
+                        Poll::Ready(Transfer::Ended) => {
+                            sink.end(host);
+                            return Ok(None);
+                        }
+                        Poll::Pending => {
+                            read.clear();
+                            return Ok(Some(Self::Bytes { source, sink, read }));
+                        }
+                    }
+                }
+                match sink.poll_write(cx, host, &read)? {
+                    Poll::Ready(Transfer::Done(count)) => drop(read.drain(..count.min(read.len()))),
+                    Poll::Ready(Transfer::Ended) => return Ok(None),
+                    Poll::Pending => return Ok(Some(Self::Bytes { source, sink, read })),
+                }
+            },
+        }
+    }
+}

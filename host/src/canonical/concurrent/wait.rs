@@ -1,0 +1,170 @@
+//! The guest waits: until one of the waitables of a set has an event.
+
+use std::future::poll_fn;
+use std::task::{Context, Poll, Waker};
+
+use wasmtime::{Trap, bail, ensure};
+
+use super::channel::{End, Kind, Outcome};
+use super::progress;
+use crate::canonical::guest::{Guest, HasHost, Host, parts};
+use crate::canonical::handles::Waitable;
+
+/// What has happened.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Event {
+    pub(crate) code: u32,
+    /// The handle of what it happened to.
+    pub(crate) waitable: u32,
+    /// What came of it.
+    pub(crate) status: u32,
+}
+
+impl Event {
+    pub(crate) const NONE: Self = Self { code: 0, waitable: 0, status: 0 };
+}
+
+/// The number by which a guest knows what kind of event it is.
+fn code(of: Waitable, kind: Kind) -> u32 {
+    match (of, kind) {
+        (Waitable::Subtask(_), _) => 1,
+        (Waitable::End(End::Reader, _), Kind::Stream) => 2,
+        (Waitable::End(End::Writer, _), Kind::Stream) => 3,
+        (Waitable::End(End::Reader, _), Kind::Future) => 4,
+        (Waitable::End(End::Writer, _), Kind::Future) => 5,
+    }
+}
+
+impl<T: Host> Guest<T> {
+    /// The next event of a set. Memory for it may have to be allocated before the guest is told.
+    fn take_event(&mut self, set: u32) -> wasmtime::Result<Option<Event>> {
+        self.handles.ensure_set(set)?;
+        let last = self.concurrent.last;
+        let mut found: Option<(u32, Waitable)> = None;
+        for (handle, waitable) in self.handles.joined(set) {
+            if !self.concurrent.has_event(waitable) {
+                continue;
+            }
+            // In turn: the first one after the last, else the first of all.
+            if handle > last {
+                found = Some((handle, waitable));
+                break;
+            }
+            found = found.or(Some((handle, waitable)));
+        }
+        let Some((handle, waitable)) = found else { return Ok(None) };
+        self.concurrent.last = handle;
+        let (kind, status) = match waitable {
+            Waitable::Subtask(number) => (Kind::Future, self.subtask_status(number)),
+            Waitable::End(end, number) => {
+                let Some(channel) = self.concurrent.channels.get(number) else { return Ok(None) };
+                let (kind, outcome) = (channel.payload.kind, channel.deliver(end));
+                (kind, outcome.map(|outcome| self.told(outcome)))
+            }
+        };
+        Ok(status.map(|status| Event { code: code(waitable, kind), waitable: handle, status }))
+    }
+
+    /// What the guest is told of an operation, when what came of it is in its memory, or will be by then.
+    pub(super) fn told(&mut self, mut outcome: Outcome) -> u32 {
+        self.pending = outcome.pending.take();
+        outcome.code()
+    }
+
+    /// The same of a call.
+    pub(super) fn subtask_status(&mut self, number: usize) -> Option<u32> {
+        let (status, pending) = self.concurrent.subtasks.get(number)?.event.take()?;
+        self.pending = pending;
+        Some(status as u32)
+    }
+}
+
+/// An event of the set that is there now, after everything had a chance to go on.
+pub(super) fn poll_event<T: Host>(
+    store: &mut impl HasHost<T>,
+    cx: &mut Context<'_>,
+    set: u32,
+) -> wasmtime::Result<Poll<Event>> {
+    let (memory, host) = parts(store);
+    if let Some(event) = host.guest().take_event(set)? {
+        return Ok(Poll::Ready(event));
+    }
+    let is_at_work = progress(host, memory, cx)?;
+    match host.guest().take_event(set)? {
+        Some(event) => Ok(Poll::Ready(event)),
+        None if is_at_work => Ok(Poll::Pending),
+        // Nothing will ever wake it.
+        None => bail!(Trap::AsyncDeadlock),
+    }
+}
+
+/// Waits for an event of the set. Its result may need memory: that is to be allocated before anything else is done.
+///
+/// # Errors
+///
+/// When there is no such set, or nothing that could have an event any more.
+pub(crate) async fn next_event<T: Host>(store: &mut impl HasHost<T>, set: u32) -> wasmtime::Result<Event> {
+    poll_fn(|cx| match poll_event(store, cx, set) {
+        Ok(poll) => poll.map(Ok),
+        Err(error) => Poll::Ready(Err(error)),
+    })
+    .await
+}
+
+/// An event of the set, or [`Event::NONE`]; does not wait.
+pub(super) fn event_now<T: Host>(store: &mut impl HasHost<T>, set: u32) -> wasmtime::Result<Event> {
+    let (memory, host) = parts(store);
+    host.guest().handles.ensure_set(set)?;
+    progress(host, memory, &mut Context::from_waker(Waker::noop()))?;
+    Ok(host.guest().take_event(set)?.unwrap_or(Event::NONE))
+}
+
+/// Lets others run, and everything go on.
+pub(crate) async fn yield_now<T: Host>(store: &mut impl HasHost<T>) -> wasmtime::Result<()> {
+    let mut has_yielded = false;
+    poll_fn(|cx| {
+        let (memory, host) = parts(store);
+        if let Err(error) = progress(host, memory, cx) {
+            return Poll::Ready(Err(error));
+        }
+        if std::mem::replace(&mut has_yielded, true) {
+            return Poll::Ready(Ok(()));
+        }
+        cx.waker().wake_by_ref();
+        Poll::Pending
+    })
+    .await
+}
+
+/// # Errors
+///
+/// When the task, which has come to its end, has not returned a result.
+pub(crate) fn ensure_returned<T: Host>(guest: &Guest<T>) -> wasmtime::Result<()> {
+    ensure!(guest.concurrent.has_returned, Trap::NoAsyncResult);
+    Ok(())
+}
+
+/// The guest has come to its end: waits for what it has only passed on.
+pub(crate) async fn finish<T: Host>(store: &mut impl HasHost<T>) -> wasmtime::Result<()> {
+    poll_fn(|cx| match super::pass_on(parts(store).1, cx) {
+        Ok(true) => Poll::Pending,
+        Ok(false) => Poll::Ready(Ok(())),
+        Err(error) => Poll::Ready(Err(error)),
+    })
+    .await
+}
+
+/// Waits for something, while everything goes on.
+pub(super) async fn meanwhile<T: Host, V>(
+    store: &mut impl HasHost<T>,
+    mut poll: impl FnMut(&mut Context<'_>) -> Poll<V>,
+) -> wasmtime::Result<V> {
+    poll_fn(|cx| {
+        let (memory, host) = parts(store);
+        match progress(host, memory, cx) {
+            Ok(_) => poll(cx).map(Ok),
+            Err(error) => Poll::Ready(Err(error)),
+        }
+    })
+    .await
+}

@@ -1,0 +1,196 @@
+//! Bodies of requests and responses.
+
+use std::any::Any;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use http::HeaderMap;
+use http::header::CONTENT_LENGTH;
+use http_body_util::BodyExt;
+use tokio::sync::oneshot;
+use wasmtime_wasi_http::p3::bindings::http::types::ErrorCode;
+use wasmtime_wasi_http::{FieldMap, WasiHttpView};
+
+use super::error::error_code;
+use super::pipe::{Limit, pipe};
+use super::source::{BodySource, Nothing, Passed, Trailers};
+use super::{SentResult, TrailersResult};
+use crate::canonical::{self, FutureReader, Guest, StreamReader, later};
+use crate::engine::{GuestBody, State};
+
+/// What a request or a response has behind its head.
+pub(crate) enum Body {
+    /// The guest writes it.
+    Guest { contents: Option<StreamReader>, trailers: FutureReader<TrailersResult>, sent: Transmission },
+    /// It comes from outside.
+    Host {
+        body: GuestBody,
+        /// None when nobody wants to know.
+        sent: Option<Transmission>,
+    },
+}
+
+/// Tells the guest what became of a body that it has made. The first result counts.
+#[derive(Clone)]
+pub(crate) struct Transmission(Arc<Mutex<Option<oneshot::Sender<SentResult>>>>);
+
+impl Transmission {
+    /// With the future that comes to its result, or to `unsent` when there never is one.
+    fn new(guest: &mut Guest<State>, unsent: SentResult) -> (Self, FutureReader<SentResult>) {
+        let (sender, receiver) = oneshot::channel();
+        let result = async move {
+            let result = receiver.await.unwrap_or(unsent);
+            move |_: &mut State| wasmtime::error::Ok(result)
+        };
+        (Self(Arc::new(Mutex::new(Some(sender)))), guest.future(later(result)))
+    }
+
+    /// Tells whoever has not been told.
+    pub(super) fn tell(sent: &mut Option<Self>, result: SentResult) {
+        if let Some(sent) = sent.take() {
+            sent.resolve(result);
+        }
+    }
+
+    pub(super) fn resolve(&self, result: SentResult) {
+        if let Some(sender) = lock(&self.0).take() {
+            let _ = sender.send(result);
+        }
+    }
+}
+
+/// A panic while a lock was held cannot have left anything half done.
+pub(super) fn lock<V>(mutex: &Mutex<V>) -> MutexGuard<'_, V> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Body {
+    /// One that the guest has made, and the future that tells it what became of that; `unsent` when it was dropped.
+    pub(super) fn new(
+        state: &mut State,
+        contents: Option<StreamReader>,
+        trailers: FutureReader<TrailersResult>,
+        unsent: SentResult,
+    ) -> (Self, FutureReader<SentResult>) {
+        let guest = state.guest();
+        let (sent, transmitted) = Transmission::new(guest, unsent);
+        let contents = match contents.map(|contents| guest.take_source(contents)) {
+            Some(Ok(source)) => {
+                let source: Box<dyn Any> = source;
+                match source.downcast::<BodySource>() {
+                    Ok(source) => {
+                        // It passes on what it got, which has trailers of its own.
+                        guest.close_future(&trailers);
+                        return (Self::Host { body: source.into_body(), sent: Some(sent) }, transmitted);
+                    }
+                    Err(_) => None,
+                }
+            }
+            Some(Err(contents)) => Some(contents),
+            None => None,
+        };
+        (Self::Guest { contents, trailers, sent }, transmitted)
+    }
+
+    /// For the guest to read; `result` is what it thinks of it.
+    pub(super) fn consume(
+        self,
+        state: &mut State,
+        result: &FutureReader<SentResult>,
+    ) -> (StreamReader, FutureReader<TrailersResult>) {
+        let sent = match &self {
+            Self::Guest { sent, .. } => Some(sent.clone()),
+            Self::Host { sent, .. } => sent.clone(),
+        };
+        canonical::when_ready(state, result, move |_, result| {
+            if let Some(sent) = sent {
+                sent.resolve(result);
+            }
+            Ok(())
+        });
+        match self {
+            Self::Guest { contents, trailers, .. } => {
+                let guest = state.guest();
+                let contents = contents.unwrap_or_else(|| guest.stream(Nothing));
+                guest.take_back(&contents, &trailers);
+                (contents, trailers)
+            }
+            Self::Host { body, .. } => {
+                let (contents, trailers) = BodySource::new(body);
+                let trailers = async move {
+                    let trailers = trailers.await.unwrap_or(Ok(None));
+                    move |state: &mut State| lower_trailers(state, trailers)
+                };
+                (state.guest().stream(contents), state.guest().future(later(trailers)))
+            }
+        }
+    }
+
+    /// For the other side. `code` is for one that has not the length which its head says.
+    pub(super) fn into_http(
+        self,
+        state: &mut State,
+        headers: &HeaderMap,
+        code: fn(Option<u64>) -> ErrorCode,
+        tells: Tells,
+    ) -> GuestBody {
+        let (contents, trailers, sent) = match self {
+            Self::Guest { contents, trailers, sent } => (contents, trailers, sent),
+            Self::Host { body, sent } if tells == Tells::Body => {
+                let passed = state.pass_on();
+                return Passed::new(body, sent, Some(passed)).boxed_unsync();
+            }
+            Self::Host { body, .. } => return Passed::new(body, None, None).boxed_unsync(),
+        };
+        let limit = content_length(headers).map(|bytes| Limit { bytes, code, sent: sent.clone() });
+        let sent = (tells == Tells::Body).then_some(sent);
+        let (sink, ending, body) = pipe(contents.is_some(), limit, sent);
+        canonical::when_ready(state, &trailers, move |state, trailers| ending.end(state, trailers));
+        if let Some(contents) = contents {
+            canonical::pipe(state, contents, Box::new(sink));
+        }
+        body.boxed_unsync()
+    }
+
+    /// The guest does not want it any longer.
+    pub(super) fn close(self, state: &mut State) {
+        if let Self::Guest { contents, trailers, .. } = self {
+            let guest = state.guest();
+            if let Some(contents) = contents {
+                guest.close(&contents);
+            }
+            guest.close_future(&trailers);
+        }
+    }
+
+    pub(super) fn transmission(&self) -> Option<Transmission> {
+        match self {
+            Self::Guest { sent, .. } => Some(sent.clone()),
+            Self::Host { sent, .. } => sent.clone(),
+        }
+    }
+}
+
+/// Who says that a body was transmitted.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Tells {
+    /// The body, when its end has been read.
+    Body,
+    /// Whoever sends it.
+    Sender,
+}
+
+/// The length that a head says: fields that guests set have been checked.
+fn content_length(headers: &HeaderMap) -> Option<u64> {
+    headers.get(CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
+}
+
+fn lower_trailers(state: &mut State, trailers: Trailers) -> wasmtime::Result<TrailersResult> {
+    Ok(match trailers {
+        Ok(Some(trailers)) => {
+            let trailers = FieldMap::new_immutable(state.http().hooks, trailers);
+            Ok(Some(state.table().push(trailers)?))
+        }
+        Ok(None) => Ok(None),
+        Err(error) => Err(error_code(&error)),
+    })
+}

@@ -1,0 +1,53 @@
+//! The interfaces of WASI 0.3. Fields, request options, clocks, random numbers and the environment are those of
+//! wasmtime-wasi and wasmtime-wasi-http; requests, responses and their bodies are our own, since theirs are made for
+//! the streams of wasmtime's component runtime.
+
+mod body;
+mod client;
+mod error;
+mod fields;
+mod pipe;
+mod request;
+mod response;
+mod source;
+mod wasi;
+
+use wasmtime::component::Resource;
+use wasmtime_wasi_http::FieldMap;
+use wasmtime_wasi_http::p3::bindings::http::types::ErrorCode;
+
+use body::Body;
+pub(crate) use request::{ParamsV3, Request};
+pub(crate) use response::Answer;
+use response::Response;
+
+use crate::canonical::{Function, of_futures, of_streams, of_tasks, task_return};
+use crate::engine::State;
+
+pub(super) const TYPES: &str = super::http::TYPES;
+
+/// What the future of a body's trailers comes to.
+type TrailersResult = Result<Option<Resource<FieldMap>>, ErrorCode>;
+
+/// What the future of a body's transmission comes to.
+type SentResult = Result<(), ErrorCode>;
+
+pub(super) fn functions() -> Vec<Function<State>> {
+    let imports = [
+        fields::functions(),
+        request::functions(),
+        request::options(),
+        response::functions(),
+        client::functions(),
+        wasi::functions(),
+    ];
+    let built_in = [
+        vec![task_return::<State, Answer>(response::answer)],
+        of_tasks(),
+        of_streams(),
+        of_futures::<State, TrailersResult>("trailers"),
+        of_futures::<State, SentResult>("sent"),
+        of_futures::<State, wasi::Written>("written"),
+    ];
+    imports.into_iter().flatten().map(Function::v3).chain(built_in.into_iter().flatten()).collect()
+}

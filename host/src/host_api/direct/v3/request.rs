@@ -1,0 +1,269 @@
+//! wasi:http/types: requests, and the options of those that are sent.
+
+use std::sync::Arc;
+
+use http::request::Parts;
+use http::uri::{Authority, PathAndQuery};
+use wasmtime::component::Resource;
+use wasmtime_wasi_http::p3::MaybeMutable;
+use wasmtime_wasi_http::p3::bindings::http::types::{
+    ErrorCode, HostRequestOptions, Method, RequestOptions as OptionsResource, Scheme,
+};
+use wasmtime_wasi_http::{FieldMap, RequestOptions, WasiHttpView};
+
+use super::super::drop;
+use super::error::told;
+use super::{Body, SentResult, TYPES, TrailersResult};
+use crate::canonical::{Borrow, Function, FutureReader, StreamReader};
+use crate::engine::{GuestBody, State};
+use crate::host_api::MAX_METHOD_BYTES;
+
+/// A request: one that came in, or one that the guest makes.
+pub(crate) struct Request {
+    pub(super) method: http::Method,
+    pub(super) scheme: Option<http::uri::Scheme>,
+    pub(super) authority: Option<Authority>,
+    pub(super) path_with_query: Option<PathAndQuery>,
+    pub(super) headers: FieldMap,
+    pub(super) options: Option<Arc<RequestOptions>>,
+    pub(super) body: Body,
+}
+
+/// What the handler is called with.
+pub(crate) type ParamsV3 = (Resource<Request>,);
+
+resources! { TYPES => Request = "request", OptionsResource = "request-options", }
+
+impl Request {
+    /// One that came in, with the scheme and authority that origin-form requests have too (wasmtime#11571).
+    pub(crate) fn incoming(state: &mut State, request: http::Request<GuestBody>) -> Self {
+        let (Parts { method, uri, headers, .. }, body) = request.into_parts();
+        let uri = uri.into_parts();
+        let authority = uri.authority.or_else(|| headers.get(http::header::HOST)?.as_bytes().try_into().ok());
+        Self {
+            method,
+            scheme: Some(http::uri::Scheme::HTTP),
+            authority,
+            path_with_query: uri.path_and_query,
+            headers: FieldMap::new_immutable(state.http().hooks, headers),
+            options: None,
+            body: Body::Host { body, sent: None },
+        }
+    }
+}
+
+type ToRequest = Borrow<Request>;
+
+fn get<'a>(state: &'a mut State, request: &ToRequest) -> wasmtime::Result<&'a mut Request> {
+    Ok(state.table().get_mut(&request.0)?)
+}
+
+pub(super) fn functions() -> Vec<Function<State>> {
+    [bodies(), heads(), changes()].into_iter().flatten().collect()
+}
+
+fn bodies() -> Vec<Function<State>> {
+    vec![
+        drop(|state, request: Resource<Request>| {
+            let request = state.table().delete(request)?;
+            request.body.close(state);
+            Ok(())
+        }),
+        Function::new(
+            TYPES,
+            "[static]request.new",
+            |state: &mut State,
+             (headers, contents, trailers, options): (
+                Resource<FieldMap>,
+                Option<StreamReader>,
+                FutureReader<TrailersResult>,
+                Option<Resource<OptionsResource>>,
+            )| {
+                // Where wasmtime-wasi-http reports success (wasmtime#14112).
+                let unsent = "the request was dropped without being sent".to_owned();
+                let unsent = Err(ErrorCode::InternalError(Some(unsent)));
+                let (body, sent) = Body::new(state, contents, trailers, unsent);
+                let mut headers = state.table().delete(headers)?;
+                headers.set_immutable();
+                let options = match options {
+                    Some(options) => Some(state.table().delete(options)?.into_arc()),
+                    None => None,
+                };
+                let request = Request {
+                    method: http::Method::GET,
+                    scheme: None,
+                    authority: None,
+                    path_with_query: None,
+                    headers,
+                    options,
+                    body,
+                };
+                Ok((state.table().push(request)?, sent))
+            },
+        ),
+        Function::new(
+            TYPES,
+            "[static]request.consume-body",
+            |state: &mut State, (request, result): (Resource<Request>, FutureReader<SentResult>)| {
+                let request = state.table().delete(request)?;
+                Ok(request.body.consume(state, &result))
+            },
+        ),
+    ]
+}
+
+fn heads() -> Vec<Function<State>> {
+    vec![
+        Function::new(TYPES, "[method]request.get-method", |state: &mut State, (request,): (ToRequest,)| {
+            Ok(Method::from(&get(state, &request)?.method))
+        }),
+        Function::new(TYPES, "[method]request.get-path-with-query", |state: &mut State, (request,): (ToRequest,)| {
+            Ok(get(state, &request)?.path_with_query.as_ref().map(|path| path.as_str().to_owned()))
+        }),
+        Function::new(TYPES, "[method]request.get-scheme", |state: &mut State, (request,): (ToRequest,)| {
+            Ok(get(state, &request)?.scheme.as_ref().map(Scheme::from))
+        }),
+        Function::new(TYPES, "[method]request.get-authority", |state: &mut State, (request,): (ToRequest,)| {
+            Ok(get(state, &request)?.authority.as_ref().map(|authority| authority.as_str().to_owned()))
+        }),
+        Function::new(TYPES, "[method]request.get-options", |state: &mut State, (request,): (ToRequest,)| {
+            let options = get(state, &request)?.options.clone();
+            options
+                .map(|options| state.table().push(MaybeMutable::new_immutable(options)))
+                .transpose()
+                .map_err(Into::into)
+        }),
+        Function::new(TYPES, "[method]request.get-headers", |state: &mut State, (request,): (ToRequest,)| {
+            let headers = get(state, &request)?.headers.clone();
+            Ok(state.table().push(headers)?)
+        }),
+    ]
+}
+
+/// Whether what a guest has set was taken.
+type Set = Result<(), ()>;
+
+fn changes() -> Vec<Function<State>> {
+    vec![
+        Function::new(
+            TYPES,
+            "[method]request.set-method",
+            |state: &mut State, (request, method): (ToRequest, Method)| {
+                let request = get(state, &request)?;
+                // One of any length would be memory of the host's that no limit covers.
+                let is_too_long = matches!(&method, Method::Other(name) if name.len() > MAX_METHOD_BYTES);
+                let method = http::Method::try_from(&method).ok().filter(|_| !is_too_long);
+                Ok(set(&mut request.method, method))
+            },
+        ),
+        Function::new(
+            TYPES,
+            "[method]request.set-path-with-query",
+            |state: &mut State, (request, path): (ToRequest, Option<String>)| {
+                let request = get(state, &request)?;
+                Ok(set_option(&mut request.path_with_query, path, |path| parse_path(&path)))
+            },
+        ),
+        Function::new(
+            TYPES,
+            "[method]request.set-scheme",
+            |state: &mut State, (request, scheme): (ToRequest, Option<Scheme>)| {
+                let request = get(state, &request)?;
+                Ok(set_option(&mut request.scheme, scheme, |scheme| (&scheme).try_into().ok()))
+            },
+        ),
+        Function::new(
+            TYPES,
+            "[method]request.set-authority",
+            |state: &mut State, (request, authority): (ToRequest, Option<String>)| {
+                let request = get(state, &request)?;
+                Ok(set_option(&mut request.authority, authority, parse_authority))
+            },
+        ),
+    ]
+}
+
+fn set<V>(place: &mut V, value: Option<V>) -> Set {
+    *place = value.ok_or(())?;
+    Ok(())
+}
+
+fn set_option<V, W>(place: &mut Option<V>, value: Option<W>, parse: impl FnOnce(W) -> Option<V>) -> Set {
+    *place = match value {
+        Some(value) => Some(parse(value).ok_or(())?),
+        None => None,
+    };
+    Ok(())
+}
+
+/// RFC 3986 §3.3: behind an authority, a path is empty or begins with a slash. Anything else would be in the place
+/// of the authority itself.
+fn parse_path(path: &str) -> Option<PathAndQuery> {
+    if !(path.is_empty() || path.starts_with('/') || path.starts_with('?')) {
+        return None;
+    }
+    http::uri::Builder::new().path_and_query(path).build().ok()?.path_and_query().cloned()
+}
+
+/// One whose port, if it has any, is a number.
+fn parse_authority(authority: String) -> Option<Authority> {
+    let host_end = authority.rfind(']').unwrap_or(0);
+    let has_port = authority.get(host_end..).is_some_and(|rest| rest.contains(':'));
+    Authority::try_from(authority).ok().filter(|authority| !has_port || authority.port_u16().is_some())
+}
+
+type Options = Borrow<OptionsResource>;
+
+pub(super) fn options() -> Vec<Function<State>> {
+    vec![
+        drop(|state, options: Resource<OptionsResource>| HostRequestOptions::drop(&mut state.http(), options)),
+        Function::new(TYPES, "[constructor]request-options", |state: &mut State, ()| {
+            HostRequestOptions::new(&mut state.http())
+        }),
+        Function::new(TYPES, "[method]request-options.clone", |state: &mut State, (options,): (Options,)| {
+            HostRequestOptions::clone(&mut state.http(), options.0)
+        }),
+        Function::new(
+            TYPES,
+            "[method]request-options.get-connect-timeout",
+            |state: &mut State, (options,): (Options,)| {
+                HostRequestOptions::get_connect_timeout(&mut state.http(), options.0)
+            },
+        ),
+        Function::new(
+            TYPES,
+            "[method]request-options.set-connect-timeout",
+            |state: &mut State, (options, timeout): (Options, Option<u64>)| {
+                told(HostRequestOptions::set_connect_timeout(&mut state.http(), options.0, timeout))
+            },
+        ),
+        Function::new(
+            TYPES,
+            "[method]request-options.get-first-byte-timeout",
+            |state: &mut State, (options,): (Options,)| {
+                HostRequestOptions::get_first_byte_timeout(&mut state.http(), options.0)
+            },
+        ),
+        Function::new(
+            TYPES,
+            "[method]request-options.set-first-byte-timeout",
+            |state: &mut State, (options, timeout): (Options, Option<u64>)| {
+                told(HostRequestOptions::set_first_byte_timeout(&mut state.http(), options.0, timeout))
+            },
+        ),
+        Function::new(
+            TYPES,
+            "[method]request-options.get-between-bytes-timeout",
+            |state: &mut State, (options,): (Options,)| {
+                HostRequestOptions::get_between_bytes_timeout(&mut state.http(), options.0)
+            },
+        ),
+        Function::new(
+            TYPES,
+            "[method]request-options.set-between-bytes-timeout",
+            |state: &mut State, (options, timeout): (Options, Option<u64>)| {
+                told(HostRequestOptions::set_between_bytes_timeout(&mut state.http(), options.0, timeout))
+            },
+        ),
+    ]
+}
