@@ -112,11 +112,11 @@ impl Streamed {
                     Err(frame) => self.trailers = frame.into_trailers().ok(),
                 },
                 Poll::Ready(Some(Err(error))) => return Poll::Ready(Some(Err(self.cut(&error.to_string())))),
-                Poll::Ready(None) if self.missing_bytes.is_some_and(|missing| missing > 0) => {
-                    return Poll::Ready(Some(Err(self.cut("it is shorter than its content-length"))));
-                }
-                Poll::Ready(None) if self.hold.exchange.is_end_trusted() => {}
+                Poll::Ready(None) if self.is_short() || self.hold.exchange.is_end_trusted() => {}
                 Poll::Ready(None) => return Poll::Ready(Some(Err(self.cut("the guest was ended before it")))),
+            }
+            if self.is_short() {
+                return Poll::Ready(Some(Err(self.cut("it is shorter than its content-length"))));
             }
         }
         self.rest = None;
@@ -127,6 +127,10 @@ impl Streamed {
                 None
             }
         })
+    }
+
+    fn is_short(&self) -> bool {
+        self.missing_bytes.is_some_and(|missing| missing > 0)
     }
 
     fn complete(&mut self) {

@@ -22,6 +22,7 @@ use crate::body::{Body, Streamed};
 use crate::engine::{Ending, GuestBody, Head};
 use crate::exchange::Exchange;
 use crate::guard::Watched;
+use crate::host_api::content_length;
 use crate::record::Record;
 use crate::request::Stop;
 
@@ -254,10 +255,6 @@ fn check(status: StatusCode) -> Result<(), Refusal> {
 
 fn may_have_body(status: StatusCode) -> bool {
     status != StatusCode::NO_CONTENT && status != StatusCode::NOT_MODIFIED
-}
-
-fn content_length(headers: &HeaderMap) -> Option<u64> {
-    headers.get(CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
 }
 
 fn concat(mut frames: VecDeque<Bytes>) -> Bytes {

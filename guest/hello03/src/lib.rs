@@ -2,7 +2,7 @@
 //!
 //! It does one thing after the other, so it calls the component model's own functions and waits where it must. A
 //! guest that waits for several things at once wants `async fn` and wit-bindgen's runtime for it, as `../service03`
-//! has them; here that would import 29 functions instead of 17, and execute three tenths more instructions.
+//! has them; here that would import 29 functions instead of 17.
 
 use wasi::http::types::{Fields, Request};
 

@@ -74,7 +74,9 @@ pub(super) enum What {
         release: &'static str,
         /// As WIT's names are mangled: `[method]fields.append`.
         name: Cow<'static, str>,
-        /// Whether it is called without waiting for its end.
+        /// Whether it is an asynchronous function …
+        can_wait: bool,
+        /// … that is called without waiting for its end.
         is_async: bool,
         is: fn(&WitTypes<'_>, &ComponentFuncType) -> bool,
     },
@@ -119,6 +121,14 @@ impl<T> Function<T> {
             What::BuiltIn { built_in, payload, .. } => {
                 (BUILT_IN.to_owned(), format!("{built_in:?} {payload}").trim_end().to_owned())
             }
+        }
+    }
+
+    /// Whether it is an asynchronous function, or one of the ABI's for those who call such.
+    pub(crate) fn is_concurrent(&self) -> bool {
+        match &self.what {
+            What::Import { can_wait, .. } => *can_wait,
+            What::BuiltIn { .. } => true,
         }
     }
 
@@ -270,7 +280,7 @@ impl<T: Host> Function<T> {
 
 /// One that does not go on while the guest does.
 fn import<P: Params, R: Wit>(interface: &'static str, name: Cow<'static, str>) -> What {
-    What::Import { interface, release: V2, name, is_async: false, is: is::<P, R> }
+    What::Import { interface, release: V2, name, can_wait: false, is_async: false, is: is::<P, R> }
 }
 
 /// Whether a function takes and returns these types.
@@ -383,6 +393,6 @@ pub(super) fn write_result<T: Host, R: Wit>(
         bail!("pointer not aligned");
     }
     let (memory, host) = parts(caller);
-    host.guest().pending = Pending::new(lowered, to, R::SIZE).write_if_complete(memory)?;
+    host.guest().pending = Pending::unless_written(lowered, to, R::SIZE, memory)?;
     Ok(())
 }

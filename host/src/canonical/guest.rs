@@ -133,17 +133,17 @@ pub(crate) fn allocated<T: Host>(store: &mut impl HasHost<T>, pointer: u32) -> w
 }
 
 impl Pending {
-    /// A result of `size` bytes, which goes to that address.
-    pub(super) fn new(lowered: Lowered, to: u32, size: usize) -> Self {
-        Self { lowered, to, size, asked: false, pointers: Vec::new() }
-    }
-
-    /// Writes it if it has no lists; else it is what must wait for memory.
-    pub(super) fn write_if_complete(self, memory: &mut [u8]) -> wasmtime::Result<Option<Self>> {
-        if !self.lowered.lists.is_empty() {
-            return Ok(Some(self));
+    /// Writes a result of `size` bytes to that address. If it has lists, it must wait for memory instead.
+    pub(super) fn unless_written(
+        lowered: Lowered,
+        to: u32,
+        size: usize,
+        memory: &mut [u8],
+    ) -> wasmtime::Result<Option<Self>> {
+        if !lowered.lists.is_empty() {
+            return Ok(Some(Self { lowered, to, size, asked: false, pointers: Vec::new() }));
         }
-        self.write(memory)?;
+        write(memory, to, lowered.value.get(..size).unwrap_or_default())?;
         Ok(None)
     }
 

@@ -43,9 +43,13 @@ pub(crate) struct Call {
     pub(crate) head: oneshot::Receiver<Head>,
 }
 
-/// What is left of an instance whose guest has ended. While it is there, a response body that the guest
-/// did not finish stays open; dropping it would make it look finished.
+/// What is left of an instance whose guest has ended. While it is there, a response body that the guest did not finish
+/// stays open; dropping it would make one of a component look finished.
 pub(crate) struct Remains(#[expect(dead_code, reason = "kept for its drop")] Option<Box<Store<State>>>);
+
+impl Remains {
+    pub(super) const NONE: Self = Self(None);
+}
 
 /// How a guest ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -104,7 +108,7 @@ where
     let _running = app.engines.ticker.keep_running();
     let mut store = match store::fresh(&app, id, meter) {
         Ok(store) => store,
-        Err(error) => return (Ending::NoInstance(format!("{error:#}")), Remains(None)),
+        Err(error) => return (Ending::NoInstance(format!("{error:#}")), Remains::NONE),
     };
     let result = match &*app.handler {
         Handler::Direct(direct) => run_direct(direct, &mut store, request, head).await,

@@ -94,6 +94,11 @@ impl Meter {
         self.used_ns.load(Relaxed) + self.in_this_poll() >= self.budget_ns
     }
 
+    /// Whether the budget is spent, by the guest or by the host for it.
+    fn is_spent(&self) -> bool {
+        self.used_ns.load(Relaxed) >= self.budget_ns
+    }
+
     fn begin_poll(&self) {
         if self.used_ns.load(Relaxed) >= CHEAPLY_MEASURED_NS {
             self.is_exact.store(true, Relaxed);
@@ -161,6 +166,12 @@ impl Future for Metered {
             this.waiting = None;
             this.meter.takes_turns.store(false, Relaxed);
         }
+        if this.meter.is_spent() {
+            // What the host does for a guest that waits interrupts nobody.
+            this.meter.end_call();
+            let ending = Ending::CpuTime(Duration::from_nanos(this.meter.budget_ns));
+            return Poll::Ready((ending, Remains::NONE));
+        }
         this.meter.begin_poll();
         let poll = this.guest.as_mut().poll(cx);
         this.meter.end_poll();
@@ -188,6 +199,22 @@ mod tests {
         }
         meter.end_call();
         waits
+    }
+
+    #[tokio::test]
+    async fn a_guest_for_which_the_host_does_too_much_ends() {
+        let budget = Duration::from_millis(20);
+        let busy = async {
+            loop {
+                let began = std::time::Instant::now();
+                while began.elapsed() < Duration::from_millis(1) {}
+                tokio::task::yield_now().await;
+            }
+        };
+        let meter = Arc::new(Meter::new(budget, Arc::default()));
+        let (ending, _) = Metered::new(busy, Arc::clone(&meter), Turns::new()).await;
+        assert_eq!(ending, Ending::CpuTime(budget));
+        assert!(meter.is_spent(), "and not before");
     }
 
     #[test]

@@ -11,7 +11,7 @@ use wasmtime_wasi_http::p2::bindings::http::types::{
 use wasmtime_wasi_http::p2::types::HostOutgoingRequest;
 use wasmtime_wasi_http::{Error as HttpError, WasiHttpView};
 
-use super::MAX_METHOD_BYTES;
+use super::{MAX_AUTHORITY_BYTES, MAX_METHOD_BYTES};
 use crate::engine::State;
 
 type Store<'a> = StoreContextMut<'a, State>;
@@ -30,6 +30,12 @@ pub(super) fn amend(linker: &mut Linker<State>) -> wasmtime::Result<()> {
             Ok((set_method(store.data_mut(), request, method)?,))
         },
     )?;
+    types.func_wrap(
+        "[method]outgoing-request.set-authority",
+        |mut store: Store<'_>, (request, authority): (Resource<OutgoingRequest>, Option<String>)| {
+            Ok((set_authority(store.data_mut(), request, authority)?,))
+        },
+    )?;
     types.func_wrap("http-error-code", |mut store: Store<'_>, (error,): (Resource<IoError>,)| {
         Ok((http_error_code(store.data_mut(), &error)?,))
     })
@@ -44,6 +50,18 @@ pub(super) fn set_method(
     match &method {
         Method::Other(name) if name.len() > MAX_METHOD_BYTES => Ok(Err(())),
         _ => OutgoingRequestHost::set_method(&mut state.http(), request, method),
+    }
+}
+
+/// The same of an authority.
+pub(super) fn set_authority(
+    state: &mut State,
+    request: Resource<OutgoingRequest>,
+    authority: Option<String>,
+) -> wasmtime::Result<Result<(), ()>> {
+    match &authority {
+        Some(text) if text.len() > MAX_AUTHORITY_BYTES => Ok(Err(())),
+        _ => OutgoingRequestHost::set_authority(&mut state.http(), request, authority),
     }
 }
 

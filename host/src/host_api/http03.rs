@@ -18,7 +18,7 @@ use wasmtime_wasi_http::p3::bindings::http::types::{
 };
 use wasmtime_wasi_http::{WasiHttp, WasiHttpView};
 
-use super::MAX_METHOD_BYTES;
+use super::{MAX_AUTHORITY_BYTES, MAX_METHOD_BYTES};
 use crate::engine::State;
 
 type Transmission = FutureReader<Result<(), ErrorCode>>;
@@ -40,6 +40,7 @@ pub(super) fn amend(linker: &mut Linker<State>) -> wasmtime::Result<()> {
     let mut types = linker.instance("wasi:http/types@0.3.0")?;
     types.func_wrap("[static]request.new", new_request)?;
     types.func_wrap("[method]request.set-method", set_method)?;
+    types.func_wrap("[method]request.set-authority", set_authority)?;
     types.resource("request", ResourceType::host::<Request>(), drop_request)?;
     linker.instance("wasi:http/client@0.3.0")?.func_wrap_concurrent("send", send)
 }
@@ -100,6 +101,17 @@ fn set_method(
     match &method {
         Method::Other(name) if name.len() > MAX_METHOD_BYTES => Ok((Err(()),)),
         _ => Ok((HostRequest::set_method(&mut store.data_mut().http(), request, method)?,)),
+    }
+}
+
+/// The same of an authority.
+fn set_authority(
+    mut store: StoreContextMut<'_, State>,
+    (request, authority): (Resource<Request>, Option<String>),
+) -> wasmtime::Result<(Result<(), ()>,)> {
+    match &authority {
+        Some(text) if text.len() > MAX_AUTHORITY_BYTES => Ok((Err(()),)),
+        _ => Ok((HostRequest::set_authority(&mut store.data_mut().http(), request, authority)?,)),
     }
 }
 

@@ -170,8 +170,10 @@ impl Side {
 
     /// The operation has come to its end.
     pub(super) fn complete(&mut self, count: u32, pending: Option<Pending>) {
-        self.pending = None;
-        self.event = Some(Outcome { result: CopyResult::Completed, count, pending });
+        self.progress(count, None);
+        if let Some(event) = &mut self.event {
+            event.pending = pending;
+        }
     }
 
     /// The other end is gone while the guest wanted something of it.
@@ -254,7 +256,7 @@ impl Channel {
         let to = self.payload.range(one(read), memory.len())?;
         memory.copy_within(from, to.start);
         let rest = |buffer: Buffer| {
-            let (address, count) = (buffer.address + count, buffer.count - count);
+            let (address, count) = (buffer.address.saturating_add(count), buffer.count - count);
             (count > 0).then_some(Buffer { address, count })
         };
         if written.count > 0 {

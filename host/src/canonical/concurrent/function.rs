@@ -3,12 +3,13 @@
 use std::mem::MaybeUninit;
 use std::task::{Context, Poll, Waker};
 
-use wasmtime::{Caller, Engine, FuncType, Linker, ValRaw, ValType};
+use wasmtime::{Caller, Engine, FuncType, Linker, ValRaw, ValType, ensure};
 
 use super::{Later, Status, Subtask, wait};
 use crate::canonical::function::{self, Function, Params, V3, What, initialized, lift, raw, write_result};
 use crate::canonical::guest::Host;
 use crate::canonical::handles::Waitable;
+use crate::canonical::lower::MAX_RESULT_BYTES;
 use crate::canonical::{Flat, Wit};
 
 /// Parameters that are passed as core values to a function that the guest does not wait for.
@@ -22,7 +23,12 @@ impl<T: Host> Function<T> {
         R: Wit,
         F: Fn(&mut T, P) -> wasmtime::Result<Later<T>> + Copy + Send + Sync + 'static,
     {
-        const { assert!(P::FLAT <= MAX_FLAT_PARAMS && R::FLAT != 1, "a function that there is no room for here") };
+        const {
+            assert!(
+                P::FLAT <= MAX_FLAT_PARAMS && R::FLAT != 1 && R::SIZE <= MAX_RESULT_BYTES,
+                "a function that there is no room for here"
+            )
+        };
         let begin = move |linker: &mut Linker<T>, module: &str, name: &str| {
             let call = move |mut caller: Caller<'_, T>, values: &mut [MaybeUninit<ValRaw>]| {
                 let params = initialized(values, const { P::FLAT + has_result::<R>() });
@@ -57,7 +63,7 @@ impl<T: Host> Function<T> {
 }
 
 fn import<P: Params, R: Wit>(interface: &'static str, name: &'static str, is_async: bool) -> What {
-    What::Import { interface, release: V3, name: name.into(), is_async, is: function::is_async::<P, R> }
+    What::Import { interface, release: V3, name: name.into(), can_wait: true, is_async, is: function::is_async::<P, R> }
 }
 
 const fn has_result<R: Wit>() -> usize {
@@ -79,6 +85,7 @@ fn begin<T: Host, P: Params, R: Wit>(
     function: impl Fn(&mut T, P) -> wasmtime::Result<Later<T>>,
 ) -> wasmtime::Result<u32> {
     let (params, to) = lift::<T, P>(caller, values)?;
+    ensure!((to as usize).is_multiple_of(R::ALIGN), "pointer not aligned");
     let mut running = function(caller.data_mut(), params)?;
     // The guest does not wait for it: whoever waits later asks again, to be woken.
     if let Poll::Ready(value) = running.as_mut().poll(&mut Context::from_waker(Waker::noop())) {

@@ -15,6 +15,8 @@ mod wait;
 use std::mem;
 use std::task::{Context, Poll};
 
+use wasmtime::ensure;
+
 pub(crate) use built_in::{BuiltIn, of_futures, of_streams, of_tasks, task_return};
 pub(crate) use channel::Kind;
 use channel::{Channel, Owner};
@@ -26,7 +28,11 @@ pub(crate) use wait::{Event, ensure_returned, finish, next_event, yield_now};
 
 use super::guest::{Guest, Host, Pending};
 use super::handles::Waitable;
+use super::lower::MAX_RESULT_BYTES;
 use super::{Lift, Wit};
+
+/// What one instance passes on at a time. It has no handle of that any more.
+const MAX_PASSING: usize = 100;
 
 /// Bytes that go from one stream of the host's to another at a time.
 const PASSING_BYTES: usize = 16 << 10;
@@ -109,6 +115,12 @@ impl<T> Concurrent<T> {
         self.take(number)
     }
 
+    fn pass(&mut self, passing: Passing<T>) -> wasmtime::Result<()> {
+        ensure!(self.passing.len() < MAX_PASSING, "more than {MAX_PASSING} streams and futures are passed on");
+        self.passing.push(passing);
+        Ok(())
+    }
+
     fn has_event(&mut self, of: Waitable) -> bool {
         match of {
             Waitable::Subtask(number) => self.subtasks.get(number).is_some_and(|subtask| subtask.event.is_some()),
@@ -127,6 +139,7 @@ impl<T: Host> Guest<T> {
 
     /// A future of which the guest gets the value that `later` comes to.
     pub(crate) fn future<V: Wit>(&mut self, later: Later<T>) -> FutureReader<V> {
+        const { assert!(V::SIZE <= MAX_RESULT_BYTES, "a value that there is no room for here") };
         let channel = Channel::new(Payload::of::<V>(Kind::Future), Owner::Guest, Owner::Host);
         FutureReader::new(self.concurrent.insert(channel, HostEnd::Later(later)))
     }
@@ -177,12 +190,16 @@ impl<T: Host> Guest<T> {
 }
 
 /// Lets `sink` take what the guest writes to the stream.
-pub(crate) fn pipe<T: Host>(host: &mut T, reader: StreamReader, sink: Box<dyn ByteSink<T>>) {
+///
+/// # Errors
+///
+/// When the guest passes on too much at a time.
+pub(crate) fn pipe<T: Host>(host: &mut T, reader: StreamReader, sink: Box<dyn ByteSink<T>>) -> wasmtime::Result<()> {
     let concurrent = &mut host.guest().concurrent;
     match concurrent.take(reader.0) {
         HostEnd::Source(source) => {
             concurrent.remove(reader.0);
-            concurrent.passing.push(Passing::Bytes { source, sink, read: Vec::new() });
+            concurrent.pass(Passing::Bytes { source, sink, read: Vec::new() })?;
         }
         _ if concurrent.channels.get(reader.0).is_some_and(|channel| channel.writer.owner == Owner::Nobody) => {
             concurrent.remove(reader.0);
@@ -190,10 +207,15 @@ pub(crate) fn pipe<T: Host>(host: &mut T, reader: StreamReader, sink: Box<dyn By
         }
         _ => concurrent.put(reader.0, HostEnd::Sink(sink)),
     }
+    Ok(())
 }
 
 /// Calls `then` with the future's value, when it is there. It may never be.
-pub(crate) fn when_ready<T, V, F>(host: &mut T, reader: &FutureReader<V>, then: F)
+///
+/// # Errors
+///
+/// When the guest passes on too much at a time.
+pub(crate) fn when_ready<T, V, F>(host: &mut T, reader: &FutureReader<V>, then: F) -> wasmtime::Result<()>
 where
     T: Host,
     V: Lift,
@@ -204,10 +226,11 @@ where
     match concurrent.take(reader.0) {
         HostEnd::Later(later) => {
             concurrent.remove(reader.0);
-            concurrent.passing.push(Passing::Value(later, sink));
+            concurrent.pass(Passing::Value(later, sink))?;
         }
         _ => concurrent.put(reader.0, HostEnd::ValueSink(sink)),
     }
+    Ok(())
 }
 
 /// Goes on with all that goes on. Whether the host is still at any of it, and wakes `cx` when it can go on.
@@ -253,7 +276,7 @@ fn advance<T: Host>(host: &mut T, memory: &mut [u8], cx: &mut Context<'_>, numbe
         }
         Step::Given(value) => {
             channel.is_done = true;
-            let pending = Pending::new(value, buffer.address, size).write_if_complete(memory)?;
+            let pending = Pending::unless_written(value, buffer.address, size, memory)?;
             channel.side(end).complete(0, pending);
         }
     }
@@ -278,7 +301,7 @@ fn advance_subtask<T: Host>(
         subtask.running = Some(running);
         return Ok(true);
     };
-    let pending = Pending::new(value, subtask.to, subtask.size).write_if_complete(memory)?;
+    let pending = Pending::unless_written(value, subtask.to, subtask.size, memory)?;
     subtask.event = Some((Status::Returned, pending));
     Ok(false)
 }

@@ -144,8 +144,11 @@ pub(crate) fn ensure_returned<T: Host>(guest: &Guest<T>) -> wasmtime::Result<()>
     Ok(())
 }
 
-/// The guest has come to its end: waits for what it has only passed on.
+/// The guest has come to its end: what it has written and nobody has asked for before is taken, and what it has only
+/// passed on is waited for.
 pub(crate) async fn finish<T: Host>(store: &mut impl HasHost<T>) -> wasmtime::Result<()> {
+    let (memory, host) = parts(store);
+    progress(host, memory, &mut Context::from_waker(Waker::noop()))?;
     poll_fn(|cx| match super::pass_on(parts(store).1, cx) {
         Ok(true) => Poll::Pending,
         Ok(false) => Poll::Ready(Ok(())),

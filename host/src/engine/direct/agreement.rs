@@ -114,6 +114,9 @@ const CASES: &[(&[&str], bool)] = &[
        "(call $sent-authority (local.get $a) (i32.const 272))",
        "(i32.store (i32.const 260) (call $set-path (local.get $a) (i32.const 1) (i32.const 16) (i32.const 0)))",
        "(call $sent-path (local.get $a) (i32.const 288))"], false),
+    (&[SENT, "(memory.fill (i32.const 4096) (i32.const 97) (i32.const 2000))",
+       "(i32.store (i32.const 256) (call $set-authority (local.get $a) (i32.const 1) (i32.const 4096) (i32.const 1024)))",
+       "(i32.store (i32.const 260) (call $set-authority (local.get $a) (i32.const 1) (i32.const 4096) (i32.const 1025)))"], false),
     (&[SENT, "(call $send (local.get $a) (i32.const 0) (i32.const 0) (i32.const 256))"], false),
     (&[SENT, "(drop (call $set-authority (local.get $a) (i32.const 1) (i32.const 16) (i32.const 6)))",
        "(call $send (local.get $a) (i32.const 1) (call $options) (i32.const 256))"], false),
@@ -167,7 +170,7 @@ fn component(code: &str, in_realloc: &str) -> Vec<u8> {
 }
 
 /// What comes of a request in one form: how the guest ended, and its answer.
-async fn outcome(flavour: Flavour, component: &[u8], form: Form) -> (Ending, String) {
+pub(super) async fn outcome(flavour: Flavour, component: &[u8], form: Form) -> (Ending, String) {
     let kind = PoolKind { flavour, reset: Reset::Whole };
     let app = app(kind, form, component, RouteLimits::default());
     let request = http::Request::post("/path?query").header("host", "agreement.test").header("x-first", "1");

@@ -1,7 +1,9 @@
 //! The same as [`agreement`](super::agreement) for guests of 0.3: whatever goes on at the same time. Whether something
 //! is complete at once or later may differ, and which of several things comes first; what comes of each may not.
 
-use super::agreement::check_all;
+use super::agreement::{check_all, outcome};
+use crate::engine::artefact::Form;
+use crate::engine::call::Ending;
 use crate::engine::config::Flavour;
 
 const GUEST: &str = include_str!("agreement03.wat");
@@ -15,6 +17,13 @@ const INPUT: &str = "(call $input (local.get $request))";
 const SET: &str = "(local.set $a (call $set-new))";
 const FAR: &str = "(local.set $b (i32.shr_u (call $wait-for (i64.const 3600000000000)) (i32.const 4)))";
 const SOON: &str = "(local.set $b (i32.shr_u (call $wait-for (i64.const 1000000)) (i32.const 4)))";
+
+/// Answers with a response whose head says that six bytes follow.
+const SIZED: &str = "(local.set $a (call $fields))
+    (call $append (local.get $a) (i32.const 34) (i32.const 14) (i32.const 48) (i32.const 1) (i32.const 256))
+    (call $make-with (local.get $a)) (call $send-made)";
+/// Waits for the end of the response.
+const END: &str = "(call $end (i32.const 256) (i32.load (i32.const 140)) (call $read-sent (i32.load (i32.const 140)) (i32.const 288)))";
 
 /// What the guest does before it answers; whether that traps.
 #[rustfmt::skip]
@@ -175,6 +184,9 @@ const CASES: &[(&[&str], bool)] = &[
     (&["(call $outgoing)", "(drop (call $set-scheme (call $to-send) (i32.const 1) (i32.const 2) (i32.const 16) (i32.const 1)))",
        "(call $end-call (i32.const 256) (call $send (call $to-send) (i32.const 264)))"], false),
     (&["(call $outgoing)", "(drop (call $send (call $to-send) (i32.const 268)))"], true),
+    (&["(call $outgoing)", "(memory.fill (i32.const 4096) (i32.const 97) (i32.const 2000))",
+       "(i32.store (i32.const 256) (call $set-authority (call $to-send) (i32.const 1) (i32.const 4096) (i32.const 1024)))",
+       "(i32.store (i32.const 260) (call $set-authority (call $to-send) (i32.const 1) (i32.const 4096) (i32.const 1025)))"], false),
     // Responses.
     (&["(call $make)", "(i32.store (i32.const 256) (call $set-status (i32.load (i32.const 136)) (i32.const 404)))",
        "(i32.store (i32.const 260) (call $set-status (i32.load (i32.const 136)) (i32.const 99)))",
@@ -200,6 +212,15 @@ const CASES: &[(&[&str], bool)] = &[
     (&["(call $begin)", "(call $put (i32.const 16) (i32.const 6))", "(i32.store8 (i32.const 160) (i32.const 1))", "(call $finish)", "(return (i32.const 0))"], false),
     (&["(call $begin)", "(call $put (i32.const 16) (i32.const 6))", "(i32.store8 (i32.const 160) (i32.const 2))", "(call $finish)"], true),
     (&["(call $begin)", FIELDS, APPEND, "(i32.store8 (i32.const 168) (i32.const 1))", "(i32.store (i32.const 172) (local.get $a))", "(call $finish)", "(return (i32.const 0))"], false),
+    // A body that has the length that its head says, and a longer one.
+    (&[SIZED, "(call $put (i32.const 16) (i32.const 6))", "(call $finish)", END, "(return (i32.const 0))"], false),
+    (&[SIZED, "(call $put (i32.const 16) (i32.const 7))", "(call $finish)", END, "(return (i32.const 0))"], false),
+    // The host has room for one piece at a time.
+    (&["(call $begin)", "(call $put (i32.const 16) (i32.const 6))", "(call $put (i32.const 22) (i32.const 10))",
+       "(call $put (i32.const 16) (i32.const 6))", "(call $finish)", "(return (i32.const 0))"], false),
+    // Written before anybody asks for it, and not waited for.
+    (&["(call $make)", "(call $drop-writer (i32.load (i32.const 144)))", "(drop (call $write-trailers (i32.load (i32.const 148)) (i32.const 160)))",
+       "(call $send-made)", "(return (i32.const 0))"], false),
     // The rest.
     (&["(call $environment (i32.const 256))", "(call $terminal (i32.const 272))", "(call $random (i64.const 0) (i32.const 288))"], false),
     (&["(call $exit (i32.const 0))"], false),
@@ -281,4 +302,94 @@ async fn allocating_is_the_same_in_both_forms() {
     let guests =
         REALLOCS.iter().map(|(in_realloc, traps)| ((*in_realloc).to_owned(), component(code, "", in_realloc), *traps));
     check_all(Flavour::V3, guests).await;
+}
+
+/// What came of a guest that is linked directly.
+async fn direct(code: &str) -> (Ending, String) {
+    outcome(Flavour::V2, &component(code, "", ""), Form::Module).await
+}
+
+/// What the host finds out here and not there: that nothing will ever happen, and that a guest has too much of
+/// something.
+#[tokio::test]
+async fn what_leads_nowhere_traps() {
+    let forever = "(loop $more (drop (call $stream)) (br $more))";
+    let passing = "(loop $more
+        (call $stdin (i32.const 256)) (call $drop-written (i32.load (i32.const 260)))
+        (call $drop-written (call $stdout (i32.load (i32.const 256)))) (br $more))";
+    for (code, says) in [
+        ("(local.set $a (call $set-new)) (drop (call $set-wait (local.get $a) (i32.const 256)))", "deadlock"),
+        ("(return (i32.or (i32.const 2) (i32.shl (call $set-new) (i32.const 4))))", "deadlock"),
+        (forever, "more than 10000 handles"),
+        (passing, "more than 100 streams"),
+    ] {
+        let (ending, _) = direct(code).await;
+        assert!(matches!(&ending, Ending::Trap(detail) if detail.contains(says)), "{code}: {ending:?}");
+    }
+}
+
+/// However it comes that the guest is gone before its body has come to its end, the body does not.
+#[tokio::test]
+async fn a_body_that_is_not_finished_fails() {
+    let begun = "(call $begin) (call $put (i32.const 16) (i32.const 6))";
+    for left in [
+        "unreachable",
+        "(call $exit (i32.const 0))",
+        "(return (i32.const 0))",
+        "(call $drop-writer (i32.load (i32.const 144))) (return (i32.const 0))",
+        "(call $drop-writer (i32.load (i32.const 144))) unreachable",
+    ] {
+        let (_, answer) = direct(&format!("{begun} {left} unreachable")).await;
+        assert!(answer.ends_with("Err(HttpResponseIncomplete)"), "{left}: {answer}");
+    }
+}
+
+/// As a component, the body just ends, and is found too short when it is sent.
+#[tokio::test]
+async fn a_body_that_is_too_short_fails() {
+    let (ending, answer) = direct(&format!(
+        "{SIZED} (call $put (i32.const 16) (i32.const 5)) (call $finish) {END} (return (i32.const 0))"
+    ))
+    .await;
+    assert_eq!(ending, Ending::Done);
+    assert!(answer.ends_with("Err(HttpResponseBodySize(Some(5)))"), "{answer}");
+}
+
+/// However often a body is handed over and read again, it is one body.
+#[tokio::test]
+async fn a_body_goes_round_and_round() {
+    let code = format!(
+        "(i32.store (i32.const 240) (local.get $request))
+        (local.set $a (i32.const 10000))
+        (loop $more
+            (call $input (call $to-send))
+            (drop (call $read (call $body) (i32.const 0) (i32.const 0)))
+            (call $new-request (call $fields) (i32.const 1) (call $body) (call $body-trailers) (i32.const 0) (i32.const 0)
+                (i32.const 240))
+            (call $drop-sent (i32.load (i32.const 244)))
+            (br_if $more (local.tee $a (i32.sub (local.get $a) (i32.const 1)))))
+        (call $input (call $to-send))
+        {}",
+        "(call $end (i32.const 256) (call $body) (call $read (call $body) (i32.const 264) (i32.const 100)))"
+    );
+    let (ending, answer) = direct(&code).await;
+    assert_eq!(ending, Ending::Done);
+    assert!(answer.contains("0123456789"), "{answer}");
+}
+
+/// What was copied before the other end was handed over counts, too.
+#[tokio::test]
+async fn a_write_goes_on_when_its_reader_is_handed_over() {
+    let code = format!(
+        "{STREAM}
+        (drop (call $write (call $writer) (i32.const 16) (i32.const 10)))
+        (drop (call $read (call $reader) (i32.const 280) (i32.const 4)))
+        (call $drop-written (call $stdout (call $reader)))
+        (drop (call $yield))
+        (call $end (i32.const 256) (call $writer) (i32.const -1))"
+    );
+    let (ending, answer) = direct(&code).await;
+    assert_eq!(ending, Ending::Done);
+    // Ten, above four bits for what came of it.
+    assert!(answer.contains(r#"b"\xa0\0\0\0"#), "{answer}");
 }

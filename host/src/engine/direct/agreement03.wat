@@ -83,6 +83,7 @@
 (import "wasi:http/types@0.3.0" "[future-drop-writable-2][static]response.new" (func $drop-sent-writer (param i32)))
 (import "wasi:cli/stdout@0.3.0" "[async-lower][future-read-1]write-via-stream"
   (func $read-written (param i32 i32) (result i32)))
+(import "wasi:cli/stdout@0.3.0" "[future-drop-readable-1]write-via-stream" (func $drop-written (param i32)))
 
 (import "$root" "[waitable-set-new]" (func $set-new (result i32)))
 (import "$root" "[waitable-set-wait]" (func $set-wait (param i32 i32) (result i32)))
@@ -102,7 +103,7 @@
 
 (memory (export "memory") 2)
 (global $free (mut i32) (i32.const 1024))
-(data (i32.const 16) "x-name" "some value" "\ff\fe" "content-length")
+(data (i32.const 16) "x-name" "some value" "\ff\fe" "content-length" "6")
 ;; A list of two pairs of strings, and one of values.
 (data (i32.const 64) "\10\00\00\00\06\00\00\00\16\00\00\00\0a\00\00\00" "\10\00\00\00\06\00\00\00\16\00\00\00\04\00\00\00")
 (data (i32.const 96) "\16\00\00\00\0a\00\00\00" "\16\00\00\00\00\00\00\00")
@@ -144,17 +145,21 @@
 
 ;; Makes a response, at 136, with the future of its transmission at 140; its body's writer is at 144, its trailers' one
 ;; at 148.
-(func $make (local $stream i64) (local $trailers i64)
+(func $make (call $make-with (call $fields)))
+(func $make-with (param $fields i32)
+  (local $stream i64) (local $trailers i64)
   (local.set $stream (call $stream))
   (local.set $trailers (call $trailers))
   (i32.store (i32.const 144) (i32.wrap_i64 (i64.shr_u (local.get $stream) (i64.const 32))))
   (i32.store (i32.const 148) (i32.wrap_i64 (i64.shr_u (local.get $trailers) (i64.const 32))))
-  (call $new-response (call $fields) (i32.const 1) (i32.wrap_i64 (local.get $stream))
+  (call $new-response (local.get $fields) (i32.const 1) (i32.wrap_i64 (local.get $stream))
     (i32.wrap_i64 (local.get $trailers)) (i32.const 136)))
 
 ;; Answers with it.
 (func $begin
   (call $make)
+  (call $send-made))
+(func $send-made
   (call $return (i32.const 0) (i32.load (i32.const 136)) (i32.const 0) (i64.const 0) (i32.const 0) (i32.const 0)
     (i32.const 0) (i32.const 0)))
 

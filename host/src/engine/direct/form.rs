@@ -36,12 +36,14 @@ pub(super) struct Import {
     pub(super) name: String,
     /// Whether its result can need memory.
     pub(super) allocates: bool,
+    /// Whether only what may wait may call it.
+    is_concurrent: bool,
 }
 
 impl<T> From<&Function<T>> for Import {
     fn from(function: &Function<T>) -> Self {
         let (module, name) = function.import();
-        Self { module, name, allocates: function.allocates }
+        Self { module, name, allocates: function.allocates, is_concurrent: function.is_concurrent() }
     }
 }
 
@@ -125,6 +127,7 @@ impl<'r, 'a, T> Reader<'r, 'a, T> {
         let callback = match lifted.callback {
             Some(callback) if callback.instance == main.instance => Some(function(callback.name)?),
             Some(_) => return None,
+            None if imports.iter().any(|import| import.is_concurrent) => return None,
             None => None,
         };
         Some(Form { bytes, handle: function(lifted.handle.name)?, callback, main: main_module, imports, realloc })

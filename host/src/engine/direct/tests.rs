@@ -226,6 +226,31 @@ fn what_is_not_known_is_linked_as_a_component() {
     }
 }
 
+/// A handler of 0.2 may not wait for anything of 0.3: wasmtime says so when it does.
+#[test]
+fn an_asynchronous_function_is_not_for_a_synchronous_handler() {
+    let fields = r#"(core func $fields (canon lower (func $new-fields)))"#;
+    let given = r#"(with "wasi:http/types@0.2.3" (instance $given))"#;
+    let drop = r#"(import "wasi:http/types@0.2.3" "[resource-drop]fields""#;
+    let clock = |name: &str, ty: &str| {
+        let import =
+            format!(r#"(import "wasi:clocks/monotonic-clock@0.3.0" (instance $clock (export "{name}" {ty})))"#);
+        let lowered = format!(
+            r#"(alias export $clock "{name}" (func $clock-function)) (core func $lowered (canon lower (func $clock-function)))
+            (core instance $of-clock (export "it" (func $lowered)))"#
+        );
+        let core = if name == "now" { "(result i64)" } else { "(param i64)" };
+        let text = ORDINARY
+            .replace(";; more imports", &import)
+            .replace(fields, &format!("{fields} {lowered}"))
+            .replace(given, &format!(r#"{given} (with "clock" (instance $of-clock))"#))
+            .replace(drop, &format!(r#"(import "clock" "it" (func {core})) {drop}"#));
+        wat::parse_str(text).unwrap_or_else(|error| panic!("{name}: {error}"))
+    };
+    assert!(imports(&clock("now", "(func (result u64))")).is_some());
+    assert!(imports(&clock("wait-for", r#"(func async (param "how-long" u64))"#)).is_none());
+}
+
 #[test]
 fn what_is_broken_is_left_alone() {
     assert!(main_module(b"\0asm\x0d\0\x01\0 and then nothing good", &functions()).is_none());

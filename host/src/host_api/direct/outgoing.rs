@@ -83,7 +83,7 @@ fn request() -> Vec<Function<State>> {
             TYPES,
             "[method]outgoing-request.set-authority",
             |state: &mut State, (request, authority): (Request, Option<String>)| {
-                HostOutgoingRequest::set_authority(&mut state.http(), request.0, authority)
+                http02::set_authority(state, request.0, authority)
             },
         ),
         Function::new(TYPES, "[method]outgoing-request.headers", |state: &mut State, (request,): (Request,)| {

@@ -3,19 +3,20 @@
 use std::any::Any;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use bytes::Bytes;
 use http::HeaderMap;
-use http::header::CONTENT_LENGTH;
 use http_body_util::BodyExt;
 use tokio::sync::oneshot;
 use wasmtime_wasi_http::p3::bindings::http::types::ErrorCode;
 use wasmtime_wasi_http::{FieldMap, WasiHttpView};
 
-use super::error::error_code;
+use super::error::{error_code, shortened};
 use super::pipe::{Limit, pipe};
 use super::source::{BodySource, Nothing, Passed, Trailers};
 use super::{SentResult, TrailersResult};
 use crate::canonical::{self, FutureReader, Guest, StreamReader, later};
 use crate::engine::{GuestBody, State};
+use crate::host_api::content_length;
 
 /// What a request or a response has behind its head.
 pub(crate) enum Body {
@@ -23,6 +24,8 @@ pub(crate) enum Body {
     Guest { contents: Option<StreamReader>, trailers: FutureReader<TrailersResult>, sent: Transmission },
     /// It comes from outside.
     Host {
+        /// What has been taken out of it already.
+        first: Bytes,
         body: GuestBody,
         /// None when nobody wants to know.
         sent: Option<Transmission>,
@@ -52,6 +55,7 @@ impl Transmission {
     }
 
     pub(super) fn resolve(&self, result: SentResult) {
+        let result = result.map_err(shortened);
         if let Some(sender) = lock(&self.0).take() {
             let _ = sender.send(result);
         }
@@ -64,6 +68,11 @@ pub(super) fn lock<V>(mutex: &Mutex<V>) -> MutexGuard<'_, V> {
 }
 
 impl Body {
+    /// One that came in.
+    pub(super) fn incoming(body: GuestBody) -> Self {
+        Self::Host { first: Bytes::new(), body, sent: None }
+    }
+
     /// One that the guest has made, and the future that tells it what became of that; `unsent` when it was dropped.
     pub(super) fn new(
         state: &mut State,
@@ -80,7 +89,8 @@ impl Body {
                     Ok(source) => {
                         // It passes on what it got, which has trailers of its own.
                         guest.close_future(&trailers);
-                        return (Self::Host { body: source.into_body(), sent: Some(sent) }, transmitted);
+                        let (first, body) = source.into_parts();
+                        return (Self::Host { first, body, sent: Some(sent) }, transmitted);
                     }
                     Err(_) => None,
                 }
@@ -96,7 +106,7 @@ impl Body {
         self,
         state: &mut State,
         result: &FutureReader<SentResult>,
-    ) -> (StreamReader, FutureReader<TrailersResult>) {
+    ) -> wasmtime::Result<(StreamReader, FutureReader<TrailersResult>)> {
         let sent = match &self {
             Self::Guest { sent, .. } => Some(sent.clone()),
             Self::Host { sent, .. } => sent.clone(),
@@ -106,23 +116,23 @@ impl Body {
                 sent.resolve(result);
             }
             Ok(())
-        });
-        match self {
+        })?;
+        Ok(match self {
             Self::Guest { contents, trailers, .. } => {
                 let guest = state.guest();
                 let contents = contents.unwrap_or_else(|| guest.stream(Nothing));
                 guest.take_back(&contents, &trailers);
                 (contents, trailers)
             }
-            Self::Host { body, .. } => {
-                let (contents, trailers) = BodySource::new(body);
+            Self::Host { first, body, .. } => {
+                let (contents, trailers) = BodySource::new(first, body);
                 let trailers = async move {
                     let trailers = trailers.await.unwrap_or(Ok(None));
                     move |state: &mut State| lower_trailers(state, trailers)
                 };
                 (state.guest().stream(contents), state.guest().future(later(trailers)))
             }
-        }
+        })
     }
 
     /// For the other side. `code` is for one that has not the length which its head says.
@@ -132,23 +142,23 @@ impl Body {
         headers: &HeaderMap,
         code: fn(Option<u64>) -> ErrorCode,
         tells: Tells,
-    ) -> GuestBody {
+    ) -> wasmtime::Result<GuestBody> {
         let (contents, trailers, sent) = match self {
             Self::Guest { contents, trailers, sent } => (contents, trailers, sent),
-            Self::Host { body, sent } if tells == Tells::Body => {
+            Self::Host { first, body, sent } if tells == Tells::Body => {
                 let passed = state.pass_on();
-                return Passed::new(body, sent, Some(passed)).boxed_unsync();
+                return Ok(Passed::new(first, body, sent, Some(passed)).boxed_unsync());
             }
-            Self::Host { body, .. } => return Passed::new(body, None, None).boxed_unsync(),
+            Self::Host { first, body, .. } => return Ok(Passed::new(first, body, None, None).boxed_unsync()),
         };
         let limit = content_length(headers).map(|bytes| Limit { bytes, code, sent: sent.clone() });
         let sent = (tells == Tells::Body).then_some(sent);
         let (sink, ending, body) = pipe(contents.is_some(), limit, sent);
-        canonical::when_ready(state, &trailers, move |state, trailers| ending.end(state, trailers));
+        canonical::when_ready(state, &trailers, move |state, trailers| ending.end(state, trailers))?;
         if let Some(contents) = contents {
-            canonical::pipe(state, contents, Box::new(sink));
+            canonical::pipe(state, contents, Box::new(sink))?;
         }
-        body.boxed_unsync()
+        Ok(body.boxed_unsync())
     }
 
     /// The guest does not want it any longer.
@@ -177,11 +187,6 @@ pub(super) enum Tells {
     Body,
     /// Whoever sends it.
     Sender,
-}
-
-/// The length that a head says: fields that guests set have been checked.
-fn content_length(headers: &HeaderMap) -> Option<u64> {
-    headers.get(CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
 }
 
 fn lower_trailers(state: &mut State, trailers: Trailers) -> wasmtime::Result<TrailersResult> {

@@ -36,7 +36,7 @@ fn send(state: &mut State, request: Resource<Request>) -> wasmtime::Result<Later
     let transmission = Tell(body.transmission());
     let headers = headers.into();
     let (keeps, kept) = oneshot::channel();
-    let body = body.into_http(state, &headers, ErrorCode::HttpRequestBodySize, Tells::Sender);
+    let body = body.into_http(state, &headers, ErrorCode::HttpRequestBodySize, Tells::Sender)?;
     let mut request = http::Request::new(With { body, _with: kept }.boxed_unsync());
     *request.method_mut() = method;
     *request.headers_mut() = headers;
@@ -61,7 +61,7 @@ fn send(state: &mut State, request: Resource<Request>) -> wasmtime::Result<Later
                 Ok(response) => {
                     let (head, body) = response.into_parts();
                     let headers = FieldMap::new_immutable(state.http().hooks, head.headers);
-                    let body = Body::Host { body, sent: None };
+                    let body = Body::incoming(body);
                     Ok(state.table().push(Response { status: head.status, headers, body })?)
                 }
                 Err(code) => Err(code),

@@ -37,6 +37,30 @@ where
     }
 }
 
+/// What is kept of a text in an error code that a guest gives, for others or itself to read.
+const MAX_TEXT_BYTES: usize = 1 << 10;
+
+/// The same code, with no more text than that.
+pub(super) fn shortened(mut code: ErrorCode) -> ErrorCode {
+    let text = match &mut code {
+        ErrorCode::DnsError(DnsErrorPayload { rcode: text, .. })
+        | ErrorCode::TlsAlertReceived(TlsAlertReceivedPayload { alert_message: text, .. })
+        | ErrorCode::HttpRequestHeaderSize(Some(FieldSizePayload { field_name: text, .. }))
+        | ErrorCode::HttpRequestTrailerSize(FieldSizePayload { field_name: text, .. })
+        | ErrorCode::HttpResponseHeaderSize(FieldSizePayload { field_name: text, .. })
+        | ErrorCode::HttpResponseTrailerSize(FieldSizePayload { field_name: text, .. })
+        | ErrorCode::HttpResponseTransferCoding(text)
+        | ErrorCode::HttpResponseContentCoding(text)
+        | ErrorCode::InternalError(text) => text,
+        _ => return code,
+    };
+    if let Some(text) = text {
+        text.truncate(text.floor_char_boundary(MAX_TEXT_BYTES));
+        text.shrink_to_fit();
+    }
+    code
+}
+
 /// The code for an error, as wasmtime-wasi-http has it for components.
 pub(super) fn error_code(error: &HttpError) -> ErrorCode {
     let size = |field_name: &Option<String>, field_size: &Option<u32>| FieldSizePayload {

@@ -12,6 +12,7 @@ use wasmtime_wasi_http::p3::bindings::http::types::ErrorCode;
 
 use super::TrailersResult;
 use super::body::{Transmission, lock};
+use super::error::shortened;
 use super::source::Trailers;
 use crate::canonical::{ByteSink, Transfer};
 use crate::engine::State;
@@ -136,11 +137,12 @@ impl Ending {
         let end = match trailers {
             Ok(Some(trailers)) => Ok(Some(state.table().delete(trailers)?.into())),
             Ok(None) => Ok(None),
-            Err(code) => Err(code.into()),
+            Err(code) => Err(shortened(code).into()),
         };
         if let Some(pipe) = self.0.take() {
             let mut pipe = lock(&pipe);
-            pipe.end = Some(end);
+            // Nothing is kept for nobody.
+            pipe.end = Some(end).filter(|_| !pipe.reader_gone);
             wake(&mut pipe.reader);
         }
         Ok(())
@@ -216,6 +218,7 @@ impl Drop for PipeBody {
         Transmission::tell(&mut self.sent, if is_over { Ok(()) } else { Err(ErrorCode::ConnectionTerminated) });
         let mut pipe = lock(&self.pipe);
         pipe.reader_gone = true;
+        (pipe.data, pipe.end) = (None, None);
         wake(&mut pipe.writer);
     }
 }

@@ -16,7 +16,7 @@ use super::error::told;
 use super::{Body, SentResult, TYPES, TrailersResult};
 use crate::canonical::{Borrow, Function, FutureReader, StreamReader};
 use crate::engine::{GuestBody, State};
-use crate::host_api::MAX_METHOD_BYTES;
+use crate::host_api::{MAX_AUTHORITY_BYTES, MAX_METHOD_BYTES};
 
 /// A request: one that came in, or one that the guest makes.
 pub(crate) struct Request {
@@ -47,7 +47,7 @@ impl Request {
             path_with_query: uri.path_and_query,
             headers: FieldMap::new_immutable(state.http().hooks, headers),
             options: None,
-            body: Body::Host { body, sent: None },
+            body: Body::incoming(body),
         }
     }
 }
@@ -106,7 +106,7 @@ fn bodies() -> Vec<Function<State>> {
             "[static]request.consume-body",
             |state: &mut State, (request, result): (Resource<Request>, FutureReader<SentResult>)| {
                 let request = state.table().delete(request)?;
-                Ok(request.body.consume(state, &result))
+                request.body.consume(state, &result)
             },
         ),
     ]
@@ -205,8 +205,11 @@ fn parse_path(path: &str) -> Option<PathAndQuery> {
     http::uri::Builder::new().path_and_query(path).build().ok()?.path_and_query().cloned()
 }
 
-/// One whose port, if it has any, is a number.
+/// One of a length that a host and a port can have, the port, if there is one, a number.
 fn parse_authority(authority: String) -> Option<Authority> {
+    if authority.len() > MAX_AUTHORITY_BYTES {
+        return None;
+    }
     let host_end = authority.rfind(']').unwrap_or(0);
     let has_port = authority.get(host_end..).is_some_and(|rest| rest.contains(':'));
     Authority::try_from(authority).ok().filter(|authority| !has_port || authority.port_u16().is_some())

@@ -78,7 +78,7 @@ pub(super) fn functions() -> Vec<Function<State>> {
             "[static]response.consume-body",
             |state: &mut State, (response, result): (Resource<Response>, FutureReader<SentResult>)| {
                 let response = state.table().delete(response)?;
-                Ok(response.body.consume(state, &result))
+                response.body.consume(state, &result)
             },
         ),
     ]
@@ -90,7 +90,7 @@ pub(super) fn answer(state: &mut State, answer: Answer) -> wasmtime::Result<()> 
         Ok(response) => {
             let Response { status, headers, body } = state.table().delete(response)?;
             let headers = headers.into();
-            let body = body.into_http(state, &headers, ErrorCode::HttpResponseBodySize, Tells::Body);
+            let body = body.into_http(state, &headers, ErrorCode::HttpResponseBodySize, Tells::Body)?;
             let mut response = http::Response::new(body);
             *response.status_mut() = status;
             *response.headers_mut() = headers;

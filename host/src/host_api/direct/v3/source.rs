@@ -6,7 +6,6 @@ use std::task::{Context, Poll};
 use bytes::{Buf, Bytes};
 use http::HeaderMap;
 use http_body::{Body as _, Frame, SizeHint};
-use http_body_util::BodyExt;
 use tokio::sync::oneshot;
 use wasmtime_wasi_http::Error as HttpError;
 use wasmtime_wasi_http::p3::bindings::http::types::ErrorCode;
@@ -39,9 +38,9 @@ pub(super) struct BodySource {
 
 impl BodySource {
     /// With what comes after its last byte, once that is known.
-    pub(super) fn new(body: GuestBody) -> (Self, oneshot::Receiver<Trailers>) {
+    pub(super) fn new(first: Bytes, body: GuestBody) -> (Self, oneshot::Receiver<Trailers>) {
         let (sender, trailers) = oneshot::channel();
-        (Self { body, rest: Bytes::new(), trailers: Some(sender) }, trailers)
+        (Self { body, rest: first, trailers: Some(sender) }, trailers)
     }
 
     fn end(&mut self, trailers: Trailers) -> wasmtime::Result<Poll<Transfer>> {
@@ -51,8 +50,9 @@ impl BodySource {
         Ok(Poll::Ready(Transfer::Ended))
     }
 
-    pub(super) fn into_body(self) -> GuestBody {
-        if self.rest.is_empty() { self.body } else { Rest { first: Some(self.rest), body: self.body }.boxed_unsync() }
+    /// What was read and not yet given, and what is to come.
+    pub(super) fn into_parts(self) -> (Bytes, GuestBody) {
+        (self.rest, self.body)
     }
 }
 
@@ -75,26 +75,10 @@ impl ByteSource<State> for BodySource {
     }
 }
 
-/// A body of which a part has been taken out already.
-struct Rest {
-    first: Option<Bytes>,
-    body: GuestBody,
-}
-
-impl http_body::Body for Rest {
-    type Data = Bytes;
-    type Error = HttpError;
-
-    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, HttpError>>> {
-        match self.first.take() {
-            Some(first) => Poll::Ready(Some(Ok(Frame::data(first)))),
-            None => Pin::new(&mut self.body).poll_frame(cx),
-        }
-    }
-}
-
 /// A body from outside on its way there again.
 pub(super) struct Passed {
+    /// What has been taken out of it already.
+    first: Option<Bytes>,
     body: GuestBody,
     sent: Option<Transmission>,
     /// Until the end has been read: so long is the guest at work on it.
@@ -103,8 +87,17 @@ pub(super) struct Passed {
 
 impl Passed {
     /// Told are the guest, of the transmission, and whoever keeps what the body needs, both if they want to know.
-    pub(super) fn new(body: GuestBody, sent: Option<Transmission>, passed: Option<oneshot::Sender<()>>) -> Self {
-        Self { body, sent, passed }
+    pub(super) fn new(
+        first: Bytes,
+        body: GuestBody,
+        sent: Option<Transmission>,
+        passed: Option<oneshot::Sender<()>>,
+    ) -> Self {
+        Self { first: Some(first).filter(|first| !first.is_empty()), body, sent, passed }
+    }
+
+    fn is_over(&self) -> bool {
+        self.first.is_none() && (self.body.is_end_stream() || self.body.size_hint().exact() == Some(0))
     }
 }
 
@@ -113,6 +106,9 @@ impl http_body::Body for Passed {
     type Error = HttpError;
 
     fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, HttpError>>> {
+        if let Some(first) = self.first.take() {
+            return Poll::Ready(Some(Ok(Frame::data(first))));
+        }
         let poll = Pin::new(&mut self.body).poll_frame(cx);
         if matches!(poll, Poll::Ready(None)) {
             Transmission::tell(&mut self.sent, Ok(()));
@@ -122,11 +118,11 @@ impl http_body::Body for Passed {
     }
 
     fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
+        self.first.is_none() && self.body.is_end_stream()
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
+        if self.first.is_none() { self.body.size_hint() } else { SizeHint::default() }
     }
 }
 
@@ -142,7 +138,7 @@ fn without_forbidden_trailers(frame: Frame<Bytes>) -> Frame<Bytes> {
 
 impl Drop for Passed {
     fn drop(&mut self) {
-        let is_over = self.body.is_end_stream() || self.body.size_hint().exact() == Some(0);
+        let is_over = self.is_over();
         Transmission::tell(&mut self.sent, if is_over { Ok(()) } else { Err(ErrorCode::ConnectionTerminated) });
     }
 }

@@ -99,7 +99,7 @@ fn write_via_stream(
 ) -> wasmtime::Result<FutureReader<Written>> {
     let stream = state.table().delete(stream)?;
     let (sender, written) = oneshot::channel();
-    pipe(state, data, Box::new(Output { stream, failed: Some(sender) }));
+    pipe(state, data, Box::new(Output { stream, failed: Some(sender) }))?;
     let written = async move {
         let written = written.await.map_or(Ok(()), Err);
         move |_: &mut State| wasmtime::error::Ok(written)
