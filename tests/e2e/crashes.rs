@@ -181,12 +181,15 @@ fn deaths_in_the_middle_of_reloads_are_recovered_from() {
     const ROUNDS: u64 = 5;
     let server = hello(2).start();
     let load = Load::start(server.address(), CLIENTS as usize, &Request::get("hello.test", "/"));
+    let mut killed = 0;
     let mut moved = Moved::default();
     for round in 0..ROUNDS {
         server.signal(Signal::HUP);
         // Each time at another point of the reload.
         std::thread::sleep(Duration::from_millis(6 * round));
-        server.supervisor().children().into_iter().for_each(Process::kill);
+        let workers = server.supervisor().children();
+        killed += workers.len() as u64;
+        workers.into_iter().for_each(Process::kill);
         let recovered = eventually(SOON, || {
             let status = moved.look(&server);
             status.state() == "serving" && status.ready().is_some() && status.total("reloads") == round + 1
@@ -195,7 +198,8 @@ fn deaths_in_the_middle_of_reloads_are_recovered_from() {
         load.expect_more(20);
     }
     let outcome = load.end();
-    assert!(outcome.failed() <= ROUNDS * CLIENTS, "more than was in progress: {outcome:?}");
+    // They die one after the other: whoever has lost one may already have asked the next.
+    assert!(outcome.failed() <= killed * CLIENTS, "more than was in progress: {outcome:?}");
     assert_eq!(outcome.refused, 0, "{outcome:?}");
     let settled = eventually(PATIENCE, || server.status().draining() == 0 && server.processes().len() == 3);
     assert!(settled, "{:?} {:?}", server.processes(), server.status());
