@@ -1,7 +1,7 @@
 //! What the parts of one request and its response tell each other.
 
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
-use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Mutex, OnceLock};
 use std::task::{Context, Waker};
 
 use daylily_core::refusal::Refusal;
@@ -11,6 +11,7 @@ use tokio_util::task::task_tracker::TaskTrackerToken;
 
 use crate::control::scoreboard::Slot;
 use crate::engine::{Ending, Remains};
+use crate::lock::lock;
 use crate::record::Record;
 use crate::request::Stop;
 
@@ -118,11 +119,6 @@ impl Exchange {
     pub(crate) fn is_delivered(&self) -> bool {
         self.delivered.load(Relaxed)
     }
-}
-
-/// A lock that nobody holds while anything can panic.
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Ending {

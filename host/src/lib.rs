@@ -17,6 +17,7 @@ mod guard;
 mod host_api;
 mod inbound;
 mod load;
+mod lock;
 mod log;
 mod memory;
 mod places;

@@ -88,7 +88,8 @@ pub(super) enum What {
     },
 }
 
-type Define<T> = Box<dyn Fn(&mut Linker<T>, &str, &str) -> wasmtime::Result<()>>;
+/// Makes a function an import of modules, under the names of a module and itself.
+pub(super) type Define<T> = Box<dyn Fn(&mut Linker<T>, &str, &str) -> wasmtime::Result<()>>;
 
 impl<T> Function<T> {
     pub(super) fn from_parts(what: What, allocates: bool, define: Define<T>) -> Self {
@@ -101,15 +102,6 @@ impl<T> Function<T> {
             *release = V3;
         }
         self
-    }
-
-    /// The same, as one of the ABI's own.
-    pub(super) fn into_built_in(
-        self,
-        built_in: BuiltIn,
-        is: fn(&WitTypes<'_>, Option<ComponentValType>) -> bool,
-    ) -> Self {
-        Self { what: What::BuiltIn { built_in, payload: "", is }, ..self }
     }
 
     /// Module and name under which a module imports it.
@@ -181,7 +173,17 @@ impl<T: Host> Function<T> {
         R: Lower,
         F: Fn(&mut T, P) -> wasmtime::Result<R> + Copy + Send + Sync + 'static,
     {
-        let define = move |linker: &mut Linker<T>, module: &str, name: &str| {
+        Self::from_parts(import::<P, R>(interface, name.into()), R::HAS_LISTS, Self::define_sync(function))
+    }
+
+    /// What defines a function that does not wait.
+    pub(super) fn define_sync<P, R, F>(function: F) -> Define<T>
+    where
+        P: Params,
+        R: Lower,
+        F: Fn(&mut T, P) -> wasmtime::Result<R> + Copy + Send + Sync + 'static,
+    {
+        Box::new(move |linker: &mut Linker<T>, module: &str, name: &str| {
             let call = move |mut caller: Caller<'_, T>, values: &mut [MaybeUninit<ValRaw>]| {
                 let params = initialized(values, const { flat_params::<P, R>() });
                 let (params, to) = lift::<T, P>(&mut caller, params)?;
@@ -199,8 +201,7 @@ impl<T: Host> Function<T> {
                 linker.func_new_unchecked(module, name, ty, call)?;
             }
             Ok(())
-        };
-        Self::from_parts(import::<P, R>(interface, name.into()), R::HAS_LISTS, Box::new(define))
+        })
     }
 
     /// One that may wait.
@@ -362,9 +363,7 @@ pub(super) fn lift<T: Host, P: Params>(caller: &mut Caller<'_, T>, values: &[Val
     } else {
         (Default::default(), caller.data_mut().guest())
     };
-    if guest.pending.is_some() {
-        bail!("cannot leave component instance: it is asked to allocate memory");
-    }
+    guest.ensure_may_call()?;
     let mut flat = FlatValues::new(values);
     let params = P::lift(&mut guest.lifting(memory), &mut flat)?;
     // The last one, if there is one left.

@@ -1,7 +1,7 @@
 //! What the host knows of a guest: its memory, its handles, and a result that waits for memory.
 
 use wasmtime::component::Resource;
-use wasmtime::{AsContextMut, Caller, Memory, Store, bail};
+use wasmtime::{AsContextMut, Caller, Memory, Store, bail, ensure};
 
 use super::concurrent::Concurrent;
 use super::handles::{Handles, HostResource};
@@ -42,6 +42,12 @@ impl<T: Host> Guest<T> {
     /// Hands a resource over.
     pub(crate) fn give<R: HostResource>(&mut self, resource: &Resource<R>) -> wasmtime::Result<u32> {
         self.handles.insert(resource)
+    }
+
+    /// Whether it may call the host now.
+    pub(super) fn ensure_may_call(&self) -> wasmtime::Result<()> {
+        ensure!(self.pending.is_none(), "cannot leave component instance: it is asked to allocate memory");
+        Ok(())
     }
 
     pub(super) fn lifting<'a>(&'a mut self, memory: &'a [u8]) -> Lifting<'a> {

@@ -5,7 +5,7 @@ use std::io;
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream as StdUnixStream;
 use std::process::{ExitStatus, Stdio};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use daylily_core::config::Workers;
@@ -20,6 +20,7 @@ use super::order::{CLOSED, FAILED, Order, READY};
 use super::scoreboard::{Lease, Scoreboard, Slot};
 use super::sockets::Sockets;
 use super::{Share, handover};
+use crate::lock::lock;
 use crate::prepare::Prepared;
 
 /// The longest reason for a failure that is read from a worker.
@@ -91,12 +92,12 @@ impl Launch {
 
     /// The sockets that the workers accept on; none once they have been closed.
     pub(super) fn sockets(&self) -> Sockets {
-        self.sockets.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        lock(&self.sockets).clone()
     }
 
     /// No worker is started any more. Those that run have the sockets still.
     pub(super) fn close_sockets(&self) {
-        drop(std::mem::take(&mut *self.sockets.lock().unwrap_or_else(PoisonError::into_inner)));
+        drop(std::mem::take(&mut *lock(&self.sockets)));
     }
 }
 

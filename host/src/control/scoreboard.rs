@@ -8,12 +8,13 @@ use std::ops::{Add, AddAssign};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::ptr::null_mut;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 
 use rustix::mm::{MapFlags, ProtFlags, mmap};
 use rustix::param::page_size;
 use serde::{Deserialize, Serialize};
 
+use crate::lock::lock;
 use crate::sealed::shared;
 
 /// One worker's counters. Only ever added to while it lives; the differences of pairs are gauges.
@@ -239,10 +240,6 @@ impl Drop for Lease {
         self.slot.clear();
         ledger.free.push(self.index);
     }
-}
-
-fn lock(ledger: &Mutex<Ledger>) -> MutexGuard<'_, Ledger> {
-    ledger.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Maps one slot of a scoreboard, for as long as this process lives.

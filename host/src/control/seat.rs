@@ -3,7 +3,7 @@
 use std::io;
 use std::pin::pin;
 use std::process::ExitStatus;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use daylily_core::restart::Restarts;
@@ -17,6 +17,7 @@ use super::process::{Event, Launch, StartError, WorkerProcess};
 use super::scoreboard::{Counts, Slot};
 use super::worker::LAST_WORDS;
 use crate::failure::EXIT_CUT;
+use crate::lock::lock;
 
 /// How often a worker is looked at, for a tenth of `hang_timeout` or this.
 const MAX_LOOK: Duration = Duration::from_secs(1);
@@ -347,10 +348,6 @@ impl Looks {
         self.last = beats;
         self.silent
     }
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// What is wished next; that there is nobody left to wish anything is the wish for an end. Cancel safe.

@@ -9,11 +9,13 @@
 use std::mem;
 use std::ops::Range;
 use std::ptr::{self, null_mut};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 
 use rustix::io;
 use rustix::mm::{MapFlags, MprotectFlags, ProtFlags, mmap_anonymous, mprotect, munmap};
 use wasmtime::{LinearMemory, MemoryCreator, MemoryType, StackCreator, StackMemory};
+
+use crate::lock::lock;
 
 /// Address space of a linear memory. With so much, 32-bit memories need no bounds checks, …
 pub(super) const MEMORY_RESERVATION_BYTES: usize = 4 << 30;
@@ -112,8 +114,7 @@ impl Slots {
     }
 
     fn free(&self) -> MutexGuard<'_, Free> {
-        // Nothing panics while it is locked.
-        self.free.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.free)
     }
 
     /// A slot of which exactly `accessible` bytes are so; of those that were used, one where nothing has to be

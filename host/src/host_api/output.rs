@@ -2,7 +2,7 @@
 
 use std::io;
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
@@ -10,13 +10,14 @@ use tokio::io::AsyncWrite;
 use wasmtime_wasi::cli::{IsTerminal, StdoutStream};
 use wasmtime_wasi::p2::{OutputStream, Pollable, StreamResult};
 
+use crate::lock::lock;
 use crate::request_id::RequestId;
 
 /// A longer line comes out in pieces of this size, so that no guest makes the host keep more.
 const MAX_LINE_BYTES: usize = 8 << 10;
 
 /// What a guest may write in one call.
-const WRITE_BUDGET_BYTES: usize = 64 << 10;
+pub(super) const WRITE_BUDGET_BYTES: usize = 64 << 10;
 
 /// One of the two streams.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -150,8 +151,8 @@ fn printable(line: &str) -> String {
 
 impl GuestStream {
     fn write_all(&self, bytes: &[u8]) {
-        // A panic while the lock was held can at worst have lost a line.
-        self.output.0.lock().unwrap_or_else(PoisonError::into_inner).write(self.stream, bytes);
+        // A panic while it was held can at worst have lost a line.
+        lock(&self.output.0).write(self.stream, bytes);
     }
 }
 

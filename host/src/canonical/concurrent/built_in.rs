@@ -9,7 +9,7 @@ use wasmtime::{Caller, Linker, Trap, bail, ensure};
 use super::channel::{BLOCKED, Buffer, Channel, End, Kind, Owner, Payload};
 use super::host::{HostEnd, byte_stream};
 use super::{Status, advance, wait};
-use crate::canonical::function::{Function, What};
+use crate::canonical::function::{Define, Function, What};
 use crate::canonical::guest::{Host, parts, write};
 use crate::canonical::handles::Waitable;
 use crate::canonical::{Lift, Wit, WitTypes};
@@ -40,8 +40,6 @@ pub(crate) enum BuiltIn {
     DropWritable(Kind),
 }
 
-type Define<T> = Box<dyn Fn(&mut Linker<T>, &str, &str) -> wasmtime::Result<()>>;
-
 impl<T: Host> Function<T> {
     fn built_in(
         built_in: BuiltIn,
@@ -68,7 +66,7 @@ impl<T: Host> Function<T> {
 /// The guest that calls, when it may call anything now.
 fn enter<'a, T: Host>(caller: &'a mut Caller<'_, T>) -> wasmtime::Result<(&'a mut [u8], &'a mut T)> {
     let (memory, host) = parts(caller);
-    ensure!(host.guest().pending.is_none(), "cannot leave component instance: it is asked to allocate memory");
+    host.guest().ensure_may_call()?;
     Ok((memory, host))
 }
 
@@ -85,7 +83,7 @@ where
         }
         then(host, result)
     };
-    Function::new("", "", returned).into_built_in(BuiltIn::TaskReturn, R::is_payload)
+    Function::built_in(BuiltIn::TaskReturn, "", R::is_payload, false, Function::define_sync(returned))
 }
 
 /// The functions that are not about streams and futures.
@@ -198,10 +196,10 @@ fn of_subtasks<T: Host>() -> [Function<T>; 2] {
                 let number = guest.handles.subtask(handle)?;
                 let subtasks = &mut guest.concurrent.subtasks;
                 let is_over = |subtask: &super::Subtask<T>| subtask.running.is_none() && subtask.event.is_none();
-                if !subtasks.get(number).is_some_and(|subtask| is_over(subtask)) {
+                if !subtasks.get(number).is_some_and(is_over) {
                     bail!(Trap::SubtaskDropNotResolved);
                 }
-                subtasks.remove(number);
+                subtasks.try_remove(number);
                 guest.handles.remove_waitable(handle)?;
                 Ok(())
             })
@@ -214,7 +212,7 @@ fn of_subtasks<T: Host>() -> [Function<T>; 2] {
                 if let Some(status) = guest.subtask_status(number) {
                     return Ok(status);
                 }
-                match guest.concurrent.subtasks.get(number).and_then(|subtask| subtask.running.take()) {
+                match guest.concurrent.subtasks.get_mut(number).and_then(|subtask| subtask.running.take()) {
                     Some(_) => Ok(Status::Cancelled as u32),
                     None => bail!(Trap::SubtaskCancelAfterTerminal),
                 }
@@ -239,10 +237,10 @@ fn of_channels<T: Host>(
     is: fn(&WitTypes<'_>, Option<ComponentValType>) -> bool,
     has_lists: bool,
 ) -> Vec<Function<T>> {
-    let built_in = |built_in: fn(Kind) -> BuiltIn, allocates, define| {
-        Function::built_in(built_in(of.kind), payload, is, allocates, define)
+    let built_in = |which: fn(Kind) -> BuiltIn, allocates, define| {
+        Function::built_in(which(of.kind), payload, is, allocates, define)
     };
-    let copying = |built_in: fn(Kind) -> BuiltIn, end, allocates| {
+    let copying = |which: fn(Kind) -> BuiltIn, end, allocates| {
         let define: Define<T> = match of.kind {
             Kind::Stream => Box::new(move |linker, module, name| {
                 let call = move |mut caller: Caller<'_, T>, handle: u32, address: u32, count: u32| {
@@ -257,7 +255,7 @@ fn of_channels<T: Host>(
                 linker.func_wrap(module, name, call).map(drop)
             }),
         };
-        Function::built_in(built_in(of.kind), payload, is, allocates, define)
+        built_in(which, allocates, define)
     };
     let cancelling = |which: fn(Kind) -> BuiltIn, end, allocates| {
         built_in(

@@ -4,9 +4,9 @@
 use std::any::TypeId;
 use std::ops::Range;
 
+use slab::Slab;
 use wasmtime::{Trap, bail, ensure};
 
-use super::slab::Slab;
 use crate::canonical::guest::Pending;
 
 /// Items that one operation may be about, at most.
@@ -112,14 +112,14 @@ impl Channels {
     }
 
     pub(super) fn get(&mut self, number: usize) -> Option<&mut Channel> {
-        self.0.get(number)
+        self.0.get_mut(number)
     }
 
     /// # Errors
     ///
     /// When there is no such channel, or it is of something else.
     pub(super) fn of(&mut self, number: usize, payload: Payload) -> wasmtime::Result<&mut Channel> {
-        match self.0.get(number) {
+        match self.0.get_mut(number) {
             Some(channel) if channel.payload == payload => Ok(channel),
             Some(_) => bail!("a stream or future of another type"),
             None => bail!("unknown stream or future"),
@@ -132,12 +132,12 @@ impl Channels {
     }
 
     pub(super) fn remove(&mut self, number: usize) {
-        self.0.remove(number);
+        self.0.try_remove(number);
     }
 
     /// All numbers are below this one.
     pub(super) fn end(&self) -> usize {
-        self.0.end()
+        self.0.capacity()
     }
 }
 

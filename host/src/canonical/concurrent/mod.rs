@@ -9,12 +9,12 @@ mod built_in;
 mod channel;
 mod function;
 mod host;
-mod slab;
 mod wait;
 
 use std::mem;
 use std::task::{Context, Poll};
 
+use slab::Slab;
 use wasmtime::ensure;
 
 pub(crate) use built_in::{BuiltIn, of_futures, of_streams, of_tasks, task_return};
@@ -23,7 +23,6 @@ use channel::{Channel, Owner};
 pub(super) use channel::{Channels, End, Payload};
 pub(crate) use host::{ByteSink, ByteSource, FutureReader, Later, StreamReader, Transfer, later};
 use host::{HostEnd, Step, ValueSink, value_sink};
-use slab::Slab;
 pub(crate) use wait::{Event, ensure_returned, finish, next_event, yield_now};
 
 use super::guest::{Guest, Host, Pending};
@@ -123,7 +122,7 @@ impl<T> Concurrent<T> {
 
     fn has_event(&mut self, of: Waitable) -> bool {
         match of {
-            Waitable::Subtask(number) => self.subtasks.get(number).is_some_and(|subtask| subtask.event.is_some()),
+            Waitable::Subtask(number) => self.subtasks.get_mut(number).is_some_and(|subtask| subtask.event.is_some()),
             Waitable::End(end, number) => self.channels.get(number).is_some_and(|it| it.side(end).has_event()),
         }
     }
@@ -239,7 +238,7 @@ fn progress<T: Host>(host: &mut T, memory: &mut [u8], cx: &mut Context<'_>) -> w
     for number in 0..host.guest().concurrent.channels.end() {
         is_at_work |= advance(host, memory, cx, number)?;
     }
-    for number in 0..host.guest().concurrent.subtasks.end() {
+    for number in 0..host.guest().concurrent.subtasks.capacity() {
         is_at_work |= advance_subtask(host, memory, cx, number)?;
     }
     Ok(is_at_work | pass_on(host, cx)?)
@@ -291,12 +290,14 @@ fn advance_subtask<T: Host>(
     number: usize,
 ) -> wasmtime::Result<bool> {
     let subtasks = &mut host.guest().concurrent.subtasks;
-    let Some(mut running) = subtasks.get(number).and_then(|subtask| subtask.running.take()) else { return Ok(false) };
+    let Some(mut running) = subtasks.get_mut(number).and_then(|subtask| subtask.running.take()) else {
+        return Ok(false);
+    };
     let value = match running.as_mut().poll(cx) {
         Poll::Ready(value) => Some(value.lower(host)?),
         Poll::Pending => None,
     };
-    let Some(subtask) = host.guest().concurrent.subtasks.get(number) else { return Ok(false) };
+    let Some(subtask) = host.guest().concurrent.subtasks.get_mut(number) else { return Ok(false) };
     let Some(value) = value else {
         subtask.running = Some(running);
         return Ok(true);

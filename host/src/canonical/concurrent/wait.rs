@@ -3,10 +3,10 @@
 use std::future::poll_fn;
 use std::task::{Context, Poll, Waker};
 
-use wasmtime::{Trap, bail, ensure};
+use wasmtime::{Trap, ensure};
 
 use super::channel::{End, Kind, Outcome};
-use super::progress;
+use super::{pass_on, progress};
 use crate::canonical::guest::{Guest, HasHost, Host, parts};
 use crate::canonical::handles::Waitable;
 
@@ -73,28 +73,24 @@ impl<T: Host> Guest<T> {
 
     /// The same of a call.
     pub(super) fn subtask_status(&mut self, number: usize) -> Option<u32> {
-        let (status, pending) = self.concurrent.subtasks.get(number)?.event.take()?;
+        let (status, pending) = self.concurrent.subtasks.get_mut(number)?.event.take()?;
         self.pending = pending;
         Some(status as u32)
     }
 }
 
 /// An event of the set that is there now, after everything had a chance to go on.
-pub(super) fn poll_event<T: Host>(
-    store: &mut impl HasHost<T>,
-    cx: &mut Context<'_>,
-    set: u32,
-) -> wasmtime::Result<Poll<Event>> {
+fn poll_event<T: Host>(store: &mut impl HasHost<T>, cx: &mut Context<'_>, set: u32) -> Poll<wasmtime::Result<Event>> {
     let (memory, host) = parts(store);
     if let Some(event) = host.guest().take_event(set)? {
-        return Ok(Poll::Ready(event));
+        return Poll::Ready(Ok(event));
     }
     let is_at_work = progress(host, memory, cx)?;
     match host.guest().take_event(set)? {
-        Some(event) => Ok(Poll::Ready(event)),
-        None if is_at_work => Ok(Poll::Pending),
+        Some(event) => Poll::Ready(Ok(event)),
+        None if is_at_work => Poll::Pending,
         // Nothing will ever wake it.
-        None => bail!(Trap::AsyncDeadlock),
+        None => Poll::Ready(Err(Trap::AsyncDeadlock.into())),
     }
 }
 
@@ -104,11 +100,7 @@ pub(super) fn poll_event<T: Host>(
 ///
 /// When there is no such set, or nothing that could have an event any more.
 pub(crate) async fn next_event<T: Host>(store: &mut impl HasHost<T>, set: u32) -> wasmtime::Result<Event> {
-    poll_fn(|cx| match poll_event(store, cx, set) {
-        Ok(poll) => poll.map(Ok),
-        Err(error) => Poll::Ready(Err(error)),
-    })
-    .await
+    poll_fn(|cx| poll_event(store, cx, set)).await
 }
 
 /// An event of the set, or [`Event::NONE`]; does not wait.
@@ -124,9 +116,7 @@ pub(crate) async fn yield_now<T: Host>(store: &mut impl HasHost<T>) -> wasmtime:
     let mut has_yielded = false;
     poll_fn(|cx| {
         let (memory, host) = parts(store);
-        if let Err(error) = progress(host, memory, cx) {
-            return Poll::Ready(Err(error));
-        }
+        progress(host, memory, cx)?;
         if std::mem::replace(&mut has_yielded, true) {
             return Poll::Ready(Ok(()));
         }
@@ -149,12 +139,7 @@ pub(crate) fn ensure_returned<T: Host>(guest: &Guest<T>) -> wasmtime::Result<()>
 pub(crate) async fn finish<T: Host>(store: &mut impl HasHost<T>) -> wasmtime::Result<()> {
     let (memory, host) = parts(store);
     progress(host, memory, &mut Context::from_waker(Waker::noop()))?;
-    poll_fn(|cx| match super::pass_on(parts(store).1, cx) {
-        Ok(true) => Poll::Pending,
-        Ok(false) => Poll::Ready(Ok(())),
-        Err(error) => Poll::Ready(Err(error)),
-    })
-    .await
+    poll_fn(|cx| if pass_on(parts(store).1, cx)? { Poll::Pending } else { Poll::Ready(Ok(())) }).await
 }
 
 /// Waits for something, while everything goes on.
@@ -164,10 +149,8 @@ pub(super) async fn meanwhile<T: Host, V>(
 ) -> wasmtime::Result<V> {
     poll_fn(|cx| {
         let (memory, host) = parts(store);
-        match progress(host, memory, cx) {
-            Ok(_) => poll(cx).map(Ok),
-            Err(error) => Poll::Ready(Err(error)),
-        }
+        progress(host, memory, cx)?;
+        poll(cx).map(Ok)
     })
     .await
 }

@@ -137,29 +137,23 @@ impl<'r, 'a, T> Reader<'r, 'a, T> {
     fn provides_all(&self) -> bool {
         self.surface.imports.iter().all(|import| {
             let item = self.types.as_ref().component_item_for_import(import);
-            let (Some(interface), Some(ComponentEntityType::Instance(instance))) =
-                (canonical::release(import), item.map(|item| item.ty))
-            else {
-                return false;
-            };
+            let Some(ComponentEntityType::Instance(instance)) = item.map(|item| item.ty) else { return false };
             self.types[instance].exports.iter().all(|(name, item)| match item.ty {
                 ComponentEntityType::Func(ty) => {
-                    self.function(interface, name).is_some_and(|known| known.is(&self.wit_types, &self.types[ty]))
+                    self.function(import, &**name).is_some_and(|known| known.is(&self.wit_types, &self.types[ty]))
                 }
-                ComponentEntityType::Type { created: ComponentAnyTypeId::Resource(id), .. } => {
-                    self.wit_types.resource(id).is_some_and(|(import, name)| {
-                        let interface = canonical::release(import);
-                        interface.and_then(|of| self.function(of, &canonical::drop_name(name))).is_some()
-                    })
-                }
+                ComponentEntityType::Type { created: ComponentAnyTypeId::Resource(id), .. } => self
+                    .wit_types
+                    .resource(id)
+                    .is_some_and(|(import, name)| self.function(import, canonical::drop_name(name)).is_some()),
                 _ => true,
             })
         })
     }
 
     /// The function of ours that an interface has under a name.
-    fn function(&self, interface: &str, name: &str) -> Option<&'r Function<T>> {
-        self.known.get(&(interface.to_owned(), name.to_owned())).copied()
+    fn function(&self, interface: &str, name: impl Into<String>) -> Option<&'r Function<T>> {
+        self.known.get(&(canonical::release(interface)?.to_owned(), name.into())).copied()
     }
 
     /// The core functions that answer requests.
@@ -216,12 +210,8 @@ impl<'r, 'a, T> Reader<'r, 'a, T> {
                     return None;
                 };
                 let is_async = with.contains(&CanonicalOption::Async);
-                let interface = canonical::release(interface)?;
-                let function = if is_async {
-                    self.function(interface, &canonical::async_name(name))?
-                } else {
-                    self.function(interface, name)?
-                };
+                let name = if is_async { canonical::async_name(name) } else { name.to_owned() };
+                let function = self.function(interface, name)?;
                 let ty = &self.types[self.types.component_function_at(*func_index)];
                 let fits = function.is(&self.wit_types, ty) && self.fit(with, main, realloc);
                 fits.then_some(function)
@@ -229,7 +219,7 @@ impl<'r, 'a, T> Reader<'r, 'a, T> {
             CoreFunction::Canonical(CanonicalFunction::ResourceDrop { resource }) => {
                 let ComponentAnyTypeId::Resource(id) = self.types.component_any_type_at(*resource) else { return None };
                 let (interface, name) = self.wit_types.resource(id)?;
-                self.function(canonical::release(interface)?, &canonical::drop_name(name))
+                self.function(interface, canonical::drop_name(name))
             }
             CoreFunction::Canonical(function) => {
                 let BuiltInUse { built_in, payload, memory, options } = built_in::read(function, self.types)?;

@@ -9,8 +9,8 @@ use wasmtime_wasi_http::p2::bindings::http::types::{
 use wasmtime_wasi_http::p2::{HeaderError, HttpError};
 use wasmtime_wasi_http::{FieldMap, WasiHttpView};
 
+use super::common::{common_fields, http_types};
 use super::drop;
-use super::http_types::http_types;
 use crate::canonical::{Borrow, Function, record, variant};
 use crate::engine::State;
 use crate::host_api::http02;
@@ -40,19 +40,12 @@ variant!(WitHeaderError {
     "immutable" => Immutable,
 });
 
-/// An error that the guest is told of, or one that ends it.
-fn header<T>(result: Result<T, HeaderError>) -> wasmtime::Result<Result<T, WitHeaderError>> {
-    match result {
-        Ok(value) => Ok(Ok(value)),
-        Err(error) => error.downcast().map(Err),
-    }
+fn told<T>(result: Result<T, HeaderError>) -> wasmtime::Result<Result<T, WitHeaderError>> {
+    super::told(result, HeaderError::downcast)
 }
 
 pub(super) fn http<T>(result: Result<T, HttpError>) -> wasmtime::Result<Result<T, ErrorCode>> {
-    match result {
-        Ok(value) => Ok(Ok(value)),
-        Err(error) => error.downcast().map(Err),
-    }
+    super::told(result, HttpError::downcast)
 }
 
 pub(super) fn functions() -> Vec<Function<State>> {
@@ -62,45 +55,13 @@ pub(super) fn functions() -> Vec<Function<State>> {
         .collect()
 }
 
-type Fields = Borrow<FieldMap>;
+common_fields!();
 
 fn fields() -> Vec<Function<State>> {
-    vec![
-        drop(|state, fields: Resource<FieldMap>| HostFields::drop(&mut state.http(), fields)),
-        Function::new(TYPES, "[constructor]fields", |state: &mut State, ()| HostFields::new(&mut state.http())),
-        Function::new(TYPES, "[static]fields.from-list", |state: &mut State, (list,): (Vec<(String, Vec<u8>)>,)| {
-            header(HostFields::from_list(&mut state.http(), list))
-        }),
-        Function::new(TYPES, "[method]fields.get", |state: &mut State, (fields, name): (Fields, String)| {
-            HostFields::get(&mut state.http(), fields.0, name)
-        }),
-        Function::new(TYPES, "[method]fields.has", |state: &mut State, (fields, name): (Fields, String)| {
-            HostFields::has(&mut state.http(), fields.0, name)
-        }),
-        Function::new(
-            TYPES,
-            "[method]fields.set",
-            |state: &mut State, (fields, name, values): (Fields, String, Vec<Vec<u8>>)| {
-                header(HostFields::set(&mut state.http(), fields.0, name, values))
-            },
-        ),
-        Function::new(TYPES, "[method]fields.delete", |state: &mut State, (fields, name): (Fields, String)| {
-            header(HostFields::delete(&mut state.http(), fields.0, name))
-        }),
-        Function::new(
-            TYPES,
-            "[method]fields.append",
-            |state: &mut State, (fields, name, value): (Fields, String, Vec<u8>)| {
-                header(HostFields::append(&mut state.http(), fields.0, name, value))
-            },
-        ),
-        Function::new(TYPES, "[method]fields.entries", |state: &mut State, (fields,): (Fields,)| {
-            HostFields::entries(&mut state.http(), fields.0)
-        }),
-        Function::new(TYPES, "[method]fields.clone", |state: &mut State, (fields,): (Fields,)| {
-            HostFields::clone(&mut state.http(), fields.0)
-        }),
-    ]
+    let entries = Function::new(TYPES, "[method]fields.entries", |state: &mut State, (fields,): (Fields,)| {
+        HostFields::entries(&mut state.http(), fields.0)
+    });
+    common_fields().into_iter().chain([entries]).collect()
 }
 
 type Request = Borrow<IncomingRequest>;

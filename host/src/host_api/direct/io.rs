@@ -8,7 +8,7 @@ use wasmtime_wasi::p2::bindings::io::streams::{
     Error as IoError, Host as HostStreams, HostInputStream, HostOutputStream, InputStream, OutputStream, StreamError,
 };
 
-use super::drop;
+use super::{drop, told};
 use crate::canonical::{Borrow, Function, variant};
 use crate::engine::State;
 
@@ -27,12 +27,8 @@ variant!(StreamError {
 
 type Streamed<T> = Result<T, StreamError>;
 
-/// An error that the guest is told of, or one that ends it.
 fn streamed<T>(state: &mut State, result: Result<T, HostStreamError>) -> wasmtime::Result<Streamed<T>> {
-    match result {
-        Ok(value) => Ok(Ok(value)),
-        Err(error) => state.table().convert_stream_error(error).map(Err),
-    }
+    told(result, |error| state.table().convert_stream_error(error))
 }
 
 pub(super) fn functions() -> Vec<Function<State>> {

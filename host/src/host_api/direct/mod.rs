@@ -18,8 +18,8 @@ macro_rules! resources {
     };
 }
 
+mod common;
 mod http;
-mod http_types;
 mod io;
 mod outgoing;
 mod v3;
@@ -49,6 +49,14 @@ where
     F: Fn(&mut State, Resource<T>) -> wasmtime::Result<()> + Copy + Send + Sync + 'static,
 {
     Function::new_drop(function)
+}
+
+/// An error that the guest is told of, or one that ends it.
+fn told<V, E, W>(result: Result<V, E>, code: impl FnOnce(E) -> wasmtime::Result<W>) -> wasmtime::Result<Result<V, W>> {
+    match result {
+        Ok(value) => Ok(Ok(value)),
+        Err(error) => code(error).map(Err),
+    }
 }
 
 /// The linker for modules of an engine, without any function yet.

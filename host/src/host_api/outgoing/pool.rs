@@ -5,7 +5,7 @@
 //! background, and it can't be given a time-out for one request's connection.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, Weak};
 use std::time::Duration;
 
 use hyper::client::conn::http1::SendRequest;
@@ -15,6 +15,7 @@ use tokio::time::{Instant, sleep_until};
 
 use super::policy::Origin;
 use super::upload::RequestBody;
+use crate::lock::lock;
 
 /// Idle connections kept for one origin.
 const MAX_IDLE_PER_ORIGIN: usize = 32;
@@ -170,7 +171,7 @@ impl Pool {
     }
 
     fn idle(&self) -> MutexGuard<'_, Idle> {
-        self.idle.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.idle)
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::future::poll_fn;
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -16,6 +16,7 @@ use tokio::time::{Instant, timeout};
 use wasmtime_wasi_http::{Error, WasiBody};
 
 use super::slot::Slot;
+use crate::lock::lock;
 
 /// How long to wait for a guest to say whether a GET has a body at all. A 0.3 guest says that there
 /// is none only after it has sent the request.
@@ -137,11 +138,11 @@ impl Default for Progress {
 
 impl Progress {
     fn made(&self) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
+        *lock(&self.0) = Instant::now();
     }
 
     fn last(&self) -> Instant {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        *lock(&self.0)
     }
 }
 

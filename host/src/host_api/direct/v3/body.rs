@@ -1,7 +1,7 @@
 //! Bodies of requests and responses.
 
 use std::any::Any;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
 use http::HeaderMap;
@@ -17,6 +17,7 @@ use super::{SentResult, TrailersResult};
 use crate::canonical::{self, FutureReader, Guest, StreamReader, later};
 use crate::engine::{GuestBody, State};
 use crate::host_api::content_length;
+use crate::lock::lock;
 
 /// What a request or a response has behind its head.
 pub(crate) enum Body {
@@ -60,11 +61,6 @@ impl Transmission {
             let _ = sender.send(result);
         }
     }
-}
-
-/// A panic while a lock was held cannot have left anything half done.
-pub(super) fn lock<V>(mutex: &Mutex<V>) -> MutexGuard<'_, V> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Body {

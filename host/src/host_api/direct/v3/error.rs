@@ -7,8 +7,9 @@ use wasmtime_wasi_http::p3::bindings::http::types::{
     TlsAlertReceivedPayload,
 };
 
-use super::super::http_types::http_types;
+use super::super::common::http_types;
 use crate::canonical::{record, variant};
+use crate::host_api::direct;
 
 http_types!();
 
@@ -26,15 +27,11 @@ variant!(RequestOptionsError {
     "other" => Other(Option<String>),
 });
 
-/// An error that the guest is told of, or one that ends it.
 pub(super) fn told<V, E>(result: Result<V, TrappableError<E>>) -> wasmtime::Result<Result<V, E>>
 where
     E: std::error::Error + Send + Sync + 'static,
 {
-    match result {
-        Ok(value) => Ok(Ok(value)),
-        Err(error) => error.downcast().map(Err),
-    }
+    direct::told(result, TrappableError::downcast)
 }
 
 /// What is kept of a text in an error code that a guest gives, for others or itself to read.

@@ -11,12 +11,13 @@ use wasmtime_wasi_http::Error as HttpError;
 use wasmtime_wasi_http::p3::bindings::http::types::ErrorCode;
 
 use super::TrailersResult;
-use super::body::{Transmission, lock};
+use super::body::Transmission;
 use super::error::shortened;
 use super::source::Trailers;
 use crate::canonical::{ByteSink, Transfer};
 use crate::engine::State;
 use crate::host_api::outgoing::BODY_CHUNK_BYTES;
+use crate::lock::lock;
 
 /// From the guest's stream and future to a body.
 #[derive(Default)]

@@ -13,7 +13,7 @@ use wasmtime_wasi_http::{FieldMap, RequestOptions, WasiHttpView};
 
 use super::super::drop;
 use super::error::told;
-use super::{Body, SentResult, TYPES, TrailersResult};
+use super::{Body, SentResult, TYPES, TrailersResult, fields};
 use crate::canonical::{Borrow, Function, FutureReader, StreamReader};
 use crate::engine::{GuestBody, State};
 use crate::host_api::{MAX_AUTHORITY_BYTES, MAX_METHOD_BYTES};
@@ -83,8 +83,7 @@ fn bodies() -> Vec<Function<State>> {
                 let unsent = "the request was dropped without being sent".to_owned();
                 let unsent = Err(ErrorCode::InternalError(Some(unsent)));
                 let (body, sent) = Body::new(state, contents, trailers, unsent);
-                let mut headers = state.table().delete(headers)?;
-                headers.set_immutable();
+                let headers = fields::take(state, headers)?;
                 let options = match options {
                     Some(options) => Some(state.table().delete(options)?.into_arc()),
                     None => None,

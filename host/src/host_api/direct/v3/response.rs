@@ -7,7 +7,7 @@ use wasmtime_wasi_http::p3::bindings::http::types::ErrorCode;
 
 use super::super::drop;
 use super::body::Tells;
-use super::{Body, SentResult, TYPES, TrailersResult};
+use super::{Body, SentResult, TYPES, TrailersResult, fields};
 use crate::canonical::{Borrow, Function, FutureReader, StreamReader};
 use crate::engine::State;
 
@@ -46,8 +46,7 @@ pub(super) fn functions() -> Vec<Function<State>> {
                 FutureReader<TrailersResult>,
             )| {
                 let (body, sent) = Body::new(state, contents, trailers, Ok(()));
-                let mut headers = state.table().delete(headers)?;
-                headers.set_immutable();
+                let headers = fields::take(state, headers)?;
                 let response = Response { status: StatusCode::OK, headers, body };
                 Ok((state.table().push(response)?, sent))
             },

@@ -19,20 +19,16 @@ use wasmtime_wasi::p3::bindings::clocks::{monotonic_clock, system_clock};
 use wasmtime_wasi::p3::bindings::random::{insecure, insecure_seed, random};
 use wasmtime_wasi::random::WasiRandomView;
 
+use super::super::common::common_wasi;
 use super::super::drop;
 use super::source::Nothing;
 use crate::canonical::{ByteSink, Function, FutureReader, StreamReader, Transfer, enumeration, later, pipe, record};
 use crate::engine::State;
+use crate::host_api::output::WRITE_BUDGET_BYTES;
 
-const MONOTONIC: &str = "wasi:clocks/monotonic-clock";
 const SYSTEM: &str = "wasi:clocks/system-clock";
-const RANDOM: &str = "wasi:random/random";
-const INSECURE: &str = "wasi:random/insecure";
-const ENVIRONMENT: &str = "wasi:cli/environment";
-const EXIT: &str = "wasi:cli/exit";
 
-resources! { "wasi:cli/terminal-input" => TerminalInput = "terminal-input", }
-resources! { "wasi:cli/terminal-output" => TerminalOutput = "terminal-output", }
+common_wasi!();
 
 record!(Instant { seconds: i64 = "seconds", nanoseconds: u32 = "nanoseconds" });
 
@@ -45,31 +41,8 @@ enumeration!(ErrorCode {
 /// What became of a stream of the process.
 pub(super) type Written = Result<(), ErrorCode>;
 
-/// What one write to the log may have at a time.
-const MAX_WRITE_BYTES: usize = 64 << 10;
-
 pub(super) fn functions() -> Vec<Function<State>> {
-    [environment(), stdio(), terminals(), clocks(), random()].into_iter().flatten().collect()
-}
-
-fn environment() -> Vec<Function<State>> {
-    vec![
-        Function::new(ENVIRONMENT, "get-environment", |state: &mut State, ()| {
-            environment::Host::get_environment(&mut state.cli())
-        }),
-        Function::new(ENVIRONMENT, "get-arguments", |state: &mut State, ()| {
-            environment::Host::get_arguments(&mut state.cli())
-        }),
-        Function::new(ENVIRONMENT, "get-initial-cwd", |state: &mut State, ()| {
-            environment::Host::get_initial_cwd(&mut state.cli())
-        }),
-        Function::new(EXIT, "exit", |state: &mut State, (status,): (Result<(), ()>,)| {
-            exit::Host::exit(&mut state.cli(), status)
-        }),
-        Function::new(EXIT, "exit-with-code", |state: &mut State, (code,): (u8,)| {
-            exit::Host::exit_with_code(&mut state.cli(), code)
-        }),
-    ]
+    [common(), stdio(), clocks(), others()].into_iter().flatten().collect()
 }
 
 fn stdio() -> Vec<Function<State>> {
@@ -115,7 +88,7 @@ struct Output {
 
 impl ByteSink<State> for Output {
     fn poll_write(&mut self, _: &mut Context<'_>, _: &mut State, bytes: &[u8]) -> wasmtime::Result<Poll<Transfer>> {
-        let bytes = bytes.get(..MAX_WRITE_BYTES).unwrap_or(bytes);
+        let bytes = bytes.get(..WRITE_BUDGET_BYTES).unwrap_or(bytes);
         if self.stream.write(Bytes::copy_from_slice(bytes)).is_err() {
             if let Some(failed) = self.failed.take() {
                 let _ = failed.send(ErrorCode::Io);
@@ -128,22 +101,6 @@ impl ByteSink<State> for Output {
     fn end(self: Box<Self>, _: &mut State) {}
 }
 
-fn terminals() -> Vec<Function<State>> {
-    vec![
-        drop(|state, terminal: Resource<TerminalInput>| HostTerminalInput::drop(&mut state.cli(), terminal)),
-        drop(|state, terminal: Resource<TerminalOutput>| HostTerminalOutput::drop(&mut state.cli(), terminal)),
-        Function::new("wasi:cli/terminal-stdin", "get-terminal-stdin", |state: &mut State, ()| {
-            terminal_stdin::Host::get_terminal_stdin(&mut state.cli())
-        }),
-        Function::new("wasi:cli/terminal-stdout", "get-terminal-stdout", |state: &mut State, ()| {
-            terminal_stdout::Host::get_terminal_stdout(&mut state.cli())
-        }),
-        Function::new("wasi:cli/terminal-stderr", "get-terminal-stderr", |state: &mut State, ()| {
-            terminal_stderr::Host::get_terminal_stderr(&mut state.cli())
-        }),
-    ]
-}
-
 fn clocks() -> Vec<Function<State>> {
     let wait_for = Function::new_concurrent::<(u64,), (), _>(MONOTONIC, "wait-for", |_, (nanos,)| Ok(sleep(nanos)));
     let wait_until =
@@ -152,7 +109,6 @@ fn clocks() -> Vec<Function<State>> {
             Ok(sleep(when.saturating_sub(now)))
         });
     let others = [
-        Function::new(MONOTONIC, "now", |state: &mut State, ()| monotonic_clock::Host::now(&mut state.clocks())),
         Function::new(MONOTONIC, "get-resolution", |state: &mut State, ()| {
             monotonic_clock::Host::get_resolution(&mut state.clocks())
         }),
@@ -173,17 +129,13 @@ fn sleep(nanos: u64) -> crate::canonical::Later<State> {
     })
 }
 
-fn random() -> Vec<Function<State>> {
+fn others() -> Vec<Function<State>> {
     vec![
-        Function::new(RANDOM, "get-random-bytes", |state: &mut State, (len,): (u64,)| {
-            random::Host::get_random_bytes(state.random(), len)
+        Function::new(ENVIRONMENT, "get-initial-cwd", |state: &mut State, ()| {
+            environment::Host::get_initial_cwd(&mut state.cli())
         }),
-        Function::new(RANDOM, "get-random-u64", |state: &mut State, ()| random::Host::get_random_u64(state.random())),
-        Function::new(INSECURE, "get-insecure-random-bytes", |state: &mut State, (len,): (u64,)| {
-            insecure::Host::get_insecure_random_bytes(state.random(), len)
-        }),
-        Function::new(INSECURE, "get-insecure-random-u64", |state: &mut State, ()| {
-            insecure::Host::get_insecure_random_u64(state.random())
+        Function::new(EXIT, "exit-with-code", |state: &mut State, (code,): (u8,)| {
+            exit::Host::exit_with_code(&mut state.cli(), code)
         }),
         Function::new("wasi:random/insecure-seed", "get-insecure-seed", |state: &mut State, ()| {
             insecure_seed::Host::get_insecure_seed(state.random())

@@ -1,0 +1,177 @@
+//! What is the same in 0.2 and 0.3, in the names of the bindings that are in scope.
+
+/// The types of wasi:http that are values.
+macro_rules! http_types {
+    () => {
+        variant!(Method {
+            "get" => Get,
+            "head" => Head,
+            "post" => Post,
+            "put" => Put,
+            "delete" => Delete,
+            "connect" => Connect,
+            "options" => Options,
+            "trace" => Trace,
+            "patch" => Patch,
+            "other" => Other(String),
+        });
+
+        variant!(Scheme {
+            "HTTP" => Http,
+            "HTTPS" => Https,
+            "other" => Other(String),
+        });
+
+        record!(DnsErrorPayload { rcode: Option<String> = "rcode", info_code: Option<u16> = "info-code" });
+        record!(TlsAlertReceivedPayload {
+            alert_id: Option<u8> = "alert-id",
+            alert_message: Option<String> = "alert-message"
+        });
+        record!(FieldSizePayload { field_name: Option<String> = "field-name", field_size: Option<u32> = "field-size" });
+
+        variant!(ErrorCode {
+            "DNS-timeout" => DnsTimeout,
+            "DNS-error" => DnsError(DnsErrorPayload),
+            "destination-not-found" => DestinationNotFound,
+            "destination-unavailable" => DestinationUnavailable,
+            "destination-IP-prohibited" => DestinationIpProhibited,
+            "destination-IP-unroutable" => DestinationIpUnroutable,
+            "connection-refused" => ConnectionRefused,
+            "connection-terminated" => ConnectionTerminated,
+            "connection-timeout" => ConnectionTimeout,
+            "connection-read-timeout" => ConnectionReadTimeout,
+            "connection-write-timeout" => ConnectionWriteTimeout,
+            "connection-limit-reached" => ConnectionLimitReached,
+            "TLS-protocol-error" => TlsProtocolError,
+            "TLS-certificate-error" => TlsCertificateError,
+            "TLS-alert-received" => TlsAlertReceived(TlsAlertReceivedPayload),
+            "HTTP-request-denied" => HttpRequestDenied,
+            "HTTP-request-length-required" => HttpRequestLengthRequired,
+            "HTTP-request-body-size" => HttpRequestBodySize(Option<u64>),
+            "HTTP-request-method-invalid" => HttpRequestMethodInvalid,
+            "HTTP-request-URI-invalid" => HttpRequestUriInvalid,
+            "HTTP-request-URI-too-long" => HttpRequestUriTooLong,
+            "HTTP-request-header-section-size" => HttpRequestHeaderSectionSize(Option<u32>),
+            "HTTP-request-header-size" => HttpRequestHeaderSize(Option<FieldSizePayload>),
+            "HTTP-request-trailer-section-size" => HttpRequestTrailerSectionSize(Option<u32>),
+            "HTTP-request-trailer-size" => HttpRequestTrailerSize(FieldSizePayload),
+            "HTTP-response-incomplete" => HttpResponseIncomplete,
+            "HTTP-response-header-section-size" => HttpResponseHeaderSectionSize(Option<u32>),
+            "HTTP-response-header-size" => HttpResponseHeaderSize(FieldSizePayload),
+            "HTTP-response-body-size" => HttpResponseBodySize(Option<u64>),
+            "HTTP-response-trailer-section-size" => HttpResponseTrailerSectionSize(Option<u32>),
+            "HTTP-response-trailer-size" => HttpResponseTrailerSize(FieldSizePayload),
+            "HTTP-response-transfer-coding" => HttpResponseTransferCoding(Option<String>),
+            "HTTP-response-content-coding" => HttpResponseContentCoding(Option<String>),
+            "HTTP-response-timeout" => HttpResponseTimeout,
+            "HTTP-upgrade-failed" => HttpUpgradeFailed,
+            "HTTP-protocol-error" => HttpProtocolError,
+            "loop-detected" => LoopDetected,
+            "configuration-error" => ConfigurationError,
+            "internal-error" => InternalError(Option<String>),
+        });
+    };
+}
+
+/// The functions of fields, and what they are declared with.
+macro_rules! common_fields {
+    () => {
+        type Fields = Borrow<FieldMap>;
+
+        fn common_fields() -> Vec<Function<State>> {
+            vec![
+                drop(|state, fields: Resource<FieldMap>| HostFields::drop(&mut state.http(), fields)),
+                Function::new(TYPES, "[constructor]fields", |state: &mut State, ()| HostFields::new(&mut state.http())),
+                Function::new(
+                    TYPES,
+                    "[static]fields.from-list",
+                    |state: &mut State, (list,): (Vec<(String, Vec<u8>)>,)| {
+                        told(HostFields::from_list(&mut state.http(), list))
+                    },
+                ),
+                Function::new(TYPES, "[method]fields.get", |state: &mut State, (fields, name): (Fields, String)| {
+                    HostFields::get(&mut state.http(), fields.0, name)
+                }),
+                Function::new(TYPES, "[method]fields.has", |state: &mut State, (fields, name): (Fields, String)| {
+                    HostFields::has(&mut state.http(), fields.0, name)
+                }),
+                Function::new(
+                    TYPES,
+                    "[method]fields.set",
+                    |state: &mut State, (fields, name, values): (Fields, String, Vec<Vec<u8>>)| {
+                        told(HostFields::set(&mut state.http(), fields.0, name, values))
+                    },
+                ),
+                Function::new(TYPES, "[method]fields.delete", |state: &mut State, (fields, name): (Fields, String)| {
+                    told(HostFields::delete(&mut state.http(), fields.0, name))
+                }),
+                Function::new(
+                    TYPES,
+                    "[method]fields.append",
+                    |state: &mut State, (fields, name, value): (Fields, String, Vec<u8>)| {
+                        told(HostFields::append(&mut state.http(), fields.0, name, value))
+                    },
+                ),
+                Function::new(TYPES, "[method]fields.clone", |state: &mut State, (fields,): (Fields,)| {
+                    HostFields::clone(&mut state.http(), fields.0)
+                }),
+            ]
+        }
+    };
+}
+
+/// The functions of wasi:cli, clocks and random, and the names of the interfaces.
+macro_rules! common_wasi {
+    () => {
+        const MONOTONIC: &str = "wasi:clocks/monotonic-clock";
+        const RANDOM: &str = "wasi:random/random";
+        const INSECURE: &str = "wasi:random/insecure";
+        const ENVIRONMENT: &str = "wasi:cli/environment";
+        const EXIT: &str = "wasi:cli/exit";
+
+        resources! { "wasi:cli/terminal-input" => TerminalInput = "terminal-input", }
+        resources! { "wasi:cli/terminal-output" => TerminalOutput = "terminal-output", }
+
+        fn common() -> Vec<Function<State>> {
+            vec![
+                Function::new(ENVIRONMENT, "get-environment", |state: &mut State, ()| {
+                    environment::Host::get_environment(&mut state.cli())
+                }),
+                Function::new(ENVIRONMENT, "get-arguments", |state: &mut State, ()| {
+                    environment::Host::get_arguments(&mut state.cli())
+                }),
+                Function::new(EXIT, "exit", |state: &mut State, (status,): (Result<(), ()>,)| {
+                    exit::Host::exit(&mut state.cli(), status)
+                }),
+                drop(|state, terminal: Resource<TerminalInput>| HostTerminalInput::drop(&mut state.cli(), terminal)),
+                drop(|state, terminal: Resource<TerminalOutput>| HostTerminalOutput::drop(&mut state.cli(), terminal)),
+                Function::new("wasi:cli/terminal-stdin", "get-terminal-stdin", |state: &mut State, ()| {
+                    terminal_stdin::Host::get_terminal_stdin(&mut state.cli())
+                }),
+                Function::new("wasi:cli/terminal-stdout", "get-terminal-stdout", |state: &mut State, ()| {
+                    terminal_stdout::Host::get_terminal_stdout(&mut state.cli())
+                }),
+                Function::new("wasi:cli/terminal-stderr", "get-terminal-stderr", |state: &mut State, ()| {
+                    terminal_stderr::Host::get_terminal_stderr(&mut state.cli())
+                }),
+                Function::new(RANDOM, "get-random-bytes", |state: &mut State, (len,): (u64,)| {
+                    random::Host::get_random_bytes(state.random(), len)
+                }),
+                Function::new(RANDOM, "get-random-u64", |state: &mut State, ()| {
+                    random::Host::get_random_u64(state.random())
+                }),
+                Function::new(INSECURE, "get-insecure-random-bytes", |state: &mut State, (len,): (u64,)| {
+                    insecure::Host::get_insecure_random_bytes(state.random(), len)
+                }),
+                Function::new(INSECURE, "get-insecure-random-u64", |state: &mut State, ()| {
+                    insecure::Host::get_insecure_random_u64(state.random())
+                }),
+                Function::new(MONOTONIC, "now", |state: &mut State, ()| {
+                    monotonic_clock::Host::now(&mut state.clocks())
+                }),
+            ]
+        }
+    };
+}
+
+pub(super) use {common_fields, common_wasi, http_types};
