@@ -50,6 +50,12 @@ impl<T: Host> Guest<T> {
         Ok(())
     }
 
+    /// The slots of its task, or, while it is asked to allocate memory, fresh ones.
+    pub(super) fn context(&mut self) -> &mut [u32; 2] {
+        let concurrent = &mut self.concurrent;
+        if self.pending.is_some() { &mut concurrent.context_of_realloc } else { &mut concurrent.context }
+    }
+
     pub(super) fn lifting<'a>(&'a mut self, memory: &'a [u8]) -> Lifting<'a> {
         Lifting { memory, handles: &mut self.handles, channels: &mut self.concurrent.channels, copies: self.max_copies }
     }
@@ -130,6 +136,7 @@ pub(crate) fn allocated<T: Host>(store: &mut impl HasHost<T>, pointer: u32) -> w
         pending.place(pointer, memory.len())?;
     }
     pending.asked = true;
+    guest.concurrent.context_of_realloc = [0; 2];
     if let Some(list) = pending.next() {
         return Ok(Some(Allocation { size: u32::try_from(list.bytes.len())?, align: u32::try_from(list.align)? }));
     }
@@ -149,7 +156,7 @@ impl Pending {
         if !lowered.lists.is_empty() {
             return Ok(Some(Self { lowered, to, size, asked: false, pointers: Vec::new() }));
         }
-        write(memory, to, lowered.value.get(..size).unwrap_or_default())?;
+        lowered.write_to(memory, to, size)?;
         Ok(None)
     }
 
@@ -177,6 +184,6 @@ impl Pending {
         for (list, pointer) in self.lowered.lists.iter().zip(self.pointers) {
             write(memory, pointer, &list.bytes)?;
         }
-        write(memory, self.to, self.lowered.value.get(..self.size).unwrap_or_default())
+        self.lowered.write_to(memory, self.to, self.size)
     }
 }

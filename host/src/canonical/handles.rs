@@ -54,6 +54,17 @@ pub(super) enum Waitable {
     End(End, usize),
 }
 
+impl Waitable {
+    /// Which of those that have an event is told first.
+    pub(super) fn rank(self) -> (usize, usize) {
+        match self {
+            Self::Subtask(number) => (0, number),
+            Self::End(End::Writer, number) => (1, 2 * number),
+            Self::End(End::Reader, number) => (1, 2 * number + 1),
+        }
+    }
+}
+
 impl Handles {
     pub(super) fn insert<T: 'static>(&mut self, resource: &Resource<T>) -> wasmtime::Result<u32> {
         self.insert_entry(Entry::Owned { of: TypeId::of::<T>(), rep: resource.rep() })
@@ -106,11 +117,11 @@ impl Handles {
         }
     }
 
-    /// The channel of which the guest has this end.
-    pub(super) fn end(&mut self, handle: u32, end: End) -> wasmtime::Result<usize> {
+    /// Which end of which channel it is.
+    pub(super) fn end(&mut self, handle: u32) -> wasmtime::Result<(End, usize)> {
         match self.waitable(handle)? {
-            (Waitable::End(of, number), _) if of == end => Ok(number),
-            _ => bail!("handle index {handle} is not the {end:?} of a stream or future"),
+            (Waitable::End(end, number), _) => Ok((end, number)),
+            (Waitable::Subtask(_), _) => bail!("handle index {handle} is not a stream or future"),
         }
     }
 
@@ -137,19 +148,19 @@ impl Handles {
 
     pub(super) fn remove_set(&mut self, handle: u32) -> wasmtime::Result<()> {
         self.ensure_set(handle)?;
+        ensure!(self.joined(handle).next().is_none(), "a waitable set is dropped that has members");
         self.free(handle);
-        for entry in &mut self.entries {
-            if let Entry::Waitable(_, set) = entry
-                && *set == handle
-            {
-                *set = 0;
-            }
-        }
         Ok(())
     }
 
-    pub(super) fn ensure_in_no_set(&mut self, handle: u32) -> wasmtime::Result<()> {
-        if *self.waitable(handle)?.1 != 0 {
+    /// `handle` is usually that of the waitable.
+    pub(super) fn ensure_in_no_set(&mut self, of: Waitable, handle: u32) -> wasmtime::Result<()> {
+        let joined = match self.waitable(handle)? {
+            (waitable, set) if waitable == of => *set != 0,
+            _ => (self.entries.iter())
+                .any(|entry| matches!(entry, Entry::Waitable(waitable, set) if *waitable == of && *set != 0)),
+        };
+        if joined {
             bail!(Trap::WaitableSyncAndAsync);
         }
         Ok(())

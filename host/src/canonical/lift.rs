@@ -1,10 +1,10 @@
 //! Values on their way from a guest.
 
-use wasmtime::{ValRaw, bail};
+use wasmtime::{ValRaw, bail, ensure};
 
 use super::Wit;
 use super::concurrent::{Channels, End, Payload};
-use super::handles::Handles;
+use super::handles::{Handles, Waitable};
 
 /// Core values that are read one after the other.
 pub(crate) struct FlatValues<'a>(std::slice::Iter<'a, ValRaw>);
@@ -48,9 +48,10 @@ pub(crate) struct Lifting<'a> {
 impl<'a> Lifting<'a> {
     /// The channel whose readable end the guest hands over.
     pub(super) fn reader(&mut self, handle: u32, payload: Payload) -> wasmtime::Result<usize> {
-        let number = self.handles.end(handle, End::Reader)?;
+        let (end, number) = self.handles.end(handle)?;
+        ensure!(end == End::Reader, "handle index {handle} is not a readable end");
         self.channels.give_reader(number, payload)?;
-        self.handles.ensure_in_no_set(handle)?;
+        self.handles.ensure_in_no_set(Waitable::End(end, number), handle)?;
         self.handles.remove_waitable(handle)?;
         Ok(number)
     }

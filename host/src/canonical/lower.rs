@@ -1,5 +1,7 @@
 //! Values on their way to a guest.
 
+use wasmtime::bail;
+
 use super::handles::Handles;
 
 /// A result on its way into a guest's memory: the bytes of the value, and of all lists in it, whose pointers are not
@@ -12,9 +14,13 @@ pub(crate) struct Lowering<'a> {
 /// The largest result of a function, without the lists in it: a `datetime`, an error code and what is around it.
 pub(super) const MAX_RESULT_BYTES: usize = 64;
 
+const _: () = assert!(MAX_RESULT_BYTES == u64::BITS as usize, "one bit for each byte");
+
 #[derive(Debug)]
 pub(crate) struct Lowered {
     pub(super) value: [u8; MAX_RESULT_BYTES],
+    /// Which of its bytes are written, one bit for each: padding keeps in the guest's memory what it was.
+    written: u64,
     /// In the order in which they are allocated: each after the one that has its pointer.
     pub(super) lists: Vec<List>,
 }
@@ -50,13 +56,44 @@ impl Lowered {
         // Room for all of it was made by its type's size.
         if let Some(room) = part.and_then(|part| part.get_mut(to.offset..to.offset + bytes.len())) {
             room.copy_from_slice(bytes);
+            if to.list.is_none() {
+                self.written |= first_bits(bytes.len()) << to.offset;
+            }
         }
     }
+
+    /// Writes the value, of `size` bytes, to a guest's memory, but for what is not written of it.
+    pub(super) fn write_to(&self, memory: &mut [u8], to: u32, size: usize) -> wasmtime::Result<()> {
+        let to = to as usize;
+        let (value, room) = (self.value.get(..size), to.checked_add(size).and_then(|end| memory.get_mut(to..end)));
+        let (Some(value), Some(room)) = (value, room) else { bail!("pointer out of bounds of memory") };
+        if self.written == first_bits(size) {
+            room.copy_from_slice(value);
+            return Ok(());
+        }
+        let (mut left, mut start) = (self.written, 0);
+        while left != 0 {
+            start += left.trailing_zeros() as usize;
+            left >>= left.trailing_zeros();
+            let end = start + left.trailing_ones() as usize;
+            if let (Some(to), Some(bytes)) = (room.get_mut(start..end), value.get(start..end)) {
+                to.copy_from_slice(bytes);
+            }
+            left = left.checked_shr(left.trailing_ones()).unwrap_or(0);
+            start = end;
+        }
+        Ok(())
+    }
+}
+
+/// So many bits that are set, from the lowest on.
+fn first_bits(count: usize) -> u64 {
+    u32::try_from(count).ok().and_then(|count| 1_u64.checked_shl(count)).unwrap_or(0).wrapping_sub(1)
 }
 
 impl<'a> Lowering<'a> {
     pub(super) fn new(handles: &'a mut Handles) -> Self {
-        Self { handles, lowered: Lowered { value: [0; MAX_RESULT_BYTES], lists: Vec::new() } }
+        Self { handles, lowered: Lowered { value: [0; MAX_RESULT_BYTES], written: 0, lists: Vec::new() } }
     }
 
     pub(crate) fn write(&mut self, to: Place, bytes: &[u8]) {

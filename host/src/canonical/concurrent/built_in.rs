@@ -6,7 +6,7 @@ use std::task::{Context, Waker};
 use wasmparser::component_types::ComponentValType;
 use wasmtime::{Caller, Linker, Trap, bail, ensure};
 
-use super::channel::{BLOCKED, Buffer, Channel, End, Kind, Owner, Payload};
+use super::channel::{BLOCKED, Buffer, Channel, End, Kind, Outcome, Owner, Payload};
 use super::host::{HostEnd, byte_stream};
 use super::{Status, advance, wait};
 use crate::canonical::function::{Define, Function, What};
@@ -118,10 +118,9 @@ pub(crate) fn of_tasks<T: Host>() -> Vec<Function<T>> {
     functions
 }
 
-/// Nothing else calls this instance, so that it does not matter.
+/// Nothing else calls this instance, so that it does not matter. May be called while memory is allocated.
 fn backpressure<T: Host>(mut caller: Caller<'_, T>, change: fn(u16) -> Option<u16>) -> wasmtime::Result<()> {
-    let (_, host) = enter(&mut caller)?;
-    let count = &mut host.guest().concurrent.backpressure;
+    let count = &mut caller.data_mut().guest().concurrent.backpressure;
     *count = change(*count).ok_or(Trap::BackpressureOverflow)?;
     Ok(())
 }
@@ -131,12 +130,12 @@ fn context<T: Host>(slot: u32) -> [Function<T>; 2] {
     [
         Function::untyped(BuiltIn::ContextGet(slot), move |linker, module, name| {
             linker.func_wrap(module, name, move |mut caller: Caller<'_, T>| {
-                caller.data_mut().guest().concurrent.context.get(at).copied().unwrap_or_default()
+                caller.data_mut().guest().context().get(at).copied().unwrap_or_default()
             })
         }),
         Function::untyped(BuiltIn::ContextSet(slot), move |linker, module, name| {
             linker.func_wrap(module, name, move |mut caller: Caller<'_, T>, value: u32| {
-                if let Some(slot) = caller.data_mut().guest().concurrent.context.get_mut(at) {
+                if let Some(slot) = caller.data_mut().guest().context().get_mut(at) {
                     *slot = value;
                 }
             })
@@ -208,7 +207,7 @@ fn of_subtasks<T: Host>() -> [Function<T>; 2] {
             linker.func_wrap(module, name, |mut caller: Caller<'_, T>, handle: u32| {
                 let guest = enter(&mut caller)?.1.guest();
                 let number = guest.handles.subtask(handle)?;
-                guest.handles.ensure_in_no_set(handle)?;
+                guest.handles.ensure_in_no_set(Waitable::Subtask(number), handle)?;
                 if let Some(status) = guest.subtask_status(number) {
                     return Ok(status);
                 }
@@ -244,13 +243,13 @@ fn of_channels<T: Host>(
         let define: Define<T> = match of.kind {
             Kind::Stream => Box::new(move |linker, module, name| {
                 let call = move |mut caller: Caller<'_, T>, handle: u32, address: u32, count: u32| {
-                    copy(&mut caller, of, end, handle, Buffer { address, count })
+                    copy(&mut caller, of, end, handle, (address, count))
                 };
                 linker.func_wrap(module, name, call).map(drop)
             }),
             Kind::Future => Box::new(move |linker, module, name| {
                 let call = move |mut caller: Caller<'_, T>, handle: u32, address: u32| {
-                    copy(&mut caller, of, end, handle, Buffer { address, count: 1 })
+                    copy(&mut caller, of, end, handle, (address, 1))
                 };
                 linker.func_wrap(module, name, call).map(drop)
             }),
@@ -310,34 +309,47 @@ fn copy<T: Host>(
     of: Payload,
     end: End,
     handle: u32,
-    buffer: Buffer,
+    (address, count): (u32, u32),
 ) -> wasmtime::Result<u32> {
     let (memory, host) = enter(caller)?;
     let (guest, memory_bytes) = (host.guest(), memory.len());
-    let number = guest.handles.end(handle, end)?;
-    guest.concurrent.channels.of(number, of)?.begin(end, buffer, memory_bytes)?;
+    let (via, number) = guest.handles.end(handle)?;
+    let buffer = Buffer { address, count, via };
+    if let Some(result) = guest.concurrent.channels.of(number, of)?.begin(end, buffer, memory_bytes)? {
+        return Ok(result as u32);
+    }
     // The guest does not wait for it: whoever waits later asks again, to be woken.
     advance(host, memory, &mut Context::from_waker(Waker::noop()), number)?;
     let guest = host.guest();
-    let outcome = guest.concurrent.channels.of(number, of)?.deliver(end);
+    let outcome = guest.concurrent.channels.of(number, of)?.begun(end, via);
     Ok(outcome.map_or(BLOCKED, |outcome| guest.told(outcome)))
 }
 
+/// Ends an operation. What the host does at the other end is given one more chance to be done with it.
 fn cancel<T: Host>(caller: &mut Caller<'_, T>, of: Payload, end: End, handle: u32) -> wasmtime::Result<u32> {
-    let guest = enter(caller)?.1.guest();
-    let number = guest.handles.end(handle, end)?;
+    let (memory, host) = enter(caller)?;
+    let guest = host.guest();
+    let (via, number) = guest.handles.end(handle)?;
     let channel = guest.concurrent.channels.of(number, of)?;
-    guest.handles.ensure_in_no_set(handle)?;
-    let outcome = channel.cancel(end)?;
-    Ok(guest.told(outcome))
+    channel.ensure_busy(via)?;
+    ensure!(via == end || channel.side(end).owner != Owner::Host, "an operation of the host is not cancelled");
+    guest.handles.ensure_in_no_set(Waitable::End(end, number), handle)?;
+    let mut outcome = channel.cancel(end)?;
+    if outcome.is_none() && channel.side(end).pending.is_some() {
+        advance(host, memory, &mut Context::from_waker(Waker::noop()), number)?;
+        outcome = host.guest().concurrent.channels.of(number, of)?.deliver(end)?;
+    }
+    let guest = host.guest();
+    guest.concurrent.channels.of(number, of)?.cancelled(end, via);
+    Ok(guest.told(outcome.unwrap_or(Outcome::CANCELLED)))
 }
 
 fn drop_end<T: Host>(caller: &mut Caller<'_, T>, of: Payload, end: End, handle: u32) -> wasmtime::Result<()> {
     let (_, host) = enter(caller)?;
     let guest = host.guest();
-    let number = guest.handles.end(handle, end)?;
+    let (via, number) = guest.handles.end(handle)?;
     let channel = guest.concurrent.channels.of(number, of)?;
-    channel.drop_end(end)?;
+    channel.drop_end(end, via)?;
     let other = channel.side(end.other()).owner;
     guest.handles.remove_waitable(handle)?;
     let concurrent = &mut guest.concurrent;

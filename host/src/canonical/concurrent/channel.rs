@@ -2,7 +2,6 @@
 //! that. What the host does with the other end is in [`super::host`].
 
 use std::any::TypeId;
-use std::ops::Range;
 
 use slab::Slab;
 use wasmtime::{Trap, bail, ensure};
@@ -66,8 +65,21 @@ pub(super) struct Side {
     pub(super) pending: Option<Buffer>,
     /// What came of it, which the guest does not know yet.
     event: Option<Outcome>,
-    /// The guest knows that the other end is gone.
-    knows_end: bool,
+    /// What the guest may do with its handle of this end.
+    local: Local,
+}
+
+/// The state of a handle, as wasmtime keeps it (`TransmitLocalState`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Local {
+    /// It may read, or, with [`End::Writer`], write.
+    Idle {
+        end: End,
+        /// It may not any more: the guest was told that the other end is gone.
+        done: bool,
+    },
+    /// An operation goes on.
+    Busy,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -82,6 +94,8 @@ pub(super) enum Owner {
 pub(super) struct Buffer {
     pub(super) address: u32,
     pub(super) count: u32,
+    /// The end whose handle it was begun with: see [`Channel::cancel`].
+    pub(super) via: End,
 }
 
 /// What came of an operation.
@@ -92,6 +106,8 @@ pub(super) struct Outcome {
     pub(super) count: u32,
     /// What must still come into the guest's memory before it is told.
     pub(super) pending: Option<Pending>,
+    /// The end whose handle the operation was begun with; None when there was none, and the other end is gone.
+    via: Option<End>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -142,6 +158,8 @@ impl Channels {
 }
 
 impl Outcome {
+    pub(super) const CANCELLED: Self = Self { result: CopyResult::Cancelled, count: 0, pending: None, via: None };
+
     /// As the guest is told.
     pub(super) fn code(&self) -> u32 {
         self.count << 4 | self.result as u32
@@ -149,51 +167,47 @@ impl Outcome {
 }
 
 impl Side {
-    fn of(owner: Owner) -> Self {
-        Self { owner, pending: None, event: None, knows_end: false }
-    }
-
-    fn is_busy(&self) -> bool {
-        self.pending.is_some() || self.event.is_some()
+    fn of(owner: Owner, end: End) -> Self {
+        Self { owner, pending: None, event: None, local: Local::Idle { end, done: false } }
     }
 
     pub(super) fn has_event(&self) -> bool {
         self.event.is_some()
     }
 
-    /// Something was copied, all of it or a part. What is left may still be copied before the guest is told.
+    /// Something was copied between the guest's own ends, all of it or a part. What is left may still be copied before
+    /// the guest is told.
     fn progress(&mut self, count: u32, rest: Option<Buffer>) {
         let before = self.event.take().map_or(0, |event| event.count);
-        self.event = Some(Outcome { result: CopyResult::Completed, count: before + count, pending: None });
+        self.complete(before + count, None);
         self.pending = rest;
     }
 
-    /// The operation has come to its end.
+    /// The operation has come to its end. What the guest's other end copied before does not count: neither does it in
+    /// wasmtime, where this event takes the place of the other.
     pub(super) fn complete(&mut self, count: u32, pending: Option<Pending>) {
-        self.progress(count, None);
-        if let Some(event) = &mut self.event {
-            event.pending = pending;
-        }
+        let via = self.pending.take().map(|buffer| buffer.via);
+        self.event = Some(Outcome { result: CopyResult::Completed, count, pending, via });
     }
 
-    /// The other end is gone while the guest wanted something of it.
+    /// The other end is gone. That is an event also when the guest wanted nothing of it.
     pub(super) fn end(&mut self, is_future: bool) {
-        if !self.is_busy() {
-            return;
-        }
-        self.pending = None;
+        let via = self.pending.take().map(|buffer| buffer.via);
         match &mut self.event {
             // The value has been passed before.
             Some(_) if is_future => {}
-            Some(event) => event.result = CopyResult::Dropped,
-            None => self.event = Some(Outcome { result: CopyResult::Dropped, count: 0, pending: None }),
+            Some(event) => {
+                event.result = CopyResult::Dropped;
+                event.via = event.via.or(via);
+            }
+            None => self.event = Some(Outcome { result: CopyResult::Dropped, count: 0, pending: None, via }),
         }
     }
 }
 
 impl Channel {
     pub(super) fn new(payload: Payload, reader: Owner, writer: Owner) -> Self {
-        Self { payload, reader: Side::of(reader), writer: Side::of(writer), is_done: false }
+        Self { payload, reader: Side::of(reader, End::Reader), writer: Side::of(writer, End::Writer), is_done: false }
     }
 
     pub(super) fn is_future(&self) -> bool {
@@ -207,41 +221,63 @@ impl Channel {
         }
     }
 
-    /// The guest begins to read or to write.
-    pub(super) fn begin(&mut self, end: End, buffer: Buffer, memory_bytes: usize) -> wasmtime::Result<()> {
+    /// The guest begins to read or to write. With what comes of it at once, if the other end is gone.
+    pub(super) fn begin(
+        &mut self,
+        end: End,
+        buffer: Buffer,
+        memory_bytes: usize,
+    ) -> wasmtime::Result<Option<CopyResult>> {
         if buffer.count >= MAX_ITEMS {
             bail!(Trap::StreamOpTooBig);
         }
-        self.payload.ensure_within(buffer, memory_bytes)?;
-        let (is_done, side) = (self.is_done, self.side(end));
-        if side.is_busy() {
-            bail!(Trap::ConcurrentFutureStreamOp);
+        self.payload.range(buffer, memory_bytes)?;
+        match self.side(buffer.via).local {
+            Local::Idle { end: of, done } if of == end => {
+                ensure!(!done, "cannot read or write after being notified that the other end dropped");
+            }
+            _ => bail!(Trap::ConcurrentFutureStreamOp),
         }
         match end {
-            _ if side.knows_end => bail!("cannot read or write after being notified that the other end dropped"),
-            End::Reader if is_done => bail!("cannot read from future after previous read succeeded"),
-            End::Writer if is_done => {
+            End::Reader if self.is_done => bail!("cannot read from future after previous read succeeded"),
+            End::Writer if self.is_done => {
                 bail!("cannot write to future after previous write succeeded or readable end dropped")
             }
             _ => {}
         }
+        if self.side(end.other()).owner == Owner::Nobody {
+            self.is_done |= self.is_future();
+            self.settle(end, buffer.via, CopyResult::Dropped);
+            return Ok(Some(CopyResult::Dropped));
+        }
+        let side = self.side(end);
+        ensure!(side.pending.is_none() && side.owner == Owner::Guest, "this end of a stream or future is in use");
         side.pending = Some(buffer);
-        Ok(())
+        self.side(buffer.via).local = Local::Busy;
+        Ok(None)
+    }
+
+    /// What came of an operation that was just begun, if that is known.
+    pub(super) fn begun(&mut self, end: End, via: End) -> Option<Outcome> {
+        let outcome = self.side(end).event.take()?;
+        self.side(end).pending = None;
+        self.settle(end, via, outcome.result);
+        Some(outcome)
+    }
+
+    /// The guest may begin another operation with that handle.
+    fn settle(&mut self, end: End, via: End, result: CopyResult) {
+        // Who reads a future is told of its value, not of its end.
+        let done = result == CopyResult::Dropped && !(self.is_future() && end == End::Reader);
+        self.side(via).local = Local::Idle { end, done };
     }
 
     /// Does what can be done without the host.
     pub(super) fn meet(&mut self, memory: &mut [u8]) -> wasmtime::Result<()> {
-        let is_future = self.is_future();
         match (self.reader.pending, self.writer.pending) {
-            (Some(read), Some(written)) => self.copy(read, written, memory)?,
-            (_, Some(_)) if self.reader.owner == Owner::Nobody => {
-                self.writer.end(is_future);
-                self.is_done |= is_future;
-            }
-            (Some(_), _) if self.writer.owner == Owner::Nobody => self.reader.end(is_future),
-            _ => {}
+            (Some(read), Some(written)) => self.copy(read, written, memory),
+            _ => Ok(()),
         }
-        Ok(())
     }
 
     /// The guest has both ends. With no items, one asks whether the other end is ready: only that operation is then
@@ -257,7 +293,7 @@ impl Channel {
         memory.copy_within(from, to.start);
         let rest = |buffer: Buffer| {
             let (address, count) = (buffer.address.saturating_add(count), buffer.count - count);
-            (count > 0).then_some(Buffer { address, count })
+            (count > 0).then_some(Buffer { address, count, ..buffer })
         };
         if written.count > 0 {
             self.reader.progress(count, rest(read));
@@ -268,73 +304,84 @@ impl Channel {
         Ok(())
     }
 
-    /// What came of an operation, for the guest, which may begin another one then.
-    pub(super) fn deliver(&mut self, end: End) -> Option<Outcome> {
-        let is_future = self.is_future();
-        let side = self.side(end);
-        let outcome = side.event.take()?;
-        side.pending = None;
-        // Whoever reads a future is told of its value, not of its end.
-        side.knows_end = outcome.result == CopyResult::Dropped && !(is_future && end == End::Reader);
-        Some(outcome)
+    /// Takes what came of an operation, for the guest, which may begin another one then.
+    ///
+    /// # Errors
+    ///
+    /// When the operation was begun with the handle of the other end: see [`Self::cancel`].
+    pub(super) fn deliver(&mut self, end: End) -> wasmtime::Result<Option<Outcome>> {
+        let Some(outcome) = self.side(end).event.take() else { return Ok(None) };
+        if let Some(via) = outcome.via {
+            ensure!(via == end && self.side(end).local == Local::Busy, "an event of another end");
+            self.side(end).pending = None;
+            self.side(end).local = Local::Idle { end, done: outcome.result == CopyResult::Dropped };
+        }
+        Ok(Some(outcome))
     }
 
-    /// Ends an operation that the guest does not want any longer.
-    pub(super) fn cancel(&mut self, end: End) -> wasmtime::Result<Outcome> {
-        if let Some(mut outcome) = self.deliver(end) {
-            if outcome.result == CopyResult::Completed && !self.is_future() {
+    /// Whether there is an operation to cancel. As in wasmtime, the handle of the other end will do when that is busy:
+    /// it is then a handle of this one.
+    pub(super) fn ensure_busy(&mut self, via: End) -> wasmtime::Result<()> {
+        let is_busy = self.side(via).local == Local::Busy;
+        ensure!(is_busy, "stream or future operation cancelled when none is pending, or through its other end");
+        Ok(())
+    }
+
+    /// What came of an operation that the guest does not want any longer, if that is known.
+    pub(super) fn cancel(&mut self, end: End) -> wasmtime::Result<Option<Outcome>> {
+        let is_stream = !self.is_future();
+        Ok(self.deliver(end)?.map(|mut outcome| {
+            if outcome.result == CopyResult::Completed && is_stream {
                 outcome.result = CopyResult::Cancelled;
             }
-            return Ok(outcome);
+            outcome
+        }))
+    }
+
+    /// Nothing goes on any more at that end.
+    pub(super) fn cancelled(&mut self, end: End, via: End) {
+        self.side(end).pending = None;
+        let side = self.side(via);
+        if side.local == Local::Busy {
+            side.local = Local::Idle { end, done: false };
         }
-        ensure!(self.side(end).pending.take().is_some(), "stream or future operation cancelled when none is pending");
-        Ok(Outcome { result: CopyResult::Cancelled, count: 0, pending: None })
     }
 
-    /// Whether the guest may give this end away, or drop it.
-    fn ensure_idle(&mut self, end: End) -> wasmtime::Result<()> {
-        ensure!(!self.side(end).is_busy(), "cannot remove a stream or future with an operation in progress");
-        Ok(())
+    /// Whether the guest may give this end away, or drop it, by that handle.
+    fn ensure_idle(&mut self, end: End, via: End) -> wasmtime::Result<bool> {
+        match self.side(via).local {
+            Local::Idle { end: of, done } if of == end => Ok(done),
+            Local::Idle { .. } => bail!("handle is not this end of a stream or future"),
+            Local::Busy => bail!("cannot remove a stream or future with an operation in progress"),
+        }
     }
 
-    pub(super) fn drop_end(&mut self, end: End) -> wasmtime::Result<()> {
-        self.ensure_idle(end)?;
-        let is_future = self.is_future();
-        if is_future && end == End::Writer && !self.is_done && !self.writer.knows_end {
+    /// The guest drops its handle of an end.
+    pub(super) fn drop_end(&mut self, end: End, via: End) -> wasmtime::Result<()> {
+        let done = self.ensure_idle(end, via)?;
+        if self.is_future() && end == End::Writer && !self.is_done && !done {
             bail!("cannot drop future write end without first writing a value");
         }
-        self.side(end).owner = Owner::Nobody;
-        match end {
-            End::Reader => self.writer.end(is_future),
-            End::Writer => self.reader.end(is_future),
-        }
+        self.gone(end);
         Ok(())
+    }
+
+    /// An end is gone: the other one learns of it.
+    pub(super) fn gone(&mut self, end: End) {
+        let is_future = self.is_future();
+        self.side(end).owner = Owner::Nobody;
+        let other = self.side(end.other());
+        if other.owner != Owner::Nobody {
+            other.end(is_future);
+        }
     }
 
     /// The guest hands its readable end over.
     pub(super) fn give_reader(&mut self) -> wasmtime::Result<()> {
-        self.ensure_idle(End::Reader)?;
-        ensure!(!self.reader.knows_end, "cannot lift a stream after being notified that the writable end dropped");
+        let done = self.ensure_idle(End::Reader, End::Reader)?;
+        ensure!(!done, "cannot lift a stream after being notified that the writable end dropped");
         ensure!(!self.is_done, "cannot lift a future after previous read succeeded");
         self.reader.owner = Owner::Host;
         Ok(())
-    }
-}
-
-impl Payload {
-    /// Where items are in memory. That they are aligned is checked when they are copied, as wasmtime does it.
-    pub(super) fn range(&self, buffer: Buffer, memory_bytes: usize) -> wasmtime::Result<Range<usize>> {
-        let range = self.ensure_within(buffer, memory_bytes)?;
-        ensure!(range.start.is_multiple_of(self.align), "pointer not aligned");
-        Ok(range)
-    }
-
-    fn ensure_within(&self, buffer: Buffer, memory_bytes: usize) -> wasmtime::Result<Range<usize>> {
-        let start = buffer.address as usize;
-        match (buffer.count as usize).checked_mul(self.size) {
-            Some(0) => Ok(0..0),
-            Some(length) if start + length <= memory_bytes => Ok(start..start + length),
-            _ => bail!("pointer out of bounds of memory"),
-        }
     }
 }

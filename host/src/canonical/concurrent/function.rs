@@ -7,7 +7,7 @@ use wasmtime::{Caller, Engine, FuncType, Linker, ValRaw, ValType, ensure};
 
 use super::{Later, Status, Subtask, wait};
 use crate::canonical::function::{self, Function, Params, V3, What, initialized, lift, raw, write_result};
-use crate::canonical::guest::Host;
+use crate::canonical::guest::{Host, parts};
 use crate::canonical::handles::Waitable;
 use crate::canonical::lower::MAX_RESULT_BYTES;
 use crate::canonical::{Flat, Wit};
@@ -86,6 +86,8 @@ fn begin<T: Host, P: Params, R: Wit>(
 ) -> wasmtime::Result<u32> {
     let (params, to) = lift::<T, P>(caller, values)?;
     ensure!((to as usize).is_multiple_of(R::ALIGN), "pointer not aligned");
+    let is_within = R::FLAT == 0 || (to as usize).saturating_add(R::SIZE) <= parts(caller).0.len();
+    ensure!(is_within, "pointer out of bounds of memory");
     let mut running = function(caller.data_mut(), params)?;
     // The guest does not wait for it: whoever waits later asks again, to be woken.
     if let Poll::Ready(value) = running.as_mut().poll(&mut Context::from_waker(Waker::noop())) {

@@ -7,9 +7,9 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 
 use wasmparser::component_types::{ComponentDefinedType, ComponentValType};
-use wasmtime::bail;
+use wasmtime::{bail, ensure};
 
-use super::channel::{End, Kind, Payload};
+use super::channel::{Buffer, End, Kind, Payload};
 use crate::canonical::handles::Waitable;
 use crate::canonical::lower::Lowered;
 use crate::canonical::{FlatValues, Host, Lift, Lifting, Lower, Lowering, Place, Wit, WitTypes};
@@ -192,6 +192,22 @@ pub(in crate::canonical) fn byte_stream() -> Payload {
 impl Payload {
     pub(in crate::canonical) fn of<V: Wit>(kind: Kind) -> Self {
         Self { kind, of: std::any::TypeId::of::<V>(), size: V::SIZE, align: V::ALIGN }
+    }
+
+    /// Where items are in memory.
+    pub(super) fn range(&self, buffer: Buffer, memory_bytes: usize) -> wasmtime::Result<Range<usize>> {
+        let start = buffer.address as usize;
+        match (buffer.count as usize).checked_mul(self.size) {
+            Some(0) => Ok(0..0),
+            Some(length) if start + length <= memory_bytes => Ok(start..start + length),
+            _ => bail!("pointer out of bounds of memory"),
+        }
+    }
+
+    /// Checked when an item is copied, not before: so does wasmtime.
+    pub(super) fn ensure_aligned(&self, buffer: Buffer) -> wasmtime::Result<()> {
+        ensure!((buffer.address as usize).is_multiple_of(self.align), "pointer not aligned");
+        Ok(())
     }
 }
 

@@ -43,9 +43,9 @@ pub(crate) struct Concurrent<T> {
     ends: Vec<HostEnd<T>>,
     subtasks: Slab<Subtask<T>>,
     passing: Vec<Passing<T>>,
-    /// The waitable that had the last event; others come first then.
-    last: u32,
-    context: [u32; 2],
+    pub(super) context: [u32; 2],
+    /// The same while the guest is asked to allocate memory.
+    pub(super) context_of_realloc: [u32; 2],
     backpressure: u16,
     has_returned: bool,
 }
@@ -81,8 +81,8 @@ impl<T> Default for Concurrent<T> {
             ends: Vec::new(),
             subtasks: Slab::default(),
             passing: Vec::new(),
-            last: 0,
             context: [0; 2],
+            context_of_realloc: [0; 2],
             backpressure: 0,
             has_returned: false,
         }
@@ -178,11 +178,8 @@ impl<T: Host> Guest<T> {
 
     fn close_channel(&mut self, number: usize) {
         let Some(channel) = self.concurrent.channels.get(number) else { return };
-        channel.reader.owner = Owner::Nobody;
-        if channel.writer.owner == Owner::Guest {
-            let is_future = channel.is_future();
-            channel.writer.end(is_future);
-        } else {
+        channel.gone(End::Reader);
+        if channel.writer.owner != Owner::Guest {
             self.concurrent.remove(number);
         }
     }
@@ -254,20 +251,22 @@ fn advance<T: Host>(host: &mut T, memory: &mut [u8], cx: &mut Context<'_>, numbe
         (None, Some(buffer)) if channel.reader.owner == Owner::Host => (End::Writer, buffer),
         _ => return Ok(false),
     };
-    let range = channel.payload.range(buffer, memory.len())?;
-    let size = channel.payload.size;
-    let (rest, step) = concurrent.take(number).step(host, memory, cx, range)?;
+    let payload = channel.payload;
+    let range = payload.range(buffer, memory.len())?;
+    let host_end = concurrent.take(number);
+    if matches!(host_end, HostEnd::ValueSink(_)) {
+        payload.ensure_aligned(buffer)?;
+    }
+    let (rest, step) = host_end.step(host, memory, cx, range)?;
     let concurrent = &mut host.guest().concurrent;
     concurrent.put(number, rest);
     let Some(channel) = concurrent.channels.get(number) else { return Ok(false) };
-    let is_future = channel.is_future();
     match step {
         Step::None => return Ok(false),
         Step::Waits => return Ok(true),
         Step::Copied(count) => channel.side(end).complete(u32::try_from(count)?, None),
         Step::Ended => {
-            channel.side(end.other()).owner = Owner::Nobody;
-            channel.side(end).end(is_future);
+            channel.gone(end.other());
         }
         Step::Taken => {
             channel.is_done = true;
@@ -275,7 +274,8 @@ fn advance<T: Host>(host: &mut T, memory: &mut [u8], cx: &mut Context<'_>, numbe
         }
         Step::Given(value) => {
             channel.is_done = true;
-            let pending = Pending::unless_written(value, buffer.address, size, memory)?;
+            payload.ensure_aligned(buffer)?;
+            let pending = Pending::unless_written(value, buffer.address, payload.size, memory)?;
             channel.side(end).complete(0, pending);
         }
     }

@@ -39,26 +39,14 @@ impl<T: Host> Guest<T> {
     /// The next event of a set. Memory for it may have to be allocated before the guest is told.
     fn take_event(&mut self, set: u32) -> wasmtime::Result<Option<Event>> {
         self.handles.ensure_set(set)?;
-        let last = self.concurrent.last;
-        let mut found: Option<(u32, Waitable)> = None;
-        for (handle, waitable) in self.handles.joined(set) {
-            if !self.concurrent.has_event(waitable) {
-                continue;
-            }
-            // In turn: the first one after the last, else the first of all.
-            if handle > last {
-                found = Some((handle, waitable));
-                break;
-            }
-            found = found.or(Some((handle, waitable)));
-        }
-        let Some((handle, waitable)) = found else { return Ok(None) };
-        self.concurrent.last = handle;
+        let ready = self.handles.joined(set).filter(|(_, waitable)| self.concurrent.has_event(*waitable));
+        // The order of wasmtime's set: calls first, then what was made first.
+        let Some((handle, waitable)) = ready.min_by_key(|(_, waitable)| waitable.rank()) else { return Ok(None) };
         let (kind, status) = match waitable {
             Waitable::Subtask(number) => (Kind::Future, self.subtask_status(number)),
             Waitable::End(end, number) => {
                 let Some(channel) = self.concurrent.channels.get(number) else { return Ok(None) };
-                let (kind, outcome) = (channel.payload.kind, channel.deliver(end));
+                let (kind, outcome) = (channel.payload.kind, channel.deliver(end)?);
                 (kind, outcome.map(|outcome| self.told(outcome)))
             }
         };
@@ -103,12 +91,9 @@ pub(crate) async fn next_event<T: Host>(store: &mut impl HasHost<T>, set: u32) -
     poll_fn(|cx| poll_event(store, cx, set)).await
 }
 
-/// An event of the set, or [`Event::NONE`]; does not wait.
+/// An event of the set, or [`Event::NONE`]. Nothing goes on for it: a guest that polls must yield, as in wasmtime.
 pub(super) fn event_now<T: Host>(store: &mut impl HasHost<T>, set: u32) -> wasmtime::Result<Event> {
-    let (memory, host) = parts(store);
-    host.guest().handles.ensure_set(set)?;
-    progress(host, memory, &mut Context::from_waker(Waker::noop()))?;
-    Ok(host.guest().take_event(set)?.unwrap_or(Event::NONE))
+    Ok(parts(store).1.guest().take_event(set)?.unwrap_or(Event::NONE))
 }
 
 /// Lets others run, and everything go on.

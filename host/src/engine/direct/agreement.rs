@@ -21,6 +21,8 @@ const SENT: &str = "(local.set $a (call $request (call $fields)))";
 const INPUT: &str = "(local.set $a (call $input (local.get $request)))";
 const BEGIN: &str = "(local.set $a (call $begin (local.get $out)))";
 
+const DIRTY: &str = "(memory.fill (i32.const 256) (i32.const 0xaa) (i32.const 512))";
+
 /// What the guest does before it answers; whether that traps.
 #[rustfmt::skip]
 const CASES: &[(&[&str], bool)] = &[
@@ -130,6 +132,15 @@ const CASES: &[(&[&str], bool)] = &[
        "(i32.store (i32.const 272) (call $ready (i32.load (i32.const 244))))", "(call $drop-pollable (i32.load (i32.const 240)))"], false),
     (&["(call $poll (i32.const 240) (i32.const 0) (i32.const 256))"], true),
     (&["(i32.store (i32.const 240) (i32.const 77))", "(call $poll (i32.const 240) (i32.const 1) (i32.const 256))"], true),
+    // Memory between and behind what is written keeps what it was.
+    (&[DIRTY, "(call $method (local.get $request) (i32.const 256))", "(call $path (local.get $request) (i32.const 272))",
+       "(call $scheme (local.get $request) (i32.const 288))", "(call $terminal (i32.const 304))", "(call $cwd (i32.const 320))"], false),
+    (&[DIRTY, SENT, "(call $sent-scheme (local.get $a) (i32.const 256))", "(call $sent-path (local.get $a) (i32.const 272))",
+       "(call $timeout (call $options) (i32.const 288))", "(call $consume (local.get $request) (i32.const 304))",
+       "(call $send (local.get $a) (i32.const 0) (i32.const 0) (i32.const 312))"], false),
+    (&[DIRTY, INPUT, "(call $read (local.get $a) (i64.const 0) (i32.const 256))", "(call $drop-input (local.get $a))",
+       "(local.set $b (call $trailers (i32.load (i32.const 148))))", "(call $block (call $await-trailers (local.get $b)))",
+       "(call $get-trailers (local.get $b) (i32.const 272))", "(call $get-trailers (local.get $b) (i32.const 336))"], false),
     // The rest.
     (&["(call $environment (i32.const 256))", "(call $arguments (i32.const 272))", "(call $cwd (i32.const 288))",
        "(call $terminal (i32.const 304))"], false),

@@ -8,14 +8,14 @@ use crate::engine::config::Flavour;
 
 const GUEST: &str = include_str!("agreement03.wat");
 
-const FIELDS: &str = "(local.set $a (call $fields))";
+pub(super) const FIELDS: &str = "(local.set $a (call $fields))";
 const APPEND: &str =
     "(call $append (local.get $a) (i32.const 16) (i32.const 6) (i32.const 22) (i32.const 10) (i32.const 256))";
-const STREAM: &str = "(call $ends (call $stream))";
-const TRAILERS: &str = "(call $ends (call $trailers))";
-const INPUT: &str = "(call $input (local.get $request))";
-const SET: &str = "(local.set $a (call $set-new))";
-const FAR: &str = "(local.set $b (i32.shr_u (call $wait-for (i64.const 3600000000000)) (i32.const 4)))";
+pub(super) const STREAM: &str = "(call $ends (call $stream))";
+pub(super) const TRAILERS: &str = "(call $ends (call $trailers))";
+pub(super) const INPUT: &str = "(call $input (local.get $request))";
+pub(super) const SET: &str = "(local.set $a (call $set-new))";
+pub(super) const FAR: &str = "(local.set $b (i32.shr_u (call $wait-for (i64.const 3600000000000)) (i32.const 4)))";
 const SOON: &str = "(local.set $b (i32.shr_u (call $wait-for (i64.const 1000000)) (i32.const 4)))";
 
 /// Answers with a response whose head says that six bytes follow.
@@ -254,7 +254,7 @@ const REALLOCS: &[(&str, bool)] = &[
     ("unreachable", true),
 ];
 
-fn component(code: &str, in_callback: &str, in_realloc: &str) -> Vec<u8> {
+pub(super) fn component(code: &str, in_callback: &str, in_realloc: &str) -> Vec<u8> {
     let text = format!(
         r#"(module {GUEST}
           (func $in-realloc {in_realloc})
@@ -305,7 +305,7 @@ async fn allocating_is_the_same_in_both_forms() {
 }
 
 /// What came of a guest that is linked directly.
-async fn direct(code: &str) -> (Ending, String) {
+pub(super) async fn direct(code: &str) -> (Ending, String) {
     outcome(Flavour::V2, &component(code, "", ""), Form::Module).await
 }
 
@@ -375,21 +375,4 @@ async fn a_body_goes_round_and_round() {
     let (ending, answer) = direct(&code).await;
     assert_eq!(ending, Ending::Done);
     assert!(answer.contains("0123456789"), "{answer}");
-}
-
-/// What was copied before the other end was handed over counts, too.
-#[tokio::test]
-async fn a_write_goes_on_when_its_reader_is_handed_over() {
-    let code = format!(
-        "{STREAM}
-        (drop (call $write (call $writer) (i32.const 16) (i32.const 10)))
-        (drop (call $read (call $reader) (i32.const 280) (i32.const 4)))
-        (call $drop-written (call $stdout (call $reader)))
-        (drop (call $yield))
-        (call $end (i32.const 256) (call $writer) (i32.const -1))"
-    );
-    let (ending, answer) = direct(&code).await;
-    assert_eq!(ending, Ending::Done);
-    // Ten, above four bits for what came of it.
-    assert!(answer.contains(r#"b"\xa0\0\0\0"#), "{answer}");
 }

@@ -18,6 +18,8 @@ use wasmparser::component_types::ComponentFuncType;
 mod agreement;
 #[cfg(test)]
 mod agreement03;
+#[cfg(test)]
+mod agreement_ends;
 mod built_in;
 mod filling;
 mod form;

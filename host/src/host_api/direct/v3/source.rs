@@ -27,6 +27,15 @@ impl ByteSource<State> for Nothing {
     }
 }
 
+/// The standard input of the process, which is closed. That it could be read is not asked, as in wasmtime-wasi.
+pub(super) struct ClosedInput;
+
+impl ByteSource<State> for ClosedInput {
+    fn poll_read(&mut self, _: &mut Context<'_>, _: &mut State, room: &mut [u8]) -> wasmtime::Result<Poll<Transfer>> {
+        Ok(Poll::Ready(if room.is_empty() { Transfer::Done(0) } else { Transfer::Ended }))
+    }
+}
+
 /// A body from outside, as the guest reads it.
 pub(super) struct BodySource {
     body: GuestBody,

@@ -21,7 +21,7 @@ use wasmtime_wasi::random::WasiRandomView;
 
 use super::super::common::common_wasi;
 use super::super::drop;
-use super::source::Nothing;
+use super::source::ClosedInput;
 use crate::canonical::{ByteSink, Function, FutureReader, StreamReader, Transfer, enumeration, later, pipe, record};
 use crate::engine::State;
 use crate::host_api::output::WRITE_BUDGET_BYTES;
@@ -52,7 +52,7 @@ fn stdio() -> Vec<Function<State>> {
             let guest = state.guest();
             let done: FutureReader<Written> =
                 guest.future(later(async { |_: &mut State| wasmtime::error::Ok(Written::Ok(())) }));
-            Ok((guest.stream(Nothing), done))
+            Ok((guest.stream(ClosedInput), done))
         }),
         Function::new("wasi:cli/stdout", "write-via-stream", |state: &mut State, (data,): (StreamReader,)| {
             let stream = stdout::Host::get_stdout(&mut state.cli())?;
