@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use wasmparser::component_types::{ComponentAnyTypeId, ComponentEntityType};
 use wasmparser::types::Types;
-use wasmparser::{CanonicalFunction, CanonicalOption, ExternalKind, Parser, ValidPayload, Validator, WasmFeatures};
+use wasmparser::{CanonicalFunction, CanonicalOption, ExternalKind, Parser, Payload, Validator, WasmFeatures};
 
 use super::built_in::{self, BuiltInUse};
 use super::filling::Filling;
@@ -63,17 +63,18 @@ impl<'a> Form<'a> {
     }
 }
 
-/// A component's types, checked; what is in its core modules is checked when they are compiled.
+/// The types of a component that is valid, with all that is in its core modules: one that is not could become so when it
+/// is written anew, with more functions and types than it had.
 fn types(component: &[u8]) -> Option<Types> {
-    let mut validator = Validator::new_with_features(WasmFeatures::default());
-    let mut types = None;
-    for payload in Parser::new(0).parse_all(component) {
-        if let ValidPayload::End(of) = validator.payload(&payload.ok()?).ok()? {
-            // The component's own come last.
-            types = Some(of);
-        }
-    }
-    types
+    Validator::new_with_features(WasmFeatures::default()).validate_all(component).ok()
+}
+
+/// Whether a module does something when it is instantiated. Then the shim's table is not filled yet, and calling what
+/// is behind it traps.
+fn starts(module: &[u8]) -> bool {
+    Parser::new(0)
+        .parse_all(module)
+        .any(|payload| !matches!(payload, Ok(payload) if !matches!(payload, Payload::StartSection { .. })))
 }
 
 /// A component that is looked at.
@@ -91,16 +92,22 @@ struct Reader<'r, 'a, T> {
 struct Lifted<'a> {
     handle: Alias<'a>,
     callback: Option<Alias<'a>>,
+    /// Where its result is, which [`BuiltIn::TaskReturn`](crate::canonical::BuiltIn) must agree with.
+    memory: Option<u32>,
 }
 
 impl<'r, 'a, T> Reader<'r, 'a, T> {
     fn form(&self) -> Option<Form<'a>> {
         let lifted = self.lifted()?;
         let (main, args) = instantiations(&self.outline).find(|(place, _)| place.instance == lifted.handle.instance)?;
+        if !lifted.memory.is_none_or(|memory| self.is_memory(memory, main)) {
+            return None;
+        }
         let bytes = self.outline.module(main.module)?;
         let main_module = MainModule::read(bytes)?;
         let exported = |name: &str, kind| main_module.export(name).filter(|export| export.kind == kind);
         let is_main = !main_module.imports_others
+            && !starts(bytes)
             && exported(MEMORY, ExternalKind::Memory).is_some()
             && !main_module.exports.iter().any(|export| export.name.starts_with(OURS));
         if !is_main {
@@ -170,19 +177,21 @@ impl<'r, 'a, T> Reader<'r, 'a, T> {
         }
         let WitFunction::Lifted { core_function, options } = self.surface.function(function)? else { return None };
         let alias = |function: u32| self.outline.functions.get(function as usize)?.alias();
-        let mut callback = None;
-        let mut is_async = false;
+        let (mut callback, mut memory, mut is_async) = (None, None, false);
         for option in options {
             match *option {
-                CanonicalOption::PostReturn(_) => return None,
                 CanonicalOption::Async => is_async = true,
                 CanonicalOption::Callback(function) => callback = Some(alias(function)?),
-                _ => {}
+                CanonicalOption::Memory(index) => memory = Some(index),
+                // A request is a handle, for which nothing is allocated.
+                CanonicalOption::UTF8 | CanonicalOption::Realloc(_) => {}
+                _ => return None,
             }
         }
         // One that is called again when what it waits for is there, or one that does not wait.
-        let fits = is_async == (handler == Handler::V3) && callback.is_some() == is_async;
-        fits.then_some(Lifted { handle: alias(*core_function)?, callback })
+        let fits =
+            is_async == (handler == Handler::V3) && callback.is_some() == is_async && (memory.is_some() || !is_async);
+        fits.then_some(Lifted { handle: alias(*core_function)?, callback, memory })
     }
 
     /// Which function of ours a core function of the component is.

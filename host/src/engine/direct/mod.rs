@@ -39,7 +39,7 @@ use crate::canonical::{self, Function, WitTypes};
 use crate::host_api::direct;
 
 /// To be raised with every change here of what comes out: compiled code is cached by it.
-pub(super) const VERSION: u32 = 2;
+pub(super) const VERSION: u32 = 3;
 
 /// How the memory of such a module is exported.
 pub(super) const MEMORY: &str = "memory";

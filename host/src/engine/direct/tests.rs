@@ -216,6 +216,12 @@ fn what_is_not_known_is_linked_as_a_component() {
             "(canon lift (core func $handle))",
             r#"(canon lift (core func $handle) (post-return (core func $main "nothing")))"#,
         ),
+        (
+            "a handler with another encoding",
+            "(canon lift (core func $handle))",
+            "(canon lift (core func $handle) string-encoding=utf16)",
+        ),
+        ("a main module that does something when it is instantiated", ";; main has", "(func $start) (start $start)"),
         ("an import that is no interface", ";; more imports", r#"(import "other" (func))"#),
         ("debugging information", ";; main has", r#"(@custom ".debug_info" "")"#),
         ("another memory's name", "\"memory\"", "\"mem\""),
@@ -249,6 +255,23 @@ fn an_asynchronous_function_is_not_for_a_synchronous_handler() {
     };
     assert!(imports(&clock("now", "(func (result u64))")).is_some());
     assert!(imports(&clock("wait-for", r#"(func async (param "how-long" u64))"#)).is_none());
+}
+
+/// Written anew, a module has more functions and types, and, as part of a component without its shim, more tables: those
+/// that it names though it has none of that number.
+#[test]
+fn what_is_not_valid_stays_so() {
+    const MAIN: &str = "\n    ;; main has\n";
+    for content in [
+        "(func call 8)",
+        "(func (param i32) local.get 0 call_indirect (type 6))",
+        "(func i32.const 0 call_indirect 1 (type 0))",
+    ] {
+        let component = with(MAIN, &format!("\n {content}\n"));
+        assert!(Validator::new().validate_all(&component).is_err(), "{content}");
+        assert!(main_module(&component, &functions()).is_none(), "{content}");
+        assert!(relink(&component).is_none(), "{content}");
+    }
 }
 
 #[test]

@@ -82,6 +82,20 @@ fn what_is_not_known_is_linked_as_a_component() {
             &[(memory, &memories), ("stream.write 8 (memory $memory)", "stream.write 8 (memory $other)")],
         ),
         ("another encoding of what is written", &[("string-encoding=utf8 async)", "string-encoding=utf16 async)")]),
+        (
+            "another encoding of the result",
+            &[("string-encoding=utf8 async (callback", "string-encoding=utf16 async (callback")],
+        ),
+        (
+            "a handler whose result is in another memory",
+            &[
+                (memory, &memories),
+                (
+                    "(memory $memory) string-encoding=utf8 async (callback",
+                    "(memory $other) string-encoding=utf8 async (callback",
+                ),
+            ],
+        ),
         ("resources of two releases", &[(before_export, &format!("{of_0_2} {before_export}"))]),
         (
             "a module more",

@@ -11,7 +11,7 @@
 
 use wasm_encoder::Component;
 use wasm_encoder::reencode::{self, ReencodeComponent as _};
-use wasmparser::Parser;
+use wasmparser::{Parser, Validator, WasmFeatures};
 
 mod component;
 pub(super) mod main_module;
@@ -22,7 +22,7 @@ pub(super) mod shim;
 mod tests;
 
 /// To be raised with every change here of what comes out: compiled code is cached by it.
-pub(super) const VERSION: u32 = 1;
+pub(super) const VERSION: u32 = 2;
 
 /// What a component has that is not provided for.
 #[derive(Debug, thiserror::Error)]
@@ -34,6 +34,8 @@ type Result<T> = std::result::Result<T, reencode::Error<Unfit>>;
 /// The component without its shim, when it has one in the form that is known.
 pub(super) fn relink(bytes: &[u8]) -> Option<Vec<u8>> {
     let plan = plan::Plan::of(&outline::Outline::read(bytes).ok()?)?;
+    // One that is not valid could become so: there are more functions and tables in it then.
+    Validator::new_with_features(WasmFeatures::default()).validate_all(bytes).ok()?;
     let mut relinked = Component::new();
     component::Relinker::new(&plan).parse_component(&mut relinked, Parser::new(0), bytes).ok()?;
     Some(relinked.finish())
