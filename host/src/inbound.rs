@@ -10,7 +10,7 @@ use bytes::Bytes;
 use daylily_core::authority;
 use daylily_core::config::RouteLimits;
 use daylily_core::refusal::Refusal;
-use http::header::{CONTENT_LENGTH, EXPECT, HOST, HeaderMap};
+use http::header::{CONTENT_LENGTH, EXPECT, HOST, HeaderMap, TRANSFER_ENCODING};
 use http::{Method, Request, Uri, Version};
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
@@ -19,7 +19,8 @@ use wasmtime_wasi_http::Error as HttpError;
 
 use crate::exchange::{Exchange, Fault};
 use crate::host_api::outgoing::{error_from_hyper, named_by_connection};
-use crate::serve::connection::Connection;
+use crate::serve::connection::{Connection, InRequest};
+use crate::serve::framing::coding::{self, CodingError};
 
 /// Where a request wants to go.
 #[derive(Debug)]
@@ -28,6 +29,31 @@ pub(crate) struct Target<'a> {
     pub(crate) host: Option<&'a str>,
     /// Without the query.
     pub(crate) path: &'a str,
+}
+
+/// Refuses what hyper takes though it must not be taken.
+///
+/// # Errors
+///
+/// `Malformed` for a target with a fragment, for a `Transfer-Encoding` that cannot be, and where the head may end at
+/// another place; `UnknownCoding` for a coding under `chunked`.
+pub(crate) fn check_framing(request: &Request<Incoming>, in_request: &InRequest) -> Result<(), Refusal> {
+    let malformed = |detail: &str| Refusal::Malformed { detail: detail.to_owned() };
+    if !in_request.head().is_agreed {
+        return Err(malformed("the end of the head is ambiguous"));
+    }
+    if in_request.head().has_fragment {
+        return Err(malformed("the target has a fragment"));
+    }
+    if request.body().size_hint().exact().is_some() {
+        // hyper takes no other body for chunks than one with a Transfer-Encoding.
+        return Ok(());
+    }
+    let codings = request.headers().get_all(TRANSFER_ENCODING);
+    coding::judge(codings.iter().map(http::HeaderValue::as_bytes)).map_err(|error| match error {
+        CodingError::Malformed(detail) => malformed(detail),
+        CodingError::Unknown => Refusal::UnknownCoding,
+    })
 }
 
 /// Reads the target: the authority of an absolute-form target wins over `Host` (RFC 9112 §3.2.2).
@@ -177,11 +203,11 @@ impl InboundBody {
 
     fn fail(&self, error: &hyper::Error) -> HttpError {
         use std::error::Error;
-        let io_kind =
-            error.source().and_then(|source| source.downcast_ref::<std::io::Error>()).map(std::io::Error::kind);
-        self.exchange.fail(match io_kind {
-            Some(std::io::ErrorKind::InvalidInput | std::io::ErrorKind::InvalidData) => {
-                Fault::Malformed(format!("the request body's framing is invalid: {error}"))
+        use std::io::ErrorKind;
+        let source = error.source().and_then(|source| source.downcast_ref::<std::io::Error>());
+        self.exchange.fail(match source {
+            Some(why) if matches!(why.kind(), ErrorKind::InvalidInput | ErrorKind::InvalidData) => {
+                Fault::Malformed(format!("the request body's framing is invalid: {why}"))
             }
             _ => Fault::ClientGone,
         });

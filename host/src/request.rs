@@ -11,7 +11,7 @@ use crate::body::Body;
 use crate::exchange::Exchange;
 use crate::record::Record;
 use crate::response::{Begun, Hold};
-use crate::serve::connection::Connection;
+use crate::serve::connection::{Connection, InRequest};
 use crate::worker::Worker;
 use crate::{guard, inbound, response};
 
@@ -26,7 +26,7 @@ pub(crate) enum Stop {
     ClientGone,
 }
 
-/// Answers one request. Cancel safe: dropping the future ends the guest at once.
+/// Answers the request that `in_request` was begun with. Cancel safe: dropping the future ends the guest at once.
 ///
 /// # Errors
 ///
@@ -34,12 +34,12 @@ pub(crate) enum Stop {
 pub(crate) async fn handle(
     worker: &Worker,
     connection: &Connection,
+    in_request: InRequest,
     request: Request<Incoming>,
 ) -> Result<Response<Body>, Stop> {
     let version = request.version();
-    let in_request = connection.begin_request(&request);
     let exchange = Arc::new(Exchange::begin(worker.counters, worker.drain.begin_task()));
-    let mut response = match answer(worker, connection, &exchange, request).await {
+    let mut response = match answer(worker, connection, &in_request, &exchange, request).await {
         Err(Stop::Refused(refusal)) => refuse(worker, &refusal, exchange.record()),
         outcome => outcome?,
     };
@@ -56,9 +56,11 @@ pub(crate) async fn handle(
 async fn answer(
     worker: &Worker,
     connection: &Connection,
+    in_request: &InRequest,
     exchange: &Arc<Exchange>,
     request: Request<Incoming>,
 ) -> Result<Response<Body>, Stop> {
+    inbound::check_framing(&request, in_request)?;
     let target = inbound::target(&request)?;
     let route = worker.route(&target).ok_or(Refusal::NoRoute)?;
     let (settings, limits) = (route.app.settings(), &route.app.settings().limits);

@@ -82,7 +82,7 @@ pub(crate) async fn begin(mut begun: Begun, method: &Method) -> Result<Response<
     let (mut parts, mut body) = response.into_parts();
     if method == Method::HEAD || !may_have_body(parts.status) {
         if !may_have_body(parts.status) {
-            // RFC 9110 §8.6 forbids it with 204; with 304 it could only mislead.
+            // RFC 9110 §8.6 forbids it with 204; with 304 it could only mislead; with 205 it is 0, which hyper adds.
             parts.headers.remove(CONTENT_LENGTH);
         }
         return Ok(Response::from_parts(parts, begun.send_without(body)));
@@ -253,8 +253,9 @@ fn check(status: StatusCode) -> Result<(), Refusal> {
     Err(Refusal::InvalidResponse { detail: format!("its status is {}, which is not a final one", status.as_u16()) })
 }
 
+/// RFC 9110 §15.3.5, §15.3.6 and §15.4.5.
 fn may_have_body(status: StatusCode) -> bool {
-    status != StatusCode::NO_CONTENT && status != StatusCode::NOT_MODIFIED
+    !matches!(status, StatusCode::NO_CONTENT | StatusCode::RESET_CONTENT | StatusCode::NOT_MODIFIED)
 }
 
 fn concat(mut frames: VecDeque<Bytes>) -> Bytes {
@@ -280,7 +281,7 @@ pub(crate) fn refusal(refusal: &Refusal, record: &Record, dev: bool) -> Response
     if let Some(seconds) = refusal.retry_after_s() {
         headers.insert(RETRY_AFTER, HeaderValue::from(seconds));
     }
-    if matches!(refusal, Refusal::Malformed { .. }) {
+    if matches!(refusal, Refusal::Malformed { .. } | Refusal::UnknownCoding) {
         headers.insert(http::header::CONNECTION, HeaderValue::from_static("close"));
     }
     response

@@ -81,6 +81,34 @@ fn statuses_without_a_body_have_none() {
     expect_no_trap(&server);
 }
 
+/// RFC 9110 §15.3.6 forbids content, and RFC 9112 §6.3 does not end such a response at its head.
+#[test]
+fn a_205_has_a_length_of_0() {
+    let server = SERVER.get();
+    for (host, target) in [("status.test", "/205"), ("status.test", "/nobody/205"), ("service03.test", "/status/205")] {
+        let mut connection = server.connect();
+        let response = connection.exchange(&Request::get(host, target));
+        assert_eq!((response.status, response.ending.clone(), response.body.len()), (205, Ending::Complete, 0));
+        assert_eq!(response.values("content-length"), ["0"], "{response:?}");
+        expect_usable(&mut connection);
+    }
+}
+
+/// RFC 9110 §6.6.1 and §5.6.7.
+#[test]
+fn every_response_has_a_date_in_the_preferred_form() {
+    let server = SERVER.get();
+    let bad = Request::get("hello.test", "/").header("X ", "y");
+    let requests =
+        [Request::get("hello.test", "/"), Request::get("status.test", "/204"), Request::get("none.test", "/"), bad];
+    for request in requests {
+        let response = server.exchange(&request);
+        let &[date] = response.values("date").as_slice() else { panic!("not one date: {response:?}") };
+        let parsed = httpdate::parse_http_date(date).expect("a date");
+        assert_eq!(httpdate::fmt_http_date(parsed), date);
+    }
+}
+
 #[test]
 fn other_statuses_pass_through() {
     let server = SERVER.get();

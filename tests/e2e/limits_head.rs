@@ -58,15 +58,50 @@ fn the_head_limit_holds_on_a_connection_in_use() {
 #[test]
 fn a_head_without_an_end_is_refused_at_the_limit() {
     let server = SERVER.get();
+    let fill = |begin: &str| [begin.as_bytes(), &[b'f'; 40_000]].concat();
     let endless = [
-        [b"GET / HTTP/1.1\r\nHost: a.test\r\nx: ".to_vec(), vec![b'f'; 40_000]].concat(),
-        [b"GET /".to_vec(), vec![b'a'; 40_000]].concat(),
+        (fill("GET / HTTP/1.1\r\nHost: a.test\r\nx: "), TOO_LARGE, "request head too large"),
+        (fill("GET / HTTP/1.1\r\nHost: a.test\r\n"), TOO_LARGE, "request head too large"),
+        (fill("GET /"), 414, "request target too long"),
     ];
-    for bytes in endless {
+    for (bytes, status, reason) in endless {
         let mut connection = server.connect();
         connection.try_send(&bytes);
-        connection.response("GET").expect_refusal(431, "request head too large");
+        connection.response("GET").expect_refusal(status, reason);
         connection.expect_closed();
+    }
+}
+
+/// The head's limit is 16 KiB here.
+#[test]
+fn what_is_too_long_has_a_status_of_its_own() {
+    let server = SERVER.get();
+    let line = |bytes: usize| format!("GET /{} HTTP/1.1\r\nHost: a.test\r\n\r\n", "a".repeat(bytes - 16));
+    let cases = [
+        (line(8_000), OK, ""),
+        (line(16 * 1024 - 16), OK, ""),
+        // The request line fits, the head does not.
+        (line(16 * 1024), TOO_LARGE, "request head too large"),
+        (line(16 * 1024 + 1), 414, "request target too long"),
+        (line(60_000), 414, "request target too long"),
+    ];
+    each(&cases, |(head, status, reason)| {
+        for pieces in [1, 3] {
+            let mut connection = server.connect();
+            for piece in head.as_bytes().chunks(head.len() / pieces + 1) {
+                connection.try_send(piece);
+            }
+            match *status {
+                OK => drop(connection.response("GET").expect(200, "Hello World\n")),
+                status => drop(connection.response("GET").expect_refusal(status, reason)),
+            }
+        }
+    });
+    // hyper takes targets of 65,534 bytes.
+    let server = Setup::new().server("max_head = '128KiB'").route("a.test", "hello", "").start();
+    for (bytes, status) in [(65_534, OK), (65_535, 414)] {
+        let response = server.exchange(&Request::get("a.test", &format!("/{}", "a".repeat(bytes - 1))));
+        assert_eq!(response.status, status, "{}", response.text());
     }
 }
 
@@ -231,10 +266,12 @@ fn a_connection_is_idle_after_a_body_too() {
         Request::post("echo.test", "/").chunked(&[b"body"]),
         Request::post("echo.test", "/count").chunked(&[b"in", b"pieces"]),
         Request::post("echo.test", "/").chunked(&[]),
+        // Refused, and its body read by nothing but hyper.
+        Request::post("none.test", "/").body(b"body"),
     ];
     each(&requests, |request| {
         let mut connection = server.connect();
-        assert_eq!(connection.exchange(request).status, 200);
+        assert!(matches!(connection.exchange(request).status, 200 | 404));
         connection.expect_closed();
     });
 }

@@ -38,6 +38,7 @@ mod refusals;
 mod reload;
 mod residue;
 mod resting;
+mod rfc;
 mod routes;
 mod service03;
 mod smuggling;

@@ -26,7 +26,7 @@ fn a_silent_client_is_answered_again() {
     }
 }
 
-/// It came with the request before, so hyper has it when the connection goes to rest.
+/// It came with the request before, and keeps the connection from going to rest.
 #[test]
 fn half_a_head_is_not_lost() {
     let server = SERVER.get();

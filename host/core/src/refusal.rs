@@ -21,6 +21,8 @@ pub enum Refusal {
     BodyTimeout,
     /// 413: the request's body is longer than `max_body`.
     BodyTooLarge,
+    /// 414: the request line is longer than `max_head`, or its target longer than a URI may be.
+    TargetTooLong,
     /// 431: the request's head is longer than `max_head`, or has more fields than `max_headers`.
     HeadTooLarge,
     /// 500: the guest trapped before it responded.
@@ -61,6 +63,8 @@ pub enum Refusal {
         /// Which limit.
         detail: String,
     },
+    /// 501: the request's body has a transfer coding beside `chunked`.
+    UnknownCoding,
     /// 500: daylily is at fault.
     Internal {
         /// What went wrong.
@@ -89,7 +93,9 @@ impl Refusal {
             Self::NoRoute => 404,
             Self::HeadTimeout | Self::BodyTimeout => 408,
             Self::BodyTooLarge => 413,
+            Self::TargetTooLong => 414,
             Self::HeadTooLarge => 431,
+            Self::UnknownCoding => 501,
             Self::Trap { .. } | Self::NoResponse | Self::InvalidResponse { .. } | Self::Internal { .. } => 500,
             Self::GuestError { .. } => 502,
             Self::QueueFull | Self::QueueTimeout | Self::NoInstance { .. } | Self::ShuttingDown => 503,
@@ -105,7 +111,9 @@ impl Refusal {
             Self::HeadTimeout => "request head too slow",
             Self::BodyTimeout => "request body too slow",
             Self::BodyTooLarge => "request body too large",
+            Self::TargetTooLong => "request target too long",
             Self::HeadTooLarge => "request head too large",
+            Self::UnknownCoding => "unknown transfer coding",
             Self::Trap { .. } => "guest trapped",
             Self::NoResponse => "guest gave no response",
             Self::InvalidResponse { .. } => "guest gave an invalid response",
@@ -135,7 +143,9 @@ impl Refusal {
             | Self::HeadTimeout
             | Self::BodyTimeout
             | Self::BodyTooLarge
+            | Self::TargetTooLong
             | Self::HeadTooLarge
+            | Self::UnknownCoding
             | Self::NoResponse
             | Self::QueueFull
             | Self::QueueTimeout
@@ -151,7 +161,9 @@ impl Refusal {
             | Self::HeadTimeout
             | Self::BodyTimeout
             | Self::BodyTooLarge
-            | Self::HeadTooLarge => Blame::Client,
+            | Self::TargetTooLong
+            | Self::HeadTooLarge
+            | Self::UnknownCoding => Blame::Client,
             Self::Trap { .. }
             | Self::NoResponse
             | Self::InvalidResponse { .. }
@@ -218,6 +230,7 @@ mod tests {
         check(Refusal::HeadTimeout, "408 [request head too slow] client");
         check(Refusal::BodyTimeout, "408 [request body too slow] client");
         check(Refusal::BodyTooLarge, "413 [request body too large] client");
+        check(Refusal::TargetTooLong, "414 [request target too long] client");
         check(Refusal::HeadTooLarge, "431 [request head too large] client");
         check(Refusal::Trap { detail: detail() }, "500 [guest trapped: why] guest");
         check(Refusal::NoResponse, "500 [guest gave no response] guest");
@@ -229,6 +242,7 @@ mod tests {
         check(Refusal::ShuttingDown, "503 [server is shutting down] overload retry 1");
         check(Refusal::CpuTime { detail: detail() }, "504 [cpu time used up: why] guest");
         check(Refusal::WallTime { detail: detail() }, "504 [time used up: why] guest");
+        check(Refusal::UnknownCoding, "501 [unknown transfer coding] client");
         check(Refusal::Internal { detail: detail() }, "500 [internal error: why] host");
     }
 

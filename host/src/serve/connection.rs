@@ -16,6 +16,8 @@ use tokio::io::Interest;
 use tokio::net::TcpStream;
 use tokio::time::Instant;
 
+use super::arrival::{Arrival, Head};
+use super::framing;
 use crate::drain::Drain;
 
 /// How much a client may still send after its last answer, and for how long it is read, so that the
@@ -53,7 +55,8 @@ struct Shared {
     resets_when_closed: AtomicBool,
     /// The client has been silent for a while, and nothing is kept for it but the socket.
     rests: AtomicBool,
-    /// A request body was left unread, so bytes may still be on their way.
+    arrival: Arrival,
+    /// A request body was left unread: hyper may end the connection, and what the client sends meets a closed one.
     unread: AtomicBool,
     /// Since when the client has been silent between requests.
     idle_since: Moment,
@@ -73,6 +76,7 @@ struct Moment(AtomicU64);
 pub(crate) struct InRequest {
     connection: Connection,
     version: Version,
+    head: Head,
 }
 
 impl Connection {
@@ -90,6 +94,7 @@ impl Connection {
             timed_out: AtomicBool::new(false),
             resets_when_closed: AtomicBool::new(false),
             rests: AtomicBool::new(false),
+            arrival: Arrival::new(),
             unread: AtomicBool::new(false),
             idle_since: Moment::none(),
             head_since: Moment::none(),
@@ -120,14 +125,23 @@ impl Connection {
         authority.unwrap_or(HeaderValue::from_static("localhost"))
     }
 
-    /// A request's head is complete; the client is no longer waited for until the guard is dropped.
+    /// A request's head is complete; the client is no longer waited for until the guard is dropped. To be called
+    /// before hyper reads on.
     pub(crate) fn begin_request<B: Body>(&self, request: &Request<B>) -> InRequest {
-        self.0.in_request.store(true, Relaxed);
-        self.0.flushed.store(false, Relaxed);
-        self.0.head_since.clear();
-        self.0.response_due.clear();
-        self.set_unread(!request.body().is_end_stream());
-        InRequest { connection: self.clone(), version: request.version() }
+        let shared = &self.0;
+        shared.in_request.store(true, Relaxed);
+        shared.flushed.store(false, Relaxed);
+        shared.head_since.clear();
+        shared.response_due.clear();
+        let body = request.body().size_hint().exact().map_or(framing::Body::Chunked, framing::Body::Length);
+        let head = shared.arrival.begin_body(body);
+        self.set_unread(body != framing::Body::Length(0));
+        InRequest { connection: self.clone(), version: request.version(), head }
+    }
+
+    /// What the framing and the service tell each other.
+    pub(super) fn arrival(&self) -> &Arrival {
+        &self.0.arrival
     }
 
     /// Bounds the writes of the response in progress: all of it in `whole` from now, and no wait in between
@@ -179,10 +193,10 @@ impl Connection {
         self.0.rests.load(Relaxed)
     }
 
-    /// Bytes came.
-    pub(super) fn note_read(&self) {
+    /// Bytes of a head, or empty lines before one, came.
+    pub(super) fn note_head(&self) {
         let shared = &self.0;
-        if !shared.is_receiving() && shared.head_since.is_none() {
+        if shared.head_since.is_none() {
             shared.head_since.set(shared.opened, Instant::now());
         }
     }
@@ -247,7 +261,9 @@ impl Connection {
     /// After the last response: reads and drops what the client still sends, within limits, so that
     /// closing does not reset the connection under an answer still on its way.
     pub(super) async fn linger(&self) {
-        let may_still_send = self.0.unread.load(Relaxed) || !self.0.head_since.is_none();
+        let shared = &self.0;
+        let may_still_send =
+            shared.arrival.is_body_coming() || shared.unread.load(Relaxed) || !shared.head_since.is_none();
         if !may_still_send || self.shut_down_writing().is_err() {
             return;
         }
@@ -256,6 +272,8 @@ impl Connection {
             let mut scratch = vec![0_u8; 4096];
             let mut left = LINGER_BYTES;
             while left > 0 && self.0.stream.readable().await.is_ok() {
+                // Others have their turn while a client sends faster than this reads.
+                tokio::task::coop::consume_budget().await;
                 match self.0.stream.try_read(&mut scratch) {
                     Ok(0) => return,
                     Ok(read) => left = left.saturating_sub(read),
@@ -281,11 +299,17 @@ impl InRequest {
         }
     }
 
+    /// What the framing found in the request's head.
+    pub(crate) fn head(&self) -> Head {
+        self.head
+    }
+
     /// The response ends before its time.
     pub(crate) fn cut(&self) {
         if self.version < Version::HTTP_11 {
             self.connection.reset_when_closed();
             self.connection.set_unread(false);
+            self.connection.0.arrival.note_body_end();
         }
     }
 }
@@ -298,7 +322,7 @@ impl Shared {
 
     /// A request is in progress, or its body still on its way after an early response: what comes is no head.
     fn is_receiving(&self) -> bool {
-        self.in_request.load(Relaxed) || self.unread.load(Relaxed)
+        self.in_request.load(Relaxed) || self.arrival.is_body_coming()
     }
 }
 

@@ -10,6 +10,7 @@ use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 
 use super::connection::Connection;
+use super::framing;
 use super::io::{ConnectionIo, last_word, unparsable};
 use crate::drain::Steps;
 use crate::worker::Worker;
@@ -27,7 +28,8 @@ const HYPER_MAX_HEADERS: u32 = 100;
 /// as long as it is, which is most of what an idle connection would cost.
 pub(crate) async fn serve(connection: Connection, worker: Arc<Worker>) {
     let mut steps = worker.drain.steps();
-    let mut io = ConnectionIo::new(connection.clone());
+    let limits = framing::Limits { head_bytes: max_head_bytes(&worker), fields: worker.limits.max_headers };
+    let mut io = ConnectionIo::new(connection.clone(), limits);
     while is_asked(&mut io, &worker, &mut steps).await {
         // On the heap, so that it takes nothing of a connection that rests.
         let serving = Box::pin(serve_until_silent(io, &connection, &worker, &mut steps));
@@ -56,8 +58,12 @@ async fn serve_until_silent(
     worker: &Worker,
     steps: &mut Steps,
 ) -> Option<ConnectionIo> {
-    let max_head_bytes = usize::try_from(worker.limits.max_head_bytes).unwrap_or(usize::MAX);
-    let service = service_fn(|request| request::handle(worker, connection, request));
+    let max_head_bytes = max_head_bytes(worker);
+    let service = service_fn(|request| {
+        // At once: hyper may read on before it polls the answer for the first time.
+        let in_request = connection.begin_request(&request);
+        request::handle(worker, connection, in_request, request)
+    });
     let mut http = http1::Builder::new();
     if worker.limits.max_headers != HYPER_MAX_HEADERS {
         http.max_headers(worker.limits.max_headers as usize);
@@ -77,9 +83,10 @@ async fn serve_until_silent(
             served = &mut serving => break served,
             // Found out while `serving` was polled, which is why nobody needs to wake this.
             () = poll_fn(|_| if connection.rests() { Poll::Ready(()) } else { Poll::Pending }) => {
-                let parts = serving.into_parts();
+                // hyper has nothing of a head: while it has, the connection does not rest.
+                let io = serving.into_parts().io.into_inner();
                 memory::note_freed();
-                return Some(parts.io.into_inner().with_begun(&parts.read_buf));
+                return Some(io.rested());
             }
             // Polled again, the connection finds that its limits have changed …
             () = steps.next() => {}
@@ -100,4 +107,8 @@ async fn serve_until_silent(
     }
     connection.linger().await;
     None
+}
+
+fn max_head_bytes(worker: &Worker) -> usize {
+    usize::try_from(worker.limits.max_head_bytes).unwrap_or(usize::MAX)
 }

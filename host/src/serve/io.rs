@@ -1,5 +1,5 @@
-//! A connection's socket as hyper reads and writes it: with time-outs on both, and with answers of our
-//! own where hyper would only send a status.
+//! A connection's socket as hyper reads and writes it: with time-outs on both, one message part at a time
+//! ([`super::framing`]), and with answers of our own where hyper would only send a status.
 
 use std::future::poll_fn;
 use std::io;
@@ -7,38 +7,51 @@ use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 use std::time::SystemTime;
 
-use bytes::Bytes;
 use daylily_core::refusal::Refusal;
 use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, Sleep, sleep_until};
 
 use super::connection::Connection;
+use super::framing::{self, Framing, Step};
 use crate::request_id::RequestId;
 
 /// A head and a body up to this size are copied together: one `send` costs less than a `writev`, by more
 /// than the copy.
 const SMALL_BYTES: usize = 1024;
 
+/// How large the buffer for withheld bytes may be that a connection keeps, so that one request after the other can come
+/// with its body in one piece.
+const KEPT_BYTES: usize = 8 << 10;
+
 /// hyper's view of a [`Connection`].
 pub(super) struct ConnectionIo {
     connection: Connection,
-    /// What was read already, and by nobody looked at: the begin of a head.
-    begun: Bytes,
+    framing: Framing,
+    withheld: Withheld,
     /// Runs while the client is waited for to send.
     silent: Option<Pin<Box<Sleep>>>,
     /// Runs while a write waits for the client to read.
     stalled: Option<Pin<Box<Sleep>>>,
 }
 
+/// Bytes that came with those before them and are not hyper's yet. No more is read until they are, so they are at most
+/// what hyper has room for.
+#[derive(Default)]
+struct Withheld {
+    bytes: Vec<u8>,
+    taken: usize,
+}
+
 impl ConnectionIo {
-    pub(super) fn new(connection: Connection) -> Self {
-        Self { connection, begun: Bytes::new(), silent: None, stalled: None }
+    /// `limits` are those of heads, which trailer sections share.
+    pub(super) fn new(connection: Connection, limits: framing::Limits) -> Self {
+        Self { connection, framing: Framing::new(limits), withheld: Withheld::default(), silent: None, stalled: None }
     }
 
-    /// Gives back what hyper has read and not used. Copied, so that hyper's buffer goes.
-    pub(super) fn with_begun(self, begun: &[u8]) -> Self {
-        Self { begun: Bytes::copy_from_slice(begun), ..self }
+    /// Gives up what is only there to be quick.
+    pub(super) fn rested(self) -> Self {
+        Self { withheld: Withheld::default(), ..self }
     }
 
     /// Waits until there is something to read, which may also be the end. Cancel safe.
@@ -48,9 +61,6 @@ impl ConnectionIo {
     /// When the client has been silent for too long.
     pub(super) async fn bytes(&mut self) -> io::Result<()> {
         self.connection.end_rest();
-        if !self.begun.is_empty() {
-            return Ok(());
-        }
         poll_fn(|cx| match self.connection.stream().poll_read_ready(cx) {
             Poll::Ready(_) => Poll::Ready(Ok(())),
             Poll::Pending => self.poll_silent(cx, None),
@@ -115,7 +125,9 @@ impl ConnectionIo {
         let status = self.connection.is_unasked().then(|| head.strip_prefix(b"HTTP/1.")?.get(2..5)).flatten()?;
         let refusal = match status {
             b"400" => unparsable(),
-            b"414" | b"431" => Refusal::HeadTooLarge,
+            b"414" => Refusal::TargetTooLong,
+            b"431" if self.framing.is_request_line_too_long() => Refusal::TargetTooLong,
+            b"431" => Refusal::HeadTooLarge,
             _ => return None,
         };
         Some(last_word(&refusal, self.connection.is_dev()))
@@ -167,28 +179,101 @@ pub(super) fn last_word(refusal: &Refusal, dev: bool) -> String {
 }
 
 impl AsyncRead for ConnectionIo {
+    /// Gives hyper the next bytes of the message part that comes next. Turns of the loop that give none drop empty lines
+    /// before a request, of which there is a limit.
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        if !self.begun.is_empty() {
-            let len = self.begun.len().min(buf.remaining());
-            buf.put_slice(&self.begun.split_to(len));
-            self.connection.note_read();
-            return Poll::Ready(Ok(()));
-        }
-        loop {
-            let Poll::Ready(ready) = self.connection.stream().poll_read_ready(cx) else {
-                let rest = self.connection.rest_time();
-                return self.poll_silent(cx, rest);
-            };
-            ready?;
-            match read(self.connection.stream(), buf) {
-                Ok(0) => return Poll::Ready(Ok(())),
-                Ok(_) => {
-                    self.connection.note_read();
-                    return Poll::Ready(Ok(()));
+        let this = &mut *self;
+        let before = buf.filled().len();
+        while buf.remaining() > 0 {
+            if this.withheld.is_empty() {
+                let Poll::Ready(ready) = this.connection.stream().poll_read_ready(cx) else {
+                    let rest = this.connection.rest_time();
+                    return this.poll_silent(cx, rest);
+                };
+                ready?;
+                match read(this.connection.stream(), buf) {
+                    Ok(0) => return Poll::Ready(Ok(())),
+                    Ok(_) => {}
+                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => continue,
+                    Err(error) => return Poll::Ready(Err(error)),
                 }
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-                Err(error) => return Poll::Ready(Err(error)),
+                let came = buf.filled_mut().get_mut(before..).unwrap_or_default();
+                let Step { skip, pass } = this.frame(came)?;
+                this.withheld.put(came.get(skip + pass..).unwrap_or_default());
+                if skip > 0 {
+                    came.copy_within(skip..skip + pass, 0);
+                }
+                buf.set_filled(before + pass);
+            } else {
+                let withheld = std::mem::take(&mut this.withheld);
+                let step = this.frame(withheld.first(buf.remaining()));
+                this.withheld = withheld;
+                let Step { skip, pass } = step?;
+                this.withheld.advance(skip);
+                buf.put_slice(this.withheld.first(pass));
+                this.withheld.advance(pass);
             }
+            if buf.filled().len() > before {
+                break;
+            }
+        }
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl ConnectionIo {
+    /// Says how many of the next bytes are hyper's now.
+    fn frame(&mut self, bytes: &[u8]) -> io::Result<Step> {
+        self.step(bytes).map_err(|error| {
+            if !self.connection.arrival().is_body_coming() && self.connection.is_unasked() {
+                // Now: hyper takes an error between requests for the end of the connection.
+                let refusal = Refusal::Malformed { detail: error.to_string() };
+                self.connection.write_now(last_word(&refusal, self.connection.is_dev()).as_bytes());
+                self.connection.note_answered();
+            }
+            io::Error::new(io::ErrorKind::InvalidData, error)
+        })
+    }
+
+    fn step(&mut self, bytes: &[u8]) -> Result<Step, framing::Error> {
+        if let Some(body) = self.connection.arrival().take_body() {
+            self.framing.begin_body(body)?;
+        }
+        let is_head = self.framing.is_head();
+        if is_head {
+            self.connection.note_head();
+        }
+        let step = self.framing.step(bytes)?;
+        if self.framing.has_head_passed() {
+            self.connection.arrival().note_head_end(self.framing.has_fragment(), self.framing.ahead());
+        } else if !is_head && self.framing.is_head() {
+            self.connection.arrival().note_body_end();
+        }
+        Ok(step)
+    }
+}
+
+impl Withheld {
+    fn is_empty(&self) -> bool {
+        self.taken == self.bytes.len()
+    }
+
+    /// Must be empty.
+    fn put(&mut self, bytes: &[u8]) {
+        self.bytes.clear();
+        self.bytes.extend_from_slice(bytes);
+        self.taken = 0;
+    }
+
+    fn first(&self, most: usize) -> &[u8] {
+        let rest = self.bytes.get(self.taken..).unwrap_or_default();
+        rest.get(..most).unwrap_or(rest)
+    }
+
+    fn advance(&mut self, count: usize) {
+        self.taken += count;
+        if self.is_empty() && self.bytes.capacity() > KEPT_BYTES {
+            *self = Self::default();
         }
     }
 }

@@ -1,0 +1,196 @@
+//! The end of a request's head, by the rule of httparse 1.10: empty lines before the request line are none of it, a
+//! line ends in LF or CRLF (RFC 9112 §2.2), and the next empty line ends the head.
+//!
+//! Only a guess is made at what follows, for hyper to agree with: the length of a body that has come with its head.
+
+use memchr::{memchr, memchr2};
+
+use super::{Error, MAX_EMPTY_LINES, Step};
+
+/// How much of a head has come.
+#[derive(Debug, Default)]
+pub(super) struct Head {
+    place: Place,
+    empty_lines: u8,
+    request_line_bytes: usize,
+    /// The method has ended, as far as it is of another piece than the target.
+    has_space: bool,
+    has_fragment: bool,
+    length: Length,
+}
+
+/// What the fields say of the body, as far as it is beyond doubt.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+enum Length {
+    #[default]
+    None,
+    /// One `Content-Length`, and no `Transfer-Encoding`.
+    Known(u64),
+    Unclear,
+}
+
+/// Where the next byte is.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+enum Place {
+    /// At the begin of a line, and all lines so far were empty.
+    #[default]
+    Before,
+    /// The same, after a CR.
+    BeforeLf,
+    RequestLine,
+    FieldStart,
+    /// After a CR that began a line.
+    FieldLf,
+    Field,
+    Ended,
+}
+
+impl Head {
+    /// See [`super::Framing::step`].
+    pub(super) fn step(&mut self, bytes: &[u8]) -> Result<Step, Error> {
+        let skip = self.skip_empty_lines(bytes)?;
+        let rest = bytes.get(skip..).unwrap_or_default();
+        let mut pass = 0;
+        if self.place == Place::RequestLine {
+            pass = self.pass_request_line(rest);
+        }
+        pass = self.pass_fields(rest, pass);
+        Ok(Step { skip, pass })
+    }
+
+    pub(super) fn has_ended(&self) -> bool {
+        self.place == Place::Ended
+    }
+
+    /// The body's length, if there are no two ways to read it.
+    pub(super) fn length(&self) -> Option<u64> {
+        match self.length {
+            Length::Known(length) => Some(length),
+            Length::None | Length::Unclear => None,
+        }
+    }
+
+    pub(super) fn has_fragment(&self) -> bool {
+        self.has_fragment
+    }
+
+    pub(super) fn is_within_request_line(&self) -> bool {
+        self.place == Place::RequestLine
+    }
+
+    /// With its line end, as far as it has come.
+    pub(super) fn request_line_bytes(&self) -> usize {
+        self.request_line_bytes
+    }
+
+    fn skip_empty_lines(&mut self, bytes: &[u8]) -> Result<usize, Error> {
+        let mut skip = 0;
+        loop {
+            match (self.place, bytes.get(skip)) {
+                (Place::Before | Place::BeforeLf, None) => return Ok(skip),
+                (Place::Before, Some(b'\r')) => self.place = Place::BeforeLf,
+                (Place::Before | Place::BeforeLf, Some(b'\n')) => {
+                    self.empty_lines += 1;
+                    if self.empty_lines > MAX_EMPTY_LINES {
+                        return Err(Error::EmptyLines);
+                    }
+                    self.place = Place::Before;
+                }
+                (Place::BeforeLf, Some(_)) => return Err(Error::BareCr),
+                (Place::Before, Some(_)) => {
+                    self.place = Place::RequestLine;
+                    return Ok(skip);
+                }
+                _ => return Ok(skip),
+            }
+            skip += 1;
+        }
+    }
+
+    /// Gives how many of `bytes` are of the request line. A `#` after the first space is of its target.
+    fn pass_request_line(&mut self, bytes: &[u8]) -> usize {
+        let mut at = 0;
+        loop {
+            let rest = bytes.get(at..).unwrap_or_default();
+            match memchr2(b'\n', b'#', rest) {
+                Some(found) if rest.get(found) == Some(&b'\n') => {
+                    at += found + 1;
+                    self.place = Place::FieldStart;
+                    break;
+                }
+                found => {
+                    let (before, next) = found.map_or((rest.len(), rest.len()), |found| (found, found + 1));
+                    self.has_space |= memchr(b' ', rest.get(..before).unwrap_or_default()).is_some();
+                    at += next;
+                    if found.is_none() {
+                        break;
+                    }
+                    self.has_fragment |= self.has_space;
+                }
+            }
+        }
+        self.request_line_bytes += at;
+        at
+    }
+
+    /// Gives where the head ends in `bytes`, or their length; the fields begin or go on at `at`.
+    fn pass_fields(&mut self, bytes: &[u8], mut at: usize) -> usize {
+        while let Some(&byte) = bytes.get(at) {
+            match (self.place, byte) {
+                (Place::FieldStart | Place::FieldLf, b'\n') => {
+                    self.place = Place::Ended;
+                    return at + 1;
+                }
+                (Place::FieldStart, b'\r') => {
+                    self.place = Place::FieldLf;
+                    at += 1;
+                }
+                (place @ (Place::FieldStart | Place::FieldLf | Place::Field), _) => {
+                    let rest = bytes.get(at..).unwrap_or_default();
+                    let found = memchr(b'\n', rest);
+                    if place == Place::FieldStart && matches!(byte | 0x20, b'c' | b't') {
+                        self.note_field(found.and_then(|found| rest.get(..found)));
+                    }
+                    match found {
+                        Some(found) => {
+                            self.place = Place::FieldStart;
+                            at += found + 1;
+                        }
+                        None => {
+                            self.place = Place::Field;
+                            return bytes.len();
+                        }
+                    }
+                }
+                _ => return at,
+            }
+        }
+        at
+    }
+
+    /// A line that may be about the body; none if it has not come as a whole.
+    fn note_field(&mut self, line: Option<&[u8]>) {
+        let Some(line) = line else {
+            self.length = Length::Unclear;
+            return;
+        };
+        if let Some(value) = strip_name(line, b"content-length:") {
+            let digits = value.trim_ascii();
+            // Nineteen of them always fit into 64 bits.
+            let is_number = (1..20).contains(&digits.len()) && digits.iter().all(u8::is_ascii_digit);
+            self.length = if is_number && self.length == Length::None {
+                Length::Known(digits.iter().fold(0, |length, digit| length * 10 + u64::from(digit - b'0')))
+            } else {
+                Length::Unclear
+            };
+        } else if strip_name(line, b"transfer-encoding").is_some() {
+            self.length = Length::Unclear;
+        }
+    }
+}
+
+/// What comes after `name`, of any case.
+fn strip_name<'a>(line: &'a [u8], name: &[u8]) -> Option<&'a [u8]> {
+    let (begin, rest) = line.split_at_checked(name.len())?;
+    begin.eq_ignore_ascii_case(name).then_some(rest)
+}
