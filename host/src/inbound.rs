@@ -10,7 +10,7 @@ use bytes::Bytes;
 use daylily_core::authority;
 use daylily_core::config::RouteLimits;
 use daylily_core::refusal::Refusal;
-use http::header::{CONTENT_LENGTH, EXPECT, HOST, HeaderMap, TRANSFER_ENCODING};
+use http::header::{CONTENT_LENGTH, EXPECT, HOST, HeaderMap, HeaderName, TRANSFER_ENCODING};
 use http::{Method, Request, Uri, Version};
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
@@ -18,7 +18,7 @@ use tokio::time::{Sleep, sleep};
 use wasmtime_wasi_http::Error as HttpError;
 
 use crate::exchange::{Exchange, Fault};
-use crate::host_api::outgoing::{error_from_hyper, named_by_connection};
+use crate::host_api::outgoing::{error_from_hyper, named_by_connection, remove_forbidden};
 use crate::serve::connection::{Connection, InRequest};
 use crate::serve::framing::coding::{self, CodingError};
 
@@ -119,7 +119,8 @@ pub(crate) fn prepare(
     let announced = request.body().size_hint().exact();
     let is_expected = request.headers().contains_key(EXPECT);
     let headers = request.headers_mut();
-    remove_nominated(headers);
+    let nominated = named_by_connection(headers);
+    remove_nominated(headers, &nominated);
     if !headers.contains_key(HOST) {
         // HTTP/1.0 without one: guests see the address that was asked.
         headers.insert(HOST, connection.local_authority());
@@ -134,6 +135,7 @@ pub(crate) fn prepare(
         stalled: None,
         is_expected,
         has_ended: false,
+        nominated,
         exchange: Arc::clone(exchange),
         connection: connection.clone(),
     };
@@ -154,11 +156,25 @@ fn root_path(uri: &mut Uri) {
 
 /// Removes the fields that `Connection` names (RFC 9110 §7.6.1); the well-known hop-by-hop fields are
 /// removed with the rest of what guests never see. Framing is not a sender's to nominate.
-fn remove_nominated(headers: &mut HeaderMap) {
-    for name in named_by_connection(headers) {
-        if name != CONTENT_LENGTH && name != HOST {
+fn remove_nominated(headers: &mut HeaderMap, nominated: &[HeaderName]) {
+    for name in nominated {
+        if *name != CONTENT_LENGTH && *name != HOST {
             headers.remove(name);
         }
+    }
+}
+
+/// Trailers without the fields that may not be any: those of the connection, also those that `Connection` names in
+/// the head, and those of framing (RFC 9110 §6.5.1, §7.6.1).
+fn clean_trailers(frame: Frame<Bytes>, nominated: &[HeaderName]) -> Frame<Bytes> {
+    match frame.into_trailers() {
+        Ok(mut trailers) => {
+            remove_nominated(&mut trailers, nominated);
+            remove_forbidden(&mut trailers);
+            trailers.remove(CONTENT_LENGTH);
+            Frame::trailers(trailers)
+        }
+        Err(frame) => frame,
     }
 }
 
@@ -174,6 +190,8 @@ pub(crate) struct InboundBody {
     is_expected: bool,
     /// Its end has been read.
     has_ended: bool,
+    /// What `Connection` names.
+    nominated: Vec<HeaderName>,
     exchange: Arc<Exchange>,
     connection: Connection,
 }
@@ -188,7 +206,7 @@ impl InboundBody {
     }
 
     fn count(&mut self, frame: Frame<Bytes>) -> Result<Frame<Bytes>, HttpError> {
-        let Some(data) = frame.data_ref() else { return Ok(frame) };
+        let Some(data) = frame.data_ref() else { return Ok(clean_trailers(frame, &self.nominated)) };
         match self.left_bytes.checked_sub(data.len() as u64) {
             Some(left) => {
                 self.left_bytes = left;
@@ -255,8 +273,6 @@ impl Drop for InboundBody {
 
 #[cfg(test)]
 mod tests {
-    use http::header::HeaderName;
-
     use super::*;
 
     /// `Ok((host, path))`, or what the refusal says.
@@ -317,8 +333,20 @@ mod tests {
         ] {
             headers.append(HeaderName::from_static(name), http::HeaderValue::from_static(value));
         }
-        remove_nominated(&mut headers);
+        let nominated = named_by_connection(&headers);
+        remove_nominated(&mut headers, &nominated);
         let left: Vec<_> = headers.keys().map(HeaderName::as_str).collect();
         assert!(!left.contains(&"x-hop") && left.contains(&"x-end") && left.contains(&"content-length"), "{left:?}");
+    }
+
+    #[test]
+    fn trailers_are_not_about_framing_or_the_connection() {
+        let mut trailers = HeaderMap::new();
+        for name in ["x-hop", "x-end", "connection", "content-length", "transfer-encoding", "host", "te"] {
+            trailers.append(HeaderName::from_static(name), http::HeaderValue::from_static("1"));
+        }
+        let frame = clean_trailers(Frame::trailers(trailers), &[HeaderName::from_static("x-hop")]);
+        let left: Vec<String> = frame.into_trailers().unwrap().keys().map(ToString::to_string).collect();
+        assert_eq!(left, ["x-end"]);
     }
 }

@@ -102,3 +102,22 @@ fn other_response_fields_pass_as_they_are() {
     assert_eq!(response.values("server"), ["mine"]);
     assert_eq!(response.values("date").len(), 1);
 }
+
+/// RFC 9110 §6.5.1 and §7.6.1. The guest sends back what it gets and the client's `Trailer` names.
+#[test]
+fn trailers_have_no_fields_of_the_connection() {
+    let server = Setup::new().route("echo.test", "echo", "").start();
+    let names = ["x-kept", "x-nominated", "connection", "transfer-encoding", "content-length", "te", "upgrade"];
+    let request = Request::post("echo.test", "/")
+        .header("TE", "trailers")
+        .header("Connection", "TE, X-Nominated")
+        .header("Trailer", &names.join(", "))
+        .chunked(&[b"text"]);
+    let request = names.iter().fold(request, |request, name| request.trailer(name, "7"));
+    let mut connection = server.connect();
+    for _ in 0..2 {
+        let response = connection.exchange(&request);
+        response.expect(200, "text");
+        assert_eq!(response.trailers, [("x-kept".to_owned(), "7".to_owned())]);
+    }
+}

@@ -16,7 +16,7 @@ const LOOPS: &str = include_str!("../../../docs/reading.md");
 const DOES_NOT_APPLY: &str = "does not apply: ";
 
 /// The parts of the RFCs that the table covers; each has at least one row, also if it says that none applies.
-const SECTIONS: [&str; 47] = [
+const SECTIONS: [&str; 50] = [
     "RFC 9112 §2.1",
     "RFC 9112 §2.2",
     "RFC 9112 §2.3",
@@ -52,7 +52,10 @@ const SECTIONS: [&str; 47] = [
     "RFC 9110 §6.5.1",
     "RFC 9110 §6.6.1",
     "RFC 9110 §7.2",
+    "RFC 9110 §7.6",
     "RFC 9110 §7.6.1",
+    "RFC 9110 §7.6.2",
+    "RFC 9110 §7.6.3",
     "RFC 9110 §7.8",
     "RFC 9110 §8.6",
     "RFC 9110 §9.3",
