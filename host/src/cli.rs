@@ -75,6 +75,9 @@ pub(crate) struct What {
     /// Serve the routes of this configuration file
     #[arg(short, long, value_name = "FILE")]
     pub(crate) config: Option<PathBuf>,
+    /// `config` was not typed: it was found, and is required since.
+    #[arg(skip)]
+    pub(crate) config_was_found: bool,
     /// For development: reload when the configuration or a component is written
     #[arg(long)]
     pub(crate) watch: bool,

@@ -1,8 +1,14 @@
 //! Why daylily does not start, or does not reload: what is said, and with which exit code.
 
+use std::borrow::Cow;
+use std::fmt::Display;
+use std::io;
+use std::net::SocketAddr;
+
 use daylily_core::config::Diagnostics;
 
 use crate::engine::{CacheError, LoadError};
+use crate::serve::listen::Refused;
 
 /// Some requests were cut at the end of `shutdown_timeout`, or by a second signal. (sysexits.h: a
 /// temporary failure; to try again is the remedy.)
@@ -13,25 +19,48 @@ pub(crate) const EXIT_CUT: u8 = 75;
 pub(crate) enum Failure {
     #[error("{0}")]
     Config(#[from] Diagnostics),
-    #[error("failed to read the configuration `{path}`: {error}; check the path given with --config")]
-    ConfigUnreadable { path: String, error: std::io::Error },
+    #[error("failed to read the configuration `{path}`: {error}; {remedy}")]
+    ConfigUnreadable { path: String, error: io::Error, remedy: &'static str },
     #[error("{}", lines(.0))]
     Components(Vec<LoadError>),
     #[error("{0}")]
     Cache(#[from] CacheError),
+    /// `at` is the address, where `address` is a name that was resolved.
     #[error("failed to listen on {address}: {error}; {remedy}")]
-    Listen { address: String, error: std::io::Error, remedy: &'static str },
+    Listen { address: String, at: Option<SocketAddr>, error: io::Error, remedy: Cow<'static, str> },
     #[error("failed to open the control socket `{path}`: {reason}; name another with control (--control)")]
     Control { path: String, reason: String },
     #[error("{text}")]
     Worker { text: String, code: u8 },
     #[error("not all requests were finished in time; cut: {cut}")]
     Cut { cut: u64 },
+    #[error("failed to write to standard output: {error}")]
+    Output { error: io::Error },
     #[error("failed to start: {0}")]
-    Internal(#[from] std::io::Error),
+    Internal(#[from] io::Error),
+    /// All that is wrong; at least one.
+    #[error("{}", lines(.0))]
+    Several(Vec<Failure>),
 }
 
 impl Failure {
+    pub(crate) fn listen(address: impl Display, refused: Refused) -> Self {
+        let Refused { at, error, remedy } = refused;
+        Self::Listen { address: address.to_string(), at, error, remedy }
+    }
+
+    /// One failure of several, in the order in which they are to be said.
+    pub(crate) fn all(mut failures: Vec<Self>) -> Self {
+        match failures.pop() {
+            Some(only) if failures.is_empty() => only,
+            Some(last) => {
+                failures.push(last);
+                Self::Several(failures)
+            }
+            None => Self::Internal(io::Error::other("nothing is known to be wrong")),
+        }
+    }
+
     /// As sysexits.h numbers them where it has a number.
     pub(crate) fn exit_code(&self) -> u8 {
         match self {
@@ -40,11 +69,12 @@ impl Failure {
             Self::Listen { .. } | Self::Control { .. } => 69,
             Self::Worker { code, .. } => *code,
             Self::Cut { .. } => EXIT_CUT,
-            Self::Internal(_) => 1,
+            Self::Output { .. } | Self::Internal(_) => 1,
+            Self::Several(failures) => failures.first().map_or(1, Self::exit_code),
         }
     }
 }
 
-fn lines(errors: &[LoadError]) -> String {
+fn lines(errors: &[impl Display]) -> String {
     errors.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n")
 }

@@ -9,6 +9,7 @@ mod body;
 mod canonical;
 mod cli;
 mod control;
+mod date;
 mod drain;
 mod engine;
 mod exchange;
@@ -31,6 +32,8 @@ mod run;
 mod runtime;
 mod sealed;
 mod serve;
+mod stdout;
+mod system;
 mod worker;
 
 pub use allocator::Allocator;

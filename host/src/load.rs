@@ -3,6 +3,7 @@
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use daylily_core::config::{ComponentSource, Config, Route};
 use daylily_core::route::RouteTable;
@@ -11,9 +12,10 @@ use wasmtime_wasi_config::WasiConfigVariables;
 
 use crate::admission::{Admission, RouteShare};
 use crate::control::scoreboard::Slot;
+use crate::date::Date;
 use crate::drain::Drain;
 use crate::engine::{
-    App, AppSettings, Artefact, Compiler, Engines, Handler, LoadError, Loader, Needs, PoolKind, Source,
+    self, App, AppSettings, Artefact, Compiler, Engines, Handler, LoadError, Loader, Needs, PoolKind, Source,
 };
 use crate::host_api::outgoing::{OutgoingClient, OutgoingPolicy};
 use crate::log::OncePerSecond;
@@ -60,6 +62,7 @@ pub(crate) fn worker(config: &Config, artefacts: &[Artefact], around: Surroundin
         dev: config.dev,
         overload: OncePerSecond::new(),
         drain: around.drain,
+        date: Date::new(SystemTime::now()),
         pulse: Pulse::default(),
         counters: around.counters,
     })
@@ -87,6 +90,12 @@ pub(crate) fn artefacts(
     Ok(artefacts)
 }
 
+/// All that is wrong with the components and granted directories of `config` that can be told without compiling.
+pub(crate) fn faults(config: &Config) -> Vec<LoadError> {
+    let components = sources(&config.routes).into_iter().filter_map(|source| engine::check(&source).err());
+    components.chain(config.routes.iter().filter_map(|route| check_directories(route).err())).collect()
+}
+
 fn needs(routes: &[Route], artefacts: &[Artefact]) -> Result<Vec<(PoolKind, Needs)>, Vec<LoadError>> {
     let by_source: HashMap<&Source, &Artefact> =
         artefacts.iter().map(|artefact| (&artefact.source, artefact)).collect();
@@ -96,12 +105,17 @@ fn needs(routes: &[Route], artefacts: &[Artefact]) -> Result<Vec<(PoolKind, Need
     }))
 }
 
-fn settings(route: &Route, outgoing: &OutgoingClient) -> Result<AppSettings, LoadError> {
+fn check_directories(route: &Route) -> Result<(), LoadError> {
     for dir in &route.grants.dirs {
         if let Err(error) = std::fs::read_dir(&dir.host) {
             return Err(LoadError::Directory { dir: dir.host.clone(), route: route.name.clone(), error });
         }
     }
+    Ok(())
+}
+
+fn settings(route: &Route, outgoing: &OutgoingClient) -> Result<AppSettings, LoadError> {
+    check_directories(route)?;
     let allow_http = route.grants.allow_http.clone();
     Ok(AppSettings {
         route: route.name.as_str().into(),

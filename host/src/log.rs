@@ -1,5 +1,6 @@
 //! The log: lines on stderr, coloured on a terminal only.
 
+use std::env;
 use std::io::IsTerminal;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Instant;
@@ -22,7 +23,7 @@ pub(crate) fn start(level: LogLevel) -> Log {
     let waiting = NonBlockingBuilder::default().buffered_lines_limit(MAX_WAITING_LINES);
     let (stderr, guard) = waiting.finish(std::io::stderr());
     let (filter, level) = reload::Layer::new(filter(level));
-    let lines = tracing_subscriber::fmt::layer().with_writer(stderr).with_ansi(std::io::stderr().is_terminal());
+    let lines = tracing_subscriber::fmt::layer().with_writer(stderr).with_ansi(is_coloured());
     // Already started only where tests share a process.
     let _ = tracing_subscriber::registry().with(filter).with(lines).try_init();
     Log { level, _guard: guard }
@@ -39,6 +40,12 @@ impl Log {
         // It cannot fail while the log is open.
         let _ = self.level.reload(filter(level));
     }
+}
+
+/// On a terminal that knows colours, unless the user wants none (no-color.org).
+fn is_coloured() -> bool {
+    let is_set = |name| env::var_os(name).is_some_and(|value| !value.is_empty());
+    std::io::stderr().is_terminal() && !is_set("NO_COLOR") && env::var_os("TERM").is_none_or(|term| term != "dumb")
 }
 
 fn filter(level: LogLevel) -> EnvFilter {

@@ -1,9 +1,13 @@
 //! Where files go when nobody says where: compiled code and control sockets.
 
 use std::env;
+use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use rustix::process::geteuid;
+
+/// What control sockets are called.
+pub(crate) const SOCKET_SUFFIX: &str = ".sock";
 
 /// The user's cache directory, or the one that systemd made for the service (`CacheDirectory=`).
 pub(crate) fn cache_dir() -> Option<PathBuf> {
@@ -19,8 +23,13 @@ pub(crate) fn cache_dir() -> Option<PathBuf> {
 }
 
 /// The directory for the control sockets of servers that are started by this user.
-pub(crate) fn control_dir() -> PathBuf {
+fn control_dir() -> PathBuf {
     given_by_systemd("RUNTIME_DIRECTORY").unwrap_or_else(|| user_dirs().swap_remove(0))
+}
+
+/// The control socket of the server that was started by this user and listens first at `address`.
+pub(crate) fn control_socket(address: &SocketAddr) -> PathBuf {
+    control_dir().join(format!("{address}{SOCKET_SUFFIX}"))
 }
 
 /// Where to look for the control sockets of servers that this user may talk to.

@@ -1,6 +1,7 @@
 //! From what was typed to what workers are given: the configuration, read anew each time, and the
 //! compiled code of its components.
 
+use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
 
 use daylily_core::config::{self, ComponentSource, Config};
@@ -26,7 +27,7 @@ pub(crate) struct Prepared {
     pub(crate) connection_limit: usize,
 }
 
-/// Reads the configuration. Flags go over environment, over the file, over defaults.
+/// Reads the configuration of what is [`settled`]. Flags go over environment, over the file, over defaults.
 ///
 /// # Errors
 ///
@@ -36,20 +37,50 @@ pub(crate) fn read(what: &What) -> Result<Config, Failure> {
     if let Some(component) = &what.component {
         return Ok(config::single(ComponentSource::File(component.clone()), &overrides));
     }
-    let Some(path) = config_path(what) else {
+    let Some(path) = &what.config else {
         return Ok(config::single(ComponentSource::HelloWorld, &overrides));
     };
-    let text = std::fs::read_to_string(&path)
-        .map_err(|error| Failure::ConfigUnreadable { path: path.display().to_string(), error })?;
-    Ok(config::parse(&path, &text, &overrides)?)
+    let text = std::fs::read_to_string(path).map_err(|error| unreadable(what, path, error))?;
+    Ok(config::parse(path, &text, &overrides)?)
 }
 
-/// The configuration file, where one is used.
+/// What was typed, with the configuration file that was found without being named: from then on it is required, and its
+/// routes are not given up because it is gone.
+///
+/// # Errors
+///
+/// When it cannot be told whether there is one. A link that leads nowhere is one, which cannot be read.
+pub(crate) fn settled(what: &What) -> Result<What, Failure> {
+    if what.component.is_some() || what.config.is_some() {
+        return Ok(what.clone());
+    }
+    match Path::new(DEFAULT_CONFIG).symlink_metadata() {
+        Ok(_) => Ok(with_found(what)),
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(what.clone()),
+        Err(error) => Err(unreadable(&with_found(what), Path::new(DEFAULT_CONFIG), error)),
+    }
+}
+
+/// What was typed, with the configuration file that this process, or the one before it, has found.
+pub(crate) fn with_found(what: &What) -> What {
+    What { config: Some(PathBuf::from(DEFAULT_CONFIG)), config_was_found: true, ..what.clone() }
+}
+
+fn unreadable(what: &What, path: &Path, error: io::Error) -> Failure {
+    let remedy = if what.config_was_found {
+        "it was found in the working directory, and is required since; put it back, or start daylily anew without it"
+    } else {
+        "check the path given with --config"
+    };
+    Failure::ConfigUnreadable { path: path.display().to_string(), error, remedy }
+}
+
+/// The file to watch: the configuration, or the place where one would be found.
 pub(crate) fn config_path(what: &What) -> Option<PathBuf> {
     if what.component.is_some() {
         return None;
     }
-    what.config.clone().or_else(|| Path::new(DEFAULT_CONFIG).exists().then(|| PathBuf::from(DEFAULT_CONFIG)))
+    Some(what.config.clone().unwrap_or_else(|| PathBuf::from(DEFAULT_CONFIG)))
 }
 
 /// Compiles what `config` serves and `known` has not. Blocks, for seconds where components are large.
@@ -66,9 +97,22 @@ pub(crate) fn compile(config: Config, known: &[Artefact]) -> Result<Prepared, Fa
         );
     }
     let connection_limit = usize::try_from(fitting.unwrap_or(wanted)).unwrap_or(usize::MAX);
-    let compiler = Compiler::new(cache(&config)?).map_err(|error| std::io::Error::other(format!("{error:#}")))?;
+    let Ok(cache) = cache(&config) else { return Err(Failure::all(faults(&config))) };
+    let compiler = Compiler::new(cache).map_err(|error| std::io::Error::other(format!("{error:#}")))?;
     let artefacts = load::artefacts(&config, &compiler, known).map_err(Failure::Components)?;
     Ok(Prepared { config, artefacts, connection_limit })
+}
+
+/// Everything that is wrong with what `config` serves and can be told without compiling. Blocks while components are read.
+pub(crate) fn faults(config: &Config) -> Vec<Failure> {
+    let cache = cache(config);
+    let components = load::faults(config);
+    cache
+        .err()
+        .map(Failure::from)
+        .into_iter()
+        .chain((!components.is_empty()).then(|| Failure::Components(components)))
+        .collect()
 }
 
 fn cache(config: &Config) -> Result<Option<Cache>, CacheError> {

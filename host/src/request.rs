@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use daylily_core::refusal::{Blame, Refusal};
-use http::header::CONNECTION;
+use http::header::{CONNECTION, DATE};
 use http::{HeaderValue, Request, Response, Version};
 use hyper::body::Incoming;
 
@@ -49,6 +49,9 @@ pub(crate) async fn handle(
         response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
         // Or hyper adds `keep-alive` for a client of HTTP/1.0 that asked for it.
         *response.version_mut() = version;
+    }
+    if let Some(date) = worker.date.correction() {
+        response.headers_mut().entry(DATE).or_insert(date);
     }
     Ok(response.map(|body| body.during(in_request)))
 }

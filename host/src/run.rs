@@ -17,7 +17,8 @@ use crate::control::worker;
 use crate::drain::Drain;
 use crate::failure::Failure;
 use crate::load::{self, Surroundings};
-use crate::{log, prepare};
+use crate::stdout::{print, unless_reader_left};
+use crate::{log, prepare, system};
 
 /// The first word of the command line of a worker, which only daylily itself starts.
 const WORKER: &str = "worker";
@@ -27,6 +28,7 @@ const NOT_FOR_HANDS: &str = "this command is what daylily starts its successor w
 
 /// Runs daylily with the arguments of a command line, the program's name first.
 pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
+    system::survive_file_size_limit();
     let mut arguments: Vec<OsString> = arguments.into_iter().collect();
     let program = if arguments.is_empty() { "daylily".into() } else { arguments.remove(0) };
     if arguments.first().is_some_and(|first| first == WORKER) {
@@ -39,8 +41,12 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     let cli = match Cli::try_parse_from(std::iter::once(&program).chain(&arguments)) {
         Ok(cli) => cli,
         Err(usage) => {
-            let _ = usage.print();
-            return ExitCode::from(u8::try_from(usage.exit_code()).unwrap_or(2));
+            // Help and the version go to standard output, and are all that was asked for.
+            let printed = unless_reader_left(usage.print());
+            return match printed {
+                Err(failure) if !usage.use_stderr() => told(&failure),
+                _ => ExitCode::from(u8::try_from(usage.exit_code()).unwrap_or(2)),
+            };
         }
     };
     if let Some(command) = cli.serve.misplaced_command() {
@@ -59,11 +65,14 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
-        Err(failure) => {
-            let _ = writeln!(std::io::stderr(), "{failure}");
-            ExitCode::from(failure.exit_code())
-        }
+        Err(failure) => told(&failure),
     }
+}
+
+/// Says why, and gives the exit code.
+fn told(failure: &Failure) -> ExitCode {
+    let _ = writeln!(std::io::stderr(), "{failure}");
+    ExitCode::from(failure.exit_code())
 }
 
 fn serve(what: What, invocation: Invocation, succeeds: bool) -> Result<(), Failure> {
@@ -77,7 +86,7 @@ fn serve(what: What, invocation: Invocation, succeeds: bool) -> Result<(), Failu
 }
 
 fn check(what: &What) -> Result<(), Failure> {
-    let config = prepare::read(what)?;
+    let config = prepare::read(&prepare::settled(what)?)?;
     let _log = log::start(config.log);
     let prepared = prepare::compile(config, &[])?;
     let config = &prepared.config;
@@ -89,13 +98,12 @@ fn check(what: &What) -> Result<(), Failure> {
             ComponentSource::HelloWorld => "the built-in Hello World".to_owned(),
             ComponentSource::File(path) => path.display().to_string(),
         };
-        writeln!(std::io::stdout(), "route {}: {component}", route.name)?;
+        print(&format!("route {}: {component}\n", route.name))?;
     }
     let routes = config.routes.len();
     let listen = match &config.listen {
         Some(listen) => listen.iter().map(Listen::to_string).collect::<Vec<_>>().join(" and "),
         None => ListenAddr::default().to_string(),
     };
-    writeln!(std::io::stdout(), "ok: {routes} route{} on {listen}", if routes == 1 { "" } else { "s" })?;
-    Ok(())
+    print(&format!("ok: {routes} route{} on {listen}\n", if routes == 1 { "" } else { "s" }))
 }

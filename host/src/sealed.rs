@@ -4,6 +4,8 @@ use std::fs::File;
 use std::io::{self, Write};
 use std::os::fd::OwnedFd;
 
+use crate::system;
+
 /// A file with `bytes` that nobody can change any more, not even its owner.
 ///
 /// # Errors
@@ -11,7 +13,7 @@ use std::os::fd::OwnedFd;
 /// When the system has no memory or no descriptor to give.
 pub(crate) fn sealed(name: &str, bytes: &[u8]) -> io::Result<File> {
     let mut file = File::from(anonymous(name)?);
-    file.write_all(bytes)?;
+    file.write_all(bytes).map_err(system::over_file_size)?;
     seal(&file, Seal::Contents)?;
     Ok(file)
 }
@@ -24,7 +26,7 @@ pub(crate) fn sealed(name: &str, bytes: &[u8]) -> io::Result<File> {
 /// When the system has no memory or no descriptor to give.
 pub(crate) fn shared(name: &str, len: u64) -> io::Result<OwnedFd> {
     let file = File::from(anonymous(name)?);
-    file.set_len(len)?;
+    file.set_len(len).map_err(system::over_file_size)?;
     seal(&file, Seal::Size)?;
     Ok(file.into())
 }

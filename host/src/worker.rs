@@ -9,6 +9,7 @@ use tokio::sync::Semaphore;
 
 use crate::admission::{Admission, RouteShare};
 use crate::control::scoreboard::Slot;
+use crate::date::Date;
 use crate::drain::Drain;
 use crate::engine::App;
 use crate::inbound::Target;
@@ -29,6 +30,8 @@ pub(crate) struct Worker {
     pub(crate) overload: OncePerSecond,
     /// How far this worker is on its way to its end.
     pub(crate) drain: Drain,
+    /// The `date` of responses while hyper's is wrong.
+    pub(crate) date: Date,
     /// When requests that wait look around.
     pub(crate) pulse: Pulse,
     /// What the supervisor sees of it.

@@ -5,7 +5,7 @@ use std::net::{SocketAddr, TcpListener, TcpStream};
 
 use rustix::process::Signal;
 
-use crate::harness::{Connection, Daylily, Load, PATIENCE, Request, Setup, eventually};
+use crate::harness::{Connection, Daylily, Load, PATIENCE, Request, Setup, each, eventually};
 
 /// Listens by its file, not by a flag, with `workers`.
 fn start(listen: &str, workers: u32) -> Daylily {
@@ -101,4 +101,62 @@ fn an_address_that_comes_and_goes_does_not_disturb_the_other() {
         load.expect_more(20);
     }
     load.end().expect_no_failure();
+}
+
+/// Loopback of both families at the port of `server`.
+fn both(server: &Daylily) -> [SocketAddr; 2] {
+    let port = server.address().port();
+    [SocketAddr::from(([127, 0, 0, 1], port)), SocketAddr::from((std::net::Ipv6Addr::LOCALHOST, port))]
+}
+
+/// A socket of IPv6 is one for IPv4 as well, unless both are named: then each has its own, in either order.
+#[test]
+fn all_addresses_of_both_families_are_served() {
+    each(&[["0.0.0.0", "[::]"], ["[::]", "0.0.0.0"], ["[::]", "127.0.0.1"], ["127.0.0.1", "0.0.0.0"]], |hosts| {
+        let port = free_port();
+        let listen = hosts.map(|host| format!("'{host}:{port}'")).join(", ");
+        let server = start(&listen, 2);
+        let reachable = both(&server).into_iter().filter(|address| address.is_ipv4() || hosts.contains(&"[::]"));
+        reachable.for_each(|address| (0..20).for_each(|_| hello(address)));
+        server.reload();
+        both(&server).into_iter().take(1).for_each(hello);
+    });
+}
+
+/// One family after the other comes and goes, while clients of both are served.
+#[test]
+fn families_come_and_go_without_a_request_lost() {
+    let port = free_port();
+    let [v4, v6] = [format!("'0.0.0.0:{port}'"), format!("'[::]:{port}'")];
+    let both_named = format!("{v4}, {v6}");
+    let steps = [&v6, &both_named, &v6, &both_named, &v4, &both_named];
+    let server = start(steps[0], 2);
+    let [over_v4, over_v6] = both(&server);
+    let request = Request::get("hello.test", "/");
+    let load = Load::start(over_v4, 2, &request);
+    load.expect_more(20);
+    for change in steps.windows(2) {
+        let [old, new] = change else { panic!("not two") };
+        listen(&server, old, new);
+        load.expect_more(20);
+        if new.contains("[::]") {
+            // More than one socket and worker has.
+            (0..10).for_each(|_| hello(over_v6));
+        }
+        hello(over_v4);
+    }
+    load.end().expect_no_failure();
+}
+
+/// What HTTP/1.0 without `Host` asks is the address of its connection, as its client knows it.
+#[test]
+fn a_client_of_ipv4_asks_an_ipv4_address_at_a_socket_for_both() {
+    let port = free_port();
+    let setup = Setup::new().route_at("path = '/*'", "report").without("--listen");
+    let server = setup.top(&format!("listen = '[::]:{port}'")).start();
+    for address in both(&server) {
+        let mut client = Connection::open(address);
+        let response = client.send(b"GET / HTTP/1.0\r\n\r\n").response("GET");
+        assert!(response.text().contains(&format!("authority: {address}\n")), "{}", response.text());
+    }
 }

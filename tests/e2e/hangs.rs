@@ -147,3 +147,43 @@ fn what_waits_for_a_hung_worker_is_answered_by_the_other() {
     assert_eq!((status.total("worker_hangs"), status.total("worker_restarts")), (0, 0));
     assert_eq!(server.workers()[0], hung);
 }
+
+/// A supervisor that stands still is given up by commands, also when no more of them find room to wait: what watches a
+/// server with them must not hang with it.
+#[test]
+fn a_supervisor_that_stands_still_is_given_up() {
+    let server = setup().start();
+    server.supervisor().signal(Signal::STOP);
+    let give_up = |command: &str| {
+        let start = Instant::now();
+        server.command(&[command]).expect(69, &["has not responded for 5s", "control.sock"]);
+        assert!(start.elapsed() >= Duration::from_millis(4900), "{command} gave up after {:?}", start.elapsed());
+    };
+    give_up("status");
+    give_up("reload");
+    let path = server.directory().join("control.sock");
+    let address = socket2::SockAddr::unix(&path).expect("a path");
+    let waiting: Vec<_> = (0..10_000)
+        .map_while(|_| {
+            let socket = socket2::Socket::new(socket2::Domain::UNIX, socket2::Type::STREAM, None).expect("a socket");
+            socket.set_nonblocking(true).expect("a socket");
+            socket.connect(&address).is_ok().then_some(socket)
+        })
+        .collect();
+    assert!(waiting.len() < 10_000, "there is always room");
+    give_up("status");
+    drop(waiting);
+    server.supervisor().signal(Signal::CONT);
+    server.command(&["status"]).expect(0, &[]);
+    server.get("hello.test", "/").expect(200, "Hello World\n");
+}
+
+/// One that responds is waited for as long as it takes: here until it no longer waits for the old worker.
+#[test]
+fn a_reload_that_takes_long_is_waited_for() {
+    let server = setup().start();
+    server.workers()[0].signal(Signal::STOP);
+    let start = Instant::now();
+    server.reload();
+    assert!(start.elapsed() >= Duration::from_millis(1500), "it was not long: {:?}", start.elapsed());
+}

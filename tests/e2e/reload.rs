@@ -139,7 +139,7 @@ fn expect_refused(server: &Daylily, code: i32, parts: &[&str]) {
     }
     // As one who starts it would be told.
     let cache = cache_dir().display().to_string();
-    let started = server.command(&["serve", "-c", "daylily.toml", "--cache-dir", &cache]);
+    let started = server.command_at("another.sock", &["serve", "-c", "daylily.toml", "--cache-dir", &cache]);
     assert_eq!((started.code, started.stderr.ends_with(&refused.stderr)), (code, true), "{started:?} {refused:?}");
 }
 
@@ -369,4 +369,30 @@ fn a_slow_reload_holds_up_nothing() {
     });
     assert_eq!(server.wait_exit(), 0);
     server.expect_no_process(PATIENCE);
+}
+
+/// By hand, or by what clears /tmp.
+#[test]
+fn a_socket_that_was_removed_is_made_again_by_a_reload() {
+    let server = app().start();
+    let path = server.directory().join("control.sock");
+    for generation in 2..5 {
+        std::fs::remove_file(&path).expect("the socket");
+        server.signal(Signal::HUP);
+        assert!(eventually(PATIENCE, || path.exists()), "it is not made again");
+        assert!(eventually(PATIENCE, || server.status().generation() == generation), "{:?}", server.status());
+    }
+    // Also by one that fails.
+    std::fs::remove_file(&path).expect("the socket");
+    server.put("daylily.toml", "= nonsense");
+    server.signal(Signal::HUP);
+    assert!(eventually(PATIENCE, || path.exists()), "it is not made again");
+    // One of somebody else in its place stays.
+    std::fs::remove_file(&path).expect("the socket");
+    let other = std::os::unix::net::UnixListener::bind(&path).expect("a socket");
+    server.signal(Signal::HUP);
+    server.log().wait_for(&["WARN", "failed to open the control socket", "another daylily listens there"]);
+    drop(other);
+    server.signal(Signal::HUP);
+    assert!(eventually(PATIENCE, || server.command(&["status"]).code == 0), "it is not made again");
 }

@@ -222,6 +222,31 @@ fn a_second_signal_stops_at_once() {
     );
 }
 
+/// How a stop comes twice: wrappers signal their child, and then its group, which it is in.
+#[test]
+fn signals_to_stop_that_come_together_are_one() {
+    let pairs = [(Signal::TERM, Signal::INT), (Signal::TERM, Signal::TERM), (Signal::INT, Signal::INT)];
+    each(&pairs, |(first, second)| {
+        // A machine so busy that the second comes late is tried again.
+        let mut in_time = false;
+        for _ in 0..5 {
+            let server = setup("").start();
+            let slow = begin(&server, &Request::get("any.test", SLOW));
+            let start = Instant::now();
+            server.signal(*first);
+            server.log().wait_for(&["draining, requests in progress"]);
+            server.signal(*second);
+            in_time = start.elapsed() < Duration::from_millis(150);
+            if in_time {
+                assert_eq!(slow.finish(), (100, Ending::Complete));
+                server.expect_exit(0, &[]);
+                break;
+            }
+        }
+        assert!(in_time, "the second signal always came late");
+    });
+}
+
 /// Nobody is left who could tell the workers: they see for themselves.
 #[test]
 fn workers_whose_supervisor_is_killed_finish_and_end() {

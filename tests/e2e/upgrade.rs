@@ -225,17 +225,36 @@ fn a_program_that_cannot_take_over_changes_nothing() {
     });
 }
 
-/// One that neither takes over nor ends is not waited for when the old one is to stop.
+/// A program that hangs, alone or in what it has started, which then has the sockets.
+const HANGS: &[&str] =
+    &["exec sleep 1000", "sleep 1000", "sleep 1000 & sleep 1000 & wait", "trap '' TERM; while :; do sleep 1; done"];
+
+/// One that neither takes over nor ends is not waited for when the old one is to stop, and keeps nothing open.
 #[test]
 fn a_program_that_never_gets_ready_does_not_hold_up_a_stop() {
+    each(HANGS, |script| {
+        let server = setup().start();
+        replace_by(&server, &format!("#!/bin/sh\n{script}\n"), 0o755);
+        server.signal(Signal::USR2);
+        assert!(eventually(PATIENCE, || server.status().state() == "upgrading"), "{:?}", server.status());
+        assert!(eventually(PATIENCE, || server.processes().len() > 2), "the new program is not started");
+        server.get("hello.test", "/").expect(200, "Hello World\n");
+        let start = Instant::now();
+        server.command(&["stop"]).expect(0, &[]);
+        assert_eq!(server.wait_exit(), 0);
+        assert!(start.elapsed() < Duration::from_secs(10), "it took {:?}", start.elapsed());
+        server.expect_no_process(PATIENCE);
+        assert!(std::net::TcpStream::connect(server.address()).is_err(), "somebody keeps the sockets open");
+    });
+}
+
+/// What a program has started goes with it also when it ends by itself.
+#[test]
+fn what_a_program_leaves_behind_goes_with_it() {
     let server = setup().start();
-    replace_by(&server, "#!/bin/sh\nexec sleep 1000\n", 0o755);
+    replace_by(&server, "#!/bin/sh\nsleep 1000 </dev/null &\nexit 3\n", 0o755);
     server.signal(Signal::USR2);
-    assert!(eventually(PATIENCE, || server.status().state() == "upgrading"), "{:?}", server.status());
+    server.log().wait_for(&["not upgraded", "ended before it was ready (exit status: 3)"]);
+    assert!(eventually(PATIENCE, || server.processes().len() == 2), "{:?} run", server.processes());
     server.get("hello.test", "/").expect(200, "Hello World\n");
-    let start = Instant::now();
-    server.command(&["stop"]).expect(0, &[]);
-    assert_eq!(server.wait_exit(), 0);
-    assert!(start.elapsed() < Duration::from_secs(10), "it took {:?}", start.elapsed());
-    server.expect_no_process(PATIENCE);
 }

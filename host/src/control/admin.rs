@@ -5,25 +5,32 @@
 
 use std::fs::{self, DirBuilder, Permissions};
 use std::io;
+use std::net::SocketAddr;
 use std::os::unix::fs::{DirBuilderExt, FileTypeExt, MetadataExt, PermissionsExt};
-use std::os::unix::net::{UnixListener as StdUnixListener, UnixStream as StdUnixStream};
+use std::os::unix::net::UnixListener as StdUnixListener;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use daylily_core::config::Config;
 use rustix::process::geteuid;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::{Semaphore, mpsc, oneshot};
 use tokio::task::JoinHandle;
 
+use super::client;
 use super::report::{Command, Reply};
 use crate::failure::Failure;
+use crate::places;
 
-/// Commands at a time, and how long one may be and take to arrive.
+/// Commands at a time, and how long one may be and take to arrive: few clients wait for longer than that for silent ones.
 const MAX_CLIENTS: usize = 16;
 const MAX_COMMAND_BYTES: u64 = 4096;
-const COMMAND_TIMEOUT: Duration = Duration::from_secs(5);
+const COMMAND_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// How long a client may take to read its answer.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// The longest path of a Unix socket, in bytes (`sun_path`, without its end).
 const MAX_PATH_BYTES: usize = 107;
@@ -57,7 +64,7 @@ impl ControlSocket {
     pub(super) fn open(path: &Path, succeeds: bool) -> Result<Self, Failure> {
         let refused = |reason: String| Failure::Control { path: path.display().to_string(), reason };
         check_directory(path).map_err(refused)?;
-        if !succeeds && StdUnixStream::connect(path).is_ok() {
+        if !succeeds && client::answers(path) {
             return Err(refused("another daylily listens there".to_owned()));
         }
         let mut new = path.as_os_str().to_owned();
@@ -68,6 +75,44 @@ impl ControlSocket {
         let clients = Arc::new(Semaphore::new(MAX_CLIENTS));
         let accepting = tokio::spawn(accept(listener, sender, Arc::clone(&clients)));
         Ok(Self { path: path.to_owned(), new, inode, requests, clients, accepting })
+    }
+
+    /// The socket that is configured; or the one of the server that listens first at `address`, without which
+    /// everything else works.
+    ///
+    /// # Errors
+    ///
+    /// When the configured one cannot be opened.
+    pub(super) fn of(config: &Config, address: Option<SocketAddr>, succeeds: bool) -> Result<Option<Self>, Failure> {
+        if let Some(path) = &config.control {
+            return Self::open(path, succeeds).map(Some);
+        }
+        let Some(address) = address else { return Ok(None) };
+        match Self::open(&places::control_socket(&address), succeeds) {
+            Ok(control) => Ok(Some(control)),
+            Err(failure) => {
+                tracing::warn!(
+                    "{failure}; until then, daylily status, reload and stop do not reach this server, signals do"
+                );
+                Ok(None)
+            }
+        }
+    }
+
+    /// Whether its path still leads to it. A socket may have been removed by hand, or by what clears /tmp.
+    pub(super) fn is_in_place(&self) -> bool {
+        fs::symlink_metadata(&self.path).is_ok_and(|file| file.ino() == self.inode)
+    }
+
+    /// Another one at the same path.
+    ///
+    /// # Errors
+    ///
+    /// As for [`ControlSocket::open`].
+    pub(super) fn anew(&self) -> Result<Self, Failure> {
+        let anew = Self::open(&self.path, false)?;
+        anew.publish()?;
+        Ok(anew)
     }
 
     /// Puts it in its place, at once, also where another is.
@@ -97,6 +142,7 @@ impl ControlSocket {
 
 impl Drop for ControlSocket {
     fn drop(&mut self) {
+        self.accepting.abort();
         for path in [&self.path, &self.new] {
             if fs::symlink_metadata(path).is_ok_and(|file| file.ino() == self.inode) {
                 let _ = fs::remove_file(path);
@@ -188,7 +234,7 @@ async fn answer(mut stream: UnixStream, requests: &mpsc::Sender<Request>) -> io:
 async fn send(stream: &mut UnixStream, reply: &Reply) -> io::Result<()> {
     let mut text = serde_json::to_vec(reply)?;
     text.push(b'\n');
-    tokio::time::timeout(COMMAND_TIMEOUT, stream.write_all(&text)).await?
+    tokio::time::timeout(ANSWER_TIMEOUT, stream.write_all(&text)).await?
 }
 
 async fn ask(command: Command, requests: &mpsc::Sender<Request>) -> io::Result<Reply> {

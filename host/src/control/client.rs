@@ -1,19 +1,30 @@
 //! `daylily status`, `reload` and `stop`: the other end of the control socket.
 
-use std::io::{self, BufRead, BufReader, Read, Write};
+use std::io::{self, BufRead, BufReader, ErrorKind, Read, Write};
+use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use socket2::{Domain, SockAddr, Socket, Type};
+
 use super::report::{Command, Reply, Status};
 use crate::failure::{EXIT_CUT, Failure};
-use crate::places;
-
-/// What sockets are called.
-pub(super) const SOCKET_SUFFIX: &str = ".sock";
+use crate::places::{self, SOCKET_SUFFIX};
+use crate::stdout::print;
 
 /// For a successor to take over a socket. Nobody else leaves one that is not listened on for long.
 const TAKEOVER_PATIENCE: Duration = Duration::from_secs(1);
+
+/// How long a supervisor may take to show that it responds: to answer `status`, and to take up a reload or a stop.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// When the answer to a reload or a stop takes longer than this, the supervisor is asked for its status: one that
+/// answers has taken up what it was asked before.
+const ASK_AFTER: Duration = Duration::from_secs(1);
+
+/// How often a connection is tried again where there is no room in the backlog, or no listener.
+const RETRY: Duration = Duration::from_millis(10);
 
 /// How an answer is shown.
 #[derive(Clone, Copy, Debug)]
@@ -23,32 +34,53 @@ pub(crate) enum Form {
 }
 
 /// Sends `command` to the server at `socket`, or to the only one that runs, and says what it answered.
-/// Waits for a reload or a stop to be done.
+/// Waits for a reload or a stop to be done, once the server has shown that it responds.
 ///
 /// # Errors
 ///
-/// When there is no such server, or not only one; and what the server says went wrong, with its exit code.
+/// When there is no such server, or not only one; when it does not respond; and what the server says went wrong, with
+/// its exit code.
 pub(crate) fn run(command: Command, socket: Option<&Path>, form: Form) -> Result<(), Failure> {
-    let (path, stream) = connect(socket)?;
-    let reply = match exchange(stream, command) {
-        Ok(reply) => reply,
-        // It may just be handing over to its successor.
-        Err(_) => again(&path).and_then(|stream| exchange(stream, command)).map_err(|error| Failure::Worker {
-            text: format!("the daylily at `{}` ended without an answer ({error}); its log says why", path.display()),
-            code: 69,
-        })?,
-    };
-    let mut out = io::stdout();
-    match reply {
-        Reply::Status(status) => write!(out, "{}", show(&status, form)?)?,
-        Reply::Reloaded { generation } => writeln!(out, "reloaded: generation {generation} serves")?,
-        Reply::Stopped { requests_cut: 0 } => writeln!(out, "stopped")?,
-        Reply::Stopped { requests_cut } => {
-            return Err(Failure::Worker { text: Failure::Cut { cut: requests_cut }.to_string(), code: EXIT_CUT });
+    let deadline = Instant::now() + ANSWER_TIMEOUT;
+    let (path, stream) = connect(socket, deadline)?;
+    let reply = match exchange(stream, command, &path, deadline) {
+        Err(error) if error.kind() != ErrorKind::TimedOut => {
+            // It may just be handing over to its successor.
+            again(&path, deadline).and_then(|stream| exchange(stream, command, &path, deadline))
         }
-        Reply::Failed { reason, exit_code } => return Err(Failure::Worker { text: reason, code: exit_code }),
+        answered => answered,
+    };
+    let failed = |text| Failure::Worker { text, code: 69 };
+    let reply = reply.map_err(|error| match error.kind() {
+        ErrorKind::TimedOut => failed(unresponsive(&path)),
+        _ => failed(format!("the daylily at `{}` ended without an answer ({error}); its log says why", path.display())),
+    })?;
+    match reply {
+        Reply::Status(status) => print(&show(&status, form)?),
+        Reply::Reloaded { generation } => print(&format!("reloaded: generation {generation} serves\n")),
+        Reply::Stopped { requests_cut: 0 } => print("stopped\n"),
+        Reply::Stopped { requests_cut } => {
+            Err(Failure::Worker { text: Failure::Cut { cut: requests_cut }.to_string(), code: EXIT_CUT })
+        }
+        Reply::Failed { reason, exit_code } => Err(Failure::Worker { text: reason, code: exit_code }),
     }
-    Ok(())
+}
+
+/// Whether a daylily listens at `path`, also one that does not respond.
+pub(super) fn answers(path: &Path) -> bool {
+    match try_connect(path) {
+        Ok(_) => true,
+        // Its backlog is full.
+        Err(error) => error.kind() == ErrorKind::WouldBlock,
+    }
+}
+
+fn unresponsive(path: &Path) -> String {
+    format!(
+        "the daylily at `{}` has not responded for {ANSWER_TIMEOUT:?}; is its process stopped, or the machine out of \
+         memory?",
+        path.display()
+    )
 }
 
 fn show(status: &Status, form: Form) -> io::Result<String> {
@@ -58,35 +90,77 @@ fn show(status: &Status, form: Form) -> io::Result<String> {
     })
 }
 
-fn exchange(stream: UnixStream, command: Command) -> io::Result<Reply> {
+fn exchange(stream: UnixStream, command: Command, path: &Path, deadline: Instant) -> io::Result<Reply> {
     let mut line = serde_json::to_string(&command)?;
     line.push('\n');
+    let limit = |wait: Duration| Some(wait.min(left(deadline)));
+    stream.set_write_timeout(limit(ANSWER_TIMEOUT))?;
     // Whoever is refused is told so at once, without being listened to.
     let written = (&stream).write_all(line.as_bytes());
+    let mut reader = BufReader::new(&stream);
+    if command == Command::Status {
+        stream.set_read_timeout(limit(ANSWER_TIMEOUT))?;
+    } else {
+        stream.set_read_timeout(limit(ASK_AFTER))?;
+        if reader.fill_buf().is_err_and(is_late) {
+            acknowledged(path, deadline)?;
+        }
+        stream.set_read_timeout(None)?;
+    }
     let mut answer = String::new();
-    let mut reader = BufReader::new(stream);
-    reader.read_line(&mut answer)?;
+    reader.read_line(&mut answer).map_err(timed_out)?;
     // After a stop, the connection ends with the process.
     let _ = reader.read_to_end(&mut Vec::new());
     if answer.is_empty() {
         written?;
-        return Err(io::ErrorKind::UnexpectedEof.into());
+        return Err(ErrorKind::UnexpectedEof.into());
     }
     Ok(serde_json::from_str(&answer)?)
 }
 
-fn connect(socket: Option<&Path>) -> Result<(PathBuf, UnixStream), Failure> {
+/// Whether the supervisor responds, which shows that it has taken up what it was asked before. Commands have no answer in
+/// between, so that every version understands every other.
+fn acknowledged(path: &Path, deadline: Instant) -> io::Result<()> {
+    let status = again(path, deadline).and_then(|stream| exchange(stream, Command::Status, path, deadline));
+    match status {
+        Err(error) if error.kind() == ErrorKind::TimedOut => Err(error),
+        // One that ends is noticed on the connection that waits.
+        _ => Ok(()),
+    }
+}
+
+fn left(deadline: Instant) -> Duration {
+    // 0 would be no limit.
+    deadline.saturating_duration_since(Instant::now()).max(Duration::from_millis(1))
+}
+
+/// The kinds of error that a socket's time-out has.
+fn is_late(error: io::Error) -> bool {
+    matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut)
+}
+
+fn timed_out(error: io::Error) -> io::Error {
+    if error.kind() == ErrorKind::WouldBlock { ErrorKind::TimedOut.into() } else { error }
+}
+
+fn connect(socket: Option<&Path>, deadline: Instant) -> Result<(PathBuf, UnixStream), Failure> {
     let none = |reason: String| Failure::Worker { text: reason, code: 69 };
     if let Some(path) = socket {
-        return UnixStream::connect(path)
-            .or_else(|error| if error.kind() == io::ErrorKind::ConnectionRefused { again(path) } else { Err(error) })
-            .map(|stream| (path.to_owned(), stream))
-            .map_err(|error| none(format!("no daylily answers at `{}`: {error}; is it running?", path.display())));
+        return again(path, deadline).map(|stream| (path.to_owned(), stream)).map_err(|error| {
+            none(if error.kind() == ErrorKind::TimedOut {
+                unresponsive(path)
+            } else {
+                format!("no daylily answers at `{}`: {error}; is it running?", path.display())
+            })
+        });
     }
     let dirs = places::control_dirs();
     let mut running: Vec<_> = dirs.iter().flat_map(|dir| running_in(dir)).collect();
     match (running.pop(), running.as_slice()) {
-        (Some(only), []) => Ok(only),
+        (Some(only), []) => match again(&only, deadline) {
+            Ok(stream) => Ok((only, stream)),
+            Err(_) => Err(none(unresponsive(&only))),
+        },
         (None, _) => {
             let looked: Vec<_> = dirs.iter().map(|dir| dir.display().to_string()).collect();
             Err(none(format!(
@@ -95,30 +169,44 @@ fn connect(socket: Option<&Path>) -> Result<(PathBuf, UnixStream), Failure> {
             )))
         }
         (Some(last), others) => {
-            let paths = others.iter().chain([&last]).map(|(path, _)| format!("  --control {}", path.display()));
+            let paths = others.iter().chain([&last]).map(|path| format!("  --control {}", path.display()));
             Err(none(format!("several are running; choose one:\n{}", paths.collect::<Vec<_>>().join("\n"))))
         }
     }
 }
 
-/// Connects to a socket that nobody listens on for a moment while a successor takes it over.
-fn again(path: &Path) -> io::Result<UnixStream> {
-    let deadline = Instant::now() + TAKEOVER_PATIENCE;
+/// Connects, also to a socket that is not listened on for a moment while a successor takes it over, or that has no room
+/// for another client, until `deadline`.
+fn again(path: &Path, deadline: Instant) -> io::Result<UnixStream> {
+    let takeover = Instant::now() + TAKEOVER_PATIENCE;
     loop {
-        match UnixStream::connect(path) {
-            Err(error) if error.kind() == io::ErrorKind::ConnectionRefused && Instant::now() < deadline => {
-                std::thread::sleep(Duration::from_millis(10));
-            }
-            connected => return connected,
+        match try_connect(path) {
+            Err(error) if error.kind() == ErrorKind::ConnectionRefused && Instant::now() < takeover => {}
+            Err(error) if error.kind() == ErrorKind::WouldBlock && Instant::now() < deadline => {}
+            connected => return connected.map_err(timed_out),
         }
+        std::thread::sleep(RETRY);
     }
 }
 
+/// Connects without waiting for room in the backlog, of which there may be none for ever.
+///
+/// # Errors
+///
+/// `WouldBlock` where there is no room.
+fn try_connect(path: &Path) -> io::Result<UnixStream> {
+    let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
+    socket.set_nonblocking(true)?;
+    socket.connect(&SockAddr::unix(path)?)?;
+    socket.set_nonblocking(false)?;
+    Ok(OwnedFd::from(socket).into())
+}
+
 /// The sockets in a directory that somebody listens on.
-fn running_in(dir: &Path) -> Vec<(PathBuf, UnixStream)> {
+fn running_in(dir: &Path) -> Vec<PathBuf> {
     let Ok(entries) = std::fs::read_dir(dir) else { return Vec::new() };
     let mut paths: Vec<_> = entries.filter_map(|entry| Some(entry.ok()?.path())).collect();
     paths.sort();
-    let sockets = paths.into_iter().filter(|path| path.to_string_lossy().ends_with(SOCKET_SUFFIX));
-    sockets.filter_map(|path| UnixStream::connect(&path).ok().map(|stream| (path, stream))).collect()
+    paths.retain(|path| path.to_string_lossy().ends_with(SOCKET_SUFFIX) && answers(path));
+    paths
 }

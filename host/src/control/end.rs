@@ -25,6 +25,9 @@ pub(super) async fn by_request(
     mut answers: Vec<oneshot::Sender<Reply>>,
 ) -> Result<(), Failure> {
     systemd::stopping();
+    if !answers.is_empty() {
+        signals.note_stop();
+    }
     let closes = supervisor.current.launch.sockets().closing(&Sockets::default());
     let outcome = drain(&mut supervisor, End { is_last: true, closes }, &mut signals, &mut answers).await;
     for answer in answers {

@@ -6,8 +6,9 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 use super::account::Totals;
-use super::process::{Launch, StartError, WorkerProcess};
+use super::process::{Launch, WorkerProcess};
 use super::seat::{Seat, Wish};
+use crate::failure::Failure;
 
 /// Workers that were all ready at the same time, and are replaced when they die. Dropping it kills them.
 pub(super) struct Generation {
@@ -29,7 +30,7 @@ impl Generation {
     /// # Errors
     ///
     /// The first reason why one of them does not serve; the others are killed.
-    pub(super) async fn start(launch: Launch) -> Result<Self, StartError> {
+    pub(super) async fn start(launch: Launch) -> Result<Self, Failure> {
         let launch = Arc::new(launch);
         let mut starting = JoinSet::new();
         for worker in 0..launch.workers {
@@ -39,7 +40,7 @@ impl Generation {
         let mut ready = Vec::new();
         while let Some(started) = starting.join_next().await {
             let (worker, process) = started.map_err(std::io::Error::other)?;
-            ready.push((worker, process?));
+            ready.push((worker, process.map_err(Failure::from)?));
         }
         ready.sort_by_key(|(worker, _)| *worker);
         launch.sockets().listen()?;

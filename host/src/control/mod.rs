@@ -10,6 +10,7 @@ mod end;
 mod generation;
 mod handover;
 mod order;
+mod orphans;
 mod parcel;
 mod process;
 mod reception;

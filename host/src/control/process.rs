@@ -19,9 +19,10 @@ use tokio::time::{Instant, timeout};
 use super::order::{CLOSED, FAILED, Order, READY};
 use super::scoreboard::{Lease, Scoreboard, Slot};
 use super::sockets::Sockets;
-use super::{Share, handover};
+use super::{Share, handover, orphans};
 use crate::lock::lock;
 use crate::prepare::Prepared;
+use crate::system;
 
 /// The longest reason for a failure that is read from a worker.
 const MAX_REASON_BYTES: u64 = 1 << 20;
@@ -197,7 +198,9 @@ fn spawn(worker: u32, channel: StdUnixStream) -> io::Result<Child> {
     for variable in NOT_INHERITED {
         command.env_remove(variable);
     }
-    command.spawn()
+    let child = command.spawn().map_err(system::without_proc)?;
+    orphans::keep(&child);
+    Ok(child)
 }
 
 /// The file that this process runs, also when another has taken its name since.

@@ -11,7 +11,7 @@ use rustix::net::{AddressFamily, SocketType, sockopt};
 use serde::{Deserialize, Serialize};
 
 use crate::failure::Failure;
-use crate::serve::listen;
+use crate::serve::listen::{self, Refused};
 
 /// The sockets of one generation. Cheap to clone: clones share the sockets, and the last one closes them.
 #[derive(Clone, Default)]
@@ -27,6 +27,8 @@ struct Bound {
     listen: Listen,
     address: SocketAddr,
     sockets: Vec<Arc<OwnedFd>>,
+    /// No other socket of ours had the port when these were bound.
+    is_alone: bool,
 }
 
 /// A socket that systemd opened.
@@ -34,6 +36,15 @@ struct Bound {
 struct Given {
     name: String,
     socket: Arc<OwnedFd>,
+}
+
+/// What was found for one entry of `listen`, before anything is bound.
+enum Found<'a> {
+    /// Sockets that are open already.
+    Open(&'a ListenAddr, Bound),
+    /// An address at which nothing listens.
+    Free(&'a ListenAddr, SocketAddr),
+    Given(Vec<Bound>),
 }
 
 /// All of it but the descriptors, for another process.
@@ -56,7 +67,8 @@ impl Sockets {
         let refused = |name: Option<&str>, error: io::Error| Failure::Listen {
             address: Listen::Systemd(name.map(str::to_owned)).to_string(),
             error,
-            remedy: "pass TCP sockets (ListenStream= with an address, Accept=no)",
+            at: None,
+            remedy: "pass TCP sockets (ListenStream= with an address, Accept=no)".into(),
         };
         let passed = sd_notify::listen_fds_with_names().map_err(|error| refused(None, error))?;
         let given = passed.map(|(number, name)| {
@@ -69,28 +81,35 @@ impl Sockets {
 
     /// The sockets for `wanted` and so many workers: those that are here already, and new ones. Sockets
     /// are added for more workers, which the kernel uses only after [`Sockets::listen`], and never taken away
-    /// for fewer, because what waits in their backlogs would be lost; workers share them out.
+    /// for fewer, because what waits in their backlogs would be lost; workers share them out. Blocks while names are
+    /// looked up.
     ///
     /// # Errors
     ///
-    /// When an address cannot be bound, or systemd passed no such socket.
-    pub(crate) fn open(&self, wanted: Option<&[Listen]>, workers: u32) -> Result<Self, Failure> {
+    /// Every address that cannot be bound, and every socket that systemd did not pass.
+    pub(crate) fn open(&self, wanted: Option<&[Listen]>, workers: u32) -> Result<Self, Vec<Failure>> {
         let unsaid =
             [if self.given.is_empty() { Listen::Address(ListenAddr::default()) } else { Listen::Systemd(None) }];
         let wanted = wanted.unwrap_or(&unsaid);
+        let mut failures = Vec::new();
+        let mut keep = |failure| failures.push(failure);
+        // Each is looked for before any is bound: `0.0.0.0:80` and `[::]:80` are in each other's way only as long as
+        // one is tried without SO_REUSEPORT.
+        let found: Vec<_> = wanted.iter().filter_map(|listen| self.find(listen).map_err(&mut keep).ok()).collect();
         let mut bound = Vec::new();
-        for listen in wanted {
-            match listen {
-                Listen::Address(address) => bound.push(self.at(address, workers)?),
-                Listen::Systemd(name) => {
+        for found in found {
+            match self.bind(found, workers) {
+                Ok(several) => {
                     // One socket may be meant twice: by its name, and as one of all.
-                    for given in self.given_as(name.as_deref())? {
-                        if !bound.iter().any(|bound: &Bound| bound.shares_with(&given)) {
-                            bound.push(given);
-                        }
-                    }
+                    let is_new = |one: &Bound| !bound.iter().any(|bound: &Bound| bound.shares_with(one));
+                    let new: Vec<_> = several.into_iter().filter(is_new).collect();
+                    bound.extend(new);
                 }
+                Err(failure) => keep(failure),
             }
+        }
+        if !failures.is_empty() {
+            return Err(failures);
         }
         let unused = self.given.iter().filter(|given| !bound.iter().any(|bound| bound.has(&given.socket)));
         for given in unused {
@@ -102,22 +121,37 @@ impl Sockets {
         Ok(Self { bound, given: self.given.clone() })
     }
 
-    fn at(&self, address: &ListenAddr, workers: u32) -> Result<Bound, Failure> {
-        let refused = |error| Failure::Listen {
-            address: address.to_string(),
-            error,
-            remedy: "is another server running there? choose an address with --listen",
+    fn find<'a>(&self, listen: &'a Listen) -> Result<Found<'a>, Failure> {
+        let address = match listen {
+            Listen::Systemd(name) => return self.given_as(name.as_deref()).map(Found::Given),
+            Listen::Address(address) => address,
         };
-        let listen = Listen::Address(address.clone());
-        let wanted = if listen::SPREADS_CONNECTIONS { workers as usize } else { 1 };
-        let Some(mut bound) = self.bound.iter().find(|bound| bound.listen == listen).cloned() else {
-            let (sockets, address) = listen::bind(address.as_str(), wanted, &self.addresses()).map_err(refused)?;
-            return Ok(Bound { listen, address, sockets: sockets.into_iter().map(Arc::new).collect() });
-        };
-        while bound.sockets.len() < wanted {
-            bound.sockets.push(Arc::new(listen::bind_another(bound.address).map_err(refused)?));
+        if let Some(bound) = self.bound.iter().find(|bound| bound.listen == *listen) {
+            return Ok(Found::Open(address, bound.clone()));
         }
-        Ok(bound)
+        let free = listen::free(address.as_str(), &self.addresses());
+        free.map(|free| Found::Free(address, free)).map_err(|refused| Failure::listen(address, refused))
+    }
+
+    fn bind(&self, found: Found<'_>, workers: u32) -> Result<Vec<Bound>, Failure> {
+        let wanted = if listen::SPREADS_CONNECTIONS { workers as usize } else { 1 };
+        match found {
+            Found::Given(given) => Ok(given),
+            Found::Free(listen, free) => {
+                let refused = |refused| Failure::listen(listen, refused);
+                let (sockets, address) = listen::bind(free, wanted).map_err(refused)?;
+                let sockets = sockets.into_iter().map(Arc::new).collect();
+                let is_alone = !listen::shares_port(address, &self.addresses());
+                Ok(vec![Bound { listen: Listen::Address(listen.clone()), address, sockets, is_alone }])
+            }
+            Found::Open(listen, mut bound) => {
+                let refused = |error| Failure::listen(listen, Refused::at(bound.address, error));
+                while bound.sockets.len() < wanted {
+                    bound.sockets.push(Arc::new(listen::bind_another(bound.address).map_err(refused)?));
+                }
+                Ok(vec![bound])
+            }
+        }
     }
 
     fn given_as(&self, name: Option<&str>) -> Result<Vec<Bound>, Failure> {
@@ -125,13 +159,15 @@ impl Sockets {
         let refused = |error| Failure::Listen {
             address: Listen::Systemd(name.map(str::to_owned)).to_string(),
             error,
-            remedy: "start daylily by its systemd socket unit, and name the socket there with FileDescriptorName=",
+            at: None,
+            remedy: "start daylily by its systemd socket unit, and name the socket there with FileDescriptorName="
+                .into(),
         };
         let bound: Vec<_> = matching
             .map(|given| {
                 let listen = Listen::Systemd(Some(given.name.clone()));
                 let address = local_address(&given.socket).map_err(refused)?;
-                Ok(Bound { listen, address, sockets: vec![Arc::clone(&given.socket)] })
+                Ok(Bound { listen, address, sockets: vec![Arc::clone(&given.socket)], is_alone: false })
             })
             .collect::<Result<_, Failure>>()?;
         if bound.is_empty() {
@@ -144,10 +180,20 @@ impl Sockets {
     ///
     /// # Errors
     ///
-    /// When the system refuses.
-    pub(super) fn listen(&self) -> io::Result<()> {
-        let own = self.bound.iter().filter(|bound| !bound.is_lent());
-        own.flat_map(|bound| &bound.sockets).try_for_each(|socket| listen::listen(socket).map(drop))
+    /// When another server has begun to listen at an address meanwhile, or the system refuses.
+    pub(super) fn listen(&self) -> Result<(), Failure> {
+        // A socket that is bound and does not listen keeps nobody away. All are looked at before any listens: those of
+        // ours would be in the way of each other.
+        for bound in self.bound.iter().filter(|bound| bound.is_new()) {
+            listen::check(bound.address).map_err(|refused| Failure::listen(&bound.listen, refused))?;
+        }
+        for bound in self.bound.iter().filter(|bound| !bound.is_lent()) {
+            for socket in &bound.sockets {
+                let refused = |error| Failure::listen(&bound.listen, Refused::at(bound.address, error));
+                listen::listen(socket).map_err(refused)?;
+            }
+        }
+        Ok(())
     }
 
     /// Where this listens.
@@ -194,7 +240,7 @@ impl Sockets {
         let mut bound = Vec::new();
         for (listen, address, count) in inventory.bound {
             let sockets = (0..count).map(|_| next()).collect::<io::Result<_>>()?;
-            bound.push(Bound { listen, address, sockets });
+            bound.push(Bound { listen, address, sockets, is_alone: false });
         }
         let given = inventory.given.into_iter().map(|name| Ok(Given { name, socket: next()? }));
         Ok(Self { bound, given: given.collect::<io::Result<_>>()? })
@@ -202,6 +248,12 @@ impl Sockets {
 }
 
 impl Bound {
+    /// Whether nobody was let in yet, and another server could have been.
+    fn is_new(&self) -> bool {
+        let listens = self.sockets.iter().any(|socket| sockopt::socket_acceptconn(socket).unwrap_or(true));
+        listen::SPREADS_CONNECTIONS && self.is_alone && !listens
+    }
+
     fn is_lent(&self) -> bool {
         matches!(self.listen, Listen::Systemd(_))
     }

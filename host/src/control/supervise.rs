@@ -1,7 +1,6 @@
 //! The supervisor: it owns the sockets, the configuration and the workers, and runs no guest.
 
 use std::io::Write;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,10 +11,10 @@ use tokio::time::Instant;
 
 use super::account::{Account, Totals};
 use super::admin::{ControlSocket, Request};
-use super::client::SOCKET_SUFFIX;
 use super::end;
 use super::generation::{Generation, View};
 use super::order::End;
+use super::orphans;
 use super::process::workers;
 use super::reload::{self, Basis};
 use super::report::{Command, Reply};
@@ -24,11 +23,11 @@ use super::signal::{Asked, Signals};
 use super::sockets::Sockets;
 use super::status::{self, Overview, State};
 use super::systemd;
-use super::upgrade::{Inheritance, Invocation, Successor};
+use super::upgrade::{Inheritance, Invocation, Legacy, Successor};
 use super::watch::Watch;
 use crate::cli::What;
 use crate::failure::Failure;
-use crate::{log, places, prepare, runtime};
+use crate::{log, prepare, runtime};
 
 /// Generations that may drain at a time; a reload waits for one of them to end when there are more.
 const MAX_DRAINING: usize = 16;
@@ -53,6 +52,8 @@ pub(crate) struct Task {
 ///
 /// What was wrong at start; or [`Failure::Cut`], when requests were cut at the end.
 pub(crate) fn serve(mut task: Task) -> Result<(), Failure> {
+    let was_found = task.inheritance.as_ref().is_some_and(|inheritance| inheritance.legacy.config_was_found);
+    task.what = if was_found { prepare::with_found(&task.what) } else { prepare::settled(&task.what)? };
     let config = prepare::read(&task.what)?;
     let log = log::start(config.log);
     // Before any thread: systemd's sockets are descriptors that nothing else may take.
@@ -62,6 +63,7 @@ pub(crate) fn serve(mut task: Task) -> Result<(), Failure> {
     };
     runtime::run(async {
         let mut signals = Signals::new()?;
+        tokio::spawn(orphans::reap());
         let supervisor = Supervisor::start(task, config, sockets, log, &mut signals).await?;
         match supervisor {
             Some(supervisor) => supervisor.run(signals).await,
@@ -70,7 +72,7 @@ pub(crate) fn serve(mut task: Task) -> Result<(), Failure> {
     })
 }
 
-type Reloading = JoinHandle<Result<Generation, Failure>>;
+type Reloading = JoinHandle<Result<(Generation, What), Failure>>;
 type Rest = JoinHandle<std::io::Result<Totals>>;
 type Upgrading = JoinHandle<std::io::Result<Successor>>;
 
@@ -109,22 +111,33 @@ impl Supervisor {
         signals: &mut Signals,
     ) -> Result<Option<Self>, Failure> {
         let Task { what, invocation, inheritance } = task;
-        let totals = inheritance.as_ref().map(|inheritance| inheritance.totals).unwrap_or_default();
-        let number = inheritance.as_ref().map_or(1, |inheritance| inheritance.generation + 1);
+        let legacy = inheritance.as_ref().map(|inheritance| inheritance.legacy);
+        let totals = legacy.map(|legacy| legacy.totals).unwrap_or_default();
+        let number = legacy.map_or(1, |legacy| legacy.generation + 1);
         let slots = MAX_PROCESSES.min(workers(config.workers).saturating_mul(64).max(1024));
         let account = Account::open(slots, totals)?;
         let mut watch = what.watch.then(Watch::new);
         self::watch(&mut watch, &what, Some(&config));
-        let basis = Basis { scoreboard: Arc::clone(&account.scoreboard), sockets, known: None, generation: number };
+        let patience = if inheritance.is_some() { Duration::ZERO } else { reload::RELEASE_PATIENCE };
+        let scoreboard = Arc::clone(&account.scoreboard);
+        let basis = Basis { scoreboard, sockets, known: None, generation: number, patience };
+        // The one that is configured must work, and nothing is accepted before that is known.
+        let (mut control, found) = match ControlSocket::of(&config, None, inheritance.is_some()) {
+            Ok(control) => (control, Vec::new()),
+            Err(failure) => (None, vec![failure]),
+        };
         let current = tokio::select! {
             biased;
-            generation = reload::attempt(basis, config) => generation?,
+            generation = reload::attempt(basis, config, found) => generation?,
             () = asked_to_stop(signals) => return Ok(None),
         };
         let (current, end) = current.split();
         let mut ends = JoinSet::new();
         ends.spawn(end);
-        let control = open_control(&current, inheritance.is_some())?;
+        if control.is_none() {
+            let address = current.launch.sockets().addresses().first().copied();
+            control = ControlSocket::of(&current.launch.prepared.config, address, inheritance.is_some())?;
+        }
         let mut supervisor = Self {
             what,
             invocation,
@@ -250,19 +263,37 @@ impl Supervisor {
             sockets: launch.sockets(),
             known: Some(Arc::clone(&launch.prepared)),
             generation: self.number,
+            patience: Duration::ZERO,
         };
         let what = self.what.clone();
-        self.reloading = Some(tokio::spawn(async move { reload::attempt(basis, prepare::read(&what)?).await }));
+        self.reloading = Some(tokio::spawn(async move {
+            let what = prepare::settled(&what)?;
+            let generation = reload::attempt(basis, prepare::read(&what)?, Vec::new()).await?;
+            Ok((generation, what))
+        }));
     }
 
-    fn reloaded(&mut self, outcome: Result<Generation, Failure>) {
+    fn reloaded(&mut self, outcome: Result<(Generation, What), Failure>) {
         self.state = State::Serving;
         self.account.note_reload(outcome.is_err());
+        self.restore_control();
         match outcome {
-            Ok(next) => self.go_on_with(next),
+            Ok((next, what)) => {
+                self.what = what;
+                self.go_on_with(next);
+            }
             Err(failure) => self.go_on_as_it_was(&failure),
         }
         systemd::ready(&status::summary(&self.current));
+    }
+
+    /// Makes the control socket anew that is gone.
+    fn restore_control(&mut self) {
+        let Some(control) = self.control.as_ref().filter(|control| !control.is_in_place()) else { return };
+        match control.anew() {
+            Ok(anew) => self.control = Some(anew),
+            Err(failure) => tracing::warn!("{failure}; until then, only signals reach this server"),
+        }
     }
 
     /// The new generation serves, and the old one finishes what it has.
@@ -323,28 +354,11 @@ impl Supervisor {
             return;
         }
         self.state = State::Upgrading;
-        let (invocation, number) = (self.invocation.clone(), self.number);
-        let totals = self.totals();
+        let invocation = self.invocation.clone();
+        let config_was_found = self.what.config_was_found;
+        let legacy = Legacy { generation: self.number, totals: self.totals(), config_was_found };
         let sockets = self.current.launch.sockets();
-        self.upgrading = Some(tokio::spawn(async move { invocation.succeed(&sockets, number, totals).await }));
-    }
-}
-
-/// The control socket that is configured; or the default one, without which everything else works.
-fn open_control(view: &View, succeeds: bool) -> Result<Option<ControlSocket>, Failure> {
-    if let Some(path) = &view.launch.prepared.config.control {
-        return ControlSocket::open(path, succeeds).map(Some);
-    }
-    let Some(address) = view.launch.sockets().addresses().first().copied() else { return Ok(None) };
-    let path: PathBuf = places::control_dir().join(format!("{address}{SOCKET_SUFFIX}"));
-    match ControlSocket::open(&path, succeeds) {
-        Ok(control) => Ok(Some(control)),
-        Err(failure) => {
-            tracing::warn!(
-                "{failure}; until then, daylily status, reload and stop do not reach this server, signals do"
-            );
-            Ok(None)
-        }
+        self.upgrading = Some(tokio::spawn(async move { invocation.succeed(&sockets, legacy).await }));
     }
 }
 

@@ -7,14 +7,15 @@ use std::os::unix::net::UnixStream as StdUnixStream;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use rustix::process::{Pid, Signal, kill_process_group};
 use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::UnixStream;
 use tokio::process::{Child, Command};
 
 use super::account::Totals;
-use super::parcel;
 use super::sockets::{Inventory, Sockets};
+use super::{orphans, parcel};
 
 /// The hidden first word of a command line that succeeds another process.
 pub(crate) const SUCCESSOR: &str = "successor";
@@ -38,8 +39,7 @@ pub(crate) struct Invocation {
 /// What a supervisor gets from the one that it succeeds.
 pub(crate) struct Inheritance {
     pub(super) sockets: Sockets,
-    pub(super) generation: u64,
-    pub(super) totals: Totals,
+    pub(super) legacy: Legacy,
     predecessor: StdUnixStream,
 }
 
@@ -55,8 +55,36 @@ pub(super) struct Successor {
 #[derive(Serialize, Deserialize)]
 struct Estate {
     inventory: Inventory,
-    generation: u64,
-    totals: Totals,
+    #[serde(flatten)]
+    legacy: Legacy,
+}
+
+/// What goes on over an upgrade, beside the sockets. A part of [`Estate`].
+#[derive(Clone, Copy, Serialize, Deserialize)]
+pub(super) struct Legacy {
+    /// The number of the latest generation.
+    pub(super) generation: u64,
+    pub(super) totals: Totals,
+    /// The configuration file was found without being named, and is required since.
+    #[serde(default)]
+    pub(super) config_was_found: bool,
+}
+
+/// The process group of a program that is not ready yet: all that it has started goes with it, or its sockets would be
+/// kept open there. Dropping it kills them.
+struct Group(Option<Pid>);
+
+impl Group {
+    fn kill(&self) {
+        // It fails only where all have gone.
+        let _ = self.0.map(|leader| kill_process_group(leader, Signal::KILL));
+    }
+}
+
+impl Drop for Group {
+    fn drop(&mut self) {
+        self.kill();
+    }
 }
 
 impl Invocation {
@@ -71,10 +99,10 @@ impl Invocation {
     /// # Errors
     ///
     /// When it does not start, or ends before it is ready, which it gives its own reasons for on stderr.
-    pub(super) async fn succeed(&self, sockets: &Sockets, generation: u64, totals: Totals) -> io::Result<Successor> {
+    pub(super) async fn succeed(&self, sockets: &Sockets, legacy: Legacy) -> io::Result<Successor> {
         let (ours, theirs) = StdUnixStream::pair()?;
         let mut command = Command::new(&self.program);
-        command.arg(SUCCESSOR).args(&self.arguments).stdin(OwnedFd::from(theirs)).kill_on_drop(true);
+        command.arg(SUCCESSOR).args(&self.arguments).stdin(OwnedFd::from(theirs)).process_group(0).kill_on_drop(true);
         // Those that name a process name this one.
         for variable in ["WATCHDOG_PID", "LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES"] {
             command.env_remove(variable);
@@ -84,9 +112,11 @@ impl Invocation {
             .map_err(|error| io::Error::new(error.kind(), format!("`{}`: {error}", self.program.display())))?;
         // Or the end of the successor would not end the connection to it.
         drop(command);
+        orphans::keep(&child);
         let pid = child.id().unwrap_or_default();
+        let mut group = Group(i32::try_from(pid).ok().and_then(Pid::from_raw));
         let (inventory, descriptors) = sockets.inventory();
-        let estate = serde_json::to_vec(&Estate { inventory, generation, totals })?;
+        let estate = serde_json::to_vec(&Estate { inventory, legacy })?;
         let sent = parcel::send(&ours, &estate, &descriptors);
         ours.set_nonblocking(true)?;
         let mut channel = UnixStream::from_std(ours)?;
@@ -96,14 +126,18 @@ impl Invocation {
             channel.read_u8().await
         };
         match tokio::time::timeout(READY_TIMEOUT, word).await {
-            Ok(Ok(READY)) => Ok(Successor { child, channel: channel.into_std()?, pid }),
+            Ok(Ok(READY)) => {
+                group.0 = None;
+                Ok(Successor { child, channel: channel.into_std()?, pid })
+            }
             Ok(_) => {
-                let _ = child.start_kill();
+                group.kill();
                 let status = child.wait().await?;
                 Err(io::Error::other(format!("the new program ended before it was ready ({status})")))
             }
             Err(_elapsed) => {
-                child.kill().await?;
+                group.kill();
+                child.wait().await?;
                 Err(io::Error::other(format!("the new program was not ready after {READY_TIMEOUT:?}")))
             }
         }
@@ -136,7 +170,7 @@ impl Inheritance {
         let (payload, descriptors) = parcel::receive(&predecessor)?;
         let estate: Estate = serde_json::from_slice(&payload)?;
         let sockets = Sockets::from_inventory(estate.inventory, &mut descriptors.into_iter())?;
-        Ok(Self { sockets, generation: estate.generation, totals: estate.totals, predecessor })
+        Ok(Self { sockets, legacy: estate.legacy, predecessor })
     }
 
     /// Tells the predecessor to go: this process serves. Gives what was counted until now; the predecessor

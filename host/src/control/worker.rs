@@ -7,7 +7,7 @@ use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream;
 use std::process::ExitCode;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc;
@@ -16,7 +16,6 @@ use tokio::time::Instant;
 use super::handover::{self, Handover};
 use super::order::{CLOSED, End, FAILED, Order, READY};
 use super::reception::Reception;
-use super::scoreboard::Slot;
 use crate::drain::{Drain, Farewell};
 use crate::failure::{EXIT_CUT, Failure};
 use crate::load::{self, Surroundings};
@@ -85,7 +84,7 @@ async fn serve(supervisor: &UnixStream, handover: Handover) -> io::Result<ExitCo
     let mut reception = Reception::new(Arc::clone(&worker), share.worker, listeners);
     let server = config.server;
     tokio::spawn(worker.pulse.clone().beat());
-    tokio::spawn(beat(counters, HEARTBEAT.min(server.hang_timeout / 4)));
+    tokio::spawn(beat(Arc::clone(&worker), HEARTBEAT.min(server.hang_timeout / 4)));
     let mut orders = listen_to(supervisor, server.shutdown_timeout)?;
     (&mut &*supervisor).write_all(&[READY])?;
     tracing::debug!(generation = share.generation, worker = share.worker, "ready");
@@ -119,11 +118,12 @@ async fn finish(worker: &Worker, shutdown_timeout: Duration) -> ExitCode {
     ExitCode::from(EXIT_CUT)
 }
 
-async fn beat(counters: &Slot, every: Duration) {
+async fn beat(worker: Arc<Worker>, every: Duration) {
     let mut interval = tokio::time::interval(every);
     loop {
         interval.tick().await;
-        counters.beat();
+        worker.counters.beat();
+        worker.date.look(SystemTime::now());
         memory::give_back();
     }
 }

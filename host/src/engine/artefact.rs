@@ -16,6 +16,7 @@ use super::cache::Key;
 use super::config::{Flavour, PoolKind};
 use super::inspect::{Inspection, NotServable};
 use crate::sealed::sealed;
+use crate::system::address_space_remedy;
 
 const WASM_PAGE_BYTES: u64 = 64 << 10;
 
@@ -119,7 +120,7 @@ pub(crate) enum LoadError {
          (MemoryDenyWriteExecute=)?"
     )]
     Unmappable { error: wasmtime::Error, component: SourceName },
-    #[error("failed to make room for instances: {error:#}; lower max_concurrency or max_memory")]
+    #[error("failed to make room for instances: {error:#}; {}", address_space_remedy().as_deref().unwrap_or("lower max_concurrency or max_memory"))]
     Pool { error: wasmtime::Error },
     #[error("failed to open the directory `{dir}` that route `{route}` grants: {error}; check `dirs`", dir = dir.display())]
     Directory { dir: PathBuf, route: String, error: std::io::Error },

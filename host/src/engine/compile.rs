@@ -1,5 +1,6 @@
 //! From a component file to its artefact: the one we have, the one in the cache, or a new one.
 
+use std::borrow::Cow;
 use std::hash::{Hash, Hasher};
 
 use wasmtime::Module;
@@ -21,6 +22,31 @@ static HELLO_WORLD: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/hello.wasm
 
 /// Components from this size on take long enough to compile that one wants to know what is going on.
 const LARGE_BYTES: usize = 1 << 20;
+
+/// Says what is wrong with a component as far as that can be told without compiling it.
+///
+/// # Errors
+///
+/// When the file cannot be read, is not a component that answers HTTP, or imports something that nothing provides.
+pub(crate) fn check(source: &Source) -> Result<(), LoadError> {
+    inspected(source, &read(source)?).map(drop)
+}
+
+fn read(source: &Source) -> Result<Cow<'static, [u8]>, LoadError> {
+    match source {
+        Source::HelloWorld => Ok(HELLO_WORLD.into()),
+        Source::File(path) => std::fs::read(path)
+            .map(Cow::from)
+            .map_err(|error| LoadError::Unreadable { error, component: source.name() }),
+    }
+}
+
+fn inspected(source: &Source, bytes: &[u8]) -> Result<Inspection, LoadError> {
+    let refused = |reason| LoadError::NotServable { reason, component: source.name() };
+    let inspection = inspect(bytes).map_err(refused)?;
+    let unmet = link::unmet_imports(&inspection.imports, inspection.pool.flavour);
+    if unmet.is_empty() { Ok(inspection) } else { Err(LoadError::Unmet { imports: unmet, component: source.name() }) }
+}
 
 /// Compiles components that are not compiled yet.
 pub(crate) struct Compiler {
@@ -58,15 +84,7 @@ impl Compiler {
     /// When the file cannot be read, is not a component that answers HTTP, imports something that
     /// nothing provides (all such imports are named), or does not compile.
     pub(crate) fn artefact(&self, source: &Source, known: &[Artefact]) -> Result<Artefact, LoadError> {
-        let file;
-        let bytes = match source {
-            Source::HelloWorld => HELLO_WORLD,
-            Source::File(path) => {
-                file =
-                    std::fs::read(path).map_err(|error| LoadError::Unreadable { error, component: source.name() })?;
-                &file
-            }
-        };
+        let bytes = &*read(source)?;
         let key = self.key(bytes);
         if let Some(same) = known.iter().find(|artefact| artefact.key == Some(key)) {
             return Ok(same.of(source));
@@ -91,11 +109,7 @@ impl Compiler {
 
     fn compile(&self, source: &Source, bytes: &[u8], key: &Key) -> Result<(Facts, Vec<u8>), LoadError> {
         let name = source.name();
-        let inspection = inspect(bytes).map_err(|reason| LoadError::NotServable { reason, component: name.clone() })?;
-        let unmet = link::unmet_imports(&inspection.imports, inspection.pool.flavour);
-        if !unmet.is_empty() {
-            return Err(LoadError::Unmet { imports: unmet, component: name });
-        }
+        let inspection = inspected(source, bytes)?;
         if bytes.len() >= LARGE_BYTES {
             tracing::info!("compiling component {name}");
         }

@@ -28,7 +28,7 @@ mod turns;
 pub(crate) use artefact::{Artefact, Facts, LoadError, Needs, Source};
 pub(crate) use cache::{Cache, CacheError};
 pub(crate) use call::{Call, Ending, GuestBody, Head, Remains};
-pub(crate) use compile::Compiler;
+pub(crate) use compile::{Compiler, check};
 pub(crate) use component::{App, AppSettings};
 pub(crate) use config::{Engines, Flavour, PoolKind};
 pub(crate) use handler::{Handler, Loader};

@@ -1,6 +1,7 @@
 //! One client connection: what its tasks know of it and may ask of it.
 
 use std::io;
+use std::net::SocketAddr;
 use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
@@ -118,9 +119,11 @@ impl Connection {
         }
     }
 
-    /// The address that the client asked, as a `Host` value.
+    /// The address that the client asked, as a `Host` value. At a socket for both families, an IPv4 client has asked an
+    /// IPv4 address.
     pub(crate) fn local_authority(&self) -> HeaderValue {
         let address = self.0.stream.local_addr().ok();
+        let address = address.map(|address| SocketAddr::new(address.ip().to_canonical(), address.port()));
         let authority = address.and_then(|address| HeaderValue::from_str(&address.to_string()).ok());
         authority.unwrap_or(HeaderValue::from_static("localhost"))
     }

@@ -1,9 +1,11 @@
 //! The listening socket, and the descriptors its connections will need.
 
+use std::borrow::Cow;
 use std::io;
 use std::net::{SocketAddr, TcpListener, ToSocketAddrs};
 use std::os::fd::{AsFd, OwnedFd};
 
+use rustix::io::Errno;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use socket2::{Domain, Protocol, SockRef, Socket, Type};
 
@@ -13,42 +15,81 @@ const BACKLOG: i32 = 4096;
 /// Descriptors beside the client connections: listeners, timers, mapped components, standard streams.
 const SPARE_DESCRIPTORS: u64 = 128;
 
+/// Ports from this one on are for everybody, where `net.ipv4.ip_unprivileged_port_start` is the default.
+const UNPRIVILEGED_PORT: u16 = 1024;
+
 /// Whether the kernel spreads connections between the listeners at one address. Linux does since 3.9
 /// (`SO_REUSEPORT`); elsewhere the option exists, and one of the listeners gets all or most.
 pub(crate) const SPREADS_CONNECTIONS: bool = cfg!(target_os = "linux");
 
-/// Binds `count` listeners to `address` (`host:port`), trying each address the host resolves to. Gives the
-/// address that was bound as well. `ours` is where this server listens already.
+/// Why an address cannot be listened on, and what to do about it.
+#[derive(Debug)]
+pub(crate) struct Refused {
+    /// The address, where a name had been resolved.
+    pub(crate) at: Option<SocketAddr>,
+    pub(crate) error: io::Error,
+    pub(crate) remedy: Cow<'static, str>,
+}
+
+/// The address for `address` (`host:port`): of those that the host resolves to, the first at which nothing else
+/// listens. Blocks while a name is looked up.
+///
+/// `ours` is where this server listens already. Nobody else has these ports, and what is ours is not in the way, such as
+/// the old 127.0.0.1:3000 of a server that is now to listen on 0.0.0.0:3000.
 ///
 /// # Errors
 ///
-/// The last address's error, or one that says that the host has no address.
-pub(crate) fn bind(address: &str, count: usize, ours: &[SocketAddr]) -> io::Result<(Vec<OwnedFd>, SocketAddr)> {
-    let mut last = io::Error::new(io::ErrorKind::AddrNotAvailable, "the host has no address");
-    for candidate in address.to_socket_addrs()? {
-        match bind_all(candidate, count, ours) {
-            Ok(listeners) => return Ok(listeners),
-            Err(error) => last = error,
+/// When the name does not resolve; else the last address's error.
+pub(crate) fn free(address: &str, ours: &[SocketAddr]) -> Result<SocketAddr, Refused> {
+    let unresolved = |error| Refused {
+        at: None,
+        error,
+        remedy: "the name does not resolve on this machine (/etc/hosts, DNS); write an IP address".into(),
+    };
+    let mut last = unresolved(io::Error::new(io::ErrorKind::AddrNotAvailable, "the host has no address"));
+    for candidate in address.to_socket_addrs().map_err(unresolved)? {
+        let checked = if shares_port(candidate, ours) { Ok(()) } else { check(candidate) };
+        match checked {
+            Ok(()) => return Ok(candidate),
+            Err(refused) => last = refused,
         }
     }
     Err(last)
 }
 
-fn bind_all(address: SocketAddr, count: usize, ours: &[SocketAddr]) -> io::Result<(Vec<OwnedFd>, SocketAddr)> {
-    // Listeners that spread connections may be bound beside another server's of the same user, which
-    // would then get half of ours. This one may not, and says so. (Not beside our own either, such as
-    // the old 127.0.0.1:3000 of a server that is now to listen on 0.0.0.0:3000.)
-    if !ours.iter().any(|ours| ours.port() == address.port()) {
-        drop(open(address, false)?);
-    }
-    let first = listen(bind_another(address)?)?;
-    // Port 0 is the system's choice, the same for all of them.
-    let bound = SockRef::from(&first).local_addr()?.as_socket().ok_or(io::ErrorKind::AddrNotAvailable)?;
-    let mut listeners = vec![first];
-    while listeners.len() < count {
-        listeners.push(listen(bind_another(bound)?)?);
-    }
-    Ok((listeners, bound))
+/// Whether one of `ours` has the port of `address`.
+pub(crate) fn shares_port(address: SocketAddr, ours: &[SocketAddr]) -> bool {
+    ours.iter().any(|ours| ours.port() == address.port())
+}
+
+/// Listeners that spread connections may be bound beside another server's of the same user, which would then get half
+/// of ours. This one may not, and says so. Sockets of ours that do not listen yet are not in its way.
+///
+/// # Errors
+///
+/// When something listens there, or the system refuses the address.
+pub(crate) fn check(address: SocketAddr) -> Result<(), Refused> {
+    open(address, false).map(drop).map_err(|error| Refused::at(address, error))
+}
+
+/// Binds `count` sockets to `address`, and gives the address that was bound as well. Nobody is let in before
+/// [`listen`].
+///
+/// # Errors
+///
+/// When the system refuses.
+pub(crate) fn bind(address: SocketAddr, count: usize) -> Result<(Vec<OwnedFd>, SocketAddr), Refused> {
+    let bind = || {
+        let first = bind_another(address)?;
+        // Port 0 is the system's choice, the same for all of them.
+        let bound = SockRef::from(&first).local_addr()?.as_socket().ok_or(io::ErrorKind::AddrNotAvailable)?;
+        let mut sockets = vec![first];
+        while sockets.len() < count {
+            sockets.push(bind_another(bound)?);
+        }
+        Ok((sockets, bound))
+    };
+    bind().map_err(|error| Refused::at(address, error))
 }
 
 /// One more socket at an address that is ours. The kernel gives it no connections before [`listen`].
@@ -65,9 +106,8 @@ pub(crate) fn bind_another(address: SocketAddr) -> io::Result<OwnedFd> {
 /// # Errors
 ///
 /// When it cannot be listened on.
-pub(crate) fn listen<S: AsFd>(socket: S) -> io::Result<S> {
-    SockRef::from(&socket).listen(BACKLOG)?;
-    Ok(socket)
+pub(crate) fn listen(socket: impl AsFd) -> io::Result<()> {
+    SockRef::from(&socket).listen(BACKLOG)
 }
 
 fn open(address: SocketAddr, shares_port: bool) -> io::Result<Socket> {
@@ -102,6 +142,34 @@ pub(crate) fn refuse_handshakes(listener: &TcpListener) {
     }
     #[cfg(not(target_os = "linux"))]
     let _ = listener;
+}
+
+impl Refused {
+    /// What helps depends on why the system refused it.
+    pub(crate) fn at(address: SocketAddr, error: io::Error) -> Self {
+        let remedy = match Errno::from_io_error(&error) {
+            Some(Errno::ADDRINUSE) => "is another server running there? choose an address with --listen".into(),
+            Some(Errno::ACCESS) if address.port() < UNPRIVILEGED_PORT => {
+                "a port below net.ipv4.ip_unprivileged_port_start needs a privilege: choose a higher one with --listen, \
+                 let systemd open the socket, or give the program the privilege (setcap cap_net_bind_service=+ep)"
+                    .into()
+            }
+            Some(Errno::ADDRNOTAVAIL) => "no network interface of this machine has this address; choose another with \
+                 --listen, such as 0.0.0.0 for every IPv4 address or [::] for every address"
+                .into(),
+            Some(Errno::AFNOSUPPORT) => "this machine or its service manager (RestrictAddressFamilies=) has no such \
+                 addresses; choose an IPv4 address with --listen where it is IPv6 that is missing"
+                .into(),
+            Some(Errno::MFILE | Errno::NFILE) => "raise the limit of open files (ulimit -n, LimitNOFILE=)".into(),
+            Some(Errno::NOBUFS | Errno::NOMEM) => "the kernel has no memory for it".into(),
+            Some(Errno::ACCESS | Errno::PERM) => {
+                "a security policy of this machine or of its service manager forbids it (seccomp, SELinux, SystemCallFilter=)"
+                    .into()
+            }
+            _ => "choose another address with --listen".into(),
+        };
+        Self { at: Some(address), error, remedy }
+    }
 }
 
 /// Raises the descriptor limit to what `connections` clients and `outgoing` requests need.

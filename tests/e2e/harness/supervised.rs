@@ -138,8 +138,14 @@ impl Daylily {
     /// Runs `daylily ARGUMENTS --control` with its control socket.
     #[track_caller]
     pub fn command(&self, arguments: &[&str]) -> Finished {
+        self.command_at(CONTROL, arguments)
+    }
+
+    /// The same with another control socket.
+    #[track_caller]
+    pub fn command_at(&self, control: &str, arguments: &[&str]) -> Finished {
         let mut command = Command::new(binary());
-        command.env_clear().args(arguments).args(["--control", CONTROL]);
+        command.env_clear().args(arguments).args(["--control", control]);
         cli::finish(&mut command, self.directory())
     }
 
