@@ -57,7 +57,7 @@ impl Admission {
         let _place = self.take_place().ok_or(Refusal::QueueFull)?;
         match tokio::time::timeout(self.max_wait, self.wait(share)).await {
             Ok(Ok(permit)) => Ok(permit),
-            Ok(Err(closed)) => Err(Refusal::Internal { detail: closed.to_string() }),
+            Ok(Err(closed)) => Err(Refusal::Internal { detail: closed.to_string().into() }),
             Err(_elapsed) => Err(Refusal::QueueTimeout),
         }
     }

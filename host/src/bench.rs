@@ -102,7 +102,7 @@ impl Steps {
         let request = request.map(|()| Empty::new().map_err(|never| match never {}));
         let engine::Call { run, head } = self.app()?.call(RequestId::next(), request);
         let response = async {
-            let (parts, body) = head.await??.into_parts();
+            let (parts, body) = head.await?.map_err(String::from)?.into_parts();
             Result::Ok(Response::from_parts(parts, body.collect().await?.to_bytes()))
         };
         // The guest may have to run for its body to be read, and the other way round.

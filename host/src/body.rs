@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
+use daylily_core::excerpt::Excerpt;
 use http::HeaderMap;
 use http_body::{Body as _, Frame, SizeHint};
 use tokio::task::JoinHandle;
@@ -111,7 +112,9 @@ impl Streamed {
                     Ok(bytes) => return Poll::Ready(Some(Ok(self.count(bytes)))),
                     Err(frame) => self.trailers = frame.into_trailers().ok(),
                 },
-                Poll::Ready(Some(Err(error))) => return Poll::Ready(Some(Err(self.cut(&error.to_string())))),
+                Poll::Ready(Some(Err(error))) => {
+                    return Poll::Ready(Some(Err(self.cut(Excerpt::display(error).as_str()))));
+                }
                 Poll::Ready(None) if self.is_short() || self.hold.exchange.is_end_trusted() => {}
                 Poll::Ready(None) => return Poll::Ready(Some(Err(self.cut("the guest was ended before it")))),
             }

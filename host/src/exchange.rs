@@ -4,6 +4,7 @@ use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Mutex, OnceLock};
 use std::task::{Context, Waker};
 
+use daylily_core::excerpt::Excerpt;
 use daylily_core::refusal::Refusal;
 use daylily_core::units::format_duration;
 
@@ -39,7 +40,7 @@ pub(crate) enum Fault {
     /// No progress for too long.
     TooSlow,
     /// Broken framing.
-    Malformed(String),
+    Malformed(Excerpt),
     /// The client left in the middle of it.
     ClientGone,
 }
@@ -132,11 +133,15 @@ impl Ending {
         Stop::Refused(match self {
             Self::ClientGone => return Stop::ClientGone,
             Self::Done | Self::Exit(0) => Refusal::NoResponse,
-            Self::Exit(code) => Refusal::Trap { detail: format!("it called exit with code {code}") },
+            Self::Exit(code) => Refusal::Trap { detail: format!("it called exit with code {code}").into() },
             Self::Trap(detail) => Refusal::Trap { detail },
-            Self::CpuTime(limit) => Refusal::CpuTime { detail: format!("cpu_time = {}", format_duration(limit)) },
+            Self::CpuTime(limit) => {
+                Refusal::CpuTime { detail: format!("cpu_time = {}", format_duration(limit)).into() }
+            }
             Self::ShutDown => Refusal::ShuttingDown,
-            Self::WallTime(limit) => Refusal::WallTime { detail: format!("wall_time = {}", format_duration(limit)) },
+            Self::WallTime(limit) => {
+                Refusal::WallTime { detail: format!("wall_time = {}", format_duration(limit)).into() }
+            }
             Self::NoInstance(detail) => Refusal::NoInstance { detail },
         })
     }

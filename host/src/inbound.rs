@@ -9,6 +9,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use daylily_core::authority;
 use daylily_core::config::RouteLimits;
+use daylily_core::excerpt::Excerpt;
 use daylily_core::refusal::Refusal;
 use http::header::{CONTENT_LENGTH, EXPECT, HOST, HeaderMap, HeaderName, TRANSFER_ENCODING};
 use http::{Method, Request, Uri, Version};
@@ -38,7 +39,7 @@ pub(crate) struct Target<'a> {
 /// `Malformed` for a target with a fragment, for a `Transfer-Encoding` that cannot be, and where the head may end at
 /// another place; `UnknownCoding` for a coding under `chunked`.
 pub(crate) fn check_framing(request: &Request<Incoming>, in_request: &InRequest) -> Result<(), Refusal> {
-    let malformed = |detail: &str| Refusal::Malformed { detail: detail.to_owned() };
+    let malformed = |detail: &str| Refusal::Malformed { detail: detail.into() };
     if !in_request.head().is_agreed {
         return Err(malformed("the end of the head is ambiguous"));
     }
@@ -63,7 +64,7 @@ pub(crate) fn check_framing(request: &Request<Incoming>, in_request: &InRequest)
 /// `Malformed` for a missing (HTTP/1.1), repeated or invalid `Host` (RFC 9112 §3.2), for `CONNECT`,
 /// and for a target that is not http.
 pub(crate) fn target<B>(request: &Request<B>) -> Result<Target<'_>, Refusal> {
-    let malformed = |detail: String| Refusal::Malformed { detail };
+    let malformed = |detail: Excerpt| Refusal::Malformed { detail };
     if request.method() == Method::CONNECT {
         return Err(malformed("the method CONNECT is for proxies".into()));
     }
@@ -71,7 +72,7 @@ pub(crate) fn target<B>(request: &Request<B>) -> Result<Target<'_>, Refusal> {
     if let Some(scheme) = uri.scheme_str()
         && !matches!(scheme, "http" | "https")
     {
-        return Err(malformed(format!("the target's scheme is `{scheme}`, not http or https")));
+        return Err(malformed(Excerpt::display(format_args!("the target's scheme is `{scheme}`, not http or https"))));
     }
     let path = uri.path();
     let is_server_wide = path == "*" && request.method() == Method::OPTIONS;
@@ -83,13 +84,15 @@ pub(crate) fn target<B>(request: &Request<B>) -> Result<Target<'_>, Refusal> {
     let host = match host.map(authority::parse) {
         None => None,
         Some(Ok(authority)) => Some(authority.host),
-        Some(Err(error)) => return Err(malformed(format!("the target's authority is invalid: {error}"))),
+        Some(Err(error)) => {
+            return Err(malformed(Excerpt::display(format_args!("the target's authority is invalid: {error}"))));
+        }
     };
     Ok(Target { host, path })
 }
 
 fn host_field<B>(request: &Request<B>) -> Result<Option<&str>, Refusal> {
-    let malformed = |detail: String| Refusal::Malformed { detail };
+    let malformed = |detail: Excerpt| Refusal::Malformed { detail };
     let mut values = request.headers().get_all(HOST).iter();
     let Some(value) = values.next() else {
         return match request.version() {
@@ -101,7 +104,7 @@ fn host_field<B>(request: &Request<B>) -> Result<Option<&str>, Refusal> {
         return Err(malformed("there is more than one Host".into()));
     }
     let value = value.to_str().map_err(|_| malformed("Host has characters that are not ASCII".into()))?;
-    authority::parse(value).map_err(|error| malformed(format!("Host is invalid: {error}")))?;
+    authority::parse(value).map_err(|error| malformed(Excerpt::display(format_args!("Host is invalid: {error}"))))?;
     Ok(Some(value))
 }
 
@@ -225,7 +228,7 @@ impl InboundBody {
         let source = error.source().and_then(|source| source.downcast_ref::<std::io::Error>());
         self.exchange.fail(match source {
             Some(why) if matches!(why.kind(), ErrorKind::InvalidInput | ErrorKind::InvalidData) => {
-                Fault::Malformed(format!("the request body's framing is invalid: {why}"))
+                Fault::Malformed(Excerpt::display(format_args!("the request body's framing is invalid: {why}")))
             }
             _ => Fault::ClientGone,
         });

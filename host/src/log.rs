@@ -1,38 +1,43 @@
 //! The log: lines on stderr, coloured on a terminal only.
 
 use std::env;
-use std::io::IsTerminal;
+use std::io::{self, IsTerminal};
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Instant;
 
 use daylily_core::config::LogLevel;
-use tracing_appender::non_blocking::{NonBlockingBuilder, WorkerGuard};
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{EnvFilter, Registry, reload};
 
-/// Log lines that may wait to be written.
-const MAX_WAITING_LINES: usize = 10_000;
+mod queue;
 
 /// Starts the log at `level` for daylily and its guests; libraries speak up from `warn` on.
 ///
 /// Lines are written by a thread of their own: a reader of stderr that is slow, or gone to sleep, must not
-/// stop the event loop. When too many lines wait, new ones are dropped. Those that wait when the returned
-/// log is dropped are still written.
-pub(crate) fn start(level: LogLevel) -> Log {
-    let waiting = NonBlockingBuilder::default().buffered_lines_limit(MAX_WAITING_LINES);
-    let (stderr, guard) = waiting.finish(std::io::stderr());
+/// stop the event loop. When too many bytes of them wait, new lines are dropped, and a line says how many. Those that
+/// wait when the returned log is dropped are still written.
+///
+/// # Errors
+///
+/// When the system has no thread to give.
+pub(crate) fn start(level: LogLevel) -> io::Result<Log> {
+    let (stderr, guard) = queue::start(io::stderr(), say_dropped)?;
     let (filter, level) = reload::Layer::new(filter(level));
     let lines = tracing_subscriber::fmt::layer().with_writer(stderr).with_ansi(is_coloured());
     // Already started only where tests share a process.
     let _ = tracing_subscriber::registry().with(filter).with(lines).try_init();
-    Log { level, _guard: guard }
+    Ok(Log { level, _guard: guard })
+}
+
+fn say_dropped(lines: u64) {
+    tracing::warn!("log lines dropped: {lines}; stderr was read more slowly than they came");
 }
 
 /// The log while it is open.
 pub(crate) struct Log {
     level: reload::Handle<EnvFilter, Registry>,
-    _guard: WorkerGuard,
+    _guard: queue::Guard,
 }
 
 impl Log {
@@ -45,7 +50,7 @@ impl Log {
 /// On a terminal that knows colours, unless the user wants none (no-color.org).
 fn is_coloured() -> bool {
     let is_set = |name| env::var_os(name).is_some_and(|value| !value.is_empty());
-    std::io::stderr().is_terminal() && !is_set("NO_COLOR") && env::var_os("TERM").is_none_or(|term| term != "dumb")
+    io::stderr().is_terminal() && !is_set("NO_COLOR") && env::var_os("TERM").is_none_or(|term| term != "dumb")
 }
 
 fn filter(level: LogLevel) -> EnvFilter {

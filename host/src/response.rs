@@ -11,6 +11,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use bytes::{Bytes, BytesMut};
+use daylily_core::excerpt::Excerpt;
 use daylily_core::refusal::Refusal;
 use http::header::{CONTENT_LENGTH, HeaderValue, RETRY_AFTER};
 use http::{HeaderMap, Method, Response, StatusCode};
@@ -95,7 +96,7 @@ pub(crate) async fn begin(mut begun: Begun, method: &Method) -> Result<Response<
     let length = content_length(&parts.headers);
     if settled.ended && length.is_some_and(|length| length != settled.bytes as u64) {
         let detail = format!("its content-length is {}, its body {} bytes", length.unwrap_or(0), settled.bytes);
-        return Err(Refusal::InvalidResponse { detail }.into());
+        return Err(Refusal::InvalidResponse { detail: detail.into() }.into());
     }
     Ok(Response::from_parts(parts, begun.send(settled, body, length)))
 }
@@ -137,7 +138,8 @@ impl Begun {
                     if let Some(fault) = self.hold.exchange.fault() {
                         return Err(fault.to_stop());
                     }
-                    return Err(Refusal::InvalidResponse { detail: format!("its body ended with: {error}") }.into());
+                    let detail = Excerpt::display(format_args!("its body ended with: {error}"));
+                    return Err(Refusal::InvalidResponse { detail }.into());
                 }
                 Poll::Ready(None) => settled.ended = true,
                 Poll::Pending if driven => break,
@@ -242,7 +244,7 @@ pub(crate) fn report_end(exchange: &Exchange) {
 }
 
 pub(crate) fn unfinished() -> Refusal {
-    Refusal::InvalidResponse { detail: "it returned without finishing its body".to_owned() }
+    Refusal::InvalidResponse { detail: "it returned without finishing its body".into() }
 }
 
 /// Informational statuses are not a guest's to send (RFC 9110 §15.2).
@@ -250,7 +252,8 @@ fn check(status: StatusCode) -> Result<(), Refusal> {
     if status.as_u16() >= 200 {
         return Ok(());
     }
-    Err(Refusal::InvalidResponse { detail: format!("its status is {}, which is not a final one", status.as_u16()) })
+    let detail = format!("its status is {}, which is not a final one", status.as_u16());
+    Err(Refusal::InvalidResponse { detail: detail.into() })
 }
 
 /// RFC 9110 §15.3.5, §15.3.6 and §15.4.5.

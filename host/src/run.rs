@@ -87,7 +87,7 @@ fn serve(what: What, invocation: Invocation, succeeds: bool) -> Result<(), Failu
 
 fn check(what: &What) -> Result<(), Failure> {
     let config = prepare::read(&prepare::settled(what)?)?;
-    let _log = log::start(config.log);
+    let _log = log::start(config.log)?;
     let prepared = prepare::compile(config, &[])?;
     let config = &prepared.config;
     let around =

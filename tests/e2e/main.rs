@@ -48,6 +48,7 @@ mod stopping;
 mod streaming;
 mod surroundings;
 mod systemd;
+mod texts;
 mod upgrade;
 mod watching;
 mod workers;

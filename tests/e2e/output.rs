@@ -7,7 +7,10 @@ static SERVER: Shared = Shared::new(|| {
         .route("lines.test", "output", "")
         .route("partial.test", "output", "")
         .route("flood.test", "output", "max_output = '10KiB'")
-        .route("at.test", "output", "max_output = '10KiB'")
+        // 128 lines of 79 characters, each with the 128 bytes that a line costs beside its text.
+        .route("at.test", "output", "max_output = 26_496")
+        .route("short.test", "output", "")
+        .route("ample.test", "output", "max_output = '1GiB'")
         .route("default.test", "output", "")
         .route("bytes.test", "output", "")
         .route("many.test", "output", "")
@@ -75,8 +78,9 @@ fn half_a_line_comes_out_when_the_instance_ends() {
 #[test]
 fn a_flood_is_cut_at_the_limit_and_says_so() {
     let server = SERVER.get();
-    // 10 KiB are 128 lines of 80 bytes.
-    for (host, kib, most) in [("flood.test", 1000, 128), ("default.test", 10_000, 64 * 1024 / 80 + 1)] {
+    // A line of 79 characters costs 207 bytes.
+    for (host, kib, most) in [("flood.test", 1000, 10 * 1024 / 207 + 1), ("default.test", 10_000, 64 * 1024 / 207 + 1)]
+    {
         server.get(host, &format!("/flood?kib={kib}")).expect(200, "ok\n");
         let notice = "max_output";
         server.log().wait_for(&[host, notice]);
@@ -94,6 +98,25 @@ fn output_at_the_limit_is_whole() {
     server.get("at.test", "/flood?kib=10").expect(200, "ok\n");
     let lines = guest_lines(&server, "at.test", 128);
     assert_eq!(lines.len(), 128, "{:?}", lines.last());
+}
+
+/// What a line costs is counted, not only its text: 32,768 lines would be 4 MiB in the log.
+#[test]
+fn short_lines_cost_what_they_take_in_the_log() {
+    let server = SERVER.get();
+    server.get("short.test", "/short-lines?count=32768").expect(200, "ok\n");
+    server.log().wait_for(&["short.test", "max_output"]);
+    let lines = server.log().matching(|line| line.contains("short.test") && line.contains(" guest: x"));
+    assert_eq!(lines.len(), 64 * 1024 / 129, "{:?}", lines.last());
+}
+
+/// Many lines of one call come into the log all the same, in turns, when the limit is ample.
+#[test]
+fn lines_of_one_call_come_out_to_the_last() {
+    let server = SERVER.get();
+    server.get("ample.test", "/short-lines?count=2000").expect(200, "ok\n");
+    let lines = guest_lines(&server, "ample.test", 2000);
+    assert_eq!(lines.len(), 2000);
 }
 
 /// The limit is each request's own.

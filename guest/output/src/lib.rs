@@ -18,6 +18,12 @@ fn handle(request: IncomingRequest, out: ResponseOutparam) {
                 write(&line);
             }
         }
+        // Lines of one character, in a single call.
+        "/short-lines" => {
+            let lines = b"x\n".repeat(target.number("count").unwrap_or(1) as usize);
+            let stdout = kit::wasi::cli::stdout::get_stdout();
+            let _ = stdout.check_write().and_then(|_| stdout.write(&lines));
+        }
         "/utf8" => write(b"bad \xff\xfe, red \x1b[31m, bell \x07, return \r, nul \0.\n"),
         _ => {}
     }

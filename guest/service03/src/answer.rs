@@ -30,6 +30,16 @@ pub fn text(text: String) -> Response {
     partial_with(text, Fields::new(), || {})
 }
 
+/// A text of `kib` KiB that is five times as long when it is escaped.
+pub fn long(target: &Target) -> String {
+    "\u{1}".repeat(target.number("kib").unwrap_or(1) as usize * 1024)
+}
+
+/// A body that ends with an error code.
+pub fn failing(code: ErrorCode) -> Response {
+    start(Fields::new(), |_| async { Err(code) })
+}
+
 /// No body at all.
 pub fn bare(status: u16) -> Response {
     let (response, _sent) = Response::new(Fields::new(), None, wit_future::new(|| Ok(None)).1);

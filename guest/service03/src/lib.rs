@@ -43,6 +43,11 @@ impl Guest for Component {
             "/send" => answer::text(client::send(&target, request).await.unwrap_or_else(|e| format!("error: {e}\n"))),
             "/unsent" => answer::text(client::unsent().await),
             "/error" => return Err(ErrorCode::InternalError(Some("boom".into()))),
+            // A text that is five times as long when it is escaped; in the trailers, too.
+            "/error-long" => return Err(ErrorCode::InternalError(Some(answer::long(&target)))),
+            "/error-long-after" => answer::failing(ErrorCode::InternalError(Some(answer::long(&target)))),
+            // Makes the same text, and keeps it to itself.
+            "/quiet-long" => answer::text(answer::long(&target)[..1].into()),
             "/trap" => trap(),
             "/trap-after" => answer::partial("partial", &[], || trap()),
             "/loop" => burn(),

@@ -9,7 +9,8 @@ fn handle(request: IncomingRequest, out: ResponseOutparam) {
         let _ = answer.write(b"partial");
         answer
     };
-    match kit::target(&request).path() {
+    let target = kit::target(&request);
+    match target.path() {
         "/before" => trap(),
         "/after-head" => {
             let _answer = partial(out, &[]);
@@ -25,6 +26,16 @@ fn handle(request: IncomingRequest, out: ResponseOutparam) {
         }
         "/exit" => std::process::exit(1),
         "/error" => ResponseOutparam::set(out, Err(ErrorCode::InternalError(Some("boom".into())))),
+        // A text that is five times as long when it is escaped.
+        "/error-long" => {
+            let text = "\u{1}".repeat(target.number("kib").unwrap_or(1) as usize * 1024);
+            ResponseOutparam::set(out, Err(ErrorCode::InternalError(Some(text))));
+        }
+        // Makes the same text, and keeps it to itself.
+        "/quiet-long" => {
+            let text = "\u{1}".repeat(target.number("kib").unwrap_or(1) as usize * 1024);
+            kit::text(out, &text[..1]);
+        }
         "/stack" => kit::text(out, &deep(0).to_string()),
         "/drop-body" => drop(partial(out, &[])),
         "/short" => {

@@ -2,16 +2,19 @@
 
 use std::fmt;
 
+use crate::excerpt::Excerpt;
+
 /// Why daylily, and not the guest, answers a request.
 ///
 /// `detail` is for the log, and for the response only with `--dev`: it may say things about the
-/// guest that its clients have no business to know.
+/// guest that its clients have no business to know. It is an [`Excerpt`], since much of it is text of a guest's or a
+/// client's.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Refusal {
     /// 400: not a request as HTTP has them.
     Malformed {
         /// What is wrong with it.
-        detail: String,
+        detail: Excerpt,
     },
     /// 404: no route for this host and path.
     NoRoute,
@@ -28,19 +31,19 @@ pub enum Refusal {
     /// 500: the guest trapped before it responded.
     Trap {
         /// The trap, as wasmtime tells it.
-        detail: String,
+        detail: Excerpt,
     },
     /// 500: the guest ended without a response.
     NoResponse,
     /// 500: the guest's response is not one that HTTP can carry.
     InvalidResponse {
         /// What is wrong with it.
-        detail: String,
+        detail: Excerpt,
     },
     /// 502: the guest answered with an error code of `wasi:http`.
     GuestError {
         /// The error code.
-        detail: String,
+        detail: Excerpt,
     },
     /// 503: `max_queue` requests are waiting already.
     QueueFull,
@@ -49,26 +52,26 @@ pub enum Refusal {
     /// 503: there was no room for another instance.
     NoInstance {
         /// What was short.
-        detail: String,
+        detail: Excerpt,
     },
     /// 503: the server was told to stop, and takes no more requests.
     ShuttingDown,
     /// 504: the guest used up its `cpu_time`.
     CpuTime {
         /// Which limit.
-        detail: String,
+        detail: Excerpt,
     },
     /// 504: `wall_time` went by before there was a response.
     WallTime {
         /// Which limit.
-        detail: String,
+        detail: Excerpt,
     },
     /// 501: the request's body has a transfer coding beside `chunked`.
     UnknownCoding,
     /// 500: daylily is at fault.
     Internal {
         /// What went wrong.
-        detail: String,
+        detail: Excerpt,
     },
 }
 
@@ -138,7 +141,7 @@ impl Refusal {
             | Self::CpuTime { detail }
             | Self::WallTime { detail }
             | Self::NoInstance { detail }
-            | Self::Internal { detail } => Some(detail),
+            | Self::Internal { detail } => Some(detail.as_str()),
             Self::NoRoute
             | Self::HeadTimeout
             | Self::BodyTimeout
@@ -224,7 +227,7 @@ mod tests {
             let actual = format!("{} [{refusal}] {}{retry}", refusal.status(), refusal.blame().as_str());
             assert_eq!(actual, expected);
         }
-        let detail = || "why".to_owned();
+        let detail = || Excerpt::of("why");
         check(Refusal::Malformed { detail: detail() }, "400 [malformed request: why] client");
         check(Refusal::NoRoute, "404 [no such route] client");
         check(Refusal::HeadTimeout, "408 [request head too slow] client");
@@ -251,7 +254,7 @@ mod tests {
         fn check(refusal: &Refusal, dev: bool, expected: &str) {
             assert_eq!(refusal.body("00ff", dev), expected);
         }
-        let trap = Refusal::Trap { detail: "unreachable".to_owned() };
+        let trap = Refusal::Trap { detail: "unreachable".into() };
         check(&trap, false, "guest trapped (request 00ff)\n");
         check(&trap, true, "guest trapped: unreachable (request 00ff)\n");
         check(&Refusal::NoRoute, true, "no such route (request 00ff)\n");

@@ -55,7 +55,7 @@ pub(crate) fn serve(mut task: Task) -> Result<(), Failure> {
     let was_found = task.inheritance.as_ref().is_some_and(|inheritance| inheritance.legacy.config_was_found);
     task.what = if was_found { prepare::with_found(&task.what) } else { prepare::settled(&task.what)? };
     let config = prepare::read(&task.what)?;
-    let log = log::start(config.log);
+    let log = log::start(config.log)?;
     // Before any thread: systemd's sockets are descriptors that nothing else may take.
     let sockets = match &mut task.inheritance {
         Some(inheritance) => std::mem::take(&mut inheritance.sockets),

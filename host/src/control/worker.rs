@@ -51,8 +51,8 @@ pub(crate) fn main() -> ExitCode {
     // Its own threads are named after this, so it comes before them.
     #[cfg(target_os = "linux")]
     let _ = rustix::thread::set_name(PROCESS_NAME);
-    let _log = log::start(handover.config.log);
-    match runtime::run(serve(&supervisor, handover)) {
+    let served = log::start(handover.config.log).and_then(|_log| runtime::run(serve(&supervisor, handover)));
+    match served {
         Ok(code) => code,
         Err(error) => {
             report(&supervisor, &Failure::Internal(error));

@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use daylily_core::config::RouteLimits;
+use daylily_core::excerpt::Excerpt;
 use daylily_core::units::format_size;
 use serde::{Deserialize, Serialize};
 use wasmtime::component::Component;
@@ -111,7 +112,7 @@ pub(crate) enum LoadError {
     Unmet { imports: Vec<String>, component: SourceName },
     #[error("failed to load component {component}: {reason}")]
     OverLimit { reason: String, component: SourceName },
-    #[error("failed to load component {component}: {error:#}")]
+    #[error("failed to load component {component}: {}", Excerpt::display(format_args!("{error:#}")))]
     Refused { error: wasmtime::Error, component: SourceName },
     #[error("failed to put the code of component {component} into memory: {error}")]
     Memory { error: io::Error, component: SourceName },
@@ -252,6 +253,11 @@ impl Declared {
     }
 }
 
+/// Imports that nothing provides, in what is said of a component; it can have any number of them.
+const MAX_LISTED_IMPORTS: usize = 50;
+
 fn lines(imports: &[String]) -> String {
-    imports.iter().map(|import| format!("  - {import}")).collect::<Vec<_>>().join("\n")
+    let more = imports.len().saturating_sub(MAX_LISTED_IMPORTS);
+    let listed = imports.iter().take(MAX_LISTED_IMPORTS).map(|import| format!("  - {import}"));
+    listed.chain((more > 0).then(|| format!("  … and {more} more"))).collect::<Vec<_>>().join("\n")
 }

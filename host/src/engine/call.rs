@@ -6,14 +6,14 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
+use daylily_core::excerpt::Excerpt;
 use http::request::Parts;
 use http_body::{Body, Frame, SizeHint};
 use http_body_util::BodyExt;
 use http_body_util::combinators::UnsyncBoxBody;
 use tokio::sync::oneshot;
+use wasmtime::Store;
 use wasmtime::component::{Accessor, Resource};
-use wasmtime::{PoolConcurrencyLimitError, Store, Trap, WasmBacktrace};
-use wasmtime_wasi::I32Exit;
 use wasmtime_wasi_http::p2::bindings::http::types::{IncomingRequest, ResponseOutparam, Scheme};
 use wasmtime_wasi_http::{Error as HttpError, FieldMap, WasiHttpView};
 
@@ -21,19 +21,16 @@ use super::component::App;
 use super::direct::{Direct, Handle};
 use super::handler::{HandleV2, HandleV3, Handler};
 use super::meter::{Meter, Metered};
-use super::slots::SlotsInUse;
-use super::store::{self, CpuTimeUsedUp, State};
-use crate::host_api::direct::RequestV3;
+use super::store::{self, State};
+use super::trapped::Failure;
+use crate::host_api::direct::{RequestV3, describe_v2, describe_v3};
 use crate::request_id::RequestId;
-
-/// Frames of a wasm backtrace that a message shows.
-const SHOWN_FRAMES: usize = 5;
 
 /// A body as wasmtime-wasi-http gives and takes it.
 pub(crate) type GuestBody = UnsyncBoxBody<Bytes, HttpError>;
 
 /// What the guest answered: a response whose body may still be being written, or its error code.
-pub(crate) type Head = Result<http::Response<GuestBody>, String>;
+pub(crate) type Head = Result<http::Response<GuestBody>, Excerpt>;
 
 /// A guest at work on one request.
 pub(crate) struct Call {
@@ -59,7 +56,7 @@ pub(crate) enum Ending {
     /// It called `exit`; with an answer before that, this is as good as returning when the code is 0.
     Exit(i32),
     /// It trapped.
-    Trap(String),
+    Trap(Excerpt),
     /// Its CPU time, this much, was used up.
     CpuTime(Duration),
     /// Its wall time, this much, was used up.
@@ -69,13 +66,7 @@ pub(crate) enum Ending {
     /// The worker did not wait for it any longer.
     ShutDown,
     /// There was no instance to run it in.
-    NoInstance(String),
-}
-
-/// An error of wasmtime's, and where it happened.
-enum Failure {
-    Instantiating(wasmtime::Error),
-    Running(wasmtime::Error),
+    NoInstance(Excerpt),
 }
 
 impl App {
@@ -108,7 +99,7 @@ where
     let _running = app.engines.ticker.keep_running();
     let mut store = match store::fresh(&app, id, meter) {
         Ok(store) => store,
-        Err(error) => return (Ending::NoInstance(format!("{error:#}")), Remains::NONE),
+        Err(error) => return (Ending::NoInstance(Excerpt::display(format_args!("{error:#}"))), Remains::NONE),
     };
     let result = match &*app.handler {
         Handler::Direct(direct) => run_direct(direct, &mut store, request, head).await,
@@ -189,7 +180,7 @@ where
     let mut http = state.http();
     let request = http.new_incoming_request(Scheme::Http, request)?;
     let answer = http.new_response_outparam_from_callback(move |answer| {
-        let _ = head.send(answer.map_err(|code| format!("{code:?}")));
+        let _ = head.send(answer.map_err(describe_v2));
     })?;
     Ok((request, answer))
 }
@@ -211,7 +202,7 @@ where
         })?;
         match handle.call_concurrent(accessor, (request,)).await?.0 {
             Err(code) => {
-                let _ = head.send(Err(format!("{code:?}")));
+                let _ = head.send(Err(describe_v3(code)));
             }
             Ok(response) => {
                 // The guest's transmission future tells it whether the client got all of it …
@@ -242,41 +233,6 @@ where
     let headers = FieldMap::new_immutable(state.http().hooks, headers);
     let scheme = Some(http::uri::Scheme::HTTP);
     wasmtime_wasi_http::p3::Request::new(method, scheme, authority, uri.path_and_query, headers, None, body).0
-}
-
-impl Failure {
-    fn into_ending(self, state: &State) -> Ending {
-        let (error, instantiating) = match self {
-            Self::Instantiating(error) => (error, true),
-            Self::Running(error) => (error, false),
-        };
-        if error.is::<CpuTimeUsedUp>() {
-            return Ending::CpuTime(state.limits().cpu_time);
-        }
-        if let Some(I32Exit(code)) = error.downcast_ref() {
-            return Ending::Exit(*code);
-        }
-        let mut detail = error.root_cause().to_string();
-        if let Some(frames) = error.downcast_ref::<WasmBacktrace>().and_then(show_frames) {
-            detail = format!("{detail}; in {frames}");
-        }
-        if let Some(refused) = state.refused() {
-            detail = format!("{detail}; {refused}");
-        }
-        if detail.contains("instance count too high") {
-            detail = format!("{detail}; raise max_instances = {}", state.limits().max_instances);
-        }
-        let no_room = error.is::<PoolConcurrencyLimitError>() || error.is::<SlotsInUse>();
-        let no_fault_of_the_guest = no_room || instantiating && !error.is::<Trap>();
-        if no_fault_of_the_guest { Ending::NoInstance(detail) } else { Ending::Trap(detail) }
-    }
-}
-
-/// The innermost functions, innermost first. (The backtrace's own text has the names demangled.)
-fn show_frames(backtrace: &WasmBacktrace) -> Option<String> {
-    let text = backtrace.to_string();
-    let frames: Vec<_> = text.lines().filter_map(|line| Some(line.split_once(" - ")?.1)).take(SHOWN_FRAMES).collect();
-    (!frames.is_empty()).then(|| frames.join(" < "))
 }
 
 /// A 0.3 response body that tells the store's event loop when it has ended, and the guest how.

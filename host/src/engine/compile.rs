@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 use std::hash::{Hash, Hasher};
 
+use daylily_core::excerpt::Excerpt;
 use wasmtime::Module;
 use wasmtime::component::Component;
 
@@ -141,14 +142,16 @@ fn compiled(
         let pool = PoolKind { flavour: Flavour::V2, ..inspection.pool };
         match Module::new(&compiler(pool)?, module) {
             Ok(module) => return Ok((Facts::of_module(&module, pool, inspection), module.serialize()?)),
-            Err(error) => tracing::debug!("a component is not linked directly: {error:#}"),
+            Err(error) => {
+                tracing::debug!("a component is not linked directly: {}", Excerpt::display(format_args!("{error:#}")))
+            }
         }
     }
     let engine = &compiler(inspection.pool)?;
     let component = match relink(bytes).map(|relinked| Component::new(engine, relinked)) {
         Some(Ok(component)) => component,
         Some(Err(error)) => {
-            tracing::debug!("a component is compiled with its shim: {error:#}");
+            tracing::debug!("a component is compiled with its shim: {}", Excerpt::display(format_args!("{error:#}")));
             Component::new(engine, bytes)?
         }
         None => Component::new(engine, bytes)?,

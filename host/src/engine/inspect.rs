@@ -1,5 +1,6 @@
 //! What a file is, before anything is compiled: a component or not, and what it imports and exports.
 
+use daylily_core::excerpt::Excerpt;
 use wasmparser::{Encoding, Parser, Payload};
 
 use super::config::{Flavour, MAX_METADATA_BYTES, PoolKind, Reset, WHOLE_RESET_BYTES};
@@ -26,7 +27,7 @@ pub(crate) enum NotServable {
     CoreModule,
     /// The file ends early or is damaged.
     #[error("it is damaged: {0}")]
-    Damaged(String),
+    Damaged(Excerpt),
     /// A component that answers no HTTP.
     #[error(
         "it exports no HTTP handler (wasi:http/incoming-handler@0.2.x or wasi:http/handler@0.3.x); it exports: {exports}"
@@ -156,12 +157,11 @@ fn exports_v3(exports: &[String]) -> bool {
 }
 
 fn list(names: &[String]) -> String {
-    if names.is_empty() { "nothing".to_owned() } else { names.join(", ") }
+    if names.is_empty() { "nothing".to_owned() } else { String::from(Excerpt::of(&names.join(", "))) }
 }
 
-#[expect(clippy::needless_pass_by_value, reason = "used as a map_err function")]
 fn damaged(error: wasmparser::BinaryReaderError) -> NotServable {
-    NotServable::Damaged(error.to_string())
+    NotServable::Damaged(Excerpt::display(error))
 }
 
 #[cfg(test)]

@@ -23,6 +23,7 @@ mod steps;
 mod store;
 #[cfg(test)]
 mod testing;
+mod trapped;
 mod turns;
 
 pub(crate) use artefact::{Artefact, Facts, LoadError, Needs, Source};

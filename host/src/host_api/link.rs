@@ -3,6 +3,7 @@
 //! All of wasi:cli, clocks, random, io, filesystem and sockets is linked with nothing behind it, because
 //! ordinary guests import it without using it; what a route grants decides what the functions do.
 
+use daylily_core::excerpt::Excerpt;
 use wasmtime::Engine;
 use wasmtime::component::{HasData, Linker, ResourceTable};
 use wasmtime_wasi::p2::bindings::io;
@@ -73,6 +74,9 @@ const PROVIDED_V3: &[&str] = &[
     "wasi:sockets/types",
 ];
 
+/// Of an import's name, in what is said of it.
+const MAX_NAME_BYTES: usize = 256;
+
 /// Links everything for components of `flavour`.
 ///
 /// # Errors
@@ -126,6 +130,8 @@ fn is_provided(import: &str, flavour: Flavour) -> bool {
 }
 
 fn describe(import: &str) -> String {
+    let import = Excerpt::within(import, MAX_NAME_BYTES);
+    let import = import.as_str();
     if import.starts_with("wasi:http/handler@") || import.starts_with("wasi:http/incoming-handler@") {
         return format!(
             "{import} (a middleware's next handler; compose the components into one, for example with `wac plug`)"

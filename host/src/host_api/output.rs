@@ -1,23 +1,33 @@
 //! A guest's stdout and stderr: whole lines into the log, with the route and the request, up to a limit.
 
+use std::collections::VecDeque;
 use std::io;
 use std::pin::Pin;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
+use daylily_core::excerpt::printable;
 use tokio::io::AsyncWrite;
 use wasmtime_wasi::cli::{IsTerminal, StdoutStream};
-use wasmtime_wasi::p2::{OutputStream, Pollable, StreamResult};
+use wasmtime_wasi::p2::{OutputStream, Pollable, StreamError, StreamResult};
 
 use crate::lock::lock;
 use crate::request_id::RequestId;
 
-/// A longer line comes out in pieces of this size, so that no guest makes the host keep more.
+/// A longer line comes out in pieces of this size, so that no guest makes the host keep more. Characters that are
+/// escaped count as they are printed.
 const MAX_LINE_BYTES: usize = 8 << 10;
+
+/// What a line in the log costs of `max_output`, beside its text: the time, the level, the route, the request and the
+/// stream that are written with it.
+const LINE_OVERHEAD_BYTES: u64 = 128;
 
 /// What a guest may write in one call.
 pub(super) const WRITE_BUDGET_BYTES: usize = 64 << 10;
+
+/// Lines that one call brings into the log, which the event loop waits for: a fraction of a millisecond.
+const MAX_LINES_OF_CALL: usize = 128;
 
 /// One of the two streams.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -44,7 +54,9 @@ struct Lines {
     left_bytes: u64,
     stdout: Vec<u8>,
     stderr: Vec<u8>,
-    cut: bool,
+    /// What was written and does not come into the log before the others had their turn.
+    later: VecDeque<(Stream, Bytes)>,
+    is_cut: bool,
 }
 
 impl GuestOutput {
@@ -56,7 +68,8 @@ impl GuestOutput {
             left_bytes: limit_bytes,
             stdout: Vec::new(),
             stderr: Vec::new(),
-            cut: false,
+            later: VecDeque::new(),
+            is_cut: false,
         })))
     }
 
@@ -65,21 +78,49 @@ impl GuestOutput {
     }
 }
 
+/// As much of `bytes` as one call may bring into the log.
+pub(super) fn of_one_call(bytes: &[u8]) -> &[u8] {
+    let bytes = bytes.get(..WRITE_BUDGET_BYTES).unwrap_or(bytes);
+    let ends = bytes.iter().enumerate().filter(|(_, byte)| **byte == b'\n');
+    match ends.map(|(at, _)| at).nth(MAX_LINES_OF_CALL - 1) {
+        Some(last) => bytes.get(..=last).unwrap_or(bytes),
+        None => bytes,
+    }
+}
+
 impl Lines {
-    fn write(&mut self, stream: Stream, bytes: &[u8]) {
-        let allowed = usize::try_from(self.left_bytes).unwrap_or(usize::MAX).min(bytes.len());
-        self.left_bytes -= allowed as u64;
-        let (allowed, rest) = bytes.split_at_checked(allowed).unwrap_or((bytes, &[]));
-        for piece in allowed.split_inclusive(|byte| *byte == b'\n') {
-            self.push(stream, piece);
+    /// Takes all of `bytes`; what is more than one call's comes into the log later.
+    fn write(&mut self, stream: Stream, mut bytes: Bytes) {
+        if self.later.is_empty() {
+            let now = bytes.split_to(of_one_call(&bytes).len());
+            self.take(stream, &now);
         }
-        if !rest.is_empty() && !self.cut {
-            self.cut = true;
-            self.end_lines();
-            tracing::warn!(
-                target: "guest", route = %self.route, request = %self.request,
-                "output cut: the guest wrote more than max_output = {}", daylily_core::units::format_size(self.limit_bytes),
-            );
+        if !bytes.is_empty() && !self.is_cut {
+            self.later.push_back((stream, bytes));
+        }
+    }
+
+    /// One call's share of what was written before. Whether there is more.
+    fn go_on(&mut self) -> bool {
+        if let Some((stream, mut bytes)) = self.later.pop_front() {
+            let now = bytes.split_to(of_one_call(&bytes).len());
+            if !bytes.is_empty() {
+                self.later.push_front((stream, bytes));
+            }
+            self.take(stream, &now);
+        }
+        if self.is_cut {
+            self.later.clear();
+        }
+        !self.later.is_empty()
+    }
+
+    fn take(&mut self, stream: Stream, bytes: &[u8]) {
+        for piece in bytes.split_inclusive(|byte| *byte == b'\n') {
+            if self.is_cut {
+                return;
+            }
+            self.push(stream, piece);
         }
     }
 
@@ -109,50 +150,71 @@ impl Lines {
 
     fn end_line(&mut self, stream: Stream) {
         let line = std::mem::take(self.pending(stream));
-        let line = line.strip_suffix(b"\r").unwrap_or(&line);
-        if line.is_empty() {
-            return;
-        }
-        let line = printable(&String::from_utf8_lossy(line));
-        let (route, request) = (&self.route, &self.request);
-        match stream {
-            Stream::Stdout => tracing::info!(target: "guest", %route, %request, stream = "stdout", "{line}"),
-            Stream::Stderr => tracing::warn!(target: "guest", %route, %request, stream = "stderr", "{line}"),
+        let line = String::from_utf8_lossy(line.strip_suffix(b"\r").unwrap_or(&line));
+        let line = printable(&line);
+        let mut rest = &*line;
+        while !rest.is_empty() && !self.is_cut {
+            let (piece, later) = rest.split_at(rest.floor_char_boundary(MAX_LINE_BYTES));
+            self.log(stream, piece);
+            rest = later;
         }
     }
 
-    fn end_lines(&mut self) {
-        for stream in [Stream::Stdout, Stream::Stderr] {
-            if !self.pending(stream).is_empty() {
-                self.end_line(stream);
+    /// Brings a line into the log, or as much of it as is left of the limit.
+    fn log(&mut self, stream: Stream, line: &str) {
+        let room = self.left_bytes.saturating_sub(LINE_OVERHEAD_BYTES);
+        let fits = line.floor_char_boundary(usize::try_from(room).unwrap_or(usize::MAX));
+        let kept = line.get(..fits).unwrap_or_default();
+        if !kept.is_empty() {
+            self.left_bytes = room - kept.len() as u64;
+            let (route, request) = (&self.route, &self.request);
+            match stream {
+                Stream::Stdout => tracing::info!(target: "guest", %route, %request, stream = "stdout", "{kept}"),
+                Stream::Stderr => tracing::warn!(target: "guest", %route, %request, stream = "stderr", "{kept}"),
             }
+        }
+        if fits < line.len() {
+            self.is_cut = true;
+            tracing::warn!(
+                target: "guest", route = %self.route, request = %self.request,
+                "output cut: the guest wrote more than max_output = {}", daylily_core::units::format_size(self.limit_bytes),
+            );
+        }
+    }
+
+    /// What is left when the instance is gone.
+    fn end(&mut self) {
+        for stream in [Stream::Stdout, Stream::Stderr] {
+            self.end_line(stream);
         }
     }
 }
 
 impl Drop for Lines {
     fn drop(&mut self) {
-        self.end_lines();
-    }
-}
-
-/// Escapes control characters, so that a guest can neither forge log lines nor drive a terminal.
-fn printable(line: &str) -> String {
-    let mut printable = String::with_capacity(line.len());
-    for character in line.chars() {
-        if character.is_control() && character != '\t' {
-            printable.extend(character.escape_default());
-        } else {
-            printable.push(character);
+        if !self.go_on() {
+            return self.end();
+        }
+        // In turns, which need a task. Outside of the event loop, nobody waits.
+        let (stdout, stderr) = (std::mem::take(&mut self.stdout), std::mem::take(&mut self.stderr));
+        let (route, request, later) = (Arc::clone(&self.route), self.request, std::mem::take(&mut self.later));
+        let (limit_bytes, left_bytes, is_cut) = (self.limit_bytes, self.left_bytes, self.is_cut);
+        let mut rest = Self { route, request, limit_bytes, left_bytes, stdout, stderr, later, is_cut };
+        match tokio::runtime::Handle::try_current() {
+            Ok(runtime) => drop(runtime.spawn(async move {
+                while rest.go_on() {
+                    tokio::task::yield_now().await;
+                }
+            })),
+            Err(_) => while rest.go_on() {},
         }
     }
-    printable
 }
 
 impl GuestStream {
-    fn write_all(&self, bytes: &[u8]) {
+    fn lines(&self) -> MutexGuard<'_, Lines> {
         // A panic while it was held can at worst have lost a line.
-        lock(&self.output.0).write(self.stream, bytes);
+        lock(&self.output.0)
     }
 }
 
@@ -173,9 +235,15 @@ impl StdoutStream for GuestStream {
 }
 
 impl AsyncWrite for GuestStream {
-    fn poll_write(self: Pin<&mut Self>, _cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        self.write_all(bytes);
-        Poll::Ready(Ok(bytes.len()))
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        let mut lines = self.lines();
+        if lines.go_on() {
+            cx.waker().wake_by_ref();
+            return Poll::Pending;
+        }
+        let now = of_one_call(bytes);
+        lines.take(self.stream, now);
+        Poll::Ready(Ok(now.len()))
     }
 
     fn poll_flush(self: Pin<&mut Self>, _cx: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -189,12 +257,24 @@ impl AsyncWrite for GuestStream {
 
 #[async_trait::async_trait]
 impl Pollable for GuestStream {
-    async fn ready(&mut self) {}
+    async fn ready(&mut self) {
+        while self.lines().go_on() {
+            tokio::task::yield_now().await;
+        }
+    }
 }
 
 impl OutputStream for GuestStream {
     fn write(&mut self, bytes: Bytes) -> StreamResult<()> {
-        self.write_all(&bytes);
+        if bytes.len() > WRITE_BUDGET_BYTES {
+            return Err(StreamError::Trap(wasmtime::format_err!("write exceeded budget")));
+        }
+        let mut lines = self.lines();
+        let waiting: usize = lines.later.iter().map(|(_, bytes)| bytes.len()).sum();
+        if waiting > WRITE_BUDGET_BYTES {
+            return Err(StreamError::Trap(wasmtime::format_err!("write exceeded budget")));
+        }
+        lines.write(self.stream, bytes);
         Ok(())
     }
 
@@ -203,6 +283,60 @@ impl OutputStream for GuestStream {
     }
 
     fn check_write(&mut self) -> StreamResult<usize> {
-        Ok(WRITE_BUDGET_BYTES)
+        Ok(if self.lines().later.is_empty() { WRITE_BUDGET_BYTES } else { 0 })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_call_brings_so_many_lines_into_the_log() {
+        fn check(bytes: &[u8], expected: usize) {
+            assert_eq!(of_one_call(bytes).len(), expected);
+        }
+        check(b"", 0);
+        check(b"one\ntwo", 7);
+        check(&b"x\n".repeat(MAX_LINES_OF_CALL), 2 * MAX_LINES_OF_CALL);
+        check(&b"x\n".repeat(MAX_LINES_OF_CALL + 1), 2 * MAX_LINES_OF_CALL);
+        check(&vec![b'x'; 2 << 20], WRITE_BUDGET_BYTES);
+    }
+
+    /// What one call leaves is written in as many turns as it takes, and then the stream takes more.
+    #[tokio::test]
+    async fn the_rest_takes_turns() {
+        let output = GuestOutput::new("under test".into(), RequestId::next(), 1 << 30);
+        let mut stream = output.stream(Stream::Stdout);
+        let lines = b"x\n".repeat(10 * MAX_LINES_OF_CALL);
+        stream.write(lines.into()).expect("room");
+        assert_eq!(stream.check_write().expect("open"), 0);
+        assert_eq!(lock(&output.0).left_bytes, (1 << 30) - 129 * MAX_LINES_OF_CALL as u64);
+        stream.ready().await;
+        assert_eq!(stream.check_write().expect("open"), WRITE_BUDGET_BYTES);
+        assert_eq!(lock(&output.0).left_bytes, (1 << 30) - 10 * 129 * MAX_LINES_OF_CALL as u64);
+    }
+
+    #[test]
+    fn a_line_costs_what_is_printed_of_it() {
+        fn check(limit_bytes: u64, written: &[u8], left_bytes: u64, is_cut: bool) {
+            let output = GuestOutput::new("under test".into(), RequestId::next(), limit_bytes);
+            let mut lines = lock(&output.0);
+            lines.write(Stream::Stderr, Bytes::copy_from_slice(written));
+            lines.end();
+            assert_eq!((lines.left_bytes, lines.is_cut), (left_bytes, is_cut), "{written:?} of {limit_bytes}");
+        }
+        check(1_000, b"", 1_000, false);
+        check(1_000, b"\n\r\n\n", 1_000, false);
+        check(1_000, b"abc\n", 1_000 - 131, false);
+        check(1_000, b"abc\ndef", 1_000 - 262, false);
+        // With its escapes, and as one character for each byte that is none.
+        check(1_000, b"\x01\n", 1_000 - 128 - 5, false);
+        check(1_000, b"\xff\n", 1_000 - 128 - 3, false);
+        // At the limit, and over it: the begin of a line still fits.
+        check(131, b"abc\n", 0, false);
+        check(131, b"abcd\n", 0, true);
+        check(128, b"a\n", 128, true);
+        check(0, b"a\n", 0, true);
     }
 }

@@ -7,6 +7,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 use std::time::SystemTime;
 
+use daylily_core::excerpt::Excerpt;
 use daylily_core::refusal::Refusal;
 use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
 use tokio::net::TcpStream;
@@ -160,7 +161,7 @@ fn gather<'a>(bufs: &[io::IoSlice<'_>], space: &'a mut [u8]) -> Option<&'a [u8]>
 }
 
 pub(super) fn unparsable() -> Refusal {
-    Refusal::Malformed { detail: "the request head cannot be parsed".to_owned() }
+    Refusal::Malformed { detail: "the request head cannot be parsed".into() }
 }
 
 /// A whole response that says why, and that the connection ends here.
@@ -227,7 +228,7 @@ impl ConnectionIo {
         self.step(bytes).map_err(|error| {
             if !self.connection.arrival().is_body_coming() && self.connection.is_unasked() {
                 // Now: hyper takes an error between requests for the end of the connection.
-                let refusal = Refusal::Malformed { detail: error.to_string() };
+                let refusal = Refusal::Malformed { detail: Excerpt::display(error) };
                 self.connection.write_now(last_word(&refusal, self.connection.is_dev()).as_bytes());
                 self.connection.note_answered();
             }

@@ -194,7 +194,7 @@ pub(super) async fn outcome(flavour: Flavour, component: &[u8], form: Form) -> (
                 let body = body.collect().await.map(|body| (body.trailers().is_some(), body.to_bytes()));
                 format!("{} {:?} {body:?}", parts.status, parts.headers)
             }
-            Ok(Err(code)) => code,
+            Ok(Err(code)) => code.to_string(),
             Err(_) => "none".to_owned(),
         }
     };

@@ -324,7 +324,7 @@ async fn what_leads_nowhere_traps() {
         (passing, "more than 100 streams"),
     ] {
         let (ending, _) = direct(code).await;
-        assert!(matches!(&ending, Ending::Trap(detail) if detail.contains(says)), "{code}: {ending:?}");
+        assert!(matches!(&ending, Ending::Trap(detail) if detail.as_str().contains(says)), "{code}: {ending:?}");
     }
 }
 

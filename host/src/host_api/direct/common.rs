@@ -1,6 +1,9 @@
 //! What is the same in 0.2 and 0.3, in the names of the bindings that are in scope.
 
-/// The types of wasi:http that are values.
+/// What is kept of a text in an error code that a guest gives, for others or itself to read.
+pub(super) const MAX_TEXT_BYTES: usize = 1 << 10;
+
+/// The types of wasi:http that are values, and what is done with the texts in its error codes.
 macro_rules! http_types {
     () => {
         variant!(Method {
@@ -70,6 +73,33 @@ macro_rules! http_types {
             "configuration-error" => ConfigurationError,
             "internal-error" => InternalError(Option<String>),
         });
+
+        /// The same code, with no more than [`MAX_TEXT_BYTES`]of text.
+        pub(crate) fn shortened(mut code: ErrorCode) -> ErrorCode {
+            let text = match &mut code {
+                ErrorCode::DnsError(DnsErrorPayload { rcode: text, .. })
+                | ErrorCode::TlsAlertReceived(TlsAlertReceivedPayload { alert_message: text, .. })
+                | ErrorCode::HttpRequestHeaderSize(Some(FieldSizePayload { field_name: text, .. }))
+                | ErrorCode::HttpRequestTrailerSize(FieldSizePayload { field_name: text, .. })
+                | ErrorCode::HttpResponseHeaderSize(FieldSizePayload { field_name: text, .. })
+                | ErrorCode::HttpResponseTrailerSize(FieldSizePayload { field_name: text, .. })
+                | ErrorCode::HttpResponseTransferCoding(text)
+                | ErrorCode::HttpResponseContentCoding(text)
+                | ErrorCode::InternalError(text) => text,
+                _ => return code,
+            };
+            if let Some(text) = text {
+                text.truncate(text.floor_char_boundary(MAX_TEXT_BYTES));
+                text.shrink_to_fit();
+            }
+            code
+        }
+
+        /// An error code for the log and for developers. Its text is cut before it is formatted: with its escapes it
+        /// would be five times as long.
+        pub(crate) fn describe(code: ErrorCode) -> daylily_core::excerpt::Excerpt {
+            daylily_core::excerpt::Excerpt::display(format_args!("{:?}", shortened(code)))
+        }
     };
 }
 

@@ -9,7 +9,7 @@ use wasmtime_wasi_http::p2::bindings::http::types::{
 use wasmtime_wasi_http::p2::{HeaderError, HttpError};
 use wasmtime_wasi_http::{FieldMap, WasiHttpView};
 
-use super::common::{common_fields, http_types};
+use super::common::{MAX_TEXT_BYTES, common_fields, http_types};
 use super::drop;
 use crate::canonical::{Borrow, Function, record, variant};
 use crate::engine::State;

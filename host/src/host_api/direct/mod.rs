@@ -25,8 +25,8 @@ mod outgoing;
 mod v3;
 mod wasi;
 
-pub(crate) use http::ParamsV2;
-pub(crate) use v3::{Answer, ParamsV3, Request as RequestV3};
+pub(crate) use http::{ParamsV2, describe as describe_v2};
+pub(crate) use v3::{Answer, ParamsV3, Request as RequestV3, describe as describe_v3};
 
 impl Host for State {
     fn guest(&mut self) -> &mut Guest<Self> {

@@ -7,6 +7,7 @@ use std::time::Duration;
 use daylily_core::allow_http::{AllowHttp, Permit, Scheme};
 use daylily_core::authority;
 use daylily_core::config::RouteLimits;
+use daylily_core::excerpt::Excerpt;
 use http::Uri;
 use tokio::sync::Semaphore;
 use wasmtime_wasi_http::{Error, RequestOptions};
@@ -18,6 +19,9 @@ use crate::log::OncePerSecond;
 /// Name lookups a route may have in progress. They run on the blocking pool's threads, which all
 /// routes share.
 const MAX_LOOKUPS_PER_ROUTE: usize = 16;
+
+/// Of a host, in the log: a name of DNS is no longer.
+const MAX_HOST_BYTES: usize = 255;
 
 /// How long an unused connection is kept.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(30);
@@ -153,7 +157,7 @@ impl Destination {
 
 impl Origin {
     pub(super) fn log_denied(&self, reason: &str) {
-        let (scheme, host, port) = (self.scheme.as_str(), &self.host, self.port);
+        let (scheme, host, port) = (self.scheme.as_str(), Excerpt::within(&self.host, MAX_HOST_BYTES), self.port);
         if DENIALS.is_news() {
             tracing::warn!("outgoing request to {scheme}://{host}:{port} denied: {reason} (said once a second)");
         } else {
@@ -167,9 +171,9 @@ impl Origin {
         }
         tracing::debug!(
             scheme = self.scheme.as_str(),
-            host = &*self.host,
+            host = Excerpt::within(&self.host, MAX_HOST_BYTES).as_str(),
             port = self.port,
-            %error,
+            error = Excerpt::display(error).as_str(),
             "outgoing request failed"
         );
     }

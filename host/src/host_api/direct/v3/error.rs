@@ -7,7 +7,7 @@ use wasmtime_wasi_http::p3::bindings::http::types::{
     TlsAlertReceivedPayload,
 };
 
-use super::super::common::http_types;
+use super::super::common::{MAX_TEXT_BYTES, http_types};
 use crate::canonical::{record, variant};
 use crate::host_api::direct;
 
@@ -32,30 +32,6 @@ where
     E: std::error::Error + Send + Sync + 'static,
 {
     direct::told(result, TrappableError::downcast)
-}
-
-/// What is kept of a text in an error code that a guest gives, for others or itself to read.
-const MAX_TEXT_BYTES: usize = 1 << 10;
-
-/// The same code, with no more text than that.
-pub(super) fn shortened(mut code: ErrorCode) -> ErrorCode {
-    let text = match &mut code {
-        ErrorCode::DnsError(DnsErrorPayload { rcode: text, .. })
-        | ErrorCode::TlsAlertReceived(TlsAlertReceivedPayload { alert_message: text, .. })
-        | ErrorCode::HttpRequestHeaderSize(Some(FieldSizePayload { field_name: text, .. }))
-        | ErrorCode::HttpRequestTrailerSize(FieldSizePayload { field_name: text, .. })
-        | ErrorCode::HttpResponseHeaderSize(FieldSizePayload { field_name: text, .. })
-        | ErrorCode::HttpResponseTrailerSize(FieldSizePayload { field_name: text, .. })
-        | ErrorCode::HttpResponseTransferCoding(text)
-        | ErrorCode::HttpResponseContentCoding(text)
-        | ErrorCode::InternalError(text) => text,
-        _ => return code,
-    };
-    if let Some(text) = text {
-        text.truncate(text.floor_char_boundary(MAX_TEXT_BYTES));
-        text.shrink_to_fit();
-    }
-    code
 }
 
 /// The code for an error, as wasmtime-wasi-http has it for components.

@@ -17,6 +17,7 @@ use wasmtime_wasi_http::FieldMap;
 use wasmtime_wasi_http::p3::bindings::http::types::ErrorCode;
 
 use body::Body;
+pub(crate) use error::describe;
 pub(crate) use request::{ParamsV3, Request};
 pub(crate) use response::Answer;
 use response::Response;

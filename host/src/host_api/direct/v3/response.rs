@@ -7,6 +7,7 @@ use wasmtime_wasi_http::p3::bindings::http::types::ErrorCode;
 
 use super::super::drop;
 use super::body::Tells;
+use super::error::describe;
 use super::{Body, SentResult, TYPES, TrailersResult, fields};
 use crate::canonical::{Borrow, Function, FutureReader, StreamReader};
 use crate::engine::State;
@@ -95,7 +96,7 @@ pub(super) fn answer(state: &mut State, answer: Answer) -> wasmtime::Result<()> 
             *response.headers_mut() = headers;
             Ok(response)
         }
-        Err(code) => Err(format!("{code:?}")),
+        Err(code) => Err(describe(code)),
     };
     state.answer(head);
     Ok(())

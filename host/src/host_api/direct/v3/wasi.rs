@@ -24,7 +24,7 @@ use super::super::drop;
 use super::source::ClosedInput;
 use crate::canonical::{ByteSink, Function, FutureReader, StreamReader, Transfer, enumeration, later, pipe, record};
 use crate::engine::State;
-use crate::host_api::output::WRITE_BUDGET_BYTES;
+use crate::host_api::output::of_one_call;
 
 const SYSTEM: &str = "wasi:clocks/system-clock";
 
@@ -80,15 +80,18 @@ fn write_via_stream(
     Ok(state.guest().future(later(written)))
 }
 
-/// What the guest writes, on its way to the log. It is never slow.
+/// What the guest writes, on its way to the log.
 struct Output {
     stream: DynOutputStream,
     failed: Option<oneshot::Sender<ErrorCode>>,
 }
 
 impl ByteSink<State> for Output {
-    fn poll_write(&mut self, _: &mut Context<'_>, _: &mut State, bytes: &[u8]) -> wasmtime::Result<Poll<Transfer>> {
-        let bytes = bytes.get(..WRITE_BUDGET_BYTES).unwrap_or(bytes);
+    fn poll_write(&mut self, cx: &mut Context<'_>, _: &mut State, bytes: &[u8]) -> wasmtime::Result<Poll<Transfer>> {
+        if matches!(self.stream.check_write(), Ok(0)) && self.stream.ready().as_mut().poll(cx).is_pending() {
+            return Ok(Poll::Pending);
+        }
+        let bytes = of_one_call(bytes);
         if self.stream.write(Bytes::copy_from_slice(bytes)).is_err() {
             if let Some(failed) = self.failed.take() {
                 let _ = failed.send(ErrorCode::Io);

@@ -1,0 +1,199 @@
+//! Texts of guests and clients are cut before they come into a log line or a refusal, and what waits to be logged is
+//! bounded: nobody else waits for it, and nothing grows while nobody reads the log.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::scope;
+use std::time::{Duration, Instant};
+
+use residue_guest::{Wasi, encode};
+
+use crate::harness::{Connection, Daylily, Request, Setup, Shared, as_component, built, each};
+
+/// The longest line that one text of a guest's can make, with everything else in it.
+const MAX_LINE_BYTES: usize = 1_400;
+
+/// What a client may be told of one.
+const MAX_ANSWER_BYTES: usize = 1_200;
+
+/// As much as a guest can give to the host at once: with its escapes, 10 MB.
+const LONG_KIB: u64 = 2_000;
+
+/// Guests that fail with long texts, in both forms.
+fn setup() -> Setup {
+    let forms = ["trap", "service03"].into_iter().fold(Setup::new(), |setup, name| {
+        let component = std::fs::read(built(name)).expect("a guest");
+        let (direct, entire) = (format!("{name}-direct.wasm"), format!("{name}-entire.wasm"));
+        setup
+            .file(&direct, &component)
+            .file(&entire, &as_component(&component))
+            .route_to(&format!("direct-{name}.test"), &direct)
+            .route_to(&format!("entire-{name}.test"), &entire)
+    });
+    let module = encode(&trapping(450_000), Wasi::V2).expect("a component");
+    let limits = "cpu_time = '20s'\nwall_time = '1m'";
+    forms
+        .defaults(limits)
+        .server("max_queue = 1000\nqueue_timeout = '60s'")
+        .file("names.wasm", &module)
+        .file("names-entire.wasm", &as_component(&module))
+        .route_to("direct-names.test", "names.wasm")
+        .route_to("entire-names.test", "names-entire.wasm")
+        .route("outgoing.test", "outgoing", "")
+        .route("output.test", "output", "max_output = '1GiB'")
+        .route("hello.test", "hello", "")
+}
+
+/// Nobody reads stderr: it is a pipe that only the server itself has open.
+const UNREAD: &str = "mkfifo unread && exec 3<>unread && exec \"$@\" 2>&3 3>&-";
+
+static SERVER: Shared = Shared::new(setup);
+static DEV: Shared = Shared::new(|| setup().flags(&["--dev"]));
+
+/// A guest that traps in functions whose names are `length` characters long.
+fn trapping(length: usize) -> String {
+    let (inner, outer) = ("i".repeat(length), "o".repeat(length));
+    format!(
+        r#"(module
+            (memory (export "memory") 1)
+            (func ${inner} unreachable)
+            (func ${outer} call ${inner})
+            (func (export "wasi:http/incoming-handler@0.2.12#handle") (param i32 i32) call ${outer})
+            (func (export "cabi_realloc") (param i32 i32 i32 i32) (result i32) i32.const 0))"#
+    )
+}
+
+/// Routes, targets, and what becomes of the request.
+fn long_texts() -> Vec<(&'static str, String, u16, &'static str)> {
+    let error = "guest answered with an error code";
+    let mut cases: Vec<_> = ["direct-trap.test", "entire-trap.test", "direct-service03.test", "entire-service03.test"]
+        .into_iter()
+        .map(|host| (host, format!("/error-long?kib={LONG_KIB}"), 502, error))
+        .collect();
+    for host in ["direct-names.test", "entire-names.test"] {
+        cases.push((host, "/".into(), 500, "guest trapped"));
+    }
+    cases
+}
+
+#[test]
+fn a_long_text_makes_a_short_line() {
+    let server = SERVER.get();
+    each(&long_texts(), |(host, target, status, reason)| {
+        let id = server.get(host, target).expect_refusal(*status, reason);
+        let line = server.log().wait_for(&[&id, reason]);
+        assert!(line.len() < MAX_LINE_BYTES, "{} bytes", line.len());
+        assert!(line.contains("left out"), "{line}");
+    });
+    server.get("hello.test", "/").expect(200, "Hello World\n");
+}
+
+/// Also where the body ends with one. A guest that was interrupted meanwhile has begun its response.
+#[test]
+fn a_long_text_at_the_end_of_a_body_makes_a_short_line() {
+    let server = SERVER.get();
+    each(&["direct-service03.test", "entire-service03.test"], |host| {
+        server.get(host, &format!("/error-long-after?kib={LONG_KIB}"));
+        let line = server.log().wait_for(&[host, "internal error"]);
+        assert!(line.len() < MAX_LINE_BYTES && line.contains("left out"), "{} bytes", line.len());
+    });
+}
+
+#[test]
+fn a_long_text_makes_a_short_refusal() {
+    let server = DEV.get();
+    each(&long_texts(), |(host, target, status, reason)| {
+        let response = server.get(host, target);
+        assert_eq!(response.status, *status);
+        let text = response.text();
+        assert!(text.starts_with(reason) && text.contains("left out"), "{text}");
+        assert!(text.len() < MAX_ANSWER_BYTES && text.trim_end().lines().count() == 1, "{} bytes", text.len());
+    });
+}
+
+#[test]
+fn a_long_host_makes_a_short_line() {
+    let server = SERVER.get();
+    let host = "h".repeat(1_000);
+    server.get("outgoing.test", &format!("/?url=http://{host}/"));
+    let line = server.log().wait_for(&["outgoing request to", "hhhh"]);
+    assert!(line.len() < MAX_LINE_BYTES - 700 && line.contains("left out"), "{line}");
+}
+
+/// Says that it is over, also where a test fails.
+struct Over<'a>(&'a AtomicBool);
+
+impl Drop for Over<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::SeqCst);
+    }
+}
+
+/// How long the slowest of a client's requests took while so many others were sent at once.
+fn slowest_hello(server: &Daylily, host: &str, target: &str, at_once: usize) -> Duration {
+    let over = AtomicBool::new(false);
+    let mut others: Vec<Connection> = (0..at_once).map(|_| server.connect()).collect();
+    scope(|scope| {
+        let victim = scope.spawn(|| {
+            let (mut connection, mut slowest) = (server.connect(), Duration::ZERO);
+            while !over.load(Ordering::SeqCst) {
+                let begun = Instant::now();
+                connection.exchange(&Request::get("hello.test", "/")).expect(200, "Hello World\n");
+                slowest = slowest.max(begun.elapsed());
+            }
+            slowest
+        });
+        let at_the_end = Over(&over);
+        let request = Request::get(host, target).bytes();
+        for other in &mut others {
+            other.send(&request);
+        }
+        for other in &mut others {
+            other.response("GET");
+        }
+        drop(at_the_end);
+        victim.join().expect("an answer to every request")
+    })
+}
+
+/// Beside guests that make the same texts and say nothing of them. Formatting them took 100 ms each.
+#[test]
+fn two_hundred_long_texts_at_once_delay_nobody() {
+    let server = setup().through(UNREAD).start();
+    let hosts = ["direct-trap.test", "entire-trap.test", "direct-service03.test", "entire-service03.test"];
+    each(&hosts, |host| {
+        let quiet = slowest_hello(&server, host, &format!("/quiet-long?kib={LONG_KIB}"), 200);
+        let loud = slowest_hello(&server, host, &format!("/error-long?kib={LONG_KIB}"), 200);
+        assert!(loud < 3 * quiet + Duration::from_secs(1), "{loud:?}, and {quiet:?} beside guests that say nothing");
+    });
+}
+
+/// Beside guests that write one line.
+#[test]
+fn a_hundred_floods_of_short_lines_at_once_delay_nobody() {
+    let server = setup().through(UNREAD).start();
+    let quiet = slowest_hello(&server, "output.test", "/short-lines?count=1", 100);
+    let loud = slowest_hello(&server, "output.test", "/short-lines?count=32768", 100);
+    assert!(loud < 3 * quiet + Duration::from_secs(1), "{loud:?}, and {quiet:?} beside guests that write one line");
+}
+
+#[test]
+fn an_unread_log_does_not_make_the_worker_grow() {
+    let server = setup().through(UNREAD).start();
+    let ask = |count: usize| {
+        for host in ["direct-trap.test", "direct-service03.test"] {
+            for _ in 0..count {
+                server
+                    .get(host, &format!("/error-long?kib={LONG_KIB}"))
+                    .expect_refusal(502, "guest answered with an error code");
+            }
+            // Lines of 8 KiB: more than may wait.
+            server.get("output.test", "/flood?kib=8000").expect(200, "ok\n");
+        }
+    };
+    ask(5);
+    let before = server.process().resident_kib();
+    ask(75);
+    let after = server.process().resident_kib();
+    assert!(after < before + 16 * 1024, "from {before} KiB to {after} KiB");
+    server.get("hello.test", "/").expect(200, "Hello World\n");
+}
