@@ -30,6 +30,7 @@ mod isolation;
 mod limits_body;
 mod limits_guest;
 mod limits_head;
+mod limits_host;
 mod limits_load;
 mod outgoing;
 mod outgoing_failures;

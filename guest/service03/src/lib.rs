@@ -9,6 +9,7 @@ use wasi::http::types::{ErrorCode, Request, Response};
 
 mod answer;
 mod client;
+mod hoard;
 mod report;
 
 wit_bindgen::generate!({ path: "../../wit/0.3", generate_all });
@@ -48,6 +49,7 @@ impl Guest for Component {
             "/error-long-after" => answer::failing(ErrorCode::InternalError(Some(answer::long(&target)))),
             // Makes the same text, and keeps it to itself.
             "/quiet-long" => answer::text(answer::long(&target)[..1].into()),
+            path @ ("/fields" | "/dropped-fields" | "/streams") => answer::text(hoard::keep(path, &target)),
             "/trap" => trap(),
             "/trap-after" => answer::partial("partial", &[], || trap()),
             "/loop" => burn(),

@@ -80,6 +80,9 @@ pub const MAX_TABLES: Limit<u32> = count("max_tables", 20, 1, 1_000);
 pub const MAX_MEMORIES: Limit<u32> = count("max_memories", 10, 1, 1_000);
 /// Core instances in one component instance.
 pub const MAX_INSTANCES: Limit<u32> = count("max_instances", 100, 1, 10_000);
+/// What the host keeps for one instance beside its linear memories, in bytes. Below its minimum, a guest that does little
+/// more than answer would not fit.
+pub const MAX_HOST_MEMORY: Limit<u64> = size("max_host_memory", 16 * MIB, MIB, 4 * GIB);
 /// CPU time of one request's guest.
 pub const CPU_TIME: Limit<Duration> = time("cpu_time", 1);
 /// Time of one request, to the end of the response.
@@ -157,6 +160,8 @@ pub struct RouteLimits {
     pub max_memories: u32,
     /// See [`MAX_INSTANCES`].
     pub max_instances: u32,
+    /// See [`MAX_HOST_MEMORY`].
+    pub max_host_memory_bytes: u64,
     /// See [`CPU_TIME`].
     pub cpu_time: Duration,
     /// See [`WALL_TIME`].
@@ -187,6 +192,7 @@ impl Default for RouteLimits {
             max_tables: MAX_TABLES.default,
             max_memories: MAX_MEMORIES.default,
             max_instances: MAX_INSTANCES.default,
+            max_host_memory_bytes: MAX_HOST_MEMORY.default,
             cpu_time: CPU_TIME.default,
             wall_time: WALL_TIME.default,
             max_body_bytes: MAX_BODY.default,
@@ -273,6 +279,9 @@ mod tests {
         check(MAX_MEMORY.parse("4GiB"), "4294967296");
         check(MAX_MEMORY.parse("4294967297"), "`max_memory` is too large: it must be at most 4GiB");
         check(MAX_MEMORY.parse("0"), "`max_memory` is too small: it must be at least 64KiB");
+        check(MAX_HOST_MEMORY.parse("1MiB"), "1048576");
+        check(MAX_HOST_MEMORY.parse("1048575"), "`max_host_memory` is too small: it must be at least 1MiB");
+        check(MAX_HOST_MEMORY.parse("4294967297"), "`max_host_memory` is too large: it must be at most 4GiB");
         check(MAX_HEAD.parse("8191"), "`max_head` is too small: it must be at least 8KiB");
         check(MAX_BODY.parse("0"), "`max_body` is too small: it must be at least 1");
         check(CPU_TIME.parse("1ms"), "1ms");
@@ -297,7 +306,7 @@ mod tests {
         fn check<T: PartialOrd>(limit: &Limit<T>) {
             assert!(limit.min <= limit.default && limit.default <= limit.max, "{}", limit.key);
         }
-        for limit in [CACHE_MAX, MAX_HEAD, MAX_MEMORY, MAX_BODY, MAX_OUTPUT] {
+        for limit in [CACHE_MAX, MAX_HEAD, MAX_MEMORY, MAX_HOST_MEMORY, MAX_BODY, MAX_OUTPUT] {
             check(&limit);
         }
         for limit in [HEAD_TIMEOUT, IDLE_TIMEOUT, QUEUE_TIMEOUT, CPU_TIME, WALL_TIME, BODY_TIMEOUT] {

@@ -32,6 +32,13 @@ pub(crate) struct Guest<T> {
 /// A host that has such a guest.
 pub(crate) trait Host: Sized + Send + 'static {
     fn guest(&mut self) -> &mut Guest<Self>;
+
+    /// To be called before something is kept for the guest: so many bytes.
+    ///
+    /// # Errors
+    ///
+    /// When it is too much.
+    fn keep(&mut self, bytes: usize) -> wasmtime::Result<()>;
 }
 
 impl<T: Host> Guest<T> {
@@ -42,6 +49,11 @@ impl<T: Host> Guest<T> {
     /// Hands a resource over.
     pub(crate) fn give<R: HostResource>(&mut self, resource: &Resource<R>) -> wasmtime::Result<u32> {
         self.handles.insert(resource)
+    }
+
+    /// What the host keeps for it here, in bytes: handles, streams, futures and calls.
+    pub(crate) fn kept_bytes(&self) -> usize {
+        self.handles.kept_bytes() + self.concurrent.kept_bytes() + self.pending.as_ref().map_or(0, Pending::kept_bytes)
     }
 
     /// Whether it may call the host now.
@@ -146,6 +158,10 @@ pub(crate) fn allocated<T: Host>(store: &mut impl HasHost<T>, pointer: u32) -> w
 }
 
 impl Pending {
+    pub(super) fn kept_bytes(&self) -> usize {
+        size_of::<Self>() + self.lowered.lists.iter().map(|list| list.bytes.capacity()).sum::<usize>()
+    }
+
     /// Writes a result of `size` bytes to that address. If it has lists, it must wait for memory instead.
     pub(super) fn unless_written(
         lowered: Lowered,

@@ -24,7 +24,7 @@ pub(crate) trait HostResource: 'static {
 const EXPECTED_HANDLES: usize = 8;
 
 /// Handles of one instance at a time. What waits behind one takes memory of the host's.
-const MAX_HANDLES: usize = 10_000;
+pub(crate) const MAX_HANDLES: usize = 10_000;
 
 /// The table of one instance. Handles of it begin with 1, as the ABI wants it.
 #[derive(Debug, Default)]
@@ -91,6 +91,11 @@ impl Handles {
         ensure!(self.entries.len() < MAX_HANDLES, "more than {MAX_HANDLES} handles");
         self.entries.push(new);
         Ok(u32::try_from(self.entries.len())?)
+    }
+
+    /// Bytes that the table takes.
+    pub(super) fn kept_bytes(&self) -> usize {
+        self.entries.capacity() * size_of::<Entry>()
     }
 
     fn free(&mut self, handle: u32) {

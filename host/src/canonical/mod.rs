@@ -43,7 +43,7 @@ pub(crate) use concurrent::{
 };
 pub(crate) use function::{Function, async_name, drop_name, is, is_async, release};
 pub(crate) use guest::{Allocation, Guest, Host, NEXT_ALLOCATION, NOTHING_TO_ALLOCATE, allocated, next_allocation};
-pub(crate) use handles::{Borrow, HostResource};
+pub(crate) use handles::{Borrow, HostResource, MAX_HANDLES};
 pub(crate) use in_the_form_of;
 pub(crate) use lift::{FlatValues, Lifting};
 pub(crate) use lower::{Lowering, Place};

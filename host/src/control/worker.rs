@@ -17,6 +17,7 @@ use super::handover::{self, Handover};
 use super::order::{CLOSED, End, FAILED, Order, READY};
 use super::reception::Reception;
 use crate::drain::{Drain, Farewell};
+use crate::engine::note_cpu_clock;
 use crate::failure::{EXIT_CUT, Failure};
 use crate::load::{self, Surroundings};
 use crate::worker::Worker;
@@ -124,6 +125,7 @@ async fn beat(worker: Arc<Worker>, every: Duration) {
         interval.tick().await;
         worker.counters.beat();
         worker.date.look(SystemTime::now());
+        note_cpu_clock();
         memory::give_back();
     }
 }

@@ -30,6 +30,13 @@ pub(crate) enum Handler {
     V3(HandleV3),
 }
 
+impl Handler {
+    /// Whether its instances are without wasmtime's component runtime.
+    pub(super) fn is_direct(&self) -> bool {
+        matches!(self, Self::Direct(_))
+    }
+}
+
 pub(super) type HandleV2 = Export<(Resource<IncomingRequest>, Resource<ResponseOutparam>), ()>;
 pub(super) type HandleV3 = Export<(Resource<Request>,), (Result<Resource<Response>, ErrorCode>,)>;
 

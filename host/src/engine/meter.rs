@@ -1,5 +1,6 @@
 //! How much CPU one call has used, and the future that polls a guest only when it is its turn.
 
+use std::cell::Cell;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::Relaxed};
@@ -21,9 +22,49 @@ const FIRST_SLICE_TICKS: u64 = 2;
 /// Ticks of every other slice, which is what is left of the tick in progress.
 pub(super) const SLICE_TICKS: u64 = 1;
 
-/// More than a first slice can be. What the cheap clock says beyond that was not the guest: the kernel ran
-/// something else, or the machine slept.
+/// More than a first slice can be. What the cheap clock says beyond that was the host at work for the guest, or the
+/// kernel ran something else, or the machine slept: which of it, only the thread's own clock tells.
 const MAX_CHEAP_NS: u64 = 2_000_000;
+
+/// Both clocks at one moment outside of every poll.
+#[derive(Clone, Copy)]
+struct Reading {
+    monotonic_ns: u64,
+    cpu_ns: u64,
+}
+
+thread_local! {
+    /// The last one of this thread. With it, one look at the thread's clock after a long poll tells how much of it was
+    /// spent here, without one before each poll: what was spent between this reading and the poll is no more than the
+    /// time that passed.
+    static LAST_READING: Cell<Reading> = const { Cell::new(Reading { monotonic_ns: 0, cpu_ns: 0 }) };
+}
+
+impl Reading {
+    fn take() -> Self {
+        Self { monotonic_ns: time_ns(ClockId::Monotonic), cpu_ns: time_ns(ClockId::ThreadCPUTime) }
+    }
+
+    /// The CPU time since `began_ns` of the monotonic clock, at the least.
+    fn used_since(began_ns: u64) -> u64 {
+        let last = LAST_READING.get();
+        let before_ns = began_ns.saturating_sub(last.monotonic_ns);
+        time_ns(ClockId::ThreadCPUTime).saturating_sub(last.cpu_ns).saturating_sub(before_ns)
+    }
+}
+
+/// To be called now and then on the thread that polls guests, not in a poll: the more often, the more exactly long first
+/// polls are charged.
+pub(crate) fn note_cpu_clock() {
+    LAST_READING.set(Reading::take());
+}
+
+fn time_ns(clock: ClockId) -> u64 {
+    let time = clock_gettime(clock);
+    let seconds = u64::try_from(time.tv_sec).unwrap_or(0);
+    let nanoseconds = u64::try_from(time.tv_nsec).unwrap_or(0);
+    seconds * 1_000_000_000 + nanoseconds
+}
 
 /// The CPU time of one call. Shared by the future that polls the guest and the epoch callback inside
 /// it, both on one thread; atomics because wasmtime asks for `Send + Sync`.
@@ -87,10 +128,7 @@ impl Meter {
 
     /// Called from inside a poll, when a slice is over: whether the budget is spent.
     pub(super) fn end_slice(&self) -> bool {
-        self.takes_turns.store(true, Relaxed);
-        if !self.is_long.swap(true, Relaxed) {
-            self.habit.note(true);
-        }
+        self.note_long();
         self.used_ns.load(Relaxed) + self.in_this_poll() >= self.budget_ns
     }
 
@@ -103,11 +141,28 @@ impl Meter {
         if self.used_ns.load(Relaxed) >= CHEAPLY_MEASURED_NS {
             self.is_exact.store(true, Relaxed);
         }
-        self.poll_began_ns.store(self.now_ns(), Relaxed);
+        let began_ns = self.now_ns();
+        self.poll_began_ns.store(began_ns, Relaxed);
+        if self.is_exact.load(Relaxed) {
+            LAST_READING.set(Reading { monotonic_ns: time_ns(ClockId::Monotonic), cpu_ns: began_ns });
+        }
     }
 
     fn end_poll(&self) {
-        self.used_ns.fetch_add(self.in_this_poll(), Relaxed);
+        let used_ns = self.in_this_poll();
+        self.used_ns.fetch_add(used_ns, Relaxed);
+        if used_ns > MAX_CHEAP_NS {
+            // Also where it was the host, which nothing interrupts.
+            self.note_long();
+            note_cpu_clock();
+        }
+    }
+
+    fn note_long(&self) {
+        self.takes_turns.store(true, Relaxed);
+        if !self.is_long.swap(true, Relaxed) {
+            self.habit.note(true);
+        }
     }
 
     fn end_call(&self) {
@@ -122,16 +177,16 @@ impl Meter {
     }
 
     fn in_this_poll(&self) -> u64 {
-        let passed = self.now_ns().saturating_sub(self.poll_began_ns.load(Relaxed));
-        if self.is_exact.load(Relaxed) { passed } else { passed.min(MAX_CHEAP_NS) }
+        let began_ns = self.poll_began_ns.load(Relaxed);
+        let passed = self.now_ns().saturating_sub(began_ns);
+        if self.is_exact.load(Relaxed) || passed <= MAX_CHEAP_NS {
+            return passed;
+        }
+        Reading::used_since(began_ns).clamp(MAX_CHEAP_NS, passed)
     }
 
     fn now_ns(&self) -> u64 {
-        let clock = if self.is_exact.load(Relaxed) { ClockId::ThreadCPUTime } else { ClockId::Monotonic };
-        let time = clock_gettime(clock);
-        let seconds = u64::try_from(time.tv_sec).unwrap_or(0);
-        let nanoseconds = u64::try_from(time.tv_nsec).unwrap_or(0);
-        seconds * 1_000_000_000 + nanoseconds
+        time_ns(if self.is_exact.load(Relaxed) { ClockId::ThreadCPUTime } else { ClockId::Monotonic })
     }
 }
 
@@ -215,6 +270,24 @@ mod tests {
         let (ending, _) = Metered::new(busy, Arc::clone(&meter), Turns::new()).await;
         assert_eq!(ending, Ending::CpuTime(budget));
         assert!(meter.is_spent(), "and not before");
+    }
+
+    /// Nothing interrupts the host, and the first poll is measured by the cheap clock.
+    #[tokio::test]
+    async fn what_the_host_does_in_the_first_poll_is_charged() {
+        let budget = Duration::from_millis(40);
+        let busy = async {
+            let began_ns = time_ns(ClockId::ThreadCPUTime);
+            while time_ns(ClockId::ThreadCPUTime) < began_ns + 200_000_000 {}
+            tokio::task::yield_now().await;
+            (Ending::Done, Remains::NONE)
+        };
+        let habit: Arc<Habit> = Arc::default();
+        let meter = Arc::new(Meter::new(budget, Arc::clone(&habit)));
+        note_cpu_clock();
+        let (ending, _) = Metered::new(busy, Arc::clone(&meter), Turns::new()).await;
+        assert_eq!(ending, Ending::CpuTime(budget));
+        assert_eq!(habit.long_calls.load(Relaxed), 1, "it was no short call");
     }
 
     #[test]

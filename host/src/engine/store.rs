@@ -12,9 +12,10 @@ use wasmtime_wasi_http::{WasiHttpCtx, WasiHttpCtxView, WasiHttpView};
 
 use super::call::Head;
 use super::component::{App, AppSettings};
+use super::host_memory::{HostMemory, Look};
 use super::limiter::{Limiter, Refused};
 use super::meter::{Meter, SLICE_TICKS};
-use crate::canonical::Guest;
+use crate::canonical::{Guest, MAX_HANDLES};
 use crate::host_api::http03::UnsentRequests;
 use crate::host_api::outgoing::Hooks;
 use crate::host_api::output::{GuestOutput, Stream};
@@ -23,6 +24,10 @@ use crate::request_id::RequestId;
 /// Handles that one instance may hold of the host's resources (requests, bodies, streams, fields …),
 /// so that a guest cannot make the host keep more for it than it may have memory of its own.
 const MAX_HOST_RESOURCES: usize = 1_000;
+
+/// What wasmtime's component runtime keeps for streams, futures, calls and sets of one instance: each stream takes three
+/// places, for itself and both ends.
+const MAX_CONCURRENT_RESOURCES: usize = 3 * MAX_HANDLES;
 
 /// What one call into the host may copy, which the event loop waits for.
 const MAX_HOSTCALL_BYTES: usize = 2 << 20;
@@ -46,6 +51,7 @@ pub(crate) struct State {
     hooks: Hooks,
     table: ResourceTable,
     limiter: Limiter,
+    host_memory: HostMemory,
     unsent_requests: UnsentRequests,
     guest: Guest<Self>,
     /// Where a guest of 0.3 that is linked directly gives its answer.
@@ -79,6 +85,7 @@ pub(super) fn fresh(app: &Arc<App>, request: RequestId, meter: Arc<Meter>) -> wa
         hooks: Hooks::new(Arc::clone(&settings.outgoing)),
         table,
         limiter: Limiter::new(settings.limits),
+        host_memory: HostMemory::new(settings.limits.max_host_memory_bytes),
         unsent_requests: UnsentRequests::default(),
         guest: Guest::new(MAX_HOSTCALL_BYTES),
         answer: None,
@@ -87,6 +94,12 @@ pub(super) fn fresh(app: &Arc<App>, request: RequestId, meter: Arc<Meter>) -> wa
     let mut store = Store::new(app.engine(), state);
     store.limiter(|state| &mut state.limiter);
     store.set_hostcall_fuel(MAX_HOSTCALL_BYTES);
+    if !app.handler.is_direct() {
+        store.set_max_component_handles(MAX_HANDLES);
+        if let Some(table) = store.concurrent_resource_table() {
+            table.set_max_capacity(MAX_CONCURRENT_RESOURCES);
+        }
+    }
     store.set_epoch_deadline(meter.first_slice_ticks());
     store.epoch_deadline_callback(move |_| {
         if meter.end_slice() { Err(CpuTimeUsedUp.into()) } else { Ok(UpdateDeadline::Yield(SLICE_TICKS)) }
@@ -122,6 +135,22 @@ fn wasi_with_dirs(settings: &AppSettings, request: RequestId) -> wasmtime::Resul
 impl State {
     pub(crate) fn vars(&self) -> &WasiConfigVariables {
         &self.app.settings().vars
+    }
+
+    /// To be called before the host allocates what it keeps for the guest: so many bytes at the most.
+    ///
+    /// # Errors
+    ///
+    /// When more is there than `max_host_memory`; the guest is to trap.
+    pub(crate) fn keep(&mut self, bytes: usize) -> wasmtime::Result<()> {
+        if self.host_memory.count(bytes) { self.look(bytes) } else { Ok(()) }
+    }
+
+    /// Looks at everything that is there.
+    #[cold]
+    fn look(&mut self, about_to: usize) -> wasmtime::Result<()> {
+        let kept = Look::at_all(self.table.iter_mut()) + self.guest.kept_bytes() + self.hooks.kept_bytes();
+        Ok(self.host_memory.looked(kept, about_to)?)
     }
 
     /// The host's resources that the guest has handles of.

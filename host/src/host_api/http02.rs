@@ -6,11 +6,13 @@ use wasmtime::component::{Linker, Resource};
 use wasmtime_wasi_http::p2::bindings::http::outgoing_handler::Host;
 use wasmtime_wasi_http::p2::bindings::http::types::{
     ErrorCode, FutureIncomingResponse, HostOutgoingRequest as OutgoingRequestHost, IoError, Method, OutgoingRequest,
-    RequestOptions, Scheme,
+    OutgoingResponse, RequestOptions, Scheme,
 };
 use wasmtime_wasi_http::p2::types::HostOutgoingRequest;
 use wasmtime_wasi_http::{Error as HttpError, WasiHttpView};
 
+use super::direct::{count_fields_v2, request_body, response_body};
+use super::outgoing::MAX_HEAD_BYTES;
 use super::{MAX_AUTHORITY_BYTES, MAX_METHOD_BYTES};
 use crate::engine::State;
 
@@ -36,6 +38,25 @@ pub(super) fn amend(linker: &mut Linker<State>) -> wasmtime::Result<()> {
             Ok((set_authority(store.data_mut(), request, authority)?,))
         },
     )?;
+    types.func_wrap(
+        "[method]outgoing-request.set-path-with-query",
+        |mut store: Store<'_>, (request, path): (Resource<OutgoingRequest>, Option<String>)| {
+            Ok((set_path(store.data_mut(), request, path)?,))
+        },
+    )?;
+    types.func_wrap(
+        "[method]outgoing-request.body",
+        |mut store: Store<'_>, (request,): (Resource<OutgoingRequest>,)| {
+            Ok((request_body(store.data_mut(), request)?,))
+        },
+    )?;
+    types.func_wrap(
+        "[method]outgoing-response.body",
+        |mut store: Store<'_>, (response,): (Resource<OutgoingResponse>,)| {
+            Ok((response_body(store.data_mut(), response)?,))
+        },
+    )?;
+    count_fields_v2(&mut types)?;
     types.func_wrap("http-error-code", |mut store: Store<'_>, (error,): (Resource<IoError>,)| {
         Ok((http_error_code(store.data_mut(), &error)?,))
     })
@@ -63,6 +84,16 @@ pub(super) fn set_authority(
         Some(text) if text.len() > MAX_AUTHORITY_BYTES => Ok(Err(())),
         _ => OutgoingRequestHost::set_authority(&mut state.http(), request, authority),
     }
+}
+
+/// A path is as long as the guest likes, up to 64 KiB.
+pub(super) fn set_path(
+    state: &mut State,
+    request: Resource<OutgoingRequest>,
+    path: Option<String>,
+) -> wasmtime::Result<Result<(), ()>> {
+    state.keep(path.as_ref().map_or(0, String::len))?;
+    OutgoingRequestHost::set_path_with_query(&mut state.http(), request, path)
 }
 
 /// The error code behind a stream's error; wasmtime-wasi-http knows only one of the two types in which it
@@ -99,6 +130,7 @@ pub(super) fn handle(
     request: Resource<OutgoingRequest>,
     options: Option<Resource<RequestOptions>>,
 ) -> wasmtime::Result<Result<Resource<FutureIncomingResponse>, ErrorCode>> {
+    state.keep(MAX_HEAD_BYTES)?;
     let origin = state.http().table.get(&request).ok().and_then(origin);
     if origin.is_some_and(|origin| matches!(state.hooks().check(&origin), Err(HttpError::HttpRequestDenied))) {
         state.http().table.delete(request)?;

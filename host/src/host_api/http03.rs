@@ -18,6 +18,8 @@ use wasmtime_wasi_http::p3::bindings::http::types::{
 };
 use wasmtime_wasi_http::{WasiHttp, WasiHttpView};
 
+use super::direct::count_fields_v3;
+use super::outgoing::MAX_HEAD_BYTES;
 use super::{MAX_AUTHORITY_BYTES, MAX_METHOD_BYTES};
 use crate::engine::State;
 
@@ -41,6 +43,8 @@ pub(super) fn amend(linker: &mut Linker<State>) -> wasmtime::Result<()> {
     types.func_wrap("[static]request.new", new_request)?;
     types.func_wrap("[method]request.set-method", set_method)?;
     types.func_wrap("[method]request.set-authority", set_authority)?;
+    types.func_wrap("[method]request.set-path-with-query", set_path)?;
+    count_fields_v3(&mut types)?;
     types.resource("request", ResourceType::host::<Request>(), drop_request)?;
     linker.instance("wasi:http/client@0.3.0")?.func_wrap_concurrent("send", send)
 }
@@ -115,6 +119,15 @@ fn set_authority(
     }
 }
 
+/// A path is as long as the guest likes, up to 64 KiB.
+fn set_path(
+    mut store: StoreContextMut<'_, State>,
+    (request, path): (Resource<Request>, Option<String>),
+) -> wasmtime::Result<(Result<(), ()>,)> {
+    store.data_mut().keep(path.as_ref().map_or(0, String::len))?;
+    Ok((HostRequest::set_path_with_query(&mut store.data_mut().http(), request, path)?,))
+}
+
 fn drop_request(mut store: StoreContextMut<'_, State>, rep: u32) -> wasmtime::Result<()> {
     if let Some(dropped) = store.data_mut().unsent_requests().0.remove(&rep) {
         dropped.store(true, Relaxed);
@@ -130,11 +143,13 @@ fn send<'a>(
 ) -> Pin<Box<dyn Future<Output = wasmtime::Result<(Sent,)>> + Send + 'a>> {
     Box::pin(async move {
         accessor.with(|mut store| {
+            store.data_mut().keep(MAX_HEAD_BYTES)?;
             store.data_mut().unsent_requests().0.remove(&request.rep());
             if let Ok(request) = store.data_mut().http().table.get_mut(&request) {
                 request.path_with_query = Some(rooted(request.path_with_query.take()));
             }
-        });
+            wasmtime::error::Ok(())
+        })?;
         let accessor = &accessor.with_getter::<WasiHttp>(State::http);
         match <WasiHttp as ClientHost<State>>::send(accessor, request).await {
             Ok(response) => Ok((Ok(response),)),

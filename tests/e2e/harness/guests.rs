@@ -17,6 +17,7 @@ const PACKAGES: &[&str] = &[
     "memory",
     "output",
     "headers",
+    "hoard",
     "outgoing",
     "state",
     "env",

@@ -36,6 +36,7 @@ const SETTINGS: &[&str] = &[
     "max_tables",
     "max_memories",
     "max_instances",
+    "max_host_memory",
     "cpu_time",
     "wall_time",
     "max_body",

@@ -116,6 +116,7 @@ fn read_settings(file: &File<'_>, section: &mut Section<'_, '_>, settings: &mut 
     section.limit(&limits::MAX_TABLES, &mut to.max_tables);
     section.limit(&limits::MAX_MEMORIES, &mut to.max_memories);
     section.limit(&limits::MAX_INSTANCES, &mut to.max_instances);
+    section.limit(&limits::MAX_HOST_MEMORY, &mut to.max_host_memory_bytes);
     section.limit(&limits::CPU_TIME, &mut to.cpu_time);
     section.limit(&limits::WALL_TIME, &mut to.wall_time);
     section.limit(&limits::MAX_BODY, &mut to.max_body_bytes);

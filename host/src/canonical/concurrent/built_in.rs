@@ -8,7 +8,7 @@ use wasmtime::{Caller, Linker, Trap, bail, ensure};
 
 use super::channel::{BLOCKED, Buffer, Channel, End, Kind, Outcome, Owner, Payload};
 use super::host::{HostEnd, byte_stream};
-use super::{Status, advance, wait};
+use super::{CHANNEL_BYTES, Status, advance, wait};
 use crate::canonical::function::{Define, Function, What};
 use crate::canonical::guest::{Host, parts, write};
 use crate::canonical::handles::Waitable;
@@ -296,7 +296,9 @@ fn of_channels<T: Host>(
 
 /// Both ends: the readable one in the lower half, the writable one in the upper.
 fn new<T: Host>(caller: &mut Caller<'_, T>, of: Payload) -> wasmtime::Result<u64> {
-    let guest = enter(caller)?.1.guest();
+    let (_, host) = enter(caller)?;
+    host.keep(CHANNEL_BYTES)?;
+    let guest = host.guest();
     let number = guest.concurrent.insert(Channel::new(of, Owner::Guest, Owner::Guest), HostEnd::Nothing);
     let reader = guest.handles.insert_waitable(Waitable::End(End::Reader, number))?;
     let writer = guest.handles.insert_waitable(Waitable::End(End::Writer, number))?;

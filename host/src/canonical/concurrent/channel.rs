@@ -11,6 +11,10 @@ use crate::canonical::guest::Pending;
 /// Items that one operation may be about, at most.
 const MAX_ITEMS: u32 = 1 << 28;
 
+/// Bytes that are copied at a time from a guest's own end of a stream to its other one, which the event loop waits for:
+/// what one call into the host may copy.
+const MAX_COPIED_BYTES: usize = 2 << 20;
+
 /// What an operation returns that goes on until there is an event.
 pub(super) const BLOCKED: u32 = u32::MAX;
 
@@ -280,10 +284,11 @@ impl Channel {
         }
     }
 
-    /// The guest has both ends. With no items, one asks whether the other end is ready: only that operation is then
-    /// complete, and with none on both sides, only writing.
+    /// The guest has both ends; at most [`MAX_COPIED_BYTES`] are copied at a time. With no items, one asks whether the
+    /// other end is ready: only that operation is then complete, and with none on both sides, only writing.
     fn copy(&mut self, read: Buffer, written: Buffer, memory: &mut [u8]) -> wasmtime::Result<()> {
-        let count = read.count.min(written.count);
+        let most = u32::try_from(MAX_COPIED_BYTES / self.payload.size.max(1)).unwrap_or(u32::MAX);
+        let count = read.count.min(written.count).min(most);
         if self.payload.of != TypeId::of::<u8>() {
             bail!("cannot read from and write to intra-component future/stream with non-numeric payload");
         }
@@ -291,9 +296,11 @@ impl Channel {
         let from = self.payload.range(one(written), memory.len())?;
         let to = self.payload.range(one(read), memory.len())?;
         memory.copy_within(from, to.start);
+        let copied = count;
         let rest = |buffer: Buffer| {
             let (address, count) = (buffer.address.saturating_add(count), buffer.count - count);
-            (count > 0).then_some(Buffer { address, count, ..buffer })
+            // What is over the limit is for the next operation of both.
+            (count > 0 && copied < most).then_some(Buffer { address, count, ..buffer })
         };
         if written.count > 0 {
             self.reader.progress(count, rest(read));
@@ -385,3 +392,7 @@ impl Channel {
         Ok(())
     }
 }
+
+mod kept;
+#[cfg(test)]
+mod tests;

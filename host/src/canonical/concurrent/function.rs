@@ -5,7 +5,7 @@ use std::task::{Context, Poll, Waker};
 
 use wasmtime::{Caller, Engine, FuncType, Linker, ValRaw, ValType, ensure};
 
-use super::{Later, Status, Subtask, wait};
+use super::{Later, SUBTASK_BYTES, Status, Subtask, wait};
 use crate::canonical::function::{self, Function, Params, V3, What, initialized, lift, raw, write_result};
 use crate::canonical::guest::{Host, parts};
 use crate::canonical::handles::Waitable;
@@ -95,6 +95,7 @@ fn begin<T: Host, P: Params, R: Wit>(
         write_result::<T, R>(caller, lowered, to)?;
         return Ok(Status::Returned as u32);
     }
+    caller.data_mut().keep(SUBTASK_BYTES)?;
     let guest = caller.data_mut().guest();
     let number = guest.concurrent.subtasks.insert(Subtask { running: Some(running), to, size: R::SIZE, event: None });
     let handle = guest.handles.insert_waitable(Waitable::Subtask(number))?;

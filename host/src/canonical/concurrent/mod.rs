@@ -33,6 +33,15 @@ use super::{Lift, Wit};
 /// What one instance passes on at a time. It has no handle of that any more.
 const MAX_PASSING: usize = 100;
 
+/// What the host has at its end of a stream or a future counts: a future that is polled, a source or a sink, in its box.
+const HOST_END_BYTES: usize = 512;
+
+/// What a stream or a future counts when it is made, with both handles.
+pub(super) const CHANNEL_BYTES: usize = size_of::<Channel>() + HOST_END_BYTES + 128;
+
+/// What a call that was not complete at once counts: most of it is the future of what the host does for it.
+const SUBTASK_BYTES: usize = 4 << 10;
+
 /// Bytes that go from one stream of the host's to another at a time.
 const PASSING_BYTES: usize = 16 << 10;
 
@@ -97,6 +106,20 @@ impl<T> Concurrent<T> {
         }
         self.put(number, end);
         number
+    }
+
+    /// What is kept for streams, futures and calls.
+    pub(super) fn kept_bytes(&self) -> usize {
+        let waiting = |subtask: &Subtask<T>| match &subtask.event {
+            Some((_, Some(pending))) => pending.kept_bytes(),
+            _ => 0,
+        };
+        let ends = self.ends.iter().filter(|end| !matches!(end, HostEnd::Nothing)).count();
+        let subtasks = self.subtasks.iter().map(|(_, subtask)| SUBTASK_BYTES + waiting(subtask)).sum::<usize>();
+        let passing = self.passing.len() * (PASSING_BYTES + HOST_END_BYTES);
+        let places =
+            self.ends.capacity() * size_of::<HostEnd<T>>() + self.subtasks.capacity() * size_of::<Subtask<T>>();
+        self.channels.kept_bytes() + ends * HOST_END_BYTES + places + subtasks + passing
     }
 
     fn put(&mut self, number: usize, end: HostEnd<T>) {

@@ -103,22 +103,66 @@ macro_rules! http_types {
     };
 }
 
-/// The functions of fields, and what they are declared with.
+/// The functions of fields, and what they are declared with. Those that have the host keep something count it first.
 macro_rules! common_fields {
-    () => {
+    ($header_error:ty) => {
         type Fields = Borrow<FieldMap>;
+        type Entries = Vec<(String, Vec<u8>)>;
+        type Changed<T> = wasmtime::Result<Result<T, $header_error>>;
+
+        fn from_list(state: &mut State, list: Entries) -> Changed<Resource<FieldMap>> {
+            state.keep(list.iter().map(|(name, value)| field_bytes(name, value)).sum())?;
+            told(HostFields::from_list(&mut state.http(), list))
+        }
+
+        fn set(state: &mut State, fields: Resource<FieldMap>, name: String, values: Vec<Vec<u8>>) -> Changed<()> {
+            state.keep(values.iter().map(|value| field_bytes(&name, value)).sum())?;
+            told(HostFields::set(&mut state.http(), fields, name, values))
+        }
+
+        fn append(state: &mut State, fields: Resource<FieldMap>, name: String, value: Vec<u8>) -> Changed<()> {
+            state.keep(field_bytes(&name, &value))?;
+            told(HostFields::append(&mut state.http(), fields, name, value))
+        }
+
+        /// The copy is made when one of both is changed.
+        fn clone(state: &mut State, fields: Resource<FieldMap>) -> wasmtime::Result<Resource<FieldMap>> {
+            let bytes = state.table().get(&fields).map_or(0, |fields| map_bytes(fields));
+            state.keep(bytes)?;
+            HostFields::clone(&mut state.http(), fields)
+        }
+
+        /// The same for components, whose linker must allow shadowing.
+        pub(crate) fn count_fields(types: &mut LinkerInstance<'_, State>) -> wasmtime::Result<()> {
+            type Store<'a> = wasmtime::StoreContextMut<'a, State>;
+            type Own = Resource<FieldMap>;
+            types.func_wrap("[static]fields.from-list", |mut store: Store<'_>, (list,): (Entries,)| {
+                Ok((from_list(store.data_mut(), list)?,))
+            })?;
+            types.func_wrap(
+                "[method]fields.set",
+                |mut store: Store<'_>, (fields, name, values): (Own, String, Vec<Vec<u8>>)| {
+                    Ok((set(store.data_mut(), fields, name, values)?,))
+                },
+            )?;
+            types.func_wrap(
+                "[method]fields.append",
+                |mut store: Store<'_>, (fields, name, value): (Own, String, Vec<u8>)| {
+                    Ok((append(store.data_mut(), fields, name, value)?,))
+                },
+            )?;
+            types.func_wrap("[method]fields.clone", |mut store: Store<'_>, (fields,): (Own,)| {
+                Ok((clone(store.data_mut(), fields)?,))
+            })
+        }
 
         fn common_fields() -> Vec<Function<State>> {
             vec![
                 drop(|state, fields: Resource<FieldMap>| HostFields::drop(&mut state.http(), fields)),
                 Function::new(TYPES, "[constructor]fields", |state: &mut State, ()| HostFields::new(&mut state.http())),
-                Function::new(
-                    TYPES,
-                    "[static]fields.from-list",
-                    |state: &mut State, (list,): (Vec<(String, Vec<u8>)>,)| {
-                        told(HostFields::from_list(&mut state.http(), list))
-                    },
-                ),
+                Function::new(TYPES, "[static]fields.from-list", |state: &mut State, (list,): (Entries,)| {
+                    from_list(state, list)
+                }),
                 Function::new(TYPES, "[method]fields.get", |state: &mut State, (fields, name): (Fields, String)| {
                     HostFields::get(&mut state.http(), fields.0, name)
                 }),
@@ -129,7 +173,7 @@ macro_rules! common_fields {
                     TYPES,
                     "[method]fields.set",
                     |state: &mut State, (fields, name, values): (Fields, String, Vec<Vec<u8>>)| {
-                        told(HostFields::set(&mut state.http(), fields.0, name, values))
+                        set(state, fields.0, name, values)
                     },
                 ),
                 Function::new(TYPES, "[method]fields.delete", |state: &mut State, (fields, name): (Fields, String)| {
@@ -139,11 +183,11 @@ macro_rules! common_fields {
                     TYPES,
                     "[method]fields.append",
                     |state: &mut State, (fields, name, value): (Fields, String, Vec<u8>)| {
-                        told(HostFields::append(&mut state.http(), fields.0, name, value))
+                        append(state, fields.0, name, value)
                     },
                 ),
                 Function::new(TYPES, "[method]fields.clone", |state: &mut State, (fields,): (Fields,)| {
-                    HostFields::clone(&mut state.http(), fields.0)
+                    clone(state, fields.0)
                 }),
             ]
         }

@@ -1,6 +1,6 @@
 //! wasi:http/types: fields, requests that come in, and the responses to them.
 
-use wasmtime::component::Resource;
+use wasmtime::component::{LinkerInstance, Resource};
 use wasmtime_wasi_http::p2::bindings::http::types::{
     self, DnsErrorPayload, ErrorCode, FieldSizePayload, FutureTrailers, HostFields, HostFutureTrailers,
     HostIncomingBody, HostIncomingRequest, HostOutgoingBody, HostOutgoingResponse, HostResponseOutparam, IncomingBody,
@@ -13,6 +13,7 @@ use super::common::{MAX_TEXT_BYTES, common_fields, http_types};
 use super::drop;
 use crate::canonical::{Borrow, Function, record, variant};
 use crate::engine::State;
+use crate::engine::host_memory::{BODY_BYTES, field_bytes, map_bytes};
 use crate::host_api::http02;
 
 pub(super) const TYPES: &str = "wasi:http/types";
@@ -55,7 +56,7 @@ pub(super) fn functions() -> Vec<Function<State>> {
         .collect()
 }
 
-common_fields!();
+common_fields!(WitHeaderError);
 
 fn fields() -> Vec<Function<State>> {
     let entries = Function::new(TYPES, "[method]fields.entries", |state: &mut State, (fields,): (Fields,)| {
@@ -153,7 +154,7 @@ fn outgoing_response() -> Vec<Function<State>> {
             HostOutgoingResponse::headers(&mut state.http(), response.0)
         }),
         Function::new(TYPES, "[method]outgoing-response.body", |state: &mut State, (response,): (Response,)| {
-            HostOutgoingResponse::body(&mut state.http(), response.0)
+            response_body(state, response.0)
         }),
         Function::new(
             TYPES,
@@ -164,6 +165,15 @@ fn outgoing_response() -> Vec<Function<State>> {
             },
         ),
     ]
+}
+
+/// What is written to it waits in the host.
+pub(crate) fn response_body(
+    state: &mut State,
+    response: Resource<OutgoingResponse>,
+) -> wasmtime::Result<Result<Resource<OutgoingBody>, ()>> {
+    state.keep(BODY_BYTES)?;
+    HostOutgoingResponse::body(&mut state.http(), response)
 }
 
 fn outgoing_body() -> Vec<Function<State>> {

@@ -25,12 +25,20 @@ mod outgoing;
 mod v3;
 mod wasi;
 
-pub(crate) use http::{ParamsV2, describe as describe_v2};
-pub(crate) use v3::{Answer, ParamsV3, Request as RequestV3, describe as describe_v3};
+pub(crate) use http::{ParamsV2, count_fields as count_fields_v2, describe as describe_v2, response_body};
+pub(crate) use outgoing::request_body;
+pub(crate) use v3::{
+    Answer, ParamsV3, Request as RequestV3, Response as ResponseV3, count_fields as count_fields_v3,
+    describe as describe_v3,
+};
 
 impl Host for State {
     fn guest(&mut self) -> &mut Guest<Self> {
         self.guest()
+    }
+
+    fn keep(&mut self, bytes: usize) -> wasmtime::Result<()> {
+        self.keep(bytes)
     }
 }
 

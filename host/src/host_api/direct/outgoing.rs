@@ -3,7 +3,7 @@
 use wasmtime::component::Resource;
 use wasmtime_wasi_http::p2::bindings::http::types::{
     FutureIncomingResponse, HostFutureIncomingResponse, HostIncomingResponse, HostOutgoingRequest, HostRequestOptions,
-    IncomingResponse, Method, OutgoingRequest, RequestOptions, Scheme,
+    IncomingResponse, Method, OutgoingBody, OutgoingRequest, RequestOptions, Scheme,
 };
 use wasmtime_wasi_http::{FieldMap, WasiHttpView};
 
@@ -11,6 +11,7 @@ use super::drop;
 use super::http::TYPES;
 use crate::canonical::{Borrow, Function};
 use crate::engine::State;
+use crate::engine::host_memory::BODY_BYTES;
 use crate::host_api::http02;
 
 resources! { TYPES =>
@@ -42,7 +43,7 @@ fn request() -> Vec<Function<State>> {
             |state: &mut State, (headers,): (Resource<FieldMap>,)| HostOutgoingRequest::new(&mut state.http(), headers),
         ),
         Function::new(TYPES, "[method]outgoing-request.body", |state: &mut State, (request,): (Request,)| {
-            HostOutgoingRequest::body(&mut state.http(), request.0)
+            request_body(state, request.0)
         }),
         Function::new(TYPES, "[method]outgoing-request.method", |state: &mut State, (request,): (Request,)| {
             HostOutgoingRequest::method(&mut state.http(), request.0)
@@ -62,9 +63,7 @@ fn request() -> Vec<Function<State>> {
         Function::new(
             TYPES,
             "[method]outgoing-request.set-path-with-query",
-            |state: &mut State, (request, path): (Request, Option<String>)| {
-                HostOutgoingRequest::set_path_with_query(&mut state.http(), request.0, path)
-            },
+            |state: &mut State, (request, path): (Request, Option<String>)| http02::set_path(state, request.0, path),
         ),
         Function::new(TYPES, "[method]outgoing-request.scheme", |state: &mut State, (request,): (Request,)| {
             HostOutgoingRequest::scheme(&mut state.http(), request.0)
@@ -90,6 +89,15 @@ fn request() -> Vec<Function<State>> {
             HostOutgoingRequest::headers(&mut state.http(), request.0)
         }),
     ]
+}
+
+/// What is written to it waits in the host.
+pub(crate) fn request_body(
+    state: &mut State,
+    request: Resource<OutgoingRequest>,
+) -> wasmtime::Result<Result<Resource<OutgoingBody>, ()>> {
+    state.keep(BODY_BYTES)?;
+    HostOutgoingRequest::body(&mut state.http(), request)
 }
 
 type Options = Borrow<RequestOptions>;

@@ -15,7 +15,7 @@ use super::policy::{Destination, OutgoingPolicy};
 use super::pool::Connection;
 
 /// What a connection may buffer of a response; its head has to fit.
-const MAX_BUFFER_BYTES: usize = 64 * 1024;
+pub(crate) const MAX_BUFFER_BYTES: usize = 64 * 1024;
 
 /// Connects to one of the addresses of `destination` that the route may reach, within `limit`.
 ///

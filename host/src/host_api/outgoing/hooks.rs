@@ -6,6 +6,7 @@ use std::sync::{Arc, LazyLock};
 use http::HeaderName;
 use wasmtime_wasi_http::{Error, ForbiddenHeaderFilter, RequestOptions, WasiBody, WasiHttpHooks};
 
+use super::connect::MAX_BUFFER_BYTES;
 use super::headers::is_forbidden_header;
 use super::policy::OutgoingPolicy;
 use super::send::{self, Exchange};
@@ -29,11 +30,21 @@ impl Hooks {
         Self { policy, instance: None }
     }
 
+    /// What the host keeps for requests that are on their way.
+    pub(crate) fn kept_bytes(&self) -> usize {
+        let open = self.instance.as_ref().map_or(0, Instance::count);
+        usize::try_from(open).unwrap_or(usize::MAX).saturating_mul(EXCHANGE_BYTES)
+    }
+
     /// Whether the route may send requests to `uri`; a refusal is logged.
     pub(crate) fn check(&self, uri: &http::Uri) -> Result<(), Error> {
         self.policy.admit(uri).map(drop)
     }
 }
+
+/// What a request that is on its way counts: what its connection may have read of the response, and what waits of its
+/// own body.
+const EXCHANGE_BYTES: usize = MAX_BUFFER_BYTES + 2 * BODY_CHUNK_BYTES;
 
 /// What a guest can write at once to a body that it sends. The host keeps up to two such pieces for each
 /// body, outside the guest's memory limit.

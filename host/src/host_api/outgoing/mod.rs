@@ -38,6 +38,7 @@ mod upload;
 
 use std::sync::Arc;
 
+pub(crate) use connect::MAX_BUFFER_BYTES as MAX_HEAD_BYTES;
 pub(crate) use error::error_from_hyper;
 pub(crate) use headers::{named_by_connection, remove_forbidden};
 pub(crate) use hooks::{BODY_CHUNK_BYTES, Hooks};

@@ -17,6 +17,11 @@ impl Instance {
         Self { open: Arc::default(), alive: watch::Sender::new(()) }
     }
 
+    /// How many are taken.
+    pub(super) fn count(&self) -> u32 {
+        self.open.load(Ordering::Relaxed)
+    }
+
     /// Takes one of the instance's slots, unless `max_open` are taken.
     pub(super) fn open(&self, max_open: u32) -> Option<Arc<Slot>> {
         let taken = self.open.fetch_add(1, Ordering::Relaxed);

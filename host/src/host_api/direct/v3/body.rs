@@ -13,7 +13,7 @@ use wasmtime_wasi_http::{FieldMap, WasiHttpView};
 use super::error::{error_code, shortened};
 use super::pipe::{Limit, pipe};
 use super::source::{BodySource, Nothing, Passed, Trailers};
-use super::{SentResult, TrailersResult};
+use super::{MESSAGE_BYTES, SentResult, TrailersResult};
 use crate::canonical::{self, FutureReader, Guest, StreamReader, later};
 use crate::engine::{GuestBody, State};
 use crate::host_api::content_length;
@@ -103,6 +103,7 @@ impl Body {
         state: &mut State,
         result: &FutureReader<SentResult>,
     ) -> wasmtime::Result<(StreamReader, FutureReader<TrailersResult>)> {
+        state.keep(MESSAGE_BYTES)?;
         let sent = match &self {
             Self::Guest { sent, .. } => Some(sent.clone()),
             Self::Host { sent, .. } => sent.clone(),

@@ -21,6 +21,7 @@ use super::{Body, Request, Response, SentResult};
 use crate::canonical::{Function, Later, later};
 use crate::engine::{GuestBody, State};
 use crate::host_api::http03;
+use crate::host_api::outgoing::MAX_HEAD_BYTES;
 
 pub(super) fn functions() -> Vec<Function<State>> {
     Function::new_concurrent::<(Resource<Request>,), Answer, _>("wasi:http/client", "send", |state, (request,)| {
@@ -31,6 +32,7 @@ pub(super) fn functions() -> Vec<Function<State>> {
 
 /// Sends a request. One without a path goes out as `/` (WebAssembly/WASI#949).
 fn send(state: &mut State, request: Resource<Request>) -> wasmtime::Result<Later<State>> {
+    state.keep(MAX_HEAD_BYTES)?;
     let request = state.table().delete(request)?;
     let Request { method, scheme, authority, path_with_query, headers, options, body } = request;
     let transmission = Tell(body.transmission());

@@ -1,7 +1,7 @@
 //! wasi:http/types: fields.
 
-use wasmtime::component::Resource;
-use wasmtime_wasi_http::p3::bindings::http::types::HostFields;
+use wasmtime::component::{LinkerInstance, Resource};
+use wasmtime_wasi_http::p3::bindings::http::types::{HeaderError, HostFields};
 use wasmtime_wasi_http::{FieldMap, WasiHttpView};
 
 use super::super::common::common_fields;
@@ -10,8 +10,9 @@ use super::TYPES;
 use super::error::told;
 use crate::canonical::{Borrow, Function};
 use crate::engine::State;
+use crate::engine::host_memory::{field_bytes, map_bytes};
 
-common_fields!();
+common_fields!(HeaderError);
 
 /// Takes fields over. Those of a message cannot be changed any more.
 pub(super) fn take(state: &mut State, fields: Resource<FieldMap>) -> wasmtime::Result<FieldMap> {

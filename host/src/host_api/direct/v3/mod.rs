@@ -18,14 +18,18 @@ use wasmtime_wasi_http::p3::bindings::http::types::ErrorCode;
 
 use body::Body;
 pub(crate) use error::describe;
+pub(crate) use fields::count_fields;
 pub(crate) use request::{ParamsV3, Request};
-pub(crate) use response::Answer;
-use response::Response;
+pub(crate) use response::{Answer, Response};
 
 use crate::canonical::{Function, of_futures, of_streams, of_tasks, task_return};
 use crate::engine::State;
 
 pub(super) const TYPES: &str = super::http::TYPES;
+
+/// What a request, a response or a stream of the process counts when a guest makes one: itself, and the futures and
+/// streams that go with it.
+const MESSAGE_BYTES: usize = 2 << 10;
 
 /// What the future of a body's trailers comes to.
 type TrailersResult = Result<Option<Resource<FieldMap>>, ErrorCode>;

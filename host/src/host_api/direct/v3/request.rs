@@ -13,7 +13,7 @@ use wasmtime_wasi_http::{FieldMap, RequestOptions, WasiHttpView};
 
 use super::super::drop;
 use super::error::told;
-use super::{Body, SentResult, TYPES, TrailersResult, fields};
+use super::{Body, MESSAGE_BYTES, SentResult, TYPES, TrailersResult, fields};
 use crate::canonical::{Borrow, Function, FutureReader, StreamReader};
 use crate::engine::{GuestBody, State};
 use crate::host_api::{MAX_AUTHORITY_BYTES, MAX_METHOD_BYTES};
@@ -52,6 +52,18 @@ impl Request {
     }
 }
 
+impl Request {
+    pub(crate) fn headers(&self) -> &FieldMap {
+        &self.headers
+    }
+
+    /// What the host keeps for it, beside its fields.
+    pub(crate) fn kept_bytes(&self) -> usize {
+        let path = self.path_with_query.as_ref().map_or(0, |path| path.as_str().len());
+        path + self.authority.as_ref().map_or(0, |authority| authority.as_str().len())
+    }
+}
+
 type ToRequest = Borrow<Request>;
 
 fn get<'a>(state: &'a mut State, request: &ToRequest) -> wasmtime::Result<&'a mut Request> {
@@ -82,6 +94,7 @@ fn bodies() -> Vec<Function<State>> {
                 // Where wasmtime-wasi-http reports success (wasmtime#14112).
                 let unsent = "the request was dropped without being sent".to_owned();
                 let unsent = Err(ErrorCode::InternalError(Some(unsent)));
+                state.keep(MESSAGE_BYTES)?;
                 let (body, sent) = Body::new(state, contents, trailers, unsent);
                 let headers = fields::take(state, headers)?;
                 let options = match options {
@@ -159,6 +172,7 @@ fn changes() -> Vec<Function<State>> {
             TYPES,
             "[method]request.set-path-with-query",
             |state: &mut State, (request, path): (ToRequest, Option<String>)| {
+                state.keep(path.as_ref().map_or(0, String::len))?;
                 let request = get(state, &request)?;
                 Ok(set_option(&mut request.path_with_query, path, |path| parse_path(&path)))
             },

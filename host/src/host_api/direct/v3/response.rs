@@ -8,7 +8,7 @@ use wasmtime_wasi_http::p3::bindings::http::types::ErrorCode;
 use super::super::drop;
 use super::body::Tells;
 use super::error::describe;
-use super::{Body, SentResult, TYPES, TrailersResult, fields};
+use super::{Body, MESSAGE_BYTES, SentResult, TYPES, TrailersResult, fields};
 use crate::canonical::{Borrow, Function, FutureReader, StreamReader};
 use crate::engine::State;
 
@@ -17,6 +17,12 @@ pub(crate) struct Response {
     pub(super) status: StatusCode,
     pub(super) headers: FieldMap,
     pub(super) body: Body,
+}
+
+impl Response {
+    pub(crate) fn headers(&self) -> &FieldMap {
+        &self.headers
+    }
 }
 
 /// What the handler returns.
@@ -46,6 +52,7 @@ pub(super) fn functions() -> Vec<Function<State>> {
                 Option<StreamReader>,
                 FutureReader<TrailersResult>,
             )| {
+                state.keep(MESSAGE_BYTES)?;
                 let (body, sent) = Body::new(state, contents, trailers, Ok(()));
                 let headers = fields::take(state, headers)?;
                 let response = Response { status: StatusCode::OK, headers, body };

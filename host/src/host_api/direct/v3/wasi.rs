@@ -21,6 +21,7 @@ use wasmtime_wasi::random::WasiRandomView;
 
 use super::super::common::common_wasi;
 use super::super::drop;
+use super::MESSAGE_BYTES;
 use super::source::ClosedInput;
 use crate::canonical::{ByteSink, Function, FutureReader, StreamReader, Transfer, enumeration, later, pipe, record};
 use crate::engine::State;
@@ -49,6 +50,7 @@ fn stdio() -> Vec<Function<State>> {
     vec![
         // Nobody is at the other end.
         Function::new("wasi:cli/stdin", "read-via-stream", |state: &mut State, ()| {
+            state.keep(MESSAGE_BYTES)?;
             let guest = state.guest();
             let done: FutureReader<Written> =
                 guest.future(later(async { |_: &mut State| wasmtime::error::Ok(Written::Ok(())) }));
@@ -70,6 +72,7 @@ fn write_via_stream(
     stream: Resource<DynOutputStream>,
     data: StreamReader,
 ) -> wasmtime::Result<FutureReader<Written>> {
+    state.keep(MESSAGE_BYTES)?;
     let stream = state.table().delete(stream)?;
     let (sender, written) = oneshot::channel();
     pipe(state, data, Box::new(Output { stream, failed: Some(sender) }))?;
