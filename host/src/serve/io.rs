@@ -184,6 +184,10 @@ impl AsyncRead for ConnectionIo {
     /// before a request, of which there is a limit.
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let this = &mut *self;
+        if this.framing.is_turn_over() {
+            cx.waker().wake_by_ref();
+            return Poll::Pending;
+        }
         let before = buf.filled().len();
         while buf.remaining() > 0 {
             if this.withheld.is_empty() {

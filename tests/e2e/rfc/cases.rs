@@ -223,6 +223,7 @@ fn chunked(case: Make) -> Vec<Case> {
         case("chunk_size_with_space", chunks("1 \r\nx\r\n0\r\n\r\n"), &["400"], Closed),
         case("chunk_ends_in_lf", chunks("1\r\nx\n0\r\n\r\n"), &["400"], Closed),
         case("chunk_too_long", chunks("1\r\nxx\r\n0\r\n\r\n"), &["400"], Closed),
+        case("many_chunks", chunks(&format!("{}0\r\n\r\n", "1\r\nx\r\n".repeat(10_000))), &["200 10000 bytes\n"], Open),
         case("extensions", chunks("1;a;b=c;d=\"e;\\\"\"\r\nx\r\n0;f\r\n\r\n"), &["200 1 bytes\n"], Open),
         case("extension_with_space", chunks("1 ; a = b\r\nx\r\n0\t;f\r\n\r\n"), &["200 1 bytes\n"], Open),
         case("extension_ends_in_lf", chunks("1;a\nx\r\n0\r\n\r\n"), &["400"], Closed),

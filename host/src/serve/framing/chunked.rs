@@ -51,13 +51,15 @@ impl Default for State {
 }
 
 impl Chunked {
-    /// Gives how many of `bytes` are of the body, and what is wrong with the one after them if they end there.
-    pub(super) fn scan(&mut self, bytes: &[u8], limits: Limits) -> (usize, Option<Error>) {
-        let mut at = 0;
+    /// Gives how many of `bytes` are of the body, how many of those are no data, and what is wrong with the byte after
+    /// them if they end there.
+    pub(super) fn scan(&mut self, bytes: &[u8], limits: Limits) -> (usize, usize, Option<Error>) {
+        let (mut at, mut data_bytes) = (0, 0);
         while let Some(&byte) = bytes.get(at) {
             if let State::Data { left } = self.state {
                 let data = usize::try_from(left).unwrap_or(usize::MAX).min(bytes.len() - at);
                 at += data;
+                data_bytes += data;
                 let left = left - data as u64;
                 self.state = if left == 0 { State::DataCr } else { State::Data { left } };
                 continue;
@@ -67,11 +69,11 @@ impl Chunked {
             }
             match self.next(byte, limits) {
                 Ok(state) => self.state = state,
-                Err(error) => return (at, Some(error)),
+                Err(error) => return (at, at - data_bytes, Some(error)),
             }
             at += 1;
         }
-        (at, None)
+        (at, at - data_bytes, None)
     }
 
     pub(super) fn has_ended(&self) -> bool {

@@ -246,6 +246,24 @@ fn what_yields_nothing_is_bounded() {
 }
 
 #[test]
+fn what_yields_nothing_takes_turns() {
+    fn check(body: &[u8], expected: usize) {
+        let mut framing = Framing::new(LIMITS);
+        framing.step(b"POST / HTTP/1.1\r\n\r\n").unwrap();
+        framing.begin_body(Body::Chunked).unwrap();
+        let turns = body.chunks(100).filter(|piece| {
+            framing.step(piece).unwrap();
+            framing.is_turn_over()
+        });
+        assert_eq!(turns.count(), expected);
+    }
+    check(&b"1\r\nx\r\n".repeat(10_000), 12);
+    check(&b"1;extension\r\nx\r\n".repeat(1_000), 3);
+    check(&[b"0\r\nX:", &[b'x'; 16_000][..]].concat(), 3);
+    check(&[b"100000\r\n", &[b'x'; 1_000_000][..]].concat(), 0);
+}
+
+#[test]
 fn a_head_and_the_parser_must_agree() {
     let mut framing = Framing::new(LIMITS);
     framing.step(b"GET / HTTP/1.1\r\n").unwrap();
