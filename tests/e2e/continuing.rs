@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use crate::harness::{Connection, Ending, Log, PATIENCE, Request, Setup, Shared, eventually};
+use crate::harness::{Connection, Ending, Log, PATIENCE, Request, Setup, Shared, Silence, eventually};
 
 static SERVER: Shared = Shared::new(|| {
     Setup::new()
@@ -98,8 +98,8 @@ fn the_rest_of_an_unread_body_is_no_request() {
     connection.send(&head.head_bytes());
     connection.response("POST").expect(200, "early\n");
     connection.try_send(&smuggled);
-    match connection.try_response("GET", Duration::from_millis(500)) {
-        Err(_closed_or_quiet) => {}
+    match connection.try_response("GET", PATIENCE) {
+        Err(silence) => assert_eq!(silence, Silence::Closed),
         Ok(response) => panic!("the body was answered: {response:?}"),
     }
 }

@@ -114,7 +114,8 @@ fn other_statuses_pass_through() {
     let server = SERVER.get();
     for status in [200, 201, 206, 299, 301, 400, 404, 418, 500, 503, 599] {
         server.get("status.test", &format!("/{status}")).expect(status, "hello");
-        server.get("service03.test", &format!("/status/{status}"));
+        let response = server.get("service03.test", &format!("/status/{status}"));
+        assert_eq!((response.status, response.ending), (status, Ending::Complete));
     }
 }
 
@@ -222,12 +223,12 @@ fn http_1_0_keeps_the_connection_only_where_asked_and_possible() {
     for _ in 0..3 {
         let response = connection.exchange(&Request::get("", "/").http10().header("Connection", "keep-alive"));
         response.expect(200, "Hello World\n");
-        if !response.values("connection").contains(&"keep-alive") {
-            connection.expect_closed();
-            return;
-        }
+        assert_eq!(response.values("connection"), ["keep-alive"], "{response:?}");
         assert!(response.has("content-length"), "kept open without a length: {response:?}");
     }
+    let response = connection.exchange(&Request::get("", "/").http10());
+    assert!(!response.values("connection").contains(&"keep-alive"), "{response:?}");
+    connection.expect_closed();
 }
 
 /// The end of the connection is the end of such a body, so nobody may be told that it stays.

@@ -102,10 +102,30 @@ fn misbehaviour_changes_no_other_answer() {
     });
 }
 
-/// The one place where a time is the guarantee itself.
+/// How long 400 requests took, in order of their length.
+fn times(server: &Daylily) -> Vec<Duration> {
+    let mut connection = server.connect();
+    let mut times: Vec<Duration> = (0..400)
+        .map(|_| {
+            let start = Instant::now();
+            connection.exchange(&Request::get("hello.test", "/")).expect(200, "Hello World\n");
+            start.elapsed()
+        })
+        .collect();
+    times.sort();
+    times
+}
+
+fn p99(times: &[Duration]) -> Duration {
+    times[times.len() * 99 / 100 - 1]
+}
+
+/// The one place where a time is the guarantee itself. On a machine that is busy with other things, the same
+/// requests take long without spinning guests, too.
 #[test]
 fn hello_stays_quick_beside_spinning_guests() {
     let server = setup().alone().start();
+    let alone = times(&server);
     let cores = std::thread::available_parallelism().expect("a number of cores").get();
     let spinners: Vec<Connection> = (0..cores * 8)
         .map(|_| {
@@ -122,18 +142,16 @@ fn hello_stays_quick_beside_spinning_guests() {
             spinner
         })
         .collect();
-    let mut connection = server.connect();
-    let mut times: Vec<Duration> = (0..400)
-        .map(|_| {
-            let start = Instant::now();
-            connection.exchange(&Request::get("hello.test", "/")).expect(200, "Hello World\n");
-            start.elapsed()
-        })
-        .collect();
-    times.sort();
-    let p99 = times[times.len() * 99 / 100 - 1];
+    let beside = times(&server);
     for mut spinner in spinners {
         assert!(spinner.is_quiet_after_chunk(), "a spinner ended before the measurement did");
     }
-    assert!(p99 < Duration::from_millis(50), "p99 {p99:?}, median {:?}, most {:?}", times[200], times[399]);
+    let (least, most) = (p99(&alone), p99(&beside));
+    let bar = Duration::from_millis(50).max(3 * least);
+    assert!(
+        most < bar,
+        "p99 {most:?} beside them and {least:?} alone, median {:?}, most {:?}",
+        beside[200],
+        beside[399]
+    );
 }

@@ -3,7 +3,11 @@
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use crate::harness::{Connection, Daylily, Ending, Request, Setup, Shared, each, entire, guest, run_in};
+use tempfile::TempDir;
+
+use crate::harness::{
+    Connection, Daylily, Ending, Request, Setup, Shared, built, each, entire, guest, run_in, with_module,
+};
 
 static SERVER: Shared = Shared::new(|| {
     Setup::new()
@@ -78,7 +82,13 @@ fn check_need(component: &Path, key: &str, least: &str, unit: u64) {
 
 #[test]
 fn memory_and_tables_at_under_and_over_what_a_component_starts_with() {
+    // A memory section: one, of no pages.
+    let two_memories = with_module(&std::fs::read(built("state")).expect("a guest"), &[5, 3, 1, 0, 0]);
+    let directory = TempDir::new().expect("a directory");
+    let path = directory.path().join("two-memories.wasm");
+    std::fs::write(&path, two_memories).expect("room for a guest");
     let cases = [
+        (path, "max_memories", "1", 1),
         (guest("state"), "max_memory", "'64KiB'", 1024),
         // Of those that are linked directly, most have one.
         (entire("state"), "max_tables", "1", 1),

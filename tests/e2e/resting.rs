@@ -1,14 +1,18 @@
 //! A connection whose client is silent for a second gives up its buffers, and nobody notices.
 
-use std::thread::sleep;
-use std::time::Duration;
+use crate::harness::{Connection, Daylily, PATIENCE, Request, Setup, eventually};
 
-use crate::harness::{Connection, PATIENCE, Request, Setup, Shared, eventually};
+/// Its log tells of each connection that gave up its buffers.
+fn start() -> Daylily {
+    Setup::new().route("hello.test", "hello", "").route("echo.test", "echo", "").flags(&["--log", "debug"]).start()
+}
 
-static SERVER: Shared = Shared::new(|| Setup::new().route("hello.test", "hello", "").route("echo.test", "echo", ""));
-
-/// Longer than a connection takes to rest. Were it too short, these tests would say less, but not fail.
-const SILENCE: Duration = Duration::from_millis(1500);
+/// Waits until so many connections have gone to rest since the start.
+#[track_caller]
+fn wait_for_rest(server: &Daylily, times: usize) {
+    let rested = || server.log().matching(|line| line.contains("a silent connection gave up its buffers")).len();
+    assert!(eventually(PATIENCE, || rested() >= times), "{} of {times} connections went to rest", rested());
+}
 
 fn hello(connection: &mut Connection) {
     connection.exchange(&Request::get("hello.test", "/")).expect(200, "Hello World\n");
@@ -16,26 +20,30 @@ fn hello(connection: &mut Connection) {
 
 #[test]
 fn a_silent_client_is_answered_again() {
-    let server = SERVER.get();
+    let server = start();
     let mut connection = server.connect();
-    for _ in 0..3 {
+    for times in 1..=3 {
         hello(&mut connection);
         let body = "a body ".repeat(5000);
         connection.exchange(&Request::post("echo.test", "/").body(body.as_bytes())).expect(200, &body);
-        sleep(SILENCE);
+        wait_for_rest(&server, times);
     }
+    hello(&mut connection);
 }
 
 /// It came with the request before, and keeps the connection from going to rest.
 #[test]
 fn half_a_head_is_not_lost() {
-    let server = SERVER.get();
+    let server = start();
     let mut connection = server.connect();
     let request = Request::get("hello.test", "/").bytes();
     let (first, rest) = request.split_at(10);
     connection.send(&[&request, first].concat());
     connection.response("GET").expect(200, "Hello World\n");
-    sleep(SILENCE);
+    // One that begins its silence later goes to rest, and this one has had its time by then.
+    let mut other = server.connect();
+    hello(&mut other);
+    wait_for_rest(&server, 1);
     connection.send(rest);
     connection.response("GET").expect(200, "Hello World\n");
 }

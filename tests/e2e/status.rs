@@ -231,11 +231,13 @@ fn a_socket_that_is_not_safe_or_cannot_be_is_refused() {
     each(REFUSED, |(_, spoil, parts)| {
         let directory = TempDir::new().expect("a directory");
         let path = spoil(directory.path()).display().to_string();
+        let before = if directory.path().join("control.sock").exists() { vec!["precious"] } else { Vec::new() };
         let refused = run(&["serve", "--listen", "127.0.0.1:0", "--control", &path]);
         refused.expect(69, parts).expect(69, &["failed to open the control socket", &path, "--control"]);
         assert_eq!(refused.stdout, "", "it said that it serves");
-        let left: Vec<_> = fs::read_dir(directory.path()).expect("a list of files").collect();
-        assert!(left.iter().all(|file| fs::read(file.as_ref().expect("a file").path()).expect("it") == b"precious"));
+        let left = fs::read_dir(directory.path()).expect("a list of files").map(|file| file.expect("a file").path());
+        let left: Vec<_> = left.map(|file| fs::read_to_string(file).expect("its contents")).collect();
+        assert_eq!(left, before);
     });
 }
 
@@ -285,19 +287,21 @@ fn a_socket_in_use_stays_with_its_server_and_one_left_behind_is_taken() {
     assert!(shown.stdout.contains(&format!("(pid {})", second.supervisor().pid)), "{}", shown.stdout);
 }
 
-const GARBAGE: &[&[u8]] = &[
-    b"",
-    b"\n",
-    b"garbage\n",
-    b"{}\n",
-    b"[]\n",
-    b"\"nonsense\"\n",
-    b"{\"status\":{}}\n",
-    b"\"status\",\"stop\"\n",
-    b"\"status",
-    b"\xff\xfe\x00\n",
-    b"GET / HTTP/1.1\r\n\r\n",
-    &[b'['; 100_000],
+/// What is sent, and whether it is answered for certain. What is no text is not; and an answer to what is longer
+/// than a command may be lost to the reset that unread bytes cause.
+const GARBAGE: &[(&[u8], bool)] = &[
+    (b"", true),
+    (b"\n", true),
+    (b"garbage\n", true),
+    (b"{}\n", true),
+    (b"[]\n", true),
+    (b"\"nonsense\"\n", true),
+    (b"{\"status\":{}}\n", true),
+    (b"\"status\",\"stop\"\n", true),
+    (b"\"status", true),
+    (b"\xff\xfe\x00\n", false),
+    (b"GET / HTTP/1.1\r\n\r\n", false),
+    (&[b'['; 100_000], false),
 ];
 
 /// Sends as much as is taken; gives what is answered before the end.
@@ -318,8 +322,9 @@ fn say(server: &Daylily, bytes: &[u8]) -> Vec<u8> {
 fn what_is_no_command_does_no_harm() {
     let server = hello().start();
     let before = server.status();
-    each(GARBAGE, |bytes| {
+    each(GARBAGE, |&(bytes, is_answered)| {
         let answer = say(&server, bytes);
+        assert!(!is_answered || !answer.is_empty(), "no answer");
         if !answer.is_empty() {
             let answer: Value = serde_json::from_slice(&answer).expect("JSON");
             assert!(

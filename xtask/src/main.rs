@@ -6,10 +6,12 @@ use std::process::{Command, ExitCode};
 
 use anyhow::{Context, Result, ensure};
 
+mod attack;
 mod bench;
 mod count;
 mod http;
 mod process;
+mod tidy;
 mod wit;
 
 const USAGE: &str = "\
@@ -19,6 +21,8 @@ usage: cargo xtask COMMAND
   wit                  write wit/*/deps anew from the crates the host is built with
   bench [--help]       measure daylily beside other servers
   count [--accept]     count instructions, system calls and allocations per request
+  attack [--help]      measure what other clients notice of attacks
+  tidy [--bless]       check documents and sources against each other
 ";
 
 fn main() -> ExitCode {
@@ -31,6 +35,11 @@ fn main() -> ExitCode {
         ["bench", args @ ..] => root().and_then(|root| bench::main(root, args)),
         ["count"] => root().and_then(|root| count::main(root, false)),
         ["count", "--accept"] => root().and_then(|root| count::main(root, true)),
+        ["attack", "--help" | "-h"] => say(attack::USAGE),
+        ["attack", args @ ..] => root().and_then(|root| attack::main(root, args)),
+        ["tidy"] => root().and_then(|root| tidy::main(root, false)),
+        ["tidy", "--bless"] => root().and_then(|root| tidy::main(root, true)),
+        ["tidy", ..] => say(tidy::USAGE),
         [] | ["help" | "--help" | "-h"] => say(USAGE),
         _ => {
             let _ = write!(std::io::stderr(), "unknown command: {}\n\n{USAGE}", args.join(" "));
@@ -61,11 +70,11 @@ fn root() -> Result<&'static Path> {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().context("failed to find the workspace")
 }
 
-/// Builds `packages` in the release profile. All that a command needs are built at once, because cargo
-/// would build what they share with other features for each of them.
-fn cargo_build(root: &Path, packages: &[&str]) -> Result<()> {
+/// Builds `packages`, in the release profile with `--release` among the `flags`. All that a command needs are built
+/// at once, because cargo would build what they share with other features for each of them.
+fn cargo_build(root: &Path, flags: &[&str], packages: &[&str]) -> Result<()> {
     let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
-    cargo.args(["build", "--release", "--locked"]).current_dir(root);
+    cargo.args(["build", "--locked"]).args(flags).current_dir(root);
     for package in packages {
         cargo.args(["--package", package]);
     }

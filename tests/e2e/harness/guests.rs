@@ -65,14 +65,20 @@ pub fn entire(package: &str) -> PathBuf {
 
 /// The same component with one more core module, and an instance of it: of a form that is not linked directly.
 pub fn as_component(component: &[u8]) -> Vec<u8> {
+    with_module(component, &[])
+}
+
+/// The same component with one more core module of these sections, and an instance of it.
+pub fn with_module(component: &[u8], body: &[u8]) -> Vec<u8> {
     const CORE_MODULE: u8 = 1;
     const CORE_INSTANCE: u8 = 2;
     let modules = sections(component).into_iter().filter(|section| *section == CORE_MODULE).count();
-    let module = u8::try_from(modules).expect("few modules");
-    let empty_module = [CORE_MODULE, 8, 0, b'a', b's', b'm', 1, 0, 0, 0];
+    let number = u8::try_from(modules).expect("few modules");
+    let length = u8::try_from(8 + body.len()).expect("a small module");
+    let module = [&[CORE_MODULE, length, 0, b'a', b's', b'm', 1, 0, 0, 0], body].concat();
     // One instance, of a module, with nothing given to it.
-    let instance = [CORE_INSTANCE, 4, 1, 0, module, 0];
-    [component, &empty_module, &instance].concat()
+    let instance = [CORE_INSTANCE, 4, 1, 0, number, 0];
+    [component, &module, &instance].concat()
 }
 
 /// The kinds of a component's sections.

@@ -20,7 +20,7 @@ use std::time::{Duration, Instant};
 
 pub use cli::{Finished, run, run_in};
 pub use client::{Connection, Silence};
-pub use guests::{as_component, built, entire, guest};
+pub use guests::{as_component, built, entire, guest, with_module};
 pub use load::Load;
 pub use log::Log;
 pub use message::{Ending, Request, Response, is_request_id};

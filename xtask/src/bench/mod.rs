@@ -13,7 +13,7 @@ mod cpus;
 mod javascript;
 mod load;
 mod others;
-mod outcome;
+pub(crate) mod outcome;
 mod plot;
 mod report;
 mod servers;
@@ -150,7 +150,7 @@ fn options(args: &[&str]) -> Result<Options> {
 /// Builds what is measured, in the release profile, and says where the guests are.
 fn build(root: &Path) -> Result<PathBuf> {
     let guests = guest_builder::build(cases::PACKAGES).context("failed to build the guests")?;
-    crate::cargo_build(root, &["daylily", "daylily-bench"])?;
+    crate::cargo_build(root, &["--release"], &["daylily", "daylily-bench"])?;
     Ok(guests)
 }
 
@@ -160,7 +160,7 @@ fn javascript(root: &Path, chosen: &[&Case]) -> Option<Result<PathBuf>> {
     chosen.iter().any(needs).then(|| javascript::component(root))
 }
 
-fn raise_descriptor_limit() {
+pub(crate) fn raise_descriptor_limit() {
     let limit = getrlimit(Resource::Nofile);
     let reachable = limit.maximum.map_or(DESCRIPTORS, |maximum| maximum.min(DESCRIPTORS));
     if limit.current.is_some_and(|current| current < reachable) {

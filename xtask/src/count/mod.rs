@@ -48,7 +48,7 @@ pub(crate) fn main(root: &Path, accepts: bool) -> Result<()> {
     worker::ensure_tools()?;
     let packages: Vec<&str> = CASES.iter().map(|case| case.package).collect();
     let guests = guest_builder::build(&packages).context("failed to build the guests")?;
-    crate::cargo_build(root, &["daylily"])?;
+    crate::cargo_build(root, &["--release"], &["daylily"])?;
     let bench = worker::Workshop::new(root, guests)?;
     let mut counted = BTreeMap::new();
     for case in CASES {

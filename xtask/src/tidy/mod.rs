@@ -1,0 +1,101 @@
+//! `cargo xtask tidy`: the documents say what is there, and the sources keep to the rules of CONTRIBUTING.md.
+//!
+//! Each rule is a function from the files of the repository to what is wrong with them, so that its tests can
+//! plant a fault. The samples of output are compared with what the program prints ([`samples`]).
+
+use std::path::Path;
+
+use anyhow::{Result, bail};
+
+mod code_map;
+mod codes;
+mod dependencies;
+mod keys;
+mod limits;
+mod links;
+mod log_lines;
+mod markdown;
+mod names;
+mod normal;
+mod samples;
+mod scenarios;
+mod size;
+mod tests_named;
+mod tree;
+mod workshop;
+
+use tree::Tree;
+
+pub(crate) const USAGE: &str = "\
+usage: cargo xtask tidy [--bless]
+
+  --bless   write the samples of output in the documents anew, as the program prints them now
+";
+
+/// Something that is not as a rule wants it.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Fault {
+    path: String,
+    /// From 1; 0 is the whole file.
+    line: usize,
+    text: String,
+}
+
+impl Fault {
+    fn new(path: &str, line: usize, text: impl Into<String>) -> Self {
+        Self { path: path.to_owned(), line, text: text.into() }
+    }
+}
+
+impl std::fmt::Display for Fault {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self { path, line, text } = self;
+        if *line == 0 { write!(f, "{path}: {text}") } else { write!(f, "{path}:{line}: {text}") }
+    }
+}
+
+type Rule = fn(&Tree) -> Vec<Fault>;
+
+const RULES: &[Rule] = &[
+    tests_named::check,
+    names::check,
+    links::check,
+    code_map::check,
+    keys::check,
+    limits::check,
+    codes::check,
+    log_lines::check,
+    size::check,
+    dependencies::check,
+    samples::marked,
+];
+
+/// Checks everything; with `blesses`, samples that differ are written instead of reported.
+pub(crate) fn main(root: &Path, blesses: bool) -> Result<()> {
+    let tree = Tree::read(root)?;
+    let mut faults: Vec<Fault> = RULES.iter().flat_map(|rule| rule(&tree)).collect();
+    faults.sort();
+    say(&faults)?;
+    // These take longer, so the others are said before.
+    let differing = samples::compare(root, &tree, blesses)?;
+    say(&differing)?;
+    match faults.len() + differing.len() {
+        0 => crate::say("tidy: nothing to mend\n"),
+        1 => bail!("one thing to mend"),
+        count => bail!("{count} things to mend"),
+    }
+}
+
+fn say(faults: &[Fault]) -> Result<()> {
+    faults.iter().try_for_each(|fault| crate::say(&format!("{fault}\n")))
+}
+
+/// Fails unless the rule finds a fault in `files` that contains each text, and no others.
+#[cfg(test)]
+#[track_caller]
+fn expect(rule: Rule, files: &[(&str, &str)], faults: &[&str]) {
+    let found: Vec<String> = rule(&Tree::of(files)).iter().map(ToString::to_string).collect();
+    let is_as_expected =
+        found.len() == faults.len() && found.iter().zip(faults).all(|(found, part)| found.contains(part));
+    assert!(is_as_expected, "want {faults:?}, found {found:#?}");
+}
