@@ -9,6 +9,7 @@ use daylily_core::config::Diagnostics;
 
 use crate::engine::{CacheError, LoadError};
 use crate::serve::listen::Refused;
+use crate::system::hint;
 
 /// Some requests were cut at the end of `shutdown_timeout`, or by a second signal. (sysexits.h: a
 /// temporary failure; to try again is the remedy.)
@@ -36,7 +37,7 @@ pub(crate) enum Failure {
     Cut { cut: u64 },
     #[error("failed to write to standard output: {error}")]
     Output { error: io::Error },
-    #[error("failed to start: {0}")]
+    #[error("failed to start: {0}{hint}", hint = hint(.0))]
     Internal(#[from] io::Error),
     /// All that is wrong; at least one.
     #[error("{}", lines(.0))]

@@ -90,7 +90,7 @@ pub(crate) fn config_path(what: &What) -> Option<PathBuf> {
 /// When the cache is not safe to use, and all components that cannot be served.
 pub(crate) fn compile(config: Config, known: &[Artefact]) -> Result<Prepared, Failure> {
     let wanted = u64::from(config.server.max_connections);
-    let fitting = listen::raise_descriptor_limit(wanted, OUTGOING_DESCRIPTORS);
+    let fitting = raise_descriptor_limit(&config);
     if let Some(fitting) = fitting {
         tracing::warn!(
             "the descriptor limit allows {fitting} connections, fewer than max_connections = {wanted}; raise the hard limit (ulimit -n)"
@@ -101,6 +101,11 @@ pub(crate) fn compile(config: Config, known: &[Artefact]) -> Result<Prepared, Fa
     let compiler = Compiler::new(cache).map_err(|error| std::io::Error::other(format!("{error:#}")))?;
     let artefacts = load::artefacts(&config, &compiler, known).map_err(Failure::Components)?;
     Ok(Prepared { config, artefacts, connection_limit })
+}
+
+/// Raises the descriptor limit to what `config` needs; gives the number of connections that fit where that is fewer.
+pub(crate) fn raise_descriptor_limit(config: &Config) -> Option<u64> {
+    listen::raise_descriptor_limit(u64::from(config.server.max_connections), OUTGOING_DESCRIPTORS)
 }
 
 /// Everything that is wrong with what `config` serves and can be told without compiling. Blocks while components are read.

@@ -4,6 +4,7 @@ use std::io;
 use std::path::Path;
 
 use daylily_core::units::format_size;
+use rustix::io::Errno;
 use rustix::process::{Resource, getrlimit};
 
 /// A write that would make a file larger than its limit (`ulimit -f`, `LimitFSIZE=`) fails from now on, as on a full
@@ -21,6 +22,16 @@ pub(crate) fn over_file_size(error: io::Error) -> io::Error {
         return error;
     }
     io::Error::new(error.kind(), "files in memory are over the limit of file sizes; raise it (ulimit -f, LimitFSIZE=)")
+}
+
+/// What helps where the system has no more of something, as the end of an error's text; empty for other errors.
+pub(crate) fn hint(error: &io::Error) -> &'static str {
+    match Errno::from_io_error(error) {
+        Some(Errno::MFILE | Errno::NFILE) => "; raise the limit of open files (ulimit -n, LimitNOFILE=)",
+        Some(Errno::AGAIN) => "; raise the limit of processes and threads (ulimit -u, TasksMax=)",
+        Some(Errno::NOMEM) => "; there is no memory or address space for it (ulimit -v, MemoryMax=)",
+        _ => "",
+    }
 }
 
 /// What to do where there is no address space to reserve; None where it is not limited.

@@ -49,6 +49,7 @@ fn a_log_at_the_limit_of_file_sizes_ends_nothing() {
 /// A limit of the system under which no start is possible, and what is said of it.
 const TOO_LITTLE: &[(&str, i32, &[&str])] = &[
     ("ulimit -f 8", 1, &["files in memory are over the limit of file sizes", "ulimit -f", "LimitFSIZE="]),
+    ("ulimit -n 8", 1, &["Too many open files", "ulimit -n", "LimitNOFILE="]),
     ("ulimit -v 8000000", 78, &["the address space is limited to", "ulimit -v unlimited", "LimitAS=infinity"]),
 ];
 
@@ -58,6 +59,16 @@ fn a_limit_that_is_too_low_is_named_with_what_helps() {
         let server = hello().through(&format!("{limit}; exec \"$@\"")).spawn();
         server.expect_exit(*code, parts);
     });
+}
+
+/// Workers have a socket each at each address: more than the soft limit, which is raised before they are opened.
+#[test]
+fn sockets_of_many_workers_fit_into_the_hard_limit() {
+    let listens = "listen = ['127.0.0.1:0', '127.0.0.2:0', '127.0.0.3:0']";
+    let setup = hello().without("--listen").top(listens).workers(8);
+    let server = setup.through("ulimit -S -n 30; exec \"$@\"").start();
+    assert_eq!(server.addresses().len(), 3);
+    server.get("hello.test", "/").expect(200, "Hello World\n");
 }
 
 /// Workers are started from `/proc/self/exe`.

@@ -65,7 +65,7 @@ pub(super) enum Event {
 /// Why a worker does not serve.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum StartError {
-    #[error("failed to start a worker: {0}")]
+    #[error("failed to start a worker: {0}{hint}", hint = system::hint(.0))]
     System(#[from] io::Error),
     #[error("failed to start a worker: {limit} are running or draining; wait until some have ended")]
     TooMany { limit: u32 },

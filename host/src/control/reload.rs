@@ -71,6 +71,8 @@ pub(super) async fn attempt(basis: Basis, config: Config, mut found: Vec<Failure
 /// Opens the sockets; where another server has an address that may soon be free, tries again for as long as `patience`.
 async fn open(basis: &Basis, config: &Config, patience: Duration) -> Result<Sockets, Vec<Failure>> {
     let deadline = Instant::now() + patience;
+    // Many workers have many sockets. What does not fit is told when the components are there.
+    let _ = prepare::raise_descriptor_limit(config);
     loop {
         let (sockets, listen, workers) = (basis.sockets.clone(), config.listen.clone(), workers(config.workers));
         // Names are looked up, which may take as long as the resolver likes.
