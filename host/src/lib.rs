@@ -14,6 +14,9 @@ mod drain;
 mod engine;
 mod exchange;
 mod failure;
+#[cfg(feature = "fuzzing")]
+#[doc(hidden)]
+pub mod fuzzing;
 mod guard;
 mod host_api;
 mod inbound;

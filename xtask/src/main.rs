@@ -9,6 +9,7 @@ use anyhow::{Context, Result, ensure};
 mod attack;
 mod bench;
 mod count;
+mod fuzz;
 mod http;
 mod process;
 mod tidy;
@@ -23,6 +24,7 @@ usage: cargo xtask COMMAND
   count [--accept]     count instructions, system calls and allocations per request
   attack [--help]      measure what other clients notice of attacks
   tidy [--bless]       check documents and sources against each other
+  fuzz [TARGET]        run a fuzz target; without one, list them
 ";
 
 fn main() -> ExitCode {
@@ -40,6 +42,7 @@ fn main() -> ExitCode {
         ["tidy"] => root().and_then(|root| tidy::main(root, false)),
         ["tidy", "--bless"] => root().and_then(|root| tidy::main(root, true)),
         ["tidy", ..] => say(tidy::USAGE),
+        ["fuzz", args @ ..] => root().and_then(|root| fuzz::main(root, args)),
         [] | ["help" | "--help" | "-h"] => say(USAGE),
         _ => {
             let _ = write!(std::io::stderr(), "unknown command: {}\n\n{USAGE}", args.join(" "));

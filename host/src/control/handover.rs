@@ -31,7 +31,7 @@ pub(crate) struct Handover {
 /// Goes before the configuration, and says which of the descriptors are what: the scoreboard, the
 /// listeners, and the code of each component, in this order.
 #[derive(Serialize, Deserialize)]
-struct Head {
+pub(super) struct Head {
     share: Share,
     slot: u32,
     connection_limit: u64,

@@ -7,6 +7,8 @@ mod account;
 mod admin;
 pub(crate) mod client;
 mod end;
+#[cfg(feature = "fuzzing")]
+pub(crate) mod fuzzing;
 mod generation;
 mod handover;
 mod order;

@@ -53,8 +53,8 @@ pub(super) struct Successor {
 /// Read by other versions of this program: fields are added, with a default, and not renamed or taken
 /// away.
 #[derive(Serialize, Deserialize)]
-struct Estate {
-    inventory: Inventory,
+pub(super) struct Estate {
+    pub(super) inventory: Inventory,
     #[serde(flatten)]
     legacy: Legacy,
 }

@@ -169,7 +169,7 @@ fn read(file: &OwnedFd, key: &Key) -> Result<Entry, String> {
     parse(&bytes, key).ok_or_else(|| "it is damaged, or not what its name says".to_owned())
 }
 
-fn parse(bytes: &[u8], key: &Key) -> Option<Entry> {
+pub(super) fn parse(bytes: &[u8], key: &Key) -> Option<Entry> {
     let (head, rest) = bytes.split_at_checked(HEAD_BYTES)?;
     let digest = head.strip_prefix(MAGIC)?.strip_prefix(&key.0)?;
     if blake3::hash(rest).as_bytes() != digest {

@@ -11,6 +11,8 @@ mod component;
 mod config;
 mod direct;
 mod epoch;
+#[cfg(feature = "fuzzing")]
+pub(crate) mod fuzzing;
 mod handler;
 pub(crate) mod host_memory;
 mod inspect;

@@ -4,6 +4,8 @@ pub(crate) mod accept;
 pub(crate) mod arrival;
 pub(crate) mod connection;
 pub(crate) mod framing;
+#[cfg(feature = "fuzzing")]
+pub(crate) mod fuzzing;
 pub(crate) mod http;
 mod io;
 pub(crate) mod listen;

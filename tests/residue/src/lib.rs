@@ -53,6 +53,16 @@ pub fn component(wasi: Wasi) -> Result<Vec<u8>> {
 ///
 /// When the text or the interfaces do not fit.
 pub fn encode(module: &str, wasi: Wasi) -> Result<Vec<u8>> {
+    encode_for(module, wasi, None)
+}
+
+/// A component of any module that uses the interfaces in `wit` and those of another package, for the one world that
+/// this has.
+///
+/// # Errors
+///
+/// When the text or the interfaces do not fit.
+pub fn encode_for(module: &str, wasi: Wasi, package: Option<&str>) -> Result<Vec<u8>> {
     let (wit, world) = match wasi {
         Wasi::V2 => ("0.2", "http"),
         Wasi::V3 => ("0.3", "service"),
@@ -60,8 +70,14 @@ pub fn encode(module: &str, wasi: Wasi) -> Result<Vec<u8>> {
     let mut module = wat::parse_str(module)?;
     let mut resolve = Resolve::default();
     let interfaces = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../wit").join(wit);
-    let (package, _) = resolve.push_dir(interfaces).context("failed to read the interfaces")?;
-    let world = resolve.select_world(&[package], Some(world))?;
+    let (interfaces, _) = resolve.push_dir(interfaces).context("failed to read the interfaces")?;
+    let world = match package {
+        Some(text) => {
+            let package = resolve.push_str("package.wit", text).context("failed to read the package")?;
+            resolve.select_world(&[package], None)?
+        }
+        None => resolve.select_world(&[interfaces], Some(world))?,
+    };
     embed_component_metadata(&mut module, &resolve, world, StringEncoding::UTF8)?;
     ComponentEncoder::default().module(&module)?.validate(true).encode()
 }

@@ -32,7 +32,12 @@ pub(in crate::engine) struct DirectLinker {
 
 impl DirectLinker {
     pub(in crate::engine) fn new(engine: &Engine) -> wasmtime::Result<Self> {
-        let functions = direct::functions().into_iter().map(|function| (function.import(), function));
+        Self::of(engine, direct::functions())
+    }
+
+    /// For modules that may import these functions.
+    pub(in crate::engine) fn of(engine: &Engine, functions: Vec<Function<State>>) -> wasmtime::Result<Self> {
+        let functions = functions.into_iter().map(|function| (function.import(), function));
         Ok(Self { linker: direct::linker(engine)?, functions: functions.collect() })
     }
 

@@ -1,0 +1,21 @@
+//! A configuration file: any text is a configuration, or errors that point into it.
+
+use std::path::Path;
+
+use daylily_core::config::{self, Config, Overrides};
+
+pub(crate) fn run(data: &[u8]) {
+    let text = String::from_utf8_lossy(data);
+    match config::parse(Path::new("fuzz.toml"), &text, &Overrides::default()) {
+        Ok(config) => {
+            assert!(!config.routes.is_empty(), "a configuration without routes");
+            // What a worker is handed is what the supervisor has read.
+            let bytes = postcard::to_stdvec(&config).expect("room");
+            let (arrived, rest): (Config, &[u8]) = postcard::take_from_bytes(&bytes).expect("what was written");
+            assert!(arrived == config && rest.is_empty(), "a worker would get another configuration");
+        }
+        Err(errors) => {
+            assert!(errors.len() > 0 && errors.to_string().contains("--> fuzz.toml:"), "errors that point nowhere");
+        }
+    }
+}

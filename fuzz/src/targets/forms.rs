@@ -1,0 +1,143 @@
+//! Programs in both forms: a guest cannot tell whether it is linked directly or as a component. What each operation
+//! finds is the same, and so is what comes of the request; where one form traps, the other does, at the same operation.
+
+use std::cell::RefCell;
+use std::fmt::Write as _;
+
+use daylily::fuzzing::{Ended, Form, Forms, Input, Outcome, WAITS};
+use residue_guest::Wasi;
+
+use crate::guests::{self, WORD_BYTES};
+
+/// Operations of a program; an input has no more.
+const MAX_WORDS: usize = 64;
+
+/// What a guest records when it does something of which the outcome may differ: from then on only that both forms come
+/// to an end is looked at.
+const RACE: u32 = 0x400;
+
+/// Operations that begin a timer, and how many of them a program keeps: each takes milliseconds.
+const TIMERS: [&str; 3] = ["sleep", "soon", "timer"];
+const MAX_TIMERS: usize = 2;
+
+pub(crate) fn run02(data: &[u8]) {
+    thread_local! {
+        static GUEST: RefCell<Guest> = RefCell::new(Guest::new(Wasi::V2));
+    }
+    GUEST.with_borrow(|guest| guest.run(data));
+}
+
+pub(crate) fn run03(data: &[u8]) {
+    thread_local! {
+        static GUEST: RefCell<Guest> = RefCell::new(Guest::new(Wasi::V3));
+    }
+    GUEST.with_borrow(|guest| guest.run(data));
+}
+
+struct Guest {
+    wasi: Wasi,
+    ops: Vec<guests::Op>,
+    forms: Forms,
+}
+
+impl Guest {
+    fn new(wasi: Wasi) -> Self {
+        let component = guests::component(wasi).expect("the guest");
+        let of = match wasi {
+            Wasi::V2 => daylily::fuzzing::Wasi::V2,
+            Wasi::V3 => daylily::fuzzing::Wasi::V3,
+        };
+        let forms = Forms::new(&component, of).expect("both forms");
+        Self { wasi, ops: guests::ops(wasi), forms }
+    }
+
+    fn run(&self, data: &[u8]) {
+        let Some((body, program)) = data.split_first() else { return };
+        let mut timers = 0;
+        let words = program.chunks_exact(WORD_BYTES).take(MAX_WORDS).map(|bytes| self.word(bytes)).filter(|word| {
+            let is_timer = TIMERS.contains(&self.name(*word));
+            timers += usize::from(is_timer);
+            !is_timer || timers <= MAX_TIMERS
+        });
+        let program = words.collect();
+        let input = Input {
+            timers: timers.min(MAX_TIMERS),
+            program,
+            body: match body & 3 {
+                0 => vec![b"0123456789"],
+                1 => vec![],
+                2 => vec![b"0123", b"456789"],
+                _ => vec![b"0123", b"", b"4"],
+            },
+            ends: body & 4 == 0,
+            trailers: body & 8 != 0,
+        };
+        let direct = self.forms.run(Form::Direct, &input).expect("a request");
+        let component = self.forms.run(Form::Component, &input).expect("a request");
+        if let Some(difference) = self.difference(&direct, &component) {
+            panic!("{difference}\n{}", self.listing(&input, &direct, &component));
+        }
+    }
+
+    fn name(&self, word: u64) -> &'static str {
+        self.ops.get((word as usize & 0xff).wrapping_sub(1)).map_or("", |op| op.name)
+    }
+
+    fn word(&self, bytes: &[u8]) -> u64 {
+        let mut word = [0; 8];
+        word[..WORD_BYTES].copy_from_slice(bytes);
+        // Zero is the end of a program.
+        word[0] = 1 + (bytes[0] as usize % self.ops.len()) as u8;
+        u64::from_le_bytes(word)
+    }
+
+    /// What differs between both forms.
+    fn difference(&self, direct: &Outcome, component: &Outcome) -> Option<String> {
+        let race = |outcome: &Outcome| outcome.trace.iter().position(|(what, _)| *what == RACE);
+        if let (Some(one), Some(other)) = (race(direct), race(component)) {
+            return (direct.trace[..one] != component.trace[..other]).then(|| "before a race, forms differ".to_owned());
+        }
+        if direct.trace != component.trace {
+            return Some("operations find something else".to_owned());
+        }
+        let has_trapped = |outcome: &Outcome| matches!(outcome.ended, Ended::Trap(_));
+        if has_trapped(direct) && has_trapped(component) {
+            // An answer of 0.3 may not have been passed on by then, and one that waits has none.
+            return None;
+        }
+        if self.wasi == Wasi::V3 && direct.ended == component.ended && matches!(direct.ended, Ended::Exit(_)) {
+            // The same.
+            return None;
+        }
+        // A body that nothing will end, for its guest is gone, fails at once, or as a component when its time is over.
+        if matches!(&component.ended, Ended::Trap(why) if why == WAITS) && direct.response.ends_with(" None") {
+            return None;
+        }
+        if direct.ended != component.ended {
+            return Some("it ends in another way".to_owned());
+        }
+        (direct.response != component.response).then(|| "the response is another one".to_owned())
+    }
+
+    fn listing(&self, input: &Input, direct: &Outcome, component: &Outcome) -> String {
+        let mut text = format!("guest of {:?}, body {:?}, ends: {}\n", self.wasi, input.body, input.ends);
+        for word in &input.program {
+            let [_, operands @ .., _, _] = word.to_le_bytes();
+            let _ = writeln!(text, "  {} {operands:?}", self.name(*word));
+        }
+        for (form, outcome) in [("directly", direct), ("component", component)] {
+            let _ = writeln!(text, "{form}: {:?} {}", outcome.ended, outcome.response);
+            for (what, value) in &outcome.trace {
+                let name = self.name(u64::from(*what));
+                let _ = match what >> 8 {
+                    1 => write!(text, "\n  {name}"),
+                    2 => write!(text, " = {value:#x}"),
+                    3 => write!(text, " [{value:016x}]"),
+                    _ => write!(text, " {what:#x}: {value:#x}"),
+                };
+            }
+            text.push('\n');
+        }
+        text
+    }
+}

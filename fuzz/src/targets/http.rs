@@ -1,0 +1,141 @@
+//! What a worker answers on a connection, with hyper and a guest and all, against another reader of the same bytes
+//! ([`crate::reference`]): each request gets the answer to itself and to no other, whatever bytes are between them, and
+//! nothing that is answered was not asked.
+
+use std::cell::RefCell;
+
+use daylily::fuzzing::Server;
+use residue_guest::Wasi;
+
+use crate::reference::{self, Next, Request};
+
+pub(crate) fn run(data: &[u8]) {
+    thread_local! {
+        static SERVER: RefCell<Server> = RefCell::new(server());
+    }
+    let Some((piece, sent)) = data.split_first() else { return };
+    // In one piece, or in pieces of that many bytes, of which the last is the rest.
+    let piece_bytes = if *piece == 0 { sent.len() } else { usize::from(*piece) };
+    let mut pieces: Vec<&[u8]> = sent.chunks(piece_bytes.max(1)).take(16).collect();
+    let begun: usize = pieces.iter().map(|piece| piece.len()).sum();
+    pieces.push(&sent[begun..]);
+    let received = SERVER.with_borrow(|server| server.exchange(&pieces)).expect("a connection that ends");
+    if let Err(wrong) = check(sent, &received) {
+        panic!("{wrong}\nsent: {}\nreceived: {}", sent.escape_ascii(), received.escape_ascii());
+    }
+}
+
+fn server() -> Server {
+    let component = residue_guest::encode(include_str!("../guests/echo.wat"), Wasi::V2).expect("the guest");
+    let path = std::env::temp_dir().join(format!("daylily-fuzz-{}.wasm", std::process::id()));
+    std::fs::write(&path, component).expect("a file");
+    let server = Server::new(&path);
+    let _ = std::fs::remove_file(&path);
+    server.expect("a server")
+}
+
+fn check(mut sent: &[u8], mut received: &[u8]) -> Result<(), String> {
+    loop {
+        // Of an answer to HEAD, its head is all, and may go out before the request is known to be wrong.
+        let asks_head = sent.trim_ascii_start().starts_with(b"HEAD ");
+        let (next, rest) = reference::next(sent);
+        sent = rest;
+        let is_head = matches!(&next, Next::Request(request) if request.method == b"HEAD");
+        let answer = loop {
+            match answer(received, is_head)? {
+                // An interim response.
+                Some((answer, rest)) if answer.status < 200 => received = rest,
+                other => break other,
+            }
+        };
+        let complete = answer.as_ref().filter(|(answer, _)| answer.body.is_some());
+        match (next, complete) {
+            (Next::Either, _) => return Ok(()),
+            (Next::Refused | Next::Unfinished, Some((answer, rest))) => {
+                let is_right = (answer.status >= 400 || asks_head) && rest.is_empty();
+                return is_right.then_some(()).ok_or_else(|| format!("answered {}, and on", answer.status));
+            }
+            // Nothing, or something that is cut.
+            (Next::Refused | Next::Unfinished, None) => return Ok(()),
+            (Next::Request(request), None) => return Err(format!("{request:?} is not answered")),
+            (Next::Request(request), Some((answer, rest))) => {
+                if answer.status != 200 || (!is_head && answer.body != Some(echo(&request))) {
+                    return Err(format!("{request:?} is answered {answer:?}"));
+                }
+                if request.is_last {
+                    return rest.is_empty().then_some(()).ok_or_else(|| "answered after its last request".to_owned());
+                }
+                if request.may_be_last && rest.is_empty() {
+                    return Ok(());
+                }
+                received = rest;
+            }
+        }
+    }
+}
+
+/// What the guest answers.
+fn echo(request: &Request) -> Vec<u8> {
+    let mut echo = request.method.clone();
+    let known: [&[u8]; 9] = [b"GET", b"HEAD", b"POST", b"PUT", b"DELETE", b"CONNECT", b"OPTIONS", b"TRACE", b"PATCH"];
+    if known.contains(&&*request.method) {
+        echo.resize(8, b' ');
+    }
+    [&echo, &*request.target, b" ", &request.body].concat()
+}
+
+#[derive(Debug)]
+struct Answer {
+    status: u16,
+    /// None where it is cut.
+    body: Option<Vec<u8>>,
+}
+
+/// The next response, and what is behind it. None at the end, or where its head is cut.
+fn answer(received: &[u8], is_head: bool) -> Result<Option<(Answer, &[u8])>, String> {
+    let Some(end) = received.windows(4).position(|bytes| bytes == b"\r\n\r\n") else { return Ok(None) };
+    let head = std::str::from_utf8(&received[..end]).map_err(|_| "a head that is no text")?;
+    let rest = &received[end + 4..];
+    let mut lines = head.split("\r\n");
+    let status = lines.next().and_then(|line| line.strip_prefix("HTTP/1.1 ").or(line.strip_prefix("HTTP/1.0 ")));
+    let status: u16 =
+        status.and_then(|line| line.get(..3)?.parse().ok()).ok_or_else(|| format!("no status line: {head}"))?;
+    let field = |name: &str| {
+        lines.clone().filter_map(|line| line.split_once(':')).find(|(field, _)| field.eq_ignore_ascii_case(name))
+    };
+    let (body, rest) = if is_head || status < 200 || status == 204 || status == 304 {
+        (Some(Vec::new()), rest)
+    } else if let Some((_, length)) = field("content-length") {
+        let length: usize = length.trim().parse().map_err(|_| format!("no length: {head}"))?;
+        match rest.split_at_checked(length) {
+            Some((body, rest)) => (Some(body.to_vec()), rest),
+            None => (None, &b""[..]),
+        }
+    } else if field("transfer-encoding").is_some() {
+        chunks(rest)?
+    } else {
+        // To the end of the connection.
+        (Some(rest.to_vec()), &b""[..])
+    };
+    Ok(Some((Answer { status, body }, rest)))
+}
+
+/// As hyper writes chunks.
+fn chunks(mut rest: &[u8]) -> Result<(Option<Vec<u8>>, &[u8]), String> {
+    let mut body = Vec::new();
+    loop {
+        let Some(end) = rest.windows(2).position(|bytes| bytes == b"\r\n") else { return Ok((None, b"")) };
+        let size = std::str::from_utf8(&rest[..end]).ok().and_then(|size| usize::from_str_radix(size, 16).ok());
+        let size = size.ok_or("a chunk without a size")?;
+        let Some((data, after)) = rest[end + 2..].split_at_checked(size) else { return Ok((None, b"")) };
+        body.extend_from_slice(data);
+        match after.strip_prefix(b"\r\n") {
+            Some(after) => rest = after,
+            None if after.len() < 2 => return Ok((None, b"")),
+            None => return Err("a chunk without an end".to_owned()),
+        }
+        if size == 0 {
+            return Ok((Some(body), rest));
+        }
+    }
+}

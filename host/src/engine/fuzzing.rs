@@ -1,0 +1,337 @@
+//! Components as fuzz targets try them: damaged ones, and guests that run a program in both forms.
+
+use std::cell::RefCell;
+use std::collections::VecDeque;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use bytes::Bytes;
+use daylily_core::config::{Grants, RouteLimits};
+use http::HeaderMap;
+use http_body::Frame;
+use http_body_util::BodyExt;
+use tokio::runtime::Runtime;
+use wasmtime::component::Component;
+use wasmtime::{Engine, Module, StoreContextMut};
+use wasmtime_wasi_config::WasiConfigVariables;
+use wasmtime_wasi_http::Error as HttpError;
+
+use super::artefact::Needs;
+use super::call::{Call, Ending};
+use super::component::{App, AppSettings};
+use super::config::{Engines, Flavour, PoolKind, Reset, compiler};
+use super::direct::DirectLinker;
+use super::handler::Handler;
+use super::inspect::inspect;
+use super::store::State;
+use super::{cache, direct, relink};
+use crate::canonical::Function;
+use crate::host_api::content_length;
+use crate::host_api::direct::functions;
+use crate::host_api::link;
+use crate::host_api::outgoing::{OutgoingClient, OutgoingPolicy};
+use crate::request_id::RequestId;
+
+/// The interface through which a guest gets its program and tells what comes of it:
+/// `word: func(at: u32) -> u64` and `note: func(what: u32, value: u64)`.
+pub const TRACE: &str = "daylily:fuzz/trace";
+
+/// What [`Ended::Trap`] says of a guest that waits for what will never be there.
+pub const WAITS: &str = "it waits";
+
+/// What is recorded of one run; a guest has no loops of its own.
+const MAX_RECORDS: usize = 10_000;
+
+/// How often the event loop turns for a guest that waits before it is taken to wait for ever …
+const PATIENCE_TURNS: usize = 40;
+/// … and how long it waits for each timer that the guest may have begun, all of which are shorter.
+const TIMER_PATIENCE: Duration = Duration::from_millis(3);
+
+/// How a component's code is linked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Form {
+    /// Its main module alone.
+    Direct,
+    /// All of it.
+    Component,
+}
+
+/// Which release of WASI a guest is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Wasi {
+    /// `wasi:http/incoming-handler@0.2`.
+    V2,
+    /// `wasi:http/handler@0.3`.
+    V3,
+}
+
+/// The request that a guest gets, and its program.
+#[derive(Clone, Debug, Default)]
+pub struct Input {
+    /// One word for each operation.
+    pub program: Vec<u64>,
+    /// The pieces of the request's body.
+    pub body: Vec<&'static [u8]>,
+    /// Whether the body ends after them.
+    pub ends: bool,
+    /// Whether it ends with trailers.
+    pub trailers: bool,
+    /// How many timers the program can wait for, one after the other; each of less than two milliseconds.
+    pub timers: usize,
+}
+
+/// How a guest ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Ended {
+    /// It returned.
+    Returned,
+    /// It exited.
+    Exit(i32),
+    /// It trapped, or waits for what will never be there.
+    Trap(String),
+    /// It was refused something by a limit of the host's, or never ran.
+    Other(String),
+}
+
+/// What came of a run.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Outcome {
+    /// How the guest ended.
+    pub ended: Ended,
+    /// What it has recorded.
+    pub trace: Vec<(u32, u64)>,
+    /// What a client would get.
+    pub response: String,
+}
+
+#[derive(Default)]
+struct Run {
+    program: Vec<u64>,
+    trace: Vec<(u32, u64)>,
+}
+
+thread_local! {
+    /// The run of this thread: functions of the host have no other place for it.
+    static RUN: RefCell<Run> = RefCell::default();
+}
+
+fn word(at: u32) -> u64 {
+    RUN.with_borrow(|run| run.program.get(at as usize).copied().unwrap_or(0))
+}
+
+fn record(what: u32, value: u64) {
+    RUN.with_borrow_mut(|run| {
+        if run.trace.len() < MAX_RECORDS {
+            run.trace.push((what, value));
+        }
+    });
+}
+
+/// All that modules may import, and [`TRACE`].
+fn traced_functions() -> Vec<Function<State>> {
+    let mut all = functions();
+    all.push(Function::new(TRACE, "word", |_: &mut State, (at,): (u32,)| wasmtime::error::Ok(word(at))));
+    all.push(Function::new(TRACE, "note", |_: &mut State, (what, value): (u32, u64)| {
+        record(what, value);
+        wasmtime::error::Ok(())
+    }));
+    all
+}
+
+/// A component that is compiled once and run in both forms.
+pub struct Forms {
+    direct: Arc<App>,
+    component: Arc<App>,
+    runtime: Runtime,
+}
+
+impl Forms {
+    /// # Errors
+    ///
+    /// When the component cannot be linked in both forms.
+    pub fn new(component: &[u8], wasi: Wasi) -> wasmtime::Result<Self> {
+        let flavour = match wasi {
+            Wasi::V2 => Flavour::V2,
+            Wasi::V3 => Flavour::V3,
+        };
+        Ok(Self {
+            direct: app(Flavour::V2, |engine| {
+                let module = direct::main_module(component, &traced_functions())
+                    .ok_or_else(|| wasmtime::format_err!("it is not linked directly"))?;
+                DirectLinker::of(engine, traced_functions())?.link(&Module::new(engine, module)?).map(Handler::Direct)
+            })?,
+            component: app(flavour, |engine| {
+                let mut linker = link::linker(engine, flavour)?;
+                let mut trace = linker.instance(&format!("{TRACE}@0.2.0"))?;
+                trace.func_wrap("word", |_: StoreContextMut<'_, State>, (at,): (u32,)| Ok((word(at),)))?;
+                trace.func_wrap("note", |_: StoreContextMut<'_, State>, (what, value): (u32, u64)| {
+                    record(what, value);
+                    Ok(())
+                })?;
+                let component = Component::new(engine, component)?;
+                Handler::new(linker.instantiate_pre(&component)?, wasi == Wasi::V3)
+            })?,
+            runtime: tokio::runtime::Builder::new_current_thread().enable_all().build()?,
+        })
+    }
+
+    /// One request, in one form.
+    ///
+    /// # Errors
+    ///
+    /// When no such request can be made.
+    pub fn run(&self, form: Form, input: &Input) -> http::Result<Outcome> {
+        RUN.set(Run { program: input.program.clone(), trace: Vec::new() });
+        let app = match form {
+            Form::Direct => &self.direct,
+            Form::Component => &self.component,
+        };
+        let request = http::Request::post("/path?query").header("host", "fuzz.test").header("x-first", "1");
+        let request = request.body(RequestBody::of(input))?;
+        let outcome = self.runtime.block_on(outcome(app, request, input.timers));
+        let (ended, response) = outcome.unwrap_or_else(|| (Ended::Trap(WAITS.to_owned()), String::new()));
+        Ok(Outcome { ended, response, trace: RUN.take().trace })
+    }
+}
+
+fn app(flavour: Flavour, link: impl FnOnce(&Engine) -> wasmtime::Result<Handler>) -> wasmtime::Result<Arc<App>> {
+    let kind = PoolKind { flavour, reset: Reset::Whole };
+    let limits = RouteLimits::default();
+    let needs = Needs {
+        memories: 2,
+        memory_bytes: limits.max_memory_bytes,
+        tables: 4,
+        table_elements: 0,
+        core_instances: limits.max_instances,
+        stacks: 8,
+    };
+    let engines = Arc::new(Engines::new(&[(kind, needs)], 1)?);
+    let engine = engines.pool(kind).ok_or_else(|| wasmtime::format_err!("there is no pool"))?;
+    let handler = Arc::new(link(engine)?);
+    let settings = AppSettings {
+        route: "fuzzing".into(),
+        limits,
+        grants: Arc::new(Grants::default()),
+        vars: Arc::new(WasiConfigVariables::new()),
+        outgoing: OutgoingPolicy::new(&OutgoingClient::new(), Grants::default().allow_http, &limits),
+    };
+    Ok(Arc::new(App::new(&engines, &handler, settings)))
+}
+
+/// How the guest ended, and its response; `None` when it would wait for ever.
+async fn outcome(app: &Arc<App>, request: http::Request<RequestBody>, timers: usize) -> Option<(Ended, String)> {
+    let Call { run, head } = app.call(RequestId::next(), request);
+    let response = async {
+        match head.await {
+            Ok(Ok(response)) => {
+                let (parts, body) = response.into_parts();
+                let body = body.collect().await.map(|body| (body.trailers().cloned(), body.to_bytes()));
+                // One that is too short is found by the form itself, or by hyper when it is sent.
+                let said = content_length(&parts.headers);
+                let body = body.ok().filter(|(_, bytes)| said.is_none_or(|said| bytes.len() as u64 == said));
+                format!("{} {:?} {body:?}", parts.status, parts.headers)
+            }
+            Ok(Err(code)) => code.into(),
+            Err(_) => "none".to_owned(),
+        }
+    };
+    let run = async {
+        // What is left of it would keep a body open that it did not finish.
+        let (ending, _) = run.await;
+        match ending {
+            Ending::Done => Ended::Returned,
+            Ending::Exit(code) => Ended::Exit(code),
+            Ending::Trap(detail) => Ended::Trap(detail.into()),
+            other => Ended::Other(format!("{other:?}")),
+        }
+    };
+    let patience = async {
+        for timer in 0..=timers {
+            if timer > 0 {
+                tokio::time::sleep(TIMER_PATIENCE).await;
+            }
+            for _ in 0..PATIENCE_TURNS {
+                tokio::task::yield_now().await;
+            }
+        }
+    };
+    tokio::select! {
+        biased;
+        outcome = async { tokio::join!(run, response) } => Some(outcome),
+        () = patience => None,
+    }
+}
+
+/// A request's body of some pieces, that ends or never does.
+struct RequestBody {
+    frames: VecDeque<Frame<Bytes>>,
+    ends: bool,
+}
+
+impl RequestBody {
+    fn of(input: &Input) -> Self {
+        let mut frames: VecDeque<_> = input.body.iter().map(|piece| Frame::data(Bytes::from_static(piece))).collect();
+        if input.trailers {
+            let mut trailers = HeaderMap::new();
+            trailers.insert("x-trailer", http::HeaderValue::from_static("last"));
+            frames.push_back(Frame::trailers(trailers));
+        }
+        Self { frames, ends: input.ends }
+    }
+}
+
+impl http_body::Body for RequestBody {
+    type Data = Bytes;
+    type Error = HttpError;
+
+    fn poll_frame(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, HttpError>>> {
+        match self.frames.pop_front() {
+            Some(frame) => Poll::Ready(Some(Ok(frame))),
+            None if self.ends => Poll::Ready(None),
+            None => Poll::Pending,
+        }
+    }
+}
+
+/// A component without its shim, if it has one that is known.
+pub fn relinked(component: &[u8]) -> Option<Vec<u8>> {
+    relink::relink(component)
+}
+
+/// The main module of a component that can be linked directly, as it is compiled.
+pub fn main_module(component: &[u8]) -> Option<Vec<u8>> {
+    thread_local! {
+        static FUNCTIONS: Vec<Function<State>> = traced_functions();
+    }
+    FUNCTIONS.with(|functions| direct::main_module(component, functions))
+}
+
+/// Whether a file is found to be a component that answers HTTP.
+pub fn inspected(file: &[u8]) -> Result<(), String> {
+    inspect(file).map(drop).map_err(|error| error.to_string())
+}
+
+/// Whether wasmtime compiles a component, and a module.
+///
+/// # Errors
+///
+/// What wasmtime says against it.
+pub fn compiles(wasm: &[u8], form: Form) -> wasmtime::Result<()> {
+    let engine = compiler(PoolKind { flavour: Flavour::V3, reset: Reset::Whole })?;
+    match form {
+        Form::Direct => Module::new(&engine, wasm).map(drop),
+        Form::Component => Component::new(&engine, wasm).map(drop),
+    }
+}
+
+/// The facts and the code of an entry of the cache, when it is one of this key; and an entry of that key.
+pub fn cache_entry(key: [u8; 32], entry: &[u8]) -> Option<(Vec<u8>, Vec<u8>)> {
+    cache::parse(entry, &cache::Key(key)).map(|cache::Entry { facts, code }| (facts, code))
+}
+
+/// The digest that an entry of the cache has of its facts and code, with the length of the facts before them.
+pub fn digest(rest: &[u8]) -> [u8; 32] {
+    *blake3::hash(rest).as_bytes()
+}

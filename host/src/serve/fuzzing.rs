@@ -1,0 +1,87 @@
+//! Connections of a worker, for the fuzz targets.
+
+use std::error::Error;
+use std::io;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use daylily_core::config::{self, ComponentSource, Overrides};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::runtime::Runtime;
+use tokio::sync::Semaphore;
+
+use super::connection::Connection;
+use super::http;
+use crate::control::scoreboard::Slot;
+use crate::drain::Drain;
+use crate::engine::Compiler;
+use crate::load::{self, Surroundings};
+use crate::worker::Worker;
+
+/// A connection whose client has sent all and reads has an end by then.
+const DEADLINE: Duration = Duration::from_secs(10);
+
+/// Turns of the event loop between two pieces of what a client sends.
+const TURNS: usize = 8;
+
+/// A worker that answers on loopback, in this process.
+pub struct Server {
+    worker: Arc<Worker>,
+    listener: TcpListener,
+    runtime: Runtime,
+}
+
+impl Server {
+    /// Serves `component` at every path.
+    ///
+    /// # Errors
+    ///
+    /// When it cannot be served, or the system has no socket.
+    pub fn new(component: &Path) -> Result<Self, Box<dyn Error>> {
+        let config = config::single(ComponentSource::File(component.to_owned()), &Overrides::default());
+        let said = |errors: Vec<_>| errors.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n");
+        let artefacts = load::artefacts(&config, &Compiler::new(None)?, &[]).map_err(said)?;
+        let around =
+            Surroundings { connection_limit: Semaphore::MAX_PERMITS, drain: Drain::new(), counters: Slot::unshared() };
+        let worker = Arc::new(load::worker(&config, &artefacts, around).map_err(said)?);
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        let listener = runtime.block_on(TcpListener::bind("127.0.0.1:0"))?;
+        Ok(Self { worker, listener, runtime })
+    }
+
+    /// What a client reads to the end of its connection that sends these pieces, and then no more.
+    ///
+    /// # Errors
+    ///
+    /// When the connection does not come to an end, or cannot be made.
+    pub fn exchange(&self, pieces: &[&[u8]]) -> io::Result<Vec<u8>> {
+        self.runtime.block_on(async {
+            let (client, accepted) =
+                tokio::join!(TcpStream::connect(self.listener.local_addr()?), self.listener.accept());
+            let (mut client, (stream, _)) = (client?, accepted?);
+            let connection = Connection::new(stream, &self.worker.limits, self.worker.dev, self.worker.drain.clone());
+            let serving = tokio::spawn(http::serve(connection, Arc::clone(&self.worker)));
+            let exchange = async {
+                for piece in pieces {
+                    // It may be refused before all has come.
+                    if client.write_all(piece).await.is_err() {
+                        break;
+                    }
+                    for _ in 0..TURNS {
+                        tokio::task::yield_now().await;
+                    }
+                }
+                let _ = client.shutdown().await;
+                let mut answers = Vec::new();
+                // A connection that is reset has been cut.
+                let _ = client.read_to_end(&mut answers).await;
+                answers
+            };
+            let answers = tokio::time::timeout(DEADLINE, exchange).await;
+            serving.abort();
+            answers.map_err(|_| io::Error::new(io::ErrorKind::TimedOut, "the connection does not end"))
+        })
+    }
+}
