@@ -3,11 +3,11 @@
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::scope;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use residue_guest::{Wasi, encode};
 
-use crate::harness::{Connection, Daylily, Request, Setup, Shared, as_component, built, each};
+use crate::harness::{Connection, Daylily, PATIENCE, Request, Setup, Shared, as_component, built, each, eventually};
 
 /// The longest line that one text of a guest's can make, with everything else in it.
 const MAX_LINE_BYTES: usize = 1_400;
@@ -167,13 +167,44 @@ fn two_hundred_long_texts_at_once_delay_nobody() {
     });
 }
 
-/// Beside guests that write one line.
+/// When a log line was written, in microseconds of its day.
+fn written_us(line: &str) -> u64 {
+    let (_, time) = line.split_once('T').expect("a date and a time");
+    let digits: Vec<u64> = time.split([':', '.', 'Z']).take(4).map(|part| part.parse().expect("a number")).collect();
+    ((digits[0] * 60 + digits[1]) * 60 + digits[2]) * 1_000_000 + digits[3]
+}
+
+fn now_us() -> u64 {
+    const DAY_US: u128 = 24 * 3600 * 1_000_000;
+    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).expect("a time after 1970");
+    u64::try_from(since.as_micros() % DAY_US).expect("less than a day")
+}
+
+/// Many lines of one call come into the log in turns with everything else. In one go, nobody was answered in between.
 #[test]
-fn a_hundred_floods_of_short_lines_at_once_delay_nobody() {
-    let server = setup().through(UNREAD).start();
-    let quiet = slowest_hello(&server, "output.test", "/short-lines?count=1", 100);
-    let loud = slowest_hello(&server, "output.test", "/short-lines?count=32768", 100);
-    assert!(loud < 3 * quiet + Duration::from_secs(1), "{loud:?}, and {quiet:?} beside guests that write one line");
+fn a_flood_of_short_lines_lets_others_in_between() {
+    const LINES: usize = 16_384;
+    let server = SERVER.get();
+    let (over, is_flood) = (AtomicBool::new(false), |line: &str| line.contains(" guest: x route=output.test"));
+    let answered: Vec<u64> = scope(|scope| {
+        let victim = scope.spawn(|| {
+            let (mut connection, mut answered) = (server.connect(), Vec::new());
+            while !over.load(Ordering::SeqCst) {
+                connection.exchange(&Request::get("hello.test", "/")).expect(200, "Hello World\n");
+                answered.push(now_us());
+            }
+            answered
+        });
+        let at_the_end = Over(&over);
+        server.get("output.test", &format!("/short-lines?count={LINES}")).expect(200, "ok\n");
+        assert!(eventually(PATIENCE, || server.log().matching(is_flood).len() == LINES), "not all lines came");
+        drop(at_the_end);
+        victim.join().expect("an answer to every request")
+    });
+    let lines = server.log().matching(is_flood);
+    let (first, last) = (written_us(&lines[0]), written_us(&lines[LINES - 1]));
+    let between = answered.iter().filter(|at| (first..last).contains(*at)).count();
+    assert!(between > 3, "{between} answers in the {} us in which {LINES} lines were written", last - first);
 }
 
 #[test]
