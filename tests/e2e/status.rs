@@ -7,13 +7,14 @@ use std::net::Shutdown;
 use std::os::unix::fs::{PermissionsExt, chown};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::time::Duration;
 
 use rustix::process::{Signal, geteuid};
 use serde_json::Value;
 use tempfile::TempDir;
 
-use crate::harness::{Connection, Daylily, PATIENCE, Request, Setup, Status, each, eventually, run, run_in};
+use crate::harness::{Connection, Daylily, PATIENCE, Request, Setup, Status, binary, each, eventually, run, run_in};
 
 fn hello() -> Setup {
     Setup::new().route("hello.test", "hello", "").route("stream.test", "stream", "")
@@ -194,11 +195,25 @@ fn the_only_server_is_found_and_of_several_one_must_be_chosen() {
     runtime.status().expect(69, &["no daylily of yours is running"]);
 }
 
+/// Root may connect to every socket, unless it runs without that capability.
 #[test]
 fn the_socket_is_for_its_user_alone() {
     let server = hello().start();
-    let socket = fs::metadata(server.directory().join("control.sock")).expect("the socket");
-    assert_eq!(socket.permissions().mode() & 0o7777, 0o600);
+    let socket = server.directory().join("control.sock");
+    assert_eq!(fs::metadata(&socket).expect("the socket").permissions().mode() & 0o7777, 0o600);
+    let mut command = if geteuid().is_root() {
+        chown(&socket, Some(65_534), None).expect("another owner");
+        let mut command = Command::new("setpriv");
+        command.args(["--bounding-set", "-dac_override,-dac_read_search", binary()]);
+        command
+    } else {
+        fs::set_permissions(&socket, Permissions::from_mode(0)).expect("a mode");
+        Command::new(binary())
+    };
+    let output = command.args(["status", "--control"]).arg(&socket).output().expect("the binary under test");
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert_eq!((output.status.code(), output.stdout.as_slice()), (Some(77), &[][..]), "{stderr}");
+    assert!(stderr.contains("is another user's") && stderr.contains("as root"), "{stderr}");
 }
 
 /// The path of the socket, made by what is done to a directory; and what is said of it.

@@ -26,6 +26,9 @@ const ASK_AFTER: Duration = Duration::from_secs(1);
 /// How often a connection is tried again where there is no room in the backlog, or no listener.
 const RETRY: Duration = Duration::from_millis(10);
 
+/// EX_NOPERM of sysexits.h.
+const EXIT_NOT_YOURS: u8 = 77;
+
 /// How an answer is shown.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Form {
@@ -146,12 +149,17 @@ fn timed_out(error: io::Error) -> io::Error {
 fn connect(socket: Option<&Path>, deadline: Instant) -> Result<(PathBuf, UnixStream), Failure> {
     let none = |reason: String| Failure::Worker { text: reason, code: 69 };
     if let Some(path) = socket {
-        return again(path, deadline).map(|stream| (path.to_owned(), stream)).map_err(|error| {
-            none(if error.kind() == ErrorKind::TimedOut {
-                unresponsive(path)
-            } else {
-                format!("no daylily answers at `{}`: {error}; is it running?", path.display())
-            })
+        return again(path, deadline).map(|stream| (path.to_owned(), stream)).map_err(|error| match error.kind() {
+            ErrorKind::TimedOut => none(unresponsive(path)),
+            // The kernel looks at the socket's mode before the server sees a client.
+            ErrorKind::PermissionDenied => Failure::Worker {
+                text: format!(
+                    "the control socket `{}` is another user's: {error}; run this as that user or as root",
+                    path.display()
+                ),
+                code: EXIT_NOT_YOURS,
+            },
+            _ => none(format!("no daylily answers at `{}`: {error}; is it running?", path.display())),
         });
     }
     let dirs = places::control_dirs();

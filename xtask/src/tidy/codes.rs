@@ -10,7 +10,7 @@ const CONFIGURATION: &str = "docs/configuration.md";
 const CLI: &str = "host/src/cli.rs";
 
 /// What begins a number that is an exit code, in the sources. sysexits.h begins at 64.
-const BEFORE: &[&str] = &["exit_code: ", "code: ", "=> ", "map_or(", "EXIT_CUT: u8 = ", "ExitCode::from("];
+const BEFORE: &[&str] = &["exit_code: ", "code: ", "=> ", "map_or(", ": u8 = ", "ExitCode::from("];
 
 /// What clap and the standard library end with.
 const GENERAL: [u32; 3] = [0, 1, 2];
