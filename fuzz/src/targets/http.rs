@@ -19,9 +19,9 @@ pub(crate) fn run(data: &[u8]) {
     let mut pieces: Vec<&[u8]> = sent.chunks(piece_bytes.max(1)).take(16).collect();
     let begun: usize = pieces.iter().map(|piece| piece.len()).sum();
     pieces.push(&sent[begun..]);
-    let received = SERVER.with_borrow(|server| server.exchange(&pieces)).expect("a connection that ends");
-    if let Err(wrong) = check(sent, &received) {
-        panic!("{wrong}\nsent: {}\nreceived: {}", sent.escape_ascii(), received.escape_ascii());
+    let (received, is_reset) = SERVER.with_borrow(|server| server.exchange(&pieces)).expect("a connection that ends");
+    if let Err(wrong) = check(sent, &received, is_reset) {
+        panic!("{wrong}\nsent: {}\nreceived, reset: {is_reset}: {}", sent.escape_ascii(), received.escape_ascii());
     }
 }
 
@@ -34,7 +34,7 @@ fn server() -> Server {
     server.expect("a server")
 }
 
-fn check(mut sent: &[u8], mut received: &[u8]) -> Result<(), String> {
+fn check(mut sent: &[u8], mut received: &[u8], is_reset: bool) -> Result<(), String> {
     loop {
         // Of an answer to HEAD, its head is all, and may go out before the request is known to be wrong.
         let asks_head = sent.trim_ascii_start().starts_with(b"HEAD ");
@@ -42,7 +42,7 @@ fn check(mut sent: &[u8], mut received: &[u8]) -> Result<(), String> {
         sent = rest;
         let is_head = matches!(&next, Next::Request(request) if request.method == b"HEAD");
         let answer = loop {
-            match answer(received, is_head)? {
+            match answer(received, is_head, is_reset)? {
                 // An interim response.
                 Some((answer, rest)) if answer.status < 200 => received = rest,
                 other => break other,
@@ -92,7 +92,7 @@ struct Answer {
 }
 
 /// The next response, and what is behind it. None at the end, or where its head is cut.
-fn answer(received: &[u8], is_head: bool) -> Result<Option<(Answer, &[u8])>, String> {
+fn answer(received: &[u8], is_head: bool, is_reset: bool) -> Result<Option<(Answer, &[u8])>, String> {
     let Some(end) = received.windows(4).position(|bytes| bytes == b"\r\n\r\n") else { return Ok(None) };
     let head = std::str::from_utf8(&received[..end]).map_err(|_| "a head that is no text")?;
     let rest = &received[end + 4..];
@@ -114,8 +114,8 @@ fn answer(received: &[u8], is_head: bool) -> Result<Option<(Answer, &[u8])>, Str
     } else if field("transfer-encoding").is_some() {
         chunks(rest)?
     } else {
-        // To the end of the connection.
-        (Some(rest.to_vec()), &b""[..])
+        // To the end of the connection, which a reset is not.
+        ((!is_reset).then(|| rest.to_vec()), &b""[..])
     };
     Ok(Some((Answer { status, body }, rest)))
 }

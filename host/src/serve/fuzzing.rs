@@ -51,12 +51,13 @@ impl Server {
         Ok(Self { worker, listener, runtime })
     }
 
-    /// What a client reads to the end of its connection that sends these pieces, and then no more.
+    /// What a client reads to the end of its connection that sends these pieces, and then no more; and whether that end
+    /// was a reset, which says that the last response is cut.
     ///
     /// # Errors
     ///
     /// When the connection does not come to an end, or cannot be made.
-    pub fn exchange(&self, pieces: &[&[u8]]) -> io::Result<Vec<u8>> {
+    pub fn exchange(&self, pieces: &[&[u8]]) -> io::Result<(Vec<u8>, bool)> {
         self.runtime.block_on(async {
             let (client, accepted) =
                 tokio::join!(TcpStream::connect(self.listener.local_addr()?), self.listener.accept());
@@ -75,9 +76,8 @@ impl Server {
                 }
                 let _ = client.shutdown().await;
                 let mut answers = Vec::new();
-                // A connection that is reset has been cut.
-                let _ = client.read_to_end(&mut answers).await;
-                answers
+                let is_reset = client.read_to_end(&mut answers).await.is_err();
+                (answers, is_reset)
             };
             let answers = tokio::time::timeout(DEADLINE, exchange).await;
             serving.abort();
