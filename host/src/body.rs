@@ -13,6 +13,7 @@ use http_body::{Body as _, Frame, SizeHint};
 use tokio::task::JoinHandle;
 
 use crate::engine::GuestBody;
+use crate::host_api::outside;
 use crate::response::{Hold, report_end};
 use crate::serve::connection::InRequest;
 
@@ -43,6 +44,8 @@ pub(crate) struct Streamed {
     trailers: Option<HeaderMap>,
     /// What is missing to the content-length that the guest announced.
     missing_bytes: Option<u64>,
+    /// What completes a body that the guest has passed on, until it is known that nothing follows.
+    last: Option<Bytes>,
     /// The guest, while it is at work.
     task: Option<JoinHandle<()>>,
     hold: Arc<Hold>,
@@ -93,15 +96,20 @@ impl Streamed {
         task: Option<JoinHandle<()>>,
         hold: Arc<Hold>,
     ) -> Self {
-        Self { first, rest, trailers, missing_bytes: length, task, hold }
+        Self { first, rest, trailers, missing_bytes: length, last: None, task, hold }
     }
 
     fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<io::Result<Frame<Bytes>>>> {
-        if let Some(bytes) = self.first.pop_front() {
-            return Poll::Ready(Some(Ok(self.count(bytes))));
+        while let Some(bytes) = self.first.pop_front() {
+            if let Some(counted) = self.count(bytes).transpose() {
+                return Poll::Ready(Some(counted));
+            }
         }
-        if let Some(rest) = &mut self.rest {
-            match Pin::new(rest).poll_frame(cx) {
+        while let Some(rest) = &mut self.rest {
+            let (next, is_from_outside) = outside::observe(|| Pin::new(rest).poll_frame(cx));
+            match next {
+                // A guest that has written what it announced may take its time to say that this is all.
+                Poll::Pending if !is_from_outside && self.last.is_some() => break,
                 Poll::Pending if self.hold.exchange.ending().is_none() => {
                     self.hold.exchange.wake_at_end(cx);
                     return Poll::Pending;
@@ -109,7 +117,10 @@ impl Streamed {
                 // Whoever has ended writes nothing any more.
                 Poll::Pending => return Poll::Ready(Some(Err(self.cut("the guest ended before it")))),
                 Poll::Ready(Some(Ok(frame))) => match frame.into_data() {
-                    Ok(bytes) => return Poll::Ready(Some(Ok(self.count(bytes)))),
+                    Ok(bytes) => match self.count(bytes).transpose() {
+                        Some(counted) => return Poll::Ready(Some(counted)),
+                        None => continue,
+                    },
                     Err(frame) => self.trailers = frame.into_trailers().ok(),
                 },
                 Poll::Ready(Some(Err(error))) => {
@@ -121,11 +132,15 @@ impl Streamed {
             if self.is_short() {
                 return Poll::Ready(Some(Err(self.cut("it is shorter than its content-length"))));
             }
+            self.rest = None;
         }
-        self.rest = None;
-        Poll::Ready(match self.trailers.take() {
-            Some(trailers) => Some(Ok(Frame::trailers(trailers))),
-            None => {
+        Poll::Ready(match (self.last.take(), self.trailers.take()) {
+            (Some(last), trailers) => {
+                self.trailers = trailers;
+                Some(Ok(Frame::data(last)))
+            }
+            (None, Some(trailers)) => Some(Ok(Frame::trailers(trailers))),
+            (None, None) => {
                 self.complete();
                 None
             }
@@ -147,11 +162,19 @@ impl Streamed {
         }
     }
 
-    fn count(&mut self, bytes: Bytes) -> Frame<Bytes> {
-        if let Some(missing) = &mut self.missing_bytes {
-            *missing = missing.saturating_sub(bytes.len() as u64);
+    /// What is to be sent now of the next bytes.
+    fn count(&mut self, bytes: Bytes) -> io::Result<Option<Frame<Bytes>>> {
+        let Some(missing) = self.missing_bytes else { return Ok(Some(Frame::data(bytes))) };
+        let Some(missing) = missing.checked_sub(bytes.len() as u64) else {
+            return Err(self.cut("it is longer than its content-length"));
+        };
+        self.missing_bytes = Some(missing);
+        if missing > 0 || self.rest.is_none() {
+            return Ok(Some(Frame::data(bytes)));
         }
-        Frame::data(bytes)
+        // hyper does not ask for more than was announced, so what follows is looked at first.
+        self.last = Some(self.last.take().filter(|_| bytes.is_empty()).unwrap_or(bytes));
+        Ok(None)
     }
 
     /// Makes hyper end the connection (HTTP/1.1) or reset the stream (HTTP/2), so that no client takes
@@ -206,7 +229,7 @@ impl http_body::Body for Body {
 
 impl Drop for Streamed {
     fn drop(&mut self) {
-        if self.missing_bytes == Some(0) && self.first.is_empty() {
+        if self.missing_bytes == Some(0) && self.first.is_empty() && self.last.is_none() {
             // hyper does not ask for the end after the last byte of an announced length.
             self.complete();
         }

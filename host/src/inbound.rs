@@ -20,6 +20,7 @@ use wasmtime_wasi_http::Error as HttpError;
 
 use crate::exchange::{Exchange, Fault};
 use crate::host_api::outgoing::{error_from_hyper, named_by_connection, remove_forbidden};
+use crate::host_api::outside;
 use crate::serve::connection::{Connection, InRequest};
 use crate::serve::framing::coding::{self, CodingError};
 
@@ -242,6 +243,7 @@ impl Body for InboundBody {
 
     fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, HttpError>>> {
         let this = &mut *self;
+        outside::note_polled();
         if this.is_expected {
             this.exchange.note_continued();
         }

@@ -94,7 +94,8 @@ pub(crate) async fn begin(mut begun: Begun, method: &Method) -> Result<Response<
         tokio::task::yield_now().await;
     }
     let length = content_length(&parts.headers);
-    if settled.ended && length.is_some_and(|length| length != settled.bytes as u64) {
+    let is_wrong = |length| if settled.ended { length != settled.bytes as u64 } else { length < settled.bytes as u64 };
+    if length.is_some_and(is_wrong) {
         let detail = format!("its content-length is {}, its body {} bytes", length.unwrap_or(0), settled.bytes);
         return Err(Refusal::InvalidResponse { detail: detail.into() }.into());
     }

@@ -33,6 +33,7 @@ mod limits_head;
 mod limits_host;
 mod limits_load;
 mod outgoing;
+mod outgoing_bodies;
 mod outgoing_failures;
 mod output;
 mod refusals;

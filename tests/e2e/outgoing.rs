@@ -139,19 +139,30 @@ fn the_request_arrives_as_the_guest_made_it() {
         // No path at all goes out as `/`.
         ("", "GET / HTTP/1.1"),
     ];
-    each(&cases, |(path, line)| {
+    let expect_arrival = |url: &str, options: &str, line: &str| {
         let before = upstream.seen().len();
-        expect_each(&fetch(&server, "any.test", &upstream.url(path), ""), OK);
+        expect_each(&fetch(&server, "any.test", url, options), OK);
         let seen = upstream.seen().split_off(before);
         assert_eq!(seen.len(), 2);
         for request in seen {
-            assert_eq!(request.head.start, *line);
+            assert_eq!(request.head.start, line);
             assert_eq!(request.head.values("host"), [format!("127.0.0.1:{}", upstream.port())]);
             assert!(request.body.is_empty());
             for name in ["connection", "keep-alive", "te", "upgrade", "proxy-connection"] {
                 assert!(request.head.values(name).is_empty(), "{name}: {request:?}");
             }
         }
+    };
+    each(&cases, |(path, line)| expect_arrival(&upstream.url(path), "", line));
+    // RFC 9112 §3.2.1, of what a guest sets as the path.
+    let cases =
+        [("", "GET / HTTP/1.1"), ("?", "GET /? HTTP/1.1"), ("?x", "GET /?x HTTP/1.1"), ("//x", "GET //x HTTP/1.1")];
+    each(&cases, |(path, line)| {
+        expect_arrival(&upstream.url("/other"), &format!("&path={}", path.replace('?', "%3f")), line);
+    });
+    each(&["x", "*", "/a%23b", "?a%23b", "%23", "/a%20b", "/a%0d%0ab:c", "http://a/"], |path| {
+        let answers = fetch(&server, "any.test", &upstream.url("/"), &format!("&path={path}"));
+        expect_each(&answers, "error: path refused");
     });
 }
 

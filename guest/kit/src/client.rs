@@ -4,13 +4,13 @@ use query::Target;
 
 use crate::wasi::http::types::{Fields, Method, OutgoingRequest, RequestOptions, Scheme};
 
-/// The request that `url` and `method` ask for.
+/// The request that `url`, `path` and `method` ask for.
 pub fn request(target: &Target) -> Result<OutgoingRequest, String> {
     let url = target.get("url").ok_or("no url")?;
     let (scheme, rest) = url.split_once("://").ok_or("no scheme")?;
     let (authority, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
-    // A url without a path makes a request without one.
-    let path = Some(path).filter(|path| !path.is_empty());
+    // A url without a path makes a request without one; `path` is set as it is.
+    let path = target.get("path").or(Some(path).filter(|path| !path.is_empty()));
     let scheme = match scheme {
         "http" => Scheme::Http,
         "https" => Scheme::Https,

@@ -1,4 +1,4 @@
-//! `?url=…&method=…` makes that request, with the body of its own when it is a POST, and answers
+//! `?url=…&method=…&path=…` makes that request, with the body of its own when it is a POST, and answers
 //! `status: N` and the body, or `error: …`. `&connect_ms=`, `&first_byte_ms=` and `&between_ms=`
 //! limit it. `&times=N` makes it N times at once.
 

@@ -3,6 +3,7 @@
 use query::Target;
 use wit_bindgen::{StreamReader, StreamResult, StreamWriter, spawn_local};
 
+use crate::client::length;
 use crate::wasi::cli::stderr;
 use crate::wasi::clocks::monotonic_clock::wait_for;
 use crate::wasi::http::types::{ErrorCode, Fields, Request, Response};
@@ -102,10 +103,15 @@ async fn copy(from: &mut StreamReader<u8>, to: &mut StreamWriter<u8>) {
     }
 }
 
-/// Hands the request's own streams over as the response's.
-pub fn pass(request: Request) -> Response {
+/// Hands the request's own streams over as the response's, with `length` as its content-length. Prints what is said of
+/// its transmission when `tag` names it.
+pub fn pass(target: &Target, request: Request) -> Response {
     let (body, end) = Request::consume_body(request, wit_future::new(|| Ok(())).1);
-    Response::new(Fields::new(), Some(body), end).0
+    let (response, sent) = Response::new(length(target, "length"), Some(body), end);
+    if let Some(tag) = target.get("tag").map(str::to_owned) {
+        spawn_local(async move { eprintln!("passed {tag}: {:?}", sent.await) });
+    }
+    response
 }
 
 /// Works on for `ms` milliseconds, and says so.

@@ -1,12 +1,18 @@
 //! Outgoing requests. The query is that of the guest `outgoing`.
 
 use query::Target;
+use wit_bindgen::FutureReader;
 
 use crate::wasi::http::client;
-use crate::wasi::http::types::{Fields, Method, Request, RequestOptions, Response, Scheme};
+use crate::wasi::http::types::{ErrorCode, Fields, Method, Request, RequestOptions, Response, Scheme};
 use crate::wit_future;
 
-pub async fn send(target: &Target, incoming: Request) -> Result<String, String> {
+/// A request and what becomes of its body.
+type Made = (Request, FutureReader<Result<(), ErrorCode>>);
+
+/// The request that `url`, `path` and `method` ask for, with the body of the one that came in when it is a POST, and
+/// `length` as its content-length.
+fn request(target: &Target, incoming: Request) -> Result<Made, String> {
     let url = target.get("url").ok_or("no url")?;
     let (scheme, rest) = url.split_once("://").ok_or("no scheme")?;
     let (authority, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
@@ -16,26 +22,61 @@ pub async fn send(target: &Target, incoming: Request) -> Result<String, String> 
     options.set_first_byte_timeout(nanos("first_byte_ms")).map_err(|e| format!("{e:?}"))?;
     options.set_between_bytes_timeout(nanos("between_ms")).map_err(|e| format!("{e:?}"))?;
     let method = target.get("method").unwrap_or("GET");
-    let (request, _sent) = if method == "POST" {
+    let fields = length(target, "length");
+    let (request, sent) = if method == "POST" {
         let (body, end) = Request::consume_body(incoming, wit_future::new(|| Ok(())).1);
-        Request::new(Fields::new(), Some(body), end, Some(options))
+        Request::new(fields, Some(body), end, Some(options))
     } else {
-        Request::new(Fields::new(), None, wit_future::new(|| Ok(None)).1, Some(options))
+        Request::new(fields, None, wit_future::new(|| Ok(None)).1, Some(options))
     };
-    let refused = |()| "request refused";
-    request.set_scheme(Some(&if scheme == "https" { Scheme::Https } else { Scheme::Http })).map_err(refused)?;
-    request.set_authority(Some(authority)).map_err(refused)?;
-    request.set_path_with_query(Some(path).filter(|path| !path.is_empty())).map_err(refused)?;
-    request.set_method(&Method::Other(method.into())).map_err(refused)?;
+    let refused = |what: &'static str| move |()| format!("{what} refused");
+    let path = target.get("path").or(Some(path).filter(|path| !path.is_empty()));
+    request.set_scheme(Some(&if scheme == "https" { Scheme::Https } else { Scheme::Http })).map_err(refused("scheme"))?;
+    request.set_authority(Some(authority)).map_err(refused("authority"))?;
+    request.set_path_with_query(path).map_err(refused("path"))?;
+    request.set_method(&Method::Other(method.into())).map_err(refused("method"))?;
+    Ok((request, sent))
+}
+
+/// Fields with the content-length that `name` asks for.
+pub fn length(target: &Target, name: &str) -> Fields {
+    let length = target.get(name).map(|length| ("content-length".to_owned(), length.as_bytes().to_vec()));
+    Fields::from_list(&Vec::from_iter(length)).unwrap()
+}
+
+pub async fn send(target: &Target, incoming: Request) -> Result<String, String> {
+    let (request, _sent) = request(target, incoming)?;
     let response = client::send(request).await.map_err(|code| format!("{code:?}"))?;
+    Ok(read(response).await)
+}
+
+async fn read(response: Response) -> String {
     let status = response.get_status_code();
     let (body, end) = Response::consume_body(response, wit_future::new(|| Ok(())).1);
     let bytes = body.collect().await;
     let body = String::from_utf8_lossy(&bytes);
-    Ok(match end.await {
+    match end.await {
         Ok(_) => format!("status: {status}\n{body}"),
         Err(code) => format!("status: {status}\n{body}error: {code:?}\n"),
-    })
+    }
+}
+
+/// What comes of a request, and what is said of its transmission.
+pub async fn sent(target: &Target, incoming: Request) -> Result<String, String> {
+    let (request, sent) = request(target, incoming)?;
+    let answer = match client::send(request).await {
+        Ok(response) => read(response).await,
+        Err(code) => format!("error: {code:?}"),
+    };
+    Ok(format!("{}\nsent: {:?}\n", answer.trim_end(), sent.await))
+}
+
+/// Answers with the response's own body, `answer_length` its content-length, and returns.
+pub async fn relay(target: &Target, incoming: Request) -> Result<Response, String> {
+    let (request, _sent) = request(target, incoming)?;
+    let response = client::send(request).await.map_err(|code| format!("{code:?}"))?;
+    let (body, end) = Response::consume_body(response, wit_future::new(|| Ok(())).1);
+    Ok(Response::new(length(target, "answer_length"), Some(body), end).0)
 }
 
 /// What a request that was never sent says of its transmission.

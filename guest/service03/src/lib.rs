@@ -23,7 +23,7 @@ impl Guest for Component {
         let target = Target::parse(&request.get_path_with_query().unwrap_or_default());
         Ok(match target.path() {
             "/echo" => answer::echo(request),
-            "/pass" => answer::pass(request),
+            "/pass" => answer::pass(&target, request),
             "/stream" => answer::stream(target),
             "/report" => answer::text(report::describe(&request)),
             "/head" => answer::partial("hello", &[("content-length", "5")], || {}),
@@ -42,6 +42,8 @@ impl Guest for Component {
                 answer::text("ok\n".into())
             }
             "/send" => answer::text(client::send(&target, request).await.unwrap_or_else(|e| format!("error: {e}\n"))),
+            "/sent" => answer::text(client::sent(&target, request).await.unwrap_or_else(|e| format!("error: {e}\n"))),
+            "/relay" => client::relay(&target, request).await.unwrap_or_else(answer::text),
             "/unsent" => answer::text(client::unsent().await),
             "/error" => return Err(ErrorCode::InternalError(Some("boom".into()))),
             // A text that is five times as long when it is escaped; in the trailers, too.

@@ -108,6 +108,11 @@ where
     };
     let ending = match result {
         Ok(()) => {
+            // While nothing more is asked of it, its instance is kept for what it has begun to send.
+            let uploads = store.data().finish_uploads();
+            if let Some(uploads) = uploads {
+                uploads.await;
+            }
             if let Some(refused) = store.data().refused() {
                 // It coped; the operator may want to know why it could do no better.
                 tracing::warn!(request = %id, route = %app.settings().route, "guest was refused memory: {refused}");

@@ -162,6 +162,11 @@ impl State {
         &mut self.hooks
     }
 
+    /// The guest has returned: what resolves when no body of its requests is being sent any more.
+    pub(super) fn finish_uploads(&self) -> Option<impl Future<Output = ()> + Send + use<>> {
+        self.hooks.finish_uploads()
+    }
+
     pub(crate) fn unsent_requests(&mut self) -> &mut UnsentRequests {
         &mut self.unsent_requests
     }

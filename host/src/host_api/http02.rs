@@ -13,7 +13,7 @@ use wasmtime_wasi_http::{Error as HttpError, WasiHttpView};
 
 use super::direct::{count_fields_v2, request_body, response_body};
 use super::outgoing::MAX_HEAD_BYTES;
-use super::{MAX_AUTHORITY_BYTES, MAX_METHOD_BYTES};
+use super::{MAX_AUTHORITY_BYTES, MAX_METHOD_BYTES, path_with_query};
 use crate::engine::State;
 
 type Store<'a> = StoreContextMut<'a, State>;
@@ -41,7 +41,7 @@ pub(super) fn amend(linker: &mut Linker<State>) -> wasmtime::Result<()> {
     types.func_wrap(
         "[method]outgoing-request.set-path-with-query",
         |mut store: Store<'_>, (request, path): (Resource<OutgoingRequest>, Option<String>)| {
-            Ok((set_path(store.data_mut(), request, path)?,))
+            Ok((set_path(store.data_mut(), &request, path)?,))
         },
     )?;
     types.func_wrap(
@@ -86,14 +86,20 @@ pub(super) fn set_authority(
     }
 }
 
-/// A path is as long as the guest likes, up to 64 KiB.
+/// A path is as long as the guest likes, up to 64 KiB. A fragment is refused, where wasmtime-wasi-http cuts it off; an
+/// empty path is one.
 pub(super) fn set_path(
     state: &mut State,
-    request: Resource<OutgoingRequest>,
+    request: &Resource<OutgoingRequest>,
     path: Option<String>,
 ) -> wasmtime::Result<Result<(), ()>> {
     state.keep(path.as_ref().map_or(0, String::len))?;
-    OutgoingRequestHost::set_path_with_query(&mut state.http(), request, path)
+    let request = state.http().table.get_mut(request)?;
+    if path.as_deref().is_some_and(|path| path_with_query(path).is_none()) {
+        return Ok(Err(()));
+    }
+    request.path_with_query = path;
+    Ok(Ok(()))
 }
 
 /// The error code behind a stream's error; wasmtime-wasi-http knows only one of the two types in which it
@@ -115,6 +121,7 @@ fn error_code(error: &HttpError) -> ErrorCode {
         HttpError::HttpRequestBodySize(bytes) => ErrorCode::HttpRequestBodySize(*bytes),
         HttpError::HttpResponseBodySize(bytes) => ErrorCode::HttpResponseBodySize(*bytes),
         HttpError::HttpResponseIncomplete => ErrorCode::HttpResponseIncomplete,
+        HttpError::HttpResponseTrailerSectionSize(bytes) => ErrorCode::HttpResponseTrailerSectionSize(*bytes),
         HttpError::HttpResponseTimeout => ErrorCode::HttpResponseTimeout,
         HttpError::TlsCertificateError => ErrorCode::TlsCertificateError,
         HttpError::TlsProtocolError => ErrorCode::TlsProtocolError,

@@ -2,8 +2,7 @@
 
 use std::collections::HashMap;
 use std::pin::Pin;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll};
 
 use http::uri::PathAndQuery;
@@ -20,8 +19,11 @@ use wasmtime_wasi_http::{WasiHttp, WasiHttpView};
 
 use super::direct::count_fields_v3;
 use super::outgoing::MAX_HEAD_BYTES;
-use super::{MAX_AUTHORITY_BYTES, MAX_METHOD_BYTES};
+use super::{MAX_AUTHORITY_BYTES, MAX_METHOD_BYTES, path_with_query};
 use crate::engine::State;
+
+/// What is said of a request that its guest has dropped.
+pub(super) const UNSENT: &str = "the request was dropped without being sent";
 
 type Transmission = FutureReader<Result<(), ErrorCode>>;
 type NewArguments = (
@@ -35,7 +37,18 @@ type Sent = Result<Resource<Response>, ErrorCode>;
 /// The requests a guest has made and neither sent nor dropped, by their handle. A handle that is used
 /// again overwrites its entry.
 #[derive(Default)]
-pub(crate) struct UnsentRequests(HashMap<u32, Arc<AtomicBool>>);
+pub(crate) struct UnsentRequests(HashMap<u32, Arc<Untransmitted>>);
+
+/// Why a request was not transmitted, once that is known.
+#[derive(Default)]
+struct Untransmitted(OnceLock<ErrorCode>);
+
+impl Untransmitted {
+    fn because(&self, code: ErrorCode) {
+        // The first reason is the one that counts.
+        let _ = self.0.set(code);
+    }
+}
 
 /// Replaces what differs. The linker must allow shadowing.
 pub(super) fn amend(linker: &mut Linker<State>) -> wasmtime::Result<()> {
@@ -49,7 +62,7 @@ pub(super) fn amend(linker: &mut Linker<State>) -> wasmtime::Result<()> {
     linker.instance("wasi:http/client@0.3.0")?.func_wrap_concurrent("send", send)
 }
 
-/// The transmission future of a request that is dropped unsent resolves to an error, where
+/// The transmission future of a request that was dropped or could not be sent resolves to an error, where
 /// wasmtime-wasi-http reports success (wasmtime#14112).
 fn new_request(
     mut store: StoreContextMut<'_, State>,
@@ -58,18 +71,15 @@ fn new_request(
     let access = Access::<State, WasiHttp>::new(store.as_context_mut(), State::http);
     let (request, transmitted) = HostRequestWithStore::new(access, headers, contents, trailers, options)?;
 
-    let dropped = Arc::new(AtomicBool::new(false));
-    store.data_mut().unsent_requests().0.insert(request.rep(), Arc::clone(&dropped));
+    let untransmitted = Arc::new(Untransmitted::default());
+    store.data_mut().unsent_requests().0.insert(request.rep(), Arc::clone(&untransmitted));
     let (sender, receiver) = oneshot::channel();
     transmitted.pipe(&mut store, Forward(Some(sender)))?;
     let amended = async move {
         let result = receiver.await.unwrap_or(Ok(()));
-        let unsent = dropped.load(Relaxed);
-        wasmtime::error::Ok(match result {
-            Ok(()) if unsent => {
-                Err(ErrorCode::InternalError(Some("the request was dropped without being sent".into())))
-            }
-            result => result,
+        wasmtime::error::Ok(match (result, untransmitted.0.get()) {
+            (Ok(()), Some(code)) => Err(code.clone()),
+            (result, _) => result,
         })
     };
     Ok(((request, FutureReader::new(&mut store, amended)?),))
@@ -119,18 +129,25 @@ fn set_authority(
     }
 }
 
-/// A path is as long as the guest likes, up to 64 KiB.
+/// A path is as long as the guest likes, up to 64 KiB. A fragment is refused, where wasmtime-wasi-http cuts it off; an
+/// empty path is one.
 fn set_path(
     mut store: StoreContextMut<'_, State>,
     (request, path): (Resource<Request>, Option<String>),
 ) -> wasmtime::Result<(Result<(), ()>,)> {
     store.data_mut().keep(path.as_ref().map_or(0, String::len))?;
-    Ok((HostRequest::set_path_with_query(&mut store.data_mut().http(), request, path)?,))
+    let place = &mut store.data_mut().http().table.get_mut(&request)?.path_with_query;
+    *place = match path.as_deref().map(path_with_query) {
+        Some(None) => return Ok((Err(()),)),
+        Some(path) => path,
+        None => None,
+    };
+    Ok((Ok(()),))
 }
 
 fn drop_request(mut store: StoreContextMut<'_, State>, rep: u32) -> wasmtime::Result<()> {
-    if let Some(dropped) = store.data_mut().unsent_requests().0.remove(&rep) {
-        dropped.store(true, Relaxed);
+    if let Some(untransmitted) = store.data_mut().unsent_requests().0.remove(&rep) {
+        untransmitted.because(ErrorCode::InternalError(Some(UNSENT.to_owned())));
     }
     let access = Access::<State, WasiHttp>::new(store, State::http);
     HostRequestWithStore::drop(access, Resource::new_own(rep))
@@ -142,27 +159,92 @@ fn send<'a>(
     (request,): (Resource<Request>,),
 ) -> Pin<Box<dyn Future<Output = wasmtime::Result<(Sent,)>> + Send + 'a>> {
     Box::pin(async move {
-        accessor.with(|mut store| {
+        let sending = accessor.with(|mut store| {
             store.data_mut().keep(MAX_HEAD_BYTES)?;
-            store.data_mut().unsent_requests().0.remove(&request.rep());
+            let untransmitted = store.data_mut().unsent_requests().0.remove(&request.rep());
             if let Ok(request) = store.data_mut().http().table.get_mut(&request) {
                 request.path_with_query = Some(rooted(request.path_with_query.take()));
             }
-            wasmtime::error::Ok(())
+            wasmtime::error::Ok(Sending(untransmitted))
         })?;
         let accessor = &accessor.with_getter::<WasiHttp>(State::http);
         match <WasiHttp as ClientHost<State>>::send(accessor, request).await {
-            Ok(response) => Ok((Ok(response),)),
-            Err(error) => Ok((Err(error.downcast()?),)),
+            Ok(response) => {
+                sending.answered();
+                Ok((Ok(response),))
+            }
+            Err(error) => {
+                let code: ErrorCode = error.downcast()?;
+                sending.failed(code.clone());
+                Ok((Err(code),))
+            }
         }
     })
 }
 
+/// A request that is being sent. Dropped before there is an answer, it was cut off.
+struct Sending(Option<Arc<Untransmitted>>);
+
+impl Sending {
+    /// What becomes of the body now is told by those who send it.
+    fn answered(mut self) {
+        self.0 = None;
+    }
+
+    fn failed(mut self, code: ErrorCode) {
+        if let Some(untransmitted) = self.0.take() {
+            untransmitted.because(code);
+        }
+    }
+}
+
+impl Drop for Sending {
+    fn drop(&mut self) {
+        if let Some(untransmitted) = &self.0 {
+            untransmitted.because(ErrorCode::ConnectionTerminated);
+        }
+    }
+}
+
+/// The origin-form has an absolute path, `/` where the guest gave none (RFC 9112 §3.2.1).
 pub(super) fn rooted(path: Option<PathAndQuery>) -> PathAndQuery {
     let root = PathAndQuery::from_static("/");
-    match path {
-        None => root,
-        Some(path) if path.as_str().starts_with('/') => path,
-        Some(path) => PathAndQuery::try_from(format!("/{path}")).unwrap_or(root),
+    match path.as_ref().map(PathAndQuery::as_str) {
+        // `as_str` of an empty path is `/`, but it is written as nothing.
+        None | Some("/") => root,
+        Some(text) if text.starts_with('/') => path.unwrap_or(root),
+        Some(query) => PathAndQuery::try_from(format!("/{query}")).unwrap_or(root),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::host_api::path_with_query;
+
+    /// The target that is written for a path as a guest sets it; none where setting it fails.
+    fn check(set: Option<&str>, written: Option<&str>) {
+        let path = set.map(path_with_query);
+        let target = match path {
+            Some(None) => None,
+            Some(path) => Some(rooted(path)),
+            None => Some(rooted(None)),
+        };
+        assert_eq!(target.as_ref().map(PathAndQuery::as_str), written, "{set:?}");
+    }
+
+    #[test]
+    fn targets_of_outgoing_requests() {
+        check(None, Some("/"));
+        check(Some(""), Some("/"));
+        check(Some("/"), Some("/"));
+        check(Some("?"), Some("/?"));
+        check(Some("?x"), Some("/?x"));
+        check(Some("?/x"), Some("/?/x"));
+        check(Some("//a"), Some("//a"));
+        check(Some("/a?b=%20"), Some("/a?b=%20"));
+        for refused in ["a", "*", "http://a/", "a:80", "/a b", "/a\r\nb: c", "/a\0", "/a#b", "/?a#b", "#b", " /"] {
+            check(Some(refused), None);
+        }
     }
 }

@@ -16,12 +16,13 @@ const LOOPS: &str = include_str!("../../../docs/reading.md");
 const DOES_NOT_APPLY: &str = "does not apply: ";
 
 /// The parts of the RFCs that the table covers; each has at least one row, also if it says that none applies.
-const SECTIONS: [&str; 50] = [
+const SECTIONS: [&str; 53] = [
     "RFC 9112 §2.1",
     "RFC 9112 §2.2",
     "RFC 9112 §2.3",
     "RFC 9112 §3",
     "RFC 9112 §3.2",
+    "RFC 9112 §3.2.1",
     "RFC 9112 §3.2.2",
     "RFC 9112 §3.2.3",
     "RFC 9112 §3.2.4",
@@ -36,7 +37,9 @@ const SECTIONS: [&str; 50] = [
     "RFC 9112 §7.1.2",
     "RFC 9112 §7.4",
     "RFC 9112 §8",
+    "RFC 9112 §9.2",
     "RFC 9112 §9.3",
+    "RFC 9112 §9.3.1",
     "RFC 9112 §9.3.2",
     "RFC 9112 §9.5",
     "RFC 9112 §9.6",

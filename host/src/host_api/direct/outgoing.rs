@@ -63,7 +63,7 @@ fn request() -> Vec<Function<State>> {
         Function::new(
             TYPES,
             "[method]outgoing-request.set-path-with-query",
-            |state: &mut State, (request, path): (Request, Option<String>)| http02::set_path(state, request.0, path),
+            |state: &mut State, (request, path): (Request, Option<String>)| http02::set_path(state, &request.0, path),
         ),
         Function::new(TYPES, "[method]outgoing-request.scheme", |state: &mut State, (request,): (Request,)| {
             HostOutgoingRequest::scheme(&mut state.http(), request.0)

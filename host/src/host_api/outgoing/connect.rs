@@ -1,6 +1,7 @@
 //! From an origin to a connection that a request can be sent on.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use daylily_core::allow_http::Scheme;
@@ -11,11 +12,16 @@ use tokio::time::{Instant, timeout, timeout_at};
 use wasmtime_wasi_http::Error;
 
 use super::error;
-use super::policy::{Destination, OutgoingPolicy};
+use super::policy::{Destination, Origin, OutgoingPolicy};
 use super::pool::Connection;
+use super::watched::{Expected, Watched};
 
 /// What a connection may buffer of a response; its head has to fit.
 pub(crate) const MAX_BUFFER_BYTES: usize = 64 * 1024;
+
+/// Fields in the head of a response, and in its trailers. hyper allocates 64 bytes for each, for every response, and
+/// gives them back when the head has been read.
+pub(super) const MAX_FIELDS: usize = 1024;
 
 /// Connects to one of the addresses of `destination` that the route may reach, within `limit`.
 ///
@@ -30,13 +36,14 @@ pub(super) async fn connect(
     let addresses =
         timeout_at(deadline, checked_addresses(policy, destination)).await.map_err(|_| Error::DnsTimeout)??;
     let stream = connect_tcp(&addresses, deadline).await?;
-    match destination.origin.scheme {
-        Scheme::Http => start(stream).await,
+    let origin = &destination.origin;
+    match origin.scheme {
+        Scheme::Http => start(stream, origin).await,
         Scheme::Https => {
             let trust = &policy.client().shared.trust;
-            let handshake = trust.handshake(&destination.origin.host, stream);
+            let handshake = trust.handshake(&origin.host, stream);
             let stream = timeout_at(deadline, handshake).await.map_err(|_| Error::ConnectionTimeout)??;
-            start(stream).await
+            start(stream, origin).await
         }
     }
 }
@@ -75,16 +82,21 @@ async fn connect_tcp(addresses: &[SocketAddr], deadline: Instant) -> Result<TcpS
     Err(last)
 }
 
-async fn start<T>(stream: T) -> Result<Connection, Error>
+async fn start<T>(stream: T, origin: &Origin) -> Result<Connection, Error>
 where
     T: AsyncRead + AsyncWrite + Send + Unpin + 'static,
 {
+    let expected = Arc::<Expected>::default();
+    let stream = Watched::new(stream, origin.clone(), Arc::clone(&expected));
     let (sender, connection) = hyper::client::conn::http1::Builder::new()
         .max_buf_size(MAX_BUFFER_BYTES)
+        .max_headers(MAX_FIELDS)
+        // RFC 9112 §5.2: a folded value is joined with spaces.
+        .allow_obsolete_multiline_headers_in_responses(true)
         .handshake(TokioIo::new(stream))
         .await
         .map_err(|error| error::before_head(&error))?;
     // Why it ended is told to whoever waits for its response.
     let driver = tokio::spawn(async move { drop(connection.await) });
-    Ok(Connection::new(sender, driver))
+    Ok(Connection::new(sender, driver, expected))
 }

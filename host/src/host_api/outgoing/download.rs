@@ -6,14 +6,17 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
+use http::header::CONTENT_LENGTH;
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 use tokio::time::{Instant, Sleep, sleep};
 use wasmtime_wasi_http::Error;
 
 use super::error;
+use super::headers::remove_forbidden;
 use super::pool::Lease;
 use super::slot::Slot;
+use crate::host_api::outside;
 
 /// A response's body, which gives up its connection and its slot at its end.
 ///
@@ -56,6 +59,7 @@ impl Body for ResponseBody {
     type Error = Error;
 
     fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Error>>> {
+        outside::note_polled();
         if self.held.is_none() {
             return Poll::Ready(None);
         }
@@ -65,7 +69,7 @@ impl Body for ResponseBody {
                 if self.incoming.is_end_stream() {
                     self.held = None;
                 }
-                Poll::Ready(Some(Ok(frame)))
+                Poll::Ready(Some(Ok(clean_trailers(frame))))
             }
             Poll::Ready(Some(Err(error))) => {
                 self.held = None;
@@ -89,5 +93,17 @@ impl Body for ResponseBody {
 
     fn size_hint(&self) -> SizeHint {
         self.incoming.size_hint()
+    }
+}
+
+/// Trailers without fields of the connection and of framing (RFC 9110 §6.5.1, §7.6.1).
+fn clean_trailers(frame: Frame<Bytes>) -> Frame<Bytes> {
+    match frame.into_trailers() {
+        Ok(mut trailers) => {
+            remove_forbidden(&mut trailers);
+            trailers.remove(CONTENT_LENGTH);
+            Frame::trailers(trailers)
+        }
+        Err(frame) => frame,
     }
 }

@@ -6,6 +6,8 @@ use std::io;
 
 use wasmtime_wasi_http::Error;
 
+use super::framing::Violation;
+
 /// The error code for a failure to read the body of a request that *came in*.
 ///
 /// For use with hyper's server bodies, whose errors wasmtime-wasi-http would otherwise log as
@@ -38,7 +40,7 @@ fn classify(error: &hyper::Error, closed: Error) -> Error {
         Some(io) => match io.kind() {
             // hyper's word for bad chunks; rustls reports its own errors this way too.
             io::ErrorKind::InvalidData | io::ErrorKind::InvalidInput => {
-                tls_source(io).unwrap_or(Error::HttpProtocolError)
+                tls_source(io).or_else(|| violation(io)).unwrap_or(Error::HttpProtocolError)
             }
             io::ErrorKind::TimedOut => Error::ConnectionReadTimeout,
             _ => closed,
@@ -89,6 +91,13 @@ fn io_source(error: &hyper::Error) -> Option<&io::Error> {
         source = error.source();
     }
     None
+}
+
+fn violation(error: &io::Error) -> Option<Error> {
+    Some(match error.get_ref()?.downcast_ref()? {
+        Violation::Trailers => Error::HttpResponseTrailerSectionSize(None),
+        _ => Error::HttpProtocolError,
+    })
 }
 
 fn tls_source(error: &io::Error) -> Option<Error> {

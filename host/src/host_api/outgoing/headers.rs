@@ -54,6 +54,12 @@ pub(super) fn remove_hop_by_hop(headers: &mut HeaderMap) {
     }
 }
 
+/// Whether `Connection` has this option (RFC 9110 §7.6.1).
+pub(super) fn has_connection_option(headers: &HeaderMap, option: &str) -> bool {
+    let values = headers.get_all(header::CONNECTION).iter().filter_map(|value| value.to_str().ok());
+    values.flat_map(|value| value.split(',')).any(|found| found.trim().eq_ignore_ascii_case(option))
+}
+
 /// The fields that `Connection` names (RFC 9110 §7.6.1). Allocates only where there are any.
 pub(crate) fn named_by_connection(headers: &HeaderMap) -> Vec<HeaderName> {
     headers

@@ -40,6 +40,12 @@ impl Hooks {
     pub(crate) fn check(&self, uri: &http::Uri) -> Result<(), Error> {
         self.policy.admit(uri).map(drop)
     }
+
+    /// The guest has returned. A body that it has written to its end, or passed on from outside, is sent on although
+    /// its origin has answered early (RFC 9112 §9.5): gives what resolves when that has ended. Cancel safe.
+    pub(crate) fn finish_uploads(&self) -> Option<impl Future<Output = ()> + Send + use<>> {
+        self.instance.as_ref().map(Instance::finish_uploads)
+    }
 }
 
 /// What a request that is on its way counts: what its connection may have read of the response, and what waits of its

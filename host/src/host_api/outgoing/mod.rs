@@ -8,6 +8,8 @@
 //!     upload    the request's body, framed
 //!     pool      idle connections, one pool per route
 //!     connect   resolve → check every address → TCP → TLS
+//!       watched   the bytes before hyper gets them
+//!         framing   what of a response has a limit there
 //!   download  the response's body, under its time-out
 //! ```
 //!
@@ -24,6 +26,7 @@
 mod connect;
 mod download;
 mod error;
+mod framing;
 mod headers;
 mod hooks;
 mod policy;
@@ -35,6 +38,7 @@ mod slot;
 mod tests;
 mod tls;
 mod upload;
+mod watched;
 
 use std::sync::Arc;
 

@@ -13,6 +13,7 @@ use tokio::sync::Semaphore;
 use wasmtime_wasi_http::{Error, RequestOptions};
 
 use super::OutgoingClient;
+use super::framing::Violation;
 use super::pool::Pool;
 use crate::log::OncePerSecond;
 
@@ -130,6 +131,9 @@ impl OutgoingPolicy {
 /// A guest's flood of denied requests is not to be the log's.
 static DENIALS: LazyLock<OncePerSecond> = LazyLock::new(OncePerSecond::new);
 
+/// Nor is an origin's flood of broken responses.
+static VIOLATIONS: LazyLock<OncePerSecond> = LazyLock::new(OncePerSecond::new);
+
 /// Scheme, host (lower-case, an IPv6 address without its brackets) and port.
 #[derive(Clone, PartialEq, Eq, Hash)]
 pub(super) struct Origin {
@@ -162,6 +166,16 @@ impl Origin {
             tracing::warn!("outgoing request to {scheme}://{host}:{port} denied: {reason} (said once a second)");
         } else {
             tracing::debug!("outgoing request to {scheme}://{host}:{port} denied: {reason}");
+        }
+    }
+
+    /// What it sends is not read any further.
+    pub(super) fn log_violation(&self, violation: Violation) {
+        let (scheme, host, port) = (self.scheme.as_str(), &self.host, self.port);
+        if VIOLATIONS.is_news() {
+            tracing::warn!("outgoing request to {scheme}://{host}:{port} failed: {violation} (said once a second)");
+        } else {
+            tracing::debug!("outgoing request to {scheme}://{host}:{port} failed: {violation}");
         }
     }
 

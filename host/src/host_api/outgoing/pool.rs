@@ -8,6 +8,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, Weak};
 use std::time::Duration;
 
+use http::Method;
 use hyper::client::conn::http1::SendRequest;
 use tokio::runtime::Handle;
 use tokio::task::JoinHandle;
@@ -15,6 +16,7 @@ use tokio::time::{Instant, sleep_until};
 
 use super::policy::Origin;
 use super::upload::RequestBody;
+use super::watched::Expected;
 use crate::lock::lock;
 
 /// Idle connections kept for one origin.
@@ -27,21 +29,31 @@ const MAX_IDLE: usize = 256;
 pub(super) struct Connection {
     sender: SendRequest<RequestBody>,
     driver: JoinHandle<()>,
+    expected: Arc<Expected>,
+    /// It is not to be used again.
+    is_last: bool,
 }
 
 impl Connection {
-    /// `driver` is the task that moves the bytes.
-    pub(super) fn new(sender: SendRequest<RequestBody>, driver: JoinHandle<()>) -> Self {
-        Self { sender, driver }
+    /// `driver` is the task that moves the bytes, and `expected` tells it of requests.
+    pub(super) fn new(sender: SendRequest<RequestBody>, driver: JoinHandle<()>, expected: Arc<Expected>) -> Self {
+        Self { sender, driver, expected, is_last: false }
     }
 
-    pub(super) fn sender(&mut self) -> &mut SendRequest<RequestBody> {
+    /// What the next request is to be sent with.
+    pub(super) fn sender_for(&mut self, method: &Method) -> &mut SendRequest<RequestBody> {
+        self.expected.response_to(*method == Method::HEAD);
         &mut self.sender
+    }
+
+    /// This request is its last one.
+    pub(super) fn retire(&mut self) {
+        self.is_last = true;
     }
 
     /// Whether nothing is in progress on it and the other side has not closed it.
     fn is_idle(&self) -> bool {
-        self.sender.is_ready() && !self.driver.is_finished()
+        !self.is_last && self.sender.is_ready() && !self.driver.is_finished()
     }
 }
 

@@ -1,20 +1,23 @@
 //! One request and the head of its response.
 
 use std::future;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::header::{HOST, HeaderValue};
+use http::header::{CONTENT_LENGTH, HOST, HeaderValue, TRANSFER_ENCODING};
 use http::{Method, Request, Response, StatusCode, Uri, Version, request};
+use http_body::Body as _;
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
+use tokio::sync::oneshot;
 use tokio::time::{Instant, sleep_until};
 use wasmtime_wasi_http::{Error, WasiBody};
 
 use super::connect::connect;
 use super::download::{Held, ResponseBody};
 use super::error;
-use super::headers::remove_hop_by_hop;
+use super::headers::{self, remove_hop_by_hop};
 use super::policy::{Destination, OutgoingPolicy, Timeouts};
 use super::pool::{Connection, Lease};
 use super::slot::{Alive, Slot};
@@ -40,7 +43,7 @@ pub(super) async fn send(exchange: Exchange) -> Result<(Response<WasiBody>, Sent
     let (connection, response, upload) = result.inspect_err(|error| destination.origin.log_failed(error))?;
     let pool = Arc::clone(policy.pool());
     let lease = Arc::new(Lease::new(connection, destination.origin, pool));
-    let sent = sent(upload, &lease, slot.instance());
+    let sent = sent(upload, &lease, &slot);
     let held = Held { _lease: lease, _slot: slot };
     let response = response.map(|body| ResponseBody::new(body, timeouts.between_bytes, held).boxed_unsync());
     Ok((response, sent))
@@ -102,8 +105,9 @@ fn prepare(head: &mut request::Parts) -> Result<(), Error> {
         .ok_or(Error::HttpRequestUriInvalid)?;
     head.headers.insert(HOST, host);
     head.uri = match head.uri.path_and_query() {
-        Some(path) => Uri::from(path.clone()),
-        None => Uri::default(),
+        // An empty path calls itself `/`, but would be written as nothing.
+        Some(path) if path.as_str() != "/" => Uri::from(path.clone()),
+        _ => Uri::default(),
     };
     head.version = Version::HTTP_11;
     Ok(())
@@ -136,7 +140,7 @@ async fn attempt(
     upload: &mut Option<Upload>,
 ) -> Result<(Connection, Response<Incoming>), Failed> {
     let began = Instant::now();
-    let answer = connection.sender().try_send_request(request);
+    let answer = connection.sender_for(request.method()).try_send_request(request);
     let answer = tokio::select! {
         biased;
         answer = answer => answer,
@@ -152,9 +156,58 @@ async fn attempt(
         // Nobody asked for it, and there is no HTTP after it.
         return Err(Error::HttpProtocolError.into());
     }
+    if let Some(upload) = upload.as_ref().filter(|_| refuses_the_rest(&response)) {
+        upload.cease();
+    }
+    // To a server of HTTP/1.0, hyper would send the next request without its body where that has no length.
+    if check_framing(&mut response)? == Framing::Doubtful || response.version() < Version::HTTP_11 {
+        connection.retire();
+    }
     remove_hop_by_hop(response.headers_mut());
     response.extensions_mut().clear();
     Ok((connection, response))
+}
+
+/// Whether others could take the end of a response for another one.
+#[derive(PartialEq, Eq)]
+enum Framing {
+    Clear,
+    Doubtful,
+}
+
+/// RFC 9112 §6.1: a body is chunked and nothing else, since nothing else was asked for; its length then is that of its
+/// chunks (§6.3). RFC 9110 §8.6: of a length that is there several times, guests see one.
+fn check_framing(response: &mut Response<Incoming>) -> Result<Framing, Error> {
+    if response.body().is_end_stream() {
+        return Ok(Framing::Clear);
+    }
+    let length = response.body().size_hint().exact();
+    let headers = response.headers_mut();
+    let mut codings = headers.get_all(TRANSFER_ENCODING).iter().peekable();
+    if codings.peek().is_some() {
+        let mut others = codings.filter(|coding| !coding.as_bytes().eq_ignore_ascii_case(b"chunked"));
+        if let Some(other) = others.next() {
+            return Err(Error::HttpResponseTransferCoding(coding_name(other)));
+        }
+        if headers.get_all(TRANSFER_ENCODING).iter().count() > 1 {
+            return Err(Error::HttpResponseTransferCoding(Some("chunked, chunked".to_owned())));
+        }
+        let has_length = headers.remove(CONTENT_LENGTH).is_some();
+        return Ok(if has_length { Framing::Doubtful } else { Framing::Clear });
+    }
+    let is_plain = |value: &HeaderValue| value.as_bytes().iter().all(u8::is_ascii_digit);
+    let mut lengths = headers.get_all(CONTENT_LENGTH).iter();
+    let is_single = lengths.next().is_none_or(is_plain) && lengths.next().is_none();
+    if let (false, Some(length)) = (is_single, length) {
+        headers.insert(CONTENT_LENGTH, HeaderValue::from(length));
+    }
+    Ok(Framing::Clear)
+}
+
+/// What the guest is told of a coding that is not understood.
+fn coding_name(value: &HeaderValue) -> Option<String> {
+    const MAX_CHARS: usize = 64;
+    Some(value.to_str().ok()?.chars().take(MAX_CHARS).collect())
 }
 
 /// Ends when nothing has happened for `limit`: neither a part of the request's body was sent, nor is
@@ -172,20 +225,49 @@ async fn silence(began: Instant, limit: Duration, upload: Option<&Upload>) {
     }
 }
 
-/// Keeps the connection for as long as the request's body is being sent, which may be longer than
-/// the response takes, but no longer than the instance is there.
-fn sent(upload: Option<Upload>, lease: &Arc<Lease>, instance: &Alive) -> Sent {
+/// Sees the request's body to its end, which may come after that of the response, whether or not the guest waits
+/// for it; but no longer than the instance is there.
+fn sent(upload: Option<Upload>, lease: &Arc<Lease>, slot: &Arc<Slot>) -> Sent {
     let Some(upload) = upload.and_then(Upload::in_progress) else {
         return Box::new(future::ready(Ok(())));
     };
-    let (lease, instance) = (Arc::clone(lease), instance.clone());
-    Box::new(async move {
-        // Does not end by itself if the other side neither reads nor closes.
-        let result = tokio::select! {
-            result = upload.finished() => result,
-            () = instance.gone() => Err(Error::ConnectionTerminated),
-        };
+    let (tell, told) = oneshot::channel();
+    let (lease, instance) = (Arc::clone(lease), slot.instance().clone());
+    slot.spawn_upload(async move {
+        let result = transmit(upload, instance).await;
         drop(lease);
-        result
-    })
+        // A guest need not ask.
+        let _ = tell.send(result);
+    });
+    Box::new(async { told.await.unwrap_or(Err(Error::ConnectionTerminated)) })
+}
+
+async fn transmit(upload: Upload, instance: Alive) -> Result<(), Error> {
+    if upload.has_ceased() {
+        return Err(Error::ConnectionTerminated);
+    }
+    let progress = upload.progress();
+    let mut finished = pin!(upload.finished());
+    tokio::select! {
+        biased;
+        result = &mut finished => return result,
+        () = instance.clone().returned() => {}
+    }
+    progress.go_on();
+    tokio::select! {
+        biased;
+        result = finished => result,
+        // It does not end by itself if the other side neither reads nor closes.
+        () = instance.gone() => Err(Error::ConnectionTerminated),
+    }
+}
+
+/// Whether the origin does not want the rest of the request: an error, and the end of the connection (RFC 9112 §9.5).
+fn refuses_the_rest(response: &Response<Incoming>) -> bool {
+    let status = response.status();
+    let closes = || {
+        let has = |option: &str| headers::has_connection_option(response.headers(), option);
+        has("close") || response.version() < Version::HTTP_11 && !has("keep-alive")
+    };
+    (status.is_client_error() || status.is_server_error()) && closes()
 }

@@ -2,12 +2,13 @@
 
 use std::future::poll_fn;
 use std::pin::Pin;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, Mutex};
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::{CONTENT_LENGTH, HeaderMap, HeaderValue, TRANSFER_ENCODING};
+use http::header::{CONTENT_LENGTH, EXPECT, HeaderMap, HeaderValue, TRANSFER_ENCODING};
 use http::{Method, request};
 use http_body::{Body, Frame, SizeHint};
 use http_body_util::BodyExt;
@@ -16,6 +17,7 @@ use tokio::time::{Instant, timeout};
 use wasmtime_wasi_http::{Error, WasiBody};
 
 use super::slot::Slot;
+use crate::host_api::outside;
 use crate::lock::lock;
 
 /// How long to wait for a guest to say whether a GET has a body at all. A 0.3 guest says that there
@@ -35,14 +37,27 @@ pub(super) async fn frame(
     let length = content_length(&head.headers)?;
     let mut first = None;
     let mut is_empty = body.is_end_stream();
-    if !is_empty && length.is_none() {
-        match first_frame(&mut body, has_usually_no_body(&head.method)).await {
+    if !is_empty && matches!(length, None | Some(0)) {
+        match first_frame(&mut body, length.is_none() && has_usually_no_body(&head.method)).await {
             Some(Some(frame)) => first = Some(frame?),
             Some(None) => is_empty = true,
             None => {}
         }
     }
+    if !is_empty && head.method == Method::TRACE {
+        // RFC 9110 §9.3.8: without content.
+        return Err(Error::HttpRequestMethodInvalid);
+    }
+    if length == Some(0) {
+        // hyper would not ask for such a body at all.
+        if let Some(data) = first.as_ref().and_then(Frame::data_ref).filter(|data| !data.is_empty()) {
+            return Err(Error::HttpRequestBodySize(Some(len(data))));
+        }
+        is_empty = true;
+    }
     if is_empty {
+        // RFC 9110 §10.1.1: not in a request without content.
+        head.headers.remove(EXPECT);
         return match length {
             Some(1..) => Err(Error::HttpRequestBodySize(Some(0))),
             Some(0) => Ok((RequestBody::empty(), None)),
@@ -61,8 +76,12 @@ pub(super) async fn frame(
     let (done, finished) = oneshot::channel();
     let progress = Arc::new(Progress::default());
     let upload = Upload { finished, progress: Arc::clone(&progress) };
-    let streaming = Streaming { body, first, remaining: length, sent: 0, done: Some(done), progress, slot };
+    let streaming = Streaming { body, first, last: None, remaining: length, sent: 0, done: Some(done), progress, slot };
     Ok((RequestBody(Some(Box::new(streaming))), Some(upload)))
+}
+
+fn len(data: &Bytes) -> u64 {
+    u64::try_from(data.len()).unwrap_or(u64::MAX)
 }
 
 fn has_usually_no_body(method: &Method) -> bool {
@@ -121,6 +140,19 @@ impl Upload {
         matches!(state, Err(oneshot::error::TryRecvError::Empty)).then_some(self)
     }
 
+    /// The origin has refused the rest: nothing more of it is sent, and the connection ends with the response.
+    pub(super) fn cease(&self) {
+        self.progress.ceased.store(true, Relaxed);
+    }
+
+    pub(super) fn has_ceased(&self) -> bool {
+        self.progress.ceased.load(Relaxed)
+    }
+
+    pub(super) fn progress(&self) -> Arc<Progress> {
+        Arc::clone(&self.progress)
+    }
+
     /// Waits until the body has been sent.
     pub(super) async fn finished(self) -> Result<(), Error> {
         // Dropped before its end: the other side did not want the rest.
@@ -128,21 +160,34 @@ impl Upload {
     }
 }
 
-struct Progress(Mutex<Instant>);
+/// What the body and those who send it tell each other.
+pub(super) struct Progress {
+    last: Mutex<Instant>,
+    /// The task that waits for the guest to write.
+    waiting: Mutex<Option<Waker>>,
+    ceased: AtomicBool,
+}
 
 impl Default for Progress {
     fn default() -> Self {
-        Self(Mutex::new(Instant::now()))
+        Self { last: Mutex::new(Instant::now()), waiting: Mutex::new(None), ceased: AtomicBool::new(false) }
     }
 }
 
 impl Progress {
     fn made(&self) {
-        *lock(&self.0) = Instant::now();
+        *lock(&self.last) = Instant::now();
     }
 
     fn last(&self) -> Instant {
-        *lock(&self.0)
+        *lock(&self.last)
+    }
+
+    /// The guest has returned: the body goes on without it, or ends.
+    pub(super) fn go_on(&self) {
+        if let Some(waiting) = lock(&self.waiting).take() {
+            waiting.wake();
+        }
     }
 }
 
@@ -153,6 +198,8 @@ struct Streaming {
     body: WasiBody,
     /// What was taken to see whether there is a body.
     first: Option<Frame<Bytes>>,
+    /// What completes the body by its `Content-Length`, until it is known that nothing follows.
+    last: Option<Bytes>,
     /// Bytes until `Content-Length` is reached.
     remaining: Option<u64>,
     sent: u64,
@@ -188,7 +235,7 @@ impl Body for RequestBody {
     }
 
     fn is_end_stream(&self) -> bool {
-        self.0.as_ref().is_none_or(|streaming| streaming.remaining == Some(0))
+        self.0.as_ref().is_none_or(|streaming| streaming.remaining == Some(0) && streaming.last.is_none())
     }
 
     fn size_hint(&self) -> SizeHint {
@@ -201,44 +248,77 @@ impl Body for RequestBody {
 
 impl Streaming {
     fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Unfinished>>> {
-        let next = match self.first.take() {
-            Some(first) => Some(Ok(first)),
-            None => ready!(Pin::new(&mut self.body).poll_frame(cx)),
-        };
-        Poll::Ready(match next {
-            Some(Ok(frame)) => Some(self.account(frame)),
-            Some(Err(error)) => Some(Err(self.fail(error))),
-            // A body whose guest is gone ends too, but was not finished.
-            None if self.slot.instance().is_gone() => Some(Err(self.fail(Error::ConnectionTerminated))),
-            None if self.remaining.is_some_and(|remaining| remaining > 0) => {
-                Some(Err(self.fail(Error::HttpRequestBodySize(Some(self.sent)))))
+        loop {
+            if self.progress.ceased.load(Relaxed) {
+                // An error would make hyper drop the response, too.
+                return Poll::Pending;
             }
-            None => {
-                self.finish(Ok(()));
-                None
-            }
-        })
-    }
-
-    fn account(&mut self, frame: Frame<Bytes>) -> Result<Frame<Bytes>, Unfinished> {
-        self.progress.made();
-        let Some(data) = frame.data_ref() else {
-            // Nothing follows trailers.
-            self.finish(Ok(()));
-            return Ok(frame);
-        };
-        let length = u64::try_from(data.len()).unwrap_or(u64::MAX);
-        self.sent = self.sent.saturating_add(length);
-        if let Some(remaining) = self.remaining {
-            let Some(left) = remaining.checked_sub(length) else {
-                return Err(self.fail(Error::HttpRequestBodySize(Some(self.sent))));
+            let (next, is_from_outside) = match self.first.take() {
+                Some(first) => (Poll::Ready(Some(Ok(first))), false),
+                None => outside::observe(|| Pin::new(&mut self.body).poll_frame(cx)),
             };
-            self.remaining = Some(left);
-            if left == 0 {
-                self.finish(Ok(()));
+            let next = match next {
+                Poll::Ready(next) => next,
+                Poll::Pending if is_from_outside => return Poll::Pending,
+                // A guest that has given what it announced may wait for the answer before it says that this is all.
+                Poll::Pending if self.last.is_some() => None,
+                Poll::Pending if self.slot.instance().has_returned() => {
+                    return Poll::Ready(Some(Err(self.fail(Error::ConnectionTerminated))));
+                }
+                Poll::Pending => {
+                    *lock(&self.progress.waiting) = Some(cx.waker().clone());
+                    return Poll::Pending;
+                }
+            };
+            match next {
+                Some(Ok(frame)) => {
+                    if let Some(frame) = self.account(frame).transpose() {
+                        return Poll::Ready(Some(frame));
+                    }
+                }
+                Some(Err(error)) => return Poll::Ready(Some(Err(self.fail(error)))),
+                None => return Poll::Ready(self.end()),
             }
         }
-        Ok(frame)
+    }
+
+    /// What is to be sent now of the next frame.
+    fn account(&mut self, frame: Frame<Bytes>) -> Result<Option<Frame<Bytes>>, Unfinished> {
+        self.progress.made();
+        let data = match frame.into_data() {
+            Ok(data) => data,
+            // Nothing follows trailers, and those of a body with a length are not sent (RFC 9112 §7.1.2).
+            Err(_) if self.remaining.is_some() => return self.end().transpose(),
+            Err(trailers) => {
+                self.finish(Ok(()));
+                return Ok(Some(trailers));
+            }
+        };
+        self.sent = self.sent.saturating_add(len(&data));
+        let Some(remaining) = self.remaining else { return Ok(Some(Frame::data(data))) };
+        let Some(left) = remaining.checked_sub(len(&data)) else {
+            return Err(self.fail(Error::HttpRequestBodySize(Some(self.sent))));
+        };
+        self.remaining = Some(left);
+        if left > 0 {
+            return Ok(Some(Frame::data(data)));
+        }
+        // hyper does not ask for more than it announced, so what follows is looked at first.
+        self.last = Some(self.last.take().filter(|_| data.is_empty()).unwrap_or(data));
+        Ok(None)
+    }
+
+    /// The body has ended.
+    fn end(&mut self) -> Option<Result<Frame<Bytes>, Unfinished>> {
+        if self.slot.instance().is_gone() {
+            // A body whose guest is gone ends too, but was not finished.
+            return Some(Err(self.fail(Error::ConnectionTerminated)));
+        }
+        if self.remaining.is_some_and(|remaining| remaining > 0) {
+            return Some(Err(self.fail(Error::HttpRequestBodySize(Some(self.sent)))));
+        }
+        self.finish(Ok(()));
+        self.last.take().map(|last| Ok(Frame::data(last)))
     }
 
     fn fail(&mut self, error: Error) -> Unfinished {

@@ -140,15 +140,17 @@ impl Body {
         code: fn(Option<u64>) -> ErrorCode,
         tells: Tells,
     ) -> wasmtime::Result<GuestBody> {
+        let length = content_length(headers);
         let (contents, trailers, sent) = match self {
             Self::Guest { contents, trailers, sent } => (contents, trailers, sent),
-            Self::Host { first, body, sent } if tells == Tells::Body => {
-                let passed = state.pass_on();
-                return Ok(Passed::new(first, body, sent, Some(passed)).boxed_unsync());
+            Self::Host { first, body, sent } => {
+                let limit = length.map(|bytes| Limit { bytes, code, sent: sent.clone() });
+                let tells = tells == Tells::Body;
+                let passed = tells.then(|| state.pass_on());
+                return Ok(Passed::new(first, body, sent.filter(|_| tells), passed, limit).boxed_unsync());
             }
-            Self::Host { first, body, .. } => return Ok(Passed::new(first, body, None, None).boxed_unsync()),
         };
-        let limit = content_length(headers).map(|bytes| Limit { bytes, code, sent: sent.clone() });
+        let limit = length.map(|bytes| Limit { bytes, code, sent: Some(sent.clone()) });
         let sent = (tells == Tells::Body).then_some(sent);
         let (sink, ending, body) = pipe(contents.is_some(), limit, sent);
         canonical::when_ready(state, &trailers, move |state, trailers| ending.end(state, trailers))?;

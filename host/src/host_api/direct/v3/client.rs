@@ -4,12 +4,8 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 
-use bytes::Bytes;
 use http::Uri;
 use http::uri::{Authority, PathAndQuery, Scheme};
-use http_body::{Frame, SizeHint};
-use http_body_util::BodyExt;
-use tokio::sync::oneshot;
 use wasmtime::component::Resource;
 use wasmtime_wasi_http::p3::bindings::http::types::ErrorCode;
 use wasmtime_wasi_http::{Error as HttpError, FieldMap, WasiHttpHooks, WasiHttpView};
@@ -35,11 +31,10 @@ fn send(state: &mut State, request: Resource<Request>) -> wasmtime::Result<Later
     state.keep(MAX_HEAD_BYTES)?;
     let request = state.table().delete(request)?;
     let Request { method, scheme, authority, path_with_query, headers, options, body } = request;
-    let transmission = Tell(body.transmission());
+    let transmission = Arc::new(Tell(body.transmission()));
     let headers = headers.into();
-    let (keeps, kept) = oneshot::channel();
     let body = body.into_http(state, &headers, ErrorCode::HttpRequestBodySize, Tells::Sender)?;
-    let mut request = http::Request::new(With { body, _with: kept }.boxed_unsync());
+    let mut request = http::Request::new(body);
     *request.method_mut() = method;
     *request.headers_mut() = headers;
     let exchange = match target(scheme, authority, path_with_query) {
@@ -53,11 +48,14 @@ fn send(state: &mut State, request: Resource<Request>) -> wasmtime::Result<Later
     Ok(later(async move {
         let received = match exchange {
             Ok(exchange) => match exchange.await {
-                Ok((response, sent)) => received(response, Box::into_pin(sent), keeps, transmission),
+                Ok((response, sent)) => received(response, Box::into_pin(sent), &transmission),
                 Err(error) => Err(error_code(&error)),
             },
             Err(code) => Err(code),
         };
+        if let Err(code) = &received {
+            transmission.tell(Err(code.clone()));
+        }
         move |state: &mut State| -> wasmtime::Result<Answer> {
             Ok(match received {
                 Ok(response) => {
@@ -85,8 +83,7 @@ fn target(scheme: Option<Scheme>, authority: Option<Authority>, path: Option<Pat
     uri.build().map_err(|_| ErrorCode::HttpRequestUriInvalid)
 }
 
-/// Tells the guest what became of the body that it sends: nothing but good when nobody knows of anything else, as with
-/// wasmtime-wasi-http. What became of the request, it hears from its response.
+/// Tells the guest what became of the request that it sends. Dropped before that is known, it was cut off.
 struct Tell(Option<Transmission>);
 
 impl Tell {
@@ -99,62 +96,29 @@ impl Tell {
 
 impl Drop for Tell {
     fn drop(&mut self) {
-        self.tell(Ok(()));
+        // The first result counts.
+        self.tell(Err(ErrorCode::ConnectionTerminated));
     }
 }
 
-/// What is left to do for a request whose response is there.
+/// What is left to do for a request whose response is there. It ends with the instance, or before.
 type Sent = Pin<Box<dyn Future<Output = Result<(), HttpError>> + Send>>;
-
-/// The task that does it; it ends with the last of those who keep it: the bodies of both.
-struct Sending(tokio::task::JoinHandle<()>);
-
-impl Drop for Sending {
-    fn drop(&mut self) {
-        self.0.abort();
-    }
-}
 
 fn received(
     response: http::Response<GuestBody>,
     mut sent: Sent,
-    keeps: oneshot::Sender<Arc<Sending>>,
-    transmission: Tell,
+    transmission: &Arc<Tell>,
 ) -> Result<http::Response<GuestBody>, ErrorCode> {
     match sent.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
-        Poll::Ready(Ok(())) => Ok(response),
-        Poll::Ready(Err(error)) => Err(error_code(&error)),
+        Poll::Ready(Ok(())) => transmission.tell(Ok(())),
+        Poll::Ready(Err(error)) => return Err(error_code(&error)),
         Poll::Pending => {
-            let sending = tokio::spawn(async move {
+            let transmission = Arc::clone(transmission);
+            tokio::spawn(async move {
                 let result = sent.await.map_err(|error| error_code(&error));
                 transmission.tell(result);
             });
-            let sending = Arc::new(Sending(sending));
-            let _ = keeps.send(Arc::clone(&sending));
-            Ok(response.map(|body| With { body, _with: sending }.boxed_unsync()))
         }
     }
-}
-
-/// A body that keeps something for as long as it is there.
-struct With<W> {
-    body: GuestBody,
-    _with: W,
-}
-
-impl<W: Unpin> http_body::Body for With<W> {
-    type Data = Bytes;
-    type Error = HttpError;
-
-    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, HttpError>>> {
-        Pin::new(&mut self.body).poll_frame(cx)
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
-    }
+    Ok(response)
 }

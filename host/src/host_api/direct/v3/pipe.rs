@@ -66,16 +66,27 @@ pub(super) struct PipeSink {
 pub(super) struct Limit {
     pub(super) bytes: u64,
     pub(super) code: fn(Option<u64>) -> ErrorCode,
-    pub(super) sent: Transmission,
+    /// None when nobody wants to know.
+    pub(super) sent: Option<Transmission>,
+}
+
+impl Limit {
+    /// The error of a body with `bytes` bytes, which the guest is told, too.
+    pub(super) fn fail(&self, bytes: u64) -> HttpError {
+        if let Some(sent) = &self.sent {
+            sent.resolve(Err((self.code)(Some(bytes))));
+        }
+        (self.code)(Some(bytes)).into()
+    }
 }
 
 impl PipeSink {
     /// The body has not the length that its head says.
     fn fail(&mut self, written: u64) {
         let Some(limit) = self.limit.take() else { return };
-        limit.sent.resolve(Err((limit.code)(Some(written))));
+        let error = limit.fail(written);
         let mut pipe = lock(&self.pipe);
-        pipe.failed = Some((limit.code)(Some(written)).into());
+        pipe.failed = Some(error);
         wake(&mut pipe.reader);
     }
 }

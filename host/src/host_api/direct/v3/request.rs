@@ -16,7 +16,8 @@ use super::error::told;
 use super::{Body, MESSAGE_BYTES, SentResult, TYPES, TrailersResult, fields};
 use crate::canonical::{Borrow, Function, FutureReader, StreamReader};
 use crate::engine::{GuestBody, State};
-use crate::host_api::{MAX_AUTHORITY_BYTES, MAX_METHOD_BYTES};
+use crate::host_api::http03::UNSENT;
+use crate::host_api::{MAX_AUTHORITY_BYTES, MAX_METHOD_BYTES, path_with_query};
 
 /// A request: one that came in, or one that the guest makes.
 pub(crate) struct Request {
@@ -92,8 +93,7 @@ fn bodies() -> Vec<Function<State>> {
                 Option<Resource<OptionsResource>>,
             )| {
                 // Where wasmtime-wasi-http reports success (wasmtime#14112).
-                let unsent = "the request was dropped without being sent".to_owned();
-                let unsent = Err(ErrorCode::InternalError(Some(unsent)));
+                let unsent = Err(ErrorCode::InternalError(Some(UNSENT.to_owned())));
                 state.keep(MESSAGE_BYTES)?;
                 let (body, sent) = Body::new(state, contents, trailers, unsent);
                 let headers = fields::take(state, headers)?;
@@ -174,7 +174,7 @@ fn changes() -> Vec<Function<State>> {
             |state: &mut State, (request, path): (ToRequest, Option<String>)| {
                 state.keep(path.as_ref().map_or(0, String::len))?;
                 let request = get(state, &request)?;
-                Ok(set_option(&mut request.path_with_query, path, |path| parse_path(&path)))
+                Ok(set_option(&mut request.path_with_query, path, |path| path_with_query(&path)))
             },
         ),
         Function::new(
@@ -207,15 +207,6 @@ fn set_option<V, W>(place: &mut Option<V>, value: Option<W>, parse: impl FnOnce(
         None => None,
     };
     Ok(())
-}
-
-/// RFC 3986 §3.3: behind an authority, a path is empty or begins with a slash. Anything else would be in the place
-/// of the authority itself.
-fn parse_path(path: &str) -> Option<PathAndQuery> {
-    if !(path.is_empty() || path.starts_with('/') || path.starts_with('?')) {
-        return None;
-    }
-    http::uri::Builder::new().path_and_query(path).build().ok()?.path_and_query().cloned()
 }
 
 /// One of a length that a host and a port can have, the port, if there is one, a number.

@@ -1,7 +1,7 @@
 //! Bodies that come from outside: as the guest reads them, and on their way out again.
 
 use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 
 use bytes::{Buf, Bytes};
 use http::HeaderMap;
@@ -11,6 +11,7 @@ use wasmtime_wasi_http::Error as HttpError;
 use wasmtime_wasi_http::p3::bindings::http::types::ErrorCode;
 
 use super::body::Transmission;
+use super::pipe::Limit;
 use crate::canonical::{ByteSource, Transfer};
 use crate::engine::{GuestBody, State};
 use crate::host_api::outgoing::remove_forbidden;
@@ -92,6 +93,9 @@ pub(super) struct Passed {
     sent: Option<Transmission>,
     /// Until the end has been read: so long is the guest at work on it.
     passed: Option<oneshot::Sender<()>>,
+    /// The length that the head says, and what has been read of it.
+    limit: Option<Limit>,
+    read: u64,
 }
 
 impl Passed {
@@ -101,12 +105,38 @@ impl Passed {
         body: GuestBody,
         sent: Option<Transmission>,
         passed: Option<oneshot::Sender<()>>,
+        limit: Option<Limit>,
     ) -> Self {
-        Self { first: Some(first).filter(|first| !first.is_empty()), body, sent, passed }
+        Self { first: Some(first).filter(|first| !first.is_empty()), body, sent, passed, limit, read: 0 }
     }
 
     fn is_over(&self) -> bool {
-        self.first.is_none() && (self.body.is_end_stream() || self.body.size_hint().exact() == Some(0))
+        self.left().is_none_or(|left| left == 0)
+            && self.first.is_none()
+            && (self.body.is_end_stream() || self.body.size_hint().exact() == Some(0))
+    }
+
+    /// What is missing to the length that the head says.
+    fn left(&self) -> Option<u64> {
+        self.limit.as_ref().map(|limit| limit.bytes.saturating_sub(self.read))
+    }
+
+    /// Fails a body that is longer or shorter than its head says, as wasmtime-wasi-http does for components.
+    fn count(&mut self, frame: Option<Frame<Bytes>>) -> Option<Result<Frame<Bytes>, HttpError>> {
+        let length = frame.as_ref().and_then(Frame::data_ref).map(Bytes::len);
+        self.read = self.read.saturating_add(length.unwrap_or(0) as u64);
+        let failed = self.limit.as_ref().filter(|limit| match length {
+            Some(_) => self.read > limit.bytes,
+            None => self.read != limit.bytes,
+        });
+        if let Some(limit) = failed {
+            return Some(Err(limit.fail(self.read)));
+        }
+        if frame.is_none() {
+            Transmission::tell(&mut self.sent, Ok(()));
+            self.passed = None;
+        }
+        frame.map(|frame| Ok(without_forbidden_trailers(frame)))
     }
 }
 
@@ -115,23 +145,26 @@ impl http_body::Body for Passed {
     type Error = HttpError;
 
     fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, HttpError>>> {
-        if let Some(first) = self.first.take() {
-            return Poll::Ready(Some(Ok(Frame::data(first))));
-        }
-        let poll = Pin::new(&mut self.body).poll_frame(cx);
-        if matches!(poll, Poll::Ready(None)) {
-            Transmission::tell(&mut self.sent, Ok(()));
-            self.passed = None;
-        }
-        poll.map(|frame| frame.map(|frame| frame.map(without_forbidden_trailers)))
+        let next = match self.first.take() {
+            Some(first) => Some(Ok(Frame::data(first))),
+            None => ready!(Pin::new(&mut self.body).poll_frame(cx)),
+        };
+        Poll::Ready(match next.transpose() {
+            Ok(frame) => self.count(frame),
+            Err(error) => Some(Err(error)),
+        })
     }
 
     fn is_end_stream(&self) -> bool {
-        self.first.is_none() && self.body.is_end_stream()
+        self.left().is_none_or(|left| left == 0) && self.first.is_none() && self.body.is_end_stream()
     }
 
     fn size_hint(&self) -> SizeHint {
-        if self.first.is_none() { self.body.size_hint() } else { SizeHint::default() }
+        match self.left() {
+            Some(left) => SizeHint::with_exact(left),
+            None if self.first.is_none() => self.body.size_hint(),
+            None => SizeHint::default(),
+        }
     }
 }
 
@@ -149,5 +182,61 @@ impl Drop for Passed {
     fn drop(&mut self) {
         let is_over = self.is_over();
         Transmission::tell(&mut self.sent, if is_over { Ok(()) } else { Err(ErrorCode::ConnectionTerminated) });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::VecDeque;
+
+    use http_body_util::BodyExt;
+    use wasmtime_wasi_http::p3::bindings::http::types::ErrorCode;
+
+    use super::*;
+
+    struct Parts(VecDeque<Bytes>);
+
+    impl http_body::Body for Parts {
+        type Data = Bytes;
+        type Error = HttpError;
+
+        fn poll_frame(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, HttpError>>> {
+            Poll::Ready(self.0.pop_front().map(|part| Ok(Frame::data(part))))
+        }
+    }
+
+    /// What comes of a body of `parts`, the first of them read already, whose head says 5 bytes: its bytes, or the error.
+    #[track_caller]
+    fn check(parts: &[&'static str], expected: Result<&str, u64>) {
+        let rest = parts.iter().skip(1).map(|part| Bytes::from_static(part.as_bytes())).collect();
+        let body = Parts(rest).boxed_unsync();
+        let first = Bytes::from_static(parts.first().unwrap_or(&"").as_bytes());
+        let limit = Limit { bytes: 5, code: ErrorCode::HttpResponseBodySize, sent: None };
+        let mut passed = Passed::new(first, body, None, None, Some(limit));
+        let mut seen = Vec::new();
+        let mut context = Context::from_waker(std::task::Waker::noop());
+        let result = loop {
+            match Pin::new(&mut passed).poll_frame(&mut context) {
+                Poll::Ready(Some(Ok(frame))) => seen.extend(frame.into_data().unwrap_or_default()),
+                Poll::Ready(Some(Err(HttpError::HttpResponseBodySize(bytes)))) => break Err(bytes.unwrap_or(u64::MAX)),
+                Poll::Ready(None) => break Ok(String::from_utf8_lossy(&seen).into_owned()),
+                other => unreachable!("{other:?}"),
+            }
+        };
+        assert_eq!(result, expected.map(str::to_owned), "{parts:?}");
+    }
+
+    #[test]
+    fn a_body_that_is_passed_on_has_its_length() {
+        check(&["", "abcde"], Ok("abcde"));
+        check(&["abcde"], Ok("abcde"));
+        check(&["ab", "cd", "e"], Ok("abcde"));
+        check(&["abcde", ""], Ok("abcde"));
+        check(&[], Err(0));
+        check(&["abcd"], Err(4));
+        check(&["ab", "cd"], Err(4));
+        check(&["abcdef"], Err(6));
+        check(&["abcde", "f"], Err(6));
+        check(&["", "abcde", "fg"], Err(7));
     }
 }

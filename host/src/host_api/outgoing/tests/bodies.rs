@@ -8,7 +8,8 @@ use wasmtime_wasi_http::{Error, WasiBody};
 
 use super::super::Hooks;
 use super::harness::{
-    GuestSender, Peer, Route, Server, begin, data, empty, full, guest_body, outcome, read, request, send, soon,
+    GuestSender, Peer, Route, Server, begin, data, empty, from_outside, full, guest_body, outcome, read, request, send,
+    soon,
 };
 
 const OK: &str = "HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok";
@@ -19,6 +20,15 @@ fn post(server: &Server, length: Option<&str>, body: WasiBody) -> Request<WasiBo
         request.headers_mut().insert(CONTENT_LENGTH, length.parse().unwrap());
     }
     request
+}
+
+/// A body that is there in several parts.
+fn parts(parts: &[&'static str]) -> WasiBody {
+    let (sender, body) = guest_body();
+    for part in parts {
+        sender.try_send(data(part)).unwrap();
+    }
+    body
 }
 
 /// A server that tells what it got after the head of its first request, up to `end`, and answers.
@@ -82,6 +92,11 @@ async fn lengths_that_are_not_the_bodys() {
         ("5", empty(), "HttpRequestBodySize(Some(0))"),
         ("5", full("abc"), "HttpRequestBodySize(Some(3))"),
         ("2", full("abc"), "HttpRequestBodySize(Some(3))"),
+        ("0", full("abc"), "HttpRequestBodySize(Some(3))"),
+        // The end of a part is not that of the body.
+        ("2", parts(&["ab", "c"]), "HttpRequestBodySize(Some(3))"),
+        ("3", parts(&["ab", "c"]), "200 ok"),
+        ("3", parts(&["ab", "c", ""]), "200 ok"),
         ("+3", full("abc"), "HttpProtocolError"),
         ("3, 3", full("abc"), "HttpProtocolError"),
         ("3", full("abc"), "200 ok"),
@@ -90,6 +105,16 @@ async fn lengths_that_are_not_the_bodys() {
         let server = Server::answering_once(OK).await;
         let got = outcome(&mut Route::loopback().hooks(), post(&server, Some(length), body)).await;
         assert_eq!(got, expected, "{length}");
+    }
+}
+
+/// RFC 9110 §9.3.8.
+#[tokio::test]
+async fn a_trace_has_no_body() {
+    for (body, expected) in [(empty(), "200 ok"), (full("abc"), "HttpRequestMethodInvalid")] {
+        let server = Server::answering_once(OK).await;
+        let request = request("TRACE", &server.url("/"), body);
+        assert_eq!(outcome(&mut Route::loopback().hooks(), request).await, expected);
     }
 }
 
@@ -165,5 +190,77 @@ async fn an_early_answer_does_not_end_the_upload() {
         drop(sender);
         assert_eq!(soon(whole).await.unwrap(), guest_stays);
         assert_eq!(soon(sent).await.unwrap().is_ok(), guest_stays);
+    }
+}
+
+/// What an upload goes on with after its guest has returned.
+#[tokio::test]
+async fn a_guest_that_has_returned_leaves_what_it_has_finished_or_passed_on() {
+    for (is_from_outside, is_ended, is_whole) in
+        [(true, false, true), (true, true, true), (false, true, true), (false, false, false)]
+    {
+        let (tell, whole) = oneshot::channel();
+        let tell = std::sync::Mutex::new(Some(tell));
+        let server = Server::start(move |peer, _| early(peer, tell.lock().unwrap().take().unwrap())).await;
+        let (sender, body) = guest_body();
+        let body = if is_from_outside { from_outside(body) } else { body };
+        let mut hooks = Route::loopback().hooks();
+        let (response, _) = send(&mut hooks, post(&server, None, body)).await.unwrap();
+        assert_eq!(read(response).await.unwrap().0, "ok");
+        sender.send(data("abc")).await.unwrap();
+        let sender = (!is_ended).then_some(sender);
+        let finished = tokio::spawn(hooks.finish_uploads().expect("there is one"));
+        if is_from_outside && let Some(sender) = sender {
+            sender.send(data("de")).await.unwrap();
+        }
+        assert_eq!(soon(whole).await.unwrap(), is_whole, "from outside: {is_from_outside}, ended: {is_ended}");
+        soon(finished).await.unwrap();
+    }
+}
+
+/// RFC 9112 §9.5: an error that ends the connection ends the upload; no other answer does.
+#[tokio::test]
+async fn an_origin_may_refuse_the_rest() {
+    for (head, ceases) in [
+        ("HTTP/1.1 413 Content Too Large\r\nconnection: close", true),
+        ("HTTP/1.1 503 Service Unavailable\r\nconnection: x, Close", true),
+        ("HTTP/1.0 413 Content Too Large", true),
+        ("HTTP/1.1 413 Content Too Large", false),
+        ("HTTP/1.0 413 Content Too Large\r\nconnection: keep-alive", false),
+        ("HTTP/1.1 200 OK\r\nconnection: close", false),
+    ] {
+        let (tell, rest) = oneshot::channel();
+        let (go_on, wait) = oneshot::channel::<()>();
+        let held = std::sync::Mutex::new(Some((tell, wait)));
+        let server = Server::start(move |mut peer, _| {
+            let (tell, wait) = held.lock().unwrap().take().unwrap();
+            async move {
+                peer.head().await;
+                peer.send(&format!("{head}\r\ncontent-length: 4\r\n\r\nno")).await;
+                wait.await.unwrap();
+                peer.send("no").await;
+                tell.send(peer.rest().await).unwrap();
+            }
+        })
+        .await;
+        let (sender, body) = guest_body();
+        let mut hooks = Route::loopback().hooks();
+        let (response, sent) = send(&mut hooks, post(&server, None, body)).await.unwrap();
+        // What the guest still writes does not go out, but the whole answer comes in.
+        let _ = sender.send(data("abc")).await;
+        drop(sender);
+        if !ceases {
+            soon(sent).await.unwrap();
+            go_on.send(()).unwrap();
+            assert_eq!(read(response).await.unwrap().0, "nono", "{head}");
+        } else {
+            let result = soon(sent).await;
+            assert!(matches!(result, Err(Error::ConnectionTerminated)), "{head}: {result:?}");
+            go_on.send(()).unwrap();
+            assert_eq!(read(response).await.unwrap().0, "nono", "{head}");
+        }
+        drop(hooks);
+        let rest = soon(rest).await.unwrap();
+        assert_eq!(rest.is_empty(), ceases, "{head}: {rest:?}");
     }
 }

@@ -29,6 +29,7 @@ async fn heads_of_requests() {
     for (method, path, body, expected) in [
         ("GET", "/a?b=c", empty(), "GET /a?b=c HTTP/1.1\r\nhost: SERVER\r\n\r\n"),
         ("GET", "", empty(), "GET / HTTP/1.1\r\nhost: SERVER\r\n\r\n"),
+        ("GET", "?b#c", empty(), "GET /?b HTTP/1.1\r\nhost: SERVER\r\n\r\n"),
         ("GET", "?b", empty(), "GET /?b HTTP/1.1\r\nhost: SERVER\r\n\r\n"),
         ("GET", "//evil.test/", empty(), "GET //evil.test/ HTTP/1.1\r\nhost: SERVER\r\n\r\n"),
         ("DELETE", "/", ended(), "DELETE / HTTP/1.1\r\nhost: SERVER\r\n\r\n"),
@@ -61,18 +62,33 @@ async fn the_head_is_ours_where_it_is_about_the_connection() {
     assert_eq!(head.await, "GET / HTTP/1.1\r\nhost: SERVER\r\nx-end: 2\r\n\r\n");
 }
 
+/// RFC 9110 §10.1.1: not without content.
+#[tokio::test]
+async fn an_expectation_needs_a_body() {
+    for (body, expected) in [(empty(), ""), (full("x"), "expect: 100-continue\r\ntransfer-encoding: chunked\r\n")] {
+        let head = head_of(|to| {
+            let mut request = request("DELETE", &format!("http://{to}/"), body);
+            request.headers_mut().insert("expect", "100-continue".parse().unwrap());
+            request
+        });
+        let head = head.await.replace("host: SERVER\r\n", "");
+        assert_eq!(head, format!("DELETE / HTTP/1.1\r\n{expected}\r\n"));
+    }
+}
+
 #[tokio::test]
 async fn guests_do_not_see_the_connection() {
     let server = Server::answering_once(
         "HTTP/1.1 200 OK\r\nconnection: close, x-hop\r\nx-hop: 1\r\nkeep-alive: x\r\n\
          transfer-encoding: chunked\r\ntrailer: x-sum\r\nx-end: 2\r\n\r\n\
-         3\r\nabc\r\n0\r\nx-sum: 6\r\n\r\n",
+         3\r\nabc\r\n0\r\ncontent-length: 3\r\nx-sum: 6\r\nte: x\r\nconnection: close\r\n\r\n",
     )
     .await;
     let response = get(&mut Route::loopback().hooks(), &server.url("/")).await.unwrap();
     assert_eq!(names(&response), ["trailer", "x-end"]);
     let (body, trailers) = read(response).await.unwrap();
     assert_eq!((body.as_str(), &trailers["x-sum"]), ("abc", &"6".parse().unwrap()));
+    assert_eq!(trailers.len(), 1, "{trailers:?}");
 }
 
 fn names(response: &Response<WasiBody>) -> Vec<&str> {
@@ -98,6 +114,14 @@ async fn responses_and_what_is_wrong_with_them() {
         ("HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n2\r\nok\r\n0\r\n", "HttpResponseIncomplete"),
         // Not HTTP.
         ("SSH-2.0-OpenSSH_9.9\r\n", "HttpProtocolError"),
+        ("HTTP/2.0 200 OK\r\ncontent-length: 2\r\n\r\nok", "HttpProtocolError"),
+        ("HTTP/1.1 200 OK\r\n x: y\r\n\r\nok", "HttpProtocolError"),
+        ("HTTP/1.1 200 OK\r\nx : y\r\n\r\nok", "HttpProtocolError"),
+        ("HTTP/1.1 200 OK\r\nx: a\rb\r\n\r\nok", "HttpProtocolError"),
+        ("HTTP/1.1 200 OK\r\nx: a\0b\r\n\r\nok", "HttpProtocolError"),
+        ("HTTP/1.1 200 OK\r\ncontent-length: -2\r\n\r\nok", "HttpProtocolError"),
+        ("HTTP/1.1 200 OK\r\ncontent-length: 18446744073709551618\r\n\r\nok", "HttpProtocolError"),
+        ("HTTP/1.0 200 OK\r\ntransfer-encoding: chunked\r\n\r\n2\r\nok\r\n0\r\n\r\n", "HttpProtocolError"),
         ("HTTP/1.1 200 OK\r\ncontent-length: two\r\n\r\nok", "HttpProtocolError"),
         ("HTTP/1.1 200 OK\r\ncontent-length: 1\r\ncontent-length: 2\r\n\r\nok", "HttpProtocolError"),
         ("HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\nxyz\r\n", "HttpProtocolError"),

@@ -22,6 +22,7 @@ use wasmtime_wasi_http::{Error, RequestOptions, WasiBody, WasiHttpHooks};
 use super::super::resolve::Resolver;
 use super::super::tls::Trust;
 use super::super::{Hooks, OutgoingClient, OutgoingPolicy};
+use crate::host_api::outside;
 
 /// How long a test waits for something that should happen at once.
 const DEADLINE: Duration = Duration::from_secs(10);
@@ -250,5 +251,22 @@ impl Body for GuestBody {
 
     fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Error>>> {
         self.0.poll_recv(cx)
+    }
+}
+
+/// A client's body that a guest has passed on.
+pub(super) fn from_outside(body: WasiBody) -> WasiBody {
+    Outside(body).boxed_unsync()
+}
+
+struct Outside(WasiBody);
+
+impl Body for Outside {
+    type Data = Bytes;
+    type Error = Error;
+
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Error>>> {
+        outside::note_polled();
+        Pin::new(&mut self.0).poll_frame(cx)
     }
 }

@@ -10,6 +10,7 @@
 
 mod bodies;
 mod exchange;
+mod framing;
 mod harness;
 mod lifetime;
 mod policy;

@@ -16,6 +16,8 @@ async fn connections_are_used_again() {
         ("GET", "HTTP/1.1 304 Not Modified\r\ncontent-length: 9\r\n\r\n", "304 ", 1),
         ("HEAD", "HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\n", "200 ", 1),
         ("GET", "HTTP/1.1 200 OK\r\nconnection: close\r\ncontent-length: 2\r\n\r\nok", "200 ok", 3),
+        // It could not be sent a body whose length is not known.
+        ("GET", "HTTP/1.0 200 OK\r\nconnection: keep-alive\r\ncontent-length: 2\r\n\r\nok", "200 ok", 3),
         // More than was asked for: who knows what comes next.
         ("GET", "HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nokHTTP/1.1 200 OK\r\n\r\nforged", "200 ok", 3),
     ] {
@@ -29,6 +31,35 @@ async fn connections_are_used_again() {
         }
         assert_eq!(server.accepted(), connections, "{method} {response:?}");
     }
+}
+
+/// Bytes that come later than the response that nobody asked for them with.
+#[tokio::test]
+async fn a_connection_on_which_something_came_unasked_is_not_used() {
+    let (sent, mut forged) = mpsc::unbounded_channel();
+    let server = Server::start(move |mut peer, number| {
+        let sent = sent.clone();
+        async move {
+            while peer.head().await.is_some() {
+                peer.send(OK).await;
+                if number == 0 {
+                    peer.send("HTTP/1.1 200 OK\r\ncontent-length: 6\r\n\r\nforged").await;
+                    sent.send(()).unwrap();
+                }
+            }
+        }
+    })
+    .await;
+    for method in ["GET", "POST"] {
+        let mut hooks = Route::loopback().hooks();
+        assert_eq!(fetch(&mut hooks, &server.url("/")).await, "200 ok");
+        if server.accepted() == 1 {
+            soon(forged.recv()).await.unwrap();
+        }
+        // With no time for the client to notice before it sends the next request.
+        assert_eq!(outcome(&mut hooks, request(method, &server.url("/"), empty())).await, "200 ok", "{method}");
+    }
+    assert_eq!(server.accepted(), 3);
 }
 
 #[tokio::test]

@@ -1,0 +1,286 @@
+//! The bytes of a response before hyper gets them: what hyper 1.12 would read for ever has a limit here, and what it
+//! takes less strictly than RFC 9112 is refused.
+//!
+//! This can go when hyper's client limits the number of interim responses, the digits of a chunk size and the space
+//! behind it, and refuses a bare LF in chunks and trailers.
+
+use super::connect::MAX_FIELDS;
+
+/// Interim responses (1xx) to one request. A server that reports progress sends one every few seconds.
+const MAX_INTERIM_RESPONSES: usize = 64;
+
+/// Bytes of the interim responses to one request.
+const MAX_INTERIM_BYTES: usize = 64 << 10;
+
+/// Digits of a chunk size: any that fits into 64 bits.
+const MAX_CHUNK_SIZE_DIGITS: usize = 16;
+
+/// Bytes of one response between chunk sizes and the ends of their lines: extensions and space. hyper has the same
+/// limit for extensions alone.
+const MAX_CHUNK_EXTENSION_BYTES: usize = 16 << 10;
+
+/// Bytes of a response's trailer section. hyper has the same limit.
+const MAX_TRAILER_BYTES: usize = 16 << 10;
+
+/// Empty lines before a response. RFC 9112 has none; hyper would parse them all again with every byte that comes.
+const MAX_EMPTY_LINES: usize = 1;
+
+/// Why a response is not read any further.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub(super) enum Violation {
+    #[error(
+        "its interim responses (1xx) are over the limit of {MAX_INTERIM_RESPONSES} responses (MAX_INTERIM_RESPONSES) or \
+         {MAX_INTERIM_BYTES} bytes (MAX_INTERIM_BYTES)"
+    )]
+    InterimResponses,
+    #[error("there are empty lines before its response")]
+    EmptyLines,
+    #[error("a chunk size is over the limit of {MAX_CHUNK_SIZE_DIGITS} digits (MAX_CHUNK_SIZE_DIGITS)")]
+    ChunkSize,
+    #[error("chunk extensions are over the limit of {MAX_CHUNK_EXTENSION_BYTES} bytes (MAX_CHUNK_EXTENSION_BYTES)")]
+    ChunkExtensions,
+    #[error("a chunk is malformed")]
+    Chunk,
+    #[error("a line of its trailer section does not end with CR LF")]
+    TrailerLine,
+    #[error(
+        "its trailer section is over the limit of {MAX_TRAILER_BYTES} bytes (MAX_TRAILER_BYTES) or {MAX_FIELDS} fields \
+         (MAX_FIELDS)"
+    )]
+    Trailers,
+}
+
+/// Follows the bytes of a connection from the request for a response to the end of that response.
+#[derive(Default)]
+pub(super) enum Scanner {
+    /// Nothing needs to be looked at: hyper counts bodies with a length, and closes a connection on which something
+    /// comes that it did not ask for.
+    #[default]
+    Unwatched,
+    Head(Head),
+    Chunks(Chunks),
+}
+
+impl Scanner {
+    /// For the response to a request that is about to be sent.
+    pub(super) fn response_to(is_head_request: bool) -> Self {
+        Self::Head(Head { is_head_request, ..Head::default() })
+    }
+
+    /// Looks at what came next.
+    ///
+    /// # Errors
+    ///
+    /// What is wrong with it, and how many bytes are not.
+    pub(super) fn scan(&mut self, bytes: &[u8]) -> Result<(), (usize, Violation)> {
+        let mut rest = bytes;
+        while !rest.is_empty() {
+            let read = bytes.len() - rest.len();
+            let step = match self {
+                Self::Unwatched => return Ok(()),
+                Self::Head(head) => head.scan(rest),
+                Self::Chunks(chunks) => chunks.scan(rest),
+            };
+            let (scanned, next) = step.map_err(|(scanned, violation)| (read + scanned, violation))?;
+            if let Some(next) = next {
+                *self = next;
+            }
+            rest = rest.get(scanned..).unwrap_or_default();
+        }
+        Ok(())
+    }
+}
+
+/// How many bytes were scanned, and what the rest is, if it is something else.
+type Step = Result<(usize, Option<Scanner>), (usize, Violation)>;
+
+const TRANSFER_ENCODING: &[u8] = b"transfer-encoding:";
+
+/// Where the three digits of the status begin in `HTTP/1.1 200 OK`.
+const STATUS_AT: usize = 9;
+
+/// The head of a response, with the interim responses before it. Lines end as for httparse: with LF, before which a CR
+/// may stand.
+#[derive(Default)]
+pub(super) struct Head {
+    is_head_request: bool,
+    interim_responses: usize,
+    interim_bytes: usize,
+    /// Of the head that is being read.
+    bytes: usize,
+    empty_lines: usize,
+    status: u16,
+    has_status_line: bool,
+    is_coded: bool,
+    /// Of the line that is being read: its bytes, whether the last one is a CR, and whether it begins like
+    /// [`TRANSFER_ENCODING`] so far.
+    line_bytes: usize,
+    ends_with_cr: bool,
+    is_coding: bool,
+}
+
+impl Head {
+    fn scan(&mut self, bytes: &[u8]) -> Step {
+        for (at, byte) in bytes.iter().enumerate() {
+            self.bytes += 1;
+            if *byte != b'\n' {
+                self.take(*byte);
+                continue;
+            }
+            let is_empty = self.line_bytes == usize::from(self.ends_with_cr);
+            let next = if is_empty { self.empty_line() } else { self.line() };
+            (self.line_bytes, self.ends_with_cr) = (0, false);
+            if let Some(next) = next.map_err(|violation| (at, violation))? {
+                return Ok((at + 1, Some(next)));
+            }
+        }
+        Ok((bytes.len(), None))
+    }
+
+    fn take(&mut self, byte: u8) {
+        let at = self.line_bytes;
+        self.line_bytes += 1;
+        self.ends_with_cr = byte == b'\r';
+        if !self.has_status_line {
+            if (STATUS_AT..STATUS_AT + 3).contains(&at) {
+                self.status = self.status.wrapping_mul(10).wrapping_add(u16::from(byte.wrapping_sub(b'0')));
+            }
+        } else if let Some(expected) = TRANSFER_ENCODING.get(at) {
+            self.is_coding = (at == 0 || self.is_coding) && byte.to_ascii_lowercase() == *expected;
+        }
+    }
+
+    fn line(&mut self) -> Result<Option<Scanner>, Violation> {
+        self.is_coded |= self.has_status_line && self.is_coding && self.line_bytes >= TRANSFER_ENCODING.len();
+        self.has_status_line = true;
+        Ok(None)
+    }
+
+    fn empty_line(&mut self) -> Result<Option<Scanner>, Violation> {
+        if !self.has_status_line {
+            self.empty_lines += 1;
+            return if self.empty_lines > MAX_EMPTY_LINES { Err(Violation::EmptyLines) } else { Ok(None) };
+        }
+        // 101 is the last response of HTTP on a connection, and refused elsewhere.
+        if !matches!(self.status, 100 | 102..=199) {
+            // RFC 9112 §6.3: these have no body. `send` refuses any coding but chunked.
+            let has_body = !self.is_head_request && !matches!(self.status, 101 | 204 | 304);
+            let is_chunked = self.is_coded && has_body;
+            return Ok(Some(if is_chunked { Scanner::Chunks(Chunks::default()) } else { Scanner::Unwatched }));
+        }
+        let interim_responses = self.interim_responses + 1;
+        let interim_bytes = self.interim_bytes + self.bytes;
+        if interim_responses > MAX_INTERIM_RESPONSES || interim_bytes > MAX_INTERIM_BYTES {
+            return Err(Violation::InterimResponses);
+        }
+        *self = Self { is_head_request: self.is_head_request, interim_responses, interim_bytes, ..Self::default() };
+        Ok(None)
+    }
+}
+
+/// A chunked body (RFC 9112 §7.1), with its trailer section.
+#[derive(Default)]
+pub(super) struct Chunks {
+    place: Place,
+    /// The size of the chunk, and then what is left of it.
+    size: u64,
+    size_digits: usize,
+    extension_bytes: usize,
+    trailer_bytes: usize,
+    trailer_fields: usize,
+}
+
+/// What the next byte is part of.
+#[derive(Clone, Copy, Default)]
+enum Place {
+    #[default]
+    Size,
+    /// Space behind the size.
+    Space,
+    Extension,
+    SizeLf,
+    Data,
+    DataCr,
+    DataLf,
+    TrailerStart,
+    Trailer,
+    TrailerLf,
+    EndLf,
+    End,
+}
+
+impl Chunks {
+    fn scan(&mut self, bytes: &[u8]) -> Step {
+        let mut at = 0;
+        while let Some(byte) = bytes.get(at) {
+            if matches!(self.place, Place::Data) {
+                let left = usize::try_from(self.size).unwrap_or(usize::MAX);
+                let count = left.min(bytes.len() - at);
+                self.size -= count as u64;
+                at += count;
+                if self.size == 0 {
+                    self.place = Place::DataCr;
+                }
+                continue;
+            }
+            self.place = self.step(*byte).map_err(|violation| (at, violation))?;
+            at += 1;
+            if matches!(self.place, Place::End) {
+                return Ok((at, Some(Scanner::Unwatched)));
+            }
+        }
+        Ok((bytes.len(), None))
+    }
+
+    fn step(&mut self, byte: u8) -> Result<Place, Violation> {
+        Ok(match (self.place, byte) {
+            (Place::Size, _) if byte.is_ascii_hexdigit() => return self.size_digit(byte),
+            (Place::Size, _) if self.size_digits == 0 => return Err(Violation::Chunk),
+            (Place::Size | Place::Space | Place::Extension, b'\r') => Place::SizeLf,
+            (Place::Size | Place::Space, b' ' | b'\t') => self.extension_byte(Place::Space)?,
+            (Place::Size | Place::Space, b';') => self.extension_byte(Place::Extension)?,
+            (Place::Extension, byte) if byte != b'\n' => self.extension_byte(Place::Extension)?,
+            (Place::SizeLf, b'\n') => {
+                self.size_digits = 0;
+                if self.size == 0 { Place::TrailerStart } else { Place::Data }
+            }
+            (Place::DataCr, b'\r') => Place::DataLf,
+            (Place::DataLf, b'\n') => Place::Size,
+            (Place::TrailerStart, b'\r') => Place::EndLf,
+            (Place::EndLf, b'\n') => Place::End,
+            (Place::TrailerStart | Place::Trailer | Place::TrailerLf | Place::EndLf, _) => self.trailer_byte(byte)?,
+            _ => return Err(Violation::Chunk),
+        })
+    }
+
+    fn size_digit(&mut self, digit: u8) -> Result<Place, Violation> {
+        self.size_digits += 1;
+        if self.size_digits > MAX_CHUNK_SIZE_DIGITS {
+            return Err(Violation::ChunkSize);
+        }
+        let digit = char::from(digit).to_digit(16).unwrap_or(0);
+        self.size = self.size << 4 | u64::from(digit);
+        Ok(Place::Size)
+    }
+
+    fn extension_byte(&mut self, place: Place) -> Result<Place, Violation> {
+        self.extension_bytes += 1;
+        if self.extension_bytes >= MAX_CHUNK_EXTENSION_BYTES { Err(Violation::ChunkExtensions) } else { Ok(place) }
+    }
+
+    fn trailer_byte(&mut self, byte: u8) -> Result<Place, Violation> {
+        self.trailer_bytes += 1;
+        if matches!(self.place, Place::TrailerStart) {
+            self.trailer_fields += 1;
+        }
+        if self.trailer_bytes >= MAX_TRAILER_BYTES || self.trailer_fields > MAX_FIELDS {
+            return Err(Violation::Trailers);
+        }
+        match (self.place, byte) {
+            (Place::TrailerLf, b'\n') => Ok(Place::TrailerStart),
+            (Place::Trailer, b'\r') => Ok(Place::TrailerLf),
+            (Place::TrailerStart | Place::Trailer, byte) if byte != b'\n' => Ok(Place::Trailer),
+            _ => Err(Violation::TrailerLine),
+        }
+    }
+}
