@@ -100,6 +100,21 @@ fn both_forms_are_asked_the_same() {
     }
 }
 
+/// The release candidate of 0.3 that has the interfaces of the release is served as that is, in both forms.
+#[test]
+fn a_guest_of_the_release_candidate_is_one_of_the_release() {
+    let text = wasmprinter::print_file(built("service03")).expect("a component");
+    assert!(text.contains("@0.3.0"), "a guest of the release");
+    let component = wat::parse_str(text.replace("@0.3.0", "@0.3.0-rc-2026-03-15")).expect("a component");
+    for (form, component) in [("directly", component.clone()), ("as a component", as_component(&component))] {
+        let setup =
+            Setup::new().route_to("app.test", "app.wasm").file("app.wasm", &component).env("DAYLILY_LOG", "debug");
+        let server = setup.start();
+        server.log().wait_for(&["app.wasm", &format!("is linked {form}")]);
+        server.exchange(&Request::post("app.test", "/echo").body(b"as ever")).expect(200, "as ever");
+    }
+}
+
 #[test]
 fn the_log_says_which_form_a_component_has() {
     let component = std::fs::read(built("report")).expect("a guest");

@@ -21,6 +21,13 @@ const fn case(name: &'static str, arguments: &'static [&'static str]) -> Case {
     Case { name, arguments, files: &[] }
 }
 
+/// Components that are nothing but names: an empty instance under that of a handler.
+const DRAFT_V2: &[u8] =
+    b"\0asm\x0d\0\x01\0\x05\x03\x01\x01\0\x0b4\x01\0.wasi:http/incoming-handler@0.2.0-rc-2023-12-05\x05\0\0";
+const DRAFT_V3: &[u8] = b"\0asm\x0d\0\x01\0\x05\x03\x01\x01\0\x0b+\x01\0%wasi:http/handler@0.3.0-rc-2025-09-16\x05\0\0";
+/// A handler of 0.3 that imports what no release has.
+const IMPORTS_OF_DRAFTS: &[u8] = b"\0asm\x0d\0\x01\0\x07\x03\x01B\0\x0a-\x01\0(wasi:cli/environment@0.2.0-rc-2023-12-05\x05\0\x0a+\x01\0&wasi:random/random@0.3.0-rc-2025-09-16\x05\0\x0a-\x01\0(wasi:config/store@0.2.0-draft-2024-09-27\x05\0\x05\x03\x01\x01\0\x0b\x1d\x01\0\x17wasi:http/handler@0.3.0\x05\x03\0";
+
 const CASES: &[Case] = &[
     case("help", &["--help"]),
     case("help-serve", &["serve", "--help"]),
@@ -39,6 +46,25 @@ const CASES: &[Case] = &[
         name: "component-core-module",
         arguments: &["check", "module.wasm"],
         files: &[("module.wasm", b"\0asm\x01\0\0\0")],
+    },
+    case("component-address", &["check", "https://files.example.com/app.wasm"]),
+    case("component-registry", &["check", "registry.example.com/team/app:1.0"]),
+    Case {
+        name: "component-configuration",
+        arguments: &["check", "daylily.toml"],
+        files: &[("daylily.toml", b"[[route]]\ncomponent = 'app.wasm'\n")],
+    },
+    Case {
+        name: "component-truncated",
+        arguments: &["check", "half.wasm"],
+        files: &[("half.wasm", b"\0asm\x0d\0\x01\0\x07\x99\x01\x01\x42")],
+    },
+    Case { name: "component-draft-0.2", arguments: &["check", "draft.wasm"], files: &[("draft.wasm", DRAFT_V2)] },
+    Case { name: "component-draft-0.3", arguments: &["check", "draft.wasm"], files: &[("draft.wasm", DRAFT_V3)] },
+    Case {
+        name: "component-imports-of-drafts",
+        arguments: &["check", "drafts.wasm"],
+        files: &[("drafts.wasm", IMPORTS_OF_DRAFTS)],
     },
     Case { name: "component-not-wasm", arguments: &["check", "text.wasm"], files: &[("text.wasm", b"Hello World\n")] },
     Case {

@@ -39,11 +39,18 @@ fn what_is_no_servable_component() {
         damaged[8..64].fill(0xff);
         damaged
     });
-    let cases: [(&str, &[u8], &[&str]); 7] = [
+    let draft =
+        |handler: &str| wat::parse_str(format!(r#"(component (instance $i) (export "{handler}" (instance $i)))"#));
+    let of_snapshot = draft("wasi:http/incoming-handler@0.2.0-rc-2023-12-05").expect("a component");
+    let of_candidate = draft("wasi:http/handler@0.3.0-rc-2025-09-16").expect("a component");
+    let cases: [(&str, &[u8], &[&str]); 10] = [
+        ("app.toml", b"[[route]]", &["app.toml", "not WebAssembly", "a configuration is given with `-c`"]),
+        ("snapshot.wasm", &of_snapshot, &["snapshot.wasm", "0.2.0-rc-2023-12-05", "rebuild it with a released 0.2"]),
+        ("candidate.wasm", &of_candidate, &["candidate.wasm", "0.3.0-rc-2025-09-16", "rebuild it with a released 0.3"]),
         ("module.wasm", CORE_MODULE, &["module.wasm", "core module", "component", "wasm32-wasip2"]),
         ("text.wasm", b"Hello World\n", &["text.wasm", "not WebAssembly"]),
         ("empty.wasm", b"", &["empty.wasm", "not WebAssembly"]),
-        ("half.wasm", half, &["half.wasm"]),
+        ("half.wasm", half, &["half.wasm", "ends early", "build it or fetch it again"]),
         ("damaged.wasm", &damaged, &["damaged.wasm"]),
         (
             "header.wasm",
@@ -67,7 +74,13 @@ fn a_component_without_an_http_handler() {
 #[test]
 fn a_file_that_cannot_be_read() {
     check("missing.wasm", &[], NO_INPUT, &["missing.wasm"]);
-    check("directory", &[("directory/file", b"")], NO_INPUT, &["directory"]);
+    check("directory", &[("directory/file", b"")], NO_INPUT, &["directory", "give the path of the `.wasm` file in it"]);
+    for address in ["https://files.example.com/app.wasm", "oci://registry.example.com/app"] {
+        check(address, &[], NO_INPUT, &[address, "a web address", "download it"]);
+    }
+    for reference in ["registry.example.com/team/app:1.0", "localhost:5000/app@sha256:00ff"] {
+        check(reference, &[], NO_INPUT, &[reference, "a reference to a registry", "wkg oci pull"]);
+    }
 }
 
 #[test]

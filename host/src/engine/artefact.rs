@@ -16,6 +16,7 @@ use wasmtime::{Module, ResourcesRequired};
 use super::cache::Key;
 use super::config::{Flavour, PoolKind};
 use super::inspect::{Inspection, NotServable};
+use super::misnamed;
 use crate::sealed::sealed;
 use crate::system::address_space_remedy;
 
@@ -104,9 +105,9 @@ impl Needs {
 /// Why a component cannot be served.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum LoadError {
-    #[error("failed to read component {component}: {error}; check the path and its permissions")]
+    #[error("failed to read component {component}: {error}; {}", misnamed::unreadable(component, error))]
     Unreadable { error: std::io::Error, component: SourceName },
-    #[error("failed to load component {component}: {reason}")]
+    #[error("failed to load component {component}: {reason}{}", misnamed::not_servable(component, reason))]
     NotServable { reason: NotServable, component: SourceName },
     #[error("failed to load component {component}: nothing provides what it imports:\n{list}", list = lines(imports))]
     Unmet { imports: Vec<String>, component: SourceName },
@@ -147,6 +148,13 @@ impl LoadError {
 /// A [`Source`] as messages name it.
 #[derive(Clone, Debug)]
 pub(crate) struct SourceName(String);
+
+impl SourceName {
+    /// The path, when it is a file's.
+    pub(super) fn path(&self) -> &str {
+        self.0.trim_matches('`')
+    }
+}
 
 impl fmt::Display for SourceName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

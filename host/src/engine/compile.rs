@@ -9,6 +9,7 @@ use wasmtime::component::Component;
 
 use super::artefact::{Artefact, Facts, LoadError, Source};
 use super::cache::{Cache, Key};
+use super::candidate::{self, released};
 use super::config::{Flavour, KINDS, MAX_METADATA_BYTES, PoolKind, WHOLE_RESET_BYTES, compiler};
 use super::direct;
 use super::inspect::{Inspection, inspect};
@@ -30,7 +31,7 @@ const LARGE_BYTES: usize = 1 << 20;
 ///
 /// When the file cannot be read, is not a component that answers HTTP, or imports something that nothing provides.
 pub(crate) fn check(source: &Source) -> Result<(), LoadError> {
-    inspected(source, &read(source)?).map(drop)
+    inspected(source, &released(&read(source)?)).map(drop)
 }
 
 fn read(source: &Source) -> Result<Cow<'static, [u8]>, LoadError> {
@@ -64,7 +65,14 @@ impl Compiler {
     /// When wasmtime does not run on this machine.
     pub(crate) fn new(cache: Option<Cache>) -> wasmtime::Result<Self> {
         let mut settings = Blake3(blake3::Hasher::new());
-        (env!("CARGO_PKG_VERSION"), relink::VERSION, direct::VERSION, WHOLE_RESET_BYTES, MAX_METADATA_BYTES)
+        (
+            env!("CARGO_PKG_VERSION"),
+            relink::VERSION,
+            direct::VERSION,
+            candidate::VERSION,
+            WHOLE_RESET_BYTES,
+            MAX_METADATA_BYTES,
+        )
             .hash(&mut settings);
         let functions = direct_functions();
         for function in &functions {
@@ -110,6 +118,8 @@ impl Compiler {
 
     fn compile(&self, source: &Source, bytes: &[u8], key: &Key) -> Result<(Facts, Vec<u8>), LoadError> {
         let name = source.name();
+        let released = released(bytes);
+        let bytes = &*released;
         let inspection = inspected(source, bytes)?;
         if bytes.len() >= LARGE_BYTES {
             tracing::info!("compiling component {name}");

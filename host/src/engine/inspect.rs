@@ -25,9 +25,15 @@ pub(crate) enum NotServable {
         "it is a core module, not a component; build it for the wasm32-wasip2 target, or wrap it with `wasm-tools component new`"
     )]
     CoreModule,
-    /// The file ends early or is damaged.
-    #[error("it is damaged: {0}")]
+    /// The file ends before what it says is in it does.
+    #[error("it ends early, after {bytes} bytes; it was not written or copied as a whole: build it or fetch it again")]
+    Truncated { bytes: usize },
+    /// The file is damaged.
+    #[error("it is damaged: {0}; build it or fetch it again")]
     Damaged(Excerpt),
+    /// A component of a WASI that was not released.
+    #[error("its handler, {handler}, is of a draft of WASI {release}; rebuild it with a released {release}")]
+    Draft { handler: Excerpt, release: &'static str },
     /// A component that answers no HTTP.
     #[error(
         "it exports no HTTP handler (wasi:http/incoming-handler@0.2.x or wasi:http/handler@0.3.x); it exports: {exports}"
@@ -45,6 +51,11 @@ pub(super) fn inspect(bytes: &[u8]) -> Result<Inspection, NotServable> {
     }
     let mut imports = Vec::new();
     let mut exports = Vec::new();
+    let damaged = |error: wasmparser::BinaryReaderError| match error.message() {
+        // It has no kind of its own.
+        message if message.starts_with("unexpected end") => NotServable::Truncated { bytes: bytes.len() },
+        _ => NotServable::Damaged(Excerpt::display(error)),
+    };
     for payload in top_level(bytes) {
         match payload.map_err(damaged)? {
             Payload::Version { encoding: Encoding::Module, .. } => return Err(NotServable::CoreModule),
@@ -61,7 +72,7 @@ pub(super) fn inspect(bytes: &[u8]) -> Result<Inspection, NotServable> {
             _ => {}
         }
     }
-    let flavour = flavour(&imports, &exports).ok_or_else(|| NotServable::NoHandler { exports: list(&exports) })?;
+    let flavour = flavour(&imports, &exports).ok_or_else(|| no_handler(&exports))?;
     let is_small = Size::of(bytes).map_err(damaged)?.is_small();
     let pool = PoolKind { flavour, reset: if is_small { Reset::Whole } else { Reset::Written } };
     Ok(Inspection { pool, exports_v3: exports_v3(&exports), imports })
@@ -146,22 +157,36 @@ fn flavour(imports: &[String], exports: &[String]) -> Option<Flavour> {
     if exports_v3(exports) {
         return Some(Flavour::V3);
     }
-    exports.iter().any(|name| name.starts_with("wasi:http/incoming-handler@0.2.")).then(|| {
+    exports.iter().any(|name| is_of_release(name, HANDLER_V2)).then(|| {
         let needs_concurrency = imports.iter().any(|name| name.starts_with("wasi:") && name.contains("@0.3."));
         if needs_concurrency { Flavour::V3 } else { Flavour::V2 }
     })
 }
 
 fn exports_v3(exports: &[String]) -> bool {
-    exports.iter().any(|name| name.starts_with("wasi:http/handler@0.3."))
+    exports.iter().any(|name| is_of_release(name, HANDLER_V3))
+}
+
+/// How the names of handlers begin, up to the number of a patch.
+const HANDLER_V2: &str = "wasi:http/incoming-handler@0.2.";
+const HANDLER_V3: &str = "wasi:http/handler@0.3.";
+
+/// Drafts have a hyphen in their version, and are compatible with nothing.
+fn is_of_release(name: &str, interface: &str) -> bool {
+    name.strip_prefix(interface).is_some_and(|patch| !patch.contains('-'))
+}
+
+fn no_handler(exports: &[String]) -> NotServable {
+    let draft = |name: &String| {
+        let is_of = |(interface, _): &(&str, &str)| name.starts_with(interface);
+        let (_, release) = [(HANDLER_V2, "0.2"), (HANDLER_V3, "0.3")].into_iter().find(is_of)?;
+        Some(NotServable::Draft { handler: Excerpt::of(name), release })
+    };
+    exports.iter().find_map(draft).unwrap_or_else(|| NotServable::NoHandler { exports: list(exports) })
 }
 
 fn list(names: &[String]) -> String {
     if names.is_empty() { "nothing".to_owned() } else { String::from(Excerpt::of(&names.join(", "))) }
-}
-
-fn damaged(error: wasmparser::BinaryReaderError) -> NotServable {
-    NotServable::Damaged(Excerpt::display(error))
 }
 
 #[cfg(test)]

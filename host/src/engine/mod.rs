@@ -6,6 +6,7 @@
 mod artefact;
 mod cache;
 pub(crate) mod call;
+mod candidate;
 mod compile;
 mod component;
 mod config;
@@ -18,6 +19,7 @@ pub(crate) mod host_memory;
 mod inspect;
 mod limiter;
 mod meter;
+mod misnamed;
 #[cfg(target_os = "linux")]
 mod pagemap;
 mod relink;

@@ -13,6 +13,9 @@ use super::{http02, http03};
 use crate::engine::Flavour;
 use crate::engine::State;
 
+/// The interface of a draft that [`linker`] provides: there is no release of it. wasmtime-wasi-config has this one.
+const PROVIDED_DRAFTS: &[&str] = &["wasi:config/store@0.2.0-rc.1"];
+
 /// The 0.2 interfaces that [`linker`] provides, without their version.
 const PROVIDED_V2: &[&str] = &[
     "wasi:cli/environment",
@@ -27,7 +30,6 @@ const PROVIDED_V2: &[&str] = &[
     "wasi:cli/terminal-stdout",
     "wasi:clocks/monotonic-clock",
     "wasi:clocks/wall-clock",
-    "wasi:config/store",
     "wasi:filesystem/preopens",
     "wasi:filesystem/types",
     "wasi:http/outgoing-handler",
@@ -124,6 +126,10 @@ pub(crate) fn unmet_imports(imports: &[String], flavour: Flavour) -> Vec<String>
 
 fn is_provided(import: &str, flavour: Flavour) -> bool {
     let Some((interface, version)) = import.split_once('@') else { return false };
+    if version.contains('-') {
+        // Nothing is compatible with a draft.
+        return PROVIDED_DRAFTS.contains(&import);
+    }
     let v2 = version.starts_with("0.2.") && PROVIDED_V2.contains(&interface);
     let v3 = flavour == Flavour::V3 && version.starts_with("0.3.") && PROVIDED_V3.contains(&interface);
     v2 || v3
@@ -136,6 +142,15 @@ fn describe(import: &str) -> String {
         return format!(
             "{import} (a middleware's next handler; compose the components into one, for example with `wac plug`)"
         );
+    }
+    let (interface, version) = import.split_once('@').unwrap_or((import, ""));
+    let of_interface = |draft: &&&str| draft.split('@').next() == Some(interface);
+    if let Some(draft) = PROVIDED_DRAFTS.iter().find(of_interface) {
+        return format!("{import} (this version of daylily provides {draft})");
+    }
+    let release = if version.starts_with("0.2.") { "0.2" } else { "0.3" };
+    if version.contains('-') && [PROVIDED_V2, PROVIDED_V3].iter().any(|provided| provided.contains(&interface)) {
+        return format!("{import} (of a draft of WASI {release}; rebuild the component with a released {release})");
     }
     if import.starts_with("wasi:") {
         return format!("{import} (this version of daylily does not provide it, and no configuration key grants it)");
@@ -156,11 +171,31 @@ mod tests {
             ("wasi:http/client@0.3.1", false, true),
             ("wasi:http/handler@0.3.0", false, false),
             ("wasi:keyvalue/store@0.2.0-draft", false, false),
+            ("wasi:random/random@0.3.0-rc-2026-03-15", false, false),
+            ("wasi:cli/environment@0.2.0-rc-2023-12-05", false, false),
+            ("wasi:config/store@0.2.0-rc.1", true, true),
+            ("wasi:config/store@0.2.0-draft-2024-09-27", false, false),
+            ("wasi:config/store@0.2.0", false, false),
             ("wasi:cli/environment", false, false),
             ("example:missing/thing@0.2.0", false, false),
         ] {
             assert_eq!(is_provided(import, Flavour::V2), v2, "{import} for 0.2");
             assert_eq!(is_provided(import, Flavour::V3), v3, "{import} for 0.3");
+        }
+    }
+
+    #[test]
+    fn says_what_could_be_done() {
+        for (import, said) in [
+            ("wasi:random/random@0.3.0-rc-2025-09-16", "rebuild the component with a released 0.3"),
+            ("wasi:cli/environment@0.2.0-rc-2023-12-05", "rebuild the component with a released 0.2"),
+            ("wasi:config/store@0.2.0-draft-2024-09-27", "provides wasi:config/store@0.2.0-rc.1"),
+            ("wasi:keyvalue/store@0.2.0-draft", "no configuration key grants it"),
+            ("wasi:http/handler@0.3.0", "compose the components into one"),
+            ("example:missing/thing@0.2.0", "compose the component with one that exports it"),
+        ] {
+            let description = describe(import);
+            assert!(description.starts_with(import) && description.contains(said), "{description}");
         }
     }
 }
