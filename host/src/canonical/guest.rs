@@ -39,6 +39,9 @@ pub(crate) trait Host: Sized + Send + 'static {
     ///
     /// When it is too much.
     fn keep(&mut self, bytes: usize) -> wasmtime::Result<()>;
+
+    /// Called when the guest waits, before other things go on.
+    fn guest_waits(&mut self) {}
 }
 
 impl<T: Host> Guest<T> {

@@ -56,6 +56,8 @@ pub(crate) struct State {
     guest: Guest<Self>,
     /// Where a guest of 0.3 that is linked directly gives its answer.
     answer: Option<oneshot::Sender<Head>>,
+    /// Its answer, until it waits or returns. One that traps or exits before that has given none, as in a component.
+    answered: Option<Head>,
     /// Closed when the body of its response, which it has only passed on, has ended.
     passed: Option<oneshot::Receiver<()>>,
 }
@@ -89,6 +91,7 @@ pub(super) fn fresh(app: &Arc<App>, request: RequestId, meter: Arc<Meter>) -> wa
         unsent_requests: UnsentRequests::default(),
         guest: Guest::new(MAX_HOSTCALL_BYTES),
         answer: None,
+        answered: None,
         passed: None,
     };
     let mut store = Store::new(app.engine(), state);
@@ -182,7 +185,14 @@ impl State {
 
     /// The guest's answer.
     pub(crate) fn answer(&mut self, head: Head) {
-        if let Some(answer) = self.answer.take() {
+        self.answered = Some(head);
+    }
+
+    /// Passes the guest's answer on, if it has given one.
+    pub(crate) fn pass_answer(&mut self) {
+        if self.answered.is_some()
+            && let (Some(head), Some(answer)) = (self.answered.take(), self.answer.take())
+        {
             let _ = answer.send(head);
         }
     }

@@ -205,14 +205,18 @@ fn of_subtasks<T: Host>() -> [Function<T>; 2] {
         }),
         Function::untyped(BuiltIn::SubtaskCancel, |linker, module, name| {
             linker.func_wrap(module, name, |mut caller: Caller<'_, T>, handle: u32| {
-                let guest = enter(&mut caller)?.1.guest();
+                let host = enter(&mut caller)?.1;
+                let guest = host.guest();
                 let number = guest.handles.subtask(handle)?;
                 guest.handles.ensure_in_no_set(Waitable::Subtask(number), handle)?;
                 if let Some(status) = guest.subtask_status(number) {
                     return Ok(status);
                 }
                 match guest.concurrent.subtasks.get_mut(number).and_then(|subtask| subtask.running.take()) {
-                    Some(_) => Ok(Status::Cancelled as u32),
+                    Some(_) => {
+                        host.guest_waits();
+                        Ok(Status::Cancelled as u32)
+                    }
                     None => bail!(Trap::SubtaskCancelAfterTerminal),
                 }
             })
@@ -338,6 +342,9 @@ fn cancel<T: Host>(caller: &mut Caller<'_, T>, of: Payload, end: End, handle: u3
     guest.handles.ensure_in_no_set(Waitable::End(end, number), handle)?;
     let mut outcome = channel.cancel(end)?;
     if outcome.is_none() && channel.side(end).pending.is_some() {
+        if channel.side(end.other()).owner == Owner::Host {
+            host.guest_waits();
+        }
         advance(host, memory, &mut Context::from_waker(Waker::noop()), number)?;
         outcome = host.guest().concurrent.channels.of(number, of)?.deliver(end)?;
     }

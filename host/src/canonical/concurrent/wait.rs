@@ -73,6 +73,7 @@ fn poll_event<T: Host>(store: &mut impl HasHost<T>, cx: &mut Context<'_>, set: u
     if let Some(event) = host.guest().take_event(set)? {
         return Poll::Ready(Ok(event));
     }
+    host.guest_waits();
     let is_at_work = progress(host, memory, cx)?;
     match host.guest().take_event(set)? {
         Some(event) => Poll::Ready(Ok(event)),
@@ -101,6 +102,7 @@ pub(crate) async fn yield_now<T: Host>(store: &mut impl HasHost<T>) -> wasmtime:
     let mut has_yielded = false;
     poll_fn(|cx| {
         let (memory, host) = parts(store);
+        host.guest_waits();
         progress(host, memory, cx)?;
         if std::mem::replace(&mut has_yielded, true) {
             return Poll::Ready(Ok(()));
@@ -127,13 +129,20 @@ pub(crate) async fn finish<T: Host>(store: &mut impl HasHost<T>) -> wasmtime::Re
     poll_fn(|cx| if pass_on(parts(store).1, cx)? { Poll::Pending } else { Poll::Ready(Ok(())) }).await
 }
 
-/// Waits for something, while everything goes on.
+/// Waits for something, while everything goes on, if it is not there at once.
 pub(super) async fn meanwhile<T: Host, V>(
     store: &mut impl HasHost<T>,
     mut poll: impl FnMut(&mut Context<'_>) -> Poll<V>,
 ) -> wasmtime::Result<V> {
+    let mut waits = false;
     poll_fn(|cx| {
+        if !std::mem::replace(&mut waits, true)
+            && let Poll::Ready(value) = poll(cx)
+        {
+            return Poll::Ready(Ok(value));
+        }
         let (memory, host) = parts(store);
+        host.guest_waits();
         progress(host, memory, cx)?;
         poll(cx).map(Ok)
     })

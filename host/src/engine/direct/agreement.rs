@@ -211,7 +211,7 @@ async fn check(flavour: Flavour, what: &str, component: &[u8], traps: bool) -> O
     let (direct, direct_answer) = outcome(Flavour::V2, component, Form::Module).await;
     let (whole, whole_answer) = outcome(flavour, component, Form::Component).await;
     let agree = match (&direct, &whole) {
-        // In their own words. An answer of 0.3 may not have been passed on by then.
+        // In their own words. What of an answer of 0.3 was passed on by then differs.
         (Ending::Trap(_), Ending::Trap(_)) => flavour == Flavour::V3 || direct_answer == whole_answer,
         _ => direct == whole && direct_answer == whole_answer,
     };

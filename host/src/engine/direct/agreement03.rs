@@ -331,7 +331,7 @@ async fn what_leads_nowhere_traps() {
 /// However it comes that the guest is gone before its body has come to its end, the body does not.
 #[tokio::test]
 async fn a_body_that_is_not_finished_fails() {
-    let begun = "(call $begin) (call $put (i32.const 16) (i32.const 6))";
+    let begun = "(call $begin) (call $put (i32.const 16) (i32.const 6)) (drop (call $yield))";
     for left in [
         "unreachable",
         "(call $exit (i32.const 0))",

@@ -1,8 +1,9 @@
 //! The same as [`agreement03`](super::agreement03) for what happens to the ends of streams and futures, to sets and to
 //! memory in states that no ordinary guest brings them to.
 
-use super::agreement::check_all;
+use super::agreement::{check_all, outcome};
 use super::agreement03::{FAR, FIELDS, INPUT, SET, STREAM, TRAILERS, component, direct};
+use crate::engine::artefact::Form;
 use crate::engine::call::Ending;
 use crate::engine::config::Flavour;
 
@@ -127,6 +128,22 @@ const FAULTS: &[&[&str]] = &[
       "(drop (call $cancel-read (i32.load (i32.const 144))))"],
 ];
 
+/// What a guest that has answered does before it traps or exits, and whether its answer has been passed on by then: when
+/// it has waited.
+#[rustfmt::skip]
+const ANSWERS: &[(&[&str], bool)] = &[
+    (&["unreachable"], false),
+    (&["(call $exit (i32.const 0))"], false),
+    (&["(call $exit (i32.const 7))"], false),
+    (&[SET, "(drop (call $set-poll (local.get $a) (i32.const 256)))", "(call $sleep (i64.const 0))", "unreachable"], false),
+    (&["(drop (call $yield))", "unreachable"], true),
+    (&["(drop (call $yield))", "(call $exit (i32.const 0))"], true),
+    (&["(call $sleep (i64.const 1000000))", "unreachable"], true),
+    (&[FAR, "(drop (call $subtask-cancel (local.get $b)))", "unreachable"], true),
+    (&["(drop (call $read-sent (i32.load (i32.const 140)) (i32.const 288)))",
+       "(drop (call $cancel-sent (i32.load (i32.const 140))))", "unreachable"], true),
+];
+
 /// What may be called while memory is allocated.
 const REALLOCS: &[(&str, bool)] = &[
     ("(i32.store (i32.const 400) (call $context)) (call $set-context (i32.const 9))", false),
@@ -144,6 +161,18 @@ async fn ends_and_sets_are_the_same_in_both_forms() {
         (code, component, *traps)
     });
     check_all(Flavour::V3, guests).await;
+}
+
+#[tokio::test]
+async fn an_answer_is_passed_on_when_the_guest_waits_in_both_forms() {
+    for (code, passed_on) in ANSWERS {
+        let component = component(&format!("(call $begin)\n{}", code.join("\n")), "", "");
+        for (flavour, form) in [(Flavour::V2, Form::Module), (Flavour::V3, Form::Component)] {
+            let (ending, answer) = outcome(flavour, &component, form).await;
+            assert!(matches!(ending, Ending::Trap(_) | Ending::Exit(_)), "{code:?}: {ending:?}");
+            assert_eq!(answer.starts_with("200 "), *passed_on, "{form:?} {code:?}: {answer}");
+        }
+    }
 }
 
 #[tokio::test]

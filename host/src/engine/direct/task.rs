@@ -29,6 +29,7 @@ impl Task {
     pub(in crate::engine) async fn run(self, store: &mut Store<State>, request: u32) -> wasmtime::Result<()> {
         let mut next = self.handle.call_async(&mut *store, request).await?;
         loop {
+            store.data_mut().pass_answer();
             let (what, set) = (next & ((1 << WHAT_BITS) - 1), next >> WHAT_BITS);
             let event = match what {
                 EXIT => break,
