@@ -32,6 +32,7 @@ mod limits_guest;
 mod limits_head;
 mod limits_host;
 mod limits_load;
+mod misnamed;
 mod outgoing;
 mod outgoing_bodies;
 mod outgoing_failures;

@@ -76,13 +76,6 @@ const BAD: &[Bad] = &[
     ("no configuration", |server| remove(server, "daylily.toml"), 78, &["failed to read the configuration"]),
     ("no component", |server| remove(server, "app.wasm"), 66, &["failed to read component", "app.wasm"]),
     ("not a component", |server| server.put("app.wasm", "Hello"), 65, &["failed to load component", "app.wasm"]),
-    ("a component that ends early", |server| server.put("app.wasm", half()), 65, &["app.wasm", "ends early"]),
-    ("a core module", |server| server.put("app.wasm", b"\0asm\x01\0\0\0"), 65, &["app.wasm", "core module"]),
-    ("a draft of WASI", |server| server.put("app.wasm", draft()), 65, &["app.wasm", "rebuild it with a released 0.2"]),
-    ("a directory", |server| instead(server, "."), 66, &["give the path of the `.wasm` file in it"]),
-    ("a web address", |server| instead(server, "https://files.example.com/app.wasm"), 66, &["a web address"]),
-    ("a registry", |server| instead(server, "registry.example.com/app:1"), 66, &["a reference to a registry"]),
-    ("a configuration", |server| instead(server, "daylily.toml"), 65, &["a configuration is given with `-c`"]),
     (
         "an import that nobody provides",
         |server| server.put("app.wasm", component("wants")),
@@ -113,21 +106,6 @@ const BAD: &[Bad] = &[
         &["not ready after start_timeout = 1ms"],
     ),
 ];
-
-fn half() -> Vec<u8> {
-    let component = component("hello");
-    component[..component.len() / 2].to_vec()
-}
-
-fn draft() -> Vec<u8> {
-    let handler = "wasi:http/incoming-handler@0.2.0-rc-2023-12-05";
-    wat::parse_str(format!(r#"(component (instance $i) (export "{handler}" (instance $i)))"#)).expect("a component")
-}
-
-/// Names another component.
-fn instead(server: &Daylily, component: &str) {
-    server.configure(|config| config.replace("app.wasm", component));
-}
 
 fn listen_where_another_does(server: &Daylily) {
     // For as long as the test runs.
