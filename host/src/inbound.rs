@@ -7,7 +7,7 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::Bytes;
-use daylily_core::authority;
+use daylily_core::authority::{self, Authority};
 use daylily_core::config::RouteLimits;
 use daylily_core::excerpt::Excerpt;
 use daylily_core::refusal::Refusal;
@@ -80,19 +80,18 @@ pub(crate) fn target<B>(request: &Request<B>) -> Result<Target<'_>, Refusal> {
     if !path.starts_with('/') && !is_server_wide {
         return Err(malformed("the target is not a path".into()));
     }
-    let host = host_field(request)?;
-    let host = uri.authority().map(http::uri::Authority::as_str).or(host);
-    let host = match host.map(authority::parse) {
-        None => None,
-        Some(Ok(authority)) => Some(authority.host),
+    let field = host_field(request)?;
+    let authority = match uri.authority().map(|authority| authority::parse(authority.as_str())) {
+        None => field,
+        Some(Ok(authority)) => Some(authority),
         Some(Err(error)) => {
             return Err(malformed(Excerpt::display(format_args!("the target's authority is invalid: {error}"))));
         }
     };
-    Ok(Target { host, path })
+    Ok(Target { host: authority.map(|authority| authority.host), path })
 }
 
-fn host_field<B>(request: &Request<B>) -> Result<Option<&str>, Refusal> {
+fn host_field<B>(request: &Request<B>) -> Result<Option<Authority<'_>>, Refusal> {
     let malformed = |detail: Excerpt| Refusal::Malformed { detail };
     let mut values = request.headers().get_all(HOST).iter();
     let Some(value) = values.next() else {
@@ -105,8 +104,8 @@ fn host_field<B>(request: &Request<B>) -> Result<Option<&str>, Refusal> {
         return Err(malformed("there is more than one Host".into()));
     }
     let value = value.to_str().map_err(|_| malformed("Host has characters that are not ASCII".into()))?;
-    authority::parse(value).map_err(|error| malformed(Excerpt::display(format_args!("Host is invalid: {error}"))))?;
-    Ok(Some(value))
+    let authority = authority::parse(value);
+    authority.map(Some).map_err(|error| malformed(Excerpt::display(format_args!("Host is invalid: {error}"))))
 }
 
 /// Turns a request into what the guest gets: hop-by-hop fields removed, and a body under limits.
@@ -121,12 +120,15 @@ pub(crate) fn prepare(
     connection: &Connection,
 ) -> Result<Request<InboundBody>, Refusal> {
     let announced = request.body().size_hint().exact();
-    let is_expected = request.headers().contains_key(EXPECT);
+    // Without a body it is ignored (RFC 9110 §10.1.1).
+    let is_expected = announced != Some(0) && request.headers().contains_key(EXPECT);
+    // Only HTTP/1.0 may be without one: see `target`.
+    let may_lack_host = request.version() < Version::HTTP_11;
     let headers = request.headers_mut();
     let nominated = named_by_connection(headers);
     remove_nominated(headers, &nominated);
-    if !headers.contains_key(HOST) {
-        // HTTP/1.0 without one: guests see the address that was asked.
+    if may_lack_host && !headers.contains_key(HOST) {
+        // Guests see the address that was asked.
         headers.insert(HOST, connection.local_authority());
     }
     let (mut parts, body) = request.into_parts();

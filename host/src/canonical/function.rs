@@ -7,11 +7,11 @@ use std::pin::Pin;
 use wasmparser::component_types::{ComponentFuncType, ComponentValType};
 use wasmparser::names::KebabString;
 use wasmtime::component::Resource;
-use wasmtime::{Caller, Engine, FuncType, Linker, Val, ValRaw, bail};
+use wasmtime::{Caller, Engine, FuncType, Linker, Val, ValRaw, ensure};
 
 use super::Flat::{I32, I64};
 use super::concurrent::BuiltIn;
-use super::guest::{Host, Pending, parts};
+use super::guest::{Host, Pending, parts, room};
 use super::lower::{Lowered, MAX_RESULT_BYTES};
 use super::{Flat, FlatValues, HostResource, Lift, Lifting, Lower, Wit, WitTypes};
 
@@ -372,14 +372,21 @@ pub(super) fn lift<T: Host, P: Params>(caller: &mut Caller<'_, T>, values: &[Val
 
 /// Returns a result, writes it, or keeps it until there is memory for its lists.
 fn lower<T: Host, R: Lower>(caller: &mut Caller<'_, T>, result: R, to: u32) -> wasmtime::Result<Option<ValRaw>> {
-    let lowered = caller.data_mut().guest().lowered(result)?;
-    if !is_in_memory::<R>() {
-        // The only core value is all there is of it.
-        let value = lowered.value.first_chunk().copied().map_or(0, u64::from_le_bytes);
-        return Ok((R::FLAT == 1).then_some(ValRaw::u64(value)));
+    if is_in_memory::<R>() {
+        ensure_aligned::<R>(to)?;
+        let (memory, host) = parts(caller);
+        host.guest().write_result(result, room(memory, to, R::SIZE)?, to)?;
+        return Ok(None);
     }
-    write_result::<T, R>(caller, lowered, to)?;
-    Ok(None)
+    let lowered = caller.data_mut().guest().lowered(result)?;
+    // The only core value is all there is of it.
+    let value = lowered.value.first_chunk().copied().map_or(0, u64::from_le_bytes);
+    Ok((R::FLAT == 1).then_some(ValRaw::u64(value)))
+}
+
+fn ensure_aligned<R: Wit>(to: u32) -> wasmtime::Result<()> {
+    ensure!((to as usize).is_multiple_of(R::ALIGN), "pointer not aligned");
+    Ok(())
 }
 
 /// Writes a result to memory, or keeps it until there is memory for its lists.
@@ -388,9 +395,7 @@ pub(super) fn write_result<T: Host, R: Wit>(
     lowered: Lowered,
     to: u32,
 ) -> wasmtime::Result<()> {
-    if !(to as usize).is_multiple_of(R::ALIGN) {
-        bail!("pointer not aligned");
-    }
+    ensure_aligned::<R>(to)?;
     let (memory, host) = parts(caller);
     host.guest().pending = Pending::unless_written(lowered, to, R::SIZE, memory)?;
     Ok(())

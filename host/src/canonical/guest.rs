@@ -80,6 +80,21 @@ impl<T: Host> Guest<T> {
         value.store(&mut lowering, Place::VALUE)?;
         Ok(lowering.lowered)
     }
+
+    /// Writes a result to `room`, its place at `to` in the guest's memory, where padding keeps what it was. A result
+    /// with lists is kept until there is memory for them.
+    pub(super) fn write_result<V: Lower>(&mut self, value: V, room: &mut [u8], to: u32) -> wasmtime::Result<()> {
+        // From the guest's bytes and back to them, in two copies of a size that the compiler knows: most calls come
+        // here, and picking out what is not padding would cost more than all else that is done for a small result.
+        let mut lowering = Lowering::over(&mut self.handles, room.get(..V::SIZE).unwrap_or_default());
+        value.store(&mut lowering, Place::VALUE)?;
+        if !lowering.lowered.lists.is_empty() {
+            self.pending = Some(Pending::new(lowering.lowered, to, V::SIZE));
+        } else if let (Some(room), Some(value)) = (room.get_mut(..V::SIZE), lowering.lowered.value.get(..V::SIZE)) {
+            room.copy_from_slice(value);
+        }
+        Ok(())
+    }
 }
 
 /// A result whose lists the guest is allocating.
@@ -120,12 +135,17 @@ impl<T: 'static> HasHost<T> for Store<T> {
 }
 
 pub(super) fn write(memory: &mut [u8], to: u32, bytes: &[u8]) -> wasmtime::Result<()> {
+    room(memory, to, bytes.len())?.copy_from_slice(bytes);
+    Ok(())
+}
+
+/// So many bytes of a guest's memory.
+pub(super) fn room(memory: &mut [u8], to: u32, size: usize) -> wasmtime::Result<&mut [u8]> {
     let to = to as usize;
-    match to.checked_add(bytes.len()).and_then(|end| memory.get_mut(to..end)) {
-        Some(room) => room.copy_from_slice(bytes),
+    match to.checked_add(size).and_then(|end| memory.get_mut(to..end)) {
+        Some(room) => Ok(room),
         None => bail!("pointer out of bounds of memory"),
     }
-    Ok(())
 }
 
 /// [`NEXT_ALLOCATION`].
@@ -161,6 +181,10 @@ pub(crate) fn allocated<T: Host>(store: &mut impl HasHost<T>, pointer: u32) -> w
 }
 
 impl Pending {
+    fn new(lowered: Lowered, to: u32, size: usize) -> Self {
+        Self { lowered, to, size, asked: false, pointers: Vec::new() }
+    }
+
     pub(super) fn kept_bytes(&self) -> usize {
         size_of::<Self>() + self.lowered.lists.iter().map(|list| list.bytes.capacity()).sum::<usize>()
     }
@@ -173,7 +197,7 @@ impl Pending {
         memory: &mut [u8],
     ) -> wasmtime::Result<Option<Self>> {
         if !lowered.lists.is_empty() {
-            return Ok(Some(Self { lowered, to, size, asked: false, pointers: Vec::new() }));
+            return Ok(Some(Self::new(lowered, to, size)));
         }
         lowered.write_to(memory, to, size)?;
         Ok(None)

@@ -1,7 +1,6 @@
 //! Values on their way to a guest.
 
-use wasmtime::bail;
-
+use super::guest::room;
 use super::handles::Handles;
 
 /// A result on its way into a guest's memory: the bytes of the value, and of all lists in it, whose pointers are not
@@ -64,13 +63,8 @@ impl Lowered {
 
     /// Writes the value, of `size` bytes, to a guest's memory, but for what is not written of it.
     pub(super) fn write_to(&self, memory: &mut [u8], to: u32, size: usize) -> wasmtime::Result<()> {
-        let to = to as usize;
-        let (value, room) = (self.value.get(..size), to.checked_add(size).and_then(|end| memory.get_mut(to..end)));
-        let (Some(value), Some(room)) = (value, room) else { bail!("pointer out of bounds of memory") };
-        if self.written == first_bits(size) {
-            room.copy_from_slice(value);
-            return Ok(());
-        }
+        let room = room(memory, to, size)?;
+        let value = self.value.get(..size).unwrap_or_default();
         let (mut left, mut start) = (self.written, 0);
         while left != 0 {
             start += left.trailing_zeros() as usize;
@@ -94,6 +88,15 @@ fn first_bits(count: usize) -> u64 {
 impl<'a> Lowering<'a> {
     pub(super) fn new(handles: &'a mut Handles) -> Self {
         Self { handles, lowered: Lowered { value: [0; MAX_RESULT_BYTES], written: 0, lists: Vec::new() } }
+    }
+
+    /// What is not written keeps the bytes of `before`.
+    pub(super) fn over(handles: &'a mut Handles, before: &[u8]) -> Self {
+        let mut lowering = Self::new(handles);
+        if let Some(value) = lowering.lowered.value.get_mut(..before.len()) {
+            value.copy_from_slice(before);
+        }
+        lowering
     }
 
     pub(crate) fn write(&mut self, to: Place, bytes: &[u8]) {
