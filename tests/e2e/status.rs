@@ -207,7 +207,7 @@ fn the_socket_is_for_its_user_alone() {
         command.args(["--bounding-set", "-dac_override,-dac_read_search", binary()]);
         command
     } else {
-        fs::set_permissions(&socket, Permissions::from_mode(0)).expect("a mode");
+        fs::set_permissions(&socket, Permissions::from_mode(0o000)).expect("a mode");
         Command::new(binary())
     };
     let output = command.args(["status", "--control"]).arg(&socket).output().expect("the binary under test");
