@@ -3,6 +3,9 @@
 
 use crate::harness::{Daylily, Setup, guest};
 
+/// Puts what is no component in its place.
+type Spoil<'a> = &'a dyn Fn(&Daylily);
+
 fn put(contents: &[u8]) -> impl Fn(&Daylily) {
     move |server| server.put("app.wasm", contents)
 }
@@ -20,7 +23,7 @@ fn a_reload_to_what_is_no_component_says_what_helps() {
     let server = Setup::new().route_to("app.test", "app.wasm").file("app.wasm", &hello).start();
     let config = server.config();
     let half = hello.get(..hello.len() / 2).expect("a half");
-    let cases: [(&str, &dyn Fn(&Daylily), i32, &str); 7] = [
+    let cases: [(&str, Spoil<'_>, i32, &str); 7] = [
         ("a component that ends early", &put(half), 65, "ends early"),
         ("a core module", &put(b"\0asm\x01\0\0\0"), 65, "core module"),
         ("a draft of WASI", &put(&draft), 65, "rebuild it with a released 0.2"),
