@@ -1,29 +1,53 @@
 //! How many requests may be in progress, and how many may wait for how long.
 
+use std::iter::once;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 use std::time::Duration;
 
 use daylily_core::config::ServerLimits;
 use daylily_core::refusal::Refusal;
-use tokio::sync::{AcquireError, OwnedSemaphorePermit, Semaphore};
+use tokio::sync::{AcquireError, Notify, OwnedSemaphorePermit, Semaphore};
+use tokio::time::Instant;
+
+use crate::log::OncePerSecond;
+use crate::stall::{Stalls, ask_to_give_way};
+
+/// How often requests that wait for their clients are looked at while others wait for a permit.
+const LOOK: Duration = Duration::from_millis(50);
 
 /// The server's gate. First come, first served.
 pub(crate) struct Admission {
     turns: Arc<Semaphore>,
+    /// In the queue.
     waiting: AtomicU32,
+    /// Of those, the ones that need nothing but a permit of the server.
+    waiting_for_server: AtomicU32,
     max_waiting: u32,
     max_wait: Duration,
+    routes: Vec<RouteShare>,
+    /// A request waits while nothing is looked at.
+    pressure: Notify,
+    gave_way: OncePerSecond,
 }
 
-/// A route's share of the server's requests in progress; without one, all of them.
-#[derive(Clone, Default)]
-pub(crate) struct RouteShare(Option<Arc<Semaphore>>);
+/// A route's share of the server's requests in progress; without one, all of them. Cheap to clone.
+#[derive(Clone)]
+pub(crate) struct RouteShare(Arc<Share>);
+
+struct Share {
+    permits: Option<Arc<Semaphore>>,
+    /// Requests that wait for one of them.
+    waiting: AtomicU32,
+    /// Those of its requests whose guests wait for their clients.
+    stalls: Stalls,
+}
 
 /// The right of one request to be in progress, until this is dropped.
 pub(crate) struct Permit {
     _server: OwnedSemaphorePermit,
     _route: Option<OwnedSemaphorePermit>,
+    share: RouteShare,
 }
 
 /// A place in the queue; gone when dropped, so that cancellation cannot leak it.
@@ -31,17 +55,33 @@ struct Place<'a>(&'a AtomicU32);
 
 impl RouteShare {
     pub(crate) fn new(max_concurrency: Option<u32>) -> Self {
-        Self(max_concurrency.map(|share| Arc::new(Semaphore::new(share as usize))))
+        let permits = max_concurrency.map(|share| Arc::new(Semaphore::new(share as usize)));
+        Self(Arc::new(Share { permits, waiting: AtomicU32::new(0), stalls: Stalls::default() }))
+    }
+
+    /// The list of its requests whose guests wait for their clients.
+    pub(crate) fn stalls(&self) -> &Stalls {
+        &self.0.stalls
+    }
+}
+
+impl Permit {
+    pub(crate) fn share(&self) -> &RouteShare {
+        &self.share
     }
 }
 
 impl Admission {
-    pub(crate) fn new(limits: &ServerLimits) -> Self {
+    pub(crate) fn new(limits: &ServerLimits, routes: Vec<RouteShare>) -> Self {
         Self {
             turns: Arc::new(Semaphore::new(limits.max_concurrency as usize)),
             waiting: AtomicU32::new(0),
+            waiting_for_server: AtomicU32::new(0),
             max_waiting: limits.max_queue,
             max_wait: limits.queue_timeout,
+            routes,
+            pressure: Notify::new(),
+            gave_way: OncePerSecond::new(),
         }
     }
 
@@ -55,6 +95,7 @@ impl Admission {
             return Ok(permit);
         }
         let _place = self.take_place().ok_or(Refusal::QueueFull)?;
+        self.pressure.notify_one();
         match tokio::time::timeout(self.max_wait, self.wait(share)).await {
             Ok(Ok(permit)) => Ok(permit),
             Ok(Err(closed)) => Err(Refusal::Internal { detail: closed.to_string().into() }),
@@ -63,28 +104,68 @@ impl Admission {
     }
 
     fn try_admit(&self, share: &RouteShare) -> Option<Permit> {
-        let route = match &share.0 {
-            Some(share) => Some(Arc::clone(share).try_acquire_owned().ok()?),
+        let route = match &share.0.permits {
+            Some(permits) => Some(Arc::clone(permits).try_acquire_owned().ok()?),
             None => None,
         };
         let server = Arc::clone(&self.turns).try_acquire_owned().ok()?;
-        Some(Permit { _server: server, _route: route })
+        Some(Permit { _server: server, _route: route, share: share.clone() })
     }
 
     /// The route's permit first: a route over its share must not hold what others could use.
     async fn wait(&self, share: &RouteShare) -> Result<Permit, AcquireError> {
-        let route = match &share.0 {
-            Some(share) => Some(Arc::clone(share).acquire_owned().await?),
+        let route = match &share.0.permits {
+            Some(permits) => {
+                let (_place, _) = Place::take(&share.0.waiting);
+                Some(Arc::clone(permits).acquire_owned().await?)
+            }
             None => None,
         };
+        let (_place, _) = Place::take(&self.waiting_for_server);
         let server = Arc::clone(&self.turns).acquire_owned().await?;
-        Ok(Permit { _server: server, _route: route })
+        Ok(Permit { _server: server, _route: route, share: share.clone() })
     }
 
     fn take_place(&self) -> Option<Place<'_>> {
-        let place = Place(&self.waiting);
-        let before = self.waiting.fetch_add(1, Relaxed);
+        let (place, before) = Place::take(&self.waiting);
         (before < self.max_waiting).then_some(place)
+    }
+
+    /// Relieves requests in progress of places that others wait for: those whose guests have waited for their
+    /// clients for too long give way. Never ends; rests while no request waits.
+    pub(crate) async fn relieve(&self) {
+        loop {
+            if self.waiting.load(Relaxed) == 0 {
+                self.pressure.notified().await;
+            }
+            tokio::time::sleep(LOOK).await;
+            let giving_way = self.look();
+            if giving_way > 0 && self.gave_way.is_news() {
+                tracing::warn!(
+                    "{giving_way} requests, whose clients neither sent nor read for too long, give way to others (said once a second)"
+                );
+            }
+        }
+    }
+
+    /// A route's requests give way to its own; any of the server's to those that wait for the server alone.
+    fn look(&self) -> usize {
+        let now = Instant::now();
+        let of_routes = self
+            .routes
+            .iter()
+            .map(|RouteShare(share)| ask_to_give_way(once(&share.stalls), share.waiting.load(Relaxed) as usize, now));
+        let of_routes: usize = of_routes.sum();
+        let stalls = self.routes.iter().map(RouteShare::stalls);
+        of_routes + ask_to_give_way(stalls, self.waiting_for_server.load(Relaxed) as usize, now)
+    }
+}
+
+impl<'a> Place<'a> {
+    /// One more in `count`, and how many there were before.
+    fn take(count: &'a AtomicU32) -> (Self, u32) {
+        let before = count.fetch_add(1, Relaxed);
+        (Self(count), before)
     }
 }
 

@@ -78,9 +78,9 @@ impl Steps {
     ///
     /// # Errors
     ///
-    /// When a granted directory cannot be opened.
+    /// When there is no route.
     pub fn store(&self) -> Result<Store> {
-        Ok(Store(self.app()?.store()?))
+        Ok(Store(self.app()?.store()))
     }
 
     /// Puts an instance into a store of [`Steps::store`].

@@ -77,6 +77,9 @@ impl Body {
         if self.is_open_ended() {
             in_request.begin_open_ended();
         }
+        if let Kind::Streamed(streamed) = &self.kind {
+            in_request.begin_streaming(streamed.hold.share());
+        }
         Self { in_request: Some(in_request), ..self }
     }
 }

@@ -39,6 +39,8 @@ pub(crate) enum Fault {
     TooLarge,
     /// No progress for too long.
     TooSlow,
+    /// Little progress while other requests waited for its place.
+    GaveWay,
     /// Broken framing.
     Malformed(Excerpt),
     /// The client left in the middle of it.
@@ -154,6 +156,7 @@ impl Fault {
             Self::ClientGone => return Stop::ClientGone,
             Self::TooLarge => Refusal::BodyTooLarge,
             Self::TooSlow => Refusal::BodyTimeout,
+            Self::GaveWay => Refusal::GaveWay,
             Self::Malformed(detail) => Refusal::Malformed { detail: detail.clone() },
         })
     }

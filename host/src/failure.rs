@@ -4,8 +4,10 @@ use std::borrow::Cow;
 use std::fmt::Display;
 use std::io;
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use daylily_core::config::Diagnostics;
+use daylily_core::units::format_duration;
 
 use crate::engine::{CacheError, LoadError};
 use crate::serve::listen::Refused;
@@ -31,6 +33,11 @@ pub(crate) enum Failure {
     Listen { address: String, at: Option<SocketAddr>, error: io::Error, remedy: Cow<'static, str> },
     #[error("failed to open the control socket `{path}`: {reason}; name another with control (--control)")]
     Control { path: String, reason: String },
+    #[error(
+        "not prepared within {limit}: a file system does not answer, or the components take too long to compile; \
+         look at the places of the configuration, the components and the cache", limit = format_duration(*.limit)
+    )]
+    NotPrepared { limit: Duration },
     #[error("{text}")]
     Worker { text: String, code: u8 },
     #[error("not all requests were finished in time; cut: {cut}")]
@@ -70,7 +77,7 @@ impl Failure {
             Self::Listen { .. } | Self::Control { .. } => 69,
             Self::Worker { code, .. } => *code,
             Self::Cut { .. } => EXIT_CUT,
-            Self::Output { .. } | Self::Internal(_) => 1,
+            Self::Output { .. } | Self::Internal(_) | Self::NotPrepared { .. } => 1,
             Self::Several(failures) => failures.first().map_or(1, Self::exit_code),
         }
     }

@@ -15,14 +15,16 @@ use http::header::{CONTENT_LENGTH, EXPECT, HOST, HeaderMap, HeaderName, TRANSFER
 use http::{Method, Request, Uri, Version};
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
-use tokio::time::{Sleep, sleep};
+use tokio::time::{Instant, Sleep, sleep};
 use wasmtime_wasi_http::Error as HttpError;
 
+use crate::admission::RouteShare;
 use crate::exchange::{Exchange, Fault};
 use crate::host_api::outgoing::{error_from_hyper, named_by_connection, remove_forbidden};
 use crate::host_api::outside;
 use crate::serve::connection::{Connection, InRequest};
 use crate::serve::framing::coding::{self, CodingError};
+use crate::stall::Wait;
 
 /// Where a request wants to go.
 #[derive(Debug)]
@@ -116,6 +118,7 @@ fn host_field<B>(request: &Request<B>) -> Result<Option<Authority<'_>>, Refusal>
 pub(crate) fn prepare(
     mut request: Request<Incoming>,
     limits: &RouteLimits,
+    share: &RouteShare,
     exchange: &Arc<Exchange>,
     connection: &Connection,
 ) -> Result<Request<InboundBody>, Refusal> {
@@ -139,6 +142,8 @@ pub(crate) fn prepare(
         max_bytes: limits.max_body_bytes,
         stall: limits.body_timeout,
         stalled: None,
+        share: share.clone(),
+        wait: None,
         is_expected,
         has_ended: false,
         nominated,
@@ -192,6 +197,10 @@ pub(crate) struct InboundBody {
     stall: Duration,
     /// Runs while the guest waits for the client.
     stalled: Option<Pin<Box<Sleep>>>,
+    /// Of the route, where others may wait for a place.
+    share: RouteShare,
+    /// How long the guest has waited for the client; made when it first does.
+    wait: Option<Wait>,
     /// The client sends it only after `100 Continue`, which hyper sends when it is first read.
     is_expected: bool,
     /// Its end has been read.
@@ -204,6 +213,10 @@ pub(crate) struct InboundBody {
 
 impl InboundBody {
     fn poll_stalled(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, HttpError>>> {
+        if self.wait.get_or_insert_with(|| self.share.stalls().enlist()).has_to_give_way(cx, Instant::now()) {
+            self.exchange.fail(Fault::GaveWay);
+            return Poll::Ready(Some(Err(HttpError::ConnectionReadTimeout)));
+        }
         let stall = self.stall;
         let sleep = self.stalled.get_or_insert_with(|| Box::pin(sleep(stall)));
         ready!(sleep.as_mut().poll(cx));
@@ -254,6 +267,10 @@ impl Body for InboundBody {
             Poll::Ready(frame) => frame,
         };
         this.stalled = None;
+        if let Some(wait) = &this.wait {
+            let data = frame.as_ref().and_then(|frame| frame.as_ref().ok()?.data_ref());
+            wait.end(data.map_or(0, Bytes::len), Instant::now());
+        }
         this.has_ended = frame.is_none();
         Poll::Ready(match frame {
             None => None,

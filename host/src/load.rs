@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use daylily_core::config::{ComponentSource, Config, Route};
+use daylily_core::limits::route_share;
 use daylily_core::route::RouteTable;
 use tokio::sync::Semaphore;
 use wasmtime_wasi_config::WasiConfigVariables;
@@ -17,6 +18,7 @@ use crate::drain::Drain;
 use crate::engine::{
     self, App, AppSettings, Artefact, Compiler, Engines, Handler, LoadError, Loader, Needs, PoolKind, Source,
 };
+use crate::host_api::files::RouteFiles;
 use crate::host_api::outgoing::{OutgoingClient, OutgoingPolicy};
 use crate::log::OncePerSecond;
 use crate::pulse::Pulse;
@@ -50,13 +52,14 @@ pub(crate) fn worker(config: &Config, artefacts: &[Artefact], around: Surroundin
     let routes = all(config.routes.iter().map(|route| {
         let handler = handlers.get(&source(route)).ok_or_else(|| LoadError::not_compiled(&source(route)))?;
         let settings = settings(route, &outgoing)?;
-        let share = RouteShare::new(route.limits.max_concurrency);
+        let share = RouteShare::new(share(config, route));
         Ok(WorkerRoute { app: Arc::new(App::new(&engines, handler, settings)), share })
     }))?;
+    let shares = routes.iter().map(|route| route.share.clone()).collect();
     Ok(Worker {
         table: RouteTable::new(&config.routes),
         routes,
-        admission: Admission::new(&config.server),
+        admission: Admission::new(&config.server, shares),
         limits: config.server,
         connections: Arc::new(Semaphore::new(around.connection_limit.min(Semaphore::MAX_PERMITS))),
         dev: config.dev,
@@ -66,6 +69,13 @@ pub(crate) fn worker(config: &Config, artefacts: &[Artefact], around: Surroundin
         pulse: Pulse::default(),
         counters: around.counters,
     })
+}
+
+/// How many requests of `route` may be in progress; without a limit, as many as the server has.
+fn share(config: &Config, route: &Route) -> Option<u32> {
+    let of_several = config.routes.len() > 1;
+    let default = of_several.then(|| route_share(config.server.max_concurrency));
+    route.limits.max_concurrency.or(default)
 }
 
 /// The components of all routes, each once, in the order of the routes.
@@ -117,8 +127,10 @@ fn check_directories(route: &Route) -> Result<(), LoadError> {
 fn settings(route: &Route, outgoing: &OutgoingClient) -> Result<AppSettings, LoadError> {
     check_directories(route)?;
     let allow_http = route.grants.allow_http.clone();
+    let name: Arc<str> = route.name.as_str().into();
     Ok(AppSettings {
-        route: route.name.as_str().into(),
+        files: RouteFiles::new(Arc::clone(&name)),
+        route: name,
         limits: route.limits,
         vars: Arc::new(WasiConfigVariables::from_iter(route.grants.vars.clone())),
         outgoing: OutgoingPolicy::new(outgoing, allow_http, &route.limits),

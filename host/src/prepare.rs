@@ -9,6 +9,7 @@ use daylily_core::config::{self, ComponentSource, Config};
 use crate::cli::What;
 use crate::engine::{Artefact, Cache, CacheError, Compiler};
 use crate::failure::Failure;
+use crate::read_file::{MAX_CONFIG_BYTES, read_file};
 use crate::serve::listen;
 use crate::{load, places};
 
@@ -28,6 +29,7 @@ pub(crate) struct Prepared {
 }
 
 /// Reads the configuration of what is [`settled`]. Flags go over environment, over the file, over defaults.
+/// Blocks, for as long as [`read_file`] does.
 ///
 /// # Errors
 ///
@@ -40,7 +42,9 @@ pub(crate) fn read(what: &What) -> Result<Config, Failure> {
     let Some(path) = &what.config else {
         return Ok(config::single(ComponentSource::HelloWorld, &overrides));
     };
-    let text = std::fs::read_to_string(path).map_err(|error| unreadable(what, path, error))?;
+    let text = read_file(path, MAX_CONFIG_BYTES)
+        .and_then(|bytes| String::from_utf8(bytes).map_err(|_| io::Error::other("it is not valid UTF-8")))
+        .map_err(|error| unreadable(what, path, error))?;
     Ok(config::parse(path, &text, &overrides)?)
 }
 

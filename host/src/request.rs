@@ -70,7 +70,7 @@ async fn answer(
     exchange.record().set_route(&settings.route);
 
     let method = request.method().clone();
-    let request = inbound::prepare(request, limits, exchange, connection)?;
+    let request = inbound::prepare(request, limits, &route.share, exchange, connection)?;
     let permit = tokio::select! {
         biased;
         permit = worker.admission.admit(&route.share) => permit?,

@@ -18,7 +18,7 @@ use http::{HeaderMap, Method, Response, StatusCode};
 use http_body::{Body as _, Frame};
 use tokio::sync::oneshot;
 
-use crate::admission::Permit;
+use crate::admission::{Permit, RouteShare};
 use crate::body::{Body, Streamed};
 use crate::engine::{Ending, GuestBody, Head};
 use crate::exchange::Exchange;
@@ -34,12 +34,17 @@ const MAX_WHOLE_BYTES: usize = 64 << 10;
 /// What a response holds until its last byte is on its way.
 pub(crate) struct Hold {
     pub(crate) exchange: Arc<Exchange>,
-    _permit: Permit,
+    permit: Permit,
 }
 
 impl Hold {
     pub(crate) fn new(exchange: Arc<Exchange>, permit: Permit) -> Self {
-        Self { exchange, _permit: permit }
+        Self { exchange, permit }
+    }
+
+    /// Of the route that the request holds a place of.
+    pub(crate) fn share(&self) -> &RouteShare {
+        self.permit.share()
     }
 }
 

@@ -48,4 +48,15 @@ impl Worker {
     pub(crate) fn route(&self, target: &Target<'_>) -> Option<&WorkerRoute> {
         self.routes.get(self.table.find(target.host, target.path)?)
     }
+
+    /// Shows the supervisor which file calls do not return.
+    pub(crate) fn note_blocked(&self) {
+        let (mut calls, mut routes) = (0, 0);
+        for route in &self.routes {
+            let files = &route.app.settings().files;
+            calls += files.blocked_calls() as u64;
+            routes += u64::from(files.is_blocked());
+        }
+        self.counters.note_blocked(calls, routes);
+    }
 }

@@ -4,23 +4,31 @@ use std::time::{Duration, Instant};
 
 use crate::harness::{Connection, Daylily, PATIENCE, Request, Response, Setup, Silence};
 
-/// A request that is in progress until `finish`: its body stays open.
+/// A request that is in progress until `finish`. Its guest waits for timers: were it to wait for this client, it would
+/// give way to those that wait.
 struct Held(Connection);
 
 fn hold(server: &Daylily, host: &str) -> Held {
+    Held::begun(ask_to_hold(server, host))
+}
+
+/// Asks for a response that does not end.
+fn ask_to_hold(server: &Daylily, host: &str) -> Connection {
     let mut connection = server.connect();
-    connection.send(&Request::post(host, "/echo").header("Transfer-Encoding", "chunked").head_bytes());
-    connection.send(b"2\r\nin\r\n");
-    assert_eq!(connection.head().status, 200);
-    // The echo is the proof that the guest runs.
-    connection.read_chunk(b"in");
-    Held(connection)
+    connection.send(&Request::get(host, "/stream?chunks=100000&size=2&pause_ms=50").bytes());
+    connection
 }
 
 impl Held {
-    fn finish(mut self) {
-        self.0.send(b"0\r\n\r\n");
-        self.0.read_chunk_end();
+    /// Waits for the first bytes: the proof that the guest runs.
+    fn begun(mut connection: Connection) -> Self {
+        assert_eq!(connection.head().status, 200);
+        connection.read_chunk(b"xx");
+        Self(connection)
+    }
+
+    fn finish(self) {
+        self.0.leave();
     }
 }
 
@@ -49,13 +57,13 @@ fn first_answer(waiting: &mut Vec<Connection>) -> Response {
 }
 
 fn small(server: &str) -> Setup {
-    Setup::new().server(server).route("echo.test", "echo", "").route("hello.test", "hello", "")
+    Setup::new().server(server).route("held.test", "stream", "").route("hello.test", "hello", "")
 }
 
 #[test]
 fn over_the_requests_in_progress_the_queue_and_over_the_queue_503() {
     let server = small("max_concurrency = 2\nmax_queue = 2\nqueue_timeout = '60s'").start();
-    let (first, second) = (hold(&server, "echo.test"), hold(&server, "echo.test"));
+    let (first, second) = (hold(&server, "held.test"), hold(&server, "held.test"));
     // Two of these wait, whichever come first; the third is refused at once.
     let mut waiting: Vec<Connection> = (0..3).map(|_| send(&server, "hello.test")).collect();
     first_answer(&mut waiting).expect_refusal(503, "too many requests");
@@ -73,17 +81,17 @@ fn over_the_requests_in_progress_the_queue_and_over_the_queue_503() {
 fn a_queue_of_none_refuses_at_once() {
     let server = small("max_concurrency = 1\nmax_queue = 0").start();
     server.get("hello.test", "/").expect(200, "Hello World\n");
-    let held = hold(&server, "echo.test");
+    let held = hold(&server, "held.test");
     server.get("hello.test", "/").expect_refusal(503, "too many requests");
     server.get("hello.test", "/").expect_refusal(503, "too many requests");
     held.finish();
-    server.get("hello.test", "/").expect(200, "Hello World\n");
+    expect_place(&server, "the one that held it");
 }
 
 #[test]
 fn the_queue_has_a_deadline() {
     let server = small("max_concurrency = 1\nmax_queue = 10\nqueue_timeout = '500ms'").start();
-    let held = hold(&server, "echo.test");
+    let held = hold(&server, "held.test");
     let start = Instant::now();
     let mut waiting = vec![send(&server, "hello.test"), send(&server, "hello.test")];
     first_answer(&mut waiting).expect_refusal(503, "waited too long for a turn");
@@ -97,26 +105,24 @@ fn the_queue_has_a_deadline() {
 #[test]
 fn the_queue_is_first_in_first_out() {
     let server = small("max_concurrency = 1\nmax_queue = 10\nqueue_timeout = '60s'").start();
-    let held = hold(&server, "echo.test");
+    let held = hold(&server, "held.test");
     let mut holders = Vec::new();
     for _ in 0..3 {
-        let mut connection = server.connect();
-        connection.send(&Request::post("echo.test", "/echo").header("Transfer-Encoding", "chunked").head_bytes());
+        let mut connection = ask_to_hold(&server, "held.test");
         // Long enough for the request to be in the queue before the next is sent.
         assert!(connection.is_quiet_for(Duration::from_millis(200)), "two requests are in progress");
         holders.push(connection);
     }
     held.finish();
-    for mut connection in holders {
-        assert_eq!(connection.head().status, 200);
-        Held(connection).finish();
+    for connection in holders {
+        Held::begun(connection).finish();
     }
 }
 
 #[test]
 fn a_client_that_leaves_the_queue_frees_its_place() {
     let server = small("max_concurrency = 1\nmax_queue = 1\nqueue_timeout = '60s'").start();
-    let held = hold(&server, "echo.test");
+    let held = hold(&server, "held.test");
     let mut waiting = vec![send(&server, "hello.test"), send(&server, "hello.test")];
     first_answer(&mut waiting).expect_refusal(503, "too many requests");
     waiting.pop().expect("one that waits").leave();
@@ -138,19 +144,19 @@ fn a_client_that_leaves_the_queue_frees_its_place() {
 fn a_route_has_its_own_share() {
     let server = Setup::new()
         .server("max_concurrency = 10\nmax_queue = 10\nqueue_timeout = '60s'")
-        .route("echo.test", "echo", "max_concurrency = 1")
+        .route("held.test", "stream", "max_concurrency = 1")
         .route("service03.test", "service03", "max_concurrency = 2")
         .route("hello.test", "hello", "")
         .start();
-    let held = hold(&server, "echo.test");
+    let held = hold(&server, "held.test");
     let mut second = server.connect();
-    second.send(&Request::post("echo.test", "/echo").body(b"second").bytes());
+    second.send(&Request::get("held.test", "/?size=6").bytes());
     assert!(second.is_quiet_for(Duration::from_millis(300)), "two requests of the route are in progress");
     // The others have all their places.
     server.get("hello.test", "/").expect(200, "Hello World\n");
     let others = [hold(&server, "service03.test"), hold(&server, "service03.test")];
     held.finish();
-    second.response("POST").expect(200, "second");
+    second.response("GET").expect(200, "xxxxxx");
     others.into_iter().for_each(Held::finish);
 }
 
@@ -158,11 +164,11 @@ fn a_route_has_its_own_share() {
 fn requests_that_wait_for_their_route_do_not_fill_the_others_places() {
     let server = Setup::new()
         .server("max_concurrency = 2\nmax_queue = 10\nqueue_timeout = '60s'")
-        .route("echo.test", "echo", "max_concurrency = 1")
+        .route("held.test", "stream", "max_concurrency = 1")
         .route("hello.test", "hello", "")
         .start();
-    let held = hold(&server, "echo.test");
-    let mut waiting: Vec<Connection> = (0..3).map(|_| send(&server, "echo.test")).collect();
+    let held = hold(&server, "held.test");
+    let mut waiting: Vec<Connection> = (0..3).map(|_| send(&server, "held.test")).collect();
     for connection in &mut waiting {
         assert!(connection.is_quiet_for(Duration::from_millis(100)), "two requests of the route are in progress");
     }

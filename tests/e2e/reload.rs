@@ -1,7 +1,6 @@
 //! A new configuration and new components, without a request lost; and when there is something wrong
 //! with them, everything stays as it was.
 
-use std::io::Write;
 use std::net::TcpListener;
 use std::thread;
 use std::time::Duration;
@@ -9,8 +8,7 @@ use std::time::Duration;
 use rustix::process::Signal;
 
 use crate::harness::{
-    Connection, Daylily, Ending, Load, PATIENCE, Request, Setup, cache_dir, each, eventually, guest, make_pipe,
-    route_to,
+    Connection, Daylily, Ending, HeldFile, Load, PATIENCE, Request, Setup, cache_dir, each, eventually, guest, route_to,
 };
 
 fn component(package: &str) -> Vec<u8> {
@@ -306,23 +304,14 @@ fn the_number_of_workers_changes_under_load() {
     (0..50).for_each(|_| hello(&server));
 }
 
-/// A reload that waits as long as the test wants: its component is a pipe, which ends when this is dropped.
-struct Slow(std::fs::File);
-
-impl Slow {
-    #[track_caller]
-    fn start(server: &Daylily) -> Self {
-        let path = server.directory().join("pipe.wasm");
-        make_pipe(&path);
-        server.configure(|config| config + &route_to("pipe.test", "pipe.wasm"));
-        server.signal(Signal::HUP);
-        // Opens once the reload reads it.
-        Self(std::fs::File::options().write(true).open(path).expect("the writing end"))
-    }
-
-    fn fail(mut self) {
-        self.0.write_all(b"no component").expect("the reload reads");
-    }
+/// A reload that waits as long as the test wants: its component, which is none, cannot be opened before this is dropped.
+#[track_caller]
+fn slow_reload(server: &Daylily) -> HeldFile {
+    let held = HeldFile::new(&server.directory().join("held.wasm"), b"no component");
+    server.configure(|config| config + &route_to("held.test", "held.wasm"));
+    server.signal(Signal::HUP);
+    held.wait_for_reader();
+    held
 }
 
 /// More workers have more sockets, and the kernel may give those connections before anybody accepts there.
@@ -330,7 +319,7 @@ impl Slow {
 fn connections_during_a_reload_to_more_workers_are_answered() {
     let server = by_file().start();
     server.configure(|config| config.replace("workers = 1", "workers = 8"));
-    let slow = Slow::start(&server);
+    let slow = slow_reload(&server);
     assert_eq!(server.status().state(), "reloading");
     let mut waiting: Vec<Connection> = (0..50).map(|_| server.connect()).collect();
     waiting.iter_mut().for_each(|connection| {
@@ -344,7 +333,7 @@ fn connections_during_a_reload_to_more_workers_are_answered() {
         None
     });
     let late: Vec<_> = late.take(3).collect();
-    slow.fail();
+    drop(slow);
     let refused = eventually(PATIENCE, || server.status().total("reloads_failed") == 1);
     assert!(refused, "{:?}", server.status());
     let lost: Vec<_> = late.into_iter().map(|(connection, _)| connection.try_response("GET", PATIENCE).err()).collect();
@@ -355,7 +344,7 @@ fn connections_during_a_reload_to_more_workers_are_answered() {
 #[test]
 fn a_slow_reload_holds_up_nothing() {
     let server = app().start();
-    let _slow = Slow::start(&server);
+    let _slow = slow_reload(&server);
     let old = server.workers();
     old[0].signal(Signal::KILL);
     hello(&server);

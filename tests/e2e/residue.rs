@@ -55,7 +55,10 @@ fn setup(slots: u32) -> Setup {
         // A custom section without a name.
         let other = [component.as_slice(), &[0, 1, 0]].concat();
         let (file, other_file) = (format!("{name}.wasm"), format!("{name}-other.wasm"));
-        let keys = |kind: &str, limits: &str| format!("name = '{kind}.{name}'\nhost = '{kind}.{name}'\n{limits}");
+        // One route may take all slots.
+        let keys = |kind: &str, limits: &str| {
+            format!("name = '{kind}.{name}'\nhost = '{kind}.{name}'\nmax_concurrency = {slots}\n{limits}")
+        };
         setup
             .file(&file, &component)
             .file(&other_file, &other)

@@ -115,7 +115,7 @@ fn people_are_shown_tables() {
     has("ROUTE COMPONENT");
     has("hello.test /");
     has("requests: 4 on 2 connections, 0 cut, 0 lost with their worker");
-    has("workers replaced: 0, 0 of them because they hung");
+    has("workers replaced: 0, 0 of them because they hung, 0 because file calls did not return");
     has("reloads: 0, 0 of them refused");
 }
 

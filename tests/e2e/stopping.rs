@@ -7,7 +7,7 @@ use rustix::process::Signal;
 use tempfile::TempDir;
 
 use crate::harness::{
-    Connection, Daylily, Ending, Load, PATIENCE, Request, Response, Setup, each, eventually, make_pipe,
+    Connection, Daylily, Ending, HeldFile, Load, PATIENCE, Request, Response, Setup, each, eventually,
 };
 
 /// Far below the default `shutdown_timeout` and `idle_timeout`, which nothing here is to wait for.
@@ -379,16 +379,15 @@ fn a_stop_ends_what_drains() {
     server.expect_no_process(PATIENCE);
 }
 
-/// The component is a pipe that nobody writes to, so that the start takes as long as the test wants.
+/// The component cannot be opened, so that the start takes as long as the test wants.
 #[test]
 fn a_server_that_is_still_starting_can_be_stopped() {
     let directory = TempDir::new().expect("a directory");
-    let pipe = directory.path().join("pipe.wasm");
-    make_pipe(&pipe);
+    let path = directory.path().join("held.wasm");
     each(&[Signal::TERM, Signal::INT], |signal| {
-        let server = Setup::bare(&["serve", &pipe.display().to_string()]).spawn();
-        // It opens once the server reads it.
-        let _writing = std::fs::File::options().write(true).open(&pipe).expect("the writing end");
+        let held = HeldFile::new(&path, b"");
+        let server = Setup::bare(&["serve", &path.display().to_string()]).spawn();
+        held.wait_for_reader();
         server.signal(*signal);
         server.expect_exit(0, &[]);
         server.expect_no_process(PATIENCE);

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use rustix::process::Signal;
 use tempfile::TempDir;
 
-use crate::harness::{Connection, Daylily, Ending, Load, PATIENCE, Request, Setup, each, eventually, guest, make_pipe};
+use crate::harness::{Connection, Daylily, Ending, HeldFile, Load, PATIENCE, Request, Setup, each, eventually, guest};
 
 fn listener() -> TcpListener {
     TcpListener::bind("127.0.0.1:0").expect("a port")
@@ -198,18 +198,16 @@ fn hello_route() -> Setup {
     Setup::new().route("a.test", "hello", "").route("stream.test", "stream", "")
 }
 
-/// The component is a pipe, so that the start takes as long as the test wants.
+/// The component cannot be opened, so that the start takes as long as the test wants.
 #[test]
 fn ready_is_what_serves() {
     let service = Service::new();
-    let pipe = service.directory.path().join("pipe.wasm");
-    make_pipe(&pipe);
-    let mut server = service.setup(Setup::bare(&["serve", &pipe.display().to_string()])).spawn();
-    let mut writing = std::fs::File::options().write(true).open(&pipe).expect("the writing end");
+    let path = service.directory.path().join("held.wasm");
+    let held = HeldFile::new(&path, &std::fs::read(guest("hello")).expect("a built guest"));
+    let mut server = service.setup(Setup::bare(&["serve", &path.display().to_string()])).spawn();
+    held.wait_for_reader();
     service.expect_silence();
-    let component = std::fs::read(guest("hello")).expect("a built guest");
-    std::io::Write::write_all(&mut writing, &component).expect("the server reads");
-    drop(writing);
+    drop(held);
     service.expect(&["READY=1", "STATUS=generation 1 serves 1 route with 1 worker"]);
     let status = server.status();
     assert!(status.ready().is_some(), "no worker is ready: {status:?}");

@@ -58,6 +58,13 @@ pub const HEAD_TIMEOUT: Limit<Duration> = time("head_timeout", 10);
 pub const IDLE_TIMEOUT: Limit<Duration> = time("idle_timeout", 60);
 /// Requests in progress, in the process or (set in a route) in that route.
 pub const MAX_CONCURRENCY: Limit<u32> = count("max_concurrency", 256, 1, 65_536);
+/// The requests in progress of one of several routes that has no `max_concurrency` of its own: three quarters of
+/// the server's, so that no route takes the places of all others.
+#[must_use]
+pub fn route_share(max_concurrency: u32) -> u32 {
+    (max_concurrency - max_concurrency / 4).max(1)
+}
+
 /// Requests waiting for a turn; 0 is no waiting.
 pub const MAX_QUEUE: Limit<u32> = count("max_queue", 1_024, 0, 1_000_000);
 /// Time a request may wait for its turn.
@@ -180,7 +187,8 @@ pub struct RouteLimits {
     pub between_bytes_timeout: Duration,
     /// See [`MAX_OUTGOING`].
     pub max_outgoing: u32,
-    /// Requests in progress in this route; `None` leaves it at the server's [`MAX_CONCURRENCY`].
+    /// Requests in progress in this route; `None` leaves it at [`route_share`], or for a single route at the
+    /// server's [`MAX_CONCURRENCY`].
     pub max_concurrency: Option<u32>,
 }
 

@@ -22,6 +22,8 @@ pub enum Refusal {
     HeadTimeout,
     /// 408: the request's body made no progress for `body_timeout`.
     BodyTimeout,
+    /// 408: the request's body made little progress while other requests waited for its place.
+    GaveWay,
     /// 413: the request's body is longer than `max_body`.
     BodyTooLarge,
     /// 414: the request line is longer than `max_head`, or its target longer than a URI may be.
@@ -94,7 +96,7 @@ impl Refusal {
         match self {
             Self::Malformed { .. } => 400,
             Self::NoRoute => 404,
-            Self::HeadTimeout | Self::BodyTimeout => 408,
+            Self::HeadTimeout | Self::BodyTimeout | Self::GaveWay => 408,
             Self::BodyTooLarge => 413,
             Self::TargetTooLong => 414,
             Self::HeadTooLarge => 431,
@@ -113,6 +115,7 @@ impl Refusal {
             Self::NoRoute => "no such route",
             Self::HeadTimeout => "request head too slow",
             Self::BodyTimeout => "request body too slow",
+            Self::GaveWay => "request body too slow while others waited",
             Self::BodyTooLarge => "request body too large",
             Self::TargetTooLong => "request target too long",
             Self::HeadTooLarge => "request head too large",
@@ -145,6 +148,7 @@ impl Refusal {
             Self::NoRoute
             | Self::HeadTimeout
             | Self::BodyTimeout
+            | Self::GaveWay
             | Self::BodyTooLarge
             | Self::TargetTooLong
             | Self::HeadTooLarge
@@ -163,6 +167,7 @@ impl Refusal {
             | Self::NoRoute
             | Self::HeadTimeout
             | Self::BodyTimeout
+            | Self::GaveWay
             | Self::BodyTooLarge
             | Self::TargetTooLong
             | Self::HeadTooLarge
@@ -232,6 +237,7 @@ mod tests {
         check(Refusal::NoRoute, "404 [no such route] client");
         check(Refusal::HeadTimeout, "408 [request head too slow] client");
         check(Refusal::BodyTimeout, "408 [request body too slow] client");
+        check(Refusal::GaveWay, "408 [request body too slow while others waited] client");
         check(Refusal::BodyTooLarge, "413 [request body too large] client");
         check(Refusal::TargetTooLong, "414 [request target too long] client");
         check(Refusal::HeadTooLarge, "431 [request head too large] client");

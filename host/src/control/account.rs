@@ -17,6 +17,8 @@ pub(super) struct Totals {
     pub(super) reloads_failed: u64,
     pub(super) restarts: u64,
     pub(super) hangs: u64,
+    /// Workers that were replaced because their file calls did not return.
+    pub(super) blocked: u64,
 }
 
 impl Totals {
@@ -28,6 +30,7 @@ impl Totals {
             reloads_failed: self.reloads_failed.saturating_sub(before.reloads_failed),
             restarts: self.restarts.saturating_sub(before.restarts),
             hangs: self.hangs.saturating_sub(before.hangs),
+            blocked: self.blocked.saturating_sub(before.blocked),
         }
     }
 
@@ -38,6 +41,7 @@ impl Totals {
             reloads_failed: self.reloads_failed + other.reloads_failed,
             restarts: self.restarts + other.restarts,
             hangs: self.hangs + other.hangs,
+            blocked: self.blocked + other.blocked,
         }
     }
 }

@@ -17,6 +17,7 @@ use tokio::sync::watch;
 use tokio::time::{Instant, timeout};
 
 use super::order::{CLOSED, FAILED, Order, READY};
+use super::pace::Pace;
 use super::scoreboard::{Lease, Scoreboard, Slot};
 use super::sockets::Sockets;
 use super::{Share, handover, orphans};
@@ -29,6 +30,10 @@ const MAX_REASON_BYTES: u64 = 1 << 20;
 
 /// As many as a number of workers may be that somebody writes.
 const MAX_AUTO_WORKERS: u32 = 256;
+
+/// How often a worker of one generation is replaced because its file calls do not return: one at a time, and not often.
+/// The next one meets the same file systems.
+const RELIEVE_EVERY: Duration = Duration::from_secs(60);
 
 /// Variables that systemd sets for the supervisor alone.
 const NOT_INHERITED: [&str; 6] =
@@ -43,6 +48,8 @@ pub(super) struct Launch {
     pub(super) scoreboard: Arc<Scoreboard>,
     /// Workers that are not there, or do not respond: the others accept on their sockets.
     pub(super) absent: watch::Sender<BTreeSet<u32>>,
+    /// How often workers whose file calls do not return are replaced.
+    pub(super) relief: Pace,
 }
 
 /// A worker that is ready. Dropping it kills it, so that what was started is never left alone.
@@ -88,6 +95,7 @@ impl Launch {
             sockets: Mutex::new(sockets),
             scoreboard,
             absent: watch::Sender::default(),
+            relief: Pace::new(RELIEVE_EVERY),
         }
     }
 

@@ -13,6 +13,7 @@ use super::generation::Generation;
 use super::process::{Launch, StartError, workers};
 use super::scoreboard::Scoreboard;
 use super::sockets::Sockets;
+use crate::cli::What;
 use crate::failure::Failure;
 use crate::places;
 use crate::prepare::{self, Prepared};
@@ -36,6 +37,24 @@ pub(super) struct Basis {
     pub(super) generation: u64,
     /// How long to wait for an address that another server has.
     pub(super) patience: Duration,
+}
+
+/// How long the configuration and its components may take from their files to compiled code. What is not done by then
+/// waits for a file system that may never answer, and must not keep later reloads waiting.
+const PREPARE_LIMIT: Duration = Duration::from_secs(600);
+
+/// Reads the configuration of what is settled then, where nothing else waits for its file system.
+///
+/// # Errors
+///
+/// As [`prepare::settled`] and [`prepare::read`].
+pub(super) async fn read(what: What) -> Result<(What, Config), Failure> {
+    let read = move || {
+        let what = prepare::settled(&what)?;
+        let config = prepare::read(&what)?;
+        Ok((what, config))
+    };
+    apart(PREPARE_LIMIT, read).await
 }
 
 /// Compiles, starts and waits until all workers of `config` are ready. Nothing that serves is touched. Cancel
@@ -63,7 +82,7 @@ pub(super) async fn attempt(basis: Basis, config: Config, mut found: Vec<Failure
         prepare::compile(config, known)
     };
     // Compiling takes seconds: workers that die meanwhile are to be replaced all the same.
-    let prepared = tokio::task::spawn_blocking(compile).await.map_err(std::io::Error::other)??;
+    let prepared = apart(PREPARE_LIMIT, compile).await?;
     let launch = Launch::new(basis.generation, Arc::new(prepared), sockets, basis.scoreboard);
     Generation::start(launch).await
 }
@@ -121,11 +140,43 @@ fn with_holder(failure: Failure) -> Failure {
     }
 }
 
+/// What `work` gives, in a thread of its own. One that is not done within `limit` is left to itself.
+async fn apart<T: Send + 'static>(
+    limit: Duration,
+    work: impl FnOnce() -> Result<T, Failure> + Send + 'static,
+) -> Result<T, Failure> {
+    match tokio::time::timeout(limit, tokio::task::spawn_blocking(work)).await {
+        Ok(done) => done.map_err(std::io::Error::other)?,
+        Err(_elapsed) => Err(Failure::NotPrepared { limit }),
+    }
+}
+
 impl From<StartError> for Failure {
     fn from(error: StartError) -> Self {
         match error {
             StartError::Refused { reason, exit_code } => Self::Worker { text: reason, code: exit_code },
             other => Self::Worker { text: other.to_string(), code: 1 },
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn work_that_does_not_end_is_not_waited_for() {
+        let (end, ended) = std::sync::mpsc::channel::<()>();
+        let limit = Duration::from_millis(10);
+        let stuck = apart(limit, move || {
+            let _ = ended.recv();
+            Ok(())
+        })
+        .await
+        .expect_err("it does not end");
+        assert!(stuck.to_string().contains("10ms"), "{stuck}");
+        let next = apart(Duration::from_secs(60), || Ok(())).await;
+        assert!(next.is_ok(), "the next one waits for it");
+        drop(end);
     }
 }

@@ -75,6 +75,9 @@ pub(crate) struct WorkerStatus {
     pub(crate) connections: u64,
     pub(crate) requests_in_progress: u64,
     pub(crate) requests: u64,
+    /// File calls that have outlived their requests and do not return.
+    #[serde(default)]
+    pub(crate) blocked_file_calls: u64,
 }
 
 /// Since the first start, over reloads, upgrades and the deaths of workers.
@@ -89,6 +92,9 @@ pub(crate) struct Totals {
     pub(crate) reloads_failed: u64,
     pub(crate) worker_restarts: u64,
     pub(crate) worker_hangs: u64,
+    /// Workers that were replaced because their file calls did not return.
+    #[serde(default)]
+    pub(crate) workers_blocked: u64,
 }
 
 impl Status {
@@ -119,7 +125,7 @@ impl Status {
         let _ = write!(
             text,
             "\nrequests: {} on {} connections, {} cut, {} lost with their worker\n\
-             workers replaced: {}, {} of them because they hung\n\
+             workers replaced: {}, {} of them because they hung, {} because file calls did not return\n\
              reloads: {}, {} of them refused\n",
             totals.requests,
             totals.connections,
@@ -127,6 +133,7 @@ impl Status {
             totals.requests_lost,
             totals.worker_restarts,
             totals.worker_hangs,
+            totals.workers_blocked,
             totals.reloads,
             totals.reloads_failed
         );

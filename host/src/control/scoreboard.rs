@@ -17,7 +17,7 @@ use serde::{Deserialize, Serialize};
 use crate::lock::lock;
 use crate::sealed::shared;
 
-/// One worker's counters. Only ever added to while it lives; the differences of pairs are gauges.
+/// One worker's counters. Only ever added to while it lives, but for gauges; the differences of pairs are gauges, too.
 #[derive(Default)]
 #[repr(C)]
 pub(crate) struct Slot {
@@ -28,6 +28,10 @@ pub(crate) struct Slot {
     requests_begun: AtomicU64,
     requests_ended: AtomicU64,
     requests_cut: AtomicU64,
+    /// A gauge: file calls that have outlived their requests and do not return.
+    blocked_calls: AtomicU64,
+    /// A gauge: routes that have no thread left for files, because of such calls.
+    blocked_routes: AtomicU64,
 }
 
 /// What a slot has counted.
@@ -72,6 +76,19 @@ impl Slot {
         InProgress(&self.requests_ended)
     }
 
+    pub(crate) fn note_blocked(&self, calls: u64, routes: u64) {
+        self.blocked_calls.store(calls, Relaxed);
+        self.blocked_routes.store(routes, Relaxed);
+    }
+
+    pub(crate) fn blocked_calls(&self) -> u64 {
+        self.blocked_calls.load(Relaxed)
+    }
+
+    pub(crate) fn blocked_routes(&self) -> u64 {
+        self.blocked_routes.load(Relaxed)
+    }
+
     /// The requests in progress are about to be cut.
     pub(crate) fn note_cut(&self) {
         self.requests_cut.fetch_add(self.counts().requests_in_progress(), Relaxed);
@@ -97,6 +114,8 @@ impl Slot {
             &self.requests_begun,
             &self.requests_ended,
             &self.requests_cut,
+            &self.blocked_calls,
+            &self.blocked_routes,
         ] {
             counter.store(0, Relaxed);
         }

@@ -9,18 +9,17 @@ use std::time::Duration;
 use daylily_core::restart::Restarts;
 use daylily_core::units::format_duration;
 use tokio::sync::watch;
-use tokio::time::{Instant, Interval, MissedTickBehavior};
+use tokio::task::JoinSet;
+use tokio::time::Instant;
 
 use super::account::Totals;
+use super::looks::Looks;
 use super::order::{End, Order};
 use super::process::{Event, Launch, StartError, WorkerProcess};
+use super::retire::{retire, say_drained};
 use super::scoreboard::{Counts, Slot};
 use super::worker::LAST_WORDS;
-use crate::failure::EXIT_CUT;
 use crate::lock::lock;
-
-/// How often a worker is looked at, for a tenth of `hang_timeout` or this.
-const MAX_LOOK: Duration = Duration::from_secs(1);
 
 /// A worker whose event loop has not turned for so long does not accept either; others do it until it
 /// turns again, or has been replaced.
@@ -42,7 +41,10 @@ pub(super) struct Seen {
     pub(super) since: Option<Instant>,
     pub(super) restarts: u64,
     pub(super) hangs: u64,
+    /// How often it was replaced because its file calls did not return.
+    pub(super) blocked: u64,
     pub(super) counts: Counts,
+    pub(super) blocked_calls: u64,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -74,6 +76,8 @@ enum Left {
     Died(io::Result<ExitStatus>),
     /// Its event loop did not turn any more, and it was killed.
     Hung,
+    /// It serves, but for file calls, and another is to take its place.
+    Blocked,
 }
 
 impl Seat {
@@ -105,21 +109,31 @@ impl Seat {
     /// How often somebody had to be replaced here.
     pub(super) fn deaths(&self) -> Totals {
         let seen = lock(&self.seen);
-        Totals { restarts: seen.restarts, hangs: seen.hangs, ..Totals::default() }
+        Totals { restarts: seen.restarts, hangs: seen.hangs, blocked: seen.blocked, ..Totals::default() }
     }
 
     pub(super) fn seen(&self) -> Seen {
-        let counts = lock(&self.slot).map(Slot::counts).unwrap_or_default();
-        Seen { counts, ..lock(&self.seen).clone() }
+        let slot = *lock(&self.slot);
+        let counts = slot.map(Slot::counts).unwrap_or_default();
+        Seen { counts, blocked_calls: slot.map_or(0, Slot::blocked_calls), ..lock(&self.seen).clone() }
     }
 
     /// Keeps the seat taken, first by `process`, until `wishes` says otherwise. Cancel safe: the process
     /// is killed.
     pub(super) async fn keep(self: Arc<Self>, mut process: WorkerProcess, mut wishes: watch::Receiver<Wish>) {
         let mut restarts = Restarts::default();
+        // Those that finish what they have while another has their place.
+        let mut retiring = JoinSet::new();
         loop {
             self.sits(&process);
             let left = self.watch_over(&mut process, &mut wishes).await;
+            if let Left::Blocked = left {
+                if let Some(next) = self.relieve(&process, &mut wishes).await {
+                    let old = std::mem::replace(&mut process, next);
+                    retiring.spawn(retire(Arc::clone(&self.launch), self.worker, old, wishes.clone()));
+                }
+                continue;
+            }
             let lost = process.slot().counts().requests_in_progress();
             let lived = process.ready_at.elapsed();
             let pid = process.pid;
@@ -127,6 +141,7 @@ impl Seat {
             drop(process);
             if let Left::Drained = left {
                 self.has_closed.send_replace(true);
+                while retiring.join_next().await.is_some() {}
                 return;
             }
             let delay = restarts.died(Some(lived), random());
@@ -135,7 +150,9 @@ impl Seat {
                 Some(next) => process = next,
                 None => {
                     self.has_closed.send_replace(true);
-                    return self.note(State::Ended);
+                    self.note(State::Ended);
+                    while retiring.join_next().await.is_some() {}
+                    return;
                 }
             }
         }
@@ -162,11 +179,50 @@ impl Seat {
                     let absent = absent.borrow_and_update().clone();
                     process.order(&Order::Cover(absent.into_iter().filter(|other| *other != self.worker).collect()));
                 }
-                silent = looks.silent() => if silent < limit {
+                silent = looks.silent() => {
+                    if silent >= limit {
+                        return kill(process, Left::Hung).await;
+                    }
                     self.mark_absent(silent >= COVERED_AFTER);
-                } else {
-                    return kill(process, Left::Hung).await;
+                    if process.slot().blocked_routes() > 0 && self.launch.relief.allows(Instant::now()) {
+                        return Left::Blocked;
+                    }
                 }
+            }
+        }
+    }
+
+    /// A new process in the place of one whose file calls do not return, which serves until then. None when the
+    /// generation is to end, or there is no new process: the old one goes on.
+    async fn relieve(&self, old: &WorkerProcess, wishes: &mut watch::Receiver<Wish>) -> Option<WorkerProcess> {
+        let (worker, pid) = (self.worker, old.pid);
+        let (calls, routes) = (old.slot().blocked_calls(), old.slot().blocked_routes());
+        let started = tokio::select! {
+            biased;
+            _ = wishes.wait_for(|wish| *wish != Wish::Serve) => None,
+            started = WorkerProcess::start(&self.launch, worker) => Some(started),
+        };
+        match started {
+            None => {
+                // For the one who watches over the old process.
+                wishes.mark_changed();
+                None
+            }
+            Some(Ok(next)) => {
+                tracing::error!(
+                    "worker {worker} (pid {pid}) has {calls} file calls that do not return, and no thread for files left \
+                     on {routes} of its routes; the process with pid {} takes its place",
+                    next.pid
+                );
+                self.seen_mut(|seen| {
+                    seen.restarts += 1;
+                    seen.blocked += 1;
+                });
+                Some(next)
+            }
+            Some(Err(error)) => {
+                tracing::error!("worker {worker} (pid {pid}) cannot be replaced: {error}; it goes on");
+                None
             }
         }
     }
@@ -189,7 +245,7 @@ impl Seat {
                 event = process.event() => match event {
                     Event::Closed => drop(self.has_closed.send_replace(true)),
                     Event::Ended(status) => {
-                        self.say_drained(process, &status);
+                        say_drained(&self.launch, self.worker, process, &status);
                         return Left::Drained;
                     }
                 },
@@ -246,7 +302,7 @@ impl Seat {
             }
             Left::Died(Ok(status)) => format!("ended ({status})"),
             Left::Died(Err(error)) => format!("cannot be waited for ({error})"),
-            Left::Drained => "drained".to_owned(),
+            Left::Drained | Left::Blocked => "drained".to_owned(),
         };
         let when =
             if delay.is_zero() { "it is replaced now".to_owned() } else { format!("it is replaced in {delay:.1?}") };
@@ -257,29 +313,6 @@ impl Seat {
         tracing::error!(
             "worker {worker} (pid {pid}) {how} after {lived:.1?}, requests in progress: {lost}{again}; {when}"
         );
-    }
-
-    /// What a drain did not finish is not told by anybody else, unless the whole server ends.
-    fn say_drained(&self, process: &WorkerProcess, status: &io::Result<ExitStatus>) {
-        let (worker, pid) = (self.worker, process.pid);
-        let counts = process.slot().counts();
-        match status {
-            Ok(status) if status.success() => {}
-            Ok(status) if status.code() == Some(EXIT_CUT.into()) => {
-                let limit = format_duration(self.launch.prepared.config.server.shutdown_timeout);
-                let cut = counts.requests_cut;
-                tracing::warn!(
-                    "worker {worker} (pid {pid}) drained for shutdown_timeout = {limit}, requests cut: {cut}"
-                );
-            }
-            Ok(status) => {
-                let lost = counts.requests_in_progress();
-                tracing::error!(
-                    "worker {worker} (pid {pid}) ended ({status}) while it drained, requests in progress: {lost}"
-                );
-            }
-            Err(error) => tracing::error!("worker {worker} (pid {pid}) cannot be waited for ({error})"),
-        }
     }
 
     fn say_not_started(&self, error: &StartError, delay: Duration) {
@@ -322,36 +355,8 @@ impl Seat {
     }
 }
 
-/// Looks whether a process's event loop turns. What counts is how long that was watched, not how long it
-/// was: when this process itself was stopped, or the machine asleep, nobody hung.
-struct Looks {
-    slot: &'static Slot,
-    interval: Interval,
-    every: Duration,
-    last: Option<u64>,
-    silent: Duration,
-}
-
-impl Looks {
-    fn new(limit: Duration, slot: &'static Slot) -> Self {
-        let every = (limit / 10).clamp(Duration::from_millis(1), MAX_LOOK);
-        let mut interval = tokio::time::interval(every);
-        interval.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        Self { slot, interval, every, last: None, silent: Duration::ZERO }
-    }
-
-    /// Resolves at the next look: for how long the event loop was not seen to turn. Cancel safe.
-    async fn silent(&mut self) -> Duration {
-        self.interval.tick().await;
-        let beats = Some(self.slot.heartbeats());
-        self.silent = if beats == self.last { self.silent + self.every } else { Duration::ZERO };
-        self.last = beats;
-        self.silent
-    }
-}
-
 /// What is wished next; that there is nobody left to wish anything is the wish for an end. Cancel safe.
-async fn next_wish(wishes: &mut watch::Receiver<Wish>) -> Wish {
+pub(super) async fn next_wish(wishes: &mut watch::Receiver<Wish>) -> Wish {
     match wishes.changed().await {
         Ok(()) => wishes.borrow_and_update().clone(),
         Err(_) => Wish::Kill,

@@ -77,6 +77,7 @@ fn status(overview: &Overview<'_>) -> Status {
             reloads_failed: totals.reloads_failed,
             worker_restarts: totals.restarts,
             worker_hangs: totals.hangs,
+            workers_blocked: totals.blocked,
         },
     }
 }
@@ -94,6 +95,7 @@ fn worker(view: &View, seat: &Seat) -> WorkerStatus {
         connections: seen.counts.connections_open(),
         requests_in_progress: seen.counts.requests_in_progress(),
         requests: seen.counts.requests_begun,
+        blocked_file_calls: seen.blocked_calls,
     }
 }
 

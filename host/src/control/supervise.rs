@@ -267,8 +267,8 @@ impl Supervisor {
         };
         let what = self.what.clone();
         self.reloading = Some(tokio::spawn(async move {
-            let what = prepare::settled(&what)?;
-            let generation = reload::attempt(basis, prepare::read(&what)?, Vec::new()).await?;
+            let (what, config) = reload::read(what).await?;
+            let generation = reload::attempt(basis, config, Vec::new()).await?;
             Ok((generation, what))
         }));
     }
@@ -329,7 +329,9 @@ impl Supervisor {
 
     fn go_on_as_it_was(&mut self, failure: &Failure) {
         // Its files are watched as well: one of them is what will be mended.
-        watch(&mut self.watch, &self.what, prepare::read(&self.what).ok().as_ref());
+        if self.watch.is_some() {
+            watch(&mut self.watch, &self.what, prepare::read(&self.what).ok().as_ref());
+        }
         tracing::error!("not reloaded, generation {} goes on: {failure}", self.current.number());
         self.answer(|| Reply::Failed { reason: failure.to_string(), exit_code: failure.exit_code() });
     }

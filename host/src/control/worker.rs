@@ -85,6 +85,8 @@ async fn serve(supervisor: &UnixStream, handover: Handover) -> io::Result<ExitCo
     let mut reception = Reception::new(Arc::clone(&worker), share.worker, listeners);
     let server = config.server;
     tokio::spawn(worker.pulse.clone().beat());
+    let relieved = Arc::clone(&worker);
+    tokio::spawn(async move { relieved.admission.relieve().await });
     tokio::spawn(beat(Arc::clone(&worker), HEARTBEAT.min(server.hang_timeout / 4)));
     let mut orders = listen_to(supervisor, server.shutdown_timeout)?;
     (&mut &*supervisor).write_all(&[READY])?;
@@ -126,6 +128,7 @@ async fn beat(worker: Arc<Worker>, every: Duration) {
         worker.counters.beat();
         worker.date.look(SystemTime::now());
         note_cpu_clock();
+        worker.note_blocked();
         memory::give_back();
     }
 }

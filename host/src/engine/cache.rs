@@ -13,6 +13,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 use std::time::{Duration, SystemTime};
 
+use daylily_core::units::format_size;
 use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, Stat, Timespec, Timestamps, UTIME_NOW};
 use rustix::process::geteuid;
 
@@ -21,6 +22,9 @@ use rustix::process::geteuid;
 const MAGIC: &[u8; 16] = b"daylily cache 1\n";
 const HASH_BYTES: usize = 32;
 const HEAD_BYTES: usize = MAGIC.len() + 2 * HASH_BYTES;
+
+/// An entry, whoever wrote it: a component of the largest size comes to less.
+const MAX_ENTRY_BYTES: u64 = 4 << 30;
 
 const SUFFIX: &str = ".cwasm";
 const UNFINISHED_SUFFIX: &str = ".tmp";
@@ -162,8 +166,12 @@ fn read(file: &OwnedFd, key: &Key) -> Result<Entry, String> {
     if let Some((reason, _)) = not_ours_alone(&stat) {
         return Err(reason);
     }
+    if u64::try_from(stat.st_size).unwrap_or(0) > MAX_ENTRY_BYTES {
+        return Err(format!("it is larger than {}", format_size(MAX_ENTRY_BYTES)));
+    }
     let mut bytes = Vec::with_capacity(usize::try_from(stat.st_size).unwrap_or(0));
     File::from(file.try_clone().map_err(|error| error.to_string())?)
+        .take(MAX_ENTRY_BYTES)
         .read_to_end(&mut bytes)
         .map_err(|error| error.to_string())?;
     parse(&bytes, key).ok_or_else(|| "it is damaged, or not what its name says".to_owned())

@@ -97,8 +97,13 @@ where
     B: Body<Data = Bytes, Error = HttpError> + Send + 'static,
 {
     let _running = app.engines.ticker.keep_running();
-    let mut store = match store::fresh(&app, id, meter) {
-        Ok(store) => store,
+    let dirs = match app.settings().grants.dirs.is_empty() {
+        true => Ok(None),
+        // On the heap: most calls have none.
+        false => Box::pin(store::granted_dirs(&app, id)).await.map(Some),
+    };
+    let mut store = match dirs {
+        Ok(dirs) => store::fresh(&app, id, meter, dirs),
         Err(error) => return (Ending::NoInstance(Excerpt::display(format_args!("{error:#}"))), Remains::NONE),
     };
     let result = match &*app.handler {

@@ -18,6 +18,7 @@ use super::store::State;
 use crate::canonical::Function;
 use crate::host_api::direct::functions as direct_functions;
 use crate::host_api::link;
+use crate::read_file::{MAX_COMPONENT_BYTES, read_file};
 
 /// The Hello World of the README, served when nothing else is asked for.
 static HELLO_WORLD: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/hello.wasm"));
@@ -37,7 +38,7 @@ pub(crate) fn check(source: &Source) -> Result<(), LoadError> {
 fn read(source: &Source) -> Result<Cow<'static, [u8]>, LoadError> {
     match source {
         Source::HelloWorld => Ok(HELLO_WORLD.into()),
-        Source::File(path) => std::fs::read(path)
+        Source::File(path) => read_file(path, MAX_COMPONENT_BYTES)
             .map(Cow::from)
             .map_err(|error| LoadError::Unreadable { error, component: source.name() }),
     }

@@ -9,6 +9,7 @@ use wasmtime_wasi_config::WasiConfigVariables;
 use super::config::Engines;
 use super::handler::Handler;
 use super::meter::Habit;
+use crate::host_api::files::RouteFiles;
 use crate::host_api::outgoing::OutgoingPolicy;
 
 /// What a route gives its component.
@@ -20,6 +21,8 @@ pub(crate) struct AppSettings {
     pub(crate) grants: Arc<Grants>,
     pub(crate) vars: Arc<WasiConfigVariables>,
     pub(crate) outgoing: Arc<OutgoingPolicy>,
+    /// The threads for its files.
+    pub(crate) files: Arc<RouteFiles>,
 }
 
 /// A component under the settings of one route.

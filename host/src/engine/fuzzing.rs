@@ -30,6 +30,7 @@ use super::{cache, direct, relink};
 use crate::canonical::Function;
 use crate::host_api::content_length;
 use crate::host_api::direct::functions;
+use crate::host_api::files::RouteFiles;
 use crate::host_api::link;
 use crate::host_api::outgoing::{OutgoingClient, OutgoingPolicy};
 use crate::request_id::RequestId;
@@ -211,6 +212,7 @@ fn app(flavour: Flavour, link: impl FnOnce(&Engine) -> wasmtime::Result<Handler>
     let engine = engines.pool(kind).ok_or_else(|| wasmtime::format_err!("there is no pool"))?;
     let handler = Arc::new(link(engine)?);
     let settings = AppSettings {
+        files: RouteFiles::new("fuzzing".into()),
         route: "fuzzing".into(),
         limits,
         grants: Arc::new(Grants::default()),

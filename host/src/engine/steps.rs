@@ -11,14 +11,10 @@ use super::store::{self, State};
 use crate::request_id::RequestId;
 
 impl App {
-    /// A fresh store, as each call has one.
-    ///
-    /// # Errors
-    ///
-    /// When a granted directory cannot be opened.
-    pub(crate) fn store(self: &Arc<Self>) -> wasmtime::Result<Store<State>> {
+    /// A fresh store, as each call of a route without directories has one.
+    pub(crate) fn store(self: &Arc<Self>) -> Store<State> {
         let meter = Arc::new(Meter::new(self.settings().limits.cpu_time, Arc::clone(&self.habit)));
-        store::fresh(self, RequestId::next(), meter)
+        store::fresh(self, RequestId::next(), meter, None)
     }
 
     /// Puts an instance into a fresh store. It goes with the store.

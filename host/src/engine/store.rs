@@ -16,6 +16,7 @@ use super::host_memory::{HostMemory, Look};
 use super::limiter::{Limiter, Refused};
 use super::meter::{Meter, SLICE_TICKS};
 use crate::canonical::{Guest, MAX_HANDLES};
+use crate::host_api::files::RouteFiles;
 use crate::host_api::http03::UnsentRequests;
 use crate::host_api::outgoing::Hooks;
 use crate::host_api::output::{GuestOutput, Stream};
@@ -67,18 +68,13 @@ pub(crate) struct State {
 #[error("cpu time used up")]
 pub(super) struct CpuTimeUsedUp;
 
-/// Makes a fresh store for one request.
-///
-/// # Errors
-///
-/// When a granted directory cannot be opened.
-pub(super) fn fresh(app: &Arc<App>, request: RequestId, meter: Arc<Meter>) -> wasmtime::Result<Store<State>> {
+/// Makes a fresh store for one request, with what [`granted_dirs`] gave where there are any.
+pub(super) fn fresh(app: &Arc<App>, request: RequestId, meter: Arc<Meter>, wasi: Option<Box<WasiCtx>>) -> Store<State> {
     let settings = app.settings();
     let mut table = ResourceTable::with_capacity(EXPECTED_HOST_RESOURCES);
     table.set_max_capacity(MAX_HOST_RESOURCES);
     let mut http = WasiHttpCtx::new();
     http.set_field_size_limit(MAX_FIELDS_BYTES);
-    let wasi = if settings.grants.dirs.is_empty() { None } else { Some(Box::new(wasi_with_dirs(settings, request)?)) };
     let state = State {
         app: Arc::clone(app),
         request,
@@ -107,7 +103,18 @@ pub(super) fn fresh(app: &Arc<App>, request: RequestId, meter: Arc<Meter>) -> wa
     store.epoch_deadline_callback(move |_| {
         if meter.end_slice() { Err(CpuTimeUsedUp.into()) } else { Ok(UpdateDeadline::Yield(SLICE_TICKS)) }
     });
-    Ok(store)
+    store
+}
+
+/// What a store has of WASI from the start where directories are granted. Opening them may block. Cancel safe.
+///
+/// # Errors
+///
+/// When a directory cannot be opened, or the route's threads are blocked.
+pub(super) async fn granted_dirs(app: &Arc<App>, request: RequestId) -> wasmtime::Result<Box<WasiCtx>> {
+    let opening = Arc::clone(app);
+    let opened = app.settings().files.run(move || wasi_with_dirs(opening.settings(), request)).await??;
+    Ok(Box::new(opened))
 }
 
 /// Deny by default: clocks and random numbers, output into the log, and what is granted by name.
@@ -154,6 +161,11 @@ impl State {
     fn look(&mut self, about_to: usize) -> wasmtime::Result<()> {
         let kept = Look::at_all(self.table.iter_mut()) + self.guest.kept_bytes() + self.hooks.kept_bytes();
         Ok(self.host_memory.looked(kept, about_to)?)
+    }
+
+    /// The threads for its files.
+    pub(crate) fn files(&self) -> &Arc<RouteFiles> {
+        &self.app.settings().files
     }
 
     /// The host's resources that the guest has handles of.

@@ -13,6 +13,7 @@ use super::config::{Engines, Flavour, PoolKind};
 use super::direct::{self, DirectLinker};
 use super::handler::Handler;
 use crate::host_api::direct::functions;
+use crate::host_api::files::RouteFiles;
 use crate::host_api::link;
 use crate::host_api::outgoing::{OutgoingClient, OutgoingPolicy};
 
@@ -58,6 +59,7 @@ pub(super) fn app_in(
         }
     };
     let settings = AppSettings {
+        files: RouteFiles::new("test".into()),
         route: "under test".into(),
         limits,
         grants: Arc::new(Grants::default()),

@@ -9,7 +9,7 @@ use wasmtime::component::{HasData, Linker, ResourceTable};
 use wasmtime_wasi::p2::bindings::io;
 use wasmtime_wasi_config::WasiConfig;
 
-use super::{http02, http03};
+use super::{files, http02, http03};
 use crate::engine::Flavour;
 use crate::engine::State;
 
@@ -95,6 +95,7 @@ pub(crate) fn linker(engine: &Engine, flavour: Flavour) -> wasmtime::Result<Link
     }
     linker.allow_shadowing(true);
     add_io(&mut linker)?;
+    files::amend(&mut linker, flavour)?;
     http02::amend(&mut linker)?;
     if flavour == Flavour::V3 {
         http03::amend(&mut linker)?;

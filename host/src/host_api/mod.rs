@@ -5,6 +5,7 @@ use http::header::CONTENT_LENGTH;
 use http::uri::PathAndQuery;
 
 pub(crate) mod direct;
+pub(crate) mod files;
 pub(crate) mod http02;
 pub(crate) mod http03;
 pub(crate) mod link;

@@ -3,8 +3,8 @@
 use std::io;
 use std::net::SocketAddr;
 use std::pin::pin;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
@@ -19,7 +19,10 @@ use tokio::time::Instant;
 
 use super::arrival::{Arrival, Head};
 use super::framing;
+use crate::admission::RouteShare;
 use crate::drain::Drain;
+use crate::lock::lock;
+use crate::stall::Wait;
 
 /// How much a client may still send after its last answer, and for how long it is read, so that the
 /// answer is not lost to a reset (RFC 9112 §9.6, "lingering close").
@@ -67,6 +70,8 @@ struct Shared {
     response_due: Moment,
     /// The longest a write may make no progress, in milliseconds.
     stall_ms: AtomicU64,
+    /// The response in progress is streamed, and its request holds a place of this route meanwhile.
+    streams_for: Mutex<Option<RouteShare>>,
 }
 
 /// A point in time that one task sets and another reads: milliseconds after the connection opened, plus
@@ -78,6 +83,7 @@ pub(crate) struct InRequest {
     connection: Connection,
     version: Version,
     head: Head,
+    streams: AtomicBool,
 }
 
 impl Connection {
@@ -101,6 +107,7 @@ impl Connection {
             head_since: Moment::none(),
             response_due: Moment::none(),
             stall_ms: AtomicU64::new(u64::try_from(limits.idle_timeout.as_millis()).unwrap_or(u64::MAX)),
+            streams_for: Mutex::new(None),
         }))
     }
 
@@ -139,7 +146,7 @@ impl Connection {
         let body = request.body().size_hint().exact().map_or(framing::Body::Chunked, framing::Body::Length);
         let head = shared.arrival.begin_body(body);
         self.set_unread(body != framing::Body::Length(0));
-        InRequest { connection: self.clone(), version: request.version(), head }
+        InRequest { connection: self.clone(), version: request.version(), head, streams: AtomicBool::new(false) }
     }
 
     /// What the framing and the service tell each other.
@@ -158,6 +165,14 @@ impl Connection {
     pub(super) fn write_limit(&self) -> Instant {
         let stalled = Instant::now() + Duration::from_millis(self.0.stall_ms.load(Relaxed));
         self.0.response_due.get(self.0.opened).map_or(stalled, |due| due.min(stalled))
+    }
+
+    /// A write waits for the client to read: on the list of those that may have to give way, where a request holds a
+    /// place for as long.
+    pub(super) fn enlist(&self, wait: Option<Wait>) -> Option<Wait> {
+        let streams_for = lock(&self.0.streams_for);
+        let share = streams_for.as_ref()?;
+        Some(wait.unwrap_or_else(|| share.stalls().enlist()))
     }
 
     /// When to give up a read: a head that takes too long, or none at all. None during a request, whose
@@ -307,6 +322,12 @@ impl InRequest {
         self.head
     }
 
+    /// A response begins that the guest writes as the client reads it.
+    pub(crate) fn begin_streaming(&self, share: &RouteShare) {
+        *lock(&self.connection.0.streams_for) = Some(share.clone());
+        self.streams.store(true, Relaxed);
+    }
+
     /// The response ends before its time.
     pub(crate) fn cut(&self) {
         if self.version < Version::HTTP_11 {
@@ -334,6 +355,9 @@ impl Drop for InRequest {
         let shared = &self.connection.0;
         shared.idle_since.set(shared.opened, Instant::now());
         shared.in_request.store(false, Relaxed);
+        if self.streams.load(Relaxed) {
+            *lock(&shared.streams_for) = None;
+        }
     }
 }
 

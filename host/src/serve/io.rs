@@ -16,6 +16,7 @@ use tokio::time::{Instant, Sleep, sleep_until};
 use super::connection::Connection;
 use super::framing::{self, Framing, Step};
 use crate::request_id::RequestId;
+use crate::stall::Wait;
 
 /// A head and a body up to this size are copied together: one `send` costs less than a `writev`, by more
 /// than the copy.
@@ -34,6 +35,8 @@ pub(super) struct ConnectionIo {
     silent: Option<Pin<Box<Sleep>>>,
     /// Runs while a write waits for the client to read.
     stalled: Option<Pin<Box<Sleep>>>,
+    /// For how long it has waited in all, while a request holds a place for it.
+    wait: Option<Wait>,
 }
 
 /// Bytes that came with those before them and are not hyper's yet. No more is read until they are, so they are at most
@@ -47,7 +50,8 @@ struct Withheld {
 impl ConnectionIo {
     /// `limits` are those of heads, which trailer sections share.
     pub(super) fn new(connection: Connection, limits: framing::Limits) -> Self {
-        Self { connection, framing: Framing::new(limits), withheld: Withheld::default(), silent: None, stalled: None }
+        let framing = Framing::new(limits);
+        Self { connection, framing, withheld: Withheld::default(), silent: None, stalled: None, wait: None }
     }
 
     /// Gives up what is only there to be quick.
@@ -94,6 +98,11 @@ impl ConnectionIo {
     }
 
     fn poll_stalled(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
+        self.wait = self.connection.enlist(self.wait.take());
+        if self.wait.as_ref().is_some_and(|wait| wait.has_to_give_way(cx, Instant::now())) {
+            let reason = "the client hardly reads its response, and other requests wait for its place";
+            return Poll::Ready(Err(io::Error::new(io::ErrorKind::TimedOut, reason)));
+        }
         let limit = self.connection.write_limit();
         let sleep = self.stalled.get_or_insert_with(|| Box::pin(sleep_until(limit)));
         ready!(sleep.as_mut().poll(cx));
@@ -114,6 +123,8 @@ impl ConnectionIo {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
                 result => {
                     self.stalled = None;
+                    let written = *result.as_ref().unwrap_or(&0);
+                    self.wait.take_if(|wait| wait.end(written, Instant::now()));
                     return Poll::Ready(result);
                 }
             }

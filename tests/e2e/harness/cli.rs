@@ -49,6 +49,14 @@ pub fn run_in(files: &[(&str, &[u8])], environment: &[(&str, &str)], arguments: 
     finish(&mut command, directory.path())
 }
 
+/// The same in a directory of the test's.
+#[track_caller]
+pub fn run_at(directory: &Path, arguments: &[&str]) -> Finished {
+    let _turn = Turn::shared();
+    let mut command = Command::new(binary());
+    finish(command.args(arguments).env_clear().env("XDG_CACHE_HOME", cache_dir()), directory)
+}
+
 /// Runs `command`, in `directory`. Fails where it does not
 /// end.
 #[track_caller]

@@ -149,13 +149,6 @@ impl Connection {
         assert_eq!(got, text);
     }
 
-    /// Fails unless the last chunk, without trailers, is what comes next.
-    pub fn read_chunk_end(&mut self) {
-        self.wire.within(PATIENCE);
-        assert_eq!(self.wire.chunk(), Ok(Vec::new()));
-        assert_eq!(self.wire.fields(), Ok(Vec::new()));
-    }
-
     /// Fails unless the server closes the connection, without another byte, within the deadline.
     /// Gives how long that took.
     #[track_caller]

@@ -21,6 +21,7 @@ const PACKAGES: &[&str] = &[
     "outgoing",
     "state",
     "env",
+    "files03",
     "service03",
     "mixed02",
     "wants",

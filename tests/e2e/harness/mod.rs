@@ -3,6 +3,7 @@
 mod cli;
 mod client;
 mod guests;
+mod held_file;
 mod load;
 mod log;
 mod message;
@@ -18,9 +19,10 @@ mod wire;
 
 use std::time::{Duration, Instant};
 
-pub use cli::{Finished, run, run_in};
+pub use cli::{Finished, run, run_at, run_in};
 pub use client::{Connection, Silence};
 pub use guests::{as_component, built, entire, guest, with_module};
+pub use held_file::HeldFile;
 pub use load::Load;
 pub use log::Log;
 pub use message::{Ending, Request, Response, chunk_bytes, is_request_id};

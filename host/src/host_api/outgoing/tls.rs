@@ -5,38 +5,45 @@ use std::sync::{Arc, OnceLock};
 use rustls::pki_types::ServerName;
 use rustls::{ClientConfig, RootCertStore};
 use tokio::net::TcpStream;
+use tokio::sync::Mutex;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 use wasmtime_wasi_http::Error;
 
 use super::error;
+use crate::read_file::{MAX_CERTIFICATES_BYTES, check_file};
 
 /// The certificates that https origins are checked against. Read once, when first needed.
 #[derive(Clone, Default)]
 pub(super) struct Trust {
     /// Nothing if there are none, which has been logged then.
     config: Arc<OnceLock<Option<Arc<ClientConfig>>>>,
+    /// Held while they are being read.
+    loading: Arc<Mutex<()>>,
 }
 
 impl Trust {
     /// Trusts `roots` and nothing else.
     #[cfg(test)]
     pub(super) fn only(roots: RootCertStore) -> Self {
-        Self { config: Arc::new(OnceLock::from(client_config(roots).ok())) }
+        Self { config: Arc::new(OnceLock::from(client_config(roots).ok())), ..Self::default() }
     }
 
     /// Looked for certificates and found none.
     #[cfg(test)]
     pub(super) fn none() -> Self {
-        Self { config: Arc::new(OnceLock::from(None)) }
+        Self { config: Arc::new(OnceLock::from(None)), ..Self::default() }
     }
 
     async fn config(&self) -> Result<Arc<ClientConfig>, Error> {
         if self.config.get().is_none() {
+            // One thread, however many requests wait for it, also when it is blocked for good.
+            let loading_alone = Arc::clone(&self.loading).lock_owned().await;
             let trust = self.clone();
             // A hundred-odd files or one of 300 KB: not on the thread that everybody shares.
             let loading = tokio::task::spawn_blocking(move || {
                 trust.config.get_or_init(load);
+                drop(loading_alone);
             });
             loading.await.map_err(|_| Error::InternalError(None))?;
         }
@@ -54,6 +61,15 @@ impl Trust {
 }
 
 fn load() -> Option<Arc<ClientConfig>> {
+    // Its own reading has no limits.
+    let named = std::env::var_os("SSL_CERT_FILE");
+    if let Some(Err(error)) = named.as_ref().map(|path| check_file(path.as_ref(), MAX_CERTIFICATES_BYTES)) {
+        tracing::error!(
+            "failed to read the trusted certificates that SSL_CERT_FILE names: {error}; \
+             point it to a file of certificates, and start again"
+        );
+        return None;
+    }
     let found = rustls_native_certs::load_native_certs();
     let mut roots = RootCertStore::empty();
     let (added, _unparsable) = roots.add_parsable_certificates(found.certs);
