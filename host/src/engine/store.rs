@@ -57,7 +57,8 @@ pub(crate) struct State {
     guest: Guest<Self>,
     /// Where a guest of 0.3 that is linked directly gives its answer.
     answer: Option<oneshot::Sender<Head>>,
-    /// Its answer, until it waits or returns. One that traps or exits before that has given none, as in a component.
+    /// Its answer, until it waits, returns or has run for a slice. One that traps or exits before that has given none, as in
+    /// a component.
     answered: Option<Head>,
     /// Closed when the body of its response, which it has only passed on, has ended.
     passed: Option<oneshot::Receiver<()>>,
@@ -100,8 +101,13 @@ pub(super) fn fresh(app: &Arc<App>, request: RequestId, meter: Arc<Meter>, wasi:
         }
     }
     store.set_epoch_deadline(meter.first_slice_ticks());
-    store.epoch_deadline_callback(move |_| {
-        if meter.end_slice() { Err(CpuTimeUsedUp.into()) } else { Ok(UpdateDeadline::Yield(SLICE_TICKS)) }
+    store.epoch_deadline_callback(move |mut store| {
+        if meter.end_slice() {
+            return Err(CpuTimeUsedUp.into());
+        }
+        // As in a component, where the host goes on, too, while others have their turn.
+        store.data_mut().pass_answer();
+        Ok(UpdateDeadline::Yield(SLICE_TICKS))
     });
     store
 }
