@@ -49,7 +49,8 @@ impl Workshop {
         let mut packages: Vec<&str> = GUESTS.iter().map(|(package, _)| *package).collect();
         packages.dedup();
         let guests = guest_builder::build(&packages).context("failed to build the guests")?;
-        crate::cargo_build(root, &[], &["daylily"])?;
+        // As `cargo test` has built it: without the tests, libraries would have other features and be built again.
+        crate::cargo_build(root, &["--tests"], &["daylily", "daylily-core", "guest-builder"])?;
         Ok(Self { bin: root.join("target/debug"), guests, cache: tempfile::tempdir()? })
     }
 
