@@ -67,6 +67,11 @@ impl Arrival {
         self.is_body_coming.load(Relaxed)
     }
 
+    /// Whether a request has begun to arrive, and hyper has not parsed its head or not all of its body has come.
+    pub(super) fn is_coming(&self) -> bool {
+        self.has_head.load(Relaxed) || self.is_body_coming()
+    }
+
     /// All of the body has come to hyper.
     pub(super) fn note_body_end(&self) {
         self.is_body_coming.store(false, Relaxed);

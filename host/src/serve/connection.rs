@@ -280,8 +280,7 @@ impl Connection {
     /// closing does not reset the connection under an answer still on its way.
     pub(super) async fn linger(&self) {
         let shared = &self.0;
-        let may_still_send =
-            shared.arrival.is_body_coming() || shared.unread.load(Relaxed) || !shared.head_since.is_none();
+        let may_still_send = shared.arrival.is_coming() || shared.unread.load(Relaxed) || !shared.head_since.is_none();
         if !may_still_send || self.shut_down_writing().is_err() {
             return;
         }

@@ -256,10 +256,12 @@ impl ConnectionIo {
             self.framing.begin_body(body)?;
         }
         let is_head = self.framing.is_head();
-        if is_head {
+        let step = self.framing.step(bytes);
+        if is_head && !self.framing.has_head_passed() {
+            // Only one that does not come at once is timed: most do, and need not pay for a look at the clock.
             self.connection.note_head();
         }
-        let step = self.framing.step(bytes)?;
+        let step = step?;
         if self.framing.has_head_passed() {
             self.connection.arrival().note_head_end(self.framing.has_fragment(), self.framing.ahead());
         } else if !is_head && self.framing.is_head() {

@@ -109,7 +109,7 @@ pub(super) struct Outcome {
     /// Items that were copied.
     pub(super) count: u32,
     /// What must still come into the guest's memory before it is told.
-    pub(super) pending: Option<Pending>,
+    pub(super) pending: Option<Box<Pending>>,
     /// The end whose handle the operation was begun with; None when there was none, and the other end is gone.
     via: Option<End>,
 }
@@ -189,7 +189,7 @@ impl Side {
 
     /// The operation has come to its end. What the guest's other end copied before does not count: neither does it in
     /// wasmtime, where this event takes the place of the other.
-    pub(super) fn complete(&mut self, count: u32, pending: Option<Pending>) {
+    pub(super) fn complete(&mut self, count: u32, pending: Option<Box<Pending>>) {
         let via = self.pending.take().map(|buffer| buffer.via);
         self.event = Some(Outcome { result: CopyResult::Completed, count, pending, via });
     }

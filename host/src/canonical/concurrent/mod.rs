@@ -66,7 +66,7 @@ struct Subtask<T> {
     /// Where its result goes, and how large that is.
     to: u32,
     size: usize,
-    event: Option<(Status, Option<Pending>)>,
+    event: Option<(Status, Option<Box<Pending>>)>,
 }
 
 /// How far a call is.
@@ -298,7 +298,7 @@ fn advance<T: Host>(host: &mut T, memory: &mut [u8], cx: &mut Context<'_>, numbe
         Step::Given(value) => {
             channel.is_done = true;
             payload.ensure_aligned(buffer)?;
-            let pending = Pending::unless_written(value, buffer.address, payload.size, memory)?;
+            let pending = Pending::unless_written(value, buffer.address, payload.size, memory)?.map(Box::new);
             channel.side(end).complete(0, pending);
         }
     }
@@ -325,7 +325,7 @@ fn advance_subtask<T: Host>(
         subtask.running = Some(running);
         return Ok(true);
     };
-    let pending = Pending::unless_written(value, subtask.to, subtask.size, memory)?;
+    let pending = Pending::unless_written(value, subtask.to, subtask.size, memory)?.map(Box::new);
     subtask.event = Some((Status::Returned, pending));
     Ok(false)
 }

@@ -55,14 +55,14 @@ impl<T: Host> Guest<T> {
 
     /// What the guest is told of an operation, when what came of it is in its memory, or will be by then.
     pub(super) fn told(&mut self, mut outcome: Outcome) -> u32 {
-        self.pending = outcome.pending.take();
+        self.pending = outcome.pending.take().map(|pending| *pending);
         outcome.code()
     }
 
     /// The same of a call.
     pub(super) fn subtask_status(&mut self, number: usize) -> Option<u32> {
         let (status, pending) = self.concurrent.subtasks.get_mut(number)?.event.take()?;
-        self.pending = pending;
+        self.pending = pending.map(|pending| *pending);
         Some(status as u32)
     }
 }

@@ -13,6 +13,6 @@ impl Channels {
 impl Side {
     /// Values that the guest has not made room for yet.
     fn waiting_bytes(&self) -> usize {
-        self.event.as_ref().and_then(|event| event.pending.as_ref()).map_or(0, Pending::kept_bytes)
+        self.event.as_ref().and_then(|event| event.pending.as_deref()).map_or(0, Pending::kept_bytes)
     }
 }
