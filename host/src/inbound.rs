@@ -23,8 +23,8 @@ use crate::exchange::{Exchange, Fault};
 use crate::host_api::outgoing::{error_from_hyper, named_by_connection, remove_forbidden};
 use crate::host_api::outside;
 use crate::serve::connection::{Connection, InRequest};
-use crate::serve::framing::coding::{self, CodingError};
 use crate::stall::Wait;
+use crate::transfer_coding::{self, CodingError};
 
 /// Where a request wants to go.
 #[derive(Debug)]
@@ -54,7 +54,7 @@ pub(crate) fn check_framing(request: &Request<Incoming>, in_request: &InRequest)
         return Ok(());
     }
     let codings = request.headers().get_all(TRANSFER_ENCODING);
-    coding::judge(codings.iter().map(http::HeaderValue::as_bytes)).map_err(|error| match error {
+    transfer_coding::judge(codings.iter().map(http::HeaderValue::as_bytes)).map_err(|error| match error {
         CodingError::Malformed(detail) => malformed(detail),
         CodingError::Unknown => Refusal::UnknownCoding,
     })

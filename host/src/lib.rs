@@ -39,6 +39,7 @@ mod serve;
 mod stall;
 mod stdout;
 mod system;
+mod transfer_coding;
 mod worker;
 
 pub use allocator::Allocator;

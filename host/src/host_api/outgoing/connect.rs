@@ -21,7 +21,7 @@ pub(crate) const MAX_BUFFER_BYTES: usize = 64 * 1024;
 
 /// Fields in the head of a response, and in its trailers. hyper allocates 64 bytes for each, for every response, and
 /// gives them back when the head has been read.
-pub(super) const MAX_FIELDS: usize = 1024;
+pub(super) const MAX_FIELDS: u32 = 1024;
 
 /// Connects to one of the addresses of `destination` that the route may reach, within `limit`.
 ///
@@ -90,7 +90,7 @@ where
     let stream = Watched::new(stream, origin.clone(), Arc::clone(&expected));
     let (sender, connection) = hyper::client::conn::http1::Builder::new()
         .max_buf_size(MAX_BUFFER_BYTES)
-        .max_headers(MAX_FIELDS)
+        .max_headers(MAX_FIELDS as usize)
         // RFC 9112 §5.2: a folded value is joined with spaces.
         .allow_obsolete_multiline_headers_in_responses(true)
         .handshake(TokioIo::new(stream))

@@ -5,6 +5,9 @@
 //! behind it, and refuses a bare LF in chunks and trailers.
 
 use super::connect::MAX_FIELDS;
+use crate::transfer_coding::chunked::{
+    self, Chunked, MAX_CHUNK_SIZE_DIGITS, MAX_EXTENSION_BYTES, MAX_TRAILER_BYTES, Scanned, SizeLines,
+};
 
 /// Interim responses (1xx) to one request. A server that reports progress sends one every few seconds.
 const MAX_INTERIM_RESPONSES: usize = 64;
@@ -12,18 +15,12 @@ const MAX_INTERIM_RESPONSES: usize = 64;
 /// Bytes of the interim responses to one request.
 const MAX_INTERIM_BYTES: usize = 64 << 10;
 
-/// Digits of a chunk size: any that fits into 64 bits.
-const MAX_CHUNK_SIZE_DIGITS: usize = 16;
-
-/// Bytes of one response between chunk sizes and the ends of their lines: extensions and space. hyper has the same
-/// limit for extensions alone.
-const MAX_CHUNK_EXTENSION_BYTES: usize = 16 << 10;
-
-/// Bytes of a response's trailer section. hyper has the same limit.
-const MAX_TRAILER_BYTES: usize = 16 << 10;
-
 /// Empty lines before a response. RFC 9112 has none; hyper would parse them all again with every byte that comes.
 const MAX_EMPTY_LINES: usize = 1;
+
+/// Lines of chunk sizes as hyper reads them, and the rest strictly.
+const CHUNKED: chunked::Limits =
+    chunked::Limits { trailer_bytes: MAX_TRAILER_BYTES, trailer_fields: MAX_FIELDS, size_lines: SizeLines::Lenient };
 
 /// Why a response is not read any further.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -37,17 +34,31 @@ pub(super) enum Violation {
     EmptyLines,
     #[error("a chunk size is over the limit of {MAX_CHUNK_SIZE_DIGITS} digits (MAX_CHUNK_SIZE_DIGITS)")]
     ChunkSize,
-    #[error("chunk extensions are over the limit of {MAX_CHUNK_EXTENSION_BYTES} bytes (MAX_CHUNK_EXTENSION_BYTES)")]
+    #[error("chunk extensions are over the limit of {MAX_EXTENSION_BYTES} bytes (MAX_EXTENSION_BYTES)")]
     ChunkExtensions,
-    #[error("a chunk is malformed")]
-    Chunk,
-    #[error("a line of its trailer section does not end with CR LF")]
-    TrailerLine,
+    #[error(transparent)]
+    Malformed(chunked::Error),
     #[error(
         "its trailer section is over the limit of {MAX_TRAILER_BYTES} bytes (MAX_TRAILER_BYTES) or {MAX_FIELDS} fields \
          (MAX_FIELDS)"
     )]
     Trailers,
+}
+
+/// The limits are named, as all of a response's are.
+impl From<chunked::Error> for Violation {
+    fn from(error: chunked::Error) -> Self {
+        match error {
+            chunked::Error::ChunkSizeDigits => Self::ChunkSize,
+            chunked::Error::ExtensionBytes => Self::ChunkExtensions,
+            chunked::Error::TrailerBytes | chunked::Error::TrailerFields => Self::Trailers,
+            chunked::Error::ChunkSize
+            | chunked::Error::Extension
+            | chunked::Error::BareCr
+            | chunked::Error::ChunkEnd
+            | chunked::Error::Trailer => Self::Malformed(error),
+        }
+    }
 }
 
 /// Follows the bytes of a connection from the request for a response to the end of that response.
@@ -58,7 +69,7 @@ pub(super) enum Scanner {
     #[default]
     Unwatched,
     Head(Head),
-    Chunks(Chunks),
+    Chunks(Chunked),
 }
 
 impl Scanner {
@@ -79,7 +90,7 @@ impl Scanner {
             let step = match self {
                 Self::Unwatched => return Ok(()),
                 Self::Head(head) => head.scan(rest),
-                Self::Chunks(chunks) => chunks.scan(rest),
+                Self::Chunks(chunked) => scan_chunks(chunked, rest),
             };
             let (scanned, next) = step.map_err(|(scanned, violation)| (read + scanned, violation))?;
             if let Some(next) = next {
@@ -93,6 +104,13 @@ impl Scanner {
 
 /// How many bytes were scanned, and what the rest is, if it is something else.
 type Step = Result<(usize, Option<Scanner>), (usize, Violation)>;
+
+fn scan_chunks(chunked: &mut Chunked, bytes: &[u8]) -> Step {
+    match chunked.scan(bytes, CHUNKED) {
+        Scanned { valid, error: Some(error), .. } => Err((valid, error.into())),
+        Scanned { valid, error: None, .. } => Ok((valid, chunked.has_ended().then_some(Scanner::Unwatched))),
+    }
+}
 
 const TRANSFER_ENCODING: &[u8] = b"transfer-encoding:";
 
@@ -166,7 +184,7 @@ impl Head {
             // RFC 9112 §6.3: these have no body. `send` refuses any coding but chunked.
             let has_body = !self.is_head_request && !matches!(self.status, 101 | 204 | 304);
             let is_chunked = self.is_coded && has_body;
-            return Ok(Some(if is_chunked { Scanner::Chunks(Chunks::default()) } else { Scanner::Unwatched }));
+            return Ok(Some(if is_chunked { Scanner::Chunks(Chunked::default()) } else { Scanner::Unwatched }));
         }
         let interim_responses = self.interim_responses + 1;
         let interim_bytes = self.interim_bytes + self.bytes;
@@ -175,112 +193,5 @@ impl Head {
         }
         *self = Self { is_head_request: self.is_head_request, interim_responses, interim_bytes, ..Self::default() };
         Ok(None)
-    }
-}
-
-/// A chunked body (RFC 9112 §7.1), with its trailer section.
-#[derive(Default)]
-pub(super) struct Chunks {
-    place: Place,
-    /// The size of the chunk, and then what is left of it.
-    size: u64,
-    size_digits: usize,
-    extension_bytes: usize,
-    trailer_bytes: usize,
-    trailer_fields: usize,
-}
-
-/// What the next byte is part of.
-#[derive(Clone, Copy, Default)]
-enum Place {
-    #[default]
-    Size,
-    /// Space behind the size.
-    Space,
-    Extension,
-    SizeLf,
-    Data,
-    DataCr,
-    DataLf,
-    TrailerStart,
-    Trailer,
-    TrailerLf,
-    EndLf,
-    End,
-}
-
-impl Chunks {
-    fn scan(&mut self, bytes: &[u8]) -> Step {
-        let mut at = 0;
-        while let Some(byte) = bytes.get(at) {
-            if matches!(self.place, Place::Data) {
-                let left = usize::try_from(self.size).unwrap_or(usize::MAX);
-                let count = left.min(bytes.len() - at);
-                self.size -= count as u64;
-                at += count;
-                if self.size == 0 {
-                    self.place = Place::DataCr;
-                }
-                continue;
-            }
-            self.place = self.step(*byte).map_err(|violation| (at, violation))?;
-            at += 1;
-            if matches!(self.place, Place::End) {
-                return Ok((at, Some(Scanner::Unwatched)));
-            }
-        }
-        Ok((bytes.len(), None))
-    }
-
-    fn step(&mut self, byte: u8) -> Result<Place, Violation> {
-        Ok(match (self.place, byte) {
-            (Place::Size, _) if byte.is_ascii_hexdigit() => return self.size_digit(byte),
-            (Place::Size, _) if self.size_digits == 0 => return Err(Violation::Chunk),
-            (Place::Size | Place::Space | Place::Extension, b'\r') => Place::SizeLf,
-            (Place::Size | Place::Space, b' ' | b'\t') => self.extension_byte(Place::Space)?,
-            (Place::Size | Place::Space, b';') => self.extension_byte(Place::Extension)?,
-            (Place::Extension, byte) if byte != b'\n' => self.extension_byte(Place::Extension)?,
-            (Place::SizeLf, b'\n') => {
-                self.size_digits = 0;
-                if self.size == 0 { Place::TrailerStart } else { Place::Data }
-            }
-            (Place::DataCr, b'\r') => Place::DataLf,
-            (Place::DataLf, b'\n') => Place::Size,
-            (Place::TrailerStart, b'\r') => Place::EndLf,
-            (Place::EndLf, b'\n') => Place::End,
-            (Place::TrailerStart | Place::Trailer | Place::TrailerLf | Place::EndLf, _) => self.trailer_byte(byte)?,
-            _ => return Err(Violation::Chunk),
-        })
-    }
-
-    fn size_digit(&mut self, digit: u8) -> Result<Place, Violation> {
-        self.size_digits += 1;
-        if self.size_digits > MAX_CHUNK_SIZE_DIGITS {
-            return Err(Violation::ChunkSize);
-        }
-        let digit = char::from(digit).to_digit(16).unwrap_or(0);
-        self.size = self.size << 4 | u64::from(digit);
-        Ok(Place::Size)
-    }
-
-    fn extension_byte(&mut self, place: Place) -> Result<Place, Violation> {
-        self.extension_bytes += 1;
-        if self.extension_bytes >= MAX_CHUNK_EXTENSION_BYTES { Err(Violation::ChunkExtensions) } else { Ok(place) }
-    }
-
-    fn trailer_byte(&mut self, byte: u8) -> Result<Place, Violation> {
-        self.trailer_bytes += 1;
-        if matches!(self.place, Place::TrailerStart) {
-            self.trailer_fields += 1;
-        }
-        if self.trailer_bytes >= MAX_TRAILER_BYTES || self.trailer_fields > MAX_FIELDS {
-            return Err(Violation::Trailers);
-        }
-        match (self.place, byte) {
-            (Place::TrailerLf, b'\n') => Ok(Place::TrailerStart),
-            (Place::Trailer, b'\r') => Ok(Place::TrailerLf),
-            (Place::TrailerStart | Place::Trailer, byte) if byte != b'\n' => Ok(Place::Trailer),
-            _ => Err(Violation::TrailerLine),
-        }
     }
 }

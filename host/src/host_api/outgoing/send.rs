@@ -22,7 +22,7 @@ use super::policy::{Destination, OutgoingPolicy, Timeouts};
 use super::pool::{Connection, Lease};
 use super::slot::{Alive, Slot};
 use super::upload::{self, RequestBody, Upload};
-use crate::runtime;
+use crate::{runtime, transfer_coding};
 
 /// A request that the route may make.
 pub(super) struct Exchange {
@@ -183,14 +183,12 @@ fn check_framing(response: &mut Response<Incoming>) -> Result<Framing, Error> {
     }
     let length = response.body().size_hint().exact();
     let headers = response.headers_mut();
-    let mut codings = headers.get_all(TRANSFER_ENCODING).iter().peekable();
-    if codings.peek().is_some() {
-        let mut others = codings.filter(|coding| !coding.as_bytes().eq_ignore_ascii_case(b"chunked"));
-        if let Some(other) = others.next() {
-            return Err(Error::HttpResponseTransferCoding(coding_name(other)));
-        }
-        if headers.get_all(TRANSFER_ENCODING).iter().count() > 1 {
-            return Err(Error::HttpResponseTransferCoding(Some("chunked, chunked".to_owned())));
+    if headers.contains_key(TRANSFER_ENCODING) {
+        let codings = headers.get_all(TRANSFER_ENCODING);
+        if transfer_coding::judge(codings.iter().map(HeaderValue::as_bytes)).is_err() {
+            let other = codings.iter().find(|coding| !coding.as_bytes().eq_ignore_ascii_case(b"chunked"));
+            let name = other.map_or_else(|| Some("chunked, chunked".to_owned()), coding_name);
+            return Err(Error::HttpResponseTransferCoding(name));
         }
         let has_length = headers.remove(CONTENT_LENGTH).is_some();
         return Ok(if has_length { Framing::Doubtful } else { Framing::Clear });

@@ -4,31 +4,20 @@
 //!
 //! Written for hyper 1.12.0, whose chunked decoder takes any line in a trailer section for the last one after a bare
 //! LF (`0\r\nX: a\n\r\n` swallows what follows), reads zeros of a chunk size without end, and drops a fragment of the
-//! target. Where all three are mended, [`chunked`] and the fragment of [`head`] can go; `Transfer-Encoding` is judged
-//! in [`coding`], since hyper takes any list that ends in `chunked`.
+//! target. Where all three are mended, the use of [`chunked`] and the fragment of [`head`] can go; `Transfer-Encoding`
+//! is judged in [`crate::transfer_coding`], since hyper takes any list that ends in `chunked`.
 
-mod chunked;
-pub(crate) mod coding;
 mod head;
 #[cfg(test)]
 mod reference;
 #[cfg(test)]
 mod tests;
 
-use self::chunked::Chunked;
 use self::head::Head;
+use crate::transfer_coding::chunked::{self, Chunked, Scanned, SizeLines};
 
 /// Empty lines before a request line (RFC 9112 §2.2 asks for at least one).
 pub(crate) const MAX_EMPTY_LINES: u8 = 16;
-
-/// Hexadecimal digits of a chunk size, which is what 64 bits need (RFC 9112 §7.1).
-pub(crate) const MAX_CHUNK_SIZE_DIGITS: u8 = 16;
-
-/// Bytes of chunk extensions in one body (RFC 9112 §7.1.1); hyper would refuse the next one.
-pub(crate) const MAX_EXTENSION_BYTES: usize = 16 * 1024 - 1;
-
-/// Bytes of a trailer section. hyper reads it byte by byte at once, so this is also what one turn may cost.
-pub(crate) const MAX_TRAILER_BYTES: usize = 16 * 1024 - 1;
 
 /// Bytes of chunked framing, without the data between them, after which other connections have their turn. hyper reads
 /// them one by one, in under a tenth of a millisecond for each KiB.
@@ -46,33 +35,9 @@ pub(crate) enum Error {
     /// hyper and [`Framing`] find the end of the head at different places.
     #[error("the end of the head is ambiguous")]
     Ambiguous,
-    /// A chunk does not begin with a digit, or something else than an extension follows its size.
-    #[error("a chunk size is no hexadecimal number")]
-    ChunkSize,
-    /// More than [`MAX_CHUNK_SIZE_DIGITS`].
-    #[error("a chunk size has more than {MAX_CHUNK_SIZE_DIGITS} digits")]
-    ChunkSizeDigits,
-    /// A control character, a bare LF among them.
-    #[error("a chunk extension has a control character or a bare LF")]
-    Extension,
-    /// More than [`MAX_EXTENSION_BYTES`].
-    #[error("the chunk extensions have more than {MAX_EXTENSION_BYTES} bytes")]
-    ExtensionBytes,
-    /// A CR that no LF follows.
-    #[error("a bare CR is in the chunked framing")]
-    ChunkedBareCr,
-    /// The data of a chunk is not followed by CRLF.
-    #[error("a chunk's data does not end in CRLF")]
-    ChunkEnd,
-    /// Not `name: value` and CRLF, or folded.
-    #[error("a trailer field is invalid, or its line does not end in CRLF")]
-    Trailer,
-    /// More than [`MAX_TRAILER_BYTES`], or more than a head may have.
-    #[error("the trailer section is too long")]
-    TrailerBytes,
-    /// More than a head may have.
-    #[error("there are too many trailer fields")]
-    TrailerFields,
+    /// What is no chunk, or no trailer section.
+    #[error(transparent)]
+    Chunked(#[from] chunked::Error),
 }
 
 /// What the keys `max_head` and `max_headers` say of a trailer section.
@@ -82,6 +47,17 @@ pub(crate) struct Limits {
     pub(crate) head_bytes: usize,
     /// `max_headers`.
     pub(crate) fields: u32,
+}
+
+impl Limits {
+    /// hyper gives up at `max_head` bytes of a trailer section.
+    fn chunked(self) -> chunked::Limits {
+        chunked::Limits {
+            trailer_bytes: self.head_bytes.saturating_sub(1),
+            trailer_fields: self.fields,
+            size_lines: SizeLines::Strict,
+        }
+    }
 }
 
 /// What follows a request's head (RFC 9112 §6.3).
@@ -158,8 +134,9 @@ impl Framing {
                 Ok(Step { skip: 0, pass })
             }
             Part::Chunked(chunked) => {
-                let (pass, framing_bytes, error) = chunked.scan(bytes, self.limits);
-                self.turn_bytes += framing_bytes;
+                let Scanned { valid: pass, framing, error } = chunked.scan(bytes, self.limits.chunked());
+                let error = error.map(Error::Chunked);
+                self.turn_bytes += framing;
                 let has_ended = chunked.has_ended();
                 match error {
                     Some(error) if pass > 0 => self.part = Part::Broken(error),
@@ -241,9 +218,4 @@ impl Framing {
         self.head = Head::default();
         self.part = Part::Head;
     }
-}
-
-/// `tchar` of RFC 9110 §5.6.2.
-fn is_token(byte: u8) -> bool {
-    byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte)
 }

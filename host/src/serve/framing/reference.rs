@@ -1,7 +1,8 @@
 //! The rules of [`super`] once more, for tests: on the whole input at once and line by line, where [`super`] goes byte
 //! by byte through pieces. It shares no code with it but the limits.
 
-use super::{Body, Limits, MAX_CHUNK_SIZE_DIGITS, MAX_EMPTY_LINES, MAX_EXTENSION_BYTES, MAX_TRAILER_BYTES};
+use super::{Body, Limits, MAX_EMPTY_LINES};
+use crate::transfer_coding::chunked::{MAX_CHUNK_SIZE_DIGITS, MAX_EXTENSION_BYTES, MAX_TRAILER_BYTES};
 
 /// A whole message.
 #[derive(Debug, PartialEq, Eq)]

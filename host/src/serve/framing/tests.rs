@@ -1,7 +1,8 @@
 //! Single cases, and a comparison with [`super::reference`] over generated input.
 
 use super::reference::{End, Message, read};
-use super::{Body, Error, Framing, Limits, MAX_EMPTY_LINES, MAX_EXTENSION_BYTES, MAX_TRAILER_BYTES, Step};
+use super::{Body, Error, Framing, Limits, MAX_EMPTY_LINES, Step};
+use crate::transfer_coding::chunked::{self, MAX_EXTENSION_BYTES, MAX_TRAILER_BYTES};
 
 const LIMITS: Limits = Limits { head_bytes: 64 * 1024, fields: 3 };
 
@@ -157,7 +158,7 @@ fn both_readers_agree_on_generated_connections() {
 
 /// A chunked body, whole and byte by byte: how many of its bytes pass, and the error behind them.
 #[track_caller]
-fn check(body: &[u8], passes: usize, error: Option<Error>) {
+fn check(body: &[u8], passes: usize, error: Option<chunked::Error>) {
     for most in [1_usize, usize::MAX] {
         let mut framing = Framing::new(LIMITS);
         framing.step(b"POST / HTTP/1.1\r\n\r\n").unwrap();
@@ -174,7 +175,7 @@ fn check(body: &[u8], passes: usize, error: Option<Error>) {
             }
         };
         let text = String::from_utf8_lossy(&body[..body.len().min(100)]);
-        assert_eq!((at, seen), (passes, error), "{text:?} in pieces of {most}");
+        assert_eq!((at, seen), (passes, error.map(Error::Chunked)), "{text:?} in pieces of {most}");
         assert_eq!(framing.step(b"GET").is_err(), error.is_some(), "{text:?}: nothing comes after an error");
     }
 }
@@ -199,45 +200,45 @@ fn chunks_end_where_rfc_9112_says() {
 
 #[test]
 fn what_is_no_chunk() {
-    check(b"\r\n", 0, Some(Error::ChunkSize));
-    check(b"0x5\r\n", 1, Some(Error::ChunkSize));
-    check(b"5 \r\n", 2, Some(Error::ChunkSize));
-    check(b"5\nhello", 1, Some(Error::ChunkSize));
-    check(&[b'0'; 40], 16, Some(Error::ChunkSizeDigits));
-    check(b"00000000000000005\r\n", 16, Some(Error::ChunkSizeDigits));
-    check(b"5\rh", 2, Some(Error::ChunkedBareCr));
-    check(b"5;a\nhello", 3, Some(Error::Extension));
-    check(b"5;a\0", 3, Some(Error::Extension));
-    check(b"1\r\nhello", 4, Some(Error::ChunkEnd));
-    check(b"1\r\nh\n0\r\n\r\n", 4, Some(Error::ChunkEnd));
-    check(b"1\r\nh\r\r\n", 5, Some(Error::ChunkEnd));
+    check(b"\r\n", 0, Some(chunked::Error::ChunkSize));
+    check(b"0x5\r\n", 1, Some(chunked::Error::ChunkSize));
+    check(b"5 \r\n", 2, Some(chunked::Error::ChunkSize));
+    check(b"5\nhello", 1, Some(chunked::Error::ChunkSize));
+    check(&[b'0'; 40], 16, Some(chunked::Error::ChunkSizeDigits));
+    check(b"00000000000000005\r\n", 16, Some(chunked::Error::ChunkSizeDigits));
+    check(b"5\rh", 2, Some(chunked::Error::BareCr));
+    check(b"5;a\nhello", 3, Some(chunked::Error::Extension));
+    check(b"5;a\0", 3, Some(chunked::Error::Extension));
+    check(b"1\r\nhello", 4, Some(chunked::Error::ChunkEnd));
+    check(b"1\r\nh\n0\r\n\r\n", 4, Some(chunked::Error::ChunkEnd));
+    check(b"1\r\nh\r\r\n", 5, Some(chunked::Error::ChunkEnd));
 }
 
 #[test]
 fn what_is_no_trailer_section() {
-    check(b"0\r\n\n", 3, Some(Error::Trailer));
-    check(b"0\r\nX: a\n\r\n", 7, Some(Error::Trailer));
-    check(b"0\r\nX: a\r\n\n", 9, Some(Error::Trailer));
-    check(b"0\r\nX: a\r\n folded\r\n\r\n", 9, Some(Error::Trailer));
-    check(b"0\r\nX : a\r\n\r\n", 4, Some(Error::Trailer));
-    check(b"0\r\n: a\r\n\r\n", 3, Some(Error::Trailer));
-    check(b"0\r\nX\r\n\r\n", 4, Some(Error::Trailer));
-    check(b"0\r\nX: a\rb\r\n\r\n", 8, Some(Error::ChunkedBareCr));
-    check(b"0\r\n\rX", 4, Some(Error::ChunkedBareCr));
-    check(b"0\r\na:\r\nb:\r\nc:\r\nd:\r\n\r\n", 15, Some(Error::TrailerFields));
+    check(b"0\r\n\n", 3, Some(chunked::Error::Trailer));
+    check(b"0\r\nX: a\n\r\n", 7, Some(chunked::Error::Trailer));
+    check(b"0\r\nX: a\r\n\n", 9, Some(chunked::Error::Trailer));
+    check(b"0\r\nX: a\r\n folded\r\n\r\n", 9, Some(chunked::Error::Trailer));
+    check(b"0\r\nX : a\r\n\r\n", 4, Some(chunked::Error::Trailer));
+    check(b"0\r\n: a\r\n\r\n", 3, Some(chunked::Error::Trailer));
+    check(b"0\r\nX\r\n\r\n", 4, Some(chunked::Error::Trailer));
+    check(b"0\r\nX: a\rb\r\n\r\n", 8, Some(chunked::Error::BareCr));
+    check(b"0\r\n\rX", 4, Some(chunked::Error::BareCr));
+    check(b"0\r\na:\r\nb:\r\nc:\r\nd:\r\n\r\n", 15, Some(chunked::Error::TrailerFields));
 }
 
 #[test]
 fn what_yields_nothing_is_bounded() {
     let extension = |bytes: usize| [b"1;".to_vec(), vec![b'x'; bytes - 1], b"\r\nx\r\n0\r\n\r\n".to_vec()].concat();
     check(&extension(MAX_EXTENSION_BYTES), MAX_EXTENSION_BYTES + 11, None);
-    check(&extension(MAX_EXTENSION_BYTES + 1), MAX_EXTENSION_BYTES + 1, Some(Error::ExtensionBytes));
+    check(&extension(MAX_EXTENSION_BYTES + 1), MAX_EXTENSION_BYTES + 1, Some(chunked::Error::ExtensionBytes));
     // Those of all chunks of a body count.
     let many = b"1;12345678\r\nx\r\n".repeat(MAX_EXTENSION_BYTES / 9 + 1);
-    check(&many, MAX_EXTENSION_BYTES / 9 * 15 + 1 + MAX_EXTENSION_BYTES % 9, Some(Error::ExtensionBytes));
+    check(&many, MAX_EXTENSION_BYTES / 9 * 15 + 1 + MAX_EXTENSION_BYTES % 9, Some(chunked::Error::ExtensionBytes));
     let trailer = |bytes: usize| [b"0\r\nX:".to_vec(), vec![b'x'; bytes - 6], b"\r\n\r\n".to_vec()].concat();
     check(&trailer(MAX_TRAILER_BYTES), MAX_TRAILER_BYTES + 3, None);
-    check(&trailer(MAX_TRAILER_BYTES + 1), MAX_TRAILER_BYTES + 3, Some(Error::TrailerBytes));
+    check(&trailer(MAX_TRAILER_BYTES + 1), MAX_TRAILER_BYTES + 3, Some(chunked::Error::TrailerBytes));
 
     let mut framing = Framing::new(LIMITS);
     let lines = b"\r\n".repeat(usize::from(MAX_EMPTY_LINES));

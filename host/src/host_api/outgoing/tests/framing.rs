@@ -2,6 +2,7 @@
 
 use super::super::framing::{Scanner, Violation};
 use super::harness::{Route, Server, fetch, get, read};
+use crate::transfer_coding::chunked::Error::{BareCr, ChunkEnd, ChunkSize, Extension, Trailer};
 
 /// Scans `bytes` in one piece and in pieces of every size up to 7: the same each time.
 fn check(is_head_request: bool, bytes: &str, expected: Result<(), (usize, Violation)>) {
@@ -54,7 +55,7 @@ fn heads() {
         "HTTP/1.1 200 OK\r\na: b\r\n c\r\ntransfer-encoding:\r\n chunked\r\nd: e\r\n\r\n",
         "HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n",
     ] {
-        check(false, &format!("{coded}zz"), Err((coded.len(), Violation::Chunk)));
+        check(false, &format!("{coded}zz"), Err((coded.len(), Violation::Malformed(ChunkSize))));
     }
     check(false, "\r\n\r\nHTTP/1.1 200 OK\r\n\r\n", Err((3, Violation::EmptyLines)));
 }
@@ -81,29 +82,31 @@ fn chunks() {
         "2\r\nok\r\n0\r\n\r\nHTTP/1.1 200 OK",
         "000000000000000A\r\n0123456789\r\n0000000000000000\r\n\r\n",
         "2;a=b;c=\"d\"\r\nok\r\n0 \t;e\r\n\r\n",
+        "2 \r\nok\r\n0\t\r\n\r\n",
+        "2;\0\x7f\r\nok\r\n0\r\n\r\n",
         "0\r\nx: a\r\ny: b\r\n\r\nzz",
         "ffffffffffffffff\r\nthe rest",
     ] {
         check_chunks(fine, Ok(()));
     }
     for (bytes, valid, violation) in [
-        ("zz", 0, Violation::Chunk),
-        ("\r\n", 0, Violation::Chunk),
-        ("-1\r\n", 0, Violation::Chunk),
-        ("0x2\r\n", 1, Violation::Chunk),
-        ("2\nok", 1, Violation::Chunk),
-        ("2\r\r\n", 2, Violation::Chunk),
-        ("2 2\r\n", 2, Violation::Chunk),
-        ("2;a\nok", 3, Violation::Chunk),
-        ("2\r\nok\n", 5, Violation::Chunk),
-        ("2\r\nokk\r\n", 5, Violation::Chunk),
-        ("2\r\nok\rx", 6, Violation::Chunk),
+        ("zz", 0, Violation::Malformed(ChunkSize)),
+        ("\r\n", 0, Violation::Malformed(ChunkSize)),
+        ("-1\r\n", 0, Violation::Malformed(ChunkSize)),
+        ("0x2\r\n", 1, Violation::Malformed(ChunkSize)),
+        ("2\nok", 1, Violation::Malformed(ChunkSize)),
+        ("2\r\r\n", 2, Violation::Malformed(BareCr)),
+        ("2 2\r\n", 2, Violation::Malformed(ChunkSize)),
+        ("2;a\nok", 3, Violation::Malformed(Extension)),
+        ("2\r\nok\n", 5, Violation::Malformed(ChunkEnd)),
+        ("2\r\nokk\r\n", 5, Violation::Malformed(ChunkEnd)),
+        ("2\r\nok\rx", 6, Violation::Malformed(ChunkEnd)),
         ("00000000000000000\r\n\r\n", 16, Violation::ChunkSize),
         ("10000000000000000\r\n", 16, Violation::ChunkSize),
-        ("0\r\n\n", 3, Violation::TrailerLine),
-        ("0\r\nx: a\n\r\n", 7, Violation::TrailerLine),
-        ("0\r\nx: a\rb\r\n\r\n", 8, Violation::TrailerLine),
-        ("0\r\n\rx", 4, Violation::TrailerLine),
+        ("0\r\n\n", 3, Violation::Malformed(Trailer)),
+        ("0\r\nx: a\n\r\n", 7, Violation::Malformed(Trailer)),
+        ("0\r\nx: a\rb\r\n\r\n", 8, Violation::Malformed(BareCr)),
+        ("0\r\n\rx", 4, Violation::Malformed(BareCr)),
     ] {
         check_chunks(bytes, Err((valid, violation)));
     }
@@ -119,8 +122,9 @@ fn what_chunks_carry_besides_has_limits() {
         let valid = half.len() + 1 + 8_191;
         check_chunks(&half.repeat(2), Err((valid, Violation::ChunkExtensions)));
     }
-    check_chunks(&format!("0\r\nx:{}\r\n\r\n", "x".repeat(16_379)), Ok(()));
-    check_chunks(&format!("0\r\nx:{}\r\n\r\n", "x".repeat(16_380)), Err((3 + 16_383, Violation::Trailers)));
+    // With the empty line at its end.
+    check_chunks(&format!("0\r\nx:{}\r\n\r\n", "x".repeat(16_377)), Ok(()));
+    check_chunks(&format!("0\r\nx:{}\r\n\r\n", "x".repeat(16_378)), Err((3 + 16_383, Violation::Trailers)));
     check_chunks(&format!("0\r\n{}\r\n", "x:\r\n".repeat(1024)), Ok(()));
     check_chunks(&format!("0\r\n{}\r\n", "x:\r\n".repeat(1025)), Err((3 + 4096, Violation::Trailers)));
 }
@@ -143,6 +147,8 @@ async fn hyper_takes_what_is_within_the_limits() {
     check_exchange(format!("{}{ok}", INTERIM.repeat(64)), "200 ok", 1).await;
     let whole = "2;a=b \r\nok\r\n0\r\nx: a\r\n\r\n";
     check_exchange(format!("{CHUNKED}{whole}"), "200 ok", 1).await;
+    check_exchange(format!("{CHUNKED}2 \r\nok\r\n0 \t\r\n\r\n"), "200 ok", 1).await;
+    check_exchange(format!("{CHUNKED}2;\x01\r\nok\r\n0\r\n\r\n"), "200 ok", 1).await;
     check_exchange(format!("{CHUNKED}0000000000000002\r\nok\r\n0\r\n\r\n"), "200 ok", 1).await;
     check_exchange(format!("{CHUNKED}2\r\nok\r\n0\r\n{}\r\n", "x:\r\n".repeat(1024)), "200 ok", 1).await;
     let fields: String = (0..1023).map(|number| format!("x-{number}: 1\r\n")).collect();
@@ -159,10 +165,13 @@ async fn guests_are_told_what_is_not() {
         (format!("{CHUNKED}2\r\nok\r\n{}", "0".repeat(100_000)), "HttpProtocolError"),
         (format!("{CHUNKED}2{}", " ".repeat(100_000)), "HttpProtocolError"),
         (format!("{CHUNKED}2\r\nok\r\n0\r\nx: a\n\r\n"), "HttpProtocolError"),
+        (format!("{CHUNKED}2\r\nok\r\n0\r\nx: a\r\n b\r\n\r\n"), "HttpProtocolError"),
+        (format!("{CHUNKED}2\r\nok\r\n0\r\nx\r\n\r\n"), "HttpProtocolError"),
         (format!("{CHUNKED}2\r\nok\r\n0\r\n{}", "x: a\r\n".repeat(4000)), "HttpResponseTrailerSectionSize(None)"),
         (format!("HTTP/1.1 200 OK\r\n{}\r\n", "x: 1\r\n".repeat(1025)), "HttpResponseHeaderSectionSize(None)"),
         (CHUNKED.replace("chunked", "gzip"), "HttpResponseTransferCoding(Some(\"gzip\"))"),
         (CHUNKED.replace("chunked", "gzip, chunked"), "HttpResponseTransferCoding(Some(\"gzip, chunked\"))"),
+        (CHUNKED.replace("chunked", ", chunked"), "HttpResponseTransferCoding(Some(\", chunked\"))"),
         (CHUNKED.replace("chunked", "chunked, chunked"), "HttpResponseTransferCoding(Some(\"chunked, chunked\"))"),
         (
             CHUNKED.replace("chunked", "chunked\r\ntransfer-encoding: chunked"),
@@ -182,6 +191,7 @@ async fn lengths_as_guests_see_them() {
         // Chunks count, and nobody is to take the rest of them for a response.
         ("content-length: 1\r\ntransfer-encoding: chunked", "2\r\nok\r\n0\r\n\r\n", None, 2),
         ("transfer-encoding: Chunked", "2\r\nok\r\n0\r\n\r\n", None, 1),
+        ("transfer-encoding:\r\n chunked", "2\r\nok\r\n0\r\n\r\n", None, 1),
     ] {
         let server = Server::answering(format!("HTTP/1.1 200 OK\r\n{fields}\r\n\r\n{body}").leak()).await;
         let mut hooks = Route::loopback().hooks();

@@ -1,6 +1,8 @@
-//! `Transfer-Encoding`, as one list over all its fields (RFC 9110 §5.3, RFC 9112 §6.1).
+//! Transfer codings, of which daylily knows `chunked` alone: the list in `Transfer-Encoding`, over all its fields (RFC
+//! 9110 §5.3, RFC 9112 §6.1), and the [chunks](chunked) themselves. The same for what clients and what origins send.
+//! Pure: no socket, no clock, no allocation.
 
-use super::is_token;
+pub(crate) mod chunked;
 
 /// Why a list of transfer codings is not `chunked` alone.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -69,6 +71,11 @@ fn trim(mut value: &[u8]) -> &[u8] {
         value = rest;
     }
     value
+}
+
+/// `tchar` of RFC 9110 §5.6.2.
+fn is_token(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte)
 }
 
 #[cfg(test)]
