@@ -31,7 +31,9 @@ fn request(target: &Target, incoming: Request) -> Result<Made, String> {
     };
     let refused = |what: &'static str| move |()| format!("{what} refused");
     let path = target.get("path").or(Some(path).filter(|path| !path.is_empty()));
-    request.set_scheme(Some(&if scheme == "https" { Scheme::Https } else { Scheme::Http })).map_err(refused("scheme"))?;
+    request
+        .set_scheme(Some(&if scheme == "https" { Scheme::Https } else { Scheme::Http }))
+        .map_err(refused("scheme"))?;
     request.set_authority(Some(authority)).map_err(refused("authority"))?;
     request.set_path_with_query(path).map_err(refused("path"))?;
     request.set_method(&Method::Other(method.into())).map_err(refused("method"))?;

@@ -373,7 +373,7 @@ pub(super) fn lift<T: Host, P: Params>(caller: &mut Caller<'_, T>, values: &[Val
 /// Returns a result, writes it, or keeps it until there is memory for its lists.
 fn lower<T: Host, R: Lower>(caller: &mut Caller<'_, T>, result: R, to: u32) -> wasmtime::Result<Option<ValRaw>> {
     if is_in_memory::<R>() {
-        ensure_aligned::<R>(to)?;
+        ensure!((to as usize).is_multiple_of(R::ALIGN), "pointer not aligned");
         let (memory, host) = parts(caller);
         host.guest().write_result(result, room(memory, to, R::SIZE)?, to)?;
         return Ok(None);
@@ -384,18 +384,13 @@ fn lower<T: Host, R: Lower>(caller: &mut Caller<'_, T>, result: R, to: u32) -> w
     Ok((R::FLAT == 1).then_some(ValRaw::u64(value)))
 }
 
-fn ensure_aligned<R: Wit>(to: u32) -> wasmtime::Result<()> {
-    ensure!((to as usize).is_multiple_of(R::ALIGN), "pointer not aligned");
-    Ok(())
-}
-
 /// Writes a result to memory, or keeps it until there is memory for its lists.
 pub(super) fn write_result<T: Host, R: Wit>(
     caller: &mut Caller<'_, T>,
     lowered: Lowered,
     to: u32,
 ) -> wasmtime::Result<()> {
-    ensure_aligned::<R>(to)?;
+    ensure!((to as usize).is_multiple_of(R::ALIGN), "pointer not aligned");
     let (memory, host) = parts(caller);
     host.guest().pending = Pending::unless_written(lowered, to, R::SIZE, memory)?;
     Ok(())
