@@ -5,7 +5,7 @@ use wasmtime::{AsContextMut, Caller, Memory, Store, bail, ensure};
 
 use super::concurrent::Concurrent;
 use super::handles::{Handles, HostResource};
-use super::lower::{List, Lowered};
+use super::lower::{List, Lowered, MAX_RESULT_BYTES};
 use super::{Lifting, Lower, Lowering, Place};
 
 /// A module calls this after each function whose result can need memory: it gives the pointer that was asked for last
@@ -76,22 +76,21 @@ impl<T: Host> Guest<T> {
     }
 
     pub(super) fn lowered<V: Lower>(&mut self, value: V) -> wasmtime::Result<Lowered> {
-        let mut lowering = Lowering::new(&mut self.handles);
+        let mut bytes = [0; MAX_RESULT_BYTES];
+        let mut lowering = Lowering::new(&mut self.handles, &mut bytes);
         value.store(&mut lowering, Place::VALUE)?;
-        Ok(lowering.lowered)
+        let (written, lists) = lowering.end();
+        Ok(Lowered { value: bytes, written, lists })
     }
 
-    /// Writes a result to `room`, its place at `to` in the guest's memory, where padding keeps what it was. A result
-    /// with lists is kept until there is memory for them.
+    /// Writes a result to `room`, its place at `to` in the guest's memory. Pointers to lists follow when there is memory
+    /// for those.
     pub(super) fn write_result<V: Lower>(&mut self, value: V, room: &mut [u8], to: u32) -> wasmtime::Result<()> {
-        // From the guest's bytes and back to them, in two copies of a size that the compiler knows: most calls come
-        // here, and picking out what is not padding would cost more than all else that is done for a small result.
-        let mut lowering = Lowering::over(&mut self.handles, room.get(..V::SIZE).unwrap_or_default());
+        let mut lowering = Lowering::new(&mut self.handles, room);
         value.store(&mut lowering, Place::VALUE)?;
-        if !lowering.lowered.lists.is_empty() {
-            self.pending = Some(Pending::new(lowering.lowered, to, V::SIZE));
-        } else if let (Some(room), Some(value)) = (room.get_mut(..V::SIZE), lowering.lowered.value.get(..V::SIZE)) {
-            room.copy_from_slice(value);
+        let (_, lists) = lowering.end();
+        if !lists.is_empty() {
+            self.pending = Some(Pending::new(Lowered::of_lists(lists), to, V::SIZE));
         }
         Ok(())
     }

@@ -7,7 +7,10 @@ use super::handles::Handles;
 /// known before the guest has allocated them.
 pub(crate) struct Lowering<'a> {
     pub(super) handles: &'a mut Handles,
-    pub(super) lowered: Lowered,
+    /// The value: its place in the guest's memory, or room for it until that is known.
+    value: &'a mut [u8],
+    written: u64,
+    lists: Vec<List>,
 }
 
 /// The largest result of a function, without the lists in it: a `datetime`, an error code and what is around it.
@@ -19,7 +22,7 @@ const _: () = assert!(MAX_RESULT_BYTES == u64::BITS as usize, "one bit for each 
 pub(crate) struct Lowered {
     pub(super) value: [u8; MAX_RESULT_BYTES],
     /// Which of its bytes are written, one bit for each: padding keeps in the guest's memory what it was.
-    written: u64,
+    pub(super) written: u64,
     /// In the order in which they are allocated: each after the one that has its pointer.
     pub(super) lists: Vec<List>,
 }
@@ -47,18 +50,13 @@ impl Place {
 }
 
 impl Lowered {
+    /// Has a result with lists wait for memory, all of whose other bytes are in the guest's memory already.
+    pub(super) fn of_lists(lists: Vec<List>) -> Self {
+        Self { value: [0; MAX_RESULT_BYTES], written: 0, lists }
+    }
+
     pub(super) fn write(&mut self, to: Place, bytes: &[u8]) {
-        let part = match to.list {
-            None => Some(&mut self.value[..]),
-            Some(number) => self.lists.get_mut(number).map(|list| &mut list.bytes[..]),
-        };
-        // Room for all of it was made by its type's size.
-        if let Some(room) = part.and_then(|part| part.get_mut(to.offset..to.offset + bytes.len())) {
-            room.copy_from_slice(bytes);
-            if to.list.is_none() {
-                self.written |= first_bits(bytes.len()) << to.offset;
-            }
-        }
+        write(&mut self.value, &mut self.written, &mut self.lists, to, bytes);
     }
 
     /// Writes the value, of `size` bytes, to a guest's memory, but for what is not written of it.
@@ -85,28 +83,40 @@ fn first_bits(count: usize) -> u64 {
     u32::try_from(count).ok().and_then(|count| 1_u64.checked_shl(count)).unwrap_or(0).wrapping_sub(1)
 }
 
-impl<'a> Lowering<'a> {
-    pub(super) fn new(handles: &'a mut Handles) -> Self {
-        Self { handles, lowered: Lowered { value: [0; MAX_RESULT_BYTES], written: 0, lists: Vec::new() } }
-    }
-
-    /// What is not written keeps the bytes of `before`.
-    pub(super) fn over(handles: &'a mut Handles, before: &[u8]) -> Self {
-        let mut lowering = Self::new(handles);
-        if let Some(value) = lowering.lowered.value.get_mut(..before.len()) {
-            value.copy_from_slice(before);
+/// Writes a part of a value or of one of its lists. Room for all of it was made by its type's size.
+#[inline]
+fn write(value: &mut [u8], written: &mut u64, lists: &mut [List], to: Place, bytes: &[u8]) {
+    let part = match to.list {
+        None => {
+            *written |= first_bits(bytes.len()) << to.offset;
+            Some(value)
         }
-        lowering
+        Some(number) => lists.get_mut(number).map(|list| &mut list.bytes[..]),
+    };
+    if let Some(room) = part.and_then(|part| part.get_mut(to.offset..to.offset + bytes.len())) {
+        room.copy_from_slice(bytes);
+    }
+}
+
+impl<'a> Lowering<'a> {
+    /// Of a value that is written to `value`; what it does not write there stays as it is.
+    pub(super) fn new(handles: &'a mut Handles, value: &'a mut [u8]) -> Self {
+        Self { handles, value, written: 0, lists: Vec::new() }
     }
 
+    /// Which bytes of the value are written, one bit for each, and its lists.
+    pub(super) fn end(self) -> (u64, Vec<List>) {
+        (self.written, self.lists)
+    }
+
+    #[inline]
     pub(crate) fn write(&mut self, to: Place, bytes: &[u8]) {
-        self.lowered.write(to, bytes);
+        write(self.value, &mut self.written, &mut self.lists, to, bytes);
     }
 
     /// Has the guest allocate memory for these bytes; the pointer comes to `pointer_at`.
     pub(super) fn allocate(&mut self, bytes: Vec<u8>, align: usize, pointer_at: Place) -> Place {
-        let lists = &mut self.lowered.lists;
-        lists.push(List { bytes, align, pointer_at });
-        Place { list: Some(lists.len() - 1), offset: 0 }
+        self.lists.push(List { bytes, align, pointer_at });
+        Place { list: Some(self.lists.len() - 1), offset: 0 }
     }
 }

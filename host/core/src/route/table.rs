@@ -27,9 +27,11 @@ pub struct RouteTable {
 #[derive(Debug, Default)]
 struct Paths {
     exact: HashMap<Box<str>, usize>,
-    /// By prefix with its last slash.
+    /// By prefix with its last slash, longer than the root.
     below: HashMap<Box<str>, usize>,
     longest_below_bytes: usize,
+    /// All other paths: where this is the only route, no hash is computed.
+    root: Option<usize>,
 }
 
 impl RouteTable {
@@ -95,6 +97,7 @@ impl Paths {
     fn add(&mut self, path: &PathKind, index: usize) {
         match path {
             PathKind::Exact(path) => self.exact.entry(path.as_str().into()).or_insert(index),
+            PathKind::Below(prefix) if prefix == "/" => self.root.get_or_insert(index),
             PathKind::Below(prefix) => {
                 self.longest_below_bytes = self.longest_below_bytes.max(prefix.len());
                 self.below.entry(prefix.as_str().into()).or_insert(index)
@@ -105,13 +108,13 @@ impl Paths {
     fn find(&self, path: &str) -> Option<usize> {
         // The `*` of `OPTIONS *` is no path, so below none but the root.
         if !path.starts_with('/') {
-            return self.below.get("/").copied();
+            return self.root;
         }
         if let Some(index) = self.exact.get(path) {
             return Some(*index);
         }
         let mut prefixes = prefixes(path, self.longest_below_bytes);
-        prefixes.find_map(|prefix| self.below.get(prefix).copied())
+        prefixes.find_map(|prefix| self.below.get(prefix).copied()).or(self.root)
     }
 }
 
