@@ -1,6 +1,7 @@
 //! The event loop of a process.
 
 use std::io;
+use std::os::unix::net::UnixStream;
 use std::pin::pin;
 use std::sync::Arc;
 use std::task::{Context, Wake, Waker};
@@ -12,6 +13,9 @@ use tokio::sync::Notify;
 /// each use up their first slice deaf for tens of milliseconds.
 const EVENT_INTERVAL: u32 = 8;
 
+/// Pairs of sockets that take as many descriptors as an event loop: two of its poller, one to wake it, two for signals.
+const SOCKET_PAIRS: usize = 3;
+
 /// Runs `main` on an event loop of its own, on this thread. Blocking work that is still going on at the
 /// end (a name look-up, a guest's read from a FIFO) is not waited for.
 ///
@@ -19,6 +23,9 @@ const EVENT_INTERVAL: u32 = 8;
 ///
 /// When the system has no descriptors for the event loop, and what `main` gives.
 pub(crate) fn run<T, E: From<io::Error>>(main: impl Future<Output = Result<T, E>>) -> Result<T, E> {
+    // tokio panics where it gets no descriptors for signals, so as many as it takes are asked for first.
+    let enough = (0..SOCKET_PAIRS).map(|_| UnixStream::pair()).collect::<io::Result<Vec<_>>>()?;
+    drop(enough);
     let runtime = Builder::new_current_thread().enable_all().event_interval(EVENT_INTERVAL).build()?;
     let outcome = runtime.block_on(main);
     runtime.shutdown_background();
