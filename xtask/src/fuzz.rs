@@ -113,14 +113,8 @@ impl<'r> Fuzzer<'r> {
     fn build(root: &'r Path) -> Result<Self> {
         let target = root.join("target");
         let cargo = |args: &[&str]| {
-            let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
-            cargo.args(["build", "--locked"]).args(args).current_dir(root);
-            for (name, _) in std::env::vars_os() {
-                let name = name.to_string_lossy().into_owned();
-                if name.starts_with("CARGO_PKG_") || name.starts_with("CARGO_MANIFEST_") {
-                    cargo.env_remove(name);
-                }
-            }
+            let mut cargo = crate::cargo_build_command(root);
+            cargo.args(args);
             cargo
         };
         let mut library = cargo(&["--package", "daylily-fuzz"]);

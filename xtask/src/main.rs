@@ -76,21 +76,28 @@ fn root() -> Result<&'static Path> {
 /// Builds `packages`, in the release profile with `--release` among the `flags`. All that a command needs are built
 /// at once, because cargo would build what they share with other features for each of them.
 fn cargo_build(root: &Path, flags: &[&str], packages: &[&str]) -> Result<()> {
-    let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
-    cargo.args(["build", "--locked"]).args(flags).current_dir(root);
+    let mut cargo = cargo_build_command(root);
+    cargo.args(flags);
     for package in packages {
         cargo.args(["--package", package]);
     }
-    // What the cargo that runs this says of xtask. Build scripts that look at it would run anew each time.
+    let status = cargo.status().context("failed to run cargo")?;
+    ensure!(status.success(), "cargo could not build {} ({status}); its messages are above", packages.join(" and "));
+    Ok(())
+}
+
+/// `cargo build` in the directory of the workspace.
+fn cargo_build_command(root: &Path) -> Command {
+    let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    cargo.args(["build", "--locked"]).current_dir(root);
+    // What the cargo that runs this says of xtask. Build scripts that look at it would run again each time.
     for (name, _) in std::env::vars_os() {
         let name = name.to_string_lossy().into_owned();
         if name.starts_with("CARGO_PKG_") || name.starts_with("CARGO_MANIFEST_") {
             cargo.env_remove(name);
         }
     }
-    let status = cargo.status().context("failed to run cargo")?;
-    ensure!(status.success(), "cargo could not build {} ({status}); its messages are above", packages.join(" and "));
-    Ok(())
+    cargo
 }
 
 fn say(text: &str) -> Result<()> {
