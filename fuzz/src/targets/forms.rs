@@ -105,10 +105,6 @@ impl Guest {
             // An answer of 0.3 may not have been passed on by then, and one that waits has none.
             return None;
         }
-        if self.wasi == Wasi::V3 && direct.ended == component.ended && matches!(direct.ended, Ended::Exit(_)) {
-            // The same.
-            return None;
-        }
         // A body that nothing will end, for its guest is gone, fails at once, or as a component when its time is over.
         if matches!(&component.ended, Ended::Trap(why) if why == WAITS) && direct.response.ends_with(" None") {
             return None;

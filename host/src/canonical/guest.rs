@@ -102,10 +102,10 @@ pub(super) struct Pending {
     lowered: Lowered,
     to: u32,
     size: usize,
-    /// Whether the guest was asked for memory, the next time for the list after those that are in `pointers`.
+    /// Whether the guest was asked for memory, for the list after those that are `placed`.
     asked: bool,
-    /// Where the lists are in the guest's memory, as far as that is known.
-    pointers: Vec<u32>,
+    /// How many lists have a place in the guest's memory.
+    placed: usize,
 }
 
 /// The guest's memory, and the host.
@@ -181,7 +181,7 @@ pub(crate) fn allocated<T: Host>(store: &mut impl HasHost<T>, pointer: u32) -> w
 
 impl Pending {
     fn new(lowered: Lowered, to: u32, size: usize) -> Self {
-        Self { lowered, to, size, asked: false, pointers: Vec::new() }
+        Self { lowered, to, size, asked: false, placed: 0 }
     }
 
     pub(super) fn kept_bytes(&self) -> usize {
@@ -204,12 +204,12 @@ impl Pending {
 
     /// The list that is to be allocated next.
     fn next(&self) -> Option<&List> {
-        self.lowered.lists.get(self.pointers.len())
+        self.lowered.lists.get(self.placed)
     }
 
     /// Notes where that list will be.
     fn place(&mut self, pointer: u32, memory_bytes: usize) -> wasmtime::Result<()> {
-        let Some(list) = self.next() else { return Ok(()) };
+        let Some(list) = self.lowered.lists.get_mut(self.placed) else { return Ok(()) };
         let (start, pointer_at) = (pointer as usize, list.pointer_at);
         if !start.is_multiple_of(list.align) {
             bail!("realloc return: result not aligned");
@@ -217,14 +217,15 @@ impl Pending {
         if start.checked_add(list.bytes.len()).is_none_or(|end| end > memory_bytes) {
             bail!("realloc return: beyond end of memory");
         }
+        list.pointer = pointer;
         self.lowered.write(pointer_at, &pointer.to_le_bytes());
-        self.pointers.push(pointer);
+        self.placed += 1;
         Ok(())
     }
 
     fn write(self, memory: &mut [u8]) -> wasmtime::Result<()> {
-        for (list, pointer) in self.lowered.lists.iter().zip(self.pointers) {
-            write(memory, pointer, &list.bytes)?;
+        for list in &self.lowered.lists {
+            write(memory, list.pointer, &list.bytes)?;
         }
         self.lowered.write_to(memory, self.to, self.size)
     }

@@ -32,6 +32,8 @@ pub(super) struct List {
     pub(super) bytes: Vec<u8>,
     pub(super) align: usize,
     pub(super) pointer_at: Place,
+    /// Where it is in the guest's memory, once that is known.
+    pub(super) pointer: u32,
 }
 
 /// Somewhere in the value itself, or in the list of that number.
@@ -116,7 +118,7 @@ impl<'a> Lowering<'a> {
 
     /// Has the guest allocate memory for these bytes; the pointer comes to `pointer_at`.
     pub(super) fn allocate(&mut self, bytes: Vec<u8>, align: usize, pointer_at: Place) -> Place {
-        self.lists.push(List { bytes, align, pointer_at });
+        self.lists.push(List { bytes, align, pointer_at, pointer: 0 });
         Place { list: Some(self.lists.len() - 1), offset: 0 }
     }
 }

@@ -193,6 +193,12 @@ mod tests {
 
     use super::*;
 
+    /// What would wait for ever without the guarantee fails instead.
+    async fn in_time<F: Future>(what: &str, future: F) -> F::Output {
+        let Ok(output) = tokio::time::timeout(Duration::from_secs(10), future).await else { panic!("{what}") };
+        output
+    }
+
     #[tokio::test]
     async fn calls_that_outlive_their_guests_are_counted_until_they_end() {
         let files = RouteFiles::new("a".into());
@@ -209,16 +215,16 @@ mod tests {
             let mut call = Box::pin(files.run(work));
             tokio::select! {
                 _ = &mut call => panic!("it does not return"),
-                begun = has_begun => begun.expect("a thread"),
+                begun = in_time("it has no thread", has_begun) => begun.expect("a thread"),
             }
             assert_eq!(files.blocked_calls(), calls - 1, "its guest waits for it");
             drop(call);
             assert_eq!(files.blocked_calls(), calls);
         }
-        let refused = files.run(|| ()).await.expect_err("a free thread");
+        let refused = in_time("it is not refused", files.run(|| ())).await.expect_err("a free thread");
         assert!(refused.to_string().contains("blocked"), "{refused}");
         let other = RouteFiles::new("b".into());
-        assert_eq!(other.run(|| 7).await.expect("threads of its own"), 7);
+        assert_eq!(in_time("it has no threads of its own", other.run(|| 7)).await.expect("a thread"), 7);
         drop(end);
         let deadline = std::time::Instant::now() + Duration::from_secs(10);
         while files.blocked_calls() > 0 {
