@@ -210,7 +210,8 @@ fn app(flavour: Flavour, link: impl FnOnce(&Engine) -> wasmtime::Result<Handler>
         stacks: 8,
     };
     // Without a clock: an answer is passed on when a slice ends, too, and nothing says in which form that is first.
-    let engines = Engines { ticker: Ticker::start(Vec::new())?, ..Engines::new(&[(kind, needs)], 1)? };
+    let mut engines = Engines::new(&[(kind, needs)], 1)?;
+    engines.ticker = Ticker::start(Vec::new())?;
     let engines = Arc::new(engines);
     let engine = engines.pool(kind).ok_or_else(|| wasmtime::format_err!("there is no pool"))?;
     let handler = Arc::new(link(engine)?);
