@@ -1,14 +1,15 @@
 //! A second parser of HTTP/1.1, the reference for the target `http`. It applies RFC 9112 and RFC 9110 to all that a
 //! client sends at once, while the server parses byte by byte with two parsers. They share no code.
 //!
-//! It decides what must be answered and what must not. Where the RFCs leave a choice, it reports that and stops.
+//! It decides which requests need a response and which must have none. Where the RFCs leave a choice, it reports that and
+//! stops.
 
 use std::net::Ipv6Addr;
 
 /// How a server must treat the next bytes.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Next {
-    /// The server must answer this request.
+    /// The server must respond to this request.
     Request(Request),
     /// The server must send an error response or close the connection: it sends no complete response of a guest for
     /// these bytes, and nothing after them.
@@ -24,7 +25,7 @@ pub(crate) struct Request {
     pub(crate) method: Vec<u8>,
     pub(crate) target: Vec<u8>,
     pub(crate) body: Vec<u8>,
-    /// The server must answer nothing after this request.
+    /// The server must send no response after this one.
     pub(crate) is_last: bool,
     /// The server may close the connection after this request: a response to HTTP/1.0 may end with its connection.
     pub(crate) may_be_last: bool,
