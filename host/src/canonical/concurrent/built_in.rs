@@ -50,7 +50,7 @@ impl<T: Host> Function<T> {
         Self::from_parts(What::BuiltIn { built_in, payload, is }, allocates, define)
     }
 
-    /// A built-in function that has no type immediate.
+    /// A built-in function that has no type parameter.
     fn untyped(
         built_in: BuiltIn,
         define: impl for<'l> Fn(&'l mut Linker<T>, &str, &str) -> wasmtime::Result<&'l mut Linker<T>> + 'static,
@@ -117,8 +117,8 @@ pub(crate) fn of_tasks<T: Host>() -> Vec<Function<T>> {
     functions
 }
 
-/// `backpressure.inc` and `backpressure.dec`. The count has no effect: an instance gets one call only. Unlike other
-/// functions, they may be called during `realloc`.
+/// `backpressure.inc` and `backpressure.dec`. The count has no effect: an instance gets one call only. Both may
+/// be called during `realloc`.
 fn backpressure<T: Host>(mut caller: Caller<'_, T>, change: fn(u16) -> Option<u16>) -> wasmtime::Result<()> {
     let count = &mut caller.data_mut().guest().concurrent.backpressure;
     *count = change(*count).ok_or(Trap::BackpressureOverflow)?;

@@ -98,7 +98,7 @@ pub(super) enum Owner {
 pub(super) struct Buffer {
     pub(super) address: u32,
     pub(super) count: u32,
-    /// The end whose handle the guest passed: see [`Channel::cancel`].
+    /// The end whose handle the guest passed: see [`Channel::ensure_busy`].
     pub(super) via: End,
 }
 
@@ -316,7 +316,7 @@ impl Channel {
     ///
     /// # Errors
     ///
-    /// If the operation was started with the handle of the other end: see [`Self::cancel`].
+    /// If the operation was started with the handle of the other end: see [`Self::ensure_busy`].
     pub(super) fn deliver(&mut self, end: End) -> wasmtime::Result<Option<Outcome>> {
         let Some(outcome) = self.side(end).event.take() else { return Ok(None) };
         if let Some(via) = outcome.via {
