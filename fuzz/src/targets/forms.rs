@@ -106,6 +106,8 @@ impl Guest {
             // A 0.3 guest's response may not have been forwarded before the trap, and a guest that waits has none.
             return None;
         }
+        // A body that its ended guest did not complete fails at once when linked directly, and at the time limit as a
+        // component.
         if matches!(&component.ended, Ended::Trap(why) if why == WAITS) && direct.response.ends_with(" None") {
             return None;
         }
