@@ -20,13 +20,13 @@ use crate::engine::Compiler;
 use crate::load::{self, Surroundings};
 use crate::worker::Worker;
 
-/// A connection whose client has sent all and reads has an end by then.
+/// How long a connection may take to end after its client has sent everything.
 const DEADLINE: Duration = Duration::from_secs(10);
 
-/// Turns of the event loop between two pieces of what a client sends.
+/// Event-loop turns between two pieces that the client sends.
 const TURNS: usize = 8;
 
-/// A worker that answers on loopback, in this process.
+/// A worker in this process that serves on loopback.
 pub struct Server {
     worker: Arc<Worker>,
     listener: TcpListener,
@@ -38,7 +38,7 @@ impl Server {
     ///
     /// # Errors
     ///
-    /// When it cannot be served, or the system has no socket.
+    /// When the component cannot be served, or no socket can be opened.
     pub fn new(component: &Path) -> Result<Self, Box<dyn Error>> {
         let config = config::single(ComponentSource::File(component.to_owned()), &Overrides::default());
         let said = |errors: Vec<_>| errors.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n");
@@ -51,12 +51,12 @@ impl Server {
         Ok(Self { worker, listener, runtime })
     }
 
-    /// What a client reads to the end of its connection that sends these pieces, and then no more; and whether that end
-    /// was a reset, which says that the last response is cut.
+    /// Sends `pieces` as a client and then closes its sending side. Returns everything that the client reads until the
+    /// connection ends, and whether it ended in a reset, which means that the last response is cut.
     ///
     /// # Errors
     ///
-    /// When the connection does not come to an end, or cannot be made.
+    /// When the connection cannot be made or does not end.
     pub fn exchange(&self, pieces: &[&[u8]]) -> io::Result<(Vec<u8>, bool)> {
         self.runtime.block_on(async {
             let (client, accepted) =
@@ -66,7 +66,7 @@ impl Server {
             let serving = tokio::spawn(http::serve(connection, Arc::clone(&self.worker)));
             let exchange = async {
                 for piece in pieces {
-                    // It may be refused before all has come.
+                    // The server may close the connection before all pieces are sent.
                     if client.write_all(piece).await.is_err() {
                         break;
                     }
