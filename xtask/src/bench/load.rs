@@ -178,9 +178,9 @@ pub(crate) fn beside(run: &Run<'_>, guest: &str, path: &str, what: &str) -> Resu
     })?;
     let mut outcome = Outcome {
         text: format!(
-            "Hello World with {half} connections, alone and while {half} more connections send requests to a guest that \
-             {what}. One worker, with its own CPU. If the load generator shared that CPU, it would measure how long the \
-             kernel makes it wait for the CPU."
+            "Hello World with {half} connections, alone and while {half} more connections send requests to a guest \
+             that {what}. One worker, with its own CPU. If the load generator shared that CPU, it would measure how \
+             long the kernel makes it wait for the CPU."
         ),
         head: ["", "requests/s", "p50 µs", "p99 µs", "p99 to alone"].map(String::from).to_vec(),
         ..Outcome::default()

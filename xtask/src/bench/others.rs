@@ -40,8 +40,8 @@ pub(crate) fn echo(run: &Run<'_>, bytes: u64, times: u32) -> Result<Option<Outco
     })?;
     let mut outcome = Outcome {
         text: format!(
-            "{times} requests, one after another on one connection, {} MiB each; the client reads the response while it \
-             writes the request.",
+            "{times} requests, one after another on one connection, {} MiB each; the client reads the response while \
+             it writes the request.",
             bytes >> 20
         ),
         head: ["server", "MB/s", "CPU µs/MiB", "to the first", "memory MiB"].map(String::from).to_vec(),
@@ -115,8 +115,8 @@ pub(crate) fn start(run: &Run<'_>, warm: u32, cold: u32) -> Result<Option<Outcom
     let cold_ms = interleave(&run_cold, &compiling, |server| of(server, false))?;
     let mut outcome = Outcome {
         text: format!(
-            "The time from `exec` to the end of the first response, with Hello World of wasi:http 0.2. Warm (medians of \
-             {warm}): the compiled component is in the cache, which daylily and `wasmtime serve` have by default. \
+            "The time from `exec` to the end of the first response, with Hello World of wasi:http 0.2. Warm (medians \
+             of {warm}): the compiled component is in the cache, which daylily and `wasmtime serve` have by default. \
              Cold (medians of {cold}): the cache is empty."
         ),
         head: ["server", "warm ms", "to the first", "cold ms"].map(String::from).to_vec(),
