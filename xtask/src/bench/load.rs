@@ -74,11 +74,11 @@ pub(crate) fn load(run: &Run<'_>, guest: Guest, path: &str, script: Option<&str>
         Guest::Package(_) => String::new(),
         Guest::JavaScript => {
             let bytes = fs::metadata(serve.path()).map_or(0, |file| file.len());
-            format!(" A component of {:.1} MB, with a JavaScript engine in it.", bytes as f64 / 1e6)
+            format!(" The component has {:.1} MB, and contains a JavaScript engine.", bytes as f64 / 1e6)
         }
     };
     let mut outcome = Outcome {
-        text: format!("wrk with {CONNECTIONS} connections.{what}"),
+        text: format!("Load: wrk with {CONNECTIONS} connections.{what}"),
         head: ["server", "requests/s", "p50 µs", "p99 µs", "CPU µs/request", "to the first", "memory MiB"]
             .map(String::from)
             .to_vec(),
@@ -108,7 +108,7 @@ pub(crate) fn load(run: &Run<'_>, guest: Guest, path: &str, script: Option<&str>
 fn note_errors<'a>(outcome: &mut Outcome, samples: impl IntoIterator<Item = &'a Sample>) {
     let errors: u64 = samples.into_iter().map(|sample| sample.seen.errors).sum();
     if errors > 0 {
-        outcome.text.push_str(&format!(" wrk counted {errors} errors on sockets, in all of it."));
+        outcome.text.push_str(&format!(" wrk counted {errors} errors on sockets in all rounds together."));
     }
 }
 
@@ -121,7 +121,8 @@ pub(crate) fn connections(run: &Run<'_>, counts: &[u32]) -> Result<Option<Outcom
     let samples = interleave(run, &keys, |(server, count)| once(run, server, &serve, "/", count, None))?;
     let mut outcome = Outcome {
         text: format!(
-            "Hello World of wasi:http 0.2. CPU µs/request, and how it compares with that at {CONNECTIONS} connections."
+            "Hello World of wasi:http 0.2. CPU µs/request, and in parentheses its ratio to the figure at {CONNECTIONS} \
+             connections."
         ),
         head: vec!["server".into()],
         ..Outcome::default()
@@ -177,8 +178,9 @@ pub(crate) fn beside(run: &Run<'_>, guest: &str, path: &str, what: &str) -> Resu
     })?;
     let mut outcome = Outcome {
         text: format!(
-            "Hello World with {half} connections, alone and while {half} more are on a guest that {what}. One worker, which has a CPU to itself: \
-             beside it, the load generator would measure how long the kernel lets it wait for a busy CPU."
+            "Hello World with {half} connections, alone and while {half} more connections send requests to a guest \
+             that {what}. One worker, with its own CPU. If the load generator shared that CPU, it would measure how \
+             long the kernel makes it wait for the CPU."
         ),
         head: ["", "requests/s", "p50 µs", "p99 µs", "p99 to alone"].map(String::from).to_vec(),
         ..Outcome::default()

@@ -40,7 +40,8 @@ pub(crate) fn echo(run: &Run<'_>, bytes: u64, times: u32) -> Result<Option<Outco
     })?;
     let mut outcome = Outcome {
         text: format!(
-            "{times} requests after one another on one connection, {} MiB each; the answer is read while the request is written.",
+            "{times} requests, one after another on one connection, {} MiB each; the client reads the response while \
+             it writes the request.",
             bytes >> 20
         ),
         head: ["server", "MB/s", "CPU µs/MiB", "to the first", "memory MiB"].map(String::from).to_vec(),
@@ -86,7 +87,8 @@ pub(crate) fn idle(run: &Run<'_>, connections: u32) -> Result<Option<Outcome>> {
     })?;
     let mut outcome = Outcome {
         text: format!(
-            "Memory before and with {connections} open connections, each after one request. What the kernel keeps for a socket is not in it."
+            "Memory before and with {connections} open connections, each after one request. It does not include the \
+             kernel's memory for a socket."
         ),
         head: ["server", "before MiB", "with them MiB", "KiB/connection"].map(String::from).to_vec(),
         ..Outcome::default()
@@ -113,8 +115,9 @@ pub(crate) fn start(run: &Run<'_>, warm: u32, cold: u32) -> Result<Option<Outcom
     let cold_ms = interleave(&run_cold, &compiling, |server| of(server, false))?;
     let mut outcome = Outcome {
         text: format!(
-            "From `exec` to the end of the first answer, with Hello World of wasi:http 0.2. Warm, medians of {warm}: \
-             the compiled component is in the cache, which both daylily and `wasmtime serve` have by default. Cold, medians of {cold}: the cache is empty."
+            "The time from `exec` to the end of the first response, with Hello World of wasi:http 0.2. Warm (medians \
+             of {warm}): the compiled component is in the cache, which daylily and `wasmtime serve` have by default. \
+             Cold (medians of {cold}): the cache is empty."
         ),
         head: ["server", "warm ms", "to the first", "cold ms"].map(String::from).to_vec(),
         ..Outcome::default()
@@ -175,8 +178,9 @@ type RouteSamples = Vec<(u32, Vec<(f64, f64, f64)>)>;
 fn routes_outcome(run: &Run<'_>, samples: &RouteSamples) -> Outcome {
     let mut outcome = Outcome {
         text: format!(
-            "{}. Each route has a component of its own, Hello World of wasi:http 0.2 with another digest; requests go to all of them in turn. \
-             The start is one with compiled code in the cache. Memory of a component is the difference to one route.",
+            "{}. Each route has its own component: Hello World of wasi:http 0.2, changed so that its digest differs. \
+             The requests go to all routes in turn. The start is measured with compiled code in the cache. \
+             The memory of a component is the difference to the memory with one route.",
             Server::All.title(run.bench)
         ),
         head: ["routes", "CPU µs/request", "to the first", "memory MiB", "KiB/component", "start ms"]

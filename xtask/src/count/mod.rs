@@ -108,8 +108,9 @@ pub(crate) fn section(root: &Path) -> Result<String> {
     }
     let accepted = accepted(root)?;
     let mut out = String::from(
-        "\n## Counts\n\nWhat does not depend on the clock: instructions (callgrind), system calls (strace) and allocations of one request, \
-         in the thread that serves, from [bench/counts.toml](../bench/counts.toml). `cargo xtask count` compares.\n\n\
+        "\n## Counts\n\nThese figures do not depend on the clock: instructions (callgrind), system calls (strace) and \
+         allocations of one request, in the thread that serves, from [bench/counts.toml](../bench/counts.toml). \
+         `cargo xtask count` compares the current code with them.\n\n\
          | request | instructions | system calls | allocations |\n|---|--:|--:|--:|\n",
     );
     for case in CASES {
