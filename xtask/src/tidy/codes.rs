@@ -1,4 +1,4 @@
-//! Every exit code is in docs/configuration.md and in the help, and none of them names another.
+//! Checks exit codes: those in the sources, in docs/configuration.md and in the help are the same.
 
 use std::collections::BTreeSet;
 
@@ -9,10 +9,10 @@ use super::tree::Tree;
 const CONFIGURATION: &str = "docs/configuration.md";
 const CLI: &str = "host/src/cli.rs";
 
-/// What begins a number that is an exit code, in the sources. sysexits.h begins at 64.
+/// What precedes an exit code in the sources. sysexits.h begins at 64.
 const BEFORE: &[&str] = &["exit_code: ", "code: ", "=> ", "map_or(", ": u8 = ", "ExitCode::from("];
 
-/// What clap and the standard library end with.
+/// Exit codes of clap and the standard library.
 const GENERAL: [u32; 3] = [0, 1, 2];
 
 pub(super) fn check(tree: &Tree) -> Vec<Fault> {
