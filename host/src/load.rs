@@ -32,7 +32,7 @@ pub(crate) struct Surroundings {
     pub(crate) counters: &'static Slot,
 }
 
-/// Loads and links all that `config` serves. `artefacts` are those of its [`sources`].
+/// Loads and links all that `config` serves. `artefacts` has one for each of its [`sources`].
 ///
 /// # Errors
 ///
@@ -84,7 +84,7 @@ pub(crate) fn sources(routes: &[Route]) -> Vec<Source> {
     routes.iter().map(source).filter(|source| seen.insert(source.clone())).collect()
 }
 
-/// One artefact for each of [`sources`]. Those in `known` are not compiled again.
+/// One artifact for each of [`sources`]. Those in `known` are not compiled again.
 ///
 /// # Errors
 ///

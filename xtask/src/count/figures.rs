@@ -122,7 +122,7 @@ mod tests {
     use std::collections::BTreeMap;
 
     #[test]
-    fn what_is_written_is_read() {
+    fn figures_survive_writing_and_reading() {
         let figures = Figures { instructions: 113_000.0, system_calls: 5.5, allocations: 70.0 };
         let all = BTreeMap::from([("hello02".to_owned(), figures)]);
         assert_eq!(read(&write("# why\n", &all)).unwrap(), all);

@@ -85,7 +85,7 @@ mod tests {
     }
 
     #[test]
-    fn the_map_is_as_the_code_is() {
+    fn the_map_matches_the_files() {
         expect_of(
             "host/           the host\n  main.rs       the program\n  src/control/\n    seat.rs parcel.rs    both\n",
             &[],

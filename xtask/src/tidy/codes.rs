@@ -64,7 +64,7 @@ mod tests {
     }
 
     #[test]
-    fn codes_are_said_and_used() {
+    fn exit_codes_are_documented_and_used() {
         expect_of("Self::Listen { .. } => 69,", "| 69 | no server |", &[]);
         expect_of("Self::Listen { .. } => 69,", "", &["exit code 69 is not said"]);
         expect_of("exit_code: 69 }", "| 69 | |\n| 77 | |", &["exit code 77 is said, and no source ends with it"]);

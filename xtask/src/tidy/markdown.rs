@@ -83,7 +83,7 @@ mod tests {
         "a `b` and `c::d`\n\n```toml\nkey = `1`\n```\n# Table\n| x | y |\n|---|--:|\n| `1` | |\n## Next\n| z |\n";
 
     #[test]
-    fn code_is_told_from_prose() {
+    fn code_is_separated_from_prose() {
         assert_eq!(spans(TEXT), [(1, "b"), (1, "c::d"), (9, "1")]);
         let block = Block { language: "toml", line: 3, above: "a `b` and `c::d`", lines: vec!["key = `1`"] };
         assert_eq!(blocks(TEXT), [block]);

@@ -119,7 +119,7 @@ mod tests {
     }
 
     #[test]
-    fn a_difference_is_told_by_its_line() {
+    fn a_difference_is_reported_with_its_line() {
         let text = "```\na 2026-11-23T08:15:26Z\nb\n```\n";
         let block = &blocks(text)[0];
         let fault = difference("docs/a.md", block, "a 2027-01-01T00:00:00Z\nc\n", false);
