@@ -1,4 +1,4 @@
-//! Cases in which wrk puts load on a server.
+//! Cases in which wrk generates the load.
 
 use std::fs;
 use std::path::Path;
@@ -13,7 +13,7 @@ use super::servers::{Serve, Server, Up};
 use super::wrk::{self, Load, Seen};
 use super::{Run, interleave};
 
-/// The connections of an ordinary load.
+/// The number of connections of an ordinary load.
 const CONNECTIONS: u32 = 32;
 
 /// One measurement of one server.
@@ -24,7 +24,7 @@ pub(crate) struct Sample {
     pub(crate) pss_kib: f64,
 }
 
-/// wrk on a server that was started for it: some of it to warm up, then `seconds` that count.
+/// Runs wrk on a server that was started for it: a warm-up, and then `seconds` that are measured.
 pub(crate) fn measure(run: &Run<'_>, up: &Up, load: Load<'_>) -> Result<Sample> {
     let log = run.bench.scratch("wrk");
     wrk::run(Load { seconds: 1, ..load }, &log)?;
@@ -43,7 +43,7 @@ fn once(
     connections: u32,
     script: Option<&Path>,
 ) -> Result<Sample> {
-    // The echo guest answers a GET, too.
+    // The echo guest also responds to the GET that checks the start.
     let up = run.bench.up(server, serve, &run.bench.cache(), if script.is_some() { "/" } else { path })?;
     let load = Load { port: up.port, path, connections, seconds: run.seconds, script };
     let sample = measure(run, &up, load).with_context(|| server.title(run.bench))?;
@@ -163,7 +163,7 @@ pub(crate) fn beside(run: &Run<'_>, guest: &str, path: &str, what: &str) -> Resu
         let load = Load { port: up.port, path: "/", connections: half, seconds: run.seconds, script: None };
         let (log, neighbour) = (run.bench.scratch("wrk"), run.bench.scratch("wrk"));
         let sample = thread::scope(|scope| {
-            // Longer, so that it is there before and after.
+            // Longer, so that this load is present during the whole measurement.
             let slow = Load { path, seconds: run.seconds + 3, ..load };
             let slow = is_beside.then(|| scope.spawn(move || wrk::run(slow, &neighbour)));
             wrk::run(Load { seconds: 1, ..load }, &log)?;

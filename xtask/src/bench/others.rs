@@ -1,4 +1,4 @@
-//! Cases that are no load of many small requests: large bodies, idle connections, starts.
+//! Cases other than many small requests: large bodies, idle connections, routes, starts.
 
 use std::fs;
 use std::thread;
@@ -12,7 +12,7 @@ use super::wrk::{self, Load};
 use super::{Run, interleave};
 use crate::http::Client;
 
-/// For the memory of what has just ended to be given back.
+/// Time for the memory of connections that have just ended to be given back.
 const SETTLE: Duration = Duration::from_millis(300);
 
 pub(crate) fn echo(run: &Run<'_>, bytes: u64, times: u32) -> Result<Option<Outcome>> {
@@ -61,14 +61,14 @@ pub(crate) fn echo(run: &Run<'_>, bytes: u64, times: u32) -> Result<Option<Outco
     Ok(Some(outcome))
 }
 
-/// How long connections are idle before they are counted: longer than daylily waits before they rest.
+/// How long connections are idle before memory is measured: longer than daylily waits before they rest.
 const IDLE: Duration = Duration::from_secs(3);
 
 pub(crate) fn idle(run: &Run<'_>, connections: u32) -> Result<Option<Outcome>> {
     let serve = run.bench.guest("hello");
     let samples = interleave(run, &run.servers, |server| {
         let up = run.bench.up(server, &serve, &run.bench.cache(), "/")?;
-        // What the first load leaves behind is not the connections'.
+        // Warm up: memory that the first load allocates must not count for the connections.
         let load = Load { port: up.port, path: "/", connections: 32, seconds: 1, script: None };
         wrk::run(load, &run.bench.scratch("wrk"))?;
         thread::sleep(SETTLE);
@@ -155,7 +155,7 @@ pub(crate) fn routes(run: &Run<'_>, counts: &[u32]) -> Result<Option<Outcome>> {
                 "local n = 0\nfunction request()\n  n = (n + 1) % {count}\n  return wrk.format(\"GET\", \"/\" .. n)\nend\n"
             ),
         )?;
-        // Compiles them.
+        // Fills the cache of compiled code.
         run.say(&format!("compiling what {count} routes need"));
         drop(run.bench.up(Server::All, &Serve::Config(config.clone()), &run.bench.cache(), "/0")?);
         prepared.push((*count, Serve::Config(config), script));
@@ -172,7 +172,7 @@ pub(crate) fn routes(run: &Run<'_>, counts: &[u32]) -> Result<Option<Outcome>> {
     Ok(Some(routes_outcome(run, &samples)))
 }
 
-/// Of each count of routes: CPU µs per request, memory in KiB, and the start in ms.
+/// For each number of routes: CPU µs per request, memory in KiB, and the time of the start in ms.
 type RouteSamples = Vec<(u32, Vec<(f64, f64, f64)>)>;
 
 fn routes_outcome(run: &Run<'_>, samples: &RouteSamples) -> Outcome {
@@ -210,12 +210,12 @@ fn routes_outcome(run: &Run<'_>, samples: &RouteSamples) -> Outcome {
     outcome
 }
 
-/// The same component with a custom section that makes it another file.
+/// The component with a custom section appended that makes its file unique.
 fn distinct(component: &[u8], number: u32) -> Vec<u8> {
     let name = b"bench";
     let content = number.to_le_bytes();
     let mut out = component.to_vec();
-    // The id of a custom section, its length, the length of its name, its name, what is in it.
+    // The section's id and length, the length of its name, its name, its content.
     out.extend([0, u8::try_from(1 + name.len() + content.len()).unwrap_or(0), u8::try_from(name.len()).unwrap_or(0)]);
     out.extend(name);
     out.extend(content);

@@ -1,4 +1,4 @@
-//! The page that a run is written to.
+//! The page with the results of a run.
 
 use std::fs;
 use std::path::Path;
@@ -11,11 +11,11 @@ use super::servers::Bench;
 use super::word_of;
 use crate::count;
 
-/// Written by hand, beside the plots of the page in `docs/`.
+/// A page that is written by hand, in the directory of the plots.
 const PROFILE: &str =
     "\nWhere the time of a request is spent, and what was tried: [profile.md](benchmarks/profile.md).\n";
 
-/// Where and how the figures came about.
+/// The machine and the method of the measurements.
 pub(super) fn preamble(bench: &Bench, how: &str) -> String {
     let root = &bench.root;
     let cpu = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
@@ -52,12 +52,12 @@ pub(super) fn preamble(bench: &Bench, how: &str) -> String {
     out
 }
 
-/// A case, as it is printed and as it is in the page.
+/// A case's section, as it is printed and as it is written to the page.
 pub(super) fn section(outcome: &Outcome) -> String {
     format!("\n## {}\n\n{}\n\n{}", outcome.title, outcome.text, outcome.markdown())
 }
 
-/// Writes the page to `out`, and its plots beside it.
+/// Writes the page to `out`, and the plots to a directory next to it.
 pub(super) fn write(bench: &Bench, how: &str, outcomes: &[Outcome], out: &Path) -> Result<()> {
     let plots = out.with_extension("");
     let name = plots.file_name().context("--out needs a file name")?.to_string_lossy().into_owned();
