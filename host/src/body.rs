@@ -15,6 +15,7 @@ use tokio::task::JoinHandle;
 use crate::engine::GuestBody;
 use crate::host_api::outside;
 use crate::response::{Hold, report_end};
+use crate::runtime::poll_unbudgeted;
 use crate::serve::connection::InRequest;
 
 /// A response body.
@@ -110,7 +111,7 @@ impl Streamed {
             }
         }
         while let Some(rest) = &mut self.rest {
-            let (next, is_from_outside) = outside::observe(|| Pin::new(rest).poll_frame(cx));
+            let (next, is_from_outside) = outside::observe(|| poll_unbudgeted(cx, |cx| Pin::new(&mut *rest).poll_frame(cx)));
             match next {
                 // The guest has written everything that it announced, so do not wait until it also closes its body.
                 Poll::Pending if !is_from_outside && self.last.is_some() => break,

@@ -25,6 +25,7 @@ use crate::guard::Watched;
 use crate::host_api::content_length;
 use crate::record::Record;
 use crate::request::Stop;
+use crate::runtime::poll_unbudgeted;
 
 /// Largest response that is sent in one piece, with a content-length, if the guest does not wait before its end.
 const MAX_WHOLE_BYTES: usize = 64 << 10;
@@ -134,7 +135,7 @@ impl Begun {
         let mut settled = Settled::default();
         let mut driven = false;
         while !settled.ended && settled.bytes <= MAX_WHOLE_BYTES {
-            match Pin::new(&mut *body).poll_frame(cx) {
+            match poll_unbudgeted(cx, |cx| Pin::new(&mut *body).poll_frame(cx)) {
                 Poll::Ready(Some(Ok(frame))) => {
                     driven = false;
                     settled.push(frame);

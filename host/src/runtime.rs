@@ -1,13 +1,15 @@
 //! The event loop of a process.
 
+use std::future::poll_fn;
 use std::io;
 use std::os::unix::net::UnixStream;
 use std::pin::pin;
 use std::sync::Arc;
-use std::task::{Context, Wake, Waker};
+use std::task::{Context, Poll, Wake, Waker};
 
 use tokio::runtime::Builder;
 use tokio::sync::Notify;
+use tokio::task::coop;
 
 /// Task polls between two polls of the sockets. With tokio's default of 61, many guests that each use up their first
 /// slice would delay every socket by tens of milliseconds.
@@ -45,6 +47,13 @@ pub(crate) async fn look_at_sockets() {
     if first_poll.is_pending() {
         looked.0.notified().await;
     }
+}
+
+/// Polls without tokio's cooperative budget, so that `Pending` means that there is nothing yet. Within the budget, a
+/// channel returns `Pending` also for what was sent to it, once the task has polled often enough (128 times) since it
+/// was last scheduled. For polls whose `Pending` decides something, such as that a guest did not finish its body.
+pub(crate) fn poll_unbudgeted<T>(cx: &mut Context<'_>, poll: impl FnMut(&mut Context<'_>) -> Poll<T>) -> Poll<T> {
+    pin!(coop::unconstrained(poll_fn(poll))).poll(cx)
 }
 
 /// Woken when the event loop has polled all sockets.

@@ -7,7 +7,7 @@ mod account;
 mod admin;
 pub(crate) mod client;
 mod end;
-#[cfg(feature = "fuzzing")]
+#[cfg(any(test, feature = "fuzzing"))]
 pub(crate) mod fuzzing;
 mod generation;
 mod handover;

@@ -245,14 +245,17 @@ async fn outcome(app: &Arc<App>, request: http::Request<RequestBody>, timers: us
         }
     };
     let run = async {
-        // The ended store is dropped, since it would keep an unfinished body open.
-        let (ending, _) = run.await;
-        match ending {
+        let (ending, remains) = run.await;
+        // The ended store keeps a body open that its guest did not finish. For outcomes after which an end of the body
+        // counts as the guest's own, it is kept until the response has ended, as by the server.
+        let kept = matches!(ending, Ending::Exit(_)).then_some(remains);
+        let ended = match ending {
             Ending::Done => Ended::Returned,
             Ending::Exit(code) => Ended::Exit(code),
             Ending::Trap(detail) => Ended::Trap(detail.into()),
             other => Ended::Other(format!("{other:?}")),
-        }
+        };
+        (ended, kept)
     };
     let patience = async {
         for timer in 0..=timers {
@@ -266,7 +269,7 @@ async fn outcome(app: &Arc<App>, request: http::Request<RequestBody>, timers: us
     };
     tokio::select! {
         biased;
-        outcome = async { tokio::join!(run, response) } => Some(outcome),
+        ((ended, _kept), response) = async { tokio::join!(run, response) } => Some((ended, response)),
         () = patience => None,
     }
 }

@@ -11,7 +11,7 @@ mod component;
 mod config;
 mod direct;
 mod epoch;
-#[cfg(feature = "fuzzing")]
+#[cfg(any(test, feature = "fuzzing"))]
 pub(crate) mod fuzzing;
 mod handler;
 pub(crate) mod host_memory;

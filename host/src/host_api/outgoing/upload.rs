@@ -19,6 +19,7 @@ use wasmtime_wasi_http::{Error, WasiBody};
 use super::slot::Slot;
 use crate::host_api::outside;
 use crate::lock::lock;
+use crate::runtime::poll_unbudgeted;
 
 /// How long to wait until a guest has decided whether a GET has a body. A 0.3 guest reports that there is none only
 /// after it has sent the request.
@@ -95,7 +96,7 @@ async fn first_frame(body: &mut WasiBody, may_wait: bool) -> Option<Option<Resul
     }
     // Not `timeout` with a duration of zero, which would wait for the timer's next tick.
     poll_fn(|cx| {
-        Poll::Ready(match Pin::new(&mut *body).poll_frame(cx) {
+        Poll::Ready(match poll_unbudgeted(cx, |cx| Pin::new(&mut *body).poll_frame(cx)) {
             Poll::Ready(frame) => Some(frame),
             Poll::Pending => None,
         })
@@ -256,7 +257,7 @@ impl Streaming {
             }
             let (next, is_from_outside) = match self.first.take() {
                 Some(first) => (Poll::Ready(Some(Ok(first))), false),
-                None => outside::observe(|| Pin::new(&mut self.body).poll_frame(cx)),
+                None => outside::observe(|| poll_unbudgeted(cx, |cx| Pin::new(&mut self.body).poll_frame(cx))),
             };
             let next = match next {
                 Poll::Ready(next) => next,
