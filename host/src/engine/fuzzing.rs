@@ -1,7 +1,8 @@
 //! What the fuzz targets run: malformed components, and guests that execute a generated program in both forms.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
+use std::future::poll_fn;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -228,10 +229,17 @@ fn app(flavour: Flavour, link: impl FnOnce(&Engine) -> wasmtime::Result<Handler>
 
 /// How the guest ended, and its response. `None` if it waits forever.
 async fn outcome(app: &Arc<App>, request: http::Request<RequestBody>, timers: usize) -> Option<(Ended, String)> {
-    let Call { run, head } = app.call(RequestId::next(), request);
+    let Call { run, mut head } = app.call(RequestId::next(), request);
+    let has_ended = Cell::new(false);
     let response = async {
+        let head = poll_fn(|cx| match Pin::new(&mut head).poll(cx) {
+            // An ended store may keep the sender.
+            Poll::Pending if has_ended.get() => Poll::Ready(None),
+            Poll::Pending => Poll::Pending,
+            Poll::Ready(head) => Poll::Ready(head.ok()),
+        });
         match head.await {
-            Ok(Ok(response)) => {
+            Some(Ok(response)) => {
                 let (parts, body) = response.into_parts();
                 let body = body.collect().await.map(|body| (body.trailers().cloned(), body.to_bytes()));
                 // A body that is too short is reported by the host API in one form, and by hyper, when it is sent, in
@@ -240,12 +248,13 @@ async fn outcome(app: &Arc<App>, request: http::Request<RequestBody>, timers: us
                 let body = body.ok().filter(|(_, bytes)| said.is_none_or(|said| bytes.len() as u64 == said));
                 format!("{} {:?} {body:?}", parts.status, parts.headers)
             }
-            Ok(Err(code)) => code.into(),
-            Err(_) => "none".to_owned(),
+            Some(Err(code)) => code.into(),
+            None => "none".to_owned(),
         }
     };
     let run = async {
         let (ending, remains) = run.await;
+        has_ended.set(true);
         // The ended store keeps a body open that its guest did not finish. For outcomes after which an end of the body
         // counts as the guest's own, it is kept until the response has ended, as by the server.
         let kept = matches!(ending, Ending::Exit(_)).then_some(remains);
