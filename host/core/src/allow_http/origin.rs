@@ -66,10 +66,10 @@ impl FromStr for Origin {
     fn from_str(text: &str) -> Result<Self, ValueError> {
         let (scheme, rest) = split_scheme(text)?;
         if rest.contains(['/', '?', '#']) {
-            return Err(refused(text).help("an origin ends after its host and port: it has no path"));
+            return Err(refused(text).help("an origin must not have a path"));
         }
         if rest.contains('@') {
-            return Err(refused(text).help("an origin has no user name or password"));
+            return Err(refused(text).help("an origin must not have a user name or password"));
         }
         if !rest.contains('[') && rest.matches(':').count() > 1 {
             return Err(refused(text).help("an IPv6 address goes in brackets, as in \"http://[::1]:80\""));
@@ -132,7 +132,7 @@ fn parse_host(text: &str, host: &str) -> Result<OriginHost, ValueError> {
         },
         Some(parent) => match Host::parse(parent).map_err(with_place)? {
             Host::Name(name) => Ok(OriginHost::Below(format!(".{name}"))),
-            Host::Ip(_) => Err(refused(text).help("an address has no names below it")),
+            Host::Ip(_) => Err(refused(text).help("a wildcard cannot be used with an IP address")),
         },
     }
 }

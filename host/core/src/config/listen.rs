@@ -88,7 +88,7 @@ impl FromStr for ListenAddr {
             return Err(refused(format!("write host and port, such as \"127.0.0.1:{text}\"")));
         }
         if text.contains('/') {
-            return Err(refused("it has no scheme and no path, as in \"127.0.0.1:3000\"".to_owned()));
+            return Err(refused("write host and port without scheme and path, such as \"127.0.0.1:3000\"".to_owned()));
         }
         if !text.starts_with('[') && text.matches(':').count() > 1 {
             return Err(refused("an IPv6 address goes in brackets, as in \"[::1]:3000\"".to_owned()));

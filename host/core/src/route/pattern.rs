@@ -42,7 +42,7 @@ impl FromStr for HostPattern {
         };
         match Host::parse(parent)? {
             Host::Name(name) => Ok(Self(HostKind::Below(format!(".{name}")))),
-            Host::Ip(_) => refused("an address has no names below it"),
+            Host::Ip(_) => refused("a wildcard cannot be used with an IP address"),
         }
     }
 }
@@ -105,14 +105,16 @@ impl FromStr for PathPattern {
             return refused("`*` can only be the whole last segment, as in \"/v1/*\"".to_owned());
         }
         if path.contains(['?', '#']) {
-            return refused("a route has no query and no fragment".to_owned());
+            return refused("a path must not have a query or a fragment".to_owned());
         }
         if path.split('/').any(|segment| matches!(segment, "." | "..")) {
-            return refused("clients remove `.` and `..` before they send a path".to_owned());
+            return refused(
+                "a path must not contain `.` or `..` segments: clients remove them before they send it".to_owned(),
+            );
         }
         if !is_path(path) {
             return refused(
-                "write what is not allowed in a URL percent-encoded, such as \"%20\" for a space".to_owned(),
+                "percent-encode characters that are not allowed in a URL, such as \"%20\" for a space".to_owned(),
             );
         }
         let path = path.to_owned();
