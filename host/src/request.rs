@@ -22,7 +22,7 @@ pub(crate) enum Stop {
     #[error("refused: {0}")]
     Refused(#[from] Refusal),
     /// There is nobody left to answer.
-    #[error("the client left before its response")]
+    #[error("client disconnected before its response")]
     ClientGone,
 }
 

@@ -65,7 +65,7 @@ fn every_flag_and_variable_works() {
         ("max memory", &[("--max-memory", "4MiB")], status, "500"),
         ("cpu time", &[("--cpu-time", "100ms")], burn, "cpu time"),
         ("wall time", &[("--wall-time", "200ms")], burn, "time use"),
-        ("concurrency and queue", &[("--max-concurrency", "1"), ("--max-queue", "0")], held, "too many requests"),
+        ("concurrency and queue", &[("--max-concurrency", "1"), ("--max-queue", "0")], held, "request queue full"),
         ("dev", &[("--dev", "true")], dev, "malformed request:"),
     ];
     let setup = || {

@@ -154,7 +154,7 @@ fn fate(held: &mut Held, client: Client) -> Option<Fate> {
     let mut text = Vec::new();
     held.connection.finish(&mut response, "POST", &mut |piece| text.extend_from_slice(piece));
     if response.status == 408 {
-        assert!(text.starts_with(b"request body too slow while others waited"), "{text:?}");
+        assert!(text.starts_with(b"request body too slow while other requests waited"), "{text:?}");
         return Some(Fate::Refused);
     }
     (response.ending == Ending::Truncated).then_some(Fate::Cut)
@@ -185,7 +185,7 @@ fn others_keep_their_places() {
             connection
         })
         .collect();
-    silent.connection.response("POST").expect_refusal(408, "request body too slow while others waited");
+    silent.connection.response("POST").expect_refusal(408, "request body too slow while other requests waited");
     timer.response("GET").expect(200, "done\n");
     steady.pause();
     steady.connection.send(b"0\r\n\r\n");
@@ -210,7 +210,7 @@ fn a_route_leaves_a_quarter_of_the_places_to_others() {
             connection
         })
         .collect();
-    server.get("stream.test", "/?chunks=1").expect_refusal(503, "too many requests");
+    server.get("stream.test", "/?chunks=1").expect_refusal(503, "request queue full");
     server.get("hello.test", "/").expect(200, "Hello World\n");
     held.pop().expect("one of them").leave();
     let free = eventually(PATIENCE, || server.get("stream.test", "/?chunks=1").status == 200);
@@ -222,5 +222,5 @@ fn a_route_leaves_a_quarter_of_the_places_to_others() {
         connection.send(&Request::get("a.test", "/?chunks=100000&size=1&pause_ms=50").bytes());
         assert_eq!(connection.head().status, 200);
     }
-    server.get("a.test", "/").expect_refusal(503, "too many requests");
+    server.get("a.test", "/").expect_refusal(503, "request queue full");
 }

@@ -64,7 +64,7 @@ fn trapping(length: usize) -> String {
 
 /// Routes, targets, and what becomes of the request.
 fn long_texts() -> Vec<(&'static str, String, u16, &'static str)> {
-    let error = "guest answered with an error code";
+    let error = "guest returned an error code";
     let mut cases: Vec<_> = ["direct-trap.test", "entire-trap.test", "direct-service03.test", "entire-service03.test"]
         .into_iter()
         .map(|host| (host, format!("/error-long?kib={LONG_KIB}"), 502, error))
@@ -215,7 +215,7 @@ fn an_unread_log_does_not_make_the_worker_grow() {
             for _ in 0..count {
                 server
                     .get(host, &format!("/error-long?kib={LONG_KIB}"))
-                    .expect_refusal(502, "guest answered with an error code");
+                    .expect_refusal(502, "guest returned an error code");
             }
             // Lines of 8 KiB: more than may wait.
             server.get("output.test", "/flood?kib=8000").expect(200, "ok\n");

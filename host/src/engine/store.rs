@@ -66,7 +66,7 @@ pub(crate) struct State {
 
 /// The error of a guest whose CPU time is used up.
 #[derive(Debug, thiserror::Error)]
-#[error("cpu time used up")]
+#[error("CPU time limit exceeded")]
 pub(super) struct CpuTimeUsedUp;
 
 /// Makes a fresh store for one request, with what [`granted_dirs`] gave where there are any.
