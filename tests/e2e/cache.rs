@@ -103,7 +103,7 @@ fn flip(entry: &Path, at: usize) {
     fs::write(entry, bytes).expect("the entry");
 }
 
-const DAMAGED: &str = "it is damaged, or not what its name says";
+const DAMAGED: &str = "it is corrupt, or its content does not match its name";
 
 const DAMAGES: &[Damage] = &[
     ("magic", |_, entry| flip(entry, 0), DAMAGED),

@@ -78,7 +78,7 @@ const BAD: &[Bad] = &[
         "an import that nobody provides",
         |server| server.put("app.wasm", component("wants")),
         65,
-        &["nothing provides what it imports", "example:missing/thing", "wasi:keyvalue/store"],
+        &["daylily does not provide these imports", "example:missing/thing", "wasi:keyvalue/store"],
     ),
     (
         "more memory than it may have",

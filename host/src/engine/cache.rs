@@ -174,7 +174,7 @@ fn read(file: &OwnedFd, key: &Key) -> Result<Entry, String> {
         .take(MAX_ENTRY_BYTES)
         .read_to_end(&mut bytes)
         .map_err(|error| error.to_string())?;
-    parse(&bytes, key).ok_or_else(|| "it is damaged, or not what its name says".to_owned())
+    parse(&bytes, key).ok_or_else(|| "it is corrupt, or its content does not match its name".to_owned())
 }
 
 pub(super) fn parse(bytes: &[u8], key: &Key) -> Option<Entry> {
