@@ -183,7 +183,7 @@ fn check_directory(path: &Path) -> Result<(), String> {
         return Err(format!("its directory belongs to user {}, not to user {us}", stat.uid()));
     }
     if writable {
-        return Err(format!("others can write to its directory (mode {mode:o}); take that from them (chmod go-w)"));
+        return Err(format!("others can write to its directory (mode {mode:o}); remove that permission (chmod go-w)"));
     }
     Ok(())
 }
