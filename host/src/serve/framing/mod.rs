@@ -30,7 +30,7 @@ pub(crate) enum Error {
     #[error("there are more than {MAX_EMPTY_LINES} empty lines before the request line")]
     EmptyLines,
     /// A CR before the request line that no LF follows.
-    #[error("a bare CR is before the request line")]
+    #[error("there is a bare CR before the request line")]
     BareCr,
     /// hyper and [`Framing`] find the end of the head at different places.
     #[error("the end of the head is ambiguous")]
