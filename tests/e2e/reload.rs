@@ -380,7 +380,7 @@ fn a_socket_that_was_removed_is_made_again_by_a_reload() {
     std::fs::remove_file(&path).expect("the socket");
     let other = std::os::unix::net::UnixListener::bind(&path).expect("a socket");
     server.signal(Signal::HUP);
-    server.log().wait_for(&["WARN", "failed to open the control socket", "another daylily listens there"]);
+    server.log().wait_for(&["WARN", "failed to open the control socket", "another daylily server listens there"]);
     drop(other);
     server.signal(Signal::HUP);
     assert!(eventually(PATIENCE, || server.command(&["status"]).code == 0), "it is not made again");

@@ -28,7 +28,7 @@ fn expect_soon(server: &Daylily, host: &str, body: &str) {
 /// goes on.
 #[track_caller]
 fn expect_refused(server: &Daylily, refused: usize, reason: &str, body: &str) {
-    let lines = || server.log().matching(|line| line.contains("ERROR") && line.contains("not reloaded"));
+    let lines = || server.log().matching(|line| line.contains("ERROR") && line.contains("reload failed"));
     assert!(eventually(PATIENCE, || lines().len() >= refused), "nothing was refused");
     // An error of the configuration goes on over the next lines.
     server.log().wait_for(&[reason]);

@@ -93,7 +93,7 @@ impl Account {
                 // What it had in progress has ended, one way or the other.
                 let told = std::mem::take(&mut self.told).counts;
                 self.scoreboard.add(told.at_death().since(told));
-                tracing::warn!("the predecessor did not say what it counted: {error}");
+                tracing::warn!("failed to receive the predecessor's counters: {error}");
             }
         }
     }
