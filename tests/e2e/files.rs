@@ -138,7 +138,7 @@ fn calls_that_do_not_return_take_their_own_routes_threads_and_have_the_worker_re
         expect_others_work();
         let replaced = eventually(PATIENCE, || server.status().total("workers_blocked") == 1);
         assert!(replaced, "{:?}", server.status());
-        server.log().wait_for(&["all 16 threads for files are blocked", "bad.test"]);
+        server.log().wait_for(&["all 16 file threads are blocked", "bad.test"]);
         server.log().wait_for(&["has 16 file calls that do not return", "replaces it"]);
         let second = server.workers()[0];
         assert_ne!(first, second);

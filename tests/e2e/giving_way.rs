@@ -128,7 +128,7 @@ fn a_request_is_answered_beside_clients_that_keep_all_places() {
         }
         // As many gave way as were asked to, and the others go on.
         expect_in_progress(&server, PLACES - 1);
-        server.log().wait_for(&["give way to others"]);
+        server.log().wait_for(&["requests of stalled clients aborted"]);
         let gave_way = held.iter_mut().filter_map(|held| fate(held, *client)).collect::<Vec<_>>();
         let expected = match (client, guests.body) {
             (Client::NotReading, _) | (_, "service03") => Fate::Cut,

@@ -24,7 +24,7 @@ use crate::worker::Worker;
 use crate::{log, memory, runtime};
 
 /// What a user is told who starts a worker by hand.
-const NOT_FOR_HANDS: &str = "this command is what daylily starts its workers with; start `daylily serve`";
+const NOT_FOR_HANDS: &str = "this command is internal: daylily starts its workers with it; run `daylily serve` instead";
 
 /// Names the process in `ps` and `top`; it was started from a path that says nothing.
 const PROCESS_NAME: &CStr = c"daylily-worker";

@@ -86,7 +86,7 @@ async fn serve_until_silent(
                 // hyper has nothing of a head: while it has, the connection does not rest.
                 let io = serving.into_parts().io.into_inner();
                 memory::note_freed();
-                tracing::debug!("a silent connection gave up its buffers");
+                tracing::debug!("an idle connection released its buffers");
                 return Some(io.rested());
             }
             // Polled again, the connection finds that its limits have changed …
