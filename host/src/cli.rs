@@ -27,8 +27,8 @@ pub(crate) struct Cli {
 }
 
 const EXIT_CODES: &str = "Exit codes: 0 success; 1 internal error; 2 usage; 65 a component cannot be loaded; \
-66 a component cannot be read; 69 cannot listen, or no server found, or it does not respond; \
-71 no memory for compiled code; 75 requests were cut at the end of shutdown_timeout; \
+66 a component cannot be read; 69 cannot listen, or no responding server found; 71 no memory for compiled code; \
+75 requests were cut at the end of shutdown_timeout; \
 77 the server belongs to another user; 78 configuration error.";
 
 /// A command.

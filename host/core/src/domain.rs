@@ -112,14 +112,14 @@ mod tests {
         check("[0:0::0001]", Ok("ip ::1"));
         check("[::ffff:1.2.3.4]", Ok("ip ::ffff:1.2.3.4"));
 
-        check("", Err("at least one character"));
-        check(".", Err("at least one character"));
-        check("a..b", Err("at least one character"));
-        check("a.b..", Err("at least one character"));
+        check("", Err("must not be empty"));
+        check(".", Err("must not be empty"));
+        check("a..b", Err("must not be empty"));
+        check("a.b..", Err("must not be empty"));
         check("*", Err("whole first label"));
         check("a.*.b", Err("whole first label"));
         check("::1", Err("brackets"));
-        check("a:80", Err("no port here"));
+        check("a:80", Err("without a port"));
         check("a/b", Err("without scheme and path"));
         check("http://a", Err("without scheme and path"));
         check("a b", Err("letters, digits"));

@@ -151,7 +151,7 @@ mod tests {
         check("data::/data:rw", Err("the only mode is `:ro`"));
         check("a::b::/c", Err("the only mode is `:ro`"));
         check("data::data", Err("starts with `/`"));
-        check("data::/a/../b", Err("no `..`"));
+        check("data::/a/../b", Err("must not contain `..`"));
         check("da\0ta::/a", Err("NUL"));
     }
 
@@ -178,8 +178,8 @@ mod tests {
         check(parse_env, "A=b=c d", Ok(("A", "b=c d")));
         check(parse_env, "A", Err("write \"NAME=VALUE\""));
         check(parse_env, "=b", Err("needs a name"));
-        check(parse_env, "A B=c", Err("no white space"));
-        check(parse_env, "A\n=c", Err("no white space"));
+        check(parse_env, "A B=c", Err("must not contain white space"));
+        check(parse_env, "A\n=c", Err("must not contain white space"));
         check(parse_env, "A=\0", Err("NUL"));
         check(parse_var, "a.b c=d", Ok(("a.b c", "d")));
         check(parse_var, "=d", Err("needs a key"));

@@ -155,8 +155,8 @@ mod tests {
         check("[::1]", Err("write host and port"));
         check("::1:3000", Err("brackets"));
         check("localhost:65536", Err("the port is invalid"));
-        check("http://localhost:80", Err("no scheme"));
-        check("localhost:80/", Err("no scheme"));
+        check("http://localhost:80", Err("without scheme"));
+        check("localhost:80/", Err("without scheme"));
         check("a b:80", Err("invalid character"));
         check("127.1:80", Err("four decimal numbers"));
         check("user@localhost:80", Err("user information"));
