@@ -1,4 +1,4 @@
-// node cluster.js PORT PROCESSES: the same from several processes.
+// node cluster.js PORT PROCESSES: serves http.js from several processes.
 const cluster = require("node:cluster");
 
 if (cluster.isPrimary) {

@@ -1,4 +1,4 @@
-/* For `cargo xtask count`: what daylily needs so that its worker runs under valgrind. Loaded with LD_PRELOAD. */
+/* Makes daylily's worker run under valgrind, for `cargo xtask count`. Loaded with LD_PRELOAD. */
 #define _GNU_SOURCE
 #include <dlfcn.h>
 #include <errno.h>
@@ -11,11 +11,11 @@
 #include <sys/prctl.h>
 #include <sys/syscall.h>
 
-/* As in <linux/prctl.h> since Linux 6.4. */
+/* PR_GET_AUXV of <linux/prctl.h>, since Linux 6.4. */
 #define GET_AUXV 0x41555856
 
-/* valgrind unmaps the vDSO and takes it out of the auxiliary vector, but not out of what this call returns. Where
- * it fails, /proc/self/auxv is read, which valgrind answers itself. */
+/* valgrind unmaps the vDSO and removes it from the auxiliary vector, but not from the result of PR_GET_AUXV. When that
+ * call fails, the caller reads /proc/self/auxv instead, which valgrind emulates. */
 __attribute__((constructor)) static void refuse_get_auxv(void)
 {
     struct sock_filter code[] = {
@@ -31,7 +31,7 @@ __attribute__((constructor)) static void refuse_get_auxv(void)
     prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program);
 }
 
-/* A worker is started as /proc/self/exe, which is valgrind itself there: a script is started instead. */
+/* A worker is started as /proc/self/exe, which is valgrind itself here: starts the script in COUNT_WORKER instead. */
 int posix_spawnp(pid_t *pid, const char *file, const posix_spawn_file_actions_t *actions,
                  const posix_spawnattr_t *attributes, char *const argv[], char *const envp[])
 {

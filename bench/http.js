@@ -1,4 +1,4 @@
-// node http.js PORT: the answers of the guests under measurement, from one process.
+// node http.js PORT: responds as the measured guests do, from one process.
 const http = require("node:http");
 
 const server = http.createServer((request, response) => {

@@ -1,7 +1,7 @@
 #!/bin/sh
-# rustc for the crates of this workspace (RUSTC_WORKSPACE_WRAPPER of `cargo xtask fuzz`). Those whose code is fuzzed
-# are instrumented, so that libFuzzer sees which branches an input takes and with what they compare; the flags are
-# those of cargo-fuzz. All of them are stable. Other crates are built as ever, and build scripts stay as they are.
+# The rustc wrapper for the crates of this workspace (RUSTC_WORKSPACE_WRAPPER of `cargo xtask fuzz`). The fuzzed crates
+# are instrumented, so that libFuzzer sees which branches an input takes and which values it compares. The flags are
+# those of cargo-fuzz, all of them stable. Other crates and build scripts are not instrumented.
 rustc=$1
 shift
 case " $* " in

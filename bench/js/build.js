@@ -1,10 +1,10 @@
-// node build.js WIT_DEPS OUT.wasm: makes the component. `cargo xtask bench --case large` runs it.
+// node build.js WIT_DEPS OUT.wasm: builds the component. `cargo xtask bench --case large` runs it.
 
 import { mkdir, readdir, readFile, writeFile } from "node:fs/promises";
 import { dirname, join } from "node:path";
 import { componentize } from "@bytecodealliance/componentize-js";
 
-// The version of the interfaces that the engine's own handler, which makes events of requests, is built for.
+// The WASI version that the engine's built-in fetch-event handler is compiled for.
 const ENGINE_WASI = "0.2.10";
 
 const WORLD = `package daylily:js;
@@ -19,7 +19,7 @@ const wit = join(dirname(out), "wit");
 await mkdir(join(wit, "deps"), { recursive: true });
 await writeFile(join(wit, "world.wit"), WORLD);
 for (const name of await readdir(deps)) {
-  // Of the form http-0.2.12.wit; drafts are not imported.
+  // Names of the form http-0.2.12.wit; drafts are not imported.
   const version = name.match(/-(\d+\.\d+\.\d+)\.wit$/)?.[1];
   if (version) {
     const text = await readFile(join(deps, name), "utf8");

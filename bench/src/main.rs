@@ -1,6 +1,6 @@
-//! `daylily-bench ADDR:PORT THREADS`: the answers of the guests under measurement, without guests. What
-//! it costs is the floor: hyper with the settings of daylily's `serve/http.rs`, one single-threaded event
-//! loop for each thread, each with a listening socket of its own.
+//! `daylily-bench ADDR:PORT THREADS`: responds as the measured guests do, but without guests, as a lower bound for the
+//! cost of a request: hyper with the settings of daylily's `serve/http.rs`, one single-threaded event loop per thread,
+//! each with its own listening socket.
 
 use std::net::SocketAddr;
 use std::thread;
@@ -15,14 +15,14 @@ use hyper_util::rt::TokioIo;
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::net::TcpListener;
 
-/// As daylily has them, with its default limits.
+/// daylily's values, with its default limits.
 const MAX_HEAD_BYTES: usize = 64 << 10;
 const BUFFER_BYTES: usize = 64 << 10;
 const BACKLOG: i32 = 4096;
 
 type Body = Either<Full<Bytes>, Incoming>;
 
-/// Not anyhow: with its default features, what daylily is built of would be built again.
+/// Not anyhow: its default features would make cargo build daylily's dependencies again.
 type Result<T> = std::result::Result<T, Box<dyn std::error::Error + Send + Sync>>;
 
 fn main() -> Result<()> {
@@ -32,7 +32,7 @@ fn main() -> Result<()> {
     let threads: usize = threads.parse()?;
     let mut running = Vec::new();
     for _ in 0..threads.clamp(1, 256) {
-        // Bound before any of them serves, so that an error ends the program.
+        // All are bound before any of them serves, so that an error ends the program.
         let listener = listen(address).map_err(|error| format!("failed to listen on {address}: {error}"))?;
         running.push(thread::spawn(move || serve(listener)));
     }
@@ -58,7 +58,7 @@ fn serve(listener: std::net::TcpListener) -> Result<()> {
     runtime.block_on(local.run_until(async move {
         let listener = TcpListener::from_std(listener)?;
         loop {
-            // A client that is gone already, or too few descriptors: the next one may fare better.
+            // The client may have closed the connection, or descriptors may have run out: try the next connection.
             if let Ok((stream, _)) = listener.accept().await {
                 let _ = stream.set_nodelay(true);
                 tokio::task::spawn_local(connection(stream));
@@ -70,7 +70,7 @@ fn serve(listener: std::net::TcpListener) -> Result<()> {
 }
 
 async fn connection(stream: tokio::net::TcpStream) {
-    // How a client ends its connection is its own matter.
+    // A client may end its connection in any way, so an error is no failure.
     let _ = http1::Builder::new()
         .max_header_size(MAX_HEAD_BYTES)
         .max_buf_size(BUFFER_BYTES + MAX_HEAD_BYTES)

@@ -1,6 +1,6 @@
-//! The fuzz targets, in one library that libFuzzer (`runner`) loads: `cargo xtask fuzz` builds both.
+//! The fuzz targets, in one library that libFuzzer (`runner`) loads. `cargo xtask fuzz` builds both.
 //!
-//! A target takes any bytes, and panics when it finds something wrong, which ends the process.
+//! A target accepts any bytes. It panics when it finds a bug, which ends the process.
 
 #![allow(
     clippy::expect_used,
@@ -17,11 +17,11 @@ mod targets;
 use std::ffi::{CStr, c_char, c_int};
 use std::sync::Once;
 
-/// Runs the target of this name on some bytes. 0 when there is none.
+/// Runs the target of this name on `data`. Returns 0 if there is no such target.
 ///
 /// # Safety
 ///
-/// `target` is a C string, and there are `len` bytes at `data`.
+/// `target` must be a C string, and `data` must point to `len` readable bytes.
 #[expect(unsafe_code, reason = "what C++ loads and calls")]
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn daylily_fuzz(target: *const c_char, data: *const u8, len: usize) -> c_int {
@@ -30,11 +30,11 @@ pub unsafe extern "C" fn daylily_fuzz(target: *const c_char, data: *const u8, le
         let report = std::panic::take_hook();
         std::panic::set_hook(Box::new(move |panic| {
             report(panic);
-            // libFuzzer writes the input to a file then.
+            // Makes libFuzzer write the input to a file.
             std::process::abort();
         }));
     });
-    // SAFETY: as the caller promises.
+    // SAFETY: the caller's contract.
     let (target, data) = unsafe { (CStr::from_ptr(target), std::slice::from_raw_parts(data, len)) };
     match targets::ALL.iter().find(|(name, _)| name.as_bytes() == target.to_bytes()) {
         Some((_, run)) => {

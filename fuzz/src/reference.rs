@@ -1,20 +1,22 @@
-//! Another reader of HTTP/1.1, for the target `http`: RFC 9112 and 9110 on the whole of what a client sends, at once,
-//! where the server reads byte by byte and through two parsers. It shares no code with them.
+//! A second parser of HTTP/1.1, the reference for the target `http`. It applies RFC 9112 and RFC 9110 to all that a
+//! client sends at once, while the server parses byte by byte with two parsers. They share no code.
 //!
-//! It knows what must be answered and what must not. Where the RFCs leave a choice, it says so and looks no further.
+//! It decides which requests need a response and which must have none. Where the RFCs leave a choice, it reports that and
+//! stops.
 
 use std::net::Ipv6Addr;
 
-/// What a server must make of the next bytes.
+/// How a server must treat the next bytes.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Next {
-    /// This request is answered.
+    /// The server must respond to this request.
     Request(Request),
-    /// Something is refused, or the connection ends: no guest's response to it is complete, and nothing follows.
+    /// The server must send an error response or close the connection: it sends no complete response of a guest for
+    /// these bytes, and nothing after them.
     Refused,
-    /// Either of both; what follows is the server's to say.
+    /// The server may do either, so what follows is not checked.
     Either,
-    /// There is no whole request any more: no guest's response to it is complete.
+    /// The rest is no complete request: the server sends no complete response of a guest for it.
     Unfinished,
 }
 
@@ -23,23 +25,23 @@ pub(crate) struct Request {
     pub(crate) method: Vec<u8>,
     pub(crate) target: Vec<u8>,
     pub(crate) body: Vec<u8>,
-    /// Nothing after it is answered.
+    /// The server must send no response after this one.
     pub(crate) is_last: bool,
-    /// Nothing after it need be: a response to HTTP/1.0 may have to end with its connection.
+    /// The server may close the connection after this request: a response to HTTP/1.0 may end with its connection.
     pub(crate) may_be_last: bool,
 }
 
-/// Empty lines before a request that a server may be asked to skip (§2.2: at least one).
+/// Empty lines before a request that a server may have to skip (§2.2: at least one).
 const MAX_EMPTY_LINES: usize = 16;
-/// More fields than that may be refused.
+/// A request with more fields may be rejected.
 const MANY_FIELDS: usize = 60;
-/// The digits of a chunk's size (§7.1).
+/// The most digits of a chunk size (§7.1).
 const MAX_SIZE_DIGITS: usize = 16;
 
-/// What comes of reading: or else what is next.
+/// A parsed value, or how the server must treat the bytes instead.
 type Read<T> = Result<T, Next>;
 
-/// The next request, and what is behind it.
+/// The next request, and the bytes after it.
 pub(crate) fn next(input: &[u8]) -> (Next, &[u8]) {
     match request(input) {
         Ok((request, rest)) => (Next::Request(request), rest),
@@ -89,14 +91,14 @@ fn request(mut input: &[u8]) -> Read<(Request, &[u8])> {
     Ok((Request { method: method.to_vec(), target: target.to_vec(), body, is_last, may_be_last: !is_1_1 }, rest))
 }
 
-/// Up to LF, without it and a CR before it.
+/// Splits at LF, and removes it with a CR before it.
 fn line(input: &[u8]) -> Read<(&[u8], &[u8])> {
     let end = input.iter().position(|&byte| byte == b'\n').ok_or(Next::Unfinished)?;
     let line = input[..end].strip_suffix(b"\r").unwrap_or(&input[..end]);
     Ok((line, &input[end + 1..]))
 }
 
-/// §3, of requests to an origin server.
+/// §3, for requests to an origin server.
 fn request_line(line: &[u8]) -> Read<(&[u8], &[u8], bool)> {
     let parts: Vec<_> = line.split(|&byte| byte == b' ').collect();
     let [method, target, version] = parts[..] else { return Err(Next::Either) };
@@ -111,7 +113,7 @@ fn request_line(line: &[u8]) -> Read<(&[u8], &[u8], bool)> {
     if target.contains(&b'#') {
         return Err(Next::Refused);
     }
-    // What no URI has is refused, or taken as it is.
+    // A server may reject a character that no URI has, or accept it.
     let is_plain = |byte: &u8| byte.is_ascii_alphanumeric() || b"/-._~!$&'()*+,;=:@%?".contains(byte);
     if !target.starts_with(b"/") || target.starts_with(b"//") || !target.iter().all(is_plain) {
         return Err(Next::Either);
@@ -123,21 +125,21 @@ fn request_line(line: &[u8]) -> Read<(&[u8], &[u8], bool)> {
 fn field(line: &[u8]) -> Read<(String, &[u8])> {
     let colon = line.iter().position(|&byte| byte == b':').ok_or(Next::Refused)?;
     let (name, value) = (&line[..colon], line[colon + 1..].trim_ascii());
-    // A folded line begins with whitespace, which no name has.
+    // Also rejects a folded line, which begins with whitespace.
     if name.is_empty() || !name.iter().all(|&byte| is_token(byte)) {
         return Err(Next::Refused);
     }
     if value.iter().any(|&byte| is_control(byte)) {
         return Err(Next::Refused);
     }
-    // The end of a field's value is spaces and tabs; `trim_ascii` takes a form feed, too.
+    // Only spaces and tabs may surround a field value, while `trim_ascii` removes a form feed, too.
     if line[colon + 1..].iter().any(|&byte| is_control(byte)) {
         return Err(Next::Either);
     }
     Ok((String::from_utf8_lossy(name).to_ascii_lowercase(), value))
 }
 
-/// §3.2: one `Host`, and a valid one.
+/// §3.2: exactly one `Host`, which must be valid.
 fn host(fields: &[(String, &[u8])], is_1_1: bool) -> Read<()> {
     let hosts: Vec<_> = fields.iter().filter(|(name, _)| name == "host").map(|(_, value)| *value).collect();
     match hosts[..] {
@@ -182,7 +184,7 @@ fn body<'i>(input: &'i [u8], codings: &[&[u8]], lengths: &[&[u8]], is_1_1: bool)
         ([], []) => Ok((Vec::new(), input)),
         ([], [length]) => {
             if length.is_empty() || !length.iter().all(u8::is_ascii_digit) {
-                // A list of the same number is one that may be taken.
+                // A list of equal numbers may be accepted.
                 return Err(if length.contains(&b',') { Next::Either } else { Next::Refused });
             }
             let length =
@@ -192,7 +194,7 @@ fn body<'i>(input: &'i [u8], codings: &[&[u8]], lengths: &[&[u8]], is_1_1: bool)
             body.map(|(body, rest)| (body.to_vec(), rest)).ok_or(Next::Unfinished)
         }
         ([], _) => Err(if lengths.iter().all(|length| *length == lengths[0]) { Next::Either } else { Next::Refused }),
-        // Both: §6.1 has the connection closed after it, at the latest.
+        // Both fields: §6.1 requires that the connection is closed after the response, at the latest.
         (_, [_, ..]) => Err(Next::Either),
         _ if !is_1_1 => Err(Next::Either),
         _ => {
@@ -209,7 +211,7 @@ fn body<'i>(input: &'i [u8], codings: &[&[u8]], lengths: &[&[u8]], is_1_1: bool)
     }
 }
 
-/// §7.1, to the letter: what is anything else has no end that two readers would agree on.
+/// §7.1, to the letter: two parsers could disagree about the end of anything else.
 fn chunked(mut input: &[u8]) -> Read<(Vec<u8>, &[u8])> {
     let mut body = Vec::new();
     loop {
@@ -253,7 +255,7 @@ fn chunked(mut input: &[u8]) -> Read<(Vec<u8>, &[u8])> {
     Err(Next::Either)
 }
 
-/// Up to CRLF; a bare LF or CR ends nothing.
+/// Splits at CRLF; a bare LF or CR is an error.
 fn crlf_line(input: &[u8]) -> Read<(&[u8], &[u8])> {
     let end = input.iter().position(|&byte| byte == b'\r' || byte == b'\n').ok_or(Next::Unfinished)?;
     match &input[end..] {

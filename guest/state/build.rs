@@ -1,4 +1,4 @@
-//! Two pages of memory to start with: one more than the least that a route can be given.
+//! Starts with two pages of memory: one more than the smallest memory limit of a route.
 
 fn main() {
     println!("cargo::rerun-if-changed=build.rs");

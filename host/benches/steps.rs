@@ -1,5 +1,5 @@
-//! The steps of one request, each alone, without sockets and processes: where the time of a request goes, and
-//! which step a change has made slower. CONTRIBUTING.md says how to run it.
+//! Benchmarks of the single steps of a request, without sockets and processes: they show where the time of a request
+//! goes, and which step a change has made slower. CONTRIBUTING.md explains how to run them.
 #![allow(clippy::expect_used, clippy::panic, reason = "a bench that cannot be set up fails by panicking")]
 
 use std::path::{Path, PathBuf};
@@ -12,27 +12,27 @@ use divan::{AllocProfiler, Bencher};
 use http::Request;
 use http::header::HOST;
 
-/// That of the program, which also counts.
+/// The allocator of the program, with counters.
 #[global_allocator]
 static ALLOCATOR: AllocProfiler<Allocator> = AllocProfiler::new(Allocator);
 
 /// Hello World of wasi:http 0.2 and 0.3: packages of the guest workspace.
 const GUESTS: [&str; 2] = ["hello", "hello03"];
 
-/// Of steps that have an input each, or that take a slot: what is there before is made for one at a time, as
-/// with requests.
+/// The number of samples for steps that need an input or take a slot. Each input is made for one sample at a time, as
+/// for a request.
 const SAMPLES: u32 = 5_000;
 
 static BUILT: LazyLock<PathBuf> = LazyLock::new(|| guest_builder::build(&GUESTS).expect("the guests"));
 
 fn main() {
-    // As the program does.
+    // The same setting as in the program.
     #[cfg(target_os = "linux")]
     let _ = rustix::thread::disable_transparent_huge_pages(true);
     divan::main();
 }
 
-/// The route for a request, from its target and `Host`; every route in turn.
+/// Finds the route for a request from its target and `Host`, for each route in turn.
 #[divan::bench(args = [1, 100, 1_000])]
 fn route(bencher: Bencher<'_, '_>, routes: u32) {
     let hosts: Vec<_> = (0..routes).map(|route| format!("app-{route}.example.com")).collect();
@@ -43,21 +43,21 @@ fn route(bencher: Bencher<'_, '_>, routes: u32) {
     bencher.bench_local(|| next.next().map(|request| steps.route(request)));
 }
 
-/// A permit, and giving it back.
+/// Takes a permit and returns it.
 #[divan::bench]
 fn admit(bencher: Bencher<'_, '_>) {
     let steps = hello("hello");
     bencher.bench_local(|| drop(steps.admit().expect("a permit")));
 }
 
-/// A fresh store, and dropping it without an instance.
+/// Creates a store, and drops it without an instance.
 #[divan::bench(args = GUESTS)]
 fn store(bencher: Bencher<'_, '_>, guest: &str) {
     let steps = hello(guest);
     bencher.bench_local(|| drop(steps.store().expect("a store")));
 }
 
-/// An instance in a store that was made before, and dropping both before the guest has run.
+/// Instantiates a guest in an existing store, and drops both before the guest has run.
 #[divan::bench(args = GUESTS, sample_count = SAMPLES, sample_size = 1)]
 fn instantiate(bencher: Bencher<'_, '_>, guest: &str) {
     let steps = hello(guest);
@@ -65,8 +65,8 @@ fn instantiate(bencher: Bencher<'_, '_>, guest: &str) {
     bencher.with_inputs(store).bench_local_values(|store| drop(steps.instantiate(store).expect("an instance")));
 }
 
-/// All that the engine does for a request: a store, an instance, the guest run to its end, its response read,
-/// and all of it dropped.
+/// All that the engine does for a request: creates a store and an instance, runs the guest to its end, reads its
+/// response, and drops everything.
 #[divan::bench(args = GUESTS, sample_count = SAMPLES, sample_size = 1)]
 fn call(bencher: Bencher<'_, '_>, guest: &str) {
     let steps = hello(guest);
@@ -76,7 +76,7 @@ fn call(bencher: Bencher<'_, '_>, guest: &str) {
     bencher.with_inputs(request).bench_local_values(|request| drop(steps.call(request).expect("an answer")));
 }
 
-/// Dropping the store and the instance of a guest that has run: what it wrote is reset, and its slot is free.
+/// Drops the store and the instance of a guest that has run: its memory is reset, and its slot released.
 #[divan::bench(args = GUESTS, sample_count = SAMPLES, sample_size = 1)]
 fn drop_store(bencher: Bencher<'_, '_>, guest: &str) {
     let steps = hello(guest);

@@ -1,4 +1,4 @@
-//! How many requests may be in progress, and how many may wait for how long.
+//! Limits the requests in progress, and the number and waiting time of queued ones.
 
 use std::iter::once;
 use std::sync::Arc;
@@ -13,44 +13,44 @@ use tokio::time::Instant;
 use crate::log::OncePerSecond;
 use crate::stall::{Stalls, ask_to_give_way};
 
-/// How often requests that wait for their clients are looked at while others wait for a permit.
+/// How often the requests that wait for their clients are checked while other requests wait for a permit.
 const LOOK: Duration = Duration::from_millis(50);
 
-/// The server's gate. First come, first served.
+/// Gives out permits, first come, first served.
 pub(crate) struct Admission {
     turns: Arc<Semaphore>,
-    /// In the queue.
+    /// Number of requests in the queue.
     waiting: AtomicU32,
-    /// Of those, the ones that need nothing but a permit of the server.
+    /// How many of those need only a permit of the server, because they have their route's.
     waiting_for_server: AtomicU32,
     max_waiting: u32,
     max_wait: Duration,
     routes: Vec<RouteShare>,
-    /// A request waits while nothing is looked at.
+    /// Notified when a request begins to wait, which ends the pause of `relieve`.
     pressure: Notify,
     gave_way: OncePerSecond,
 }
 
-/// A route's share of the server's requests in progress; without one, all of them. Cheap to clone.
+/// A route's share of the server's permits. Without a maximum, the route may use all of them. Cheap to clone.
 #[derive(Clone)]
 pub(crate) struct RouteShare(Arc<Share>);
 
 struct Share {
     permits: Option<Arc<Semaphore>>,
-    /// Requests that wait for one of them.
+    /// Number of requests that wait for one of these permits.
     waiting: AtomicU32,
-    /// Those of its requests whose guests wait for their clients.
+    /// The route's requests whose guests wait for their clients.
     stalls: Stalls,
 }
 
-/// The right of one request to be in progress, until this is dropped.
+/// The right of one request to be in progress, until it is dropped.
 pub(crate) struct Permit {
     _server: OwnedSemaphorePermit,
     _route: Option<OwnedSemaphorePermit>,
     share: RouteShare,
 }
 
-/// A place in the queue; gone when dropped, so that cancellation cannot leak it.
+/// A counted place in the queue. Dropping it decrements the count, so cancellation cannot leak it.
 struct Place<'a>(&'a AtomicU32);
 
 impl RouteShare {
@@ -59,7 +59,7 @@ impl RouteShare {
         Self(Arc::new(Share { permits, waiting: AtomicU32::new(0), stalls: Stalls::default() }))
     }
 
-    /// The list of its requests whose guests wait for their clients.
+    /// The route's requests whose guests wait for their clients.
     pub(crate) fn stalls(&self) -> &Stalls {
         &self.0.stalls
     }
@@ -89,7 +89,7 @@ impl Admission {
     ///
     /// # Errors
     ///
-    /// `QueueFull` at once, or `QueueTimeout` after the longest wait.
+    /// `QueueFull` at once, or `QueueTimeout` after `queue_timeout`.
     pub(crate) async fn admit(&self, share: &RouteShare) -> Result<Permit, Refusal> {
         if let Some(permit) = self.try_admit(share) {
             return Ok(permit);
@@ -112,7 +112,7 @@ impl Admission {
         Some(Permit { _server: server, _route: route, share: share.clone() })
     }
 
-    /// The route's permit first: a route over its share must not hold what others could use.
+    /// Takes the route's permit first: a route over its share must not hold a server permit that others could use.
     async fn wait(&self, share: &RouteShare) -> Result<Permit, AcquireError> {
         let route = match &share.0.permits {
             Some(permits) => {
@@ -131,8 +131,8 @@ impl Admission {
         (before < self.max_waiting).then_some(place)
     }
 
-    /// Relieves requests in progress of places that others wait for: those whose guests have waited for their
-    /// clients for too long give way. Never ends; rests while no request waits.
+    /// Frees permits that other requests wait for: requests whose guests have waited too long for their clients are
+    /// asked to give way. Never returns; does nothing while no request waits.
     pub(crate) async fn relieve(&self) {
         loop {
             if self.waiting.load(Relaxed) == 0 {
@@ -149,7 +149,8 @@ impl Admission {
         }
     }
 
-    /// A route's requests give way to its own; any of the server's to those that wait for the server alone.
+    /// A route's requests give way to other requests of the route. Requests that wait only for a server permit can make
+    /// requests of any route give way.
     fn look(&self) -> usize {
         let now = Instant::now();
         let of_routes = self
@@ -163,7 +164,7 @@ impl Admission {
 }
 
 impl<'a> Place<'a> {
-    /// One more in `count`, and how many there were before.
+    /// Increments `count`, and returns the previous value.
     fn take(count: &'a AtomicU32) -> (Self, u32) {
         let before = count.fetch_add(1, Relaxed);
         (Self(count), before)

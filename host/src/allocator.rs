@@ -6,21 +6,21 @@ use libmimalloc_sys::{
     mi_free, mi_malloc, mi_malloc_aligned, mi_realloc, mi_realloc_aligned, mi_zalloc, mi_zalloc_aligned,
 };
 
-/// What C's `malloc` aligns to on the machines that wasmtime compiles for, when as much is asked for.
+/// The alignment of C's `malloc` on the targets that wasmtime supports, for blocks of at least this size.
 const NATURAL_ALIGN: usize = 16;
 
-/// mimalloc, asked for aligned memory only where that is not how it comes anyway: the general case takes some
-/// twenty instructions more, and a request has about a hundred allocations.
+/// mimalloc. Its functions for aligned memory are called only for alignments that the ordinary ones do not guarantee:
+/// they take some twenty instructions more, and a request makes about a hundred allocations.
 pub struct Allocator;
 
-/// As the standard library does it for the C library's allocator.
+/// The same condition as the standard library's for the C library's allocator.
 fn is_natural(align: usize, size: usize) -> bool {
     align <= NATURAL_ALIGN && align <= size
 }
 
 #[expect(unsafe_code, reason = "an allocator is unsafe to implement")]
-// SAFETY: mimalloc keeps the contract of C's allocation functions, also where blocks of one function are
-// given to another; each size and alignment is passed on, or is met by every block of that size.
+// SAFETY: mimalloc keeps the contract of C's allocation functions, also when a block of one function is passed to
+// another; each size and alignment is passed on, or is met by every block of that size.
 unsafe impl GlobalAlloc for Allocator {
     #[inline]
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {

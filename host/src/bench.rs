@@ -1,5 +1,5 @@
-//! The steps of one request, each alone and without sockets, for `benches/steps.rs`. It is no interface:
-//! nothing else uses it, and it changes as the steps do.
+//! The steps of one request, each alone and without sockets, for `benches/steps.rs`. This is not a stable interface:
+//! only the bench uses it, and it changes with the steps.
 
 use std::error::Error;
 use std::pin::pin;
@@ -20,21 +20,21 @@ use crate::request_id::RequestId;
 use crate::worker::{Worker, WorkerRoute};
 use crate::{engine, inbound};
 
-/// More often than any step is polled that waits for nothing outside.
+/// Above the number of polls of any step that does not wait for something outside the process.
 const MAX_POLLS: u32 = 1_000;
 
-/// What went wrong, for a bench to panic with.
+/// The error that a bench panics with.
 pub type Result<T> = std::result::Result<T, Box<dyn Error + Send + Sync>>;
 
-/// A worker without sockets: all that it serves is loaded and linked, from pools as it has them.
+/// A worker without sockets. Its components are loaded and linked, and use pools as in a real worker.
 pub struct Steps {
     worker: Worker,
 }
 
-/// A store for one request, and its instance once it has one.
+/// A store for one request, and its instance after [`Steps::instantiate`].
 pub struct Store(wasmtime::Store<State>);
 
-/// A call that has come to its end; its store goes when this is dropped.
+/// A call that has ended. Its store is kept until this is dropped.
 pub struct Called {
     /// The whole response.
     pub response: Response<Bytes>,
@@ -42,11 +42,11 @@ pub struct Called {
 }
 
 impl Steps {
-    /// Compiles, loads and links all that `config` serves.
+    /// Compiles, loads and links all components of `config`.
     ///
     /// # Errors
     ///
-    /// When a component cannot be served.
+    /// When a component cannot be compiled, loaded or linked.
     pub fn load(config: &Config) -> Result<Self> {
         let said =
             |errors: Vec<engine::LoadError>| errors.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n");
@@ -56,7 +56,7 @@ impl Steps {
         Ok(Self { worker: load::worker(config, &artefacts, around).map_err(said)? })
     }
 
-    /// Whether there is a route for a request.
+    /// Whether a route matches a request.
     ///
     /// # Errors
     ///
@@ -65,16 +65,16 @@ impl Steps {
         Ok(self.worker.route(&inbound::target(request)?).is_some())
     }
 
-    /// A permit for a request to the first route; given back when it is dropped.
+    /// A permit for a request to the first route, released on drop.
     ///
     /// # Errors
     ///
-    /// When there is none at once.
+    /// When no permit is free.
     pub fn admit(&self) -> Result<impl Sized + use<>> {
         Ok(finish(self.worker.admission.admit(&self.first()?.share))??)
     }
 
-    /// A fresh store for a request to the first route.
+    /// A new store for a request to the first route.
     ///
     /// # Errors
     ///
@@ -83,21 +83,22 @@ impl Steps {
         Ok(Store(self.app()?.store()))
     }
 
-    /// Puts an instance into a store of [`Steps::store`].
+    /// Instantiates the component in a store of [`Steps::store`].
     ///
     /// # Errors
     ///
-    /// When there is no room for it, or it traps at its start.
+    /// When the pool has no free slot, or the instance traps at its start.
     pub fn instantiate(&self, mut store: Store) -> Result<Store> {
         finish(self.app()?.instantiate(&mut store.0))??;
         Ok(store)
     }
 
-    /// A whole call of the first route: a store, an instance, the guest run to its end, its response read.
+    /// A whole call of the first route: makes a store and an instance, runs the guest to its end and reads its
+    /// response.
     ///
     /// # Errors
     ///
-    /// When the guest does not answer, does not return, or waits for something outside.
+    /// When the guest gives no response, does not return, or waits for something outside the process.
     pub fn call(&self, request: Request<()>) -> Result<Called> {
         let request = request.map(|()| Empty::new().map_err(|never| match never {}));
         let engine::Call { run, head } = self.app()?.call(RequestId::next(), request);
@@ -105,7 +106,7 @@ impl Steps {
             let (parts, body) = head.await?.map_err(String::from)?.into_parts();
             Result::Ok(Response::from_parts(parts, body.collect().await?.to_bytes()))
         };
-        // The guest may have to run for its body to be read, and the other way round.
+        // Polled together, because the guest may have to run for its body to be read, and vice versa.
         let (response, (ending, remains)) = finish(async { tokio::join!(biased; response, run) })?;
         if ending != Ending::Done {
             return Err(format!("the guest ended: {ending:?}").into());
@@ -122,8 +123,8 @@ impl Steps {
     }
 }
 
-/// Polls a step to its end, as a connection's task does for a guest that waits for nothing outside. An event
-/// loop would add its own time to steps that take less.
+/// Polls a step to its end, as a connection's task does with a guest that waits for nothing outside the process. An
+/// event loop would add its own time, which is more than some steps take.
 fn finish<T>(step: impl Future<Output = T>) -> Result<T> {
     let mut step = pin!(step);
     let mut context = Context::from_waker(Waker::noop());

@@ -15,64 +15,66 @@ use tokio::task::JoinHandle;
 use crate::engine::GuestBody;
 use crate::host_api::outside;
 use crate::response::{Hold, report_end};
+use crate::runtime::poll_unbudgeted;
 use crate::serve::connection::InRequest;
 
 /// A response body.
 pub(crate) struct Body {
     kind: Kind,
-    /// The request is in progress until its body has been taken.
+    /// Keeps the request in progress until the body has been sent.
     in_request: Option<InRequest>,
 }
 
 enum Kind {
-    /// In one piece, with a content-length.
+    /// A body in one piece, with a content-length.
     Whole {
-        /// What is left of it.
+        /// The bytes, until hyper has taken them.
         bytes: Option<Bytes>,
         /// Kept until hyper has taken the bytes.
         _hold: Option<Arc<Hold>>,
     },
-    /// As the guest writes it.
+    /// A body that is sent as the guest writes it.
     Streamed(Box<Streamed>),
 }
 
 /// A body that the guest is still writing, or that has trailers.
 pub(crate) struct Streamed {
-    /// What was written before the response began.
+    /// The frames that were written before the response was sent.
     first: VecDeque<Bytes>,
     rest: Option<GuestBody>,
     trailers: Option<HeaderMap>,
-    /// What is missing to the content-length that the guest announced.
+    /// Number of bytes that are left of the announced content-length.
     missing_bytes: Option<u64>,
-    /// What completes a body that the guest has passed on, until it is known that nothing follows.
+    /// The last bytes of the announced content-length, when the guest passes on another body. They are held back until
+    /// it is known that no byte follows.
     last: Option<Bytes>,
-    /// The guest, while it is at work.
+    /// The task that runs the guest, until it ends.
     task: Option<JoinHandle<()>>,
     hold: Arc<Hold>,
 }
 
 impl Body {
-    /// The whole response of a guest.
+    /// The whole response of a guest that buffered it.
     pub(crate) fn whole(bytes: Bytes, hold: Arc<Hold>) -> Self {
         Self::from(Kind::Whole { bytes: Some(bytes).filter(|bytes| !bytes.is_empty()), _hold: Some(hold) })
     }
 
-    /// A response of our own.
+    /// A response by the host.
     pub(crate) fn text(text: String) -> Self {
         Self::from(Kind::Whole { bytes: Some(text.into()), _hold: None })
     }
 
-    /// What the guest wrote, and will write.
+    /// A response that the guest still writes, or that has trailers.
     pub(crate) fn streamed(streamed: Streamed) -> Self {
         Self::from(Kind::Streamed(Box::new(streamed)))
     }
 
-    /// Whether nobody knows its length.
+    /// Whether the length of the body is unknown.
     pub(crate) fn is_open_ended(&self) -> bool {
         matches!(&self.kind, Kind::Streamed(streamed) if streamed.missing_bytes.is_none())
     }
 
-    /// Ends `in_request` with the body.
+    /// Keeps `in_request` until the body is dropped.
     pub(crate) fn during(self, in_request: InRequest) -> Self {
         if self.is_open_ended() {
             in_request.begin_open_ended();
@@ -109,15 +111,16 @@ impl Streamed {
             }
         }
         while let Some(rest) = &mut self.rest {
-            let (next, is_from_outside) = outside::observe(|| Pin::new(rest).poll_frame(cx));
+            let (next, is_from_outside) =
+                outside::observe(|| poll_unbudgeted(cx, |cx| Pin::new(&mut *rest).poll_frame(cx)));
             match next {
-                // A guest that has written what it announced may take its time to say that this is all.
+                // The guest has written everything that it announced, so do not wait until it also closes its body.
                 Poll::Pending if !is_from_outside && self.last.is_some() => break,
                 Poll::Pending if self.hold.exchange.ending().is_none() => {
                     self.hold.exchange.wake_at_end(cx);
                     return Poll::Pending;
                 }
-                // Whoever has ended writes nothing any more.
+                // A guest that has ended writes nothing more.
                 Poll::Pending => {
                     return Poll::Ready(Some(Err(self.cut("the guest ended before it finished its body"))));
                 }
@@ -169,7 +172,7 @@ impl Streamed {
         }
     }
 
-    /// What is to be sent now of the next bytes.
+    /// Counts `bytes` against the announced length. Returns the frame to send now, if any.
     fn count(&mut self, bytes: Bytes) -> io::Result<Option<Frame<Bytes>>> {
         let Some(missing) = self.missing_bytes else { return Ok(Some(Frame::data(bytes))) };
         let Some(missing) = missing.checked_sub(bytes.len() as u64) else {
@@ -179,13 +182,13 @@ impl Streamed {
         if missing > 0 || self.rest.is_none() {
             return Ok(Some(Frame::data(bytes)));
         }
-        // hyper does not ask for more than was announced, so what follows is looked at first.
+        // hyper does not read beyond the announced length, so check for excess bytes before these are sent.
         self.last = Some(self.last.take().filter(|_| bytes.is_empty()).unwrap_or(bytes));
         Ok(None)
     }
 
-    /// Makes hyper end the connection (HTTP/1.1) or reset the stream (HTTP/2), so that no client takes
-    /// what it has for complete.
+    /// The error that makes hyper close the connection (HTTP/1.1) or reset the stream (HTTP/2), so that clients do not
+    /// take a partial body for a complete one.
     fn cut(&self, why: &str) -> io::Error {
         let exchange = &self.hold.exchange;
         match exchange.ending() {
@@ -243,7 +246,7 @@ impl http_body::Body for Body {
 impl Drop for Streamed {
     fn drop(&mut self) {
         if self.missing_bytes == Some(0) && self.first.is_empty() && self.last.is_none() {
-            // hyper does not ask for the end after the last byte of an announced length.
+            // hyper does not poll for the end after the last byte of an announced length.
             self.complete();
         }
         if !self.hold.exchange.is_delivered()

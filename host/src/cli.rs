@@ -1,4 +1,4 @@
-//! What can be typed: commands, flags, and the environment variables behind them.
+//! The command line: commands, flags, and the environment variables behind them.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -75,7 +75,7 @@ pub(crate) struct What {
     /// Serve the routes of this configuration file
     #[arg(short, long, value_name = "FILE")]
     pub(crate) config: Option<PathBuf>,
-    /// `config` was not typed: it was found, and is required since.
+    /// `config` was not given: the default file was found, and has been required since.
     #[arg(skip)]
     pub(crate) config_was_found: bool,
     /// For development: reload when the configuration or a component file changes
@@ -140,7 +140,7 @@ pub(crate) struct Settings {
 }
 
 impl What {
-    /// The command that was typed after the flags, where clap takes it for a component.
+    /// The command, when it was given after the flags, where clap takes it for a component.
     pub(crate) fn misplaced_command(&self) -> Option<&str> {
         let component = self.component.as_deref()?;
         ["serve", "status", "reload", "stop", "check"]
@@ -150,7 +150,7 @@ impl What {
 }
 
 impl Settings {
-    /// As the configuration takes them.
+    /// The settings as overrides of a configuration.
     pub(crate) fn overrides(&self) -> Overrides {
         let settings = self.clone();
         Overrides {

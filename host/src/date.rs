@@ -1,7 +1,7 @@
-//! The `date` of responses when the system's clock was set back.
+//! The `date` field of responses after the system's clock was set back.
 //!
 //! hyper 1.12 keeps a formatted date until the clock is past the second that it was made for. After a step back it
-//! would repeat that date for as long as the step. Until then, this gives the right one. To be removed when hyper
+//! would repeat that date for as long as the step. Until then, this supplies the right one. To be removed when hyper
 //! compares for inequality (`common/date.rs`, `CachedDate::check`).
 
 use std::sync::Mutex;
@@ -12,10 +12,11 @@ use http::HeaderValue;
 
 use crate::lock::lock;
 
-/// hyper's date may be so much later than the latest look: what lies between two looks, rounded up to a second.
+/// How much later than the latest [`Date::look`] hyper's date may be: the time between two looks, rounded up to
+/// seconds.
 const AHEAD: Duration = Duration::from_secs(2);
 
-/// Whether hyper's date is wrong, and the right one.
+/// Whether hyper's date is wrong, and the date to send instead.
 pub(crate) struct Date {
     is_corrected: AtomicBool,
     seen: Mutex<Seen>,
@@ -23,7 +24,7 @@ pub(crate) struct Date {
 
 struct Seen {
     last: SystemTime,
-    /// hyper's date stands still until the clock is past this.
+    /// hyper keeps its date until the clock is past this.
     stands_until: SystemTime,
     now: HeaderValue,
 }
@@ -35,7 +36,7 @@ impl Date {
         Self { is_corrected: AtomicBool::new(false), seen: Mutex::new(seen) }
     }
 
-    /// Looks at the clock, which is to be done about four times a second.
+    /// Checks the clock; to be called about four times a second.
     pub(crate) fn look(&self, now: SystemTime) {
         let mut seen = lock(&self.seen);
         if now < seen.last {
@@ -61,7 +62,7 @@ mod tests {
 
     const EPOCH_DAY: u64 = 86_400;
 
-    /// Seconds after the first look, and the date that is sent instead of hyper's then.
+    /// `looks`: seconds after the first look, and the correction that is expected then.
     fn check(looks: &[(i64, Option<&str>)]) {
         let start = SystemTime::UNIX_EPOCH + Duration::from_secs(EPOCH_DAY);
         let date = Date::new(start);

@@ -1,7 +1,7 @@
-//! How a worker comes to its end: it stops accepting, finishes what it has, and cuts what takes too long.
+//! How a worker ends: it stops accepting, finishes what is in progress, and cuts what takes too long.
 //!
-//! Everything that has to know asks one [`Drain`]: the connections (which close when they are idle), the
-//! answers (which say `connection: close`), the queue and the guests' guards.
+//! All parts of a worker check one [`Drain`]: the connections (which close when they are idle), the responses (which
+//! have `connection: close`), the queue and the watchdogs of the guests.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,13 +11,13 @@ use tokio::time::Instant;
 use tokio_util::task::TaskTracker;
 use tokio_util::task::task_tracker::TaskTrackerToken;
 
-/// How far a worker has come. Cheap to clone; all clones are one.
+/// The phase of a worker's drain. Cheap to clone; all clones share it.
 #[derive(Clone)]
 pub(crate) struct Drain(Arc<Shared>);
 
 struct Shared {
     phase: watch::Sender<Phase>,
-    /// What is to be finished: connections, and requests, whose guests may work on after the response.
+    /// Connections and requests in progress; a guest may run on after its response.
     unfinished: TaskTracker,
 }
 
@@ -25,27 +25,26 @@ struct Shared {
 enum Phase {
     Serving,
     Draining(Farewell),
-    /// What is still in progress is ended now.
+    /// Everything that is still in progress is ended now.
     Cut,
 }
 
-/// How to drain.
+/// A drain policy.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) struct Farewell {
     pub(crate) began: Instant,
-    /// How long a client may go on without a request before its connection is closed. A client that asks
-    /// again within that time is told to close; one that is not told loses the request that it may just
-    /// be sending.
+    /// How long a connection may be idle before it is closed. A request within that time gets `connection: close` in
+    /// its response; a connection that is closed without it may lose a request that the client is just sending.
     pub(crate) idle_patience: Duration,
 }
 
 impl Drain {
-    /// Of a worker that serves.
+    /// For a worker that serves.
     pub(crate) fn new() -> Self {
         Self(Arc::new(Shared { phase: watch::Sender::new(Phase::Serving), unfinished: TaskTracker::new() }))
     }
 
-    /// From now on, what is finished is not followed by more. The first word counts.
+    /// Starts the drain: no more work is accepted. Later calls are ignored.
     pub(crate) fn begin(&self, farewell: Farewell) {
         self.0.phase.send_if_modified(|phase| {
             let serving = *phase == Phase::Serving;
@@ -57,7 +56,7 @@ impl Drain {
         self.0.unfinished.close();
     }
 
-    /// From now on, what is not finished is ended.
+    /// Ends everything that is still in progress.
     pub(crate) fn cut(&self) {
         self.0.phase.send_replace(Phase::Cut);
         self.0.unfinished.close();
@@ -71,7 +70,7 @@ impl Drain {
         *self.0.phase.borrow() == Phase::Cut
     }
 
-    /// When a client that has been idle since `since` is no longer waited for, because of the drain.
+    /// When the drain closes a connection that has been idle since `since`.
     pub(crate) fn idle_limit(&self, since: Instant) -> Option<Instant> {
         match *self.0.phase.borrow() {
             Phase::Draining(farewell) => Some(farewell.began.max(since) + farewell.idle_patience),
@@ -79,33 +78,33 @@ impl Drain {
         }
     }
 
-    /// Resolves when what is in progress is cut. Cancel safe.
+    /// Resolves at the cut. Cancel safe.
     pub(crate) async fn cut_off(&self) {
-        // The sender is in `self`, so there is always a next value.
+        // Cannot fail: the sender is in `self`.
         let _ = self.0.phase.subscribe().wait_for(|phase| *phase == Phase::Cut).await;
     }
 
-    /// Tells of every step.
+    /// Subscribes to the changes of the phase.
     pub(crate) fn steps(&self) -> Steps {
         Steps(self.0.phase.subscribe())
     }
 
-    /// Something has to be finished before [`Drain::finished`], until the token is dropped.
+    /// Registers work that [`Drain::finished`] waits for, until the token is dropped.
     pub(crate) fn begin_task(&self) -> TaskTrackerToken {
         self.0.unfinished.token()
     }
 
-    /// Resolves when the drain has begun and nothing is in progress any more. Cancel safe.
+    /// Resolves when the drain has begun and no registered work is left. Cancel safe.
     pub(crate) async fn finished(&self) {
         self.0.unfinished.wait().await;
     }
 }
 
-/// The steps of a drain, as one task sees them.
+/// The changes of a drain's phase, for one task.
 pub(crate) struct Steps(watch::Receiver<Phase>);
 
 impl Steps {
-    /// Resolves at the next step. Cancel safe.
+    /// Resolves at the next change. Cancel safe.
     pub(crate) async fn next(&mut self) {
         if self.0.changed().await.is_err() {
             std::future::pending().await
@@ -150,9 +149,9 @@ mod tests {
         let drain = Drain::new();
         let (first, second) = (drain.begin_task(), drain.begin_task());
         drop(first);
-        assert!(!is_ready(drain.finished()), "it serves");
+        assert!(!is_ready(drain.finished()), "finished before the drain began");
         drain.begin(farewell(Instant::now()));
-        assert!(!is_ready(drain.finished()), "one is not finished");
+        assert!(!is_ready(drain.finished()), "finished with one task left");
         drop(second);
         assert!(is_ready(drain.finished()));
     }
@@ -167,6 +166,6 @@ mod tests {
         assert_eq!(drain.idle_limit(before), Some(began + PATIENCE));
         assert_eq!(drain.idle_limit(later), Some(later + PATIENCE));
         drain.begin(farewell(later));
-        assert_eq!(drain.idle_limit(before), Some(began + PATIENCE), "the second word counted");
+        assert_eq!(drain.idle_limit(before), Some(began + PATIENCE), "a second drain replaced the first");
     }
 }

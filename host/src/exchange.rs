@@ -1,4 +1,4 @@
-//! What the parts of one request and its response tell each other.
+//! The state that the parts of one request and its response share.
 
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Mutex, OnceLock};
@@ -16,39 +16,38 @@ use crate::lock::lock;
 use crate::record::Record;
 use crate::request::Stop;
 
-/// One request and its response. Everything happens on one thread; the types are shareable because
-/// tasks are.
+/// One request and its response. Only one thread uses it; the types are `Sync` because tasks must be `Send`.
 pub(crate) struct Exchange {
     record: Record,
     _unfinished: TaskTrackerToken,
     ending: OnceLock<Ending>,
-    /// The ended instance, until the end of its response body has been looked at.
+    /// The ended store, kept until the end of its response body has been read.
     remains: Mutex<Option<Remains>>,
-    /// Who waits for the body that the guest writes, or for its end.
+    /// The task that waits for the guest to write its body or to end.
     reader: Mutex<Option<Waker>>,
     fault: OnceLock<Fault>,
     delivered: AtomicBool,
-    /// The guest reads a body that the client sends only after `100 Continue`.
+    /// The guest has begun to read a body that the client sends only after `100 Continue`.
     continued: AtomicBool,
 }
 
 /// What went wrong with the request body while the guest was reading it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Fault {
-    /// Over the limit.
+    /// The body is over `max_body`.
     TooLarge,
-    /// No progress for too long.
+    /// The body made no progress for `body_timeout`.
     TooSlow,
-    /// Little progress while other requests waited for its place.
+    /// The body made too little progress while other requests waited for a permit.
     GaveWay,
-    /// Broken framing.
+    /// The body's framing is invalid.
     Malformed(Excerpt),
-    /// The client left in the middle of it.
+    /// The client left before the end of the body.
     ClientGone,
 }
 
 impl Exchange {
-    /// Begins with the head. `unfinished` keeps the worker from ending before the request has.
+    /// Begins when the head has been read. `unfinished` keeps the worker alive until the request has ended.
     pub(crate) fn begin(counters: &'static Slot, unfinished: TaskTrackerToken) -> Self {
         Self {
             record: Record::begin(counters),
@@ -66,8 +65,8 @@ impl Exchange {
         &self.record
     }
 
-    /// The guest has ended. Called before its store is dropped, so that nobody takes the end of a
-    /// body that the drop cuts for the end of the response.
+    /// Records that the guest has ended. Must be called before its store is dropped: the drop ends the guest's body,
+    /// and a reader would take that for the end of the response.
     pub(crate) fn end(&self, ending: Ending, remains: Option<Remains>) {
         let _ = self.ending.set(ending);
         *lock(&self.remains) = remains;
@@ -81,13 +80,13 @@ impl Exchange {
         *lock(&self.reader) = Some(context.waker().clone());
     }
 
-    /// Whether the end of the response body, seen now, is the guest's word: it is while the instance is
-    /// there, and it is when the guest returned.
+    /// Whether the end of the response body, if read now, was written by the guest. It was if the guest returned, or if
+    /// its store still exists, because a dropped store ends the body, too.
     pub(crate) fn is_end_trusted(&self) -> bool {
         self.ending().is_none_or(Ending::is_clean) || lock(&self.remains).is_some()
     }
 
-    /// Lets go of the instance; the end of its response body has been looked at.
+    /// Drops the ended store, after the end of its response body has been read.
     pub(crate) fn drop_remains(&self) {
         drop(lock(&self.remains).take());
     }
@@ -96,7 +95,7 @@ impl Exchange {
         self.ending.get()
     }
 
-    /// The request body is no longer what the guest should act on.
+    /// Records a body error. Only the first one counts.
     pub(crate) fn fail(&self, fault: Fault) {
         let _ = self.fault.set(fault);
     }
@@ -105,7 +104,7 @@ impl Exchange {
         self.fault.get()
     }
 
-    /// The guest has begun to read a body whose client waits for `100 Continue`.
+    /// Records that the guest has begun to read a body whose client waits for `100 Continue`.
     pub(crate) fn note_continued(&self) {
         self.continued.store(true, Relaxed);
     }
@@ -114,7 +113,7 @@ impl Exchange {
         self.continued.load(Relaxed)
     }
 
-    /// The whole response is with the client's connection; from now on the client may leave.
+    /// Records that hyper has the whole response. From now on, the client may leave without ending the guest.
     pub(crate) fn mark_delivered(&self) {
         self.delivered.store(true, Relaxed);
     }
@@ -125,12 +124,12 @@ impl Exchange {
 }
 
 impl Ending {
-    /// Whether a response that the guest began may be taken for complete.
+    /// Whether a response that the guest began can be complete.
     pub(crate) fn is_clean(&self) -> bool {
         matches!(self, Self::Done | Self::Exit(0))
     }
 
-    /// What becomes of a request whose guest ended so before it gave a response.
+    /// What happens to a request whose guest had this outcome before it returned a response.
     pub(crate) fn into_stop(self) -> Stop {
         Stop::Refused(match self {
             Self::ClientGone => return Stop::ClientGone,
@@ -150,7 +149,7 @@ impl Ending {
 }
 
 impl Fault {
-    /// What becomes of the request instead of the guest's response.
+    /// What happens to the request instead of sending the guest's response.
     pub(crate) fn to_stop(&self) -> Stop {
         Stop::Refused(match self {
             Self::ClientGone => return Stop::ClientGone,

@@ -1,4 +1,4 @@
-//! Why daylily does not start, or does not reload: what is said, and with which exit code.
+//! Why daylily does not start or reload: messages and exit codes.
 
 use std::borrow::Cow;
 use std::fmt::Display;
@@ -13,8 +13,8 @@ use crate::engine::{CacheError, LoadError};
 use crate::serve::listen::Refused;
 use crate::system::hint;
 
-/// Some requests were cut at the end of `shutdown_timeout`, or by a second signal. (sysexits.h: a
-/// temporary failure; to try again is the remedy.)
+/// Requests were cut at the end of `shutdown_timeout`, or by a second signal (EX_TEMPFAIL of sysexits.h: a temporary
+/// failure, which may be retried).
 pub(crate) const EXIT_CUT: u8 = 75;
 
 /// Why daylily ends with an exit code other than 0.
@@ -28,7 +28,7 @@ pub(crate) enum Failure {
     Components(Vec<LoadError>),
     #[error("{0}")]
     Cache(#[from] CacheError),
-    /// `at` is the address, where `address` is a name that was resolved.
+    /// `at` is the resolved address, if `address` could be resolved.
     #[error("failed to listen on {address}: {error}; {remedy}")]
     Listen { address: String, at: Option<SocketAddr>, error: io::Error, remedy: Cow<'static, str> },
     #[error("failed to open the control socket `{path}`: {reason}; name another with control (--control)")]
@@ -47,7 +47,7 @@ pub(crate) enum Failure {
     Output { error: io::Error },
     #[error("failed to start: {0}{hint}", hint = hint(.0))]
     Internal(#[from] io::Error),
-    /// All that is wrong; at least one.
+    /// All failures that were found.
     #[error("{}", lines(.0))]
     Several(Vec<Failure>),
 }
@@ -58,7 +58,7 @@ impl Failure {
         Self::Listen { address: address.to_string(), at, error, remedy }
     }
 
-    /// One failure of several, in the order in which they are to be said.
+    /// Combines failures, in the order in which they are to be printed.
     pub(crate) fn all(mut failures: Vec<Self>) -> Self {
         match failures.pop() {
             Some(only) if failures.is_empty() => only,
@@ -70,7 +70,7 @@ impl Failure {
         }
     }
 
-    /// As sysexits.h numbers them where it has a number.
+    /// The exit code, from sysexits.h where it has a matching one.
     pub(crate) fn exit_code(&self) -> u8 {
         match self {
             Self::Config(_) | Self::ConfigUnreadable { .. } | Self::Cache(_) => 78,

@@ -1,5 +1,5 @@
-//! What the fuzz targets (`fuzz/`) try: parts of the crate that take bytes of others', and guests in both forms. It is
-//! no interface, and in no build that serves.
+//! The functions that the fuzz targets (`fuzz/`) call: parts of the crate that read untrusted bytes, and guests in both
+//! ways of linking. This is not a stable interface, and is compiled only with the feature `fuzzing`.
 
 pub use crate::control::fuzzing::{Message, messages};
 pub use crate::engine::fuzzing::{

@@ -1,4 +1,4 @@
-//! What ends a guest from outside: its deadline, a client that left, and the end of the worker.
+//! The watchdog of a guest: ends it at its deadline, when its client has left, and when the drain cuts off requests.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,11 +11,11 @@ use crate::pulse;
 use crate::serve::connection::Connection;
 use crate::worker::Worker;
 
-/// A guest at work, under watch. Polling it drives the guest; it resolves when the exchange has an
-/// ending. Dropping it ends the guest at once.
+/// A watched guest. Polling it runs the guest; it resolves once the exchange has an outcome. Dropping it ends the guest
+/// at once.
 pub(crate) type Watched = std::pin::Pin<Box<dyn Future<Output = ()> + Send>>;
 
-/// Watches over `call`: its ending is in the exchange before its store is gone.
+/// Watches `call`. Its outcome is recorded in the exchange before its store is dropped.
 pub(crate) fn watch(
     call: Call,
     wall_time: Duration,
@@ -28,7 +28,7 @@ pub(crate) fn watch(
     let (drain, pulse) = (worker.drain.clone(), worker.pulse.clone());
     let watched = async move {
         let mut run = run;
-        // Dropped before `run`, should anything unwind.
+        // Declared after `run`, so that it is dropped first if a panic unwinds.
         let _unended = Unended(&exchange);
         let ending = loop {
             tokio::select! {
@@ -46,14 +46,14 @@ pub(crate) fn watch(
                 break Ending::ClientGone;
             }
         };
-        // First the word, then the deed.
+        // Record the outcome before dropping the store.
         exchange.end(ending, None);
         drop(run);
     };
     (Box::pin(watched), head)
 }
 
-/// Sees to it that a store never goes before there is an ending.
+/// Records an outcome when it is dropped, if there is none, so that no store is dropped without one.
 struct Unended<'a>(&'a Exchange);
 
 impl Drop for Unended<'_> {
@@ -64,7 +64,7 @@ impl Drop for Unended<'_> {
     }
 }
 
-/// Resolves when the client has left. Cancel safe.
+/// Resolves when the client has closed its side or reset the connection. Cancel safe.
 pub(crate) async fn client_gone(connection: &Connection) {
     while !connection.is_gone() {
         tokio::time::sleep(pulse::PERIOD).await;

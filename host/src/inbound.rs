@@ -1,5 +1,5 @@
-//! The request before the guest sees it: what RFC 9112 and 9110 demand of its target and `Host`, what
-//! of its header is not the guest's, and the limits on its body.
+//! Checks and prepares a request before the guest gets it: the rules of RFC 9112 and RFC 9110 for its target and
+//! `Host`, the header fields that guests do not get, and the limits on its body.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -26,7 +26,7 @@ use crate::serve::connection::{Connection, InRequest};
 use crate::stall::Wait;
 use crate::transfer_coding::{self, CodingError};
 
-/// Where a request wants to go.
+/// The host and path that a request is for.
 #[derive(Debug)]
 pub(crate) struct Target<'a> {
     /// Without the port; None only for HTTP/1.0 without `Host`.
@@ -35,12 +35,12 @@ pub(crate) struct Target<'a> {
     pub(crate) path: &'a str,
 }
 
-/// Refuses what hyper takes though it must not be taken.
+/// Rejects requests that hyper accepts although they are invalid.
 ///
 /// # Errors
 ///
-/// `Malformed` for a target with a fragment, for a `Transfer-Encoding` that cannot be, and where the head may end at
-/// another place; `UnknownCoding` for a coding under `chunked`.
+/// `Malformed` for a target with a fragment, for an invalid `Transfer-Encoding`, and for a head whose end is ambiguous;
+/// `UnknownCoding` for a coding other than `chunked` before `chunked`.
 pub(crate) fn check_framing(request: &Request<Incoming>, in_request: &InRequest) -> Result<(), Refusal> {
     let malformed = |detail: &str| Refusal::Malformed { detail: detail.into() };
     if !in_request.head().is_agreed {
@@ -50,7 +50,7 @@ pub(crate) fn check_framing(request: &Request<Incoming>, in_request: &InRequest)
         return Err(malformed("the target has a fragment"));
     }
     if request.body().size_hint().exact().is_some() {
-        // hyper takes no other body for chunks than one with a Transfer-Encoding.
+        // hyper reads a body as chunked only if there is a Transfer-Encoding.
         return Ok(());
     }
     let codings = request.headers().get_all(TRANSFER_ENCODING);
@@ -60,12 +60,12 @@ pub(crate) fn check_framing(request: &Request<Incoming>, in_request: &InRequest)
     })
 }
 
-/// Reads the target: the authority of an absolute-form target wins over `Host` (RFC 9112 §3.2.2).
+/// Reads the target. The authority of an absolute-form target takes precedence over `Host` (RFC 9112 §3.2.2).
 ///
 /// # Errors
 ///
-/// `Malformed` for a missing (HTTP/1.1), repeated or invalid `Host` (RFC 9112 §3.2), for `CONNECT`,
-/// and for a target that is not http.
+/// `Malformed` for a missing (HTTP/1.1), repeated or invalid `Host` (RFC 9112 §3.2), for `CONNECT`, and for a target
+/// whose scheme is not http or https.
 pub(crate) fn target<B>(request: &Request<B>) -> Result<Target<'_>, Refusal> {
     let malformed = |detail: Excerpt| Refusal::Malformed { detail };
     if request.method() == Method::CONNECT {
@@ -110,7 +110,7 @@ fn host_field<B>(request: &Request<B>) -> Result<Option<Authority<'_>>, Refusal>
     authority.map(Some).map_err(|error| malformed(Excerpt::display(format_args!("Host is invalid: {error}"))))
 }
 
-/// Turns a request into what the guest gets: hop-by-hop fields removed, and a body under limits.
+/// Makes the request that the guest gets: without hop-by-hop fields, and with limits on its body.
 ///
 /// # Errors
 ///
@@ -123,15 +123,15 @@ pub(crate) fn prepare(
     connection: &Connection,
 ) -> Result<Request<InboundBody>, Refusal> {
     let announced = request.body().size_hint().exact();
-    // Without a body it is ignored (RFC 9110 §10.1.1).
+    // `Expect` is ignored in a request without a body (RFC 9110 §10.1.1).
     let is_expected = announced != Some(0) && request.headers().contains_key(EXPECT);
-    // Only HTTP/1.0 may be without one: see `target`.
+    // `target` has rejected an HTTP/1.1 request without `Host`.
     let may_lack_host = request.version() < Version::HTTP_11;
     let headers = request.headers_mut();
     let nominated = named_by_connection(headers);
     remove_nominated(headers, &nominated);
     if may_lack_host && !headers.contains_key(HOST) {
-        // Guests see the address that was asked.
+        // Guests see the address that the client connected to.
         headers.insert(HOST, connection.local_authority());
     }
     let (mut parts, body) = request.into_parts();
@@ -156,7 +156,7 @@ pub(crate) fn prepare(
     Ok(Request::from_parts(parts, body))
 }
 
-/// `http://host?query` asks for the path `/` (RFC 9110 §4.2.3).
+/// The path of `http://host?query` is `/` (RFC 9110 §4.2.3).
 fn root_path(uri: &mut Uri) {
     let Some(path) = uri.path_and_query().filter(|path| path.as_str().starts_with('?')) else { return };
     let rooted = format!("/{}", path.as_str()).parse().ok();
@@ -165,8 +165,9 @@ fn root_path(uri: &mut Uri) {
     *uri = Uri::from_parts(parts).unwrap_or_default();
 }
 
-/// Removes the fields that `Connection` names (RFC 9110 §7.6.1); the well-known hop-by-hop fields are
-/// removed with the rest of what guests never see. Framing is not a sender's to nominate.
+/// Removes the fields that `Connection` nominates (RFC 9110 §7.6.1). The well-known hop-by-hop fields are removed
+/// elsewhere, with the other fields that guests never see. `Content-Length` and `Host` stay: a sender may not nominate
+/// them.
 fn remove_nominated(headers: &mut HeaderMap, nominated: &[HeaderName]) {
     for name in nominated {
         if *name != CONTENT_LENGTH && *name != HOST {
@@ -175,8 +176,8 @@ fn remove_nominated(headers: &mut HeaderMap, nominated: &[HeaderName]) {
     }
 }
 
-/// Trailers without the fields that may not be any: those of the connection, also those that `Connection` names in
-/// the head, and those of framing (RFC 9110 §6.5.1, §7.6.1).
+/// Removes the fields that are not allowed in trailers: fields of the connection, including those that `Connection`
+/// nominates in the head, and fields of framing (RFC 9110 §6.5.1, §7.6.1).
 fn clean_trailers(frame: Frame<Bytes>, nominated: &[HeaderName]) -> Frame<Bytes> {
     match frame.into_trailers() {
         Ok(mut trailers) => {
@@ -189,7 +190,7 @@ fn clean_trailers(frame: Frame<Bytes>, nominated: &[HeaderName]) -> Frame<Bytes>
     }
 }
 
-/// A request body under limits: its size, and how long it may make no progress while it is read.
+/// A request body with limits on its size, and on how long a read may make no progress.
 pub(crate) struct InboundBody {
     body: Incoming,
     left_bytes: u64,
@@ -197,15 +198,15 @@ pub(crate) struct InboundBody {
     stall: Duration,
     /// Runs while the guest waits for the client.
     stalled: Option<Pin<Box<Sleep>>>,
-    /// Of the route, where others may wait for a place.
+    /// The route's share of permits, which holds the list of waits that can be asked to give way.
     share: RouteShare,
-    /// How long the guest has waited for the client; made when it first does.
+    /// How long the guest has waited for the client in all; made at the first wait.
     wait: Option<Wait>,
-    /// The client sends it only after `100 Continue`, which hyper sends when it is first read.
+    /// The client sends the body only after `100 Continue`, which hyper sends when the body is first read.
     is_expected: bool,
-    /// Its end has been read.
+    /// The body has been read to its end.
     has_ended: bool,
-    /// What `Connection` names.
+    /// The fields that `Connection` nominates.
     nominated: Vec<HeaderName>,
     exchange: Arc<Exchange>,
     connection: Connection,
@@ -290,7 +291,7 @@ impl Body for InboundBody {
 
 impl Drop for InboundBody {
     fn drop(&mut self) {
-        // hyper knows the end of a chunked body only while it reads it.
+        // hyper knows the end of a chunked body only once it has been read.
         self.connection.set_unread(!self.has_ended && !self.body.is_end_stream());
     }
 }
@@ -299,7 +300,7 @@ impl Drop for InboundBody {
 mod tests {
     use super::*;
 
-    /// `Ok((host, path))`, or what the refusal says.
+    /// `expected` is `Ok((host, path))`, or a part of the error's text.
     fn check(head: &str, expected: Result<(Option<&str>, &str), &str>) {
         let mut lines = head.split('\n');
         let mut first = lines.next().unwrap_or_default().split(' ');

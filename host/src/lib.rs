@@ -14,7 +14,7 @@ mod drain;
 mod engine;
 mod exchange;
 mod failure;
-#[cfg(feature = "fuzzing")]
+#[cfg(any(test, feature = "fuzzing"))]
 #[doc(hidden)]
 pub mod fuzzing;
 mod guard;

@@ -1,5 +1,5 @@
-//! From a configuration to a worker: every component compiled once, loaded and linked, every route with
-//! its grants. Compiling is the supervisor's part, the rest is the worker's.
+//! From a configuration to a worker: every component compiled once, loaded and linked, every route with its grants. The
+//! supervisor compiles, the worker does the rest.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -24,15 +24,15 @@ use crate::log::OncePerSecond;
 use crate::pulse::Pulse;
 use crate::worker::{Worker, WorkerRoute};
 
-/// What a worker is made of, beside what it serves.
+/// What a worker needs besides its configuration and components.
 pub(crate) struct Surroundings {
-    /// Connections at a time.
+    /// Maximum number of connections at a time.
     pub(crate) connection_limit: usize,
     pub(crate) drain: Drain,
     pub(crate) counters: &'static Slot,
 }
 
-/// Loads and links all that `config` serves. `artefacts` are those of its [`sources`].
+/// Loads and links all that `config` serves. `artefacts` has one for each of its [`sources`].
 ///
 /// # Errors
 ///
@@ -71,7 +71,7 @@ pub(crate) fn worker(config: &Config, artefacts: &[Artefact], around: Surroundin
     })
 }
 
-/// How many requests of `route` may be in progress; without a limit, as many as the server has.
+/// Maximum number of requests of `route` in progress; None when only the server's limit applies.
 fn share(config: &Config, route: &Route) -> Option<u32> {
     let of_several = config.routes.len() > 1;
     let default = of_several.then(|| route_share(config.server.max_concurrency));
@@ -84,7 +84,7 @@ pub(crate) fn sources(routes: &[Route]) -> Vec<Source> {
     routes.iter().map(source).filter(|source| seen.insert(source.clone())).collect()
 }
 
-/// One artefact for each of [`sources`]. Those in `known` are not compiled again.
+/// One artifact for each of [`sources`]. Those in `known` are not compiled again.
 ///
 /// # Errors
 ///
@@ -100,7 +100,7 @@ pub(crate) fn artefacts(
     Ok(artefacts)
 }
 
-/// All that is wrong with the components and granted directories of `config` that can be told without compiling.
+/// All errors of the components and granted directories of `config` that can be found without compiling.
 pub(crate) fn faults(config: &Config) -> Vec<LoadError> {
     let components = sources(&config.routes).into_iter().filter_map(|source| engine::check(&source).err());
     components.chain(config.routes.iter().filter_map(|route| check_directories(route).err())).collect()

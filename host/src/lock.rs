@@ -1,8 +1,8 @@
-//! Locks that nobody holds while anything can panic.
+//! Locks under which no code can panic.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-/// What is locked. One that was poisoned all the same has nothing half done.
+/// Locks `mutex`. Poisoning is ignored: no code panics halfway through a change.
 pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -12,20 +12,20 @@ use tracing_subscriber::{EnvFilter, Registry, reload};
 
 mod queue;
 
-/// Starts the log at `level` for daylily and its guests; libraries speak up from `warn` on.
+/// Starts the log at `level` for daylily and its guests; libraries log from `warn` on.
 ///
-/// Lines are written by a thread of their own: a reader of stderr that is slow, or gone to sleep, must not
-/// stop the event loop. When too many bytes of them wait, new lines are dropped, and a line says how many. Those that
-/// wait when the returned log is dropped are still written.
+/// A thread writes the lines, because a reader of stderr that is slow or stopped must not block the event loop. When
+/// too many bytes wait, new lines are dropped, and a line reports how many. Lines that wait when the returned log is
+/// dropped are still written.
 ///
 /// # Errors
 ///
-/// When the system has no thread to give.
+/// When the thread cannot be started.
 pub(crate) fn start(level: LogLevel) -> io::Result<Log> {
     let (stderr, guard) = queue::start(io::stderr(), say_dropped)?;
     let (filter, level) = reload::Layer::new(filter(level));
     let lines = tracing_subscriber::fmt::layer().with_writer(stderr).with_ansi(is_coloured());
-    // Already started only where tests share a process.
+    // Fails only where tests that share a process have already started it.
     let _ = tracing_subscriber::registry().with(filter).with(lines).try_init();
     Ok(Log { level, _guard: guard })
 }
@@ -34,7 +34,7 @@ fn say_dropped(lines: u64) {
     tracing::warn!("log lines dropped: {lines}; stderr was read too slowly");
 }
 
-/// The log while it is open.
+/// The open log; dropping it closes it.
 pub(crate) struct Log {
     level: reload::Handle<EnvFilter, Registry>,
     _guard: queue::Guard,
@@ -47,7 +47,7 @@ impl Log {
     }
 }
 
-/// On a terminal that knows colours, unless the user wants none (no-color.org).
+/// On a terminal with colours, unless the user has disabled them (no-color.org).
 fn is_coloured() -> bool {
     let is_set = |name| env::var_os(name).is_some_and(|value| !value.is_empty());
     io::stderr().is_terminal() && !is_set("NO_COLOR") && env::var_os("TERM").is_none_or(|term| term != "dumb")
@@ -65,7 +65,7 @@ fn filter(level: LogLevel) -> EnvFilter {
     EnvFilter::new(format!("{libraries},daylily={level},guest={level},wasmtime_wasi_http=error"))
 }
 
-/// Keeps a flood of refusals or denials from becoming a flood of log lines.
+/// Limits repeated log lines, such as those about error responses or denials, to one per second.
 pub(crate) struct OncePerSecond {
     since: Instant,
     /// Whole seconds after `since`, plus one; 0 before the first.
@@ -77,7 +77,7 @@ impl OncePerSecond {
         Self { since: Instant::now(), last: AtomicU64::new(0) }
     }
 
-    /// Whether nothing was said in this second yet.
+    /// Whether this is the first call in the current second.
     pub(crate) fn is_news(&self) -> bool {
         let now = self.since.elapsed().as_secs() + 1;
         self.last.swap(now, Relaxed) != now

@@ -6,8 +6,8 @@ use std::process::ExitCode;
 static ALLOCATOR: daylily::Allocator = daylily::Allocator;
 
 fn main() -> ExitCode {
-    // mimalloc asks for huge pages, which would make each of these small processes 10 MB larger. Workers
-    // inherit this. Where it cannot be said, that is all that happens.
+    // mimalloc requests huge pages, which would make each of these small processes 10 MB larger. Workers inherit this
+    // setting. If it fails, the processes are only larger.
     #[cfg(target_os = "linux")]
     let _ = rustix::thread::disable_transparent_huge_pages(true);
     daylily::main(std::env::args_os())

@@ -2,19 +2,19 @@
 
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 
-/// Connections that gave up their buffers since memory was last given back.
+/// Connections that have released their buffers since memory was last given back.
 static FREED: AtomicU32 = AtomicU32::new(0);
 
-/// From so many on, it is worth the work: a fraction of a millisecond.
+/// Releases from which giving memory back is worth its cost, a fraction of a millisecond.
 const ENOUGH: u32 = 16;
 
-/// A connection has given up its buffers.
+/// Counts a connection that has released its buffers.
 pub(crate) fn note_freed() {
     FREED.fetch_add(1, Relaxed);
 }
 
-/// Gives memory back to the system when much of it was freed: the allocator does so only while it is asked for
-/// more, which nobody does in a process whose clients are all silent.
+/// Gives memory back to the system when many connections have released their buffers. The allocator does so only when
+/// it is called, and a process whose clients are all idle does not call it.
 pub(crate) fn give_back() {
     if FREED.load(Relaxed) < ENOUGH {
         return;

@@ -1,4 +1,4 @@
-//! Where files go when nobody says where: compiled code and control sockets.
+//! Default directories: of compiled code and of control sockets.
 
 use std::env;
 use std::net::SocketAddr;
@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 use rustix::process::geteuid;
 
-/// What control sockets are called.
+/// The end of the file names of control sockets.
 pub(crate) const SOCKET_SUFFIX: &str = ".sock";
 
 /// The user's cache directory, or the one that systemd made for the service (`CacheDirectory=`).
@@ -22,23 +22,23 @@ pub(crate) fn cache_dir() -> Option<PathBuf> {
     Some(home.join(caches).join("daylily"))
 }
 
-/// The directory for the control sockets of servers that are started by this user.
+/// The directory for the control sockets of this user's servers.
 fn control_dir() -> PathBuf {
     given_by_systemd("RUNTIME_DIRECTORY").unwrap_or_else(|| user_dirs().swap_remove(0))
 }
 
-/// The control socket of the server that was started by this user and listens first at `address`.
+/// The default control socket of this user's server whose first listening address is `address`.
 pub(crate) fn control_socket(address: &SocketAddr) -> PathBuf {
     control_dir().join(format!("{address}{SOCKET_SUFFIX}"))
 }
 
-/// Where to look for the control sockets of servers that this user may talk to.
+/// The directories to search for control sockets of servers that this user may control.
 pub(crate) fn control_dirs() -> Vec<PathBuf> {
     user_dirs()
 }
 
-/// At least one; the first is the one to use. Others are looked into as well, because a user who logs in
-/// has an `XDG_RUNTIME_DIR` that the same user's services may not have.
+/// At least one directory; the first is the one to use. The others are searched as well, because a user who logs in has
+/// an `XDG_RUNTIME_DIR` that the same user's services may not have.
 fn user_dirs() -> Vec<PathBuf> {
     let shared = env::temp_dir().join(format!("daylily-{}", geteuid().as_raw()));
     let system = PathBuf::from("/run/daylily");
@@ -49,7 +49,7 @@ fn user_dirs() -> Vec<PathBuf> {
     own.into_iter().chain([shared, system]).collect()
 }
 
-/// systemd names several as a list with colons; the first is ours.
+/// systemd separates several directories by colons; the first one is used.
 fn given_by_systemd(variable: &str) -> Option<PathBuf> {
     let list = env::var_os(variable)?;
     env::split_paths(&list).next().filter(|dir| dir.is_absolute())

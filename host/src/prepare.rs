@@ -1,5 +1,5 @@
-//! From what was typed to what workers are given: the configuration, read anew each time, and the
-//! compiled code of its components.
+//! From the command line to what workers are given: the configuration, read again each time, and the compiled code of
+//! its components.
 
 use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
@@ -13,23 +13,23 @@ use crate::read_file::{MAX_CONFIG_BYTES, read_file};
 use crate::serve::listen;
 use crate::{load, places};
 
-/// Read where there is one and nothing else is asked for.
+/// Read when it exists and neither a component nor a configuration is given.
 const DEFAULT_CONFIG: &str = "daylily.toml";
 
-/// Outgoing connections that descriptors are kept for, in each worker.
+/// Descriptors that each worker reserves for outgoing connections.
 const OUTGOING_DESCRIPTORS: u64 = 1024;
 
 /// What the workers of one generation are given.
 pub(crate) struct Prepared {
     pub(crate) config: Config,
-    /// Those of `load::sources`.
+    /// One for each of `load::sources`.
     pub(crate) artefacts: Vec<Artefact>,
-    /// Connections that each worker may have: `max_connections`, or what the descriptor limit allows.
+    /// Maximum number of connections of each worker: `max_connections`, or what the descriptor limit allows.
     pub(crate) connection_limit: usize,
 }
 
-/// Reads the configuration of what is [`settled`]. Flags go over environment, over the file, over defaults.
-/// Blocks, for as long as [`read_file`] does.
+/// Reads the configuration of [`settled`] arguments. Flags take precedence over environment variables, these over the
+/// file, and the file over defaults. Blocks for as long as [`read_file`] does.
 ///
 /// # Errors
 ///
@@ -48,12 +48,12 @@ pub(crate) fn read(what: &What) -> Result<Config, Failure> {
     Ok(config::parse(path, &text, &overrides)?)
 }
 
-/// What was typed, with the configuration file that was found without being named: from then on it is required, and its
-/// routes are not given up because it is gone.
+/// The arguments, completed with the default configuration file if it exists. From then on the file is required: a
+/// reload without it fails instead of dropping its routes.
 ///
 /// # Errors
 ///
-/// When it cannot be told whether there is one. A link that leads nowhere is one, which cannot be read.
+/// When it is unknown whether the file exists. A symbolic link to nothing exists, and fails to be read.
 pub(crate) fn settled(what: &What) -> Result<What, Failure> {
     if what.component.is_some() || what.config.is_some() {
         return Ok(what.clone());
@@ -65,7 +65,7 @@ pub(crate) fn settled(what: &What) -> Result<What, Failure> {
     }
 }
 
-/// What was typed, with the configuration file that this process, or the one before it, has found.
+/// The arguments with the default configuration file, which this process or its predecessor has found.
 pub(crate) fn with_found(what: &What) -> What {
     What { config: Some(PathBuf::from(DEFAULT_CONFIG)), config_was_found: true, ..what.clone() }
 }
@@ -80,7 +80,7 @@ fn unreadable(what: &What, path: &Path, error: io::Error) -> Failure {
     Failure::ConfigUnreadable { path: path.display().to_string(), error, remedy }
 }
 
-/// The file to watch: the configuration, or the place where one would be found.
+/// The file to watch: the configuration, or the path where the default one would be found.
 pub(crate) fn config_path(what: &What) -> Option<PathBuf> {
     if what.component.is_some() {
         return None;
@@ -88,7 +88,7 @@ pub(crate) fn config_path(what: &What) -> Option<PathBuf> {
     Some(what.config.clone().unwrap_or_else(|| PathBuf::from(DEFAULT_CONFIG)))
 }
 
-/// Compiles what `config` serves and `known` has not. Blocks, for seconds where components are large.
+/// Compiles the components of `config` that are not in `known`. Blocks, for seconds with large components.
 ///
 /// # Errors
 ///
@@ -108,12 +108,12 @@ pub(crate) fn compile(config: Config, known: &[Artefact]) -> Result<Prepared, Fa
     Ok(Prepared { config, artefacts, connection_limit })
 }
 
-/// Raises the descriptor limit to what `config` needs; gives the number of connections that fit where that is fewer.
+/// Raises the descriptor limit to what `config` needs; returns the number of connections that fit, if fewer.
 pub(crate) fn raise_descriptor_limit(config: &Config) -> Option<u64> {
     listen::raise_descriptor_limit(u64::from(config.server.max_connections), OUTGOING_DESCRIPTORS)
 }
 
-/// Everything that is wrong with what `config` serves and can be told without compiling. Blocks while components are read.
+/// All errors in what `config` serves that can be found without compiling. Blocks while components are read.
 pub(crate) fn faults(config: &Config) -> Vec<Failure> {
     let cache = cache(config);
     let components = load::faults(config);
@@ -137,7 +137,7 @@ fn cache(config: &Config) -> Result<Option<Cache>, CacheError> {
         return Ok(None);
     };
     match Cache::open(&dir, config.cache_max_bytes) {
-        // Nobody asked for this directory by name: it is quicker with it, and works without it.
+        // The default directory is optional: starts are faster with it, and work without it.
         Err(error @ CacheError::Unusable { .. }) => {
             tracing::warn!("{error}; until then, each start compiles its components");
             Ok(None)

@@ -1,5 +1,5 @@
-//! The beat at which requests that wait look around: one timer for all of them. A timer for each would cost two
-//! system calls and a turn of the event loop.
+//! One timer for all requests in progress that periodically check on their clients and deadlines. A timer for each
+//! request would cost two system calls and an event-loop turn.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
@@ -8,28 +8,28 @@ use std::time::Duration;
 use tokio::sync::Notify;
 use tokio::time::{Instant, sleep, sleep_until};
 
-/// How often a running request looks whether its client is still there. hyper sees a client leave only
-/// while it reads from it, which it does not do with an unread body or pipelined bytes waiting.
+/// How often a running request checks whether its client is still connected. hyper only notices that a client has left
+/// while it reads from the connection, which it does not do while a body is unread or pipelined bytes are buffered.
 pub(crate) const PERIOD: Duration = Duration::from_millis(25);
 
-/// Wakes whoever waits for it every [`PERIOD`], while [`Pulse::beat`] runs. Cheap to clone; all clones are one.
+/// Wakes all waiting tasks every [`PERIOD`], while [`Pulse::beat`] runs. Cheap to clone; all clones are the same timer.
 #[derive(Clone, Default)]
 pub(crate) struct Pulse(Arc<Shared>);
 
 #[derive(Default)]
 struct Shared {
     beat: Notify,
-    /// Those in [`Pulse::next`].
+    /// Number of tasks in [`Pulse::next`].
     waiting: AtomicUsize,
-    /// Somebody waits while nothing beats.
+    /// Notified by the first task that waits, to start the timer.
     wanted: Notify,
 }
 
-/// One that waits; dropping it says that it no longer does.
+/// Counts a waiting task; dropping it decrements the count.
 struct Waiting<'a>(&'a Shared);
 
 impl Pulse {
-    /// Beats for ever. While nobody waits, it rests.
+    /// Runs the timer forever. It does not tick while no task waits.
     pub(crate) async fn beat(self) {
         let shared = &self.0;
         loop {
@@ -41,7 +41,7 @@ impl Pulse {
         }
     }
 
-    /// Resolves at the next beat, or at `deadline` when that is nearer than a beat could be. Cancel safe.
+    /// Resolves at the next tick, or at `deadline` if that is within one [`PERIOD`]. Cancel safe.
     pub(crate) async fn next(&self, deadline: Instant) {
         if deadline.saturating_duration_since(Instant::now()) <= PERIOD {
             return sleep_until(deadline).await;
@@ -86,11 +86,11 @@ mod tests {
             let far = Instant::now() + FAR;
             for _ in 0..3 {
                 tokio::join!(pulse.next(far), pulse.next(far), async {
-                    // One that does not wait any longer changes nothing for the others.
+                    // A cancelled wait does not affect the others.
                     let _ = tokio::time::timeout(Duration::ZERO, pulse.next(far)).await;
                 });
                 assert_eq!(pulse.0.waiting.load(Relaxed), 0);
-                // Nobody waits: it rests.
+                // No task waits, so the timer pauses.
                 sleep(PERIOD * 2).await;
             }
         });

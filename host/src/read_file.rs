@@ -1,5 +1,5 @@
-//! Reading files that others provide. Each has a type, a size limit and a time limit, so that a named pipe, a device
-//! without an end or a file system that does not answer is an error and nothing worse.
+//! Reads files that users provide. Each has a type, a size limit and a time limit, so that a named pipe, an endless
+//! device or a file system that does not respond is an error and does not block.
 
 use std::fs::File;
 use std::io::{self, Read};
@@ -11,25 +11,25 @@ use std::time::Duration;
 use daylily_core::units::{format_duration, format_size};
 use rustix::fs::{FileType, Mode, OFlags};
 
-/// A configuration file.
+/// Maximum size of a configuration file.
 pub(crate) const MAX_CONFIG_BYTES: u64 = 4 << 20;
 
-/// A component.
+/// Maximum size of a component.
 pub(crate) const MAX_COMPONENT_BYTES: u64 = 512 << 20;
 
-/// The file of trusted certificates that `SSL_CERT_FILE` names.
+/// Maximum size of the file of trusted certificates that `SSL_CERT_FILE` names.
 pub(crate) const MAX_CERTIFICATES_BYTES: u64 = 16 << 20;
 
-/// How long one file may take. Only a file system of another machine needs more than a moment.
+/// Maximum time to read one file. Only a network file system needs more than a moment.
 const TIME_LIMIT: Duration = Duration::from_secs(30);
 
-/// Threads that wait for a file system which may never answer.
+/// Maximum number of threads that wait for a file system, which may never respond.
 const MAX_BLOCKED: usize = 16;
 
-/// How many there are.
+/// The number of these threads.
 static BLOCKED: AtomicUsize = AtomicUsize::new(0);
 
-/// All of a regular file. Blocks for [`TIME_LIMIT`] at most.
+/// Reads a whole regular file. Blocks for [`TIME_LIMIT`] at most.
 ///
 /// # Errors
 ///
@@ -39,14 +39,14 @@ pub(crate) fn read_file(path: &Path, max_bytes: u64) -> io::Result<Vec<u8>> {
     within(TIME_LIMIT, &BLOCKED, move || {
         let (file, size) = open(&path, max_bytes)?;
         let mut bytes = Vec::with_capacity(usize::try_from(size).unwrap_or(0));
-        // It may grow meanwhile.
+        // The file may have grown since it was opened.
         file.take(max_bytes + 1).read_to_end(&mut bytes)?;
         within_limit(bytes.len() as u64, max_bytes)?;
         Ok(bytes)
     })
 }
 
-/// Whether [`read_file`] would begin to read it: for files that a library reads.
+/// Checks what [`read_file`] checks before it reads: for files that a library reads.
 ///
 /// # Errors
 ///
@@ -56,13 +56,13 @@ pub(crate) fn check_file(path: &Path, max_bytes: u64) -> io::Result<()> {
     within(TIME_LIMIT, &BLOCKED, move || open(&path, max_bytes).map(drop))
 }
 
-/// Opens a regular file, and says how large it is. Opening a named pipe or a device never blocks.
+/// Opens a regular file and returns its size. Opening a named pipe or a device never blocks.
 fn open(path: &Path, max_bytes: u64) -> io::Result<(File, u64)> {
     let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC | OFlags::NOCTTY;
     let file = match rustix::fs::open(path, flags, Mode::empty()) {
-        // What open(2) says of a socket.
+        // open(2) fails with this for a socket.
         Err(rustix::io::Errno::NXIO) => return Err(not_regular(FileType::Socket)),
-        // And of a regular file with a lease, which its holder is about to give back.
+        // And with this for a regular file with a lease, which its holder is about to release.
         Err(rustix::io::Errno::AGAIN) => rustix::fs::open(path, flags - OFlags::NONBLOCK, Mode::empty())?,
         opened => opened?,
     };
@@ -94,8 +94,8 @@ fn not_regular(kind: FileType) -> io::Error {
     io::Error::other(format!("it is {kind}, not a regular file"))
 }
 
-/// What `work` gives, if it ends within `limit`. Else its thread is left to itself: nothing else can be done about a
-/// system call that does not return.
+/// Runs `work` in a thread and returns its result, if it ends within `limit`. Otherwise the thread is abandoned: a
+/// system call that does not return cannot be cancelled.
 fn within<T: Send + 'static>(
     limit: Duration,
     blocked: &'static AtomicUsize,
@@ -118,7 +118,7 @@ fn within<T: Send + 'static>(
     }
 }
 
-/// One of the threads that there may be.
+/// The right to run one of these threads, given back on drop.
 struct Place(&'static AtomicUsize);
 
 impl Place {
@@ -168,7 +168,7 @@ mod tests {
         check(path("fifo"), 5, Err("it is a named pipe (FIFO)"));
         check(path("socket"), 5, Err("it is a socket"));
         check("/dev/zero".into(), 5, Err("it is a device"));
-        // Its size is said to be 0.
+        // Its size is reported as 0.
         check("/proc/version".into(), 1 << 20, Ok(&std::fs::read("/proc/version").expect("a file")));
     }
 

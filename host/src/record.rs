@@ -1,4 +1,4 @@
-//! What is known of one request, from its head to the last byte of its response.
+//! The record of one request, from its head to the last byte of its response.
 
 use std::sync::atomic::{AtomicU16, Ordering::Relaxed};
 use std::sync::{Arc, OnceLock};
@@ -8,11 +8,11 @@ use tokio::time::Instant;
 use crate::control::scoreboard::{InProgress, Slot};
 use crate::request_id::RequestId;
 
-/// One request, for the log. It ends when it is dropped, whatever happened.
+/// One request, for the log and the counters. The request ends when this is dropped.
 pub(crate) struct Record {
     pub(crate) id: RequestId,
     route: OnceLock<Arc<str>>,
-    /// 0 until there is one.
+    /// 0 until it is known.
     status: AtomicU16,
     began: Instant,
     _counted: InProgress<'static>,
@@ -37,7 +37,7 @@ impl Record {
         self.status.store(status, Relaxed);
     }
 
-    /// `-` before the request was routed.
+    /// The route's name; `-` before the request was routed.
     pub(crate) fn route(&self) -> &str {
         self.route.get().map_or("-", AsRef::as_ref)
     }

@@ -18,19 +18,19 @@ use crate::{guard, inbound, response};
 /// Why a request gets no response from a guest.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Stop {
-    /// Something else is answered instead.
+    /// The host sends an error response instead.
     #[error("refused: {0}")]
     Refused(#[from] Refusal),
-    /// There is nobody left to answer.
+    /// The client has closed the connection, so no response is sent.
     #[error("client disconnected before its response")]
     ClientGone,
 }
 
-/// Answers the request that `in_request` was begun with. Cancel safe: dropping the future ends the guest at once.
+/// Responds to the request of `in_request`. Cancel safe: dropping the future ends the guest at once.
 ///
 /// # Errors
 ///
-/// [`Stop::ClientGone`]: hyper is to close the connection.
+/// [`Stop::ClientGone`], which makes hyper close the connection.
 pub(crate) async fn handle(
     worker: &Worker,
     connection: &Connection,
@@ -43,11 +43,11 @@ pub(crate) async fn handle(
         Err(Stop::Refused(refusal)) => refuse(worker, &refusal, exchange.record()),
         outcome => outcome?,
     };
-    // hyper would promise to keep a connection whose end is the end of the body.
+    // hyper would announce `keep-alive` although the body ends with the connection.
     let ends_with_body = version < Version::HTTP_11 && response.body().is_open_ended();
     if worker.drain.has_begun() || ends_with_body {
         response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
-        // Or hyper adds `keep-alive` for a client of HTTP/1.0 that asked for it.
+        // Otherwise hyper adds `keep-alive` for an HTTP/1.0 client that requested it.
         *response.version_mut() = version;
     }
     if let Some(date) = worker.date.correction() {
@@ -87,7 +87,7 @@ async fn answer(
     response::begin(Begun { guest, head, hold: Hold::new(Arc::clone(exchange), permit) }, &method).await
 }
 
-/// Everything that no guest answered ends here: it is logged once, by who is to blame, and answered.
+/// Makes the error response for a request that no guest answered, and logs it once, at the level of who is to blame.
 fn refuse(worker: &Worker, refusal: &Refusal, record: &Record) -> Response<Body> {
     record.set_status(refusal.status());
     let (request, route) = (&record.id, record.route());

@@ -1,8 +1,7 @@
-//! From a guest at work to the response that hyper sends.
+//! Runs a guest until its response can go to hyper.
 //!
-//! The guest is driven in the connection's own task for as long as that suffices: until it has answered
-//! and ended, or waits for something. Only a guest that is still at work when its answer must go out
-//! gets a task of its own, which ends with the response's body.
+//! The guest runs in the connection's task until it has responded and ended, or waits for something. Only a guest that
+//! still runs when its response must be sent gets a task of its own, which ends with the response body.
 
 use std::collections::VecDeque;
 use std::future::poll_fn;
@@ -26,12 +25,12 @@ use crate::guard::Watched;
 use crate::host_api::content_length;
 use crate::record::Record;
 use crate::request::Stop;
+use crate::runtime::poll_unbudgeted;
 
-/// A response up to this size whose guest does not wait in between goes out in one piece, with a
-/// content-length.
+/// Largest response that is sent in one piece, with a content-length, if the guest does not wait before its end.
 const MAX_WHOLE_BYTES: usize = 64 << 10;
 
-/// What a response holds until its last byte is on its way.
+/// The request guard: what a request holds until the last byte of its response is sent.
 pub(crate) struct Hold {
     pub(crate) exchange: Arc<Exchange>,
     permit: Permit,
@@ -42,7 +41,7 @@ impl Hold {
         Self { exchange, permit }
     }
 
-    /// Of the route that the request holds a place of.
+    /// The share of permits of the request's route.
     pub(crate) fn share(&self) -> &RouteShare {
         self.permit.share()
     }
@@ -50,35 +49,35 @@ impl Hold {
 
 impl Drop for Hold {
     fn drop(&mut self) {
-        // Before the permit: whoever gets it next needs the slot.
+        // Before the permit is released, because the request that gets it needs the pool slot of this store.
         self.exchange.drop_remains();
     }
 }
 
-/// A guest at work.
+/// A running guest.
 pub(crate) struct Begun {
     pub(crate) guest: Watched,
-    /// The guest's answer, once it has given one.
+    /// The head of the guest's response, once it has been returned.
     pub(crate) head: oneshot::Receiver<Head>,
     pub(crate) hold: Hold,
 }
 
-/// Frames that were there at once.
+/// Frames that the guest wrote without waiting: the buffered start of a response.
 #[derive(Default)]
 struct Settled {
     frames: VecDeque<Bytes>,
     bytes: usize,
     trailers: Option<HeaderMap>,
-    /// Nothing comes after them.
+    /// The body ends after these frames.
     ended: bool,
 }
 
-/// Drives the guest until it has answered, and then for as long as it does not wait. Cancel safe:
-/// dropping the future ends the guest.
+/// Runs the guest until it has returned a response, and on until it waits. Cancel safe: dropping the future ends the
+/// guest.
 ///
 /// # Errors
 ///
-/// When the guest ended without an answer, answered what cannot be sent, or the request body failed.
+/// When the guest ended without a response, its response cannot be sent, or the request body failed.
 pub(crate) async fn begin(mut begun: Begun, method: &Method) -> Result<Response<Body>, Stop> {
     let head = poll_fn(|cx| begun.poll_head(cx)).await?;
     let response = head.map_err(|code| Refusal::GuestError { detail: code })?;
@@ -88,14 +87,15 @@ pub(crate) async fn begin(mut begun: Begun, method: &Method) -> Result<Response<
     let (mut parts, mut body) = response.into_parts();
     if method == Method::HEAD || !may_have_body(parts.status) {
         if !may_have_body(parts.status) {
-            // RFC 9110 §8.6 forbids it with 204; with 304 it could only mislead; with 205 it is 0, which hyper adds.
+            // RFC 9110 §8.6 forbids Content-Length with 204; with 304 it could only be wrong; with 205 it is 0, which
+            // hyper adds.
             parts.headers.remove(CONTENT_LENGTH);
         }
         return Ok(Response::from_parts(parts, begun.send_without(body)));
     }
     let settled = poll_fn(|cx| Poll::Ready(begun.settle(&mut body, cx))).await?;
     if begun.hold.exchange.is_continued() && begun.hold.exchange.ending().is_none() {
-        // hyper sends no `100 Continue` after the head, so it gets a turn to send it now.
+        // hyper sends no `100 Continue` after a head, so yield to let it send that first.
         tokio::task::yield_now().await;
     }
     let length = content_length(&parts.headers);
@@ -129,13 +129,13 @@ impl Begun {
         }
     }
 
-    /// Collects what the guest writes without waiting. Nothing has been sent yet, so a guest that ends
-    /// before its response does gets none out.
+    /// Buffers what the guest writes without waiting. Nothing has been sent yet, so if the guest fails before its
+    /// response ends, an error response is sent instead.
     fn settle(&mut self, body: &mut GuestBody, cx: &mut Context<'_>) -> Result<Settled, Stop> {
         let mut settled = Settled::default();
         let mut driven = false;
         while !settled.ended && settled.bytes <= MAX_WHOLE_BYTES {
-            match Pin::new(&mut *body).poll_frame(cx) {
+            match poll_unbudgeted(cx, |cx| Pin::new(&mut *body).poll_frame(cx)) {
                 Poll::Ready(Some(Ok(frame))) => {
                     driven = false;
                     settled.push(frame);
@@ -156,7 +156,7 @@ impl Begun {
             }
         }
         if settled.ended && self.hold.exchange.is_end_trusted() {
-            // It may well be done altogether.
+            // One more poll often lets the guest return.
             self.drive(cx);
             return Ok(settled);
         }
@@ -167,7 +167,7 @@ impl Begun {
         }
     }
 
-    /// The body of a settled response: in one piece when it has ended, else as the guest writes it.
+    /// The body of a buffered response: in one piece if it has ended, otherwise streamed.
     fn send(self, settled: Settled, rest: GuestBody, length: Option<u64>) -> Body {
         let Self { guest, hold, .. } = self;
         let hold = Arc::new(hold);
@@ -187,7 +187,7 @@ impl Begun {
         Body::streamed(Streamed::new(settled.frames, settled.trailers, rest, length, task, hold))
     }
 
-    /// No body; what the guest writes all the same is read and dropped, within its limits.
+    /// A response without a body. What the guest writes to its body is read and discarded, within its limits.
     fn send_without(self, mut body: GuestBody) -> Body {
         let Self { guest, hold, .. } = self;
         let hold = Arc::new(hold);
@@ -201,7 +201,7 @@ impl Begun {
             let guest = async {
                 guest.await;
                 report_end(&held.exchange);
-                // Or a body that was not finished would never end.
+                // Otherwise a body that the guest did not finish would never end.
                 held.exchange.drop_remains();
             };
             let drain = async {
@@ -226,7 +226,7 @@ impl Settled {
     }
 }
 
-/// Lets a guest that has answered come to its end. If its response has not, that is reported there.
+/// Runs a guest that has responded to its end. If its response has not ended by then, the body reports the outcome.
 async fn finish(guest: Watched, hold: Arc<Hold>) {
     guest.await;
     if hold.exchange.is_delivered() {
@@ -234,7 +234,7 @@ async fn finish(guest: Watched, hold: Arc<Hold>) {
     }
 }
 
-/// Says in the log how a guest ended that had begun its response, unless it just returned.
+/// Logs the outcome of a guest that had begun its response, unless it returned normally.
 pub(crate) fn report_end(exchange: &Exchange) {
     let record = exchange.record();
     let when = if exchange.is_delivered() { "after its response" } else { "during its response, which was cut" };
@@ -256,7 +256,7 @@ pub(crate) fn unfinished() -> Refusal {
     Refusal::InvalidResponse { detail: "it returned without finishing its body".into() }
 }
 
-/// Informational statuses are not a guest's to send (RFC 9110 §15.2).
+/// Guests must not return informational statuses (RFC 9110 §15.2).
 fn check(status: StatusCode) -> Result<(), Refusal> {
     if status.as_u16() >= 200 {
         return Ok(());
@@ -265,7 +265,7 @@ fn check(status: StatusCode) -> Result<(), Refusal> {
     Err(Refusal::InvalidResponse { detail: detail.into() })
 }
 
-/// RFC 9110 §15.3.5, §15.3.6 and §15.4.5.
+/// See RFC 9110 §15.3.5, §15.3.6 and §15.4.5.
 fn may_have_body(status: StatusCode) -> bool {
     !matches!(status, StatusCode::NO_CONTENT | StatusCode::RESET_CONTENT | StatusCode::NOT_MODIFIED)
 }
@@ -284,7 +284,7 @@ fn concat(mut frames: VecDeque<Bytes>) -> Bytes {
     }
 }
 
-/// The response to a request that no guest answered: one line of plain text.
+/// An error response: one line of plain text.
 pub(crate) fn refusal(refusal: &Refusal, record: &Record, dev: bool) -> Response<Body> {
     let mut response = Response::new(Body::text(refusal.body(&record.id.to_string(), dev)));
     *response.status_mut() = StatusCode::from_u16(refusal.status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);

@@ -1,4 +1,4 @@
-//! From what was typed to what runs, and to the exit code.
+//! Runs the command that the command line gives, and returns the exit code.
 
 use std::ffi::OsString;
 use std::io::Write;
@@ -20,10 +20,10 @@ use crate::load::{self, Surroundings};
 use crate::stdout::{print, unless_reader_left};
 use crate::{log, prepare, system};
 
-/// The first word of the command line of a worker, which only daylily itself starts.
+/// The first argument of a worker's command line; only daylily itself starts workers.
 const WORKER: &str = "worker";
 
-/// What a user is told who starts a successor by hand.
+/// Printed when a user starts a successor by hand.
 const NOT_FOR_HANDS: &str =
     "this command is internal: daylily starts its successor with it; to upgrade, send SIGUSR2 to a running server";
 
@@ -42,7 +42,8 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     let cli = match Cli::try_parse_from(std::iter::once(&program).chain(&arguments)) {
         Ok(cli) => cli,
         Err(usage) => {
-            // Help and the version go to standard output, and are all that was asked for.
+            // Help and version go to standard output and are the whole output, so a failure to write them is the
+            // command's failure.
             let printed = unless_reader_left(usage.print());
             return match printed {
                 Err(failure) if !usage.use_stderr() => told(&failure),
@@ -70,7 +71,7 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     }
 }
 
-/// Says why, and gives the exit code.
+/// Prints the failure and returns its exit code.
 fn told(failure: &Failure) -> ExitCode {
     let _ = writeln!(std::io::stderr(), "{failure}");
     ExitCode::from(failure.exit_code())

@@ -1,29 +1,32 @@
 //! The event loop of a process.
 
+use std::future::poll_fn;
 use std::io;
 use std::os::unix::net::UnixStream;
 use std::pin::pin;
 use std::sync::Arc;
-use std::task::{Context, Wake, Waker};
+use std::task::{Context, Poll, Wake, Waker};
 
 use tokio::runtime::Builder;
 use tokio::sync::Notify;
+use tokio::task::coop;
 
-/// Task polls between two looks at the sockets. tokio's default of 61 would make a flood of guests that
-/// each use up their first slice deaf for tens of milliseconds.
+/// Task polls between two polls of the sockets. With tokio's default of 61, many guests that each use up their first
+/// slice would delay every socket by tens of milliseconds.
 const EVENT_INTERVAL: u32 = 8;
 
-/// Pairs of sockets that take as many descriptors as an event loop: two of its poller, one to wake it, two for signals.
+/// Socket pairs that take at least as many descriptors as an event loop: two for its poller, one to wake it, two for
+/// signals.
 const SOCKET_PAIRS: usize = 3;
 
-/// Runs `main` on an event loop of its own, on this thread. Blocking work that is still going on at the
-/// end (a name look-up, a guest's read from a FIFO) is not waited for.
+/// Runs `main` on a new event loop, on this thread. Blocking work that is still running at the end (a name lookup, a
+/// guest's read from a FIFO) is not waited for.
 ///
 /// # Errors
 ///
-/// When the system has no descriptors for the event loop, and what `main` gives.
+/// When the system has no descriptors for the event loop, and the errors of `main`.
 pub(crate) fn run<T, E: From<io::Error>>(main: impl Future<Output = Result<T, E>>) -> Result<T, E> {
-    // tokio panics where it gets no descriptors for signals, so as many as it takes are asked for first.
+    // tokio panics when it gets no descriptors for signals, so check first that there are enough.
     let enough = (0..SOCKET_PAIRS).map(|_| UnixStream::pair()).collect::<io::Result<Vec<_>>>()?;
     drop(enough);
     let runtime = Builder::new_current_thread().enable_all().event_interval(EVENT_INTERVAL).build()?;
@@ -32,10 +35,11 @@ pub(crate) fn run<T, E: From<io::Error>>(main: impl Future<Output = Result<T, E>
     outcome
 }
 
-/// Resolves when the event loop has looked at every socket, and what that woke is ahead in its queue. Cancel safe.
+/// Resolves when the event loop has polled all sockets, and the tasks that this woke are ahead in its queue. Cancel
+/// safe.
 ///
-/// tokio wakes a task that yields only then. But its `yield_now` takes any second poll for that, and a request
-/// is polled for other reasons, too: all that wait are at each beat of the pulse.
+/// tokio wakes a task that yields only then. But its `yield_now` completes at any second poll, and a request is polled
+/// for other reasons, too: every waiting request is polled at each beat of the pulse.
 pub(crate) async fn look_at_sockets() {
     let looked = Arc::new(Looked(Notify::new()));
     let waker = Waker::from(Arc::clone(&looked));
@@ -45,7 +49,14 @@ pub(crate) async fn look_at_sockets() {
     }
 }
 
-/// Is woken when the event loop has looked at every socket.
+/// Polls without tokio's cooperative budget, so that `Pending` means that there is nothing yet. Within the budget, a
+/// channel returns `Pending` also for what was sent to it, once the task has polled often enough (128 times) since it
+/// was last scheduled. For polls whose `Pending` decides something, such as that a guest did not finish its body.
+pub(crate) fn poll_unbudgeted<T>(cx: &mut Context<'_>, poll: impl FnMut(&mut Context<'_>) -> Poll<T>) -> Poll<T> {
+    pin!(coop::unconstrained(poll_fn(poll))).poll(cx)
+}
+
+/// Woken when the event loop has polled all sockets.
 struct Looked(Notify);
 
 impl Wake for Looked {

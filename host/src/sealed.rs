@@ -1,4 +1,5 @@
-//! Files in memory, to hand to other processes: sealed, so that what was checked is what they map.
+//! Files in memory for other processes (memfd_create(2)), sealed, so that the contents that were checked are those that
+//! are mapped.
 
 use std::fs::File;
 use std::io::{self, Write};
@@ -6,7 +7,7 @@ use std::os::fd::OwnedFd;
 
 use crate::system;
 
-/// A file with `bytes` that nobody can change any more, not even its owner.
+/// A file with `bytes` that no process can change any more, not even this one.
 ///
 /// # Errors
 ///
@@ -18,8 +19,8 @@ pub(crate) fn sealed(name: &str, bytes: &[u8]) -> io::Result<File> {
     Ok(file)
 }
 
-/// A file of `len` zeros for several processes to map and change. Its size is sealed: shrinking it would
-/// kill whoever has it mapped.
+/// A file of `len` zeros for several processes to map and change. Its size is sealed: shrinking it would kill the
+/// processes that have it mapped.
 ///
 /// # Errors
 ///
@@ -55,7 +56,7 @@ fn seal(file: &File, what: Seal) -> io::Result<()> {
     )?)
 }
 
-/// Where there are no sealed files, one without a name: only we and our workers have it.
+/// Without sealed files: an unnamed file, which only this process and its workers have open.
 #[cfg(not(target_os = "linux"))]
 fn anonymous(_name: &str) -> io::Result<OwnedFd> {
     Ok(tempfile::tempfile()?.into())
@@ -75,7 +76,7 @@ mod tests {
 
     #[test]
     #[cfg(target_os = "linux")]
-    fn nobody_changes_a_sealed_file() {
+    fn a_sealed_file_cannot_be_changed() {
         let mut file = sealed("test", b"as it was").expect("a sealed file");
         assert!(file.write_all(b"changed").is_err());
         assert!(file.set_len(0).is_err());

@@ -1,12 +1,12 @@
-//! Requests whose guests wait for their clients, and which of them give up their place when other requests wait
-//! for one.
+//! Tracks requests whose guests wait for their clients, and selects those that must give up their permit when other
+//! requests wait for one.
 //!
-//! A client that begins a body and sends no more, or reads no more of its response, keeps its guest waiting. On its
-//! own that costs little. But its request is in progress, and when all places are taken in this way, no other client
-//! is answered. So while requests wait for a place, those that owe most give theirs up.
+//! A client that begins a body and stops sending, or stops reading its response, keeps its guest waiting. That costs
+//! little by itself. But the request keeps its permit, and when such requests hold all permits, no other client gets a
+//! response. So while requests wait for a permit, those with the greatest debt give theirs up.
 //!
-//! What counts is a debt: it grows with the time that the guest waits for the client, and shrinks with every byte.
-//! A clock that any byte resets would be satisfied by one byte now and then.
+//! The debt grows with the time that the guest waits for the client, and shrinks with every byte. It is not a timer
+//! that any byte resets, because a client could satisfy that with one byte now and then.
 
 use std::sync::{Arc, Mutex};
 use std::task::{Context, Waker};
@@ -17,50 +17,49 @@ use tokio::time::Instant;
 
 use crate::lock::lock;
 
-/// How long a guest may have waited for its client before its request gives up its place to one that waits.
+/// The debt above which a request must give up its permit when other requests wait for one.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(1);
 
-/// The rate at which a client makes up for the time that its guest has waited. (Kestrel's
-/// `MinRequestBodyDataRate` is the same.)
+/// The rate at which bytes reduce the debt. (Kestrel's `MinRequestBodyDataRate` has the same default.)
 const MIN_BYTES_PER_S: u64 = 240;
 
-/// How long a guest that is to stop waiting may take to look, on a busy machine. One that has not looked by then
-/// began to wait and has turned to something else.
+/// How long a guest that was asked to give way may take to poll its body again, on a busy machine. A guest that has not
+/// polled by then no longer waits for its client.
 const REACTION: Duration = Duration::from_millis(500);
 
-/// The waits of one route's requests. Cheap to clone; all clones are one.
+/// The waits of one route's requests. Cheap to clone; all clones share one list.
 #[derive(Clone, Default)]
 pub(crate) struct Stalls(Arc<Mutex<Slab<Arc<Stall>>>>);
 
-/// One direction of one request: how long its guest has waited for the client in all.
+/// One direction of one request: how long its guest has waited for the client.
 #[derive(Default)]
 struct Stall(Mutex<State>);
 
 #[derive(Default)]
 struct State {
-    /// Waited before `since`, and not made up for.
+    /// Waiting time before `since`, less what bytes have paid off.
     debt: Duration,
-    /// The guest waits now.
+    /// When the current wait began; None if the guest does not wait.
     since: Option<Instant>,
-    /// Polls the guest that waits.
+    /// Wakes the task that polls the waiting guest.
     waker: Option<Waker>,
-    /// Since when the request is to give up its place.
+    /// When the request was asked to give up its permit.
     asked: Option<Instant>,
 }
 
-/// A wait that is on its route's list until this is dropped.
+/// An entry in its route's list, removed on drop.
 pub(crate) struct Wait {
     stalls: Stalls,
     key: usize,
     stall: Arc<Stall>,
 }
 
-/// What is to be done about a wait.
+/// Whether a wait can be asked to give way.
 enum Due {
     Nothing,
-    /// It was asked to give way, and is about to.
+    /// It has been asked, and is expected to give way.
     Asked,
-    /// It may be asked to: so long has its guest waited.
+    /// It can be asked: its debt is this large.
     Owes(Duration),
 }
 
@@ -72,8 +71,8 @@ impl Stalls {
     }
 }
 
-/// Asks as many of the requests in `routes` to give way as are `wanted`, those first that owe most; says how many
-/// it has asked.
+/// Asks up to `wanted` requests in `routes` to give way, those with the greatest debt first. Requests that were asked
+/// before and have not given way yet count towards `wanted`. Returns the number of requests newly asked.
 pub(crate) fn ask_to_give_way<'a>(routes: impl Iterator<Item = &'a Stalls>, wanted: usize, now: Instant) -> usize {
     let mut owing = Vec::new();
     let mut asked = 0;
@@ -100,7 +99,7 @@ impl Stall {
         match state.asked {
             Some(asked) if now - asked < REACTION => return Due::Asked,
             Some(_) => {
-                // The guest does not wait for it.
+                // The guest has not polled since it was asked, so it does not wait for this client.
                 *state = State::default();
                 return Due::Nothing;
             }
@@ -122,8 +121,8 @@ impl Stall {
 }
 
 impl Wait {
-    /// The guest waits for the client `now`, and the task of `context` polls it: whether its request is to give up
-    /// its place instead.
+    /// Records that the guest waits for the client at `now` and is polled by the task of `context`. Returns whether the
+    /// request must give up its permit instead.
     pub(crate) fn has_to_give_way(&self, context: &Context<'_>, now: Instant) -> bool {
         let state = &mut *lock(&self.stall.0);
         if state.asked.is_some() {
@@ -136,7 +135,7 @@ impl Wait {
         false
     }
 
-    /// The client has sent or taken `bytes`, and the guest goes on; whether it has made up for all of the wait.
+    /// Ends the wait: the client has sent or read `bytes`. Returns whether the debt is fully paid off.
     pub(crate) fn end(&self, bytes: usize, now: Instant) -> bool {
         let state = &mut *lock(&self.stall.0);
         let waited = state.since.map(|since| now - since).unwrap_or_default();
@@ -156,7 +155,7 @@ impl Drop for Wait {
 mod tests {
     use super::*;
 
-    /// A route's requests, at a time that the test sets.
+    /// One route's waits, with a clock that the test sets.
     struct Scene {
         stalls: Stalls,
         now: Instant,
@@ -171,7 +170,7 @@ mod tests {
             self.now += time;
         }
 
-        /// Whether the guest may go on waiting.
+        /// Records a wait; returns whether the guest may go on waiting.
         fn waits(&self, wait: &Wait) -> bool {
             !wait.has_to_give_way(&Context::from_waker(Waker::noop()), self.now)
         }
@@ -201,7 +200,7 @@ mod tests {
 
     #[test]
     fn progress_is_a_rate() {
-        /// Whether a request gives way within a minute whose client sends so many bytes at such intervals.
+        /// Checks whether a request gives way within a minute if its client sends `bytes` every `every_ms`.
         fn check(bytes: usize, every_ms: u64, expected: bool) {
             let mut scene = Scene::new();
             let wait = scene.stalls.enlist();
@@ -223,7 +222,7 @@ mod tests {
         check(200, 900, true);
         check(240, 900, false);
         check(1 << 20, 900, false);
-        // What was sent before buys no time.
+        // Bytes sent earlier do not pay for later waits.
         check(1 << 20, 1_100, true);
     }
 

@@ -1,10 +1,10 @@
-//! What commands print.
+//! Standard output of commands.
 
 use std::io::{self, ErrorKind, Write};
 
 use crate::failure::Failure;
 
-/// Prints `text` on standard output. A reader that has left, such as `head` or `true`, has read what it wanted.
+/// Prints `text` on standard output. A reader that has closed the pipe, such as `head` or `true`, is no error.
 ///
 /// # Errors
 ///
@@ -14,11 +14,11 @@ pub(crate) fn print(text: &str) -> Result<(), Failure> {
     unless_reader_left(out.write_all(text.as_bytes()).and_then(|()| out.flush()))
 }
 
-/// Judges the outcome of a write to standard output as [`print`] does.
+/// Maps the outcome of a write to standard output as [`print`] does.
 ///
 /// # Errors
 ///
-/// The same.
+/// As [`print`].
 pub(crate) fn unless_reader_left(written: io::Result<()>) -> Result<(), Failure> {
     match written {
         Err(error) if error.kind() != ErrorKind::BrokenPipe => Err(Failure::Output { error }),

@@ -1,4 +1,4 @@
-//! What the system limits or does not have, and what an operator can do about it.
+//! Limits of the system, and what an operator can do about them.
 
 use std::io;
 use std::path::Path;
@@ -7,16 +7,16 @@ use daylily_core::units::format_size;
 use rustix::io::Errno;
 use rustix::process::{Resource, getrlimit};
 
-/// A write that would make a file larger than its limit (`ulimit -f`, `LimitFSIZE=`) fails from now on, as on a full
-/// disk, instead of ending the process by SIGXFSZ. Processes that this one starts inherit it.
+/// Makes a write over the limit of file sizes (`ulimit -f`, `LimitFSIZE=`) fail, as on a full disk, instead of ending
+/// the process by SIGXFSZ. Child processes inherit this.
 #[expect(unsafe_code, reason = "a signal is ignored through the C library only")]
 pub(crate) fn survive_file_size_limit() {
-    // SAFETY: no handler is given that could run at a bad time, and no other code relies on this signal. It fails only
-    // for a signal that does not exist.
+    // SAFETY: SIG_IGN is no handler that could run at a bad time, and no other code relies on this signal. The call
+    // fails only for an invalid signal number.
     unsafe { libc::signal(libc::SIGXFSZ, libc::SIG_IGN) };
 }
 
-/// An error of writing a file in memory, with the remedy where it is over the limit of file sizes.
+/// Adds the remedy to an error of writing a file in memory, where it was over the limit of file sizes.
 pub(crate) fn over_file_size(error: io::Error) -> io::Error {
     if error.kind() != io::ErrorKind::FileTooLarge {
         return error;
@@ -24,7 +24,7 @@ pub(crate) fn over_file_size(error: io::Error) -> io::Error {
     io::Error::new(error.kind(), "a file in memory exceeds the file size limit; raise it (ulimit -f, LimitFSIZE=)")
 }
 
-/// What helps where the system has no more of something, as the end of an error's text; empty for other errors.
+/// The remedy when the system has run out of a resource, to append to the error's text; empty for other errors.
 pub(crate) fn hint(error: &io::Error) -> &'static str {
     match Errno::from_io_error(error) {
         Some(Errno::MFILE | Errno::NFILE) => "; raise the limit of open files (ulimit -n, LimitNOFILE=)",
@@ -34,7 +34,7 @@ pub(crate) fn hint(error: &io::Error) -> &'static str {
     }
 }
 
-/// What to do where there is no address space to reserve; None where it is not limited.
+/// The remedy when address space cannot be reserved; None where it is not limited.
 pub(crate) fn address_space_remedy() -> Option<String> {
     let bytes = getrlimit(Resource::As).current?;
     Some(format!(
@@ -44,9 +44,9 @@ pub(crate) fn address_space_remedy() -> Option<String> {
     ))
 }
 
-/// An error of starting this program again from `/proc`, with the reason where there is no `/proc`.
+/// Adds the reason to an error of starting this program again, where `/proc` is not mounted.
 pub(crate) fn without_proc(error: io::Error) -> io::Error {
-    // Not followed: the link leads to no name once the program's file has been replaced.
+    // The link is not followed: its target does not exist once the program's file has been replaced.
     let is_there = Path::new("/proc/self/exe").symlink_metadata().is_ok();
     if !cfg!(target_os = "linux") || is_there {
         return error;

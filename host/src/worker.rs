@@ -1,4 +1,4 @@
-//! What one process serves: its routes, each with a component ready to be instantiated.
+//! The state of a worker process: its routes, each with a component that is ready to be instantiated.
 
 use std::sync::Arc;
 
@@ -16,25 +16,25 @@ use crate::inbound::Target;
 use crate::log::OncePerSecond;
 use crate::pulse::Pulse;
 
-/// Everything that requests in this process share.
+/// The state that all requests in this process share.
 pub(crate) struct Worker {
     pub(crate) table: RouteTable,
-    /// In the order of the table's indices.
+    /// Indexed by the indices that the table returns.
     pub(crate) routes: Vec<WorkerRoute>,
     pub(crate) admission: Admission,
     pub(crate) limits: ServerLimits,
     /// Permits for connections: `max_connections`, or what the descriptor limit allows.
     pub(crate) connections: Arc<Semaphore>,
-    /// Refusals tell the client what the log says.
+    /// Error responses contain the details that are otherwise only in the log.
     pub(crate) dev: bool,
     pub(crate) overload: OncePerSecond,
-    /// How far this worker is on its way to its end.
+    /// Whether the worker drains, and how far it has got.
     pub(crate) drain: Drain,
-    /// The `date` of responses while hyper's is wrong.
+    /// The correct `date` of responses while hyper's is wrong.
     pub(crate) date: Date,
-    /// When requests that wait look around.
+    /// Timer for requests in progress to check on their clients and deadlines.
     pub(crate) pulse: Pulse,
-    /// What the supervisor sees of it.
+    /// Counters on the scoreboard, which the supervisor reads.
     pub(crate) counters: &'static Slot,
 }
 
@@ -49,7 +49,7 @@ impl Worker {
         self.routes.get(self.table.find(target.host, target.path)?)
     }
 
-    /// Shows the supervisor which file calls do not return.
+    /// Counts the file calls that do not return on the scoreboard.
     pub(crate) fn note_blocked(&self) {
         let (mut calls, mut routes) = (0, 0);
         for route in &self.routes {

@@ -1,5 +1,5 @@
-//! Other addresses after a reload: the new ones are served, those that stay are not disturbed, and whoever
-//! has found the old one open is answered.
+//! Changes of addresses in a reload: new addresses are served, kept ones are not disturbed, and clients that have
+//! connected to a removed one still get responses.
 
 use std::net::{SocketAddr, TcpListener, TcpStream};
 
@@ -7,7 +7,7 @@ use rustix::process::Signal;
 
 use crate::harness::{Connection, Daylily, Load, PATIENCE, Request, Setup, each, eventually};
 
-/// Listens by its file, not by a flag, with `workers`.
+/// Starts a server that listens as its configuration file says, not by a flag.
 fn start(listen: &str, workers: u32) -> Daylily {
     let setup = Setup::new().route("hello.test", "hello", "").without("--listen").workers(workers);
     setup.top(&format!("listen = [{listen}]")).start()
@@ -33,7 +33,7 @@ fn expect_closed(address: SocketAddr) {
     assert!(eventually(PATIENCE, refuses), "the old address still takes connections");
 }
 
-/// The old worker is stopped when its address is given up, so that connections wait there.
+/// The worker is stopped (SIGSTOP) while its address is removed, so that connections are still in its backlog.
 #[test]
 fn what_waits_at_an_address_that_is_given_up_is_answered() {
     let server = start("'127.0.0.1:0'", 1);
@@ -69,7 +69,7 @@ fn an_address_is_given_up_under_load() {
     hello(([127, 0, 0, 1], port).into());
 }
 
-/// The same port at all addresses: the narrower socket has what comes to it, until it is closed.
+/// The same port on all addresses: connections go to the narrower socket until it is closed.
 #[test]
 fn a_port_that_is_opened_to_all_addresses_loses_nobody() {
     let port = free_port();
@@ -103,13 +103,13 @@ fn an_address_that_comes_and_goes_does_not_disturb_the_other() {
     load.end().expect_no_failure();
 }
 
-/// Loopback of both families at the port of `server`.
+/// The loopback addresses of both families, with the port of `server`.
 fn both(server: &Daylily) -> [SocketAddr; 2] {
     let port = server.address().port();
     [SocketAddr::from(([127, 0, 0, 1], port)), SocketAddr::from((std::net::Ipv6Addr::LOCALHOST, port))]
 }
 
-/// A socket of IPv6 is one for IPv4 as well, unless both are named: then each has its own, in either order.
+/// An IPv6 socket also accepts IPv4, unless both are configured: then each family has its own socket, in either order.
 #[test]
 fn all_addresses_of_both_families_are_served() {
     each(&[["0.0.0.0", "[::]"], ["[::]", "0.0.0.0"], ["[::]", "127.0.0.1"], ["127.0.0.1", "0.0.0.0"]], |hosts| {
@@ -123,7 +123,7 @@ fn all_addresses_of_both_families_are_served() {
     });
 }
 
-/// One family after the other comes and goes, while clients of both are served.
+/// Addresses of either family are added and removed while clients of both are served.
 #[test]
 fn families_come_and_go_without_a_request_lost() {
     let port = free_port();
@@ -140,7 +140,7 @@ fn families_come_and_go_without_a_request_lost() {
         listen(&server, old, new);
         load.expect_more(20);
         if new.contains("[::]") {
-            // More than one socket and worker has.
+            // More connections than there are sockets and workers.
             (0..10).for_each(|_| hello(over_v6));
         }
         hello(over_v4);
@@ -148,7 +148,7 @@ fn families_come_and_go_without_a_request_lost() {
     load.end().expect_no_failure();
 }
 
-/// What HTTP/1.0 without `Host` asks is the address of its connection, as its client knows it.
+/// For an HTTP/1.0 request without `Host`, the authority is the connection's address as the client knows it.
 #[test]
 fn a_client_of_ipv4_asks_an_ipv4_address_at_a_socket_for_both() {
     let port = free_port();

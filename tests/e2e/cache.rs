@@ -1,4 +1,5 @@
-//! Compiled components on disk: used again, never trusted when they could be somebody else's or damaged.
+//! The directory of compiled components: entries are reused, but not if another user could have written them or they
+//! are damaged.
 
 use std::collections::BTreeMap;
 use std::fs::{self, File, Permissions};
@@ -9,13 +10,13 @@ use tempfile::TempDir;
 
 use crate::harness::{Daylily, Setup, each, run, run_in};
 
-/// What `engine/cache.rs` writes: magic, key, digest, length of the facts, facts, code.
+/// Layout of an entry, as `engine/cache.rs` writes it: magic, key, digest, length of the facts, facts, code.
 const KEY: usize = 16;
 const DIGEST: usize = KEY + 32;
 const FACTS_LENGTH: usize = DIGEST + 32;
 const FACTS: usize = FACTS_LENGTH + 4;
 
-/// A directory for compiled components that no other test uses.
+/// A directory for compiled components that only one test uses.
 struct Cache(TempDir);
 
 impl Cache {
@@ -74,8 +75,8 @@ fn warnings(server: &Daylily) -> Vec<String> {
     server.log().matching(|line| line.contains("WARN") && line.contains("cache"))
 }
 
-/// A compilation writes its entry anew, so one that is the same file as before was used. That it is used, and
-/// not only left, shows its time.
+/// Compiling replaces the entry's file, so an unchanged inode shows that nothing was compiled. The changed modification
+/// time shows that the entry was used.
 #[test]
 fn a_second_start_compiles_nothing() {
     let cache = Cache::new();
@@ -89,12 +90,12 @@ fn a_second_start_compiles_nothing() {
     assert_eq!(cache.entries(), before);
     assert_ne!(fs::metadata(&entry).and_then(|entry| entry.modified()).expect("a time"), long_ago, "it was not read");
     assert_eq!(warnings(&server), Vec::<String>::new());
-    // Nor does a reload, which has it in memory.
+    // A reload compiles nothing either: it uses the code in memory.
     server.reload();
     assert_eq!(cache.entries(), before);
 }
 
-/// What is done to the only entry, and what the log says of it.
+/// A name, how the only entry is damaged, and what the log says about it.
 type Damage = (&'static str, fn(&Cache, &Path), &'static str);
 
 fn flip(entry: &Path, at: usize) {
@@ -136,14 +137,14 @@ fn set_mode(entry: &Path, mode: u32) {
     fs::set_permissions(entry, Permissions::from_mode(mode)).expect("a mode");
 }
 
-/// The code of another component, which would answer with something else.
+/// The code of another component, which would give another response.
 fn be_anothers(_: &Cache, entry: &Path) {
     let other = Cache::new();
     other.start("state").get("a.test", "/").expect(200, "count: 1\n");
     fs::copy(other.entry(), entry).expect("the other's entry");
 }
 
-/// The right code, but where somebody else could have put it.
+/// The right code, but at a path that another user could replace.
 fn be_a_link(cache: &Cache, entry: &Path) {
     fs::rename(entry, cache.path().join("elsewhere")).expect("another name");
     symlink("elsewhere", entry).expect("a link");
@@ -156,7 +157,7 @@ fn an_entry_that_is_not_sure_to_be_right_is_not_used() {
     let (entry, good) = (cache.entry(), cache.entries());
     let (_, bytes) = &good[&entry];
     each(DAMAGES, |(_, damage, reason)| {
-        // Whatever the case before has left.
+        // Restore the entry after the previous case.
         fs::write(&entry, bytes).expect("the entry");
         set_mode(&entry, 0o600);
         damage(&cache, &entry);
@@ -167,14 +168,14 @@ fn an_entry_that_is_not_sure_to_be_right_is_not_used() {
         assert!(again.is_file(), "what was in the way is still there");
         assert_eq!(again.mode() & 0o7777, 0o600);
         let _only_the_link_has_it = fs::remove_file(cache.path().join("elsewhere"));
-        // The next start has nothing to say against it.
+        // The next start has no warning about the entry.
         let server = cache.start("hello");
         expect_hello(&server);
         assert_eq!(warnings(&server), Vec::<String>::new());
     });
 }
 
-/// What cannot even be replaced is in nobody's way.
+/// An entry that cannot be replaced does not prevent a start.
 #[test]
 fn a_directory_in_the_place_of_an_entry_is_left_alone() {
     let cache = Cache::new();
@@ -188,7 +189,7 @@ fn a_directory_in_the_place_of_an_entry_is_left_alone() {
     assert_eq!(fs::read_dir(cache.path()).expect("a list of files").count(), 1, "an unfinished file is left");
 }
 
-/// A directory of somebody else: root can give its own away, and everybody else has one of root's at hand.
+/// A directory of another user: root changes the owner of one, other users take one of root's.
 fn anothers_directory(cache: &Cache) -> PathBuf {
     if !rustix::process::geteuid().is_root() {
         return "/usr".into();
@@ -197,7 +198,7 @@ fn anothers_directory(cache: &Cache) -> PathBuf {
     cache.path().to_owned()
 }
 
-/// The directory to use, and what is said of it.
+/// A name, the directory to use, and what the error says about it.
 type Unsafe = (&'static str, fn(&Cache) -> PathBuf, &'static [&'static str]);
 
 const UNSAFE: &[Unsafe] = &[
@@ -228,13 +229,13 @@ fn a_directory_that_is_not_ours_alone_is_refused() {
             refused.expect(78, parts).expect(78, &[&directory]);
             assert_eq!(refused.stdout, "");
         }
-        // Nothing was written there either.
+        // Nothing was written to the directory.
         assert!(!cache.path().join("daylily").exists());
         assert!(cache.entries().keys().all(|path| path.ends_with("file")), "{:?}", cache.entries().keys());
     });
 }
 
-/// The default directory is nobody's choice, but compiled code in it is run all the same.
+/// The default directory was not configured by the operator, but compiled code from it would be run all the same.
 #[test]
 fn a_default_directory_that_is_not_ours_alone_is_refused() {
     let home = TempDir::new().expect("a directory");
@@ -257,13 +258,13 @@ fn a_reload_looks_at_the_directory_again() {
     server.reload();
 }
 
-/// Without a directory to be had, each start compiles.
+/// If no directory can be used, each start compiles.
 #[test]
 fn a_default_directory_that_cannot_be_used_is_done_without() {
     let home = TempDir::new().expect("a directory");
     let linked = home.path().join("linked");
     fs::create_dir(&linked).expect("a directory");
-    // It is ours and nobody else can write there, but nor can we, not even as root.
+    // Only this user can write there, but even root cannot create files in it.
     symlink("/proc/self", linked.join("daylily")).expect("a link");
     let cases =
         [(PathBuf::from("/proc/nothing"), "failed to open the cache directory"), (linked, "failed to store the code")];
@@ -303,11 +304,11 @@ fn the_least_recently_used_makes_room() {
     assert_eq!(cache.entries().len(), 2, "there is room for two");
     let state = cache.entries().into_keys().find(|path| *path != hello).expect("the other entry");
     fs::remove_file(&state).expect("the entry");
-    // One byte too few for both.
+    // One byte too few for both entries.
     let limit = format!("cache_max = {}", both - 1);
     cache.setup("state").top(&limit).start().get("a.test", "/").expect(200, "count: 1\n");
     assert_eq!(cache.entry(), state);
-    // What fits on no terms is served, and not kept.
+    // A component whose code alone is over the limit is served, but not stored.
     fs::remove_file(&state).expect("the entry");
     expect_hello(&cache.setup("hello").top("cache_max = 1").start());
     assert_eq!(cache.entries().len(), 0);
@@ -340,7 +341,7 @@ fn servers_that_start_at_once_share_it() {
     let entries = cache.entries();
     assert!(entries.keys().all(|path| path.extension().is_some_and(|end| end == "cwasm")), "{:?}", entries.keys());
     assert_eq!(entries.len(), PACKAGES.len());
-    // And what they left is right.
+    // The entries they stored are valid.
     let server = setup().start();
     assert_eq!(cache.entries(), entries, "something was compiled again");
     server.get("state", "/").expect(200, "count: 1\n");

@@ -1,11 +1,11 @@
-//! Flags over environment over file over defaults, and what is no configuration.
+//! Flags override environment variables, these the file, and the file the defaults; and invalid configurations.
 
 use crate::harness::{Daylily, Request, Setup, each, guest, run_in};
 
 const USAGE: i32 = 2;
 const CONFIG: i32 = 78;
 
-/// The largest body, in multiples of 10 bytes up to 60, that is taken.
+/// The largest accepted body, of sizes that are multiples of 10 bytes up to 60.
 fn body_limit(server: &Daylily) -> usize {
     let fits = |size: &usize| server.exchange(&Request::post("a.test", "/").body(&vec![b'x'; *size])).status == 200;
     (10..=60).step_by(10).filter(fits).max().unwrap_or(0)
@@ -44,7 +44,7 @@ fn what_a_route_sets_for_itself_stays() {
     assert_eq!(body_limit(&server), 40);
 }
 
-/// Each flag, and the same by its variable, changes what it names.
+/// Each flag and its environment variable change the setting that they name.
 #[test]
 fn every_flag_and_variable_works() {
     type Probe = fn(&Daylily) -> String;
@@ -97,7 +97,7 @@ fn the_log_has_a_level() {
         server.get("a.test", "/before").expect_refusal(500, "guest trapped");
         match told {
             true => drop(server.log().wait_for(&["WARN", "guest trapped"])),
-            // The answer came after whatever was to be logged.
+            // The response was sent after the request was logged, so no later line can follow.
             false => assert_eq!(server.log().matching(|line| line.contains("WARN")), Vec::<String>::new()),
         }
     }

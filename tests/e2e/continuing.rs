@@ -1,5 +1,4 @@
-//! Answers that come before, during and after the request's body: 100-continue, early answers, work
-//! after the response.
+//! Responses before, during and after the request's body: 100-continue, early responses, work after the response.
 
 use std::time::Duration;
 
@@ -22,7 +21,7 @@ fn expecting(host: &str, target: &str, length: usize) -> Vec<u8> {
 #[test]
 fn a_body_that_is_wanted_is_asked_for() {
     let server = SERVER.get();
-    // This guest reads all of the body before it answers.
+    // This guest reads the whole body before it responds.
     let mut connection = server.connect();
     connection.send(&expecting("echo.test", "/count", 4));
     connection.expect_continue();
@@ -31,7 +30,7 @@ fn a_body_that_is_wanted_is_asked_for() {
     connection.exchange(&Request::get("hello.test", "/")).expect(200, "Hello World\n");
 }
 
-/// A guest that answers first: its head says as well as a 100 that the body may come.
+/// A guest that responds before it reads: the final head permits sending the body as a 100 does.
 #[test]
 fn a_body_that_is_wanted_after_the_head_still_passes() {
     let server = SERVER.get();
@@ -88,7 +87,7 @@ fn an_early_answer_comes_while_the_body_is_still_arriving() {
     }
 }
 
-/// After an early answer the rest of the body must never be taken for a request.
+/// After an early response, the rest of the body must never be read as a request.
 #[test]
 fn the_rest_of_an_unread_body_is_no_request() {
     let server = SERVER.get();

@@ -1,5 +1,5 @@
-//! Workers that die: what they had is lost, and nothing else. They are replaced, and whoever waits for
-//! one is answered by its replacement.
+//! Workers that die: only the requests that they were processing are lost. They are replaced, and waiting clients get
+//! responses from the replacement.
 
 use std::time::{Duration, Instant};
 
@@ -9,19 +9,19 @@ use crate::harness::{
     Connection, Daylily, Ending, Load, Moved, PATIENCE, Process, Request, Setup, Status, each, eventually,
 };
 
-/// How soon a replacement must be ready, on a machine that is busy with other tests.
+/// How soon a replacement must be ready, on a machine that also runs other tests.
 const SOON: Duration = Duration::from_secs(10);
 
 fn hello(workers: u32) -> Setup {
     Setup::new().route("hello.test", "hello", "").workers(workers)
 }
 
-/// Whether all of `killed` are replaced by others that are ready.
+/// Whether all of `killed` have been replaced by ready workers.
 fn are_replaced(status: &Status, killed: &[Process]) -> bool {
     status.ready().is_some_and(|ready| !ready.iter().any(|worker| killed.contains(worker)))
 }
 
-/// Kills these at once, and waits for the others in their place.
+/// Kills these workers at once, and waits for their replacements.
 #[track_caller]
 fn kill(server: &Daylily, killed: &[Process], moved: &mut Moved) {
     killed.iter().for_each(|worker| worker.signal(Signal::KILL));
@@ -65,7 +65,7 @@ fn a_worker_that_is_killed_loses_only_what_it_had() {
     assert!(after_kib <= memory_kib + 4096, "from {memory_kib} KiB to {after_kib} KiB");
 }
 
-/// A worker that was stopped accepts nothing, so that all connections are in its backlog when it dies.
+/// A stopped worker (SIGSTOP) accepts nothing, so all connections are in its backlog when it dies.
 #[test]
 fn what_waits_in_the_backlog_is_answered_by_the_replacement() {
     each(&[1, 2], |&workers| {
@@ -84,7 +84,7 @@ fn what_waits_in_the_backlog_is_answered_by_the_replacement() {
     });
 }
 
-/// What the log says of a death: quick crashes in a row, and the wait before the next start.
+/// The log lines about deaths: the number of quick crashes in a row, and the wait before the next start.
 fn deaths(server: &Daylily) -> Vec<(u32, Duration)> {
     let lines = server.log().matching(|line| line.contains("worker 0 ") && line.contains("quick crashes in a row"));
     let parse = |line: &String| {
@@ -99,8 +99,8 @@ fn deaths(server: &Daylily) -> Vec<(u32, Duration)> {
     lines.iter().map(|line| parse(line).unwrap_or_else(|| panic!("not the line of a death: {line}"))).collect()
 }
 
-/// Each that takes the place dies at once, until the log tells of six such deaths in a row. Connections that
-/// the kernel gives to that place are then the other's to answer.
+/// Worker 0 is killed whenever it is ready, until the log reports six quick deaths in a row. Connections that the
+/// kernel gives to worker 0 are then accepted by worker 1.
 #[test]
 fn a_worker_that_keeps_dying_is_replaced_less_and_less_often_and_the_other_serves() {
     let server = hello(2).start();
@@ -112,17 +112,17 @@ fn a_worker_that_keeps_dying_is_replaced_less_and_less_often_and_the_other_serve
         if let Some(worker) = status.workers()[0] {
             worker.kill();
         }
-        // Whatever happens in the other's place.
+        // Worker 1 is not affected.
         other.exchange(&Request::get("hello.test", "/")).expect(200, "Hello World\n");
     }
-    // More than a second, in which nobody sits there.
+    // Worker 0 is not restarted for more than a second.
     for _ in 0..20 {
         server.get("hello.test", "/").expect(200, "Hello World\n");
     }
     assert_eq!(server.status().0["workers"][0]["state"], "waiting", "they waited for the replacement");
     for (count, wait) in deaths(&server) {
         let longest = Duration::from_millis(100) * 2_u32.pow(count - 1);
-        // The log rounds to a tenth.
+        // The log rounds to a tenth of a second.
         let rounding = Duration::from_millis(60);
         assert!(wait + rounding >= longest / 2 && wait <= longest + rounding, "death {count}: {wait:?}");
     }
@@ -137,8 +137,8 @@ enum Client {
     Http11,
 }
 
-/// A response that its worker could not finish must not look like a whole one. What an HTTP/1.0 client
-/// gets has no length, so that only a reset tells it.
+/// A response that its worker could not finish must not look complete. For an HTTP/1.0 client it has no length, so only
+/// a reset shows that.
 #[test]
 fn a_response_that_died_with_its_worker_is_seen_to_be_cut() {
     let server = Setup::new().route_at("name = 'stream'\npath = '/'", "stream").start();
@@ -157,7 +157,7 @@ fn a_response_that_died_with_its_worker_is_seen_to_be_cut() {
     assert_eq!(server.status().total("requests_lost"), 2);
 }
 
-/// Totals go on when the workers that they were counted for are long gone.
+/// Totals include the counts of workers that ended long ago.
 #[test]
 fn totals_outlive_a_reload() {
     let server = hello(1).start();
@@ -172,12 +172,11 @@ fn totals_outlive_a_reload() {
     assert_eq!((status.total("worker_restarts"), status.total("requests"), status.total("reloads")), (1, 1, 1));
 }
 
-/// Old workers that drain, new ones that start and those that serve: whoever dies when, one generation serves
-/// in the end.
+/// Workers are killed while some drain, some start and some serve. In the end, one generation serves.
 #[test]
 fn deaths_in_the_middle_of_reloads_are_recovered_from() {
     const CLIENTS: u64 = 4;
-    // Few enough for the waits between quick deaths to stay short.
+    // Few enough that the waits between quick deaths stay short.
     const ROUNDS: u64 = 5;
     let server = hello(2).start();
     let load = Load::start(server.address(), CLIENTS as usize, &Request::get("hello.test", "/"));
@@ -185,7 +184,7 @@ fn deaths_in_the_middle_of_reloads_are_recovered_from() {
     let mut moved = Moved::default();
     for round in 0..ROUNDS {
         server.signal(Signal::HUP);
-        // Each time at another point of the reload.
+        // In each round at another point of the reload.
         std::thread::sleep(Duration::from_millis(6 * round));
         let workers = server.supervisor().children();
         killed += workers.len() as u64;
@@ -198,7 +197,7 @@ fn deaths_in_the_middle_of_reloads_are_recovered_from() {
         load.expect_more(20);
     }
     let outcome = load.end();
-    // They die one after the other: whoever has lost one may already have asked the next.
+    // Workers die one after the other: a client that lost one may already have sent a request to the next.
     assert!(outcome.failed() <= killed * CLIENTS, "more than was in progress: {outcome:?}");
     assert_eq!(outcome.refused, 0, "{outcome:?}");
     let settled = eventually(PATIENCE, || server.status().draining() == 0 && server.processes().len() == 3);

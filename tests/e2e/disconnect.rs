@@ -1,11 +1,11 @@
-//! A client that leaves takes its guest with it, within 100 ms. Seen through the one place that the
-//! server has for a request in progress: the next request gets it only once the guest is gone.
+//! When a client leaves, its guest ends within 100 ms. The tests observe this through the server's only permit: the
+//! next request gets it once the guest has ended.
 
 use std::time::{Duration, Instant};
 
 use crate::harness::{Connection, Daylily, PATIENCE, Request, Setup, each, eventually};
 
-/// How soon the guest must be gone.
+/// How soon the guest must have ended.
 const SOON: Duration = Duration::from_millis(100);
 
 #[derive(Debug, Clone, Copy)]
@@ -41,7 +41,7 @@ fn start() -> Daylily {
         .start()
 }
 
-/// Whether a request that comes now finds the place free.
+/// Whether a request that is sent now gets the permit.
 fn place_is_free(server: &Daylily) -> bool {
     match server.get("hello.test", "/").status {
         200 => true,
@@ -50,13 +50,13 @@ fn place_is_free(server: &Daylily) -> bool {
     }
 }
 
-/// Sends `bytes`, waits until the guest holds the place, leaves, and waits for the place.
+/// Sends `bytes`, waits until the guest holds the permit, leaves, and waits until the permit is free.
 fn check(server: &Daylily, bytes: &[u8], leave: Leave) {
     assert!(eventually(PATIENCE, || place_is_free(server)), "the place is taken from the start");
     let mut connection = Connection::open(server.address());
     connection.send(bytes);
     assert!(eventually(PATIENCE, || !place_is_free(server)), "the guest is not running");
-    // A guest that ended by itself would prove nothing.
+    // The test would prove nothing if the guest ended by itself.
     std::thread::sleep(Duration::from_millis(50));
     assert!(!place_is_free(server), "the guest has ended though its client is there");
     leave.leave(connection);
@@ -90,7 +90,7 @@ fn the_guest_of_a_client_that_left_is_gone_within_100_ms() {
     each(&with_both(&requests), |(leave, request)| check(&server, &request.head_bytes(), *leave));
 }
 
-/// Bytes that nobody reads lie before the end of the connection, and must not hide it.
+/// Unread bytes in the socket, before the end of the stream, must not hide that end.
 #[test]
 fn unread_bytes_do_not_hide_that_the_client_left() {
     let server = start();
@@ -115,7 +115,7 @@ fn unread_bytes_do_not_hide_that_the_client_left() {
     each(&with_both(&cases), |(leave, (_, bytes))| check(&server, bytes, *leave));
 }
 
-/// More than the socket buffers hold: the server must have stopped reading, and still notice a reset.
+/// The body is larger than the socket buffers: the server has stopped reading, and must still notice a reset.
 #[test]
 fn a_body_larger_than_all_buffers_does_not_hide_a_reset() {
     let server = start();
@@ -130,7 +130,7 @@ fn a_body_larger_than_all_buffers_does_not_hide_a_reset() {
     }
 }
 
-/// The work after a response is the guest's own: it goes on when the client, fully answered, leaves.
+/// A guest may work after its response: it goes on when the client has the whole response and leaves.
 #[test]
 fn leaving_with_the_whole_answer_is_no_disconnect() {
     let server = Setup::new().route("early.test", "early", "").route("service03.test", "service03", "").start();
@@ -142,7 +142,7 @@ fn leaving_with_the_whole_answer_is_no_disconnect() {
     }
 }
 
-/// A thousand clients that leave: nothing adds up.
+/// Nothing accumulates when a thousand clients leave.
 #[test]
 fn clients_that_leave_leak_nothing() {
     let server = Setup::new()
@@ -168,7 +168,7 @@ fn clients_that_leave_leak_nothing() {
     assert!(closed, "from {descriptors} descriptors to {}", server.process().descriptors());
 }
 
-/// Whoever only closes the sending side still gets what is ready at once.
+/// A client that only closes its sending side still gets a response that is ready at once.
 #[test]
 fn a_quick_answer_reaches_a_client_that_stopped_sending() {
     let server = start();

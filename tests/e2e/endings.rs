@@ -1,5 +1,5 @@
-//! What the host answers when the guest does not: status, reason, request id; and never the details,
-//! except to a developer. A response that was begun is cut so that no client takes it for complete.
+//! The host's error responses when the guest fails: status, reason, request id, and details only with `--dev`. A
+//! response that has begun is cut so that no client takes it for complete.
 
 use crate::harness::{Daylily, Ending, PATIENCE, Request, Setup, Shared, Silence, each};
 
@@ -22,10 +22,10 @@ fn setup() -> Setup {
 static SERVER: Shared = Shared::new(setup);
 static DEV: Shared = Shared::new(|| setup().flags(&["--dev"]));
 
-/// Who the log says is to blame.
+/// The party that the log blames.
 #[derive(Debug, Clone, Copy, PartialEq)]
 enum Level {
-    /// The client: only told to those who ask.
+    /// The client: logged at level `debug` only.
     Quiet,
     /// The guest.
     Warn,
@@ -37,7 +37,7 @@ struct Case {
     request: Request,
     status: u16,
     reasons: &'static [&'static str],
-    /// What the details must mention.
+    /// A part of the details that `--dev` adds.
     detail: &'static str,
     level: Level,
 }
@@ -69,13 +69,13 @@ fn cases() -> Vec<Case> {
     ]
 }
 
-/// The request id in the body, whatever stands before it.
+/// The request id in the body, whatever precedes it.
 fn request_id(text: &str) -> String {
     let id = text.rsplit_once("(request ").and_then(|(_, rest)| rest.strip_suffix(")\n"));
     id.unwrap_or_else(|| panic!("no request id in {text:?}")).to_owned()
 }
 
-/// Waits until all that has been logged so far can be read: the lines come in order, so a later one comes last.
+/// Waits until everything logged so far can be read: lines are in order, so it waits for a later one.
 fn wait_for_log(server: &Daylily) {
     let id = request_id(&server.get("trap.test", "/before").text());
     server.log().wait_for(&[&id]);
@@ -88,7 +88,7 @@ fn each_ending_has_its_status_reason_and_id() {
         let response = server.exchange(&case.request);
         let reason = case.reasons.iter().find(|reason| response.text().starts_with(**reason));
         let reason = reason.unwrap_or_else(|| panic!("want one of {:?}, got {response:?}", case.reasons));
-        // The whole body: reason, id, and so no detail.
+        // The body has exactly reason and id, so no details.
         let id = response.expect_refusal(case.status, reason);
         match case.level {
             Quiet => {
@@ -154,9 +154,9 @@ fn a_refused_connection_goes_on_or_ends_but_is_not_confused() {
         let mut connection = server.connect();
         let refused = connection.exchange(&case.request);
         assert_eq!(refused.status, case.status);
-        // What is left of a body could be taken for a request, and so could what is no head.
+        // The rest of a body, or a malformed head, could be read as a request.
         let must_close = [400, 408, 431].contains(&case.status);
-        // Depends on whether the whole body had come.
+        // Depends on whether the whole body had been received.
         let may_close = must_close || case.status == 413;
         assert!(may_close || !refused.closes(), "{refused:?}");
         connection.try_send(&Request::get("hello.test", "/").bytes());
@@ -168,8 +168,8 @@ fn a_refused_connection_goes_on_or_ends_but_is_not_confused() {
     });
 }
 
-/// Guests that end badly once their answer has begun. One that has not waited for anything in between
-/// may be caught before its head is sent: then the refusal, whole, is as good as the cut.
+/// Guests that fail after their response has begun. If the guest has not waited since, it can fail before its head is
+/// sent: then a complete error response is as correct as a cut.
 const CUT: &[(&str, &str, &str, bool)] = &[
     ("trap.test", "/after-head", "guest trapped", true),
     ("trap.test", "/after-length", "guest trapped", true),
@@ -201,7 +201,7 @@ fn a_cut_response_never_looks_complete() {
     });
 }
 
-/// What a guest does after its whole response takes nothing away from it.
+/// A failure after the whole response does not affect the response.
 #[test]
 fn a_trap_after_the_whole_response_is_only_logged() {
     let server = SERVER.get();
@@ -213,7 +213,7 @@ fn a_trap_after_the_whole_response_is_only_logged() {
     server.log().wait_for(&["WARN", "trap.test", "after its response", "guest trapped"]);
 }
 
-/// Without chunks or a length only a reset tells that a response is not whole.
+/// Without chunks or a length, only a reset shows that a response is incomplete.
 #[test]
 fn a_cut_response_to_http_1_0_is_reset() {
     let server = SERVER.get();
@@ -223,7 +223,7 @@ fn a_cut_response_to_http_1_0_is_reset() {
     }
 }
 
-/// What comes after an ending that had a whole answer is answered; after a cut, the connection is closed.
+/// After a complete response, the next request on the connection is answered; after a cut, the connection is closed.
 #[test]
 fn a_request_behind_a_trap_is_answered_or_the_connection_is_closed() {
     let server = SERVER.get();

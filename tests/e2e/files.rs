@@ -1,5 +1,5 @@
-//! File calls that do not return: they take threads from their own route, and from no other; the worker whose
-//! threads they take is replaced.
+//! File calls that do not return: they block threads of their own route only, and the worker with the blocked threads
+//! is replaced.
 
 use std::fs;
 use std::os::unix::fs::symlink;
@@ -8,10 +8,10 @@ use std::time::{Duration, Instant};
 
 use crate::harness::{Daylily, HeldFile, PATIENCE, Request, Setup, Upstream, each, eventually, make_pipe};
 
-/// Threads for the files of one route.
+/// Number of threads for the files of one route.
 const THREADS: usize = 16;
 
-/// A guest of either `wasi:filesystem`, and what it says of a file that is refused.
+/// A guest for each version of `wasi:filesystem`, and its error for a file that the host refuses to open.
 const GUESTS: &[(&str, &str)] =
     &[("env", "error: Operation not permitted"), ("files03", "error: ErrorCode::NotPermitted")];
 
@@ -81,7 +81,7 @@ fn streams_of_0_3_read_and_write_whole_files() {
     assert_eq!(ask(&read_only, "good.test", "read=file"), "read file: contents");
 }
 
-/// As many calls as the route has threads, each of which outlives its request.
+/// Makes as many calls as the route has threads, each of which outlives its request.
 fn block(server: &Daylily) {
     std::thread::scope(|scope| {
         for _ in 0..THREADS {
@@ -90,7 +90,7 @@ fn block(server: &Daylily) {
     });
 }
 
-/// More calls at a time than tokio has threads to block.
+/// More concurrent calls than tokio's blocking pool has threads.
 #[test]
 fn many_calls_at_a_time_keep_nothing_else_waiting() {
     const CALLS: usize = 600;
@@ -146,7 +146,7 @@ fn calls_that_do_not_return_take_their_own_routes_threads_and_have_the_worker_re
         expect_others_work();
         assert_eq!(server.status().of_worker(0, "blocked_file_calls"), 0);
 
-        // The next one meets the same file, and is not replaced so soon. Its calls are refused at once.
+        // The replacement blocks on the same file, and is not replaced again so soon. Further calls fail at once.
         block(&server);
         let seen = eventually(PATIENCE, || server.status().of_worker(0, "blocked_file_calls") == THREADS as u64);
         assert!(seen, "{:?}", server.status());

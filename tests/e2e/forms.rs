@@ -1,10 +1,10 @@
-//! Ordinary guests are linked directly, all others as components. Which it is makes no difference to anybody.
+//! Ordinary guests are linked directly, all others as components. Clients and guests cannot observe the difference.
 
 use crate::harness::{Request, Response, Setup, Shared, as_component, built, each, run_in};
 
 const GUESTS: [&str; 9] = ["hello", "report", "echo", "headers", "status", "stream", "trap", "outgoing", "service03"];
 
-/// Each guest in both forms. Those that are linked directly are known by making one core instance.
+/// Each guest linked in both ways. With `max_instances = 1` only direct linking works: as a component, it needs more.
 static SERVER: Shared = Shared::new(|| {
     GUESTS.iter().fold(Setup::new(), |setup, name| {
         let component = std::fs::read(built(name)).expect("a guest");
@@ -17,17 +17,17 @@ static SERVER: Shared = Shared::new(|| {
     })
 });
 
-/// What a client sees of a response, but for its date and the request's number.
+/// The response as a client sees it, without the date and the request id.
 fn seen(response: &Response) -> String {
     let headers: Vec<_> = response.headers.iter().filter(|(name, _)| name != "date").collect();
     let text = response.text();
-    // Refusals end with the request's number.
+    // Error responses end with the request id.
     let text = text.split(" (request ").next().unwrap_or_default();
     format!("{} {headers:?} {:?} {:?}\n{text}", response.status, response.trailers, response.ending)
 }
 
-/// A guest whose turn ends, because the machine is busy, has waited: its response goes out in pieces then, and one
-/// that fails is cut, not refused. So it is enough that both forms do the same in one of several exchanges.
+/// When a guest's slice ends because the machine is busy, its response is streamed, and an error cuts it instead of
+/// replacing it. So the two ways of linking only need to agree in one of several exchanges.
 const EXCHANGES: usize = 10;
 
 fn check(name: &str, request: impl Fn(&str) -> Request) {
@@ -100,7 +100,7 @@ fn both_forms_are_asked_the_same() {
     }
 }
 
-/// The release candidate of 0.3 that has the interfaces of the release is served as that is, in both forms.
+/// A release candidate of 0.3 whose interfaces equal the release's is served like the release, linked in both ways.
 #[test]
 fn a_guest_of_the_release_candidate_is_one_of_the_release() {
     let text = wasmprinter::print_file(built("service03")).expect("a component");

@@ -1,4 +1,4 @@
-//! What goes over the wire: order, lengths, trailers, and responses that have no body.
+//! The bytes on the wire: order, lengths, trailers, and responses without a body.
 
 use crate::harness::{Connection, Daylily, Ending, Request, Response, Setup, Shared, each};
 
@@ -11,7 +11,7 @@ static SERVER: Shared = Shared::new(|| {
         .route("service03.test", "service03", "")
 });
 
-/// A next request on the same connection is answered as if nothing had been before it.
+/// The next request on the connection gets a normal response.
 fn expect_usable(connection: &mut Connection) {
     connection.exchange(&Request::get("hello.test", "/")).expect(200, "Hello World\n");
 }
@@ -43,7 +43,7 @@ fn head_has_no_body_and_harms_nobody() {
         let response = connection.exchange(&Request::new("HEAD", host, target));
         assert!(matches!(response.status, 200 | 204 | 304), "{response:?}");
         assert_eq!((response.ending, response.body.len()), (Ending::Complete, 0));
-        // Any byte of a body would come before this answer and fail it.
+        // Bytes of a body would be read before this response, and fail the test.
         expect_usable(&mut connection);
     });
     expect_no_trap(&server);
@@ -81,7 +81,7 @@ fn statuses_without_a_body_have_none() {
     expect_no_trap(&server);
 }
 
-/// RFC 9110 §15.3.6 forbids content, and RFC 9112 §6.3 does not end such a response at its head.
+/// RFC 9110 §15.3.6 forbids content, but RFC 9112 §6.3 does not end such a response after its head.
 #[test]
 fn a_205_has_a_length_of_0() {
     let server = SERVER.get();
@@ -137,7 +137,7 @@ fn pipelined_requests_are_answered_in_order() {
     let slow = |chunks: usize, pause: u32| {
         Request::get("stream.test", &format!("/n?chunks={chunks}&size=10&pause_ms={pause}"))
     };
-    // The slowest first: only waiting in line keeps the order.
+    // The slowest first, so that the order is only right if responses wait for earlier ones.
     let requests = [
         slow(3, 60),
         Request::get("hello.test", "/"),
@@ -231,7 +231,7 @@ fn http_1_0_keeps_the_connection_only_where_asked_and_possible() {
     connection.expect_closed();
 }
 
-/// The end of the connection is the end of such a body, so nobody may be told that it stays.
+/// The end of the connection is the end of such a body, so the response must not announce keep-alive.
 #[test]
 fn http_1_0_without_a_length_is_not_kept() {
     let server = Setup::new().route_at("", "stream").start();

@@ -1,4 +1,4 @@
-//! Clients that keep their guests waiting give way to others, and only to others; no route takes all places.
+//! Clients that keep their guests waiting give way to others, only if others wait; and no route takes all permits.
 
 use std::io::Write;
 use std::sync::Arc;
@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use crate::harness::{Connection, Daylily, Ending, PATIENCE, Request, Setup, each, eventually};
 
-/// Far below `body_timeout` and `wall_time`, far above the second after which requests give way.
+/// Far less than `body_timeout` and `wall_time`, far more than the one second after which requests give way.
 const SOON: Duration = Duration::from_secs(15);
 
 const PLACES: usize = 3;
@@ -16,15 +16,15 @@ const PLACES: usize = 3;
 /// How a client keeps its guest waiting.
 #[derive(Debug, Clone, Copy)]
 enum Client {
-    /// It begins a body and sends no more.
+    /// It begins a body and stops sending.
     Silent,
-    /// It sends a byte now and then.
+    /// It sends one byte at long intervals.
     Dripping,
     /// It does not read its response.
     NotReading,
 }
 
-/// A client in the middle of its request, and the thread that sends for it.
+/// A client with a request in progress, and the thread that sends its body.
 struct Held {
     connection: Connection,
     sending: Option<(Arc<AtomicBool>, JoinHandle<()>)>,
@@ -73,7 +73,7 @@ impl Drop for Held {
     }
 }
 
-/// A request whose body has begun. The 0.2 guest answers when it has read all of it, the 0.3 guest at once.
+/// A request whose body has begun. The P2 guest responds after it has read the whole body, the P3 guest at once.
 fn body(server: &Daylily) -> Connection {
     let mut connection = server.connect();
     let path = if server.config().contains("service03") { "/echo" } else { "/count" };
@@ -82,7 +82,7 @@ fn body(server: &Daylily) -> Connection {
     connection
 }
 
-/// Serves 0.2 and 0.3, both from their own routes, with all places of the server for each.
+/// Serves P2 and P3 guests from separate routes, each of which may take all of the server's permits.
 fn server(guests: &Guests) -> Daylily {
     let all = "max_concurrency = 3\nwall_time = '5m'\ncpu_time = '60s'";
     Setup::new()
@@ -126,7 +126,7 @@ fn a_request_is_answered_beside_clients_that_keep_all_places() {
             assert_eq!(server.get(host, "/").status, 200);
             assert!(start.elapsed() < SOON, "{host} was answered after {:?}", start.elapsed());
         }
-        // As many gave way as were asked to, and the others go on.
+        // As many requests gave way as others were waiting; the rest continue.
         expect_in_progress(&server, PLACES - 1);
         server.log().wait_for(&["requests of stalled clients aborted"]);
         let gave_way = held.iter_mut().filter_map(|held| fate(held, *client)).collect::<Vec<_>>();
@@ -144,7 +144,7 @@ enum Fate {
     Cut,
 }
 
-/// Ends the request; what came of it, unless it went well.
+/// Ends the request. Returns how it failed, or None if it succeeded.
 fn fate(held: &mut Held, client: Client) -> Option<Fate> {
     held.pause();
     if !matches!(client, Client::NotReading) {
@@ -160,7 +160,8 @@ fn fate(held: &mut Held, client: Client) -> Option<Fate> {
     (response.ending == Ending::Truncated).then_some(Fate::Cut)
 }
 
-/// While requests wait: guests that wait for a timer, and clients that send at a fair rate. And without any, all.
+/// Requests keep their permits while their guests wait for a timer, while their clients send fast enough, and always
+/// when no request waits.
 #[test]
 fn others_keep_their_places() {
     let server = Setup::new()
@@ -177,7 +178,8 @@ fn others_keep_their_places() {
     let mut steady =
         Held::sending(&server, b"28\r\n0123456789012345678901234567890123456789\r\n", Duration::from_millis(50));
     expect_in_progress(&server, 3);
-    // Two that wait, of which one gets the silent client's place, and the other waits for one of the others.
+    // Two waiting requests: one gets the silent client's permit, the other has to wait for one of the other requests to
+    // end.
     let mut waiting: Vec<Connection> = (0..2)
         .map(|_| {
             let mut connection = server.connect();
@@ -215,7 +217,7 @@ fn a_route_leaves_a_quarter_of_the_places_to_others() {
     held.pop().expect("one of them").leave();
     let free = eventually(PATIENCE, || server.get("stream.test", "/?chunks=1").status == 200);
     assert!(free, "the place is not given back");
-    // A single route has all of them.
+    // A single route may take all permits.
     let server = Setup::new().server("max_concurrency = 2\nmax_queue = 0").route("a.test", "stream", "").start();
     let mut held = [server.connect(), server.connect()];
     for connection in &mut held {

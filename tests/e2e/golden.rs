@@ -1,4 +1,4 @@
-//! What daylily prints and how it exits, word by word. `BLESS=1` writes the files anew.
+//! The exact output and exit codes of daylily. `BLESS=1` rewrites the golden files.
 
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
@@ -21,11 +21,11 @@ const fn case(name: &'static str, arguments: &'static [&'static str]) -> Case {
     Case { name, arguments, files: &[] }
 }
 
-/// Components that are nothing but names: an empty instance under that of a handler.
+/// Minimal components: each exports an empty instance under the name of a draft's handler.
 const DRAFT_V2: &[u8] =
     b"\0asm\x0d\0\x01\0\x05\x03\x01\x01\0\x0b4\x01\0.wasi:http/incoming-handler@0.2.0-rc-2023-12-05\x05\0\0";
 const DRAFT_V3: &[u8] = b"\0asm\x0d\0\x01\0\x05\x03\x01\x01\0\x0b+\x01\0%wasi:http/handler@0.3.0-rc-2025-09-16\x05\0\0";
-/// A handler of 0.3 that imports what no release has.
+/// A 0.3 handler that imports interfaces of a draft that no release has.
 const IMPORTS_OF_DRAFTS: &[u8] = b"\0asm\x0d\0\x01\0\x07\x03\x01B\0\x0a-\x01\0(wasi:cli/environment@0.2.0-rc-2023-12-05\x05\0\x0a+\x01\0&wasi:random/random@0.3.0-rc-2025-09-16\x05\0\x0a-\x01\0(wasi:config/store@0.2.0-draft-2024-09-27\x05\0\x05\x03\x01\x01\0\x0b\x1d\x01\0\x17wasi:http/handler@0.3.0\x05\x03\0";
 
 const CASES: &[Case] = &[
@@ -107,7 +107,7 @@ fn told(case: &Case, finished: &Finished) -> String {
     text
 }
 
-/// Times and versions change; what is said does not.
+/// Replaces times and versions, which change between runs.
 fn without_times(output: &str) -> String {
     let output = output.replace(env!("CARGO_PKG_VERSION"), "VERSION");
     let lines = output.lines().map(|line| match line.split_once(' ') {

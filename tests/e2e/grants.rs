@@ -1,10 +1,10 @@
-//! A guest has nothing that its route does not grant by name.
+//! A guest can use only what its route grants by name.
 
 use std::net::TcpListener;
 
 use crate::harness::{Daylily, Setup, each};
 
-/// The lines of the answer, after those that `query` asks for.
+/// The lines of the response for `query`.
 fn lines(server: &Daylily, host: &str, query: &str) -> Vec<String> {
     let response = server.get(host, &format!("/?{query}"));
     assert_eq!(response.status, 200, "{response:?}");
@@ -69,7 +69,7 @@ fn with_files(setup: Setup) -> Setup {
         .file("site/deep/inner.txt", b"inner")
 }
 
-/// Guest paths, what came of them, and what is on the disk afterwards.
+/// Guest paths, the result of using them, and the files on disk afterwards.
 #[test]
 fn directories_are_what_was_granted_and_no_more() {
     let dirs = "dirs = ['site::/site:ro', 'scratch::/scratch']";

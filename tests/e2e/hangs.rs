@@ -1,4 +1,4 @@
-//! Workers whose event loop does not turn any more. A stopped process is one: it is there, and does nothing.
+//! Workers whose event loop hangs. The tests stop the process (SIGSTOP): it exists, and does nothing.
 
 use std::time::{Duration, Instant};
 
@@ -6,10 +6,10 @@ use rustix::process::Signal;
 
 use crate::harness::{Connection, Ending, Load, Moved, PATIENCE, Request, Setup, eventually};
 
-/// How soon a replacement must be ready after `hang_timeout`, on a machine that is busy with other tests.
+/// How soon after `hang_timeout` a replacement must be ready, on a machine that also runs other tests.
 const SOON: Duration = Duration::from_secs(10);
 
-/// Long enough for a healthy worker on a busy machine, in which every test here waits for it.
+/// A `hang_timeout` that a healthy worker on a busy machine meets. Every test here waits for it.
 const TIMEOUT: Duration = Duration::from_secs(2);
 
 fn setup() -> Setup {
@@ -26,13 +26,13 @@ fn a_hung_worker_is_replaced_and_the_others_serve_meanwhile() {
     let mut moved = Moved::default();
     let mut other = server.connect_to(1, "hello.test");
     let hung = server.workers()[0];
-    // What it has begun is lost with it, and seen to be.
+    // The request in progress is lost with it, and its response is visibly cut.
     let mut begun = server.connect_to(0, "hello.test");
     begun.send(&Request::get("any.test", "/stream?chunks=1000&size=4&pause_ms=10").bytes());
     let mut response = begun.head();
     hung.signal(Signal::STOP);
     let start = Instant::now();
-    // These wait in its backlog, or are with the other.
+    // These connections are in its backlog, or at the other worker.
     let mut waiting: Vec<Connection> = (0..20).map(|_| server.connect()).collect();
     for connection in &mut waiting {
         connection.send(&Request::get("hello.test", "/").bytes());
@@ -58,7 +58,7 @@ fn a_hung_worker_is_replaced_and_the_others_serve_meanwhile() {
     server.log().wait_for(&["ERROR", "worker 0", "did not respond for hang_timeout = 2s and was killed"]);
 }
 
-/// Guests that use all the processor time there is are not a hang: they take turns with the event loop.
+/// Guests that use all CPU time do not make the worker hang: they yield to the event loop.
 #[test]
 fn a_busy_worker_is_not_hung() {
     let server = setup().start();
@@ -76,7 +76,7 @@ fn a_busy_worker_is_not_hung() {
     assert_eq!(server.status().total("worker_hangs"), 0);
 }
 
-/// What a stopped supervisor did not see, it does not hold against its workers; nor do they leave it.
+/// A supervisor that was stopped does not count missed heartbeats during that time, and its workers do not end.
 #[test]
 fn a_supervisor_that_was_stopped_kills_nobody() {
     let server = setup().workers(2).start();
@@ -87,7 +87,7 @@ fn a_supervisor_that_was_stopped_kills_nobody() {
     std::thread::sleep(TIMEOUT + TIMEOUT / 2);
     load.expect_more(20);
     server.signal(Signal::CONT);
-    // It has looked at them again.
+    // By now the supervisor has checked the workers again.
     std::thread::sleep(TIMEOUT / 2);
     load.expect_more(20);
     load.end().expect_no_failure();
@@ -95,7 +95,7 @@ fn a_supervisor_that_was_stopped_kills_nobody() {
     assert_eq!(server.status().total("worker_restarts"), 0);
 }
 
-/// The whole machine was asleep: nobody hung.
+/// All processes were stopped at once, as when the machine sleeps: none counts as hung.
 #[test]
 fn all_that_were_stopped_together_go_on() {
     let server = setup().workers(2).start();
@@ -110,7 +110,7 @@ fn all_that_were_stopped_together_go_on() {
     assert_eq!(server.status().total("worker_hangs"), 0);
 }
 
-/// Also one that hangs while it drains, or when it is to stop, is not waited for.
+/// A worker that hangs while it drains, at a reload or at a stop, is killed, too.
 #[test]
 fn a_worker_that_hangs_while_it_drains_is_killed() {
     let server = setup().start();
@@ -126,8 +126,8 @@ fn a_worker_that_hangs_while_it_drains_is_killed() {
     server.expect_no_process(PATIENCE);
 }
 
-/// Connections that the kernel gives to the hung one are not lost for as long as `hang_timeout`, which may be
-/// long: the other answers them.
+/// Connections that the kernel gives to a hung worker do not wait for `hang_timeout`, which may be long: the other
+/// worker accepts them.
 #[test]
 fn what_waits_for_a_hung_worker_is_answered_by_the_other() {
     let server = Setup::new().server("hang_timeout = '10m'").route("hello.test", "hello", "").workers(2).start();
@@ -140,7 +140,7 @@ fn what_waits_for_a_hung_worker_is_answered_by_the_other() {
     for connection in &mut waiting {
         connection.response("GET").expect(200, "Hello World\n");
     }
-    // When it wakes up again, it goes on with its part.
+    // When it runs again, it accepts its share again.
     hung.signal(Signal::CONT);
     server.connect_to(0, "hello.test");
     let status = server.status();
@@ -148,8 +148,8 @@ fn what_waits_for_a_hung_worker_is_answered_by_the_other() {
     assert_eq!(server.workers()[0], hung);
 }
 
-/// A supervisor that stands still is given up by commands, also when no more of them find room to wait: what watches a
-/// server with them must not hang with it.
+/// Commands give up on a supervisor that hangs, even when the control socket's backlog is full, so that monitoring with
+/// these commands does not hang, too.
 #[test]
 fn a_supervisor_that_stands_still_is_given_up() {
     let server = setup().start();
@@ -178,7 +178,7 @@ fn a_supervisor_that_stands_still_is_given_up() {
     server.get("hello.test", "/").expect(200, "Hello World\n");
 }
 
-/// One that responds is waited for as long as it takes: here until it no longer waits for the old worker.
+/// A command waits as long as the supervisor responds: here until the reload has given up on the old worker.
 #[test]
 fn a_reload_that_takes_long_is_waited_for() {
     let server = setup().start();

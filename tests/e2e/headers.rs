@@ -1,4 +1,4 @@
-//! Fields that belong to the connection: the guest neither sees nor sends them. All others pass.
+//! Hop-by-hop fields: the guest neither sees nor sends them. All other fields pass.
 
 use crate::harness::{Ending, Request, Setup, Shared};
 
@@ -85,7 +85,7 @@ fn the_guest_cannot_send_fields_of_the_connection() {
         assert_eq!((response.status, response.ending.clone()), (200, Ending::Complete), "{response:?}");
         for name in names {
             assert!(response.text().contains(&format!("{name}: forbidden\n")), "{}", response.text());
-            // The host frames the response itself.
+            // The host adds its own framing to the response.
             assert!(name == "transfer-encoding" || !response.has(name), "{name} in {:?}", response.headers);
         }
     }
@@ -103,7 +103,8 @@ fn other_response_fields_pass_as_they_are() {
     assert_eq!(response.values("date").len(), 1);
 }
 
-/// RFC 9110 §6.5.1 and §7.6.1. The guest sends back what it gets and the client's `Trailer` names.
+/// RFC 9110 §6.5.1 and §7.6.1. The guest sends back the trailers that it gets, and those that the client's `Trailer`
+/// names.
 #[test]
 fn trailers_have_no_fields_of_the_connection() {
     let server = Setup::new().route("echo.test", "echo", "").start();

@@ -1,4 +1,4 @@
-//! What a newcomer sees first.
+//! The first steps of a new user.
 
 use crate::harness::{Daylily, Request, Setup, each, guest};
 
@@ -9,7 +9,7 @@ fn check_hello(server: &Daylily) {
     assert_eq!(response.values("content-type"), ["text/plain"]);
 }
 
-/// Every way to name the Hello World component, or nothing at all.
+/// Every way to name the Hello World component, and no component at all.
 #[test]
 fn every_way_to_start_it() {
     let hello = guest("hello").display().to_string();

@@ -1,4 +1,4 @@
-//! `Host` and the request target: what RFC 9112 §3.2 and RFC 3986 §3.2.2 demand.
+//! `Host` and the request target, as RFC 9112 §3.2 and RFC 3986 §3.2.2 require.
 
 use crate::harness::{Request, Setup, Shared, each};
 
@@ -14,7 +14,7 @@ fn check_refused(bytes: &[u8]) {
     connection.response("GET").expect_refusal(400, "malformed request");
 }
 
-/// What the guest is told: scheme, authority, path.
+/// Checks what the guest sees: scheme, authority, path.
 #[track_caller]
 fn check_seen(bytes: &[u8], authority: &str, path: &str) {
     let server = SERVER.get();

@@ -1,4 +1,4 @@
-//! What one request does changes no other request's answer.
+//! No request changes the response to another one.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -27,7 +27,7 @@ fn every_request_has_a_new_instance() {
         for _ in 0..50 {
             connection.exchange(&Request::get(host, target)).expect(200, "count: 1\n");
         }
-        // Side by side, too.
+        // Also concurrently.
         std::thread::scope(|scope| {
             for _ in 0..8 {
                 scope.spawn(|| {
@@ -52,7 +52,7 @@ fn an_instance_that_trapped_leaves_nothing_behind() {
     }
 }
 
-/// Many of one kind of guest that misbehaves, for as long as `victim` runs.
+/// Sends requests to one misbehaving guest from several clients while `victim` runs.
 fn while_attacked(server: &Daylily, host: &str, target: &str, victim: impl FnOnce()) {
     let over = AtomicBool::new(false);
     std::thread::scope(|scope| {
@@ -102,7 +102,7 @@ fn misbehaviour_changes_no_other_answer() {
     });
 }
 
-/// How long 400 requests took, in order of their length.
+/// The durations of 400 requests, sorted.
 fn times(server: &Daylily) -> Vec<Duration> {
     let mut connection = server.connect();
     let mut times: Vec<Duration> = (0..400)
@@ -120,8 +120,8 @@ fn p99(times: &[Duration]) -> Duration {
     times[times.len() * 99 / 100 - 1]
 }
 
-/// The one place where a time is the guarantee itself. On a machine that is busy with other things, the same
-/// requests take long without spinning guests, too.
+/// The only test in which a duration is the guarantee itself. On a busy machine, these requests would be slow even
+/// without spinning guests, so it runs alone.
 #[test]
 fn hello_stays_quick_beside_spinning_guests() {
     let server = setup().alone().start();
@@ -137,7 +137,7 @@ fn hello_stays_quick_beside_spinning_guests() {
     let spinners: Vec<Connection> = spinners
         .into_iter()
         .map(|mut spinner| {
-            // The head is the proof that it spins now.
+            // The head shows that the guest is spinning now.
             assert_eq!(spinner.head().status, 200);
             spinner
         })

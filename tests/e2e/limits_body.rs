@@ -1,4 +1,4 @@
-//! The request's body: how large it may be and how long it may stall, in both directions.
+//! The request's body: its largest size, and how long it may stall, in both directions.
 
 use std::time::Duration;
 
@@ -44,7 +44,7 @@ fn a_length_over_the_limit_is_refused_unread() {
     let cases =
         [("echo.test", "1001"), ("echo.test", "9223372036854775807"), ("service03.test", "1001"), ("one.test", "2")];
     each(&cases, |(host, length)| {
-        // Not one byte of the body is sent.
+        // No byte of the body is sent.
         let mut connection = server.connect();
         connection.send(&Request::post(host, "/echo").header("Content-Length", length).head_bytes());
         connection.response("POST").expect_refusal(413, "request body too large");
@@ -55,18 +55,18 @@ fn a_length_over_the_limit_is_refused_unread() {
 fn chunks_over_the_limit_are_refused_when_they_come() {
     let server = SERVER.get();
     for size in [1001, 1100, 50_000] {
-        // `/count` answers after the body, so the refusal can still be told.
+        // `/count` responds after the body, so an error response can still be sent.
         server.exchange(&chunked("echo.test", "/count", size)).expect_refusal(413, "request body too large");
     }
     server.exchange(&chunked("echo.test", "/count", 1000)).expect(200, "1000 bytes\n");
 }
 
-/// A guest that hands the request's own body back meets its end in the response; the client is to blame all
-/// the same.
+/// A guest that returns the request's body as its response sees the body error in its response. The client is still to
+/// blame.
 #[test]
 fn a_body_that_is_handed_back_is_still_the_clients() {
     let server = SERVER.get();
-    // In one chunk, so that nothing has been sent back before the limit is reached.
+    // In one chunk, so that nothing has been sent back when the limit is reached.
     let pass = |size: usize| Request::post("service03.test", "/pass").chunked(&[&vec![b'x'; size][..]]);
     server.exchange(&pass(1000)).expect(200, &"x".repeat(1000));
     server.exchange(&pass(1001)).expect_refusal(413, "request body too large");
@@ -95,7 +95,7 @@ fn a_body_that_moves_may_take_longer_than_the_time_out() {
         let mut connection = server.connect();
         connection.send(&Request::post(host, "/echo").header("Content-Length", "8").head_bytes());
         for _ in 0..8 {
-            // Eight of these are more than the 600 ms that one wait may last.
+            // Eight of these are longer than the 600 ms that a single wait may last.
             std::thread::sleep(Duration::from_millis(150));
             connection.send(b"x");
         }
@@ -144,7 +144,7 @@ fn a_client_that_stops_reading_is_left() {
         let mut idle = Connection::open_narrow(server.address());
         idle.send(&Request::get("stream.test", target).bytes());
         idle.some_bytes();
-        // The one place becomes free only when the reader's time is up.
+        // The only permit is released when the reader's time is up.
         server.get("hello.test", "/").expect(200, "Hello World\n");
         let mut response = idle.head();
         idle.finish(&mut response, "GET", &mut |_| {});

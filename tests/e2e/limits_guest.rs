@@ -1,4 +1,4 @@
-//! What a guest may use: memory, tables, instances, CPU time, wall time.
+//! The limits of a guest: memory, tables, instances, CPU time, wall time.
 
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -29,7 +29,7 @@ fn expect_healthy(server: &Daylily) {
 #[test]
 fn memory_at_under_and_over() {
     let server = SERVER.get();
-    // A Rust guest has about 1.1 MiB before it allocates anything.
+    // A Rust guest uses about 1.1 MiB before it allocates anything.
     let cases = [
         ("default.test", 1, true),
         ("default.test", 60, true),
@@ -63,7 +63,7 @@ fn a_guest_that_wants_all_memory_gets_none_of_the_hosts() {
     expect_healthy(&server);
 }
 
-/// What a component needs is known before it is served: `check` says how much, and by which name.
+/// A component's minimum is known before it is served: `check` names the key and the value that it needs.
 fn check_need(component: &Path, key: &str, least: &str, unit: u64) {
     let component = component.display().to_string();
     let check = |value: &str| {
@@ -75,14 +75,14 @@ fn check_need(component: &Path, key: &str, least: &str, unit: u64) {
     let number = refused.stderr.split(' ').find_map(|word| word.trim_end_matches("KiB").parse::<u64>().ok());
     let need = number.expect("how much it needs") * unit;
     check(&(need - 1).to_string()).expect(78, &[key]);
-    // At its need it starts; this guest needs no more while it runs.
+    // With that value it starts; this guest needs no more while it runs.
     let setup = Setup::new().route_with(&format!("host = 'at.test'\n{key} = {need}"), &component);
     setup.start().get("at.test", "/count").expect(200, "count: 1\n");
 }
 
 #[test]
 fn memory_and_tables_at_under_and_over_what_a_component_starts_with() {
-    // A memory section: one, of no pages.
+    // A memory section: one memory, of 0 pages.
     let two_memories = with_module(&std::fs::read(built("state")).expect("a guest"), &[5, 3, 1, 0, 0]);
     let directory = TempDir::new().expect("a directory");
     let path = directory.path().join("two-memories.wasm");
@@ -90,14 +90,14 @@ fn memory_and_tables_at_under_and_over_what_a_component_starts_with() {
     let cases = [
         (path, "max_memories", "1", 1),
         (guest("state"), "max_memory", "'64KiB'", 1024),
-        // Of those that are linked directly, most have one.
+        // Most components that are linked directly have only one table.
         (entire("state"), "max_tables", "1", 1),
         (guest("state"), "max_table_elements", "1", 1),
     ];
     each(&cases, |(component, key, least, unit)| check_need(component, key, least, *unit));
 }
 
-/// How many core instances a component makes shows only when it is instantiated. One that is linked directly makes one.
+/// The number of core instances of a component is only known when it is instantiated. Linked directly, it is one.
 #[test]
 fn instances_at_under_and_over() {
     let hosts: Vec<String> = (1..=8).map(|most| format!("{most}.test")).collect();
@@ -188,7 +188,7 @@ fn wall_time_counts_while_the_client_does_not_read() {
     let mut idle = Connection::open_narrow(server.address());
     idle.send(&Request::get("stream.test", "/n?chunks=64&size=1000000&pause_ms=0").bytes());
     idle.some_bytes();
-    // The one place is taken until the other's time is up.
+    // The only permit is held until the other request's time is up.
     expect_healthy(&server);
     let mut response = idle.head();
     idle.finish(&mut response, "GET", &mut |_| {});

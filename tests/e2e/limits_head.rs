@@ -1,4 +1,4 @@
-//! The request's head and the connection: size, number of headers, time to receive, idle time, count.
+//! The request's head and the connection: size, number of fields, time to receive, idle time, number of connections.
 
 use std::time::{Duration, Instant};
 
@@ -14,7 +14,7 @@ fn config(limits: &str) -> String {
     format!("[server]\n{limits}\n[[route]]\ncomponent = '{}'\n", hello.display())
 }
 
-/// A head of exactly `size` bytes, its empty line included.
+/// A head of exactly `size` bytes, including its empty line.
 fn head_of(size: usize) -> Vec<u8> {
     let without = Request::get("a.test", "/").header("x-filler", "").head_bytes().len();
     let head = Request::get("a.test", "/").header("x-filler", &"f".repeat(size - without)).head_bytes();
@@ -72,7 +72,7 @@ fn a_head_without_an_end_is_refused_at_the_limit() {
     }
 }
 
-/// The head's limit is 16 KiB here.
+/// The limit of a head is 16 KiB here.
 #[test]
 fn what_is_too_long_has_a_status_of_its_own() {
     let server = SERVER.get();
@@ -80,7 +80,7 @@ fn what_is_too_long_has_a_status_of_its_own() {
     let cases = [
         (line(8_000), OK, ""),
         (line(16 * 1024 - 16), OK, ""),
-        // The request line fits, the head does not.
+        // The request line fits, the whole head does not.
         (line(16 * 1024), TOO_LARGE, "request head too large"),
         (line(16 * 1024 + 1), 414, "request target too long"),
         (line(60_000), 414, "request target too long"),
@@ -97,7 +97,7 @@ fn what_is_too_long_has_a_status_of_its_own() {
             }
         }
     });
-    // hyper takes targets of 65,534 bytes.
+    // hyper accepts targets of up to 65,534 bytes.
     let server = Setup::new().server("max_head = '128KiB'").route("a.test", "hello", "").start();
     for (bytes, status) in [(65_534, OK), (65_535, 414)] {
         let response = server.exchange(&Request::get("a.test", &format!("/{}", "a".repeat(bytes - 1))));
@@ -141,7 +141,7 @@ fn a_head_that_takes_too_long_is_refused() {
     }
 }
 
-/// Each byte comes soon after the last: it is the whole head that has a time.
+/// Each byte arrives soon after the previous one: the time-out is for the whole head.
 #[test]
 fn a_trickling_head_is_refused_all_the_same() {
     let server = SERVER.get();
@@ -169,7 +169,7 @@ fn a_connection_that_never_speaks_is_closed() {
     let server = SERVER.get();
     let mut connection = server.connect();
     let start = Instant::now();
-    // There is no request to answer.
+    // There is no request to respond to.
     assert!(matches!(connection.try_response("GET", PATIENCE), Err(Silence::Closed)));
     assert!(start.elapsed() < PATIENCE / 2, "after {:?}", start.elapsed());
 }
@@ -199,7 +199,7 @@ fn connections_at_and_over_their_limit() {
     let mut next = server.connect();
     next.send(&get.bytes());
     assert!(next.is_quiet_for(Duration::from_millis(400)), "a fourth connection was served");
-    // The others are not disturbed, and the fourth's turn comes when one of them ends.
+    // The open connections are not disturbed, and the fourth is accepted when one of them ends.
     for connection in &mut open {
         connection.exchange(&get).expect(200, "Hello World\n");
     }
@@ -216,10 +216,10 @@ fn the_descriptor_limit_is_raised_to_what_connections_need() {
 
 #[test]
 fn a_descriptor_limit_that_cannot_be_raised_is_said_at_start() {
-    // Root without its right to raise the hard limit, which it would use.
+    // For root, remove the capability to raise the hard limit, which the server would use.
     let script = "ulimit -n 256; [ $(id -u) != 0 ] || set -- setpriv --bounding-set -sys_resource \"$@\"; exec \"$@\"";
     let server = Setup::bare(&[]).through(script).start();
-    // What there is still serves a good number of clients.
+    // The remaining descriptors are enough for a good number of clients.
     let mut clients: Vec<Connection> = (0..64).map(|_| server.connect()).collect();
     for client in &mut clients {
         client.exchange(&Request::get("a.test", "/")).expect(200, "Hello World\n");
@@ -229,7 +229,7 @@ fn a_descriptor_limit_that_cannot_be_raised_is_said_at_start() {
     server.log().wait_for(&["WARN", "descriptor limit", "max_connections = 10000", "ulimit -n"]);
 }
 
-/// Neither the accept loop nor the clients that are being served suffer where descriptors run out.
+/// When descriptors run out, neither the accept loop nor the open connections are affected.
 #[test]
 fn running_out_of_descriptors_ends_nothing() {
     let server = Setup::bare(&[]).start();
@@ -245,14 +245,14 @@ fn running_out_of_descriptors_ends_nothing() {
     server.log().wait_for(&["ERROR", "failed to accept"]);
     first.exchange(&get).expect(200, "Hello World\n");
     process.limit_descriptors(limit);
-    // None was lost: they waited in the backlog.
+    // No connection was lost: they waited in the backlog.
     for mut connection in more {
         connection.response("GET").expect(200, "Hello World\n");
     }
     first.exchange(&get).expect(200, "Hello World\n");
 }
 
-/// Whatever the client asked for before, and however its body came.
+/// With any previous request, however its body was sent.
 #[test]
 fn a_connection_is_idle_after_a_body_too() {
     let server = Setup::new().server("idle_timeout = '500ms'").route("echo.test", "echo", "").start();
@@ -262,7 +262,7 @@ fn a_connection_is_idle_after_a_body_too() {
         Request::post("echo.test", "/").chunked(&[b"body"]),
         Request::post("echo.test", "/count").chunked(&[b"in", b"pieces"]),
         Request::post("echo.test", "/").chunked(&[]),
-        // Refused, and its body read by nothing but hyper.
+        // An error response; only hyper reads the body.
         Request::post("none.test", "/").body(b"body"),
     ];
     each(&requests, |request| {

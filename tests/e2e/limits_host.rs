@@ -1,8 +1,8 @@
-//! What a guest may have the host keep for it beside its own memory: `max_host_memory`.
+//! `max_host_memory`: the memory that the host keeps for a guest in addition to the guest's own.
 
 use crate::harness::{Setup, Shared, as_component, built, each};
 
-/// Guests in both forms, on routes with the default of 16 MiB and with ample.
+/// Guests linked in both ways, on routes with the default of 16 MiB and on routes with a large limit.
 fn setup() -> Setup {
     let limits = "cpu_time = '2m'\nwall_time = '2m'";
     ["hoard", "service03"].into_iter().fold(Setup::new().defaults(limits), |setup, name| {
@@ -21,7 +21,7 @@ fn setup() -> Setup {
 
 static SERVER: Shared = Shared::new(setup);
 
-/// Guests, and targets of which the host would keep more than the budget, with as many fields as one set may have.
+/// Guests, and targets that exceed the budget; with as many fields as one set may have.
 const TOO_MUCH: [(&str, &str); 5] = [
     ("hoard", "/fields?count=150&names=840"),
     ("hoard", "/copies?count=150&names=840"),
@@ -30,7 +30,7 @@ const TOO_MUCH: [(&str, &str); 5] = [
     ("service03", "/fields?count=150&names=840"),
 ];
 
-/// Of which it would keep as much as its handles allow: 106 MB, and 60 MB.
+/// Targets that make the host keep as much as its limit of handles allows: 106 MB, and 60 MB.
 const FAR_TOO_MUCH: [(&str, &str); 4] = [
     ("hoard", "/fields?count=980&names=840"),
     ("hoard", "/copies?count=980&names=840"),
@@ -38,7 +38,7 @@ const FAR_TOO_MUCH: [(&str, &str); 4] = [
     ("service03", "/fields?count=980&names=840"),
 ];
 
-/// What is given back, and what many handles share, counts once.
+/// Released memory does not count, and memory shared by several handles counts once.
 const NOT_TOO_MUCH: [(&str, &str); 5] = [
     ("hoard", "/dropped-fields?count=150&names=840"),
     ("hoard", "/shared?count=900"),
@@ -58,7 +58,7 @@ fn over_the_budget_a_guest_traps_and_the_log_names_it() {
     each(&in_both_forms(&TOO_MUCH), |(host, target)| {
         let id = server.get(host, target).expect_refusal(500, "guest trapped");
         server.log().wait_for(&[&id, "max_host_memory = 16MiB"]);
-        // It was the budget, and nothing else.
+        // Only the budget made it fail.
         server.get(&format!("ample-{host}"), target).expect(200, "ok\n");
     });
 }
@@ -71,7 +71,7 @@ fn under_the_budget_it_does_not() {
     });
 }
 
-/// 980 sets of 840 fields each took 106 MB of the worker's memory, beside `max_memory`.
+/// Without the budget, 980 sets of 840 fields took 106 MB of the worker's memory, in addition to `max_memory`.
 #[test]
 fn the_worker_grows_by_no_more_than_the_budget() {
     let server = setup().start();
@@ -86,7 +86,7 @@ fn the_worker_grows_by_no_more_than_the_budget() {
     });
 }
 
-/// Streams and handles have limits of their own, in both forms.
+/// Streams and handles have their own limits, in both ways of linking.
 #[test]
 fn streams_without_end_are_refused() {
     let server = SERVER.get();

@@ -1,18 +1,18 @@
-//! Requests in progress and in the queue, for the server and for a route.
+//! Limits of requests in progress and in the queue, of the server and of a route.
 
 use std::time::{Duration, Instant};
 
 use crate::harness::{Connection, Daylily, PATIENCE, Request, Response, Setup, Silence};
 
-/// A request that is in progress until `finish`. Its guest waits for timers: were it to wait for this client, it would
-/// give way to those that wait.
+/// A request that is in progress until `finish`. Its guest waits for timers: if it waited for its client, it would have
+/// to give way to waiting requests.
 struct Held(Connection);
 
 fn hold(server: &Daylily, host: &str) -> Held {
     Held::begun(ask_to_hold(server, host))
 }
 
-/// Asks for a response that does not end.
+/// Requests a response that does not end.
 fn ask_to_hold(server: &Daylily, host: &str) -> Connection {
     let mut connection = server.connect();
     connection.send(&Request::get(host, "/stream?chunks=100000&size=2&pause_ms=50").bytes());
@@ -20,7 +20,7 @@ fn ask_to_hold(server: &Daylily, host: &str) -> Connection {
 }
 
 impl Held {
-    /// Waits for the first bytes: the proof that the guest runs.
+    /// Waits for the first bytes, which show that the guest runs.
     fn begun(mut connection: Connection) -> Self {
         assert_eq!(connection.head().status, 200);
         connection.read_chunk(b"xx");
@@ -38,7 +38,7 @@ fn send(server: &Daylily, host: &str) -> Connection {
     connection
 }
 
-/// Asks each waiting connection in turn until one has an answer.
+/// Polls the waiting connections until one has received a response.
 fn first_answer(waiting: &mut Vec<Connection>) -> Response {
     let start = Instant::now();
     while start.elapsed() < PATIENCE {
@@ -64,7 +64,7 @@ fn small(server: &str) -> Setup {
 fn over_the_requests_in_progress_the_queue_and_over_the_queue_503() {
     let server = small("max_concurrency = 2\nmax_queue = 2\nqueue_timeout = '60s'").start();
     let (first, second) = (hold(&server, "held.test"), hold(&server, "held.test"));
-    // Two of these wait, whichever come first; the third is refused at once.
+    // Whichever two arrive first wait; the third gets an error response at once.
     let mut waiting: Vec<Connection> = (0..3).map(|_| send(&server, "hello.test")).collect();
     first_answer(&mut waiting).expect_refusal(503, "request queue full");
     for connection in &mut waiting {
@@ -109,7 +109,7 @@ fn the_queue_is_first_in_first_out() {
     let mut holders = Vec::new();
     for _ in 0..3 {
         let mut connection = ask_to_hold(&server, "held.test");
-        // Long enough for the request to be in the queue before the next is sent.
+        // Long enough for the request to be queued before the next is sent.
         assert!(connection.is_quiet_for(Duration::from_millis(200)), "two requests are in progress");
         holders.push(connection);
     }
@@ -152,7 +152,7 @@ fn a_route_has_its_own_share() {
     let mut second = server.connect();
     second.send(&Request::get("held.test", "/?size=6").bytes());
     assert!(second.is_quiet_for(Duration::from_millis(300)), "two requests of the route are in progress");
-    // The others have all their places.
+    // The other routes can still use all their permits.
     server.get("hello.test", "/").expect(200, "Hello World\n");
     let others = [hold(&server, "service03.test"), hold(&server, "service03.test")];
     held.finish();
@@ -179,7 +179,7 @@ fn requests_that_wait_for_their_route_do_not_fill_the_others_places() {
     }
 }
 
-/// A place is held to the last byte of the response, and given back whatever the ending was.
+/// A permit is held until the last byte of the response, and released after every outcome.
 #[test]
 fn every_ending_gives_the_place_back() {
     let server = Setup::new()
@@ -201,7 +201,7 @@ fn every_ending_gives_the_place_back() {
     }
 }
 
-/// The place may come free a moment after the last byte was sent.
+/// The permit may be released a moment after the last byte was sent.
 fn expect_place(server: &Daylily, after: &str) {
     let free = crate::harness::eventually(Duration::from_secs(5), || server.get("hello.test", "/").status == 200);
     assert!(free, "the place was not given back after {after}");

@@ -1,4 +1,4 @@
-//! End-to-end tests: they start the real `daylily` and talk to it over sockets.
+//! End-to-end tests: they start the real `daylily` and send it requests over sockets.
 #![allow(
     clippy::expect_used,
     clippy::indexing_slicing,

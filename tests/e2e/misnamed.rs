@@ -1,9 +1,9 @@
-//! A reload to what is no component: everything stays as it was, and what is said helps. What `check` and `serve` say of
-//! the same is in `refusals`.
+//! A reload with a file that is not a component: nothing changes, and the error says what to do. `refusals` has the
+//! same errors for `check` and `serve`.
 
 use crate::harness::{Daylily, Setup, guest};
 
-/// Puts what is no component in its place.
+/// Replaces the component with a file that is not one.
 type Spoil<'a> = &'a dyn Fn(&Daylily);
 
 fn put(contents: &[u8]) -> impl Fn(&Daylily) {

@@ -1,10 +1,10 @@
-//! What guests may reach, and what they are told when they may not or it fails.
+//! Which outgoing requests guests may send, and the errors that they get for denied and failed ones.
 
 use std::net::ToSocketAddrs;
 
 use crate::harness::{Daylily, Request, Setup, Shared, Upstream, each};
 
-/// The guest's request, made by 0.2 and by 0.3.
+/// The text of the guest's response after it has fetched `url`, for P2 and for P3.
 fn fetch(server: &Daylily, host: &str, url: &str, options: &str) -> [String; 2] {
     let url: String = url.bytes().map(|byte| format!("%{byte:02x}")).collect();
     ["", "03."].map(|prefix| {
@@ -14,7 +14,7 @@ fn fetch(server: &Daylily, host: &str, url: &str, options: &str) -> [String; 2] 
     })
 }
 
-/// A route for each of the two guests.
+/// Adds a route for each of the two guests.
 fn with_routes(setup: Setup, host: &str, keys: &str) -> Setup {
     setup.route(host, "outgoing", keys).route(&format!("03.{host}"), "service03", keys)
 }
@@ -30,7 +30,7 @@ const OK: &str = "status: 200\n";
 const DENIED: &str = "error: ErrorCode::HttpRequestDenied";
 const PROHIBITED: &str = "error: ErrorCode::DestinationIpProhibited";
 
-/// A name of this machine that is not `localhost` and stands for an address of its own.
+/// A name of this machine other than `localhost` that resolves to an address of its own.
 fn own_name() -> Option<String> {
     let hosts = std::fs::read_to_string("/etc/hosts").unwrap_or_default();
     let listed =
@@ -79,7 +79,7 @@ fn what_the_list_permits_and_what_not() {
         ("https.test", format!("http://localhost:{port}/"), DENIED),
         ("default-port.test", format!("http://127.0.0.1:{port}/"), DENIED),
         ("other.test", format!("http://127.0.0.1:{port}/"), DENIED),
-        // Other spellings of a listed address, or of one nobody listed.
+        // Other spellings of a listed address, or of one that is not listed.
         ("any-port.test", format!("http://127.1:{port}/"), DENIED),
         ("any-port.test", format!("http://2130706433:{port}/"), DENIED),
         ("any-port.test", format!("http://0x7f000001:{port}/"), DENIED),
@@ -100,7 +100,7 @@ fn what_the_list_permits_and_what_not() {
     assert_eq!(upstream.connections(), 6, "one connection for each of the six routes that may");
 }
 
-/// A name may be listed and still stand for an address that is not.
+/// A listed name may resolve to an address that is not allowed.
 #[test]
 fn a_listed_name_opens_no_way_to_the_machines_own_addresses() {
     let upstream = Upstream::echo();
@@ -136,7 +136,7 @@ fn the_request_arrives_as_the_guest_made_it() {
     let cases = [
         ("/path?query=1&more=%20", "GET /path?query=1&more=%20 HTTP/1.1"),
         ("/", "GET / HTTP/1.1"),
-        // No path at all goes out as `/`.
+        // A URL without a path is sent as `/`.
         ("", "GET / HTTP/1.1"),
     ];
     let expect_arrival = |url: &str, options: &str, line: &str| {
@@ -154,7 +154,7 @@ fn the_request_arrives_as_the_guest_made_it() {
         }
     };
     each(&cases, |(path, line)| expect_arrival(&upstream.url(path), "", line));
-    // RFC 9112 §3.2.1, of what a guest sets as the path.
+    // RFC 9112 §3.2.1, for the path that a guest sets.
     let cases =
         [("", "GET / HTTP/1.1"), ("?", "GET /? HTTP/1.1"), ("?x", "GET /?x HTTP/1.1"), ("//x", "GET //x HTTP/1.1")];
     each(&cases, |(path, line)| {
@@ -179,7 +179,7 @@ fn bodies_stream_through_both_ways() {
         assert!(seen.head.start.starts_with("POST / "), "{:?}", seen.head);
         assert!(seen.body == body, "{host}: {} bytes arrived", seen.body.len());
         assert!(response.body.starts_with(OK.as_bytes()));
-        // The 0.3 guest writes the body as text.
+        // The P3 guest writes the body as text.
         assert!(
             host.starts_with("03.") || response.body.ends_with(&body),
             "{host}: {} bytes came back",

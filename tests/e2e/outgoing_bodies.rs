@@ -1,5 +1,5 @@
-//! Bodies that 0.3 guests pass on, from a client or an origin, in both ways of linking: they have the length that
-//! their head says, or do not look complete; and an answer that comes early does not cut them.
+//! Bodies that P3 guests pass on, from a client or an origin, linked in both ways. They have the length that their head
+//! announces, or do not look complete; and an early response does not cut them.
 
 use std::net::TcpListener;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -22,7 +22,7 @@ static SERVER: Shared = Shared::new(|| {
 
 const HOSTS: [&str; 2] = ["direct.test", "entire.test"];
 
-/// Chunks of a body, and how many bytes they have, if that is not 5.
+/// The chunks of a body, and its length if it is not the announced 5.
 const BODIES: [(&[&[u8]], Option<u64>); 9] = [
     (&[b"abcde"], None),
     (&[b"ab", b"cde"], None),
@@ -31,7 +31,7 @@ const BODIES: [(&[&[u8]], Option<u64>); 9] = [
     (&[b"ab"], Some(2)),
     (&[b"ab", b"cd"], Some(4)),
     (&[b"abcdef"], Some(6)),
-    // The end of a chunk is not that of the body.
+    // The end of the chunk is not the end of the body.
     (&[b"abcde", b"f"], Some(6)),
     (&[b"abcd", b"efg"], Some(7)),
 ];
@@ -40,7 +40,7 @@ fn post(host: &str, target: &str) -> Request {
     Request::post(host, target).header("Transfer-Encoding", "chunked")
 }
 
-/// Sends the body in one piece, or a chunk at a time.
+/// Sends the body in one piece, or one chunk at a time.
 fn exchange(server: &Daylily, request: &Request, chunks: &[&[u8]], in_one_piece: bool) -> Response {
     let mut connection = server.connect();
     let mut pieces: Vec<_> = std::iter::once(request.head_bytes())
@@ -56,7 +56,7 @@ fn exchange(server: &Daylily, request: &Request, chunks: &[&[u8]], in_one_piece:
     connection.response("POST")
 }
 
-/// A response with a content-length of 5 is whole, or does not look so.
+/// Fails unless a response with a content-length of 5 is complete, or visibly cut if the body has another length.
 #[track_caller]
 fn expect_whole_or_cut(response: &Response, chunks: &[&[u8]], wrong: Option<u64>) {
     if wrong.is_none() {
@@ -79,7 +79,7 @@ fn a_response_of_the_requests_body() {
                 let response =
                     exchange(&server, &post(host, &format!("/pass?length=5&tag={tag}")), chunks, in_one_piece);
                 expect_whole_or_cut(&response, chunks, *wrong);
-                // A guest whose response is refused or cut has ended, and says nothing any more.
+                // A guest whose response is cut, or replaced by an error response, has ended and logs nothing more.
                 if wrong.is_none() {
                     server.log().wait_for(&[&format!("passed {tag}: Ok(())")]);
                 }
@@ -152,7 +152,8 @@ fn what_became_of_a_request() {
     }
 }
 
-/// An origin that answers `head` before it reads the body, of which it tells what came until it ended.
+/// An origin that responds with `head` before it reads the body. It sends the body that it received over the channel;
+/// None if the body was incomplete.
 fn early(head: &'static str) -> (String, mpsc::Receiver<Option<Vec<u8>>>) {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
     let url = format!("http://{}/", listener.local_addr().expect("an address"));
@@ -172,7 +173,7 @@ fn early(head: &'static str) -> (String, mpsc::Receiver<Option<Vec<u8>>>) {
 
 const EARLY: &str = "HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok";
 
-/// RFC 9112 §9.5: only an origin that refuses the body and closes ends it.
+/// RFC 9112 §9.5: sending the body stops only when the origin responds with an error and closes the connection.
 #[test]
 fn an_early_answer_does_not_end_the_body_that_is_passed_on() {
     let server = SERVER.get();
@@ -182,7 +183,7 @@ fn an_early_answer_does_not_end_the_body_that_is_passed_on() {
             let mut connection = server.connect();
             connection.send(&post(host, &format!("{path}?method=POST&url={url}")).head_bytes());
             connection.send(&chunk_bytes(b"first "));
-            // A guest that waits for the end of the transmission answers after it.
+            // A guest that waits for the end of the transmission responds after it.
             let early_answer = (path != "/sent").then(|| connection.response("POST"));
             connection.send(&chunk_bytes(b"second")).send(b"0\r\n\r\n");
             let response = early_answer.unwrap_or_else(|| connection.response("POST"));
@@ -190,7 +191,7 @@ fn an_early_answer_does_not_end_the_body_that_is_passed_on() {
             assert!(path != "/sent" || response.text().ends_with("sent: Ok(())\n"), "{host}{path}: {response:?}");
             let body = body.recv_timeout(PATIENCE).expect("an end");
             assert_eq!(body.as_deref(), Some(&b"first second"[..]), "{host}{path}");
-            // And the client's connection can go on.
+            // The client's connection stays usable.
             let next = connection.exchange(&Request::get(host, "/"));
             assert_eq!(next.status, 200, "{host}{path}: {next:?}");
         }

@@ -1,5 +1,5 @@
-//! Outgoing requests that fail: time-outs, broken upstreams, certificates. The guest is told by the
-//! error code that wasi:http has for it, and nothing that broke off looks complete.
+//! Outgoing requests that fail: time-outs, broken upstreams, certificates. The guest gets the wasi:http error code for
+//! the failure, and no partial response looks complete.
 
 use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
@@ -19,7 +19,7 @@ static SERVER: Shared = Shared::new(|| {
 
 const GUESTS: [&str; 2] = ["", "03."];
 
-/// Time-outs as the operator sets them, as the guest sets them, and the guest asking for more.
+/// Time-outs set by the operator, set by the guest, and a guest that requests longer ones than the operator allows.
 const TIMEOUTS: [(&str, &str); 3] = [
     ("brief.test", ""),
     ("patient.test", "&connect_ms=400&first_byte_ms=400&between_ms=400"),
@@ -32,7 +32,7 @@ fn fetch(server: &Daylily, host: &str, url: &str, options: &str) -> String {
     response.text()
 }
 
-/// Every guest and every way to set the time-out gives one of `errors`, after about 400 ms.
+/// Each guest gets one of `errors` after about 400 ms, for every way to set the time-out.
 fn check_timeout(url: &str, errors: &[&str]) {
     let server = SERVER.get();
     for guest in GUESTS {
@@ -46,7 +46,7 @@ fn check_timeout(url: &str, errors: &[&str]) {
     }
 }
 
-/// A listener whose backlog is full: the kernel drops what else wants to connect.
+/// A listener whose backlog is full: the kernel drops further connection attempts.
 fn deaf() -> (socket2::Socket, Vec<socket2::Socket>, SocketAddr) {
     let new = || socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).expect("a socket");
     let listener = new();
@@ -140,17 +140,17 @@ fn broken_upstreams_have_their_error_codes() {
     });
 }
 
-/// What an origin could send for ever, or so that others read it differently, ends with an error code.
+/// Endless or ambiguous input from an origin ends with an error code.
 #[test]
 fn what_an_origin_sends_has_limits() {
     const CHUNKED: &str = "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n";
-    // One of its own, whose log has nothing else to say.
+    // A separate server, whose log contains nothing else.
     let allow = "allow_http = ['http://127.0.0.1:*']";
     let server = Setup::new().route("patient.test", "outgoing", allow).route("03.patient.test", "service03", allow);
     let server = server.start();
     let fields = |count: usize| (0..count).map(|number| format!("x-{number}: 1\r\n")).collect::<String>();
     let whole = |fields: &str| format!("HTTP/1.1 200 OK\r\n{fields}content-length: 2\r\n\r\nok");
-    // A head, what follows it again and again, and what comes of it.
+    // The start of a response, what is then sent repeatedly, and the result.
     let cases = [
         (whole("x: a\r\n b\r\n\tc\r\n"), "", "status: 200\nok"),
         (whole(&fields(1023)), "", "status: 200\nok"),
@@ -173,14 +173,14 @@ fn what_an_origin_sends_has_limits() {
     ];
     each(&cases, |(head, again, expected)| {
         let bytes = [head.as_bytes(), &again.repeat(200_000 / again.len().max(1)).into_bytes()].concat();
-        // The guest need not read it all.
+        // The guest may stop reading before the end.
         let upstream = Upstream::start(move |_, stream| {
             let _ = stream.write_all(&bytes);
             true
         });
         for guest in GUESTS {
             let text = fetch(&server, &format!("{guest}patient.test"), &upstream.url("/"), "");
-            // The 0.2 guest does not send what it got before an error.
+            // The P2 guest does not send what it received before an error.
             let got = text.replace("status: 200\nok", "status: 200\n");
             let expected = expected.replace("status: 200\nok", "status: 200\n");
             assert!(got.starts_with(&expected), "{guest}: want {expected:?}, got {text:?}");
@@ -189,7 +189,7 @@ fn what_an_origin_sends_has_limits() {
     server.log().wait_for(&["WARN", "outgoing request to http://127.0.0.1:", "MAX_INTERIM_RESPONSES"]);
 }
 
-/// An authority, and a server certificate of it for `name`.
+/// A certificate authority, and a server certificate for `name` that it signed.
 fn certificates(name: &str) -> (String, Arc<rustls::ServerConfig>) {
     let ca_key = rcgen::KeyPair::generate().expect("a key");
     let mut ca = rcgen::CertificateParams::new(Vec::new()).expect("parameters");

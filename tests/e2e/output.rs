@@ -1,4 +1,4 @@
-//! What guests print comes out in the log, line by line, and can neither flood nor forge it.
+//! The output of guests is logged line by line, and can neither flood nor forge the log.
 
 use crate::harness::{Daylily, PATIENCE, Setup, Shared, eventually};
 
@@ -7,7 +7,7 @@ static SERVER: Shared = Shared::new(|| {
         .route("lines.test", "output", "")
         .route("partial.test", "output", "")
         .route("flood.test", "output", "max_output = '10KiB'")
-        // 128 lines of 79 characters, each with the 128 bytes that a line costs beside its text.
+        // 128 lines of 79 characters, each of which costs 128 bytes in addition to its text.
         .route("at.test", "output", "max_output = 26_496")
         .route("short.test", "output", "")
         .route("ample.test", "output", "max_output = '1GiB'")
@@ -17,7 +17,7 @@ static SERVER: Shared = Shared::new(|| {
         .route("trap.test", "trap", "")
 });
 
-/// The guest's lines of a route, once there are `count` of them: level and message, with the request id.
+/// Waits for `count` lines of the guest of a route. Returns them as level and message.
 fn guest_lines(server: &Daylily, route: &str, count: usize) -> Vec<String> {
     let of_route = |line: &str| line.contains(" guest: ") && line.contains(route);
     let came = eventually(PATIENCE, || server.log().matching(of_route).len() >= count);
@@ -35,7 +35,7 @@ fn request_of(line: &str) -> String {
 
 fn message(line: &str) -> &str {
     let rest = line.split_once(" guest: ").map(|(_, rest)| rest).expect("a guest's line");
-    // The fields come after the message, in whatever order.
+    // The fields come after the message, in any order.
     let ends = [" route=", " request=", " stream="].iter().filter_map(|field| rest.find(field));
     &rest[..ends.min().expect("fields")]
 }
@@ -100,7 +100,7 @@ fn output_at_the_limit_is_whole() {
     assert_eq!(lines.len(), 128, "{:?}", lines.last());
 }
 
-/// What a line costs is counted, not only its text: 32,768 lines would be 4 MiB in the log.
+/// The limit counts what a line costs in the log, not only its text: 32,768 lines would take 4 MiB there.
 #[test]
 fn short_lines_cost_what_they_take_in_the_log() {
     let server = SERVER.get();
@@ -110,7 +110,7 @@ fn short_lines_cost_what_they_take_in_the_log() {
     assert_eq!(lines.len(), 64 * 1024 / 129, "{:?}", lines.last());
 }
 
-/// Many lines of one call come into the log all the same, in turns, when the limit is ample.
+/// If the limit is large, all lines of one call are logged, in several steps.
 #[test]
 fn lines_of_one_call_come_out_to_the_last() {
     let server = SERVER.get();
@@ -119,7 +119,7 @@ fn lines_of_one_call_come_out_to_the_last() {
     assert_eq!(lines.len(), 2000);
 }
 
-/// The limit is each request's own.
+/// The limit applies to each request separately.
 #[test]
 fn one_requests_flood_takes_nothing_from_the_next() {
     let server = SERVER.get();
@@ -142,7 +142,7 @@ fn control_characters_cannot_reach_the_terminal() {
     }
 }
 
-/// Output of a guest that then traps is not lost.
+/// The output of a guest that then traps is not lost.
 #[test]
 fn a_panic_is_told() {
     let server = Setup::new().route("a.test", "memory", "max_memory = '4MiB'").start();

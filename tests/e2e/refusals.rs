@@ -1,4 +1,4 @@
-//! What daylily does not start with: it says all that is wrong, and how to mend it.
+//! Configurations and components that daylily refuses to start with: it reports all errors and how to fix them.
 
 use std::net::TcpListener;
 
@@ -8,10 +8,10 @@ const DATA_ERROR: i32 = 65;
 const NO_INPUT: i32 = 66;
 const UNAVAILABLE: i32 = 69;
 
-/// The first bytes of a core module; alone, a complete and empty one.
+/// The first bytes of a core module, which are a complete, empty module.
 const CORE_MODULE: &[u8] = b"\0asm\x01\0\0\0";
 
-/// Both ways to ask about a component, and a configuration with it.
+/// Runs both commands that read a component, with the component and with a configuration that names it.
 fn check(component: &str, files: &[(&str, &[u8])], code: i32, parts: &[&str]) {
     let config = format!("[[route]]\ncomponent = '{component}'\n");
     let with_config = [files, &[("daylily.toml", config.as_bytes())]].concat();
@@ -124,11 +124,11 @@ fn an_address_that_cannot_be_listened_on() {
     let taken = TcpListener::bind("127.0.0.1:0").expect("a port");
     let taken = taken.local_addr().map(|address| (taken, address.to_string())).expect("an address");
     run(&["--listen", &taken.1]).expect(UNAVAILABLE, &["listen", &taken.1, "--listen"]);
-    // An address of documentation, which no machine has.
+    // An address reserved for documentation, which no machine has.
     run(&["--listen", "192.0.2.1:8080"]).expect(UNAVAILABLE, &["listen", "192.0.2.1:8080"]);
 }
 
-/// Whoever holds port 3000, this test or another program, makes the default visible.
+/// Port 3000 is in use, by this test or by another program, so that the error shows the default address.
 #[test]
 fn the_default_address_is_the_readmes() {
     let _taken = TcpListener::bind("127.0.0.1:3000");

@@ -1,5 +1,4 @@
-//! A new configuration and new components, without a request lost; and when there is something wrong
-//! with them, everything stays as it was.
+//! A reload serves a new configuration and new components without losing a request. When it fails, nothing changes.
 
 use std::net::TcpListener;
 use std::thread;
@@ -15,7 +14,7 @@ fn component(package: &str) -> Vec<u8> {
     std::fs::read(guest(package)).expect("a built guest")
 }
 
-/// Serves `app.wasm` of its directory: the Hello World, until a test puts something else there.
+/// Serves `app.wasm` in its directory: the Hello World component, until a test replaces it.
 fn app() -> Setup {
     Setup::new().route_to("app.test", "app.wasm").file("app.wasm", &component("hello"))
 }
@@ -65,7 +64,7 @@ fn what_was_changed_is_served() {
     });
 }
 
-/// What is wrong after the files were changed, the exit code, and what is said.
+/// A name, an invalid change of the files, the exit code, and the text of the error.
 type Bad = (&'static str, fn(&Daylily), i32, &'static [&'static str]);
 
 const BAD: &[Bad] = &[
@@ -106,7 +105,7 @@ const BAD: &[Bad] = &[
 ];
 
 fn listen_where_another_does(server: &Daylily) {
-    // For as long as the test runs.
+    // Open for as long as the test process runs.
     let other = Box::leak(Box::new(TcpListener::bind("127.0.0.1:0").expect("a port")));
     let address = other.local_addr().expect("an address");
     server.configure(|config| config.replace("'127.0.0.1:0'", &format!("'127.0.0.1:0', '{address}'")));
@@ -116,7 +115,7 @@ fn remove(server: &Daylily, path: &str) {
     std::fs::remove_file(server.directory().join(path)).expect("the file");
 }
 
-/// Fails unless the server is as it was before a reload that failed.
+/// Fails unless the reload fails and changes nothing.
 #[track_caller]
 fn expect_refused(server: &Daylily, code: i32, parts: &[&str]) {
     let (before, old) = (server.status(), server.workers());
@@ -129,19 +128,19 @@ fn expect_refused(server: &Daylily, code: i32, parts: &[&str]) {
     assert_eq!(after.total("reloads_failed"), before.total("reloads_failed") + 1);
     assert_eq!(server.workers(), old);
     assert_eq!(after.of_worker(0, "restarts"), before.of_worker(0, "restarts"));
-    // What was started for the new generation is gone.
+    // The processes that were started for the new generation have ended.
     let only_old = eventually(PATIENCE, || server.supervisor().children() == old);
     assert!(only_old, "{:?} run beside {old:?}", server.supervisor().children());
     for part in parts {
         server.log().wait_for(&[part]);
     }
-    // As one who starts it would be told.
+    // The errors are the same as at a start.
     let cache = cache_dir().display().to_string();
     let started = server.command_at("another.sock", &["serve", "-c", "daylily.toml", "--cache-dir", &cache]);
     assert_eq!((started.code, started.stderr.ends_with(&refused.stderr)), (code, true), "{started:?} {refused:?}");
 }
 
-/// Listens and has its number of workers by its file, not by flags.
+/// Takes its addresses and its number of workers from the configuration file, not from flags.
 fn by_file() -> Setup {
     app().without("--listen").without("--workers").top("listen = ['127.0.0.1:0']\nworkers = 1")
 }
@@ -162,7 +161,7 @@ fn what_cannot_be_served_leaves_everything_as_it_was() {
     server.get("app.test", "/").expect(200, "count: 1\n");
 }
 
-/// Not even one connection that is made after the answer comes to the old generation, however busy that is.
+/// After the response to a reload, no new connection goes to the old generation, however busy that is.
 #[test]
 fn a_reload_that_was_answered_is_served() {
     let server = app().route("burn.test", "burn", "").start();
@@ -170,7 +169,7 @@ fn a_reload_that_was_answered_is_served() {
     for round in 0..60 {
         let (package, body) = if round % 2 == 0 { ("state", "count: 1\n") } else { ("hello", "Hello World\n") };
         server.put("app.wasm", component(package));
-        // Without the process of the command, whose end takes a while.
+        // Without starting a process for the command, which would take a while to exit.
         let answer = server.say("\"reload\"\n").expect("an answer");
         assert!(answer.contains("reloaded"), "{answer}");
         server.get("app.test", "/").expect(200, body);
@@ -178,7 +177,7 @@ fn a_reload_that_was_answered_is_served() {
     load.end().expect_no_failure();
 }
 
-/// Nor to one before that, which is slower to stop than the one that came after it.
+/// It also waits for earlier generations, even if one stops accepting later than those that came after it.
 #[test]
 fn a_reload_waits_for_every_generation_before_it() {
     let server = app().start();
@@ -199,13 +198,13 @@ fn a_reload_waits_for_every_generation_before_it() {
     });
 }
 
-/// All who ask at once get their answer, and what they wrote before is served when they have it.
+/// Concurrent reload commands all get a response, and the files as they were before each command are served by then.
 #[test]
 fn reloads_at_once_are_all_answered() {
     let server = app().start();
     for round in 0..5 {
         let (package, body) = if round % 2 == 0 { ("state", "count: 1\n") } else { ("hello", "Hello World\n") };
-        // One that may have read the files already.
+        // A reload that may already have read the files.
         server.signal(Signal::HUP);
         server.put("app.wasm", component(package));
         thread::scope(|scope| {
@@ -241,7 +240,7 @@ fn reloads_under_load_lose_nothing() {
     assert!(closed, "from {descriptors} descriptors to {}", server.supervisor().descriptors());
 }
 
-/// Fails unless only these many workers are left soon.
+/// Fails unless only this many workers are left soon.
 #[track_caller]
 fn expect_drained(server: &Daylily, workers: usize) {
     let drained = eventually(PATIENCE, || server.status().draining() == 0 && server.processes().len() == 1 + workers);
@@ -300,11 +299,12 @@ fn the_number_of_workers_changes_under_load() {
         expect_drained(&server, next);
     }
     load.end().expect_no_failure();
-    // Nothing is left in the backlog of a socket that nobody accepts on.
+    // No connection was left in the backlog of a socket without an accept loop.
     (0..50).for_each(|_| hello(&server));
 }
 
-/// A reload that waits as long as the test wants: its component, which is none, cannot be opened before this is dropped.
+/// A reload that takes as long as the test wants: its component, which is invalid, cannot be opened before this is
+/// dropped.
 #[track_caller]
 fn slow_reload(server: &Daylily) -> HeldFile {
     let held = HeldFile::new(&server.directory().join("held.wasm"), b"no component");
@@ -314,7 +314,7 @@ fn slow_reload(server: &Daylily) -> HeldFile {
     held
 }
 
-/// More workers have more sockets, and the kernel may give those connections before anybody accepts there.
+/// More workers have more sockets, and the kernel may give connections to these before their workers accept.
 #[test]
 fn connections_during_a_reload_to_more_workers_are_answered() {
     let server = by_file().start();
@@ -340,7 +340,7 @@ fn connections_during_a_reload_to_more_workers_are_answered() {
     assert!(lost.is_empty(), "answered only after the reload (None), or not at all: {lost:?}");
 }
 
-/// A reload takes as long as its components take to compile. Meanwhile the supervisor does its work.
+/// A reload takes as long as its components take to compile. The supervisor does its other work meanwhile.
 #[test]
 fn a_slow_reload_holds_up_nothing() {
     let server = app().start();
@@ -350,7 +350,7 @@ fn a_slow_reload_holds_up_nothing() {
     hello(&server);
     assert_ne!(server.workers(), old);
     thread::scope(|scope| {
-        // It is not left without an answer either.
+        // The reload command gets a response, too.
         let waits = scope.spawn(|| server.command(&["reload"]));
         assert!(eventually(PATIENCE, || server.status().state() == "reloading"));
         server.command(&["stop"]).expect(0, &[]);
@@ -360,7 +360,7 @@ fn a_slow_reload_holds_up_nothing() {
     server.expect_no_process(PATIENCE);
 }
 
-/// By hand, or by what clears /tmp.
+/// Removed by an operator, or by a program that cleans /tmp.
 #[test]
 fn a_socket_that_was_removed_is_made_again_by_a_reload() {
     let server = app().start();
@@ -371,12 +371,12 @@ fn a_socket_that_was_removed_is_made_again_by_a_reload() {
         assert!(eventually(PATIENCE, || path.exists()), "it is not made again");
         assert!(eventually(PATIENCE, || server.status().generation() == generation), "{:?}", server.status());
     }
-    // Also by one that fails.
+    // A reload that fails makes it again, too.
     std::fs::remove_file(&path).expect("the socket");
     server.put("daylily.toml", "= nonsense");
     server.signal(Signal::HUP);
     assert!(eventually(PATIENCE, || path.exists()), "it is not made again");
-    // One of somebody else in its place stays.
+    // A socket of another process at that path is not replaced.
     std::fs::remove_file(&path).expect("the socket");
     let other = std::os::unix::net::UnixListener::bind(&path).expect("a socket");
     server.signal(Signal::HUP);

@@ -1,6 +1,6 @@
-//! Nothing of one request is readable in the next. A guest writes all over its instance and ends in each way
-//! there is; whatever instance comes then looks everywhere. There are fewer slots than requests, so they are
-//! used again and again. The pool's settings one by one are tested beside them, in `engine/config`.
+//! No request can read data of an earlier one. A guest overwrites everything in its instance and then ends in every
+//! possible way; each later instance checks everything. There are fewer pool slots than requests, so slots are reused.
+//! The settings of the pool are tested one by one in `engine/config`.
 
 use std::thread::{scope, sleep};
 use std::time::Duration;
@@ -9,20 +9,20 @@ use residue_guest::{FIELD, PLACES, Wasi, component, places};
 
 use crate::harness::{Connection, Daylily, Ending, PATIENCE, Request, Response, Setup, as_component, each, eventually};
 
-/// Those of 0.2 are linked directly, but for one.
+/// The guests of 0.2 are linked directly, except one.
 const GUESTS: [(Wasi, &str); 3] = [(Wasi::V2, "v2"), (Wasi::V2, "v2-component"), (Wasi::V3, "v3")];
 
-/// How a guest that has written ends, by the route and the path that make it so.
+/// How a guest ends after it has written. The route and the path determine it.
 #[derive(Debug, Clone, Copy)]
 enum Write {
     Returns,
     Traps,
-    /// Before its answer, and after it has begun.
+    /// Before its response, and after it has begun.
     UsesUpCpuTime,
     UsesUpCpuTimeAfterHead,
     UsesUpWallTime,
     UsesUpWallTimeWaiting,
-    /// While it spins, while it waits, and while it spins behind its answer.
+    /// The client leaves while the guest spins, while it waits, and while it spins after its response has begun.
     IsLeft,
     IsLeftWaiting,
     IsLeftAfterHead,
@@ -43,8 +43,8 @@ const WRITES: [Write; 9] = [
 /// Below and above the 2 MiB that the pool keeps resident.
 const SIZES_MIB: [u32; 3] = [1, 4, 32];
 
-/// Routes to the guest for each wasi:http: with ample limits, with little CPU time, with little wall time; and
-/// `other`, to a component that is the same but for its bytes, so that it has another image of its memory.
+/// Routes to the guest for each wasi:http: with large limits, with little CPU time, with little wall time. And `other`,
+/// to a component with the same code but other bytes, which therefore has another memory image.
 fn setup(slots: u32) -> Setup {
     let server = format!("max_concurrency = {slots}\nmax_queue = 1000\nqueue_timeout = '60s'");
     GUESTS.iter().fold(Setup::new().server(&server), |setup, &(wasi, name)| {
@@ -55,7 +55,7 @@ fn setup(slots: u32) -> Setup {
         // A custom section without a name.
         let other = [component.as_slice(), &[0, 1, 0]].concat();
         let (file, other_file) = (format!("{name}.wasm"), format!("{name}-other.wasm"));
-        // One route may take all slots.
+        // A single route may take all slots.
         let keys = |kind: &str, limits: &str| {
             format!("name = '{kind}.{name}'\nhost = '{kind}.{name}'\nmax_concurrency = {slots}\n{limits}")
         };
@@ -69,7 +69,7 @@ fn setup(slots: u32) -> Setup {
     })
 }
 
-/// Fails unless the guest answered, and found nothing.
+/// Fails unless the guest responded and found nothing.
 #[track_caller]
 fn expect_clean(response: &Response) {
     assert_eq!(found(response), Vec::<&str>::new(), "{response:?}");
@@ -81,16 +81,17 @@ fn found(response: &Response) -> Vec<&'static str> {
     places(response.values(FIELD)[0]).expect("what it found")
 }
 
-/// How it is told that a guest has written, before its client leaves.
+/// How the test knows that a guest has written, before its client leaves.
 #[derive(Clone, Copy)]
 enum Proof {
-    /// It is the only one: the processor time of the worker tells. What writing takes is known.
+    /// The guest runs alone: it has written when the worker has used as much CPU time as writing takes.
     ProcessorTime(Duration),
-    /// There are others. After this time it has, on any machine that is not very slow; those that are alone prove it.
+    /// Other guests run, too: it has written after a fixed time, on any machine that is not very slow. The guests that
+    /// run alone prove that writing works.
     Time,
 }
 
-/// Waits until the only guest of a server has written. Spinning comes after it, and so does waiting.
+/// Waits until the only guest of a server has written. It spins or waits only after that.
 #[track_caller]
 fn wait_until_written(server: &Daylily, write: Write, before: Duration, proof: Proof) {
     let Proof::ProcessorTime(cost) = proof else { return sleep(Duration::from_millis(150)) };
@@ -99,7 +100,7 @@ fn wait_until_written(server: &Daylily, write: Write, before: Duration, proof: P
     let mut asleep = 0;
     let is_done = || match write {
         Write::IsLeftWaiting => {
-            // Between two slices of a guest, the worker does not sleep.
+            // The worker does not sleep between two slices of a guest.
             asleep = if sleeps() { asleep + 1 } else { 0 };
             asleep >= 10
         }
@@ -112,7 +113,7 @@ fn wait_until_written(server: &Daylily, write: Write, before: Duration, proof: P
     assert!(eventually(PATIENCE, is_done), "the guest does not write");
 }
 
-/// Lets a guest write, and end like this.
+/// Makes a guest write and end in the given way.
 fn write(server: &Daylily, flavour: &str, write: Write, mib: u32, proof: Proof) {
     let before = server.process().cpu_time();
     let send = |kind: &str, ending: &str| {
@@ -149,14 +150,14 @@ fn write(server: &Daylily, flavour: &str, write: Write, mib: u32, proof: Proof) 
     }
 }
 
-/// What writing so much takes, and answering; to the 10 ms in which the kernel counts.
+/// The CPU time for writing that much and responding, plus the 10 ms of the kernel's resolution.
 fn cost(server: &Daylily, flavour: &str, mib: u32) -> Duration {
     let before = server.process().cpu_time();
     write(server, flavour, Write::Returns, mib, Proof::Time);
     server.process().cpu_time() - before + Duration::from_millis(10)
 }
 
-/// Writes in every way, and looks after each, on a connection that stays.
+/// Writes and ends in every way, and checks after each, on a connection that stays open.
 fn write_and_look(server: &Daylily, flavour: &str, is_alone: bool) {
     let cases: Vec<(Write, u32)> = WRITES.iter().flat_map(|write| SIZES_MIB.map(|mib| (*write, mib))).collect();
     each(&cases, |&(what, mib)| {

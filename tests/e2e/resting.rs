@@ -1,13 +1,13 @@
-//! A connection whose client is silent for a second gives up its buffers, and nobody notices.
+//! A connection whose client is silent for a second gives up its buffers, which the client cannot observe.
 
 use crate::harness::{Connection, Daylily, PATIENCE, Request, Setup, eventually};
 
-/// Its log tells of each connection that gave up its buffers.
+/// A server whose log has a line for each connection that gives up its buffers.
 fn start() -> Daylily {
     Setup::new().route("hello.test", "hello", "").route("echo.test", "echo", "").flags(&["--log", "debug"]).start()
 }
 
-/// Waits until so many connections have gone to rest since the start.
+/// Waits until connections have gone to rest this many times since the start.
 #[track_caller]
 fn wait_for_rest(server: &Daylily, times: usize) {
     let rested = || server.log().matching(|line| line.contains("an idle connection released its buffers")).len();
@@ -31,7 +31,7 @@ fn a_silent_client_is_answered_again() {
     hello(&mut connection);
 }
 
-/// It came with the request before, and keeps the connection from going to rest.
+/// Half a head was received with the previous request, and keeps the connection from resting.
 #[test]
 fn half_a_head_is_not_lost() {
     let server = start();
@@ -40,7 +40,7 @@ fn half_a_head_is_not_lost() {
     let (first, rest) = request.split_at(10);
     connection.send(&[&request, first].concat());
     connection.response("GET").expect(200, "Hello World\n");
-    // One that begins its silence later goes to rest, and this one has had its time by then.
+    // A connection that becomes silent later rests; by then, the first would have, too.
     let mut other = server.connect();
     hello(&mut other);
     wait_for_rest(&server, 1);
@@ -54,7 +54,7 @@ fn an_idle_connection_takes_little_memory() {
     const MOST_KIB: u64 = 8;
     let server = Setup::new().workers(1).route("hello.test", "hello", "").alone().start();
     let worker = server.workers()[0];
-    // What the first requests leave behind is not the connections'.
+    // Memory that is allocated by the first requests is not counted as the connections'.
     for _ in 0..20 {
         hello(&mut server.connect());
     }

@@ -1,8 +1,8 @@
-//! Which route answers: by host and path, the most specific first.
+//! Which route gets a request: by host and path, the most specific first.
 
 use crate::harness::{Request, Setup, Shared, each, guest};
 
-/// Each route tells its name through its environment.
+/// The guest of each route responds with the route's name, which is in its environment.
 static SERVER: Shared = Shared::new(|| {
     let routes = [
         ("exact-root", "host = 'www.example.com'\npath = '/'"),

@@ -1,4 +1,4 @@
-//! What is special about wasi:http 0.3, and holds by its specification.
+//! Behaviour that is specific to wasi:http 0.3 and required by its specification.
 
 use crate::harness::{Ending, Request, Setup, Shared, Upstream, each};
 
@@ -25,7 +25,7 @@ fn several_minors_of_0_2_in_one_component() {
     SERVER.get().get("mixed.test", "/").expect(200, "ok\n");
 }
 
-/// Origin-form requests have a scheme and an authority too.
+/// Requests in origin-form have a scheme and an authority, too.
 #[test]
 fn the_guest_is_told_scheme_authority_and_path() {
     let server = SERVER.get();
@@ -37,7 +37,7 @@ fn the_guest_is_told_scheme_authority_and_path() {
     each(&cases, |(target, host, expected)| {
         server.get(host, target).expect(200, expected);
     });
-    // The same without `Host`: the address that was asked.
+    // The same without `Host`: the authority is the address that the client connected to.
     let server = Setup::new().route_at("name = 'any'", "service03").start();
     let text = server.exchange(&Request::get("", "/report").http10()).text();
     assert!(text.contains("scheme: http\n"), "{text}");
@@ -96,7 +96,7 @@ fn std_output_of_the_guest_is_logged_too() {
     server.log().wait_for(&["guest", "printed", "a.test"]);
 }
 
-/// A guest under one instance's limits works on in the background under the same ones.
+/// Work of a guest after its response is under the same limits.
 #[test]
 fn late_work_has_limits_too() {
     let server = Setup::new()
@@ -105,7 +105,7 @@ fn late_work_has_limits_too() {
         .start();
     let before = std::time::Instant::now();
     server.get("a.test", "/late?ms=600000").expect(200, "early\n");
-    // The one place is free once the wall time has ended the work.
+    // The only permit is released when the wall time has ended the work.
     server.get("a.test", "/").expect(200, "Hello World\n");
     let took = before.elapsed();
     assert!(took < std::time::Duration::from_secs(15), "it took {took:?}");

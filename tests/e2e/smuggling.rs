@@ -1,4 +1,5 @@
-//! Requests on which two parsers could disagree: refused, or answered once and the connection closed.
+//! Requests that two parsers could read differently: they get an error response, or one response before the connection
+//! closes.
 
 use crate::harness::{PATIENCE, Request, Setup, Shared, Silence, each};
 
@@ -10,10 +11,11 @@ static SERVER: Shared = Shared::new(|| {
         .route("smuggled.test", "report", "")
 });
 
-/// What must never be answered: it was sent as part of a body.
+/// A request that must never be answered, because it was sent as part of a body.
 const SMUGGLED: &str = "GET /smuggled HTTP/1.1\r\nHost: smuggled.test\r\n\r\n";
 
-/// Sends the bytes and a hidden request; wants at most one answer and then the end. Gives its status.
+/// Sends the bytes and a hidden request. Fails unless there is at most one response and then the end. Returns its
+/// status.
 #[track_caller]
 fn answers_at_most_once(bytes: &str) -> Option<u16> {
     let server = SERVER.get();
@@ -145,13 +147,13 @@ fn chunks_that_are_none_end_the_connection() {
     };
     each(&bodies, |body| {
         assert_eq!(answers_at_most_once(&request("count.test", body)), Some(400));
-        // A guest that does not read it.
+        // A guest that does not read the body.
         let status = answers_at_most_once(&request("hello.test", body));
         assert!(matches!(status, Some(200 | 400)), "{status:?}");
     });
 }
 
-/// Nothing more is sent than the first byte that is too many: what could go on for ever is refused then.
+/// The first byte over the limit is enough for the error response: input that could be endless is rejected there.
 #[test]
 fn framing_without_end_is_refused_at_its_limit() {
     let server = SERVER.get();
@@ -168,7 +170,7 @@ fn framing_without_end_is_refused_at_its_limit() {
     ];
     each(&cases, |(_, bytes)| {
         let mut connection = server.connect();
-        // All but the last byte are waited for.
+        // All bytes but the last are accepted.
         connection.send(&bytes.as_bytes()[..bytes.len() - 1]);
         assert!(connection.is_quiet_for(std::time::Duration::from_millis(20)));
         connection.send(&bytes.as_bytes()[bytes.len() - 1..]);
@@ -177,7 +179,7 @@ fn framing_without_end_is_refused_at_its_limit() {
     });
 }
 
-/// Wherever a connection's bytes are split, its requests are the same.
+/// The requests are the same however the connection's bytes are split.
 #[test]
 fn requests_in_pieces_of_any_size() {
     let server = SERVER.get();

@@ -1,4 +1,4 @@
-//! Files that are not what they should be: each is one clear error at once, and nothing waits for it.
+//! Files of the wrong type or size: each gives one clear error at once, and blocks nothing.
 
 use std::fs;
 use std::os::unix::fs::symlink;
@@ -8,10 +8,10 @@ use std::time::{Duration, Instant};
 
 use crate::harness::{Daylily, Setup, Upstream, each, guest, make_pipe, run_at};
 
-/// Far below the time limit of a file that does not answer.
+/// Far below the time limit for reading a file.
 const AT_ONCE: Duration = Duration::from_secs(10);
 
-/// What is put in the place of a file, and what is said of it.
+/// A name, what replaces the file, and the error.
 type Case = (&'static str, fn(&Path), &'static str);
 
 const CASES: &[Case] = &[
@@ -26,7 +26,7 @@ const CASES: &[Case] = &[
     ("a file without an end", make_huge, "it is larger than"),
 ];
 
-/// It takes no room on the disk.
+/// A sparse file, which takes no disk space.
 fn make_huge(path: &Path) {
     fs::File::create(path).and_then(|file| file.set_len(1 << 40)).expect("a sparse file");
 }
@@ -50,7 +50,7 @@ fn hello(server: &Daylily) {
     server.get("app.test", "/").expect(200, "Hello World\n");
 }
 
-/// One of the server's files, the exit code when it cannot be read, and how that begins.
+/// A file that the server reads, the exit code when it cannot be read, and how the error begins.
 const FILES: &[(&str, i32, &str)] = &[
     ("app.wasm", 66, "failed to read component `app.wasm`"),
     ("daylily.toml", 78, "failed to read the configuration `daylily.toml`"),

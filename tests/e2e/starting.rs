@@ -1,4 +1,4 @@
-//! A start: what is found, what is in its way, all of which is said at once, and what clients meet meanwhile.
+//! Starting: finding a configuration, reporting all errors at once, and the clients that connect meanwhile.
 
 use std::fs;
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -10,7 +10,7 @@ use tempfile::TempDir;
 
 use crate::harness::{Daylily, PATIENCE, Setup, each, eventually, guest, run, run_in};
 
-/// Not one of those that the kernel gives to clients: one of them may be connected to itself before a server is there.
+/// Not one of the kernel's ephemeral ports: a client on such a port may connect to itself before the server listens.
 fn free_address() -> SocketAddr {
     let first = 20_000 + u16::try_from(std::process::id() % 10_000).expect("a port");
     let mut addresses = (first..30_000).chain(20_000..first).map(|port| SocketAddr::from(([127, 0, 0, 1], port)));
@@ -29,7 +29,7 @@ fn config() -> String {
     format!("[[route]]\npath = '/v1/*'\ncomponent = '{}'\n", guest("hello").display())
 }
 
-/// Serves the configuration that it finds in its directory, which nobody named.
+/// Serves the configuration file that it finds in its directory, which is not named on the command line.
 fn found() -> Setup {
     Setup::bare(&["serve"]).file("daylily.toml", config().as_bytes())
 }
@@ -41,7 +41,7 @@ fn expect_required(server: &Daylily) {
     server.get("any.test", "/").expect_refusal(404, "no such route");
 }
 
-/// That it is gone is no wish for the Hello World.
+/// If the file is removed later, the Hello World component is not served instead.
 #[test]
 fn a_configuration_that_was_found_is_required_from_then_on() {
     let server = found().own_program().start();
@@ -53,7 +53,7 @@ fn a_configuration_that_was_found_is_required_from_then_on() {
     server.signal(Signal::HUP);
     assert!(eventually(PATIENCE, || server.status().total("reloads_failed") == 3), "{:?}", server.status());
     expect_required(&server);
-    // Also for a program that takes over, which reads it anew, and then by a reload of that one.
+    // A program that takes over reads the file and requires it, too; and so do later reloads of that program.
     server.signal(Signal::USR2);
     server.log().wait_for(&["upgrade failed", "exit status: 78"]);
     server.put("daylily.toml", &config);
@@ -64,7 +64,7 @@ fn a_configuration_that_was_found_is_required_from_then_on() {
     expect_required(&server);
 }
 
-/// One that comes later is taken, and required from then on.
+/// A file that is created later is used by a reload, and required from then on.
 #[test]
 fn a_configuration_that_comes_is_found_by_a_reload() {
     let server = Setup::bare(&["serve"]).start();
@@ -77,7 +77,7 @@ fn a_configuration_that_comes_is_found_by_a_reload() {
     expect_required(&server);
 }
 
-/// "Cannot be read" is not "none".
+/// A file that cannot be read is not treated as missing.
 #[test]
 fn a_configuration_that_cannot_be_read_is_not_taken_for_none() {
     let directory = TempDir::new().expect("a directory");
@@ -89,7 +89,7 @@ fn a_configuration_that_cannot_be_read_is_not_taken_for_none() {
     }
 }
 
-/// What is given, the exit code, and all that is said.
+/// A configuration, the exit code, and all errors that are printed.
 #[test]
 fn everything_that_is_wrong_is_said_at_once() {
     let taken = TcpListener::bind("127.0.0.1:0").expect("a port");
@@ -113,7 +113,7 @@ fn everything_that_is_wrong_is_said_at_once() {
             "failed to open the directory `nowhere`",
         ],
     );
-    // Each part of it alone is said as it is.
+    // Each error alone is printed in the same way.
     let socket = "control = '/proc/nothing/control.sock'\nlisten = '127.0.0.1:0'\n";
     let component = "[[route]]\ncomponent = 'missing.wasm'\n";
     let config = format!("{socket}{component}");
@@ -121,7 +121,7 @@ fn everything_that_is_wrong_is_said_at_once() {
         .expect(69, &["failed to open the control socket", "failed to read component `missing.wasm`"]);
 }
 
-/// An address, what runs daylily, and what is said.
+/// An address, the command that runs daylily, and the hint in the error.
 type Hint = (&'static str, &'static [&'static str], &'static str);
 
 const HINTS: &[Hint] = &[
@@ -130,7 +130,7 @@ const HINTS: &[Hint] = &[
     ("127.0.0.1:1", &["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"], "setcap cap_net_bind_service"),
 ];
 
-/// Whether another server runs there is asked only where the address is in use.
+/// Only the error for an address in use asks whether another server is running.
 #[test]
 fn what_helps_depends_on_why_an_address_cannot_be_had() {
     each(HINTS, |(address, wrapper, hint)| {
@@ -147,7 +147,7 @@ fn what_helps_depends_on_why_an_address_cannot_be_had() {
     });
 }
 
-/// What restarts a supervisor does not wait until the workers of the dead one have let go of its address.
+/// A restarted supervisor does not have to wait until the dead one's workers have released its address.
 #[test]
 fn a_server_is_started_again_at_once_after_its_supervisor_was_killed() {
     for _ in 0..5 {
@@ -160,7 +160,7 @@ fn a_server_is_started_again_at_once_after_its_supervisor_was_killed() {
     }
 }
 
-/// Another server's address is not waited for for long; and not at all where it is a daylily that can be asked.
+/// Waiting for an address in use ends soon; if a daylily that responds on its control socket uses it, it does not wait.
 #[test]
 fn an_address_that_is_in_use_is_refused() {
     let other = TcpListener::bind("127.0.0.1:0").expect("a port");
@@ -181,7 +181,8 @@ fn an_address_that_is_in_use_is_refused() {
     );
 }
 
-/// A component that takes long to compile, and is refused then: nobody is let in before that, and then reset.
+/// A component that takes long to compile and is then rejected: until then the kernel accepts no connection, which
+/// would be reset.
 #[test]
 fn nobody_is_let_in_before_there_is_somebody_to_answer() {
     let address = free_address();
@@ -214,7 +215,7 @@ fn nobody_is_let_in_before_there_is_somebody_to_answer() {
     });
 }
 
-/// Two that find an address free, and compile for a while before they listen there, do not share it.
+/// Two servers that both find an address free, and compile for a while before they listen there, do not share it.
 #[test]
 fn of_two_that_start_at_once_one_serves() {
     let address = free_address();

@@ -1,5 +1,4 @@
-//! The control socket: what `daylily status` shows, which server it is that is asked, and what the socket
-//! stands.
+//! The control socket: the output of `daylily status`, which of several servers responds, and robustness of the socket.
 
 use std::fs::{self, Permissions};
 use std::io::{Read, Write};
@@ -20,7 +19,7 @@ fn hello() -> Setup {
     Setup::new().route("hello.test", "hello", "").route("stream.test", "stream", "")
 }
 
-/// What machines may rely on.
+/// The fields that scripts may rely on.
 const FIELDS: &[&str] = &[
     "/version",
     "/pid",
@@ -54,7 +53,7 @@ const FIELDS: &[&str] = &[
     "/totals/worker_hangs",
 ];
 
-/// A server with one request in progress, and three that it has answered over two connections.
+/// A server with one request in progress and three completed ones, over two connections.
 fn busy() -> (Daylily, Connection) {
     let server = hello().start();
     server.get("hello.test", "/").expect(200, "Hello World\n");
@@ -134,8 +133,8 @@ fn without_a_server_there_is_a_remedy() {
     by_environment.expect(69, &["no daylily server responds at `elsewhere.sock`"]);
 }
 
-/// Where this user's servers have their sockets, in a temporary directory. Root's have theirs in
-/// `/run/daylily` as well, where others may run that have nothing to do with this.
+/// The runtime directory of this user's servers, in a temporary directory. Root's servers also use `/run/daylily`,
+/// where unrelated servers may run.
 struct Runtime(TempDir);
 
 impl Runtime {
@@ -186,7 +185,7 @@ fn the_only_server_is_found_and_of_several_one_must_be_chosen() {
     for server in [&first, &second] {
         several.expect(69, &[&format!("--control {}", runtime.socket(server).display())]);
     }
-    // One that was killed leaves its socket behind, and is none of several.
+    // A killed server leaves its socket behind, and does not count as one of several.
     second.signal(Signal::KILL);
     second.expect_no_process(PATIENCE);
     runtime.status().expect(0, &[]);
@@ -216,7 +215,7 @@ fn the_socket_is_for_its_user_alone() {
     assert!(stderr.contains("belongs to another user") && stderr.contains("as root"), "{stderr}");
 }
 
-/// The path of the socket, made by what is done to a directory; and what is said of it.
+/// A name, a function that changes a directory and returns the socket's path, and the error.
 type Refused = (&'static str, fn(&Path) -> PathBuf, &'static [&'static str]);
 
 const REFUSED: &[Refused] = &[
@@ -256,7 +255,7 @@ fn a_socket_that_is_not_safe_or_cannot_be_is_refused() {
     });
 }
 
-/// Root can give a directory away, and everybody else has one of root's, where nothing can be made.
+/// Root changes the owner of a directory; other users take one of root's, in which they cannot create files.
 #[test]
 fn a_socket_in_a_directory_of_somebody_else_is_refused() {
     let directory = TempDir::new().expect("a directory");
@@ -270,7 +269,7 @@ fn a_socket_in_a_directory_of_somebody_else_is_refused() {
     refused.expect(69, &["failed to open the control socket", part]);
 }
 
-/// Nobody asked for the default one by name: what cannot be had is done without.
+/// The default socket was not configured, so the server runs without it if it cannot be opened.
 #[test]
 fn a_default_socket_that_is_not_safe_is_done_without() {
     let directory = TempDir::new().expect("a directory");
@@ -302,8 +301,8 @@ fn a_socket_in_use_stays_with_its_server_and_one_left_behind_is_taken() {
     assert!(shown.stdout.contains(&format!("(pid {})", second.supervisor().pid)), "{}", shown.stdout);
 }
 
-/// What is sent, and whether it is answered for certain. What is no text is not; and an answer to what is longer
-/// than a command may be lost to the reset that unread bytes cause.
+/// Bytes to send, and whether a response is certain. It is not for invalid UTF-8; and a response to more bytes than a
+/// command may have can be lost to the reset that unread bytes cause.
 const GARBAGE: &[(&[u8], bool)] = &[
     (b"", true),
     (b"\n", true),
@@ -319,14 +318,14 @@ const GARBAGE: &[(&[u8], bool)] = &[
     (&[b'['; 100_000], false),
 ];
 
-/// Sends as much as is taken; gives what is answered before the end.
+/// Sends as many bytes as the server takes. Returns what it responds until the end.
 fn say(server: &Daylily, bytes: &[u8]) -> Vec<u8> {
     let mut stream = UnixStream::connect(server.directory().join("control.sock")).expect("a connection");
     stream.set_read_timeout(Some(PATIENCE)).expect("a read time-out");
     let _it_may_not_read_all = stream.write_all(bytes);
     let _it_may_have_closed = stream.shutdown(Shutdown::Write);
     let mut answer = Vec::new();
-    // Closing with bytes unread resets the connection, which is as good an end.
+    // Closing with unread bytes resets the connection, which is acceptable here.
     if let Err(error) = stream.read_to_end(&mut answer) {
         assert_eq!(error.kind(), std::io::ErrorKind::ConnectionReset, "{error}");
     }
@@ -356,7 +355,7 @@ fn what_is_no_command_does_no_harm() {
     server.get("hello.test", "/").expect(200, "Hello World\n");
 }
 
-/// More than are served at a time, and none of them says anything.
+/// More connections than are served at a time, none of which sends anything.
 #[test]
 fn silent_clients_do_not_keep_others_out() {
     let server = hello().start();
@@ -369,7 +368,7 @@ fn silent_clients_do_not_keep_others_out() {
     assert!(eventually(PATIENCE, || server.supervisor().descriptors() <= descriptors), "they are still there");
 }
 
-/// Whoever leaves without waiting for the answer gets done what it asked for, and disturbs nobody.
+/// A client that leaves without waiting for the response: its command is carried out, and others are not disturbed.
 #[test]
 fn a_client_that_leaves_early_disturbs_nobody() {
     let server = hello().start();
@@ -391,7 +390,7 @@ fn a_server_that_is_stopping_says_so() {
     server.log().wait_for(&["draining, requests in progress"]);
     assert_eq!(server.status().state(), "stopping");
     server.command(&["reload"]).expect(69, &["reload refused", "the server is stopping"]);
-    // Who wants what is under way anyway waits for it.
+    // A second stop command waits for the stop in progress.
     server.command(&["stop"]).expect(0, &[]);
     connection.finish(&mut response, "GET", &mut |_| {});
     assert!(eventually(Duration::from_secs(1), || server.try_wait().is_some()), "the command did not wait");

@@ -1,5 +1,5 @@
-//! The end: what is in progress is finished, whoever waits is answered, nobody idle is waited for; and
-//! what takes too long is cut so that its client sees it.
+//! Stopping: requests in progress finish, waiting clients get responses, idle clients are not waited for; and responses
+//! that take too long are visibly cut.
 
 use std::time::{Duration, Instant};
 
@@ -10,13 +10,13 @@ use crate::harness::{
     Connection, Daylily, Ending, HeldFile, Load, PATIENCE, Request, Response, Setup, each, eventually,
 };
 
-/// Far below the default `shutdown_timeout` and `idle_timeout`, which nothing here is to wait for.
+/// Far below the default `shutdown_timeout` and `idle_timeout`, which no test here must wait for.
 const PROMPTLY: Duration = Duration::from_secs(10);
 
-/// A second of answers.
+/// A response that takes one second.
 const SLOW: &str = "/stream?chunks=25&size=4&pause_ms=40";
 
-/// More than any test waits for.
+/// A response that takes longer than any test.
 const ENDLESS: &str = "/stream?chunks=100000&size=4&pause_ms=20";
 
 fn setup(server: &str) -> Setup {
@@ -57,7 +57,7 @@ fn send(server: &Daylily, request: &Request) -> Connection {
     connection
 }
 
-/// Waits until so many requests have a guest.
+/// Waits until this many requests are in progress.
 #[track_caller]
 fn wait_for_requests(server: &Daylily, count: u64) {
     let came = eventually(PATIENCE, || server.status().total("requests_in_progress") == count);
@@ -76,7 +76,7 @@ fn what_is_in_progress_is_finished_and_nobody_idle_is_waited_for() {
     each(&[By::Terminate, By::Interrupt, By::Command], |by| {
         let server = setup("").workers(2).start();
         let mut idle: Vec<Connection> = (0..4).map(|_| server.connect()).collect();
-        // Two that have had an answer, and two that have sent nothing yet.
+        // Two connections that have received a response, and two that have sent nothing yet.
         for connection in &mut idle[..2] {
             connection.exchange(&Request::get("hello.test", "/")).expect(200, "Hello World\n");
         }
@@ -88,7 +88,7 @@ fn what_is_in_progress_is_finished_and_nobody_idle_is_waited_for() {
             By::Interrupt => server.signal(Signal::INT),
             By::Command => {
                 server.command(&["stop"]).expect(0, &[]);
-                // The socket closes a moment before the process is seen to be gone.
+                // The socket closes a moment before the process can be seen to have ended.
                 assert!(eventually(Duration::from_secs(1), || server.try_wait().is_some()), "the command did not wait");
             }
         }
@@ -104,7 +104,7 @@ fn what_is_in_progress_is_finished_and_nobody_idle_is_waited_for() {
     });
 }
 
-/// Each kind of request that does not end by itself, and what its client gets.
+/// Each kind of request that does not end by itself, and what its client receives.
 #[test]
 fn what_takes_too_long_is_cut() {
     each(&[By::Terminate, By::Command], |by| {
@@ -156,7 +156,7 @@ fn what_waits_for_its_turn_is_answered() {
     server.expect_exit(0, &[]);
 }
 
-/// Workers that are stopped accept nothing until the server has closed its sockets.
+/// Stopped workers (SIGSTOP) accept nothing until the server has closed its sockets.
 #[test]
 fn what_waits_in_the_backlog_is_answered() {
     let server = setup("").workers(2).start();
@@ -172,7 +172,7 @@ fn what_waits_in_the_backlog_is_answered() {
     server.expect_exit(0, &[]);
 }
 
-/// Whoever has begun to ask is waited for.
+/// A client that has begun to send a request is waited for.
 #[test]
 fn a_request_that_is_still_arriving_is_answered() {
     let server = setup("").start();
@@ -181,11 +181,11 @@ fn a_request_that_is_still_arriving_is_answered() {
     let mut connection = server.connect();
     connection.exchange(&Request::get("hello.test", "/")).expect(200, "Hello World\n");
     connection.send(first);
-    // Another connection's answer shows that the worker has read what came before.
+    // The response on another connection shows that the worker has read what was sent before.
     server.get("hello.test", "/").expect(200, "Hello World\n");
     server.signal(Signal::TERM);
     server.log().wait_for(&["draining, requests in progress"]);
-    // More than an idle client has.
+    // Longer than an idle client may stay.
     assert!(connection.is_quiet_for(Duration::from_millis(600)), "it is not waited for");
     connection.send(rest);
     let response = connection.response("GET");
@@ -222,12 +222,12 @@ fn a_second_signal_stops_at_once() {
     );
 }
 
-/// How a stop comes twice: wrappers signal their child, and then its group, which it is in.
+/// How a stop can arrive twice: wrappers signal their child, and then the process group, which contains it.
 #[test]
 fn signals_to_stop_that_come_together_are_one() {
     let pairs = [(Signal::TERM, Signal::INT), (Signal::TERM, Signal::TERM), (Signal::INT, Signal::INT)];
     each(&pairs, |(first, second)| {
-        // A machine so busy that the second comes late is tried again.
+        // If the second signal arrives too late, because the machine is busy, the test tries again.
         let mut in_time = false;
         for _ in 0..5 {
             let server = setup("").start();
@@ -247,7 +247,7 @@ fn signals_to_stop_that_come_together_are_one() {
     });
 }
 
-/// Nobody is left who could tell the workers: they see for themselves.
+/// The workers detect by themselves that their supervisor was killed.
 #[test]
 fn workers_whose_supervisor_is_killed_finish_and_end() {
     let server = setup("").workers(2).start();
@@ -265,7 +265,7 @@ fn workers_whose_supervisor_is_killed_finish_and_end() {
     assert!(std::net::TcpStream::connect(server.address()).is_err(), "somebody still listens");
 }
 
-/// What restarts it need not wait for what its workers still have to do: they let go of the address first.
+/// A restart does not have to wait until the workers have finished: they release the address first.
 #[test]
 fn a_server_whose_supervisor_was_killed_can_be_started_again() {
     let first = setup("").start();
@@ -312,13 +312,13 @@ fn stops_under_load_lose_no_response_that_was_begun() {
     }
 }
 
-/// What was written is on its way, also when the process that wrote it has ended. The reset that tells an
-/// HTTP/1.0 client of a cut must not come then.
+/// Written data is still sent after the process that wrote it has ended. The reset that shows a cut to an HTTP/1.0
+/// client must not be sent then.
 #[test]
 fn who_reads_slowly_gets_all_of_it() {
     for is_old in [false, true] {
         let server = setup("").start();
-        // Less than the kernel keeps for a connection.
+        // Less than the kernel buffers for a connection.
         let request = Request::get("any.test", "/stream?chunks=15&size=10000");
         let request = if is_old { request.http10() } else { request };
         let mut connection = Connection::open_narrow(server.address());
@@ -342,7 +342,7 @@ fn wait_until_answered(server: &Daylily) {
     assert!(answered, "{:?}", server.status());
 }
 
-/// An old generation has as long as a stop has; and what it could not finish counts as cut.
+/// An old generation drains for as long as a stop would; requests that it could not finish count as cut.
 #[test]
 fn a_reload_cuts_what_takes_too_long() {
     let server = setup("shutdown_timeout = '500ms'").start();
@@ -361,12 +361,12 @@ fn a_reload_cuts_what_takes_too_long() {
         (status.total("requests_cut"), status.total("requests_lost"), status.total("worker_restarts")),
         (2, 0, 0)
     );
-    // They are not held against the stop that comes later.
+    // The cut requests do not affect the exit code of a later stop.
     server.signal(Signal::TERM);
     server.expect_exit(0, &[]);
 }
 
-/// A stop waits for generations that still drain, and their requests are its own.
+/// A stop waits for generations that still drain; their cut requests count for its exit code.
 #[test]
 fn a_stop_ends_what_drains() {
     let server = setup("shutdown_timeout = '1s'").start();
@@ -379,7 +379,7 @@ fn a_stop_ends_what_drains() {
     server.expect_no_process(PATIENCE);
 }
 
-/// The component cannot be opened, so that the start takes as long as the test wants.
+/// The component cannot be opened, so the start takes as long as the test wants.
 #[test]
 fn a_server_that_is_still_starting_can_be_stopped() {
     let directory = TempDir::new().expect("a directory");

@@ -1,4 +1,4 @@
-//! Bodies of any size pass through without being collected.
+//! Bodies of any size are streamed without being buffered as a whole.
 
 use std::io::Write;
 use std::net::TcpStream;
@@ -11,8 +11,8 @@ use crate::harness::{Connection, Daylily, Ending, PATIENCE, Request, Setup, Shar
 
 const MIB: usize = 1 << 20;
 const BODY: usize = 64 * MIB;
-/// How much the process may grow while a body passes through: far less than the body, more than
-/// socket buffers and a guest's memory.
+/// Most growth of the process while a body is streamed: far less than the body, and more than socket buffers and a
+/// guest's memory.
 const GROWTH_KIB: u64 = 20 * 1024;
 
 static SERVER: Shared = Shared::new(|| {
@@ -24,7 +24,7 @@ static SERVER: Shared = Shared::new(|| {
     )
 });
 
-/// 1 MiB in which every position differs from its neighbours.
+/// 1 MiB in which every byte differs from its neighbours.
 fn pattern() -> Vec<u8> {
     (0..MIB).map(|at| (at ^ (at >> 8) ^ (at >> 16)) as u8).collect()
 }
@@ -65,7 +65,7 @@ fn expect_pattern(connection: &mut Connection) {
     assert_eq!((at, response.ending), (BODY, Ending::Complete));
 }
 
-/// Runs `work` and fails where the server's resident memory grew meanwhile.
+/// Runs `work`, and fails if the server's resident memory grew meanwhile.
 fn with_flat_memory(server: &Daylily, work: impl FnOnce()) {
     let process = server.process();
     let before = process.resident_kib();
@@ -75,7 +75,7 @@ fn with_flat_memory(server: &Daylily, work: impl FnOnce()) {
     assert!(peak < before + GROWTH_KIB, "resident memory grew from {before} KiB to {peak} KiB");
 }
 
-/// Waits until `read` has given the same value for half a second.
+/// Waits until `read` has returned the same value for half a second.
 fn settled<T: PartialEq + Copy>(mut read: impl FnMut() -> T) -> T {
     let (mut last, mut since) = (read(), Instant::now());
     let settled = eventually(PATIENCE * 2, || {
@@ -92,7 +92,7 @@ fn settled<T: PartialEq + Copy>(mut read: impl FnMut() -> T) -> T {
 #[test]
 fn a_64_mib_echo_keeps_memory_flat() {
     for host in ["echo.test", "service03.test"] {
-        // A server of its own: what other tests do would show in its memory.
+        // A separate server, because other tests would change its memory use.
         let server = Setup::new()
             .defaults("max_body = '100MiB'\ncpu_time = '60s'\nwall_time = '5m'")
             .route("echo.test", "echo", "")
@@ -151,7 +151,7 @@ fn each_chunk_arrives_before_the_next_is_made() {
     let mut connection = server.connect();
     connection.send(&echo_head("echo.test"));
     let mut response = connection.head();
-    // The echo of one chunk must come while the request is still open.
+    // The echo of a chunk must be received while the request is still open.
     for text in [&b"first"[..], b"second", b"third"] {
         connection.send(&[format!("{:x}\r\n", text.len()).as_bytes(), text, b"\r\n"].concat());
         connection.read_chunk(text);

@@ -1,4 +1,4 @@
-//! The world around daylily: full disks, limits of the system, terminals, orphans, a clock that is set.
+//! The environment of daylily: full disks, system limits, terminals, orphan processes, changes of the clock.
 
 use std::fs::{self, File};
 use std::path::Path;
@@ -14,11 +14,11 @@ fn hello() -> Setup {
     Setup::new().route("hello.test", "hello", "")
 }
 
-/// 10 MB in the blocks of `ulimit -f`: more than files in memory need.
+/// 10 MB in the blocks of `ulimit -f`: more than memory files need.
 const FILE_LIMIT_BLOCKS: u64 = 20_000;
 const FILE_LIMIT_BYTES: u64 = FILE_LIMIT_BLOCKS * 512;
 
-/// A log that reaches the limit of file sizes loses lines, as on a full disk. SIGXFSZ would end the server.
+/// A log file that reaches the file size limit loses lines, as on a full disk. SIGXFSZ would end the server.
 #[test]
 fn a_log_at_the_limit_of_file_sizes_ends_nothing() {
     let script = format!(
@@ -46,7 +46,7 @@ fn a_log_at_the_limit_of_file_sizes_ends_nothing() {
     assert_eq!(server.wait_exit(), 0);
 }
 
-/// A limit of the system under which no start is possible, and what is said of it.
+/// A system limit that prevents a start, and the error.
 const TOO_LITTLE: &[(&str, i32, &[&str])] = &[
     ("ulimit -f 8", 1, &["a file in memory exceeds the file size limit", "ulimit -f", "LimitFSIZE="]),
     ("ulimit -n 7", 1, &["Too many open files", "ulimit -n", "LimitNOFILE="]),
@@ -63,7 +63,7 @@ fn a_limit_that_is_too_low_is_named_with_what_helps() {
     });
 }
 
-/// Workers have a socket each at each address: more than the soft limit, which is raised before they are opened.
+/// Workers have one socket each for each address: more than the soft limit, which is raised before they are opened.
 #[test]
 fn sockets_of_many_workers_fit_into_the_hard_limit() {
     let listens = "listen = ['127.0.0.1:0', '127.0.0.2:0', '127.0.0.3:0']";
@@ -87,19 +87,19 @@ fn a_system_without_proc_is_told_so() {
     server.expect_exit(1, &["/proc is not mounted", "mount -t proc proc /proc"]);
 }
 
-/// All children, also those that have ended and are waited for.
+/// The number of children, including zombies.
 fn children(process: Process) -> usize {
     process.read(&format!("task/{}/children", process.pid)).split_whitespace().count()
 }
 
-/// As PID 1 of a container has those of every process that ends, so has this one those of the shell that it replaced.
+/// A supervisor that replaced a shell with `exec` has that shell's children, as PID 1 of a container gets all orphans.
 #[test]
 fn children_of_others_do_not_stay_zombies() {
     let orphans = "for _ in 1 2 3 4 5; do sleep 0.2 & done; sleep 1000 & exec \"$@\"";
     let server = hello().workers(2).through(orphans).start();
     let are_gone = eventually(PATIENCE, || children(server.supervisor()) == 3);
     assert!(are_gone, "{} children instead of 2 workers and one orphan", children(server.supervisor()));
-    // A worker that dies at the same time is the supervisor's to wait for: it says how it died.
+    // The supervisor must wait for a worker that dies at the same time itself, and report how it died.
     for _ in 0..5 {
         let workers = server.workers();
         let orphan = server.supervisor().children().into_iter().find(|child| !workers.contains(child));
@@ -109,7 +109,7 @@ fn children_of_others_do_not_stay_zombies() {
     assert!(eventually(PATIENCE, || children(server.supervisor()) == 2), "an orphan stays a zombie");
     assert_eq!(server.log().matching(|line| line.contains("cannot be waited for")), Vec::<String>::new());
     assert!(!server.log().matching(|line| line.contains("ended (signal: 9 (SIGKILL))")).is_empty());
-    // Nor is a new program taken for an orphan, nor what the old one starts.
+    // Neither a new supervisor nor its workers are taken for orphans.
     let old = server.supervisor();
     server.signal(Signal::USR2);
     assert!(eventually(PATIENCE, || server.status().supervisor() != old), "{:?}", server.status());
@@ -117,7 +117,7 @@ fn children_of_others_do_not_stay_zombies() {
     server.get("hello.test", "/").expect(200, "Hello World\n");
 }
 
-/// What is in the environment, and whether the log is in colours on a terminal.
+/// Environment variables, and whether the log is coloured on a terminal.
 #[test]
 fn colours_are_for_terminals_whose_user_wants_them() {
     let cases: &[(&[(&str, &str)], bool)] = &[
@@ -130,7 +130,7 @@ fn colours_are_for_terminals_whose_user_wants_them() {
     ];
     each(cases, |(environment, coloured)| {
         let command = format!("{} check --log debug --cache-dir {}", binary(), cache_dir().display());
-        // It gives the command a terminal.
+        // `script` gives the command a terminal.
         let output = Command::new("script")
             .args(["-qec", &command, "/dev/null"])
             .env_clear()
@@ -145,7 +145,7 @@ fn colours_are_for_terminals_whose_user_wants_them() {
     });
 }
 
-/// Where what a command prints cannot go, and how it ends.
+/// Runs a command whose output cannot be written. Returns how it ends.
 fn printed(arguments: &[&str], directory: &Path, out: impl Into<Stdio>) -> (Option<i32>, String) {
     let output = Command::new(binary())
         .args(arguments)
@@ -184,7 +184,7 @@ fn a_reader_that_left_is_no_error_and_a_full_disk_is_named() {
     assert_eq!(server.status().total("reloads"), 2, "a reload was done, also when nobody reads that");
 }
 
-/// A clock for one process and what it starts: ahead by a day while there is a file `ahead` in its directory.
+/// A clock for one process and its children: a day ahead while there is a file `ahead` in the working directory.
 const CLOCK: &str = r#"
 #define _GNU_SOURCE
 #include <sys/syscall.h>
@@ -205,7 +205,7 @@ fn clock(directory: &TempDir) -> String {
     library.display().to_string()
 }
 
-/// How far the `date` of a response, in each of these forms, is ahead of the clock, in seconds.
+/// How many seconds the `date` of each kind of response is ahead of the clock.
 fn ahead(server: &Daylily) -> Vec<i64> {
     let requests = [
         Request::get("hello.test", "/"),
@@ -222,7 +222,7 @@ fn ahead(server: &Daylily) -> Vec<i64> {
     ahead.collect()
 }
 
-/// `Sun, 06 Nov 1994 08:49:37 GMT` in seconds since 1970.
+/// Converts `Sun, 06 Nov 1994 08:49:37 GMT` to seconds since 1970.
 fn seconds(date: &str) -> i64 {
     let parsed = Command::new("date").args(["-u", "+%s", "-d", date]).output().expect("date");
     String::from_utf8_lossy(&parsed.stdout).trim().parse().expect("seconds")
@@ -241,7 +241,7 @@ fn dates_follow_a_clock_that_is_set_back() {
         assert!(eventually(Duration::from_secs(2), || ahead(&server).iter().all(is_near)), "{:?}", ahead(&server));
     };
     follows(0);
-    // And goes on from there: the same date would be sent for a day.
+    // The date advances: otherwise the same date would be sent for a day.
     let first = server.get("hello.test", "/").values("date")[0].to_owned();
     let moves = eventually(PATIENCE, || server.get("hello.test", "/").values("date")[0] != first);
     assert!(moves, "it stands still at {first}");

@@ -1,4 +1,4 @@
-//! As a service of systemd: its sockets, and what it is told. What systemd does is done by the test.
+//! Running as a systemd service: socket activation and notifications. The test plays the part of systemd.
 
 use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::os::fd::OwnedFd;
@@ -27,7 +27,7 @@ fn hello(address: SocketAddr) {
     Connection::open(address).exchange(&Request::get("a.test", "/")).expect(200, "Hello World\n");
 }
 
-/// The names of the two sockets, what is configured, and which of them are then served.
+/// The names of the two sockets, the configured `listen`, and which sockets are then served.
 type Use = (&'static str, &'static str, &'static [usize]);
 
 const USES: &[Use] = &[
@@ -48,14 +48,14 @@ fn sockets_that_are_passed_are_served() {
         let server = passed(&[&sockets[0], &sockets[1]], names).top(listen).workers(2).start();
         let expected: Vec<SocketAddr> = served.iter().map(|&at| address(&sockets[at])).collect();
         assert_eq!(server.addresses(), expected);
-        // More than the two workers, and so that each has some.
+        // More connections than the two workers, so that each worker gets some.
         expected.iter().for_each(|&address| (0..8).for_each(|_| hello(address)));
         let unused: Vec<&str> =
             names.split(':').enumerate().filter(|(at, _)| !served.contains(at)).map(|(_, name)| name).collect();
         let warnings = server.log().matching(|line| line.contains("WARN") && line.contains("is not used"));
         assert_eq!(warnings.len(), unused.len(), "{warnings:?}");
         unused.iter().for_each(|name| drop(server.log().wait_for(&["WARN", &format!("socket `{name}`"), "not used"])));
-        // Also those who come after a reload, and after a crash.
+        // The sockets are also served after a reload and after a crash.
         server.reload();
         server.workers().iter().for_each(|worker| worker.signal(Signal::KILL));
         expected.iter().for_each(|&address| hello(address));
@@ -71,7 +71,7 @@ fn an_address_that_is_configured_is_served_instead() {
     server.log().wait_for(&["WARN", "the socket `web` that systemd passed is not used", "listen = \"systemd\""]);
 }
 
-/// What is passed to another process is not for this one.
+/// Sockets that were passed to another process (`LISTEN_PID`) are not used.
 #[test]
 fn what_is_meant_for_another_process_is_left_alone() {
     let socket = listener();
@@ -134,7 +134,7 @@ fn what_cannot_be_served_is_refused() {
     server.expect_exit(69, &["passed no such socket"]);
 }
 
-/// systemd takes connections for a service that is still to be started, and while it is started again.
+/// systemd accepts connections before the service starts and while it restarts.
 #[test]
 fn connections_that_come_while_nothing_runs_are_answered() {
     let socket = listener();
@@ -155,7 +155,7 @@ fn connections_that_come_while_nothing_runs_are_answered() {
     load.end().expect_no_failure();
 }
 
-/// What systemd would hear.
+/// The socket on which systemd would receive notifications.
 struct Service {
     directory: TempDir,
     socket: UnixDatagram,
@@ -180,7 +180,7 @@ impl Service {
         Some(String::from_utf8_lossy(&buffer[..length]).lines().map(str::to_owned).collect())
     }
 
-    /// Fails unless the next message has these lines among its own.
+    /// Fails unless the next message contains these lines.
     #[track_caller]
     fn expect(&self, lines: &[&str]) -> Vec<String> {
         let message = self.hear(PATIENCE).unwrap_or_else(|| panic!("nothing was said, wanted {lines:?}"));
@@ -198,7 +198,7 @@ fn hello_route() -> Setup {
     Setup::new().route("a.test", "hello", "").route("stream.test", "stream", "")
 }
 
-/// The component cannot be opened, so that the start takes as long as the test wants.
+/// The component cannot be opened, so the start takes as long as the test wants.
 #[test]
 fn ready_is_what_serves() {
     let service = Service::new();
@@ -213,7 +213,7 @@ fn ready_is_what_serves() {
     assert!(status.ready().is_some(), "no worker is ready: {status:?}");
     server.announced();
     hello(server.address());
-    // Its end, where nothing was wrong, is said before it.
+    // The service announces a normal end before it ends.
     server.signal(Signal::TERM);
     service.expect(&["STOPPING=1"]);
     server.expect_exit(0, &[]);
@@ -267,7 +267,7 @@ fn a_stop_is_said_before_it_is_done() {
     service.expect_silence();
 }
 
-/// Half of what the watchdog waits for lies between two signs of life.
+/// Heartbeats are sent at intervals of half the watchdog's time-out.
 #[test]
 fn the_watchdog_hears_of_it() {
     let service = Service::new();
@@ -279,7 +279,7 @@ fn the_watchdog_hears_of_it() {
     (0..5).for_each(|_| drop(service.expect(&["WATCHDOG=1"])));
     let took = start.elapsed();
     assert!(took > Duration::from_millis(700) && took < Duration::from_secs(5), "5 signs of life in {took:?}");
-    // One that is stopped gives none.
+    // A stopped process sends none.
     server.signal(Signal::STOP);
     while service.hear(Duration::from_millis(500)).is_some() {}
     server.signal(Signal::CONT);
@@ -306,7 +306,7 @@ fn an_upgrade_names_the_process_that_took_over() {
     assert!(said.contains(&format!("MAINPID={}", successor.pid)) && said.contains(&"READY=1".to_owned()), "{said:?}");
     assert_eq!(server.wait_exit(), 0);
     hello(address(&socket));
-    // The successor is the one that the watchdog hears now, and the one that says that it stops.
+    // From now on, the successor sends the heartbeats and announces the stop.
     while service.hear(Duration::from_millis(1)).is_some() {}
     service.expect(&["WATCHDOG=1"]);
     successor.signal(Signal::TERM);

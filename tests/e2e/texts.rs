@@ -1,5 +1,5 @@
-//! Texts of guests and clients are cut before they come into a log line or a refusal, and what waits to be logged is
-//! bounded: nobody else waits for it, and nothing grows while nobody reads the log.
+//! Texts from guests and clients are cut before they get into a log line or an error response, and the queue of log
+//! lines is bounded: other requests are not delayed, and memory does not grow while stderr is not read.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::scope;
@@ -9,16 +9,16 @@ use residue_guest::{Wasi, encode};
 
 use crate::harness::{Connection, Daylily, PATIENCE, Request, Setup, Shared, as_component, built, each, eventually};
 
-/// The longest line that one text of a guest's can make, with everything else in it.
+/// The longest line that one text of a guest can cause, with all other parts of the line.
 const MAX_LINE_BYTES: usize = 1_400;
 
-/// What a client may be told of one.
+/// The longest error response that contains such a text.
 const MAX_ANSWER_BYTES: usize = 1_200;
 
-/// As much as a guest can give to the host at once: with its escapes, 10 MB.
+/// As much as a guest can pass to the host at once; 10 MB when escaped.
 const LONG_KIB: u64 = 2_000;
 
-/// Guests that fail with long texts, in both forms.
+/// Guests that fail with long texts, linked in both ways.
 fn setup() -> Setup {
     let forms = ["trap", "service03"].into_iter().fold(Setup::new(), |setup, name| {
         let component = std::fs::read(built(name)).expect("a guest");
@@ -43,13 +43,13 @@ fn setup() -> Setup {
         .route("hello.test", "hello", "")
 }
 
-/// Nobody reads stderr: it is a pipe that only the server itself has open.
+/// stderr is a pipe that only the server has open, so it is never read.
 const UNREAD: &str = "mkfifo unread && exec 3<>unread && exec \"$@\" 2>&3 3>&-";
 
 static SERVER: Shared = Shared::new(setup);
 static DEV: Shared = Shared::new(|| setup().flags(&["--dev"]));
 
-/// A guest that traps in functions whose names are `length` characters long.
+/// A guest that traps in functions with names of `length` characters.
 fn trapping(length: usize) -> String {
     let (inner, outer) = ("i".repeat(length), "o".repeat(length));
     format!(
@@ -62,7 +62,7 @@ fn trapping(length: usize) -> String {
     )
 }
 
-/// Routes, targets, and what becomes of the request.
+/// Routes, targets, and the status and reason of the response.
 fn long_texts() -> Vec<(&'static str, String, u16, &'static str)> {
     let error = "guest returned an error code";
     let mut cases: Vec<_> = ["direct-trap.test", "entire-trap.test", "direct-service03.test", "entire-service03.test"]
@@ -87,7 +87,7 @@ fn a_long_text_makes_a_short_line() {
     server.get("hello.test", "/").expect(200, "Hello World\n");
 }
 
-/// Also where the body ends with one. A guest that was interrupted meanwhile has begun its response.
+/// Also for an error at the end of the body. If the guest was interrupted before that, its response has begun.
 #[test]
 fn a_long_text_at_the_end_of_a_body_makes_a_short_line() {
     let server = SERVER.get();
@@ -119,7 +119,7 @@ fn a_long_host_makes_a_short_line() {
     assert!(line.len() < MAX_LINE_BYTES - 700 && line.contains("left out"), "{line}");
 }
 
-/// Says that it is over, also where a test fails.
+/// Signals the end when dropped, also when a test fails.
 struct Over<'a>(&'a AtomicBool);
 
 impl Drop for Over<'_> {
@@ -128,7 +128,7 @@ impl Drop for Over<'_> {
     }
 }
 
-/// How long the slowest of a client's requests took while so many others were sent at once.
+/// The longest duration of one client's requests, while `at_once` other requests are sent concurrently.
 fn slowest_hello(server: &Daylily, host: &str, target: &str, at_once: usize) -> Duration {
     let over = AtomicBool::new(false);
     let mut others: Vec<Connection> = (0..at_once).map(|_| server.connect()).collect();
@@ -155,7 +155,7 @@ fn slowest_hello(server: &Daylily, host: &str, target: &str, at_once: usize) -> 
     })
 }
 
-/// Beside guests that make the same texts and say nothing of them. Formatting them took 100 ms each.
+/// Compared with guests that make the same texts and do not return them. Formatting the texts took 100 ms each.
 #[test]
 fn two_hundred_long_texts_at_once_delay_nobody() {
     let server = setup().through(UNREAD).start();
@@ -167,7 +167,7 @@ fn two_hundred_long_texts_at_once_delay_nobody() {
     });
 }
 
-/// When a log line was written, in microseconds of its day.
+/// When a log line was written, in microseconds since midnight.
 fn written_us(line: &str) -> u64 {
     let (_, time) = line.split_once('T').expect("a date and a time");
     let digits: Vec<u64> = time.split([':', '.', 'Z']).take(4).map(|part| part.parse().expect("a number")).collect();
@@ -180,7 +180,8 @@ fn now_us() -> u64 {
     u64::try_from(since.as_micros() % DAY_US).expect("less than a day")
 }
 
-/// Many lines of one call come into the log in turns with everything else. In one go, nobody was answered in between.
+/// The lines of one call are logged in several steps, between which other requests run. In a single step, they were
+/// delayed.
 #[test]
 fn a_flood_of_short_lines_lets_others_in_between() {
     const LINES: usize = 16_384;
@@ -217,7 +218,7 @@ fn an_unread_log_does_not_make_the_worker_grow() {
                     .get(host, &format!("/error-long?kib={LONG_KIB}"))
                     .expect_refusal(502, "guest returned an error code");
             }
-            // Lines of 8 KiB: more than may wait.
+            // Lines of 8 KiB: more than the queue holds.
             server.get("output.test", "/flood?kib=8000").expect(200, "ok\n");
         }
     };

@@ -1,5 +1,4 @@
-//! Another program in the place of the one that runs: it takes over the sockets without a request lost;
-//! and when it is none that can, the old one goes on.
+//! Upgrades: another program takes over the sockets without losing a request. If it cannot, the old one continues.
 
 use std::fs::{self, Permissions};
 use std::os::unix::fs::PermissionsExt;
@@ -16,20 +15,20 @@ fn setup() -> Setup {
     Setup::new().route("hello.test", "hello", "").route("stream.test", "stream", "").own_program()
 }
 
-/// Puts another program in place of the one that was started, all at once.
+/// Replaces the program that was started, atomically.
 fn replace(server: &Daylily, program: &Path) {
     let new = server.directory().join("daylily.new");
     copy_program(program, &new);
     fs::rename(new, server.directory().join("daylily")).expect("the program in its place");
 }
 
-/// Puts a file there that is as executable as `mode` says.
+/// Replaces the program with a file with this mode.
 fn replace_by(server: &Daylily, contents: &str, mode: u32) {
     server.put("daylily", contents);
     fs::set_permissions(server.directory().join("daylily"), Permissions::from_mode(mode)).expect("a mode");
 }
 
-/// Asks for the upgrade; gives the new supervisor once it serves alone.
+/// Starts the upgrade. Returns the new supervisor once it serves alone.
 #[track_caller]
 fn upgrade(server: &Daylily) -> Process {
     let old = server.status().supervisor();
@@ -63,7 +62,7 @@ fn upgrades_under_load_lose_nothing() {
     server.expect_no_process(PATIENCE);
 }
 
-/// "Since the first start": whoever watches them must not see the upgrade.
+/// Totals count from the first start: an upgrade must not reset them.
 #[test]
 fn totals_go_on_over_an_upgrade() {
     let server = setup().start();
@@ -106,7 +105,7 @@ fn what_is_in_progress_is_finished_by_the_old_program() {
     assert_eq!(server.wait_exit(), 0);
 }
 
-/// The last of three, while the first is still at work.
+/// A third program takes over while the first still drains.
 #[test]
 fn an_upgrade_does_not_wait_for_the_one_before() {
     let server = setup().start();
@@ -128,7 +127,7 @@ fn an_upgrade_does_not_wait_for_the_one_before() {
     assert_eq!(server.status().total("requests_in_progress"), 0);
 }
 
-/// A command never finds nobody, whenever it comes.
+/// Commands always get a response, at every moment of an upgrade.
 #[test]
 fn commands_are_answered_all_through_an_upgrade() {
     let server = setup().start();
@@ -147,7 +146,7 @@ fn commands_are_answered_all_through_an_upgrade() {
     });
 }
 
-/// The new program is held until the test lets it go on.
+/// The new program is blocked until the test lets it continue.
 #[test]
 fn a_reload_during_an_upgrade_is_answered() {
     let server = setup().start();
@@ -155,11 +154,11 @@ fn a_reload_during_an_upgrade_is_answered() {
     make_pipe(&pipe);
     replace_by(&server, &format!("#!/bin/sh\nread _ < pipe\nexec {} \"$@\"\n", binary()), 0o755);
     server.signal(Signal::USR2);
-    // It opens once the new program reads it.
+    // Opening the pipe succeeds once the new program reads it.
     let mut writing = fs::File::options().write(true).open(&pipe).expect("the writing end");
     std::thread::scope(|scope| {
         let waits = scope.spawn(|| server.command(&["reload"]));
-        // More than the command takes to ask.
+        // Longer than sending the command takes.
         std::thread::sleep(Duration::from_millis(500));
         assert!(!waits.is_finished(), "it was answered before anything was read");
         std::io::Write::write_all(&mut writing, b"go\n").expect("the new program reads");
@@ -170,7 +169,7 @@ fn a_reload_during_an_upgrade_is_answered() {
     server.get("hello.test", "/").expect(200, "Hello World\n");
 }
 
-/// A program in place of the one that runs, and what the log says of it.
+/// A name, how the program is replaced, and what the log says.
 type Broken = (&'static str, fn(&Daylily), &'static str);
 
 const BROKEN: &[Broken] = &[
@@ -216,7 +215,7 @@ fn a_program_that_cannot_take_over_changes_nothing() {
         assert_eq!(server.workers(), workers);
         server.get("hello.test", "/").expect(200, "Hello World\n");
         assert_eq!(server.processes().len(), 2, "what was started is left behind");
-        // And when it is mended, it takes over.
+        // Once the program is fixed, it takes over.
         replace(&server, Path::new(binary()));
         server.put("daylily.toml", config);
         upgrade(&server);
@@ -225,11 +224,11 @@ fn a_program_that_cannot_take_over_changes_nothing() {
     });
 }
 
-/// A program that hangs, alone or in what it has started, which then has the sockets.
+/// A program that hangs, itself or in a child process, which then has the sockets.
 const HANGS: &[&str] =
     &["exec sleep 1000", "sleep 1000", "sleep 1000 & sleep 1000 & wait", "trap '' TERM; while :; do sleep 1; done"];
 
-/// One that neither takes over nor ends is not waited for when the old one is to stop, and keeps nothing open.
+/// A program that neither takes over nor ends does not delay a stop, and does not keep the sockets open.
 #[test]
 fn a_program_that_never_gets_ready_does_not_hold_up_a_stop() {
     each(HANGS, |script| {
@@ -248,7 +247,7 @@ fn a_program_that_never_gets_ready_does_not_hold_up_a_stop() {
     });
 }
 
-/// What a program has started goes with it also when it ends by itself.
+/// The children of a program are killed, even when the program ends by itself.
 #[test]
 fn what_a_program_leaves_behind_goes_with_it() {
     let server = setup().start();

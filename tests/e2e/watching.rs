@@ -1,4 +1,4 @@
-//! `--watch`: what was written is served without a command, once it can be.
+//! `--watch`: changed files are served without a command, once they are valid.
 
 use std::fs;
 use std::os::unix::fs::symlink;
@@ -24,13 +24,12 @@ fn expect_soon(server: &Daylily, host: &str, body: &str) {
     assert!(came, "{host} answers {:?}", server.exchange(&request));
 }
 
-/// Fails unless a file that cannot be served is said to be so, as the so many-th, and what was served before
-/// goes on.
+/// Fails unless the log has at least `refused` failed reloads and `reason`, and `body` is still served.
 #[track_caller]
 fn expect_refused(server: &Daylily, refused: usize, reason: &str, body: &str) {
     let lines = || server.log().matching(|line| line.contains("ERROR") && line.contains("reload failed"));
     assert!(eventually(PATIENCE, || lines().len() >= refused), "nothing was refused");
-    // An error of the configuration goes on over the next lines.
+    // An error in the configuration continues on the next lines.
     server.log().wait_for(&[reason]);
     server.get("app.test", "/").expect(200, body);
 }
@@ -43,7 +42,7 @@ fn remove_all(server: &Daylily, path: &str) {
 fn a_component_that_is_written_is_served() {
     let server = app("app.wasm").start();
     expect_soon(&server, "app.test", HELLO);
-    // In place of the old file, and into it.
+    // The file is replaced, and then written in place.
     server.put("app.wasm", component("state"));
     expect_soon(&server, "app.test", STATE);
     fs::write(server.directory().join("app.wasm"), component("hello")).expect("the component");
@@ -65,7 +64,7 @@ fn a_configuration_that_is_written_is_served() {
     let more = config.clone() + &route_to("more.test", "more.wasm");
     server.put("daylily.toml", &more);
     expect_soon(&server, "more.test", HELLO);
-    // What it names is watched from then on.
+    // The component that it names is watched from then on.
     server.put("more.wasm", component("state"));
     expect_soon(&server, "more.test", STATE);
     server.put("daylily.toml", "= nonsense");
@@ -76,7 +75,7 @@ fn a_configuration_that_is_written_is_served() {
     assert!(gone, "a route that was taken away is served");
 }
 
-/// A configuration that names what is not there yet, which then comes.
+/// A configuration that names a missing file, which is then created.
 #[test]
 fn what_a_refused_configuration_waits_for_is_watched() {
     let server = app("app.wasm").start();
@@ -86,7 +85,7 @@ fn what_a_refused_configuration_waits_for_is_watched() {
     expect_soon(&server, "late.test", STATE);
 }
 
-/// As `cargo clean && cargo build` does it.
+/// As `cargo clean && cargo build` does.
 #[test]
 fn a_directory_that_was_removed_and_made_again_is_watched() {
     let server = app("target/release/app.wasm").start();
@@ -107,7 +106,7 @@ fn a_link_that_leads_elsewhere_is_followed() {
     expect_soon(&server, "app.test", STATE);
 }
 
-/// Whatever else the supervisor has to do, and how often.
+/// Other work of the supervisor, however frequent, does not stop it from watching.
 #[test]
 fn a_busy_supervisor_watches_all_the_same() {
     let server = app("app.wasm").start();
@@ -119,9 +118,9 @@ fn a_busy_supervisor_watches_all_the_same() {
 
 #[derive(Debug)]
 enum Quiet {
-    /// Nothing was written since.
+    /// Files are watched, and none was changed.
     Watched,
-    /// Nobody asked.
+    /// `--watch` was not given.
     Unwatched,
 }
 

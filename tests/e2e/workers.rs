@@ -1,5 +1,5 @@
-//! Several processes that serve as one: all of them serve, they share what can be shared, and nothing that
-//! is to stay secret can be seen from outside.
+//! Several worker processes: all of them serve, they share what can be shared, and secrets are not visible to other
+//! processes.
 
 use std::collections::BTreeSet;
 
@@ -27,7 +27,7 @@ fn every_worker_answers() {
         sent += 1;
     }
     assert!(all_answered(), "{sent} connections, and one has none: {:?}", server.status());
-    // What each has adds up to what was asked for.
+    // The counts of all workers add up to the requests sent.
     let status = server.status();
     let sum = |name| (0..3).map(|worker| status.of_worker(worker, name)).sum::<u64>();
     assert_eq!((sum("requests"), sum("connections"), status.total("requests")), (sent, sent, sent));
@@ -56,7 +56,7 @@ fn how_many_there_are() {
     });
 }
 
-/// Lines of `/proc/PID/maps` about compiled code: executable or not, and the inode.
+/// Lines of `/proc/PID/maps` for compiled code: whether executable, and the inode.
 fn code(worker: Process) -> BTreeSet<(bool, String)> {
     let maps = worker.read("maps");
     let lines = maps.lines().filter(|line| line.contains("daylily-code")).map(|line| {
@@ -66,7 +66,7 @@ fn code(worker: Process) -> BTreeSet<(bool, String)> {
     lines.collect()
 }
 
-/// Pages that are no one's own cost memory once. Also those of workers that came later.
+/// Shared pages take memory only once, also for workers that start later.
 #[test]
 fn compiled_code_is_shared() {
     let server = hello().workers(3).start();
@@ -79,7 +79,7 @@ fn compiled_code_is_shared() {
     for worker in server.workers() {
         assert_eq!(code(worker), first);
     }
-    // What did not change is not even new after a reload.
+    // Code that did not change is the same after a reload.
     server.reload();
     for worker in server.workers() {
         assert_eq!(code(worker), first);
@@ -94,7 +94,7 @@ fn nothing_of_the_configuration_is_to_be_seen() {
         .env("NOTIFY_SOCKET", "/nowhere/notify")
         .env("WATCHDOG_USEC", "100000000")
         .start();
-    // It has it.
+    // The guest has the secret.
     assert!(server.get("env.test", "/").text().contains(SECRET));
     let worker = server.process();
     for file in ["environ", "cmdline", "comm"] {
@@ -108,8 +108,8 @@ fn nothing_of_the_configuration_is_to_be_seen() {
     }
 }
 
-/// Signals come to the whole process group (Ctrl-C), or to all processes of a service. It is the supervisor
-/// that knows what they mean for its workers.
+/// Signals reach the whole process group (Ctrl-C), or all processes of a service. The supervisor decides what they mean
+/// for its workers.
 #[test]
 fn signals_do_nothing_to_a_worker() {
     let server = hello().start();
@@ -142,14 +142,15 @@ fn a_signal_to_everybody_lets_workers_finish() {
     });
 }
 
-/// A worker of its own hands: it says what it is for.
+/// A worker that is started by hand prints how to start a server.
 #[test]
 fn nobody_starts_a_worker_by_hand() {
     run_in(&[], &[], &["worker"]).expect(2, &["daylily serve"]);
     run_in(&[], &[], &["worker", "0"]).expect(2, &["daylily serve"]);
 }
 
-/// A program that ends well while its responses were cut would be lying; so would one that drops them unseen.
+/// A server that exits with 0 although responses were cut would report wrongly, and so would one that ends responses
+/// early without showing it.
 #[test]
 fn every_client_of_a_stop_knows_what_it_got() {
     let server = hello().server("shutdown_timeout = '300ms'").workers(2).start();

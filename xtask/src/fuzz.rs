@@ -1,7 +1,7 @@
 //! `cargo xtask fuzz`: the targets in `fuzz/`, run by libFuzzer.
 //!
-//! The crates of this workspace are built instrumented (`fuzz/instrument.sh`), all others as for the tests. The library
-//! with the targets and the runner that loads it are built apart: see `fuzz/runner/Cargo.toml`.
+//! The crates of this workspace are instrumented (`fuzz/instrument.sh`); all others are built as for the tests. The
+//! library with the targets and the runner that loads it are built separately: see `fuzz/runner/Cargo.toml`.
 
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::path::{Path, PathBuf};
@@ -26,7 +26,7 @@ usage: cargo xtask fuzz TARGET|all [--seconds N] [--seed N]
 targets:
 ";
 
-/// The targets: those of `fuzz/src/targets/mod.rs`.
+/// The targets, as in `fuzz/src/targets/mod.rs`.
 const TARGETS: &[(&str, &str)] = &[
     ("components", "damaged components, looked at, without their shim, and linked directly"),
     ("config", "configuration files"),
@@ -38,11 +38,11 @@ const TARGETS: &[(&str, &str)] = &[
     ("values", "authorities, origins, sizes, durations and patterns, against other readers"),
 ];
 
-/// One input that takes longer has found something.
+/// An input that takes longer than this, or needs more memory, is a finding.
 const TIMEOUT_SECONDS: u32 = 20;
 const MAX_MEMORY_MB: u32 = 4_096;
 
-/// The longest inputs: of the targets with programs, what they read.
+/// Maximum length of an input; of the targets whose inputs are programs, what these can read.
 const MAX_INPUT_BYTES: u32 = 4_096;
 const MAX_PROGRAM_BYTES: u32 = 385;
 
@@ -100,12 +100,12 @@ impl Run {
     }
 }
 
-/// The built targets, and the program that runs them.
+/// The built targets, and the runner.
 struct Fuzzer<'r> {
     root: &'r Path,
     library: PathBuf,
     runner: PathBuf,
-    /// Inputs that were found to reach something, and those that found something.
+    /// The directory of new inputs that raise coverage, and of findings.
     work: PathBuf,
 }
 
@@ -118,7 +118,7 @@ impl<'r> Fuzzer<'r> {
             cargo
         };
         let mut library = cargo(&["--package", "daylily-fuzz"]);
-        // Optimised as other crates are in this profile, whose code it shares; with overflows checked.
+        // Optimised as other crates are in this profile, whose code it shares; with overflow checks.
         library.env("CARGO_PROFILE_DEV_OPT_LEVEL", "1").env("RUSTC_WORKSPACE_WRAPPER", root.join("fuzz/instrument.sh"));
         let of_runner = target.join("fuzz-runner");
         let mut runner = cargo(&["--manifest-path", "fuzz/runner/Cargo.toml", "--target-dir"]);
@@ -135,7 +135,7 @@ impl<'r> Fuzzer<'r> {
         })
     }
 
-    /// Whether nothing was found.
+    /// Whether the run ended without a finding.
     fn run(&self, target: &str, run: &Run) -> Result<bool> {
         let (work, found) = (self.work.join(target), self.work.join(format!("{target}-found")));
         let kept = self.root.join("fuzz/corpus").join(target);
@@ -146,7 +146,7 @@ impl<'r> Fuzzer<'r> {
         command
             .env("DAYLILY_FUZZ_LIBRARY", &self.library)
             .env("DAYLILY_FUZZ_TARGET", target)
-            // Room for what mimalloc keeps for each thread, in a library that is loaded at run time.
+            // Room for mimalloc's thread-local storage, in a library that is loaded at run time.
             .env("GLIBC_TUNABLES", "glibc.rtld.optional_static_tls=16384")
             .arg(format!("-artifact_prefix={}/", found.display()))
             .arg(format!("-timeout={TIMEOUT_SECONDS}"))
@@ -156,7 +156,7 @@ impl<'r> Fuzzer<'r> {
             Run::Search { seconds, seed } => {
                 command.arg(format!("-max_total_time={seconds}")).arg(format!("-max_len={max_bytes}"));
                 command.arg(format!("-seed={}", seed.unwrap_or(0)));
-                // New inputs go to the first directory.
+                // libFuzzer writes new inputs to the first directory.
                 command.arg(&work).arg(&kept);
             }
             Run::Inputs(files) => drop(command.args(files)),
@@ -166,7 +166,7 @@ impl<'r> Fuzzer<'r> {
         let stderr = child.stderr.take().context("libFuzzer has no stderr")?;
         for line in BufReader::new(stderr).split(b'\n') {
             let line = String::from_utf8_lossy(&line.context("failed to read what libFuzzer says")?).into_owned();
-            // What is new, and what libFuzzer would have for a dictionary, are too many lines.
+            // Leave out the lines about each new input and the suggested dictionary: there are too many.
             let is_noise = ["\tNEW ", "\tREDUCE", "\tRELOAD", "# Uses:", "######", "WARNING: Failed to find function"];
             if !is_noise.iter().any(|noise| line.contains(noise)) {
                 let _ = writeln!(std::io::stderr(), "{target}: {line}");

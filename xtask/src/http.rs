@@ -1,4 +1,4 @@
-//! As much of an HTTP client as measuring needs.
+//! A minimal HTTP client for measurements.
 
 use std::io::{self, BufRead, BufReader, Read as _, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
@@ -7,10 +7,10 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
 
-/// How long any read or write may take.
+/// Time limit of each read and write.
 const TIMEOUT: Duration = Duration::from_secs(60);
 
-/// Bodies that are sent before the answer is read.
+/// Bodies up to this size are sent before the response is read.
 const SMALL_BYTES: u64 = 16 << 10;
 
 /// One keep-alive connection.
@@ -18,12 +18,12 @@ pub(crate) struct Client {
     reader: BufReader<TcpStream>,
 }
 
-/// Where a server on this machine listens.
+/// The loopback address of a server.
 pub(crate) fn local(port: u16) -> SocketAddr {
     (Ipv4Addr::LOCALHOST, port).into()
 }
 
-/// A port that is free now.
+/// A port that is unused now.
 pub(crate) fn free_port() -> io::Result<u16> {
     Ok(std::net::TcpListener::bind(local(0))?.local_addr()?.port())
 }
@@ -37,19 +37,19 @@ impl Client {
         Ok(Self { reader: BufReader::with_capacity(64 << 10, stream) })
     }
 
-    /// Bytes of the answer's body.
+    /// Sends a GET and returns the length of the response's body.
     pub(crate) fn get(&mut self, path: &str) -> Result<u64> {
         let head = format!("GET {path} HTTP/1.1\r\nhost: localhost\r\n\r\n");
         self.reader.get_ref().write_all(head.as_bytes())?;
         read_response(&mut self.reader)
     }
 
-    /// Posts `bytes` zeros while it reads the answer, and returns how long the answer's body is.
+    /// Posts `bytes` zeros while it reads the response, and returns the length of the response's body.
     pub(crate) fn post(&mut self, path: &str, bytes: u64) -> Result<u64> {
         let mut writer = self.reader.get_ref().try_clone()?;
         let head = format!("POST {path} HTTP/1.1\r\nhost: localhost\r\ncontent-length: {bytes}\r\n\r\n");
         if bytes <= SMALL_BYTES {
-            // In one piece, so that the server reads the same each time.
+            // One write, so that the server makes the same reads each time.
             let mut request = head.into_bytes();
             write_zeros(&mut request, bytes)?;
             writer.write_all(&request)?;
@@ -62,7 +62,7 @@ impl Client {
             });
             let read = read_response(&mut self.reader);
             if read.is_err() {
-                // The writer has nobody to write to.
+                // Unblock the writer, whose bytes are not read any more.
                 let _ = self.reader.get_ref().shutdown(std::net::Shutdown::Both);
             }
             let written = written.join().map_err(|_| anyhow::anyhow!("the writing thread panicked"))?;
@@ -84,7 +84,7 @@ fn write_zeros(writer: &mut impl Write, bytes: u64) -> io::Result<()> {
     Ok(())
 }
 
-/// Reads a response of status 200 to its end, and returns the length of its body.
+/// Reads a response with status 200 to its end, and returns the length of its body.
 fn read_response(reader: &mut impl BufRead) -> Result<u64> {
     let status = line(reader)?;
     ensure!(status.starts_with("HTTP/1.1 200"), "answered {status:?}");

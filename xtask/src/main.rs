@@ -1,4 +1,4 @@
-//! What a contributor needs beside cargo. `cargo xtask` alone prints the list.
+//! Commands for contributors, in addition to cargo's. `cargo xtask` without arguments lists them.
 
 use std::io::Write as _;
 use std::path::Path;
@@ -68,13 +68,13 @@ fn regenerate_wit() -> Result<()> {
     say(&format!("wrote {written} files to wit/*/deps\n"))
 }
 
-/// The directory of the workspace.
+/// The root directory of the workspace.
 fn root() -> Result<&'static Path> {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().context("failed to find the workspace")
 }
 
-/// Builds `packages`, in the release profile with `--release` among the `flags`. All that a command needs are built
-/// at once, because cargo would build what they share with other features for each of them.
+/// Builds `packages`; `flags` may contain `--release`. All packages that a command needs are built by one call, because
+/// separate calls would build their shared dependencies with different features.
 fn cargo_build(root: &Path, flags: &[&str], packages: &[&str]) -> Result<()> {
     let mut cargo = cargo_build_command(root);
     cargo.args(flags);
@@ -86,11 +86,11 @@ fn cargo_build(root: &Path, flags: &[&str], packages: &[&str]) -> Result<()> {
     Ok(())
 }
 
-/// `cargo build` in the directory of the workspace.
+/// `cargo build` in the root of the workspace.
 fn cargo_build_command(root: &Path) -> Command {
     let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     cargo.args(["build", "--locked"]).current_dir(root);
-    // What the cargo that runs this says of xtask. Build scripts that look at it would run again each time.
+    // Remove the variables that cargo has set for xtask: build scripts that depend on them would run again each time.
     for (name, _) in std::env::vars_os() {
         let name = name.to_string_lossy().into_owned();
         if name.starts_with("CARGO_PKG_") || name.starts_with("CARGO_MANIFEST_") {

@@ -1,5 +1,4 @@
-//! Processes that are started here: they end with the value that stands for them, and what they and
-//! their children use can be read.
+//! Child processes that end when their handle is dropped, and the resource use of their process trees.
 
 use std::collections::HashMap;
 use std::fs;
@@ -10,28 +9,28 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail};
 use rustix::process::{Pid, Signal, kill_process};
 
-/// How long a process that was asked to end may take before it is killed.
+/// How long a process may take to end after SIGTERM before it is killed.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// A process and its children. Dropped, all of them end.
+/// A process and its children. Dropping it ends all of them.
 pub(crate) struct Running {
     child: Child,
     log: PathBuf,
 }
 
-/// One process of a tree, as `/proc/PID/stat` has it.
+/// One process, as in `/proc/PID/stat`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Stat {
     pid: i32,
     parent: i32,
     /// User and system time in clock ticks.
     ticks: u64,
-    /// Tells it from a later process with the same number.
+    /// The start time, which distinguishes it from a later process with the same pid.
     started: u64,
 }
 
 impl Running {
-    /// Starts `command`, with its output in the file `log`.
+    /// Starts `command` with its output redirected to the file `log`.
     pub(crate) fn start(mut command: Command, log: PathBuf) -> Result<Self> {
         let file = fs::File::create(&log).with_context(|| format!("failed to create {}", log.display()))?;
         command.stdin(Stdio::null()).stdout(file.try_clone()?).stderr(file);
@@ -39,14 +38,14 @@ impl Running {
         Ok(Self { child, log })
     }
 
-    /// What it has written so far.
+    /// Its output so far.
     pub(crate) fn output(&self) -> String {
         fs::read_to_string(&self.log).unwrap_or_default()
     }
 
     /// # Errors
     ///
-    /// When it has ended; with what it wrote.
+    /// When it has ended; the error contains its output.
     pub(crate) fn is_running(&mut self) -> Result<()> {
         match self.child.try_wait()? {
             None => Ok(()),
@@ -65,12 +64,12 @@ impl Running {
         self.tree().iter().map(|process| pss_kib(process.pid).unwrap_or(0)).sum()
     }
 
-    /// Asks it to end, and waits.
+    /// Sends SIGTERM and waits for the end.
     pub(crate) fn stop(&mut self) -> Option<ExitStatus> {
         self.stop_within(PATIENCE)
     }
 
-    /// Asks it to end, waits so long, and kills what is left of the tree.
+    /// Sends SIGTERM, waits for up to `patience`, and kills what is left of the tree.
     pub(crate) fn stop_within(&mut self, patience: Duration) -> Option<ExitStatus> {
         let tree = self.tree();
         if let Some(root) = tree.first() {
@@ -100,11 +99,11 @@ impl Drop for Running {
     }
 }
 
-/// Runs `command` to its end, for so long at most, and returns what it wrote to stdout.
+/// Runs `command` to its end, for at most `limit`, and returns its standard output.
 ///
 /// # Errors
 ///
-/// When it cannot be started, fails, or takes too long; with what it wrote.
+/// When it cannot be started, fails, or takes too long; the error contains its output.
 pub(crate) fn run(command: Command, limit: Duration, log: &Path) -> Result<String> {
     let name = command.get_program().display().to_string();
     let mut running = Running::start(command, log.to_path_buf())?;
@@ -119,8 +118,8 @@ pub(crate) fn run(command: Command, limit: Duration, log: &Path) -> Result<Strin
     }
 }
 
-/// Takes what the user has set for daylily or for debugging out of a command's environment, so that it does not
-/// change what is measured.
+/// Removes the user's settings for daylily and for debugging from a command's environment, so that they do not change
+/// what is measured.
 pub(crate) fn without_settings(command: &mut Command) {
     for (name, _) in std::env::vars_os() {
         let text = name.to_string_lossy();
@@ -130,7 +129,7 @@ pub(crate) fn without_settings(command: &mut Command) {
     }
 }
 
-/// Where `program` is on the path.
+/// The file of `program` in PATH.
 pub(crate) fn find(program: &str) -> Option<PathBuf> {
     let path = std::env::var_os("PATH")?;
     std::env::split_paths(&path).map(|dir| dir.join(program)).find(|file| file.is_file())
@@ -138,7 +137,7 @@ pub(crate) fn find(program: &str) -> Option<PathBuf> {
 
 fn signal(process: &Stat, signal: Signal) {
     if let (true, Some(pid)) = (is_there(process), Pid::from_raw(process.pid)) {
-        // It may have ended this moment.
+        // Ignore errors: it may have just ended.
         let _ = kill_process(pid, signal);
     }
 }
@@ -157,7 +156,7 @@ fn all() -> Vec<Stat> {
     pids.filter_map(|pid| parse_stat(&fs::read_to_string(format!("/proc/{pid}/stat")).ok()?)).collect()
 }
 
-/// `root` and everything below it, parents first.
+/// `root` and all its descendants, parents first.
 fn tree(root: i32, all: &[Stat]) -> Vec<Stat> {
     let mut children: HashMap<i32, Vec<Stat>> = HashMap::new();
     for process in all {
@@ -172,7 +171,8 @@ fn tree(root: i32, all: &[Stat]) -> Vec<Stat> {
     found
 }
 
-/// The name in parentheses may contain anything, so fields are counted from its end.
+/// Parses `/proc/PID/stat`. The name in parentheses may contain anything, so fields are counted from the last
+/// parenthesis.
 fn parse_stat(text: &str) -> Option<Stat> {
     let pid = text.split_once(' ')?.0.parse().ok()?;
     let fields: Vec<&str> = text.rsplit_once(')')?.1.split_whitespace().collect();

@@ -1,6 +1,5 @@
-//! `cargo xtask wit`: writes `wit/*/deps` anew from the crates that implement those interfaces, so that
-//! what guests are written against is what the host answers. Only the signatures are kept: the prose
-//! lives where the interfaces are maintained.
+//! `cargo xtask wit`: regenerates `wit/*/deps` from the crates that implement those interfaces, so that guests are
+//! compiled against what the host provides. Only the signatures are kept, without the documentation.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -9,8 +8,8 @@ use std::process::Command;
 
 use anyhow::{Context, Result, bail};
 
-/// Directory in `wit/`, crate, and the directory in the crate that holds either one package per file
-/// or the interfaces of one package.
+/// A directory in `wit/`, a crate, and the crate's directory with either one package per file or the interfaces of one
+/// package.
 const SOURCES: &[(&str, &str, &str)] = &[
     ("0.2", "wasmtime-wasi-http", "wit/deps"),
     ("0.2", "wasmtime-wasi-config", "wit/deps/config"),
@@ -18,10 +17,10 @@ const SOURCES: &[(&str, &str, &str)] = &[
     ("0.3", "wasmtime-wasi-config", "wit/deps/config"),
 ];
 
-/// Replaces the `deps` directories in `root`/wit and returns how many files they have now.
+/// Replaces the `deps` directories in `root`/wit and returns the number of files written.
 pub(crate) fn run(root: &Path) -> Result<usize> {
     let metadata = cargo_metadata(root)?;
-    // Everything is read before anything is removed.
+    // Read everything before removing anything.
     let mut files = BTreeMap::new();
     for (world, name, dir) in SOURCES {
         let deps = root.join("wit").join(world).join("deps");
@@ -54,7 +53,8 @@ fn cargo_metadata(root: &Path) -> Result<String> {
     String::from_utf8(output.stdout).context("failed to read cargo metadata as UTF-8")
 }
 
-/// Where cargo unpacked `name`. Its manifest's path is the only place in the metadata that names it.
+/// The directory into which cargo has unpacked crate `name`. The path of its manifest is the only place in the metadata
+/// that has it.
 fn crate_dir(metadata: &str, name: &str) -> Result<PathBuf> {
     let key = "\"manifest_path\":\"";
     metadata
@@ -68,8 +68,8 @@ fn crate_dir(metadata: &str, name: &str) -> Result<PathBuf> {
         .with_context(|| format!("failed to find the sources of {name} in cargo metadata"))
 }
 
-/// Packages in `dir` by file name (`http-0.2.12`), comments removed. Files without a `package` line
-/// belong to the one file that has it.
+/// The packages in `dir` by file name (`http-0.2.12`), without comments. Files without a `package` line belong to the
+/// one file that has it.
 fn read_packages(dir: &Path) -> Result<BTreeMap<String, String>> {
     let mut packages = BTreeMap::new();
     let mut parts = String::new();
@@ -92,7 +92,7 @@ fn read_packages(dir: &Path) -> Result<BTreeMap<String, String>> {
     Ok(packages)
 }
 
-/// The text without comments, trailing blanks, and blank lines that only separated comments.
+/// Removes comments, trailing blanks, and blank lines that only separated comments.
 fn strip_comments(text: &str) -> String {
     let mut code = String::new();
     let mut rest = text;
@@ -104,7 +104,7 @@ fn strip_comments(text: &str) -> String {
         } else if comment.starts_with("/*") {
             comment.split_once("*/").map_or("", |(_, after)| after)
         } else {
-            // The separator in `use wasi:io/poll`.
+            // A single slash, as in `use wasi:io/poll`.
             code.push('/');
             comment.split_at(1).1
         };
@@ -113,7 +113,7 @@ fn strip_comments(text: &str) -> String {
     let mut lines = code.lines().map(str::trim_end).skip_while(|line| line.is_empty()).peekable();
     let mut out = String::new();
     while let Some(line) = lines.next() {
-        // A blank line stays only between two top-level items.
+        // Keep a blank line only between two top-level items.
         if !line.is_empty()
             || lines.peek().is_some_and(|next| next.starts_with(|c: char| !c.is_whitespace() && c != '}'))
         {

@@ -1,5 +1,5 @@
-//! libFuzzer's main program. It loads the fuzz targets from a library and calls the one that is named: see
-//! `cargo xtask fuzz`, which sets both variables.
+//! libFuzzer's main program. Loads the fuzz targets from a library and calls one of them. `cargo xtask fuzz` sets both
+//! environment variables.
 #![no_main]
 
 use std::ffi::{CStr, CString, c_char, c_int};
@@ -11,7 +11,7 @@ use libfuzzer_sys::fuzz_target;
 const LIBRARY: &str = "DAYLILY_FUZZ_LIBRARY";
 /// The name of the target.
 const TARGET: &str = "DAYLILY_FUZZ_TARGET";
-/// What the library has: 0 for a name that it does not know.
+/// The library's entry point. Returns 0 for an unknown target.
 const ENTRY: &CStr = c"daylily_fuzz";
 
 type Entry = unsafe extern "C" fn(target: *const c_char, data: *const u8, len: usize) -> c_int;
@@ -27,7 +27,7 @@ static CHOSEN: LazyLock<Target> = LazyLock::new(|| {
         CString::new(value).expect("a variable without a zero")
     };
     let library = variable(LIBRARY);
-    // SAFETY: the path is a C string, and so is the name; what has this name in a library of ours is of this type.
+    // SAFETY: the path and the name are C strings, and the function of this name in `daylily-fuzz` has this type.
     let entry = unsafe {
         let library = libc::dlopen(library.as_ptr(), libc::RTLD_NOW);
         assert!(!library.is_null(), "no library can be loaded: {:?}", CStr::from_ptr(libc::dlerror()));
@@ -39,7 +39,7 @@ static CHOSEN: LazyLock<Target> = LazyLock::new(|| {
 });
 
 fuzz_target!(init: { LazyLock::force(&CHOSEN); }, |data: &[u8]| {
-    // SAFETY: both are there for as long as the call.
+    // SAFETY: both pointers are valid during the call.
     let known = unsafe { (CHOSEN.entry)(CHOSEN.name.as_ptr(), data.as_ptr(), data.len()) };
     assert!(known != 0, "there is no fuzz target {:?}", CHOSEN.name);
 });

@@ -1,5 +1,4 @@
-;; A guest of 0.2 that answers with the method, the path and the body of its request; it traps if that does not come to
-;; its end.
+;; A 0.2 guest that responds with the method, the path and the body of its request. It traps if the body is incomplete.
 (module
 (import "wasi:http/types@0.2.12" "[constructor]fields" (func $fields (result i32)))
 (import "wasi:http/types@0.2.12" "[method]incoming-request.method" (func $method (param i32 i32)))
@@ -40,7 +39,7 @@
     (i32.const 0) (i64.const 0) (i32.const 0) (i32.const 0) (i32.const 0) (i32.const 0))
   (call $write-body (i32.load (i32.const 52)) (i32.const 56))
   (local.set $to (i32.load (i32.const 60)))
-  ;; The method, padded, or as it is.
+  ;; A known method is padded to 8 bytes; another one is written as it is.
   (if (i32.lt_u (i32.load8_u (i32.const 0)) (i32.const 9))
     (then (call $put (local.get $to) (i32.add (i32.const 256) (i32.shl (i32.load8_u (i32.const 0)) (i32.const 3))) (i32.const 8)))
     (else (call $put (local.get $to) (i32.load (i32.const 4)) (i32.load (i32.const 8)))))
@@ -50,7 +49,7 @@
     (loop $more
       (call $read (i32.load (i32.const 44)) (i64.const 4096) (i32.const 80))
       (if (i32.load8_u (i32.const 80)) (then
-        ;; The end, or a failure.
+        ;; `closed` is the end; any other error traps.
         (br_if $done (i32.load8_u (i32.const 84)))
         (unreachable)))
       (call $put (local.get $to) (i32.load (i32.const 84)) (i32.load (i32.const 88)))

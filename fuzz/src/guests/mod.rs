@@ -1,8 +1,8 @@
-//! Guests whose program is the input. Each operation is a word: its first byte says which, the next four are operands,
-//! and the sixth names the register of what it gives. Everything that an operation finds is recorded.
+//! Guests that interpret the input as a program. Each operation is a word of six bytes: the operation, four operands,
+//! and the register of the result. Everything that an operation returns is recorded in a trace.
 //!
-//! A guest is WebAssembly's text format, made of a table of what may be imported: it is compiled once, and runs
-//! thousands of programs a second.
+//! A guest is WebAssembly text, generated from a table of the imports that it may call. It is compiled once, and runs
+//! thousands of programs per second.
 
 use std::fmt::Write as _;
 
@@ -18,28 +18,28 @@ pub(crate) const WORD_BYTES: usize = 6;
 /// An operation of a guest.
 #[derive(Clone, Copy)]
 pub(crate) struct Op {
-    /// What it is in a program that is written down.
+    /// The name of the operation in the listing of a program.
     pub(crate) name: &'static str,
-    /// Module and name of the function that it calls, if it calls just one.
+    /// The module and the name of the import that it calls, if it calls exactly one.
     import: Option<(&'static str, &'static str)>,
     /// The parameters, one letter each; see [`param`].
     params: &'static str,
     result: Gives,
-    /// What it does afterwards, or instead of a call.
+    /// Code that runs after the call, or instead of one.
     code: &'static str,
 }
 
-/// What comes of a call.
+/// The result of a call.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Gives {
     Nothing,
     /// A number, which is recorded.
     Number,
-    /// A handle, which goes to a register, too.
+    /// A handle, which is stored in a register, too.
     Handle,
-    /// Two ends, each of which goes to a register.
+    /// The two ends of a stream or a future, each stored in a register.
     Ends,
-    /// A result in memory; that of success is a handle, which goes to a register.
+    /// A `result` in memory. Its success value is a handle, which is stored in a register.
     Result,
 }
 
@@ -55,9 +55,9 @@ const fn code(name: &'static str, code: &'static str) -> Op {
     Op { name, import: None, params: "", result: Gives::Number, code }
 }
 
-/// What every guest can do.
+/// The operations of every guest.
 const COMMON: &[Op] = &[
-    // A register of what is in the memory of results.
+    // Loads a word of the memory for results into a register.
     code(
         "load",
         "(call $to-reg (local.get $w) (i32.load (i32.add (i32.const 1152)
@@ -69,9 +69,9 @@ const COMMON: &[Op] = &[
     code("grow", "(i64.extend_i32_s (memory.grow (i32.and (call $o (local.get $w) (i32.const 1)) (i32.const 3))))"),
 ];
 
-/// Where things are: strings from 0, their table at 512, registers at 1024, an event at 1088, results at 1152, buffers
-/// at 1280, values of futures at 1536, what is known of handles at 2048, a long text at 2560, what is allocated from
-/// 8192 on.
+/// The memory layout: strings from 0, the table of strings at 512, registers at 1024, an event at 1088, results at
+/// 1152, buffers at 1280, the values of futures at 1536, the table of handles at 2048, a long text at 2560, and
+/// allocations from 8192 on.
 const STRINGS: [&str; 13] = [
     "x-name",
     "some value",
@@ -87,7 +87,7 @@ const STRINGS: [&str; 13] = [
     "ftp",
     "6",
 ];
-/// Strings that are no strings, or long: beyond the memory, as long as there is no memory, and 1,024 bytes.
+/// Strings that are out of bounds or long: partly beyond the memory, longer than the memory, and 1,024 bytes.
 const ODD_STRINGS: [(u32, u32); 3] = [(196_600, 100), (0, 0x7fff_ffff), (2_560, 1_024)];
 
 const SKELETON: &str = r#"
@@ -105,7 +105,7 @@ const SKELETON: &str = r#"
   (global.get $free)
   (global.set $free (i32.add (global.get $free) (local.get $size))))
 
-;; An operand; a register; a string.
+;; Decode an operand, a register and a string.
 (func $o (param $w i64) (param $k i32) (result i32)
   (i32.wrap_i64 (i64.and (i64.shr_u (local.get $w) (i64.extend_i32_u (i32.shl (local.get $k) (i32.const 3)))) (i64.const 255))))
 (func $reg-at (param $n i32) (result i32)
@@ -118,17 +118,17 @@ const SKELETON: &str = r#"
   (i32.store (call $reg-at (i32.add (i32.const 1) (call $o (local.get $w) (i32.const 5)))) (local.get $value)))
 (func $string (param $w i64) (param $k i32) (result i32)
   (i32.add (i32.const 512) (i32.shl (i32.and (call $o (local.get $w) (local.get $k)) (i32.const 15)) (i32.const 3))))
-;; A length: small, or one of those at which something changes.
+;; A length: small, or a boundary value from the table at 896.
 (func $length (param $o i32) (result i64)
   (if (i32.lt_u (local.get $o) (i32.const 248)) (then (return (i64.extend_i32_u (local.get $o)))))
   (i64.load (i32.add (i32.const 896) (i32.shl (i32.and (local.get $o) (i32.const 7)) (i32.const 3)))))
-;; Where a result goes: memory that is zeroed, or where none may go.
+;; An address for a result: zeroed memory, or an unaligned or out-of-bounds address.
 (func $results (param $o i32) (result i32)
   (memory.fill (i32.const 1152) (i32.const 0) (i32.const 128))
   (if (i32.eq (local.get $o) (i32.const 255)) (then (return (i32.const 1153))))
   (if (i32.eq (local.get $o) (i32.const 254)) (then (return (i32.const 196604))))
   (i32.const 1152))
-;; A digest of so much memory.
+;; A digest of a memory range.
 (func $digest (param $from i32) (param $to i32) (param $hash i64) (result i64)
   (block $done
     (loop $more
@@ -139,7 +139,7 @@ const SKELETON: &str = r#"
       (br $more)))
   (local.get $hash))
 
-;; Runs the program until its end, or until it leaves: gives what it leaves with.
+;; Runs the program until its end, or until an operation leaves the handler. Returns the value to leave with.
 (func $run (result i32)
   (local $w i64) (local $op i32) (local $end i32)
   (global.set $leave (i32.const -1))
@@ -151,7 +151,7 @@ const SKELETON: &str = r#"
     (global.set $before (i32.and (global.get $free) (i32.const -8)))
     (call $record (i32.or (i32.const 0x100) (local.get $op)) (local.get $w))
     (call $record (i32.or (i32.const 0x200) (local.get $op)) (call_indirect (param i64) (result i64) (local.get $w) (local.get $op)))
-    ;; What was allocated is looked at, but not all of what is large.
+    ;; Digest what was allocated, but at most 4096 bytes of it.
     (local.set $end (global.get $free))
     (if (i32.gt_u (local.get $end) (i32.add (global.get $before) (i32.const 4096)))
       (then (local.set $end (i32.add (global.get $before) (i32.const 4096)))))
@@ -161,7 +161,7 @@ const SKELETON: &str = r#"
   (global.get $leave))
 "#;
 
-/// All operations of a guest, by their number from 1 on.
+/// All operations of a guest, numbered from 1.
 pub(crate) fn ops(wasi: Wasi) -> Vec<Op> {
     let own = match wasi {
         Wasi::V2 => v2::OPS,
@@ -170,7 +170,7 @@ pub(crate) fn ops(wasi: Wasi) -> Vec<Op> {
     COMMON.iter().chain(own).copied().collect()
 }
 
-/// The component.
+/// Builds the component.
 pub(crate) fn component(wasi: Wasi) -> Result<Vec<u8>> {
     let ops = ops(wasi);
     ensure!(ops.len() < 256, "an operation is one byte");
@@ -206,9 +206,14 @@ pub(crate) fn component(wasi: Wasi) -> Result<Vec<u8>> {
     residue_guest::encode_for(&module, wasi, Some(&wit))
 }
 
-/// The core parameters of a letter, and what is passed: a handle, a string, bytes, a status, a small number (32 and 64
-/// bits), a time that is none or far away, or microseconds, a length, a list of registers, of fields and of values, a
-/// place for results (of any alignment, or not), 0 and 1.
+/// The core types of a parameter letter, and the code for its arguments:
+///
+/// - `h` a handle, `s` a string, `b` bytes, `c` a status, `t` 0 to 2
+/// - `i`, `j` a small number (32 and 64 bits)
+/// - `d` a time, zero or an hour; `k` microseconds; `n` a length
+/// - `l` a list of registers, `f` of fields, `v` of values
+/// - `p` an address for results, possibly invalid; `q` a valid one
+/// - `z`, `Z` zero (32 and 64 bits), `u` one
 fn param(letter: char, at: usize) -> (&'static str, String) {
     let o = format!("(call $o (local.get $w) (i32.const {at}))");
     match letter {
@@ -225,7 +230,7 @@ fn param(letter: char, at: usize) -> (&'static str, String) {
         'i' => ("i32", o),
         't' => ("i32", format!("(i32.rem_u {o} (i32.const 3))")),
         'j' => ("i64", format!("(i64.extend_i32_u {o})")),
-        // Whether a timer has run out is no race when it has at once, or never will.
+        // A timer of zero or of an hour is no race: it has expired at once, or never does.
         'd' => ("i64", format!("(i64.mul (i64.extend_i32_u (i32.and {o} (i32.const 1))) (i64.const 3600000000000))")),
         'k' => ("i64", format!("(i64.mul (i64.extend_i32_u {o}) (i64.const 1000))")),
         'n' => ("i64", format!("(call $length {o})")),
@@ -300,7 +305,7 @@ fn data() -> String {
     for (number, (at, len)) in table.iter().enumerate() {
         let _ = writeln!(text, "(data (i32.const {}) \"{}\")", 512 + 8 * number, bytes(&[*at, *len]));
     }
-    // Fields, of which the last has a name that is none; values, of which the last is one of a length.
+    // Fields, the last of which has an invalid name; values, the last of which is long.
     let (name, value, odd, long) = (table[0], table[1], table[8], table[12]);
     let fields = [name.0, name.1, value.0, value.1, name.0, name.1, long.0, long.1, odd.0, odd.1, value.0, value.1];
     let _ = writeln!(text, "(data (i32.const 768) \"{}\")", bytes(&fields));
@@ -314,7 +319,7 @@ fn data() -> String {
     text
 }
 
-/// Little-endian, as text.
+/// Little-endian bytes, escaped for a data segment.
 fn bytes(words: &[u32]) -> String {
     words.iter().flat_map(|word| word.to_le_bytes()).fold(String::new(), |mut text, byte| {
         let _ = write!(text, "\\{byte:02x}");

@@ -1,4 +1,4 @@
-//! A guest of 0.2: resources, lists, strings, polls and errors.
+//! A 0.2 guest: resources, lists, strings, polls and errors.
 
 use super::Gives::{Handle, Nothing, Number, Result};
 use super::{Op, op};
@@ -105,13 +105,13 @@ pub(super) const OPS: &[Op] = &[
     op("terminal", ("wasi:cli/terminal-stdout@0.2.12", "get-terminal-stdout"), "p", Nothing),
 ];
 
-/// What comes of these depends on how much the client has read meanwhile; `write` traps when there is no room.
+/// The results of these depend on how much the client has read meanwhile. `write` traps when there is no room.
 pub(super) const RACES: [&str; 5] = ["check-write", "write", "write-zeroes", "flush", "splice"];
 
-/// What it imports beside.
+/// Further imports of the guest.
 pub(super) const MORE: &str = "";
 
-/// The handler: the request is in register 0, and what takes its response in register 1.
+/// The handler: the request is in register 0, and its response-outparam in register 1.
 pub(super) const TEXT: &str = r#"
 (func (export "wasi:http/incoming-handler@0.2.12#handle") (param $request i32) (param $out i32)
   (i32.store (i32.const 1024) (local.get $request))

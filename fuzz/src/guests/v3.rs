@@ -1,8 +1,8 @@
-//! A guest of 0.3: streams, futures, sets, subtasks, cancels, and bodies that are passed on.
+//! A 0.3 guest: streams, futures, waitable sets, subtasks, cancellation, and bodies that are passed on.
 //!
-//! Between two ends that the guest has itself, everything is decided. What the host does at the other end may be
-//! complete at once or later, so such ends are only used in ways that come to the same: an operation that is waited for
-//! (`…-all`, `…-wait`). Others are a race, which is recorded.
+//! When the guest has both ends of a stream or future, the result of every operation is determined. When the host has
+//! the other end, an operation may complete at once or later. Such ends are used only with operations that wait
+//! (`…-all`, `…-wait`), whose result is determined, too. Any other use is a race, which is recorded.
 
 use super::Gives::{Ends, Handle, Nothing, Number};
 use super::{Op, code, op, then};
@@ -10,7 +10,9 @@ use super::{Op, code, op, then};
 const TYPES: &str = "wasi:http/types@0.3.0";
 const ROOT: &str = "$root";
 
-/// Of a request or a response: its fields, whether it has a body, its body, its trailers.
+/// For an operation on the fields, whether there is a body, the body and the trailers of a message. Records that the
+/// host has the other ends of the body and the trailers, and stores the message and its transmission future in
+/// registers.
 const HOST_BODY: &str = "
     (if (call $is-one (local.get $w) (i32.const 2)) (then (call $to-host (call $reg (local.get $w) (i32.const 3)) (i32.const 1))))
     (call $to-host (call $reg (local.get $w) (i32.const 4)) (i32.const 1))
@@ -64,7 +66,7 @@ pub(super) const OPS: &[Op] = &[
     op("exit", ("wasi:cli/exit@0.3.0", "exit-with-code"), "i", Nothing),
     op("terminal", ("wasi:cli/terminal-stdout@0.3.0", "get-terminal-stdout"), "p", Nothing),
     op("sleep", ("wasi:clocks/monotonic-clock@0.3.0", "wait-for"), "k", Nothing),
-    // Streams and futures: of bytes, of trailers, of what came of a transmission.
+    // Streams and futures: of bytes, of trailers, and of the result of a transmission.
     op("stream", (TYPES, "[stream-new-0][static]response.new"), "", Ends),
     op("trailers", (TYPES, "[future-new-1][static]response.new"), "", Ends),
     op("sent", (TYPES, "[future-new-2][static]response.new"), "", Ends),
@@ -104,13 +106,13 @@ pub(super) const OPS: &[Op] = &[
     op("drop-sent-writer", (TYPES, "[future-drop-writable-2][static]response.new"), "h", Nothing),
     code("wait-sent", "(call $settle-host (call $reg (local.get $w) (i32.const 1)) (i32.const 2))"),
     code("put-sent", "(call $settle-host (call $reg (local.get $w) (i32.const 1)) (i32.const 3))"),
-    // What a future is written with: a number, or a handle in a register.
+    // The value that is written to a future: a number, or a handle in a register.
     code("value", "(i32.store8 (i32.add (i32.const 1536) (i32.and (call $o (local.get $w) (i32.const 1)) (i32.const 31)))
         (call $o (local.get $w) (i32.const 2))) (i64.const 0)"),
     code("value-handle", "(i32.store (i32.const 1548) (call $reg (local.get $w) (i32.const 1)))
         (i64.store (i32.const 1536) (i64.const 0)) (i32.store (i32.const 1544) (i32.const 1)) (i64.const 0)"),
     code("no-value", "(memory.fill (i32.const 1536) (i32.const 0) (i32.const 32)) (i64.const 0)"),
-    // Sets.
+    // Waitable sets.
     op("set-new", (ROOT, "[waitable-set-new]"), "", Handle),
     op("join", (ROOT, "[waitable-join]"), "hh", Nothing),
     op("set-drop", (ROOT, "[waitable-set-drop]"), "h", Nothing),
@@ -130,7 +132,7 @@ pub(super) const OPS: &[Op] = &[
     op("more-pressure", (ROOT, "[backpressure-inc]"), "", Nothing),
     op("less-pressure", (ROOT, "[backpressure-dec]"), "", Nothing),
     op("task-cancel", ("[export]$root", "[task-cancel]"), "", Nothing),
-    // Answers.
+    // Return values.
     code("return", "(call $task-return (i32.const 0) (call $reg (local.get $w) (i32.const 1))
         (i32.const 0) (i64.const 0) (i32.const 0) (i32.const 0) (i32.const 0) (i32.const 0))
         (global.set $returned (i32.const 1)) (i64.const 0)"),
@@ -142,12 +144,12 @@ pub(super) const OPS: &[Op] = &[
     then(op("stdin", ("wasi:cli/stdin@0.3.0", "read-via-stream"), "q", Nothing),
         "(call $to-reg (local.get $w) (i32.load (i32.const 1152))) (call $to-next (local.get $w) (i32.load (i32.const 1156)))
          (call $mark (i32.load (i32.const 1152)) (i32.const 1)) (call $mark (i32.load (i32.const 1156)) (i32.const 1))"),
-    // Leaves, to be called again when it has yielded, when there is something in a set, or not at all.
+    // Leave the handler: to be called again after a yield, to be called again after an event of a set, or for good.
     code("leave", "(global.set $leave (i32.and (call $o (local.get $w) (i32.const 1)) (i32.const 3))) (i64.const 0)"),
     code("leave-wait", "(global.set $leave (i32.or (i32.const 2) (i32.shl (call $reg (local.get $w) (i32.const 1)) (i32.const 4)))) (i64.const 0)"),
 ];
 
-/// What it imports beside, and calls on its own terms.
+/// Further imports of the guest, some of them called by its own code.
 pub(super) const MORE: &str = r#"
 (import "wasi:http/types@0.3.0" "[async-lower][stream-read-0][static]response.new" (func $stream-read (param i32 i32 i32) (result i32)))
 (import "wasi:http/types@0.3.0" "[async-lower][stream-write-0][static]response.new" (func $stream-write (param i32 i32 i32) (result i32)))

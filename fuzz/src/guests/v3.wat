@@ -1,5 +1,5 @@
-;; What is known of a handle is a byte at 2048 on: 1 where the host has the other end, 2 where that takes all at once. The
-;; other end is at 2304 on. Of handles over 255, nothing is known.
+;; The table of handles has one byte for each handle from 2048 on: 1 if the host has the other end, 2 if the host also
+;; accepts everything at once. The handle of the other end is at 2304 on. Handles over 255 are not in the table.
 (func $mark (param $handle i32) (param $what i32)
   (if (i32.lt_u (local.get $handle) (i32.const 256))
     (then (i32.store8 (i32.add (i32.const 2048) (local.get $handle)) (local.get $what)))))
@@ -9,7 +9,7 @@
 (func $other (param $handle i32) (result i32)
   (if (i32.ge_u (local.get $handle) (i32.const 256)) (then (return (i32.const 0))))
   (i32.load8_u (i32.add (i32.const 2304) (local.get $handle))))
-;; This end is handed to the host.
+;; Records that this end was passed to the host.
 (func $to-host (param $handle i32) (param $what i32)
   (call $mark (call $other (local.get $handle)) (local.get $what)))
 (func $ends (param $w i64) (param $ends i64)
@@ -23,13 +23,14 @@
   (if (i32.lt_u (i32.or (local.get $reader) (local.get $writer)) (i32.const 256)) (then
     (i32.store8 (i32.add (i32.const 2304) (local.get $reader)) (local.get $writer))
     (i32.store8 (i32.add (i32.const 2304) (local.get $writer)) (local.get $reader)))))
-;; An operation on an end whose other end is the host's may be complete at once or not.
+;; If the host has the other end, the operation may complete at once or not: records a race.
 (func $race (param $handle i32)
   (if (call $known (local.get $handle)) (then (call $record (i32.const 0x400) (i64.const 0)))))
 (func $is-one (param $w i64) (param $k i32) (result i32)
   (i32.eq (i32.rem_u (call $o (local.get $w) (local.get $k)) (i32.const 3)) (i32.const 1)))
 
-;; A buffer, or one beyond the memory; a number of bytes; where the value of a future is, aligned or not.
+;; Operands: the address of a buffer, possibly out of bounds; a number of bytes; the address of a future's value,
+;; possibly unaligned or out of bounds.
 (func $buffer (param $w i64) (param $k i32) (result i32)
   (local $o i32)
   (local.set $o (call $o (local.get $w) (local.get $k)))
@@ -47,14 +48,14 @@
   (if (i32.eq (local.get $o) (i32.const 254)) (then (return (i32.const 196604))))
   (i32.const 1536))
 
-;; A set that has a waitable as its only member, before an operation of it begins: a handle that the operation gives has
-;; the same number, whether it is waited for or not.
+;; A waitable set with this waitable as its only member. It is created before the operation starts, so that the handles
+;; which the operation returns have the same numbers whether the guest waits or not.
 (func $gather (param $waitable i32) (result i32)
   (local $set i32)
   (local.set $set (call $set-new))
   (call $join (local.get $waitable) (local.get $set))
   (local.get $set))
-;; Waits for the operation if it goes on: what it has come to.
+;; Waits for the operation if it is blocked, and returns its final status.
 (func $settle (param $set i32) (param $waitable i32) (param $status i32) (result i32)
   (if (i32.eq (local.get $status) (i32.const -1)) (then
     (drop (call $set-wait (local.get $set) (i32.const 1088)))
@@ -70,7 +71,7 @@
     (call $subtask-drop (local.get $task))))
   (i64.extend_i32_u (local.get $status)))
 
-;; Reads so many bytes that the host writes, or all that there are: how many.
+;; Reads from the host until `$count` bytes or the end. Returns the number of bytes.
 (func $read-all (param $reader i32) (param $count i32) (result i64)
   (local $at i32) (local $status i32)
   (if (i32.eqz (call $known (local.get $reader))) (then (return (i64.const -1))))
@@ -82,7 +83,8 @@
       (local.set $at (i32.add (local.get $at) (i32.shr_u (local.get $status) (i32.const 4))))
       (br_if $more (i32.eqz (i32.and (local.get $status) (i32.const 15))))))
   (i64.extend_i32_u (local.get $at)))
-;; Writes so many bytes, once the host reads them. How many it takes before it goes away is the host's to say.
+;; Writes `$count` bytes, once the host reads them. If the host drops its end before, the number of bytes that it took
+;; is not determined.
 (func $write-all (param $writer i32) (param $count i32) (result i64)
   (local $at i32) (local $status i32)
   (if (i32.eqz (call $known (local.get $writer))) (then (return (i64.const -1))))
@@ -97,7 +99,7 @@
       (local.set $at (i32.add (local.get $at) (i32.shr_u (local.get $status) (i32.const 4))))
       (br $more)))
   (i64.extend_i32_u (local.get $at)))
-;; An operation on a future whose other end is the host's, to its end.
+;; Completes an operation on a future whose other end the host has.
 (func $settle-host (param $end i32) (param $what i32) (result i64)
   (local $to i32)
   (if (i32.eqz (call $known (local.get $end))) (then (return (i64.const -1))))
@@ -109,7 +111,7 @@
     (return (i64.extend_i32_u (call $settle (call $gather (local.get $end)) (local.get $end) (call $sent-read (local.get $end) (call $results (i32.const 0))))))))
   (i64.extend_i32_u (call $settle (call $gather (local.get $end)) (local.get $end) (call $sent-write (local.get $end) (i32.const 1536)))))
 
-;; All events of a set, in no order.
+;; A digest of all events of a set, independent of their order.
 (func $poll-all (param $set i32) (result i64)
   (local $code i32) (local $left i32) (local $sum i64)
   (local.set $left (i32.const 16))

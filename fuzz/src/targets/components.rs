@@ -1,5 +1,5 @@
-//! Damaged components: whatever is in a file, looking at it does not panic; what is made of a valid component, without
-//! its shim or of its main module alone, is valid, and does the same; and nothing is made of others.
+//! Damaged components. Inspecting a file never panics, whatever it contains. A valid component, relinked without its
+//! shim or reduced to its main module, is still valid and behaves the same. An invalid component is not transformed.
 
 use std::sync::LazyLock;
 
@@ -7,17 +7,17 @@ use daylily::fuzzing::{Ended, Form, Forms, Input, Outcome, digest, inspected, ma
 use residue_guest::Wasi;
 use wasmparser::Validator;
 
-/// Components that are damaged: of wit-component's form, so that all of it is looked at.
+/// The components to damage. They have the structure that wit-component writes, so that inspection covers all of it.
 static WHOLE: LazyLock<Vec<Vec<u8>>> = LazyLock::new(|| {
     let large = [Wasi::V2, Wasi::V3].map(|wasi| residue_guest::component(wasi).expect("a guest"));
     let small = residue_guest::encode(include_str!("../guests/echo.wat"), Wasi::V2).expect("a guest");
     [small].into_iter().chain(large).collect()
 });
 
-/// Of so many components that could be run, one is: compiling it in both forms takes as long as looking at hundreds.
+/// Runs one of this many runnable components: compiling one in both forms takes as long as inspecting hundreds.
 const RUN_ONE_IN: u8 = 16;
 
-/// Damage of one kind is so many bytes.
+/// Bytes of the input for one change.
 const CHANGE_BYTES: usize = 5;
 
 pub(crate) fn run(data: &[u8]) {
@@ -30,11 +30,11 @@ pub(crate) fn run(data: &[u8]) {
     for change in changes.chunks_exact(CHANGE_BYTES) {
         damage(&mut bytes, change);
     }
-    // Only the first one, which is quickly compiled.
+    // Only the small guest is run, because it compiles quickly.
     look(&bytes, usize::from(*which) % WHOLE.len() == 0);
 }
 
-/// Where, what is done there, and with which value.
+/// Applies one change: the offset, the kind and the value.
 fn damage(bytes: &mut Vec<u8>, change: &[u8]) {
     if bytes.is_empty() {
         return;
@@ -72,10 +72,10 @@ fn look(bytes: &[u8], runs: bool) {
     }
 }
 
-/// A damaged guest does the same in both forms.
+/// Checks that a damaged guest behaves the same when it is linked directly and as a component.
 fn compare(component: &[u8]) {
     let input = Input { body: vec![b"0123", b"456789"], ends: true, ..Input::default() };
-    // What is damaged may not be linked as either.
+    // A damaged component may fail to link in either form.
     let Ok(forms) = Forms::new(component, daylily::fuzzing::Wasi::V2) else { return };
     let direct = forms.run(Form::Direct, &input).expect("a request");
     let component = forms.run(Form::Component, &input).expect("a request");

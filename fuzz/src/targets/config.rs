@@ -1,4 +1,4 @@
-//! A configuration file: any text is a configuration, or errors that point into it.
+//! The configuration parser: any text is either a configuration, or errors that point into the text.
 
 use std::path::Path;
 
@@ -9,7 +9,7 @@ pub(crate) fn run(data: &[u8]) {
     match config::parse(Path::new("fuzz.toml"), &text, &Overrides::default()) {
         Ok(config) => {
             assert!(!config.routes.is_empty(), "a configuration without routes");
-            // What a worker is handed is what the supervisor has read.
+            // A worker must receive the same configuration that the supervisor has parsed.
             let bytes = postcard::to_stdvec(&config).expect("room");
             let (arrived, rest): (Config, &[u8]) = postcard::take_from_bytes(&bytes).expect("what was written");
             assert!(arrived == config && rest.is_empty(), "a worker would get another configuration");

@@ -1,15 +1,15 @@
-//! What daylily's processes say to each other, and what is in the cache.
+//! The messages between daylily's processes, and the entries of the cache.
 
 use daylily::fuzzing::{cache_entry, messages};
 
-/// Of an entry of the cache: what it begins with, and where its facts do.
+/// The magic bytes of a cache entry, and the offset of its facts.
 const MAGIC: &[u8; 16] = b"daylily cache 1\n";
 const FACTS_AT: usize = MAGIC.len() + 32 + 32 + 4;
 
 pub(crate) fn run(data: &[u8]) {
     for message in messages(data) {
         let Some(understood) = message.understood else { continue };
-        // Where something was understood, it says the same again.
+        // A decoded message that is encoded again decodes to the same.
         let again = messages(&understood).into_iter().find(|again| again.kind == message.kind);
         let again = again.and_then(|again| again.understood);
         assert_eq!(again.as_deref(), Some(&*understood), "{}", message.kind);
@@ -17,7 +17,7 @@ pub(crate) fn run(data: &[u8]) {
     entry(data);
 }
 
-/// An entry counts when its key and its digest are right, which no mutation is: they are made right here.
+/// An entry is read only if its key and its digest match. A mutation cannot produce them, so they are computed here.
 fn entry(data: &[u8]) {
     let key = [7; 32];
     assert!(!data.starts_with(MAGIC) || cache_entry([8; 32], data).is_none(), "an entry of another key");

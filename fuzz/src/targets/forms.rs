@@ -1,5 +1,6 @@
-//! Programs in both forms: a guest cannot tell whether it is linked directly or as a component. What each operation
-//! finds is the same, and so is what comes of the request; where one form traps, the other does, at the same operation.
+//! Differential test of the two forms: a program runs in a guest that is linked directly and in the same guest linked
+//! as a component. The results of each operation and the response must be equal. Where one form traps, the other must
+//! trap at the same operation.
 
 use std::cell::RefCell;
 use std::fmt::Write as _;
@@ -9,14 +10,14 @@ use residue_guest::Wasi;
 
 use crate::guests::{self, WORD_BYTES};
 
-/// Operations of a program; an input has no more.
+/// The most operations of a program; the rest of the input is ignored.
 const MAX_WORDS: usize = 64;
 
-/// What a guest records when it does something of which the outcome may differ: from then on only that both forms come
-/// to an end is looked at.
+/// Recorded by a guest before an operation whose result is not determined. After that, the test only checks that both
+/// forms end.
 const RACE: u32 = 0x400;
 
-/// Operations that begin a timer, and how many of them a program keeps: each takes milliseconds.
+/// Operations that start a timer, and the most of them in a program: each takes milliseconds.
 const TIMERS: [&str; 3] = ["sleep", "soon", "timer"];
 const MAX_TIMERS: usize = 2;
 
@@ -91,7 +92,7 @@ impl Guest {
         u64::from_le_bytes(word)
     }
 
-    /// What differs between both forms.
+    /// The difference between the two forms, if any.
     fn difference(&self, direct: &Outcome, component: &Outcome) -> Option<String> {
         let race = |outcome: &Outcome| outcome.trace.iter().position(|(what, _)| *what == RACE);
         if let (Some(one), Some(other)) = (race(direct), race(component)) {
@@ -102,14 +103,11 @@ impl Guest {
         }
         let has_trapped = |outcome: &Outcome| matches!(outcome.ended, Ended::Trap(_));
         if has_trapped(direct) && has_trapped(component) {
-            // An answer of 0.3 may not have been passed on by then, and one that waits has none.
+            // A 0.3 guest's response may not have been forwarded before the trap, and a guest that waits has none.
             return None;
         }
-        if self.wasi == Wasi::V3 && direct.ended == component.ended && matches!(direct.ended, Ended::Exit(_)) {
-            // The same.
-            return None;
-        }
-        // A body that nothing will end, for its guest is gone, fails at once, or as a component when its time is over.
+        // A body that its ended guest did not complete fails at once when linked directly, and at the time limit as a
+        // component.
         if matches!(&component.ended, Ended::Trap(why) if why == WAITS) && direct.response.ends_with(" None") {
             return None;
         }

@@ -1,6 +1,6 @@
-//! What a worker answers on a connection, with hyper and a guest and all, against another reader of the same bytes
-//! ([`crate::reference`]): each request gets the answer to itself and to no other, whatever bytes are between them, and
-//! nothing that is answered was not asked.
+//! Differential test of a worker's HTTP server, with hyper and a guest, against the reference parser
+//! ([`crate::reference`]): each request gets its own response, whatever bytes are between the requests, and there is no
+//! response without a request.
 
 use std::cell::RefCell;
 
@@ -14,7 +14,7 @@ pub(crate) fn run(data: &[u8]) {
         static SERVER: RefCell<Server> = RefCell::new(server());
     }
     let Some((piece, sent)) = data.split_first() else { return };
-    // In one piece, or in pieces of that many bytes, of which the last is the rest.
+    // Sent in one piece, or in pieces of this size, the last of which is the rest.
     let piece_bytes = if *piece == 0 { sent.len() } else { usize::from(*piece) };
     let mut pieces: Vec<&[u8]> = sent.chunks(piece_bytes.max(1)).take(16).collect();
     let begun: usize = pieces.iter().map(|piece| piece.len()).sum();
@@ -36,7 +36,7 @@ fn server() -> Server {
 
 fn check(mut sent: &[u8], mut received: &[u8], is_reset: bool) -> Result<(), String> {
     loop {
-        // Of an answer to HEAD, its head is all, and may go out before the request is known to be wrong.
+        // The response to HEAD is only a head, which may be sent before the request is known to be invalid.
         let asks_head = sent.trim_ascii_start().starts_with(b"HEAD ");
         let (next, rest) = reference::next(sent);
         sent = rest;
@@ -55,7 +55,7 @@ fn check(mut sent: &[u8], mut received: &[u8], is_reset: bool) -> Result<(), Str
                 let is_right = (answer.status >= 400 || asks_head) && rest.is_empty();
                 return is_right.then_some(()).ok_or_else(|| format!("answered {}, and on", answer.status));
             }
-            // Nothing, or something that is cut.
+            // No response, or a truncated one.
             (Next::Refused | Next::Unfinished, None) => return Ok(()),
             (Next::Request(request), None) => return Err(format!("{request:?} is not answered")),
             (Next::Request(request), Some((answer, rest))) => {
@@ -74,7 +74,7 @@ fn check(mut sent: &[u8], mut received: &[u8], is_reset: bool) -> Result<(), Str
     }
 }
 
-/// What the guest answers.
+/// The guest's response.
 fn echo(request: &Request) -> Vec<u8> {
     let mut echo = request.method.clone();
     let known: [&[u8]; 9] = [b"GET", b"HEAD", b"POST", b"PUT", b"DELETE", b"CONNECT", b"OPTIONS", b"TRACE", b"PATCH"];
@@ -87,11 +87,11 @@ fn echo(request: &Request) -> Vec<u8> {
 #[derive(Debug)]
 struct Answer {
     status: u16,
-    /// None where it is cut.
+    /// None if the body is truncated.
     body: Option<Vec<u8>>,
 }
 
-/// The next response, and what is behind it. None at the end, or where its head is cut.
+/// The next response, and the bytes after it. None at the end, or if its head is truncated.
 fn answer(received: &[u8], is_head: bool, is_reset: bool) -> Result<Option<(Answer, &[u8])>, String> {
     let Some(end) = received.windows(4).position(|bytes| bytes == b"\r\n\r\n") else { return Ok(None) };
     let head = std::str::from_utf8(&received[..end]).map_err(|_| "a head that is no text")?;
@@ -114,13 +114,13 @@ fn answer(received: &[u8], is_head: bool, is_reset: bool) -> Result<Option<(Answ
     } else if field("transfer-encoding").is_some() {
         chunks(rest)?
     } else {
-        // To the end of the connection, which a reset is not.
+        // The body ends with the connection, unless that was reset.
         ((!is_reset).then(|| rest.to_vec()), &b""[..])
     };
     Ok(Some((Answer { status, body }, rest)))
 }
 
-/// As hyper writes chunks.
+/// Decodes chunks in the form that hyper writes.
 fn chunks(mut rest: &[u8]) -> Result<(Option<Vec<u8>>, &[u8]), String> {
     let mut body = Vec::new();
     loop {

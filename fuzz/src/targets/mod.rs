@@ -1,4 +1,4 @@
-//! Each target takes any bytes, and panics when it finds something wrong.
+//! Each target accepts any bytes, and panics when it finds a bug.
 
 mod components;
 mod config;
@@ -8,10 +8,10 @@ mod http;
 mod routes;
 mod values;
 
-/// A target, by the name that `cargo xtask fuzz` knows.
+/// The name of a target in `cargo xtask fuzz`, and its function.
 type Target = (&'static str, fn(&[u8]));
 
-/// What can be run.
+/// All targets.
 pub(crate) const ALL: &[Target] = &[
     ("components", components::run),
     ("config", config::run),

@@ -1,17 +1,17 @@
-//! The table of routes against a search through all of them.
+//! Differential test of the route table against a linear search.
 
 use std::path::PathBuf;
 
 use daylily_core::config::{self, ComponentSource, Overrides, Route};
 use daylily_core::route::RouteTable;
 
-/// What hosts and paths are made of: few pieces, so that patterns and requests meet.
+/// The parts of hosts and paths: only a few, so that patterns and requests often match.
 const LABELS: [&str; 6] = ["a", "b", "A", "xn--c", "1", "127.0.0.1"];
 const HOSTS: [&str; 5] = ["[::1]", "[0:0::1]", "127.0.0.1", "localhost", "B.a"];
 const SEGMENTS: [&str; 6] = ["", "a", "b", "A", "%20", "a.b"];
 const MAX_ROUTES: usize = 12;
 
-/// Takes choices from the input; from its end on, always the first.
+/// Reads choices from the input; after its end, always the first choice.
 struct Choices<'a>(std::slice::Iter<'a, u8>);
 
 impl Choices<'_> {
@@ -66,7 +66,7 @@ pub(crate) fn run(data: &[u8]) {
             .enumerate()
             .filter_map(|(at, route)| {
                 let host = host_rank(&route.host.to_string(), host.as_deref())?;
-                // Of equal ones, the first.
+                // Of equal matches, the first.
                 Some((host, path_rank(&route.path.to_string(), &path)?, std::cmp::Reverse(at)))
             })
             .max()
@@ -75,7 +75,8 @@ pub(crate) fn run(data: &[u8]) {
     }
 }
 
-/// How well a host fits a pattern: exactly, by a suffix of this length, as any does, or not at all.
+/// How specifically a pattern matches a host: exactly, by a suffix of this length, as a pattern for any host, or not at
+/// all.
 fn host_rank(pattern: &str, host: Option<&str>) -> Option<usize> {
     if pattern.is_empty() {
         return Some(0);
@@ -92,7 +93,7 @@ fn host_rank(pattern: &str, host: Option<&str>) -> Option<usize> {
 /// The same for a path.
 fn path_rank(pattern: &str, path: &str) -> Option<usize> {
     match pattern.strip_suffix('*') {
-        // Also the target of `OPTIONS *`.
+        // Also matches the target of `OPTIONS *`.
         Some("/") if path == "*" => Some(1),
         Some(prefix) => path.starts_with(prefix).then_some(prefix.len()),
         None => (path == pattern).then_some(usize::MAX),

@@ -1,5 +1,5 @@
-//! What a text means as an authority, an origin, a size, a duration or a pattern, against readers of the same rules
-//! that are written another way.
+//! Differential tests of the parsers of authorities, origins, sizes, durations and patterns against other
+//! implementations of the same rules.
 
 use std::net::{Ipv4Addr, Ipv6Addr};
 use std::time::Duration;
@@ -15,7 +15,7 @@ pub(crate) fn run(data: &[u8]) {
     size(text);
     duration(text);
     origin(text);
-    // A pattern is what it says it is.
+    // A pattern is equal to its own text.
     if let Ok(pattern) = text.parse::<HostPattern>() {
         assert_eq!(pattern.to_string().parse(), Ok(pattern), "{text:?}");
     }
@@ -24,7 +24,7 @@ pub(crate) fn run(data: &[u8]) {
     }
 }
 
-/// RFC 3986 §3.2.2 and §3.2.3 from the end of the text: a port is what follows the last colon outside of brackets.
+/// RFC 3986 §3.2.2 and §3.2.3, parsed from the end of the text: the port follows the last colon outside of brackets.
 fn authority(text: &str) {
     let expected = (|| {
         let (host, port) = match text.rfind(':') {
@@ -86,7 +86,7 @@ fn duration(text: &str) {
     }
 }
 
-/// A number that fits `u64`, and a unit.
+/// A number that fits in `u64`, and a unit.
 fn quantity(text: &str, units: &[(&str, u128)]) -> Option<u128> {
     units.iter().find_map(|(unit, factor)| {
         let digits = text.strip_suffix(unit)?;
@@ -96,7 +96,7 @@ fn quantity(text: &str, units: &[(&str, u128)]) -> Option<u128> {
     })
 }
 
-/// What an entry of `allow_http` says stays the same when it is written and read, and it allows what it names.
+/// An entry of `allow_http` keeps its meaning when it is printed and parsed, and it allows what it names.
 fn origin(text: &str) {
     let Ok(origin) = text.parse::<Origin>() else { return };
     let written = origin.to_string();
@@ -119,7 +119,7 @@ fn origin(text: &str) {
     assert!(list.find(other, &named, at).is_none(), "{text:?} allows another scheme");
     assert_eq!(list.find(scheme, &named, at ^ 1).is_some(), port.is_none(), "{text:?} and another port");
     assert!(list.find(scheme, "elsewhere.invalid", at).is_none() || is_below, "{text:?} allows another host");
-    // No name leads to the machine itself, but for that of the machine.
+    // No name but `localhost` permits a connection to the machine itself.
     let ip = named.trim_matches(['[', ']']);
     let is_ip = ip.parse::<Ipv4Addr>().is_ok() || ip.parse::<Ipv6Addr>().is_ok();
     assert!(is_ip || named == "localhost" || !permit.allows_address(Ipv4Addr::LOCALHOST.into()), "{text:?}");

@@ -1,5 +1,5 @@
-//! Uses the processor: `/loop` for ever, `/after-head` for ever once the answer has begun, `/ms?n=N` for
-//! that many milliseconds, and then answers `done`.
+//! Uses CPU time: `/loop` without end, `/after-head` without end after the response head, `/ms?n=N` for N milliseconds
+//! before it responds with `done`.
 
 use kit::wasi::clocks::monotonic_clock::now;
 use kit::{Answer, IncomingRequest, ResponseOutparam};

@@ -1,5 +1,5 @@
-//! Answers `early` without having read the request. `/late?ms=P` works on for that long after its answer
-//! is complete, and then says so on stderr.
+//! Responds with `early` without reading the request. `/late?ms=P` runs for P more milliseconds after its response is
+//! complete, and then prints that on stderr.
 
 use kit::{IncomingRequest, ResponseOutparam};
 

@@ -1,5 +1,5 @@
-//! Answers with the request's body, as it arrives: content type and trailers included.
-//! `/count` reads all of it first, and answers `N bytes`, or `error: …` when it did not arrive whole.
+//! Responds with the request's body as it arrives, with its content type and trailers. `/count` reads the whole body
+//! first, and responds with `N bytes`, or `error: …` when the body was incomplete.
 
 use kit::{Answer, Fields, IncomingRequest, ResponseOutparam};
 
@@ -17,16 +17,16 @@ fn handle(request: IncomingRequest, out: ResponseOutparam) {
         };
     }
     let headers = Fields::new();
-    // Only the trailers that `trailer` names are sent on.
+    // Only the trailers that `trailer` names are sent.
     for name in ["content-type", "trailer"] {
         for value in request.headers().get(name) {
             headers.append(name, &value).unwrap();
         }
     }
     let answer = Answer::start_with(out, 200, headers);
-    // A body that did not arrive whole is not sent back as if it had.
+    // An incomplete body is not sent back as complete.
     if let Ok(trailers) = kit::read(body, |bytes| answer.write(bytes)) {
-        // Those of a request are immutable.
+        // The trailers of a request are immutable, so copy them.
         answer.finish(trailers.map(|trailers| trailers.clone()));
     }
 }

@@ -1,5 +1,5 @@
-//! Answers with what it was granted (environment, arguments, directories), and with what came of trying
-//! what the query names: `read`, `write`, `tcp`, `resolve` and `var`.
+//! Responds with its grants (environment, arguments, directories), and with the results of the operations that the
+//! query names: `read`, `write`, `tcp`, `resolve` and `var`.
 
 use std::fs;
 use std::net::{TcpStream, ToSocketAddrs as _};

@@ -1,6 +1,6 @@
-//! Makes the host keep or write much: `/error?kib=N` answers with an error code of that length, `/lines?count=N`
-//! prints so many lines of one character, and `/fields?sets=N&names=M` keeps N sets of M header fields each and
-//! answers how many it got.
+//! Makes the host keep or write a lot: `/error?kib=N` returns an error code with a text of N KiB, `/lines?count=N`
+//! prints N lines of one character, and `/fields?sets=N&names=M` keeps N sets of M header fields each and responds with
+//! the number of sets that it got.
 
 use std::io::Write as _;
 
@@ -16,7 +16,7 @@ fn handle(request: IncomingRequest, out: ResponseOutparam) {
             ResponseOutparam::set(out, Err(ErrorCode::InternalError(Some(text))));
         }
         "/lines" => {
-            // A host may refuse to take more.
+            // The host may refuse to accept more.
             let _ = std::io::stdout().write_all("x\n".repeat(number("count")).as_bytes());
             kit::text(out, "done\n");
         }

@@ -1,5 +1,5 @@
-//! `?read=`, `?write=`, `?append=` and `?list=` PATH does that with the first directory granted, and says what came
-//! of it: `read PATH: contents`, or `error: CODE`.
+//! `?read=`, `?write=`, `?append=` and `?list=` PATH: does that in the first granted directory, and responds with the
+//! result: `read PATH: contents`, or `error: CODE`.
 
 use exports::wasi::http::handler::Guest;
 use query::Target;

@@ -1,5 +1,5 @@
-//! Appends every `name=value` of the query to the response's headers. `/forbidden` tries those that only
-//! the host may set. The body says of each what came of it: `name: ok`, `forbidden`, or `invalid`.
+//! Appends every `name=value` of the query to the response's headers. `/forbidden` tries the headers that only the host
+//! may set. The body has the result for each header: `name: ok`, `forbidden`, or `invalid`.
 
 use kit::wasi::http::types::HeaderError;
 use kit::{Answer, Fields, IncomingRequest, ResponseOutparam};

@@ -1,23 +1,23 @@
-//! Answers every request with `Hello World`.
+//! Responds to every request with `Hello World`.
 
 use exports::wasi::http::incoming_handler::Guest;
 use wasi::http::types::{Fields, IncomingRequest, OutgoingBody, OutgoingResponse, ResponseOutparam};
 
-// Writes the modules used above, from the interfaces in wit/0.2.
+// Generates the modules used above from the interfaces in wit/0.2.
 wit_bindgen::generate!({ path: "../../wit/0.2", generate_all });
 
 struct Hello;
 
 impl Guest for Hello {
-    /// Called once: the next request is answered by another instance, which knows nothing of this one.
+    /// Called once per instance: the next request gets another instance, which shares no state with this one.
     fn handle(_request: IncomingRequest, out: ResponseOutparam) {
-        // Whoever cannot be answered gets an error from the host.
+        // Without a response, the host sends an error response to the client.
         let _ = answer(out);
     }
 }
 
-/// `?` and not `unwrap`, because the machinery of panics would triple the size of the component and
-/// import eleven more interfaces, for every request anew.
+/// Uses `?` instead of `unwrap`, because panic handling would triple the size of the component and add eleven imported
+/// interfaces, which every request would pay for.
 fn answer(out: ResponseOutparam) -> Option<()> {
     let headers = Fields::new();
     headers.append("content-type", b"text/plain").ok()?;

@@ -1,19 +1,19 @@
-//! Answers every request with `Hello World`, in the terms of wasi:http 0.3.
+//! Responds to every request with `Hello World`, through wasi:http 0.3.
 //!
-//! It does one thing after the other, so it calls the component model's own functions and waits where it must. A
-//! guest that waits for several things at once wants `async fn` and wit-bindgen's runtime for it, as `../service03`
-//! has them; here that would import 29 functions instead of 17.
+//! It does one thing after the other, so it calls the functions of the component model directly and blocks where it
+//! must wait. A guest that waits for several things at once is better written with `async fn` and wit-bindgen's
+//! runtime, as `../service03` is; here that would import 29 functions instead of 17.
 
 use wasi::http::types::{Fields, Request};
 
-// Writes the modules used above, and tells the linker the types of what is declared below.
+// Generates the modules used above, and describes the types of the functions declared below to the linker.
 wit_bindgen::generate!({ path: "../../wit/0.3", generate_all });
 
 const BODY: &[u8] = b"Hello World\n";
 
-// What the canonical ABI calls `response.new` of wasi:http/types, and the stream and the futures of its type. Both
-// ends of a new one come in one number: below, the end to read from; above, the one to write to. What writing
-// returns is said at `BLOCKED`.
+// The canonical ABI's names for `response.new` of wasi:http/types, and for the stream and the futures in its type.
+// `…_new` returns both ends in one number: the readable end in the lower half, the writable end in the upper half.
+// `BLOCKED` documents what a write returns.
 #[link(wasm_import_module = "wasi:http/types@0.3.0")]
 unsafe extern "C" {
     #[link_name = "[static]response.new"]
@@ -39,7 +39,8 @@ unsafe extern "C" {
 
 #[link(wasm_import_module = "[export]wasi:http/handler@0.3.0")]
 unsafe extern "C" {
-    /// A `result<response, error-code>`: which of both, the response or the code, and what the code has.
+    /// The return value, a `result<response, error-code>`: which case, then the response or the error code, then the
+    /// fields of the code.
     #[link_name = "[task-return]handle"]
     fn task_return(is_error: u32, response: u32, a: u32, b: u64, c: u32, d: u32, e: u32, f: u32);
 }
@@ -52,7 +53,7 @@ unsafe extern "C" {
     fn waitable_set_wait(set: u32, event: *mut Event) -> u32;
     #[link_name = "[waitable-set-drop]"]
     fn waitable_set_drop(set: u32);
-    /// Set 0 is none.
+    /// Set 0 removes the waitable from its set.
     #[link_name = "[waitable-join]"]
     fn waitable_join(waitable: u32, set: u32);
 }
@@ -64,39 +65,39 @@ struct Made {
     sent: u32,
 }
 
-/// `result<option<trailers>, error-code>`: all zero, it is `ok(none)`. An error code takes 40 bytes at most.
+/// `result<option<trailers>, error-code>`: all zero is `ok(none)`. An error code has at most 40 bytes.
 #[repr(C, align(8))]
 struct Trailers([u8; 64]);
 
 static NO_TRAILERS: Trailers = Trailers([0; 64]);
 
-/// Which waitable, and what writing to it has come to.
+/// The waitable of an event, and the status of the write to it.
 #[repr(C)]
 struct Event {
     waitable: u32,
     status: u32,
 }
 
-/// The write goes on until there is an event. Otherwise it has come to an end: how much was taken, above four bits
-/// of `DROPPED` or others.
+/// The write continues until there is an event. Any other status means that it has ended: the number of bytes written,
+/// above four bits with `DROPPED` or another code.
 const BLOCKED: u32 = u32::MAX;
 
-/// The reader has gone.
+/// The reader has dropped its end.
 const DROPPED: u32 = 1;
 
-/// The task has nothing to wait for.
+/// The task is done and waits for nothing.
 const EXIT: u32 = 0;
 
-/// Called once: the next request is answered by another instance, which knows nothing of this one.
+/// Called once per instance: the next request gets another instance, which shares no state with this one.
 #[unsafe(export_name = "[async-lift]wasi:http/handler@0.3.0#handle")]
 extern "C" fn handle(request: u32) -> u32 {
-    // SAFETY: the function is called with the handle of a request, which is ours.
+    // SAFETY: the host passes a request handle that this function owns.
     drop(unsafe { Request::from_handle(request) });
     let headers = Fields::new();
-    // It is a header, with a value that may be one.
+    // Cannot fail: the field and its value are valid.
     let _ = headers.append("content-type", b"text/plain");
-    // SAFETY: the declarations are those of the canonical ABI for the interfaces in wit/0.3; every end is used
-    // while it is there.
+    // SAFETY: the declarations match the canonical ABI for the interfaces in wit/0.3, and no end is used after it was
+    // dropped.
     unsafe { answer(headers.take_handle()) };
     EXIT
 }
@@ -129,7 +130,7 @@ unsafe fn answer(headers: u32) {
     }
 }
 
-/// What a write has come to, when it has.
+/// Waits until the write has ended, and returns its status.
 unsafe fn finished(status: u32, writer: u32, set: u32) -> u32 {
     if status != BLOCKED {
         return status;
@@ -147,7 +148,7 @@ fn halves(ends: u64) -> (u32, u32) {
     (ends as u32, (ends >> 32) as u32)
 }
 
-/// What a task that waits is called with. This one never does.
+/// The host calls this for a task that waits. This one never does.
 #[unsafe(export_name = "[callback][async-lift]wasi:http/handler@0.3.0#handle")]
 extern "C" fn callback(_event: u32, _of: u32, _code: u32) -> u32 {
     EXIT

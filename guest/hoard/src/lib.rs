@@ -1,4 +1,4 @@
-//! Has the host keep what the path names, `count` times, and answers `ok`.
+//! Makes the host keep what the path names, `count` times, and responds with `ok`.
 
 use kit::wasi::http::types::OutgoingRequest;
 use kit::{Fields, IncomingRequest, ResponseOutparam};
@@ -9,9 +9,9 @@ fn handle(request: IncomingRequest, out: ResponseOutparam) {
     let (count, names, bytes) = (0..number("count"), number("names"), number("bytes"));
     match target.path() {
         "/fields" => keep(count.map(|_| fields(names))),
-        // One after the other.
+        // Dropped one after the other.
         "/dropped-fields" => count.for_each(|_| drop(fields(names))),
-        // Each is changed, and so no longer the same.
+        // Each copy is changed, so that the host must store it separately.
         "/copies" => {
             let one = fields(names);
             keep(count.map(|_| {
@@ -20,14 +20,14 @@ fn handle(request: IncomingRequest, out: ResponseOutparam) {
                 copy
             }));
         }
-        // All are the same.
+        // All are the same fields.
         "/shared" => keep(count.map(|_| request.headers())),
         "/paths" => keep(count.map(|_| {
             let request = OutgoingRequest::new(Fields::new());
             let _ = request.set_path_with_query(Some(&format!("/{}", "p".repeat(bytes))));
             request
         })),
-        // Of requests that are never sent.
+        // Bodies of requests that are never sent.
         "/bodies" => keep(count.map(|_| {
             let request = OutgoingRequest::new(Fields::new());
             let body = request.body().unwrap();
@@ -40,7 +40,7 @@ fn handle(request: IncomingRequest, out: ResponseOutparam) {
     kit::text(out, "ok\n");
 }
 
-/// Keeps all of them until the last is there.
+/// Keeps all items until the last one is created.
 fn keep<T>(things: impl Iterator<Item = T>) {
     drop(things.collect::<Vec<T>>());
 }
@@ -48,7 +48,7 @@ fn keep<T>(things: impl Iterator<Item = T>) {
 fn fields(names: usize) -> Fields {
     let fields = Fields::new();
     for number in 0..names {
-        // What the host refuses, it does not keep.
+        // The host keeps nothing for a field that it rejects.
         let _ = fields.append(&format!("n{number}"), b"1");
     }
     fields

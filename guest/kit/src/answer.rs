@@ -1,11 +1,11 @@
-//! A response on its way.
+//! A response whose body is being written.
 
 use crate::wasi::http::types::{Fields, OutgoingBody, OutgoingResponse, ResponseOutparam};
 use crate::wasi::io::streams::OutputStream;
 
-/// Its head has been handed to the host. Dropped unfinished, it is a response that was cut off.
+/// A response whose head was given to the host. Dropped before `finish`, it is incomplete.
 pub struct Answer {
-    // In this order, because a stream must be gone before its body.
+    // In this order, because a stream must be dropped before its body.
     stream: OutputStream,
     body: OutgoingBody,
 }
@@ -28,7 +28,8 @@ impl Answer {
         Self { stream, body }
     }
 
-    /// Sends all of `bytes`, in pieces as large as the host takes them. False: nobody reads them.
+    /// Sends all of `bytes`, in pieces as large as the host accepts. Returns false if the response has no reader any
+    /// more.
     #[must_use]
     pub fn write(&self, mut bytes: &[u8]) -> bool {
         while !bytes.is_empty() {
@@ -46,14 +47,14 @@ impl Answer {
         self.stream.blocking_flush().is_ok()
     }
 
-    /// Completes the response. What the host objects to, its own tests look at.
+    /// Completes the response. The result is ignored: tests of the host check it.
     pub fn finish(self, trailers: Option<Fields>) {
         drop(self.stream);
         let _ = OutgoingBody::finish(self.body, trailers);
     }
 }
 
-/// A whole answer: status 200 and `text`.
+/// Sends a whole response: status 200 and `text`.
 pub fn text(out: ResponseOutparam, text: &str) {
     let answer = Answer::start(out, 200, &[("content-type", "text/plain")]);
     let _ = answer.write(text.as_bytes());

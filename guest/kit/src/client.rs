@@ -1,15 +1,15 @@
-//! Outgoing requests as a query describes them.
+//! Outgoing requests described by a query.
 
 use query::Target;
 
 use crate::wasi::http::types::{Fields, Method, OutgoingRequest, RequestOptions, Scheme};
 
-/// The request that `url`, `path` and `method` ask for.
+/// The request that `url`, `path` and `method` describe.
 pub fn request(target: &Target) -> Result<OutgoingRequest, String> {
     let url = target.get("url").ok_or("no url")?;
     let (scheme, rest) = url.split_once("://").ok_or("no scheme")?;
     let (authority, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
-    // A url without a path makes a request without one; `path` is set as it is.
+    // A url without a path makes a request without a path. `path` is set without changes.
     let path = target.get("path").or(Some(path).filter(|path| !path.is_empty()));
     let scheme = match scheme {
         "http" => Scheme::Http,
@@ -26,7 +26,7 @@ pub fn request(target: &Target) -> Result<OutgoingRequest, String> {
     Ok(request)
 }
 
-/// The limits that `connect_ms`, `first_byte_ms` and `between_ms` ask for.
+/// The time-outs in `connect_ms`, `first_byte_ms` and `between_ms`.
 pub fn options(target: &Target) -> RequestOptions {
     let nanos = |name| target.number(name).map(|ms| ms * 1_000_000);
     let options = RequestOptions::new();

@@ -1,4 +1,4 @@
-//! What the guests under test share: each of them says only what is special about it.
+//! Code that the test guests share, so that each guest contains only its own behaviour.
 
 mod answer;
 pub mod client;
@@ -33,18 +33,18 @@ macro_rules! serve {
     };
 }
 
-/// What `request` asks for.
+/// The path and query of `request`.
 pub fn target(request: &IncomingRequest) -> Target {
     Target::parse(&request.path_with_query().unwrap_or_default())
 }
 
-/// Stops for `ms` milliseconds, without using the processor.
+/// Sleeps for `ms` milliseconds, without using CPU time.
 pub fn pause(ms: u64) {
     wasi::clocks::monotonic_clock::subscribe_duration(ms * 1_000_000).block();
 }
 
-/// Gives `sink` what arrives of `body` until its end, and returns its trailers, or says what went wrong.
-/// A `sink` that returns false ends it, too.
+/// Passes the received parts of `body` to `sink` until its end, and returns its trailers or an error text. Stops when
+/// `sink` returns false.
 pub fn read(body: IncomingBody, mut sink: impl FnMut(&[u8]) -> bool) -> Result<Option<Fields>, String> {
     let stream = body.stream().map_err(|()| "body taken")?;
     loop {

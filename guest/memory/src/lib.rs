@@ -1,5 +1,5 @@
-//! `/grow?mib=N` takes and touches that much memory, and answers `ok N`. `/forever` takes it until there
-//! is none, and traps.
+//! `/grow?mib=N` allocates and touches N MiB of memory, and responds with `ok N`. `/forever` allocates until memory is
+//! exhausted, and traps.
 
 use std::hint::black_box;
 

@@ -1,4 +1,4 @@
-//! Imports several versions of WASI 0.2 at once, uses each, and answers `ok`.
+//! Imports several versions of WASI 0.2 at once, uses each, and responds with `ok`.
 
 use std::hint::black_box;
 
@@ -16,7 +16,7 @@ impl Guest for Component {
 }
 
 fn answer(out: ResponseOutparam) -> Option<()> {
-    // Through the standard library, and so by its version.
+    // Called through the standard library, and so with its WASI version.
     black_box(std::env::args().count());
     black_box(wasi::clocks::monotonic_clock::now());
     black_box(wasi::random0_2_5::random::get_random_u64());

@@ -1,4 +1,4 @@
-//! A command: it has nothing that answers HTTP.
+//! A command: it exports no HTTP handler.
 
 use exports::wasi::cli::run::Guest;
 

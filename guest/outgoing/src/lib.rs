@@ -1,6 +1,6 @@
-//! `?url=…&method=…&path=…` makes that request, with the body of its own when it is a POST, and answers
-//! `status: N` and the body, or `error: …`. `&connect_ms=`, `&first_byte_ms=` and `&between_ms=`
-//! limit it. `&times=N` makes it N times at once.
+//! `?url=…&method=…&path=…` sends that request, a POST with the body of the incoming request, and responds with
+//! `status: N` and the body, or `error: …`. `&connect_ms=`, `&first_byte_ms=` and `&between_ms=` set its time-outs.
+//! `&times=N` sends N requests at once.
 
 use kit::wasi::http::outgoing_handler::handle as send;
 use kit::wasi::http::types::{ErrorCode, FutureIncomingResponse, OutgoingBody};
@@ -26,7 +26,7 @@ fn start(target: &Target, incoming: &IncomingRequest) -> Result<FutureIncomingRe
     if let (Some("POST"), Ok(source)) = (target.get("method"), incoming.consume()) {
         let stream = body.write().map_err(|()| "no stream")?;
         let write = |piece: &[u8]| stream.blocking_write_and_flush(piece).is_ok();
-        // 4096 is as much as that function may be given.
+        // That function accepts at most 4096 bytes.
         kit::read(source, |bytes| bytes.chunks(4096).all(&write))?;
     }
     OutgoingBody::finish(body, None).map_err(words)?;

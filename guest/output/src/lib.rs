@@ -1,4 +1,4 @@
-//! Writes to stdout and stderr what the path names, and answers `ok`.
+//! Writes to stdout and stderr what the path names, and responds with `ok`.
 
 use std::io::Write as _;
 
@@ -30,7 +30,7 @@ fn handle(request: IncomingRequest, out: ResponseOutparam) {
     kit::text(out, "ok\n");
 }
 
-/// Failing is no reason to stop: a host may refuse to take more.
+/// Ignores an error, because the host may refuse to accept more.
 fn write(bytes: &[u8]) {
     let mut stdout = std::io::stdout();
     let _ = stdout.write_all(bytes).and_then(|()| stdout.flush());

@@ -1,4 +1,4 @@
-//! What a request asks a guest under test to do, for guests of either wasi:http.
+//! Parses the request target, which tells a test guest what to do; for guests of every wasi:http version.
 
 /// A request's path and query, decoded.
 pub struct Target {
@@ -30,13 +30,13 @@ impl Target {
         self.query().find(|(n, _)| *n == name).map(|(_, value)| value)
     }
 
-    /// The number that `name` has in the query.
+    /// The value of `name` in the query as a number.
     pub fn number(&self, name: &str) -> Option<u64> {
         self.get(name)?.parse().ok()
     }
 }
 
-/// Undoes percent-encoding; `+` is itself.
+/// Decodes percent-encoding; `+` is not decoded.
 fn decode(text: &str) -> String {
     let mut bytes = Vec::new();
     let mut rest = text.as_bytes();

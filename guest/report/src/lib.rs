@@ -1,5 +1,5 @@
-//! Answers with the request, in words: one line each for method, scheme, authority and path, and for
-//! each header, sorted.
+//! Responds with a description of the request: one line each for method, scheme, authority and path, and for each
+//! header, sorted.
 
 use kit::wasi::http::types::{Method, Scheme};
 use kit::{IncomingRequest, ResponseOutparam};

@@ -21,7 +21,7 @@ where
     let (response, _sent) = Response::new(headers, Some(reader), end_reader);
     let body = body(writer);
     spawn_local(async move {
-        // Failing means that nobody wants to know.
+        // An error means that the reader was dropped.
         let _ = end.write(body.await).await;
     });
     response
@@ -31,7 +31,7 @@ pub fn text(text: String) -> Response {
     partial_with(text, Fields::new(), || {})
 }
 
-/// A text of `kib` KiB that is five times as long when it is escaped.
+/// A text of `kib` KiB that becomes five times as long when it is escaped.
 pub fn long(target: &Target) -> String {
     "\u{1}".repeat(target.number("kib").unwrap_or(1) as usize * 1024)
 }
@@ -78,10 +78,10 @@ pub fn stream(target: Target) -> Response {
     })
 }
 
-/// Sends the request's body and trailers back, by way of the guest's memory.
+/// Sends the request's body and trailers back, copied through the guest's memory.
 pub fn echo(request: Request) -> Response {
     let headers = Fields::new();
-    // Only the trailers that it names are sent on.
+    // Only the trailers that `trailer` names are sent.
     for value in request.get_headers().get("trailer") {
         headers.append("trailer", &value).unwrap();
     }
@@ -103,8 +103,8 @@ async fn copy(from: &mut StreamReader<u8>, to: &mut StreamWriter<u8>) {
     }
 }
 
-/// Hands the request's own streams over as the response's, with `length` as its content-length. Prints what is said of
-/// its transmission when `tag` names it.
+/// Passes the request's own streams on as those of the response, with `length` as its content-length. With `tag`,
+/// prints the result of its transmission.
 pub fn pass(target: &Target, request: Request) -> Response {
     let (body, end) = Request::consume_body(request, wit_future::new(|| Ok(())).1);
     let (response, sent) = Response::new(length(target, "length"), Some(body), end);
@@ -114,7 +114,7 @@ pub fn pass(target: &Target, request: Request) -> Response {
     response
 }
 
-/// Works on for `ms` milliseconds, and says so.
+/// Runs for `ms` more milliseconds, and then prints that.
 pub async fn late(ms: u64) {
     wait_for(ms * 1_000_000).await;
     let (mut writer, reader) = wit_stream::new();

@@ -7,11 +7,11 @@ use crate::wasi::http::client;
 use crate::wasi::http::types::{ErrorCode, Fields, Method, Request, RequestOptions, Response, Scheme};
 use crate::wit_future;
 
-/// A request and what becomes of its body.
+/// A request and the result of its transmission.
 type Made = (Request, FutureReader<Result<(), ErrorCode>>);
 
-/// The request that `url`, `path` and `method` ask for, with the body of the one that came in when it is a POST, and
-/// `length` as its content-length.
+/// The request that `url`, `path` and `method` describe; a POST has the body of the incoming request, with `length` as
+/// its content-length.
 fn request(target: &Target, incoming: Request) -> Result<Made, String> {
     let url = target.get("url").ok_or("no url")?;
     let (scheme, rest) = url.split_once("://").ok_or("no scheme")?;
@@ -40,7 +40,7 @@ fn request(target: &Target, incoming: Request) -> Result<Made, String> {
     Ok((request, sent))
 }
 
-/// Fields with the content-length that `name` asks for.
+/// Fields with the content-length in `name`.
 pub fn length(target: &Target, name: &str) -> Fields {
     let length = target.get(name).map(|length| ("content-length".to_owned(), length.as_bytes().to_vec()));
     Fields::from_list(&Vec::from_iter(length)).unwrap()
@@ -63,7 +63,7 @@ async fn read(response: Response) -> String {
     }
 }
 
-/// What comes of a request, and what is said of its transmission.
+/// The response to a request, and the result of its transmission.
 pub async fn sent(target: &Target, incoming: Request) -> Result<String, String> {
     let (request, sent) = request(target, incoming)?;
     let answer = match client::send(request).await {
@@ -73,7 +73,7 @@ pub async fn sent(target: &Target, incoming: Request) -> Result<String, String> 
     Ok(format!("{}\nsent: {:?}\n", answer.trim_end(), sent.await))
 }
 
-/// Answers with the response's own body, `answer_length` its content-length, and returns.
+/// Responds with the body of the origin's response, with `answer_length` as its content-length, and returns.
 pub async fn relay(target: &Target, incoming: Request) -> Result<Response, String> {
     let (request, _sent) = request(target, incoming)?;
     let response = client::send(request).await.map_err(|code| format!("{code:?}"))?;
@@ -81,7 +81,7 @@ pub async fn relay(target: &Target, incoming: Request) -> Result<Response, Strin
     Ok(Response::new(length(target, "answer_length"), Some(body), end).0)
 }
 
-/// What a request that was never sent says of its transmission.
+/// The transmission result of a request that is never sent.
 pub async fn unsent() -> String {
     let (request, sent) = Request::new(Fields::new(), None, wit_future::new(|| Ok(None)).1, None);
     drop(request);

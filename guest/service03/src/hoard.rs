@@ -1,4 +1,4 @@
-//! Has the host keep what the path names, `count` times.
+//! Makes the host keep what the path names, `count` times.
 
 use query::Target;
 
@@ -11,7 +11,7 @@ pub fn keep(path: &str, target: &Target) -> String {
     match path {
         "/fields" => drop(count.map(|_| fields(names)).collect::<Vec<_>>()),
         "/streams" => drop(count.map(|_| wit_stream::new::<u8>()).collect::<Vec<_>>()),
-        // One after the other.
+        // Dropped one after the other.
         _ => count.for_each(|_| drop(fields(names))),
     }
     "ok\n".into()
@@ -20,7 +20,7 @@ pub fn keep(path: &str, target: &Target) -> String {
 fn fields(names: u64) -> Fields {
     let fields = Fields::new();
     for number in 0..names {
-        // What the host refuses, it does not keep.
+        // The host keeps nothing for a field that it rejects.
         let _ = fields.append(&format!("n{number}"), b"1");
     }
     fields

@@ -1,4 +1,4 @@
-//! A guest of wasi:http 0.3: the path chooses what it does.
+//! A guest of wasi:http 0.3: the path selects its behaviour.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -46,10 +46,10 @@ impl Guest for Component {
             "/relay" => client::relay(&target, request).await.unwrap_or_else(answer::text),
             "/unsent" => answer::text(client::unsent().await),
             "/error" => return Err(ErrorCode::InternalError(Some("boom".into()))),
-            // A text that is five times as long when it is escaped; in the trailers, too.
+            // A text that becomes five times as long when it is escaped, in the handler's error and in the trailers.
             "/error-long" => return Err(ErrorCode::InternalError(Some(answer::long(&target)))),
             "/error-long-after" => answer::failing(ErrorCode::InternalError(Some(answer::long(&target)))),
-            // Makes the same text, and keeps it to itself.
+            // Makes the same text, but does not send it.
             "/quiet-long" => answer::text(answer::long(&target)[..1].into()),
             path @ ("/fields" | "/dropped-fields" | "/streams") => answer::text(hoard::keep(path, &target)),
             "/trap" => trap(),

@@ -1,4 +1,4 @@
-//! A request in words: what the guest `report` says, for wasi:http 0.3.
+//! The description of a request that the guest `report` sends, for wasi:http 0.3.
 
 use crate::wasi::http::types::{Method, Request, Scheme};
 

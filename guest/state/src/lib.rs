@@ -1,4 +1,4 @@
-//! Counts the requests it has seen, in memory: one, if no instance answers two.
+//! Counts the requests it has received, in memory: always one, if no instance serves two requests.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 

@@ -1,5 +1,5 @@
-//! `/204` answers with status 204, a content-length of 5 and the body `hello`, whether or not a response
-//! of that status may have them. `/nobody/204` has neither.
+//! `/204` responds with status 204, a content-length of 5 and the body `hello`, whether or not a response with that
+//! status may have them. `/nobody/204` sends neither of them.
 
 use kit::{Answer, IncomingRequest, ResponseOutparam};
 

@@ -1,5 +1,5 @@
-//! `/silent?ms=P` answers `done` after a pause.
-//! `/?chunks=N&size=BYTES&pause_ms=P` answers with N pieces of that size, and pauses before each.
+//! `/silent?ms=P` responds with `done` after P milliseconds. `/?chunks=N&size=BYTES&pause_ms=P` responds with N pieces
+//! of that size, and pauses before each.
 
 use kit::{Answer, IncomingRequest, ResponseOutparam};
 

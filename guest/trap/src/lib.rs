@@ -1,4 +1,4 @@
-//! Fails in the way that the path names, and answers nothing to any other.
+//! Fails in the way that the path names. Any other path gets no response.
 
 use kit::wasi::http::types::ErrorCode;
 use kit::{Answer, IncomingRequest, ResponseOutparam};
@@ -26,12 +26,12 @@ fn handle(request: IncomingRequest, out: ResponseOutparam) {
         }
         "/exit" => std::process::exit(1),
         "/error" => ResponseOutparam::set(out, Err(ErrorCode::InternalError(Some("boom".into())))),
-        // A text that is five times as long when it is escaped.
+        // A text that becomes five times as long when it is escaped.
         "/error-long" => {
             let text = "\u{1}".repeat(target.number("kib").unwrap_or(1) as usize * 1024);
             ResponseOutparam::set(out, Err(ErrorCode::InternalError(Some(text))));
         }
-        // Makes the same text, and keeps it to itself.
+        // Makes the same text, but does not send it.
         "/quiet-long" => {
             let text = "\u{1}".repeat(target.number("kib").unwrap_or(1) as usize * 1024);
             kit::text(out, &text[..1]);
@@ -43,7 +43,7 @@ fn handle(request: IncomingRequest, out: ResponseOutparam) {
             let _ = answer.write(b"ten bytes!");
             answer.finish(None);
         }
-        // Among them `/none`.
+        // For example `/none`.
         _ => {}
     }
 }
@@ -52,7 +52,7 @@ fn trap() -> ! {
     core::arch::wasm32::unreachable()
 }
 
-/// Nothing is kept in memory, so that it is the host's stack that overflows.
+/// Uses no linear memory, so that the host's stack overflows.
 #[expect(unconditional_recursion, reason = "it is what /stack is for")]
 fn deep(depth: u64) -> u64 {
     deep(depth + 1).rotate_left(1) ^ depth

@@ -1,4 +1,4 @@
-//! Imports what no host provides: an interface nobody has heard of, and one of an unknown version.
+//! Imports what no host provides: an unknown interface, and an unknown version of a known one.
 
 use exports::wasi::http::incoming_handler::Guest;
 use wasi::http::types::{IncomingRequest, ResponseOutparam};

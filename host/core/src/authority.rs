@@ -1,7 +1,7 @@
-//! The `host[:port]` of a request: its `Host` field, or its target's authority.
+//! Parses the `host[:port]` of a request: its `Host` field, or the authority of its target.
 //!
-//! RFC 9112 §3.2 has a server answer 400 to anything here that is not valid, because everything
-//! behind it (routes, caches, the guest's own links) believes what it says.
+//! RFC 9112 §3.2 requires a server to answer 400 to any invalid `Host`, because everything that uses the value (routes,
+//! caches, the guest's own links) trusts it.
 
 use std::net::Ipv6Addr;
 
@@ -19,34 +19,33 @@ pub struct Authority<'a> {
 /// What is wrong with an authority.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
 pub enum AuthorityError {
-    /// No host, or nothing at all.
+    /// No host, or an empty authority.
     #[error("the host is empty")]
     EmptyHost,
-    /// `user@host`: RFC 9110 §4.2.4 takes it for an error, since it is mostly there to deceive.
+    /// `user@host`: RFC 9110 §4.2.4 calls for treating it as an error, since it is often used to disguise the host.
     #[error("the authority has user information")]
     UserInformation,
     /// The part in brackets is not an IPv6 address, or has no closing bracket.
     #[error("the host is not a valid IPv6 address")]
     InvalidIpv6,
-    /// `%` without two hexadecimal digits.
+    /// `%` that is not followed by two hexadecimal digits.
     #[error("the host has an invalid percent-encoding")]
     InvalidPercentEncoding,
-    /// A byte that no host has.
+    /// A byte that is not allowed in a host.
     #[error("the host has an invalid character")]
     InvalidCharacter,
-    /// Not digits, or more than 65535.
+    /// Other characters than digits, or a number over 65535.
     #[error("the port is invalid")]
     InvalidPort,
 }
 
 /// Parses `host`, `host:port` or `host:` (RFC 3986 §3.2.2 and §3.2.3).
 ///
-/// Stricter than the grammar in two points: a comma, which the grammar allows in a name, is refused,
-/// because it is what two `Host` fields look like once an intermediary has joined them; and of the
-/// literals in brackets only IPv6 is known.
+/// Stricter than the grammar in two points. A comma, which the grammar allows in a name, is rejected, because two
+/// `Host` fields look like that once an intermediary has joined them. And of the literals in brackets, only IPv6
+/// addresses are accepted.
 ///
-/// # Errors
-/// If it is not valid; the error says which part.
+/// # Errors If it is not valid; the error says which part.
 pub fn parse(text: &str) -> Result<Authority<'_>, AuthorityError> {
     if text.contains('@') {
         return Err(AuthorityError::UserInformation);
@@ -93,17 +92,17 @@ pub(crate) fn parse_bracketed(host: &str) -> Option<Ipv6Addr> {
     host.strip_prefix('[')?.strip_suffix(']')?.parse().ok()
 }
 
-/// `unreserved` and `sub-delims` of RFC 3986, less the comma.
+/// `unreserved` and `sub-delims` of RFC 3986, except the comma.
 fn is_name_byte(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || b"-._~!$&'()*+;=".contains(&byte)
 }
 
-/// RFC 3986 §3.2.3 has `port = *DIGIT`, so it may be empty, which says nothing.
+/// RFC 3986 §3.2.3 has `port = *DIGIT`, so the port may be empty, which is the same as no port.
 fn parse_port(text: &str) -> Result<Option<u16>, AuthorityError> {
     if text.is_empty() {
         return Ok(None);
     }
-    // `u16::from_str` would also take a `+`.
+    // `u16::from_str` would also accept a leading `+`.
     if !text.bytes().all(|byte| byte.is_ascii_digit()) {
         return Err(AuthorityError::InvalidPort);
     }

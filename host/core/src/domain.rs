@@ -1,4 +1,4 @@
-//! Hosts as a configuration names them, in one spelling each.
+//! Hosts in a configuration, normalized to one spelling each.
 
 use std::net::{IpAddr, Ipv4Addr};
 
@@ -31,8 +31,8 @@ impl Host {
             return Ok(Self::Ip(ip.into()));
         }
         let name = parse_name(text)?;
-        // Resolvers read `127.1`, `0x7f.1` and `2130706433` as IPv4 addresses. The WHATWG URL
-        // standard's rule for "this is meant to be a number" keeps all of them out.
+        // Resolvers read `127.1`, `0x7f.1` and `2130706433` as IPv4 addresses. The WHATWG URL standard's rule for a
+        // host that ends in a number rejects all of them.
         if name.rsplit('.').next().is_some_and(is_number) {
             return Err(ValueError::new(format!("invalid IPv4 address {text:?}"))
                 .help("write four decimal numbers, such as \"127.0.0.1\""));

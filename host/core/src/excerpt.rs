@@ -1,14 +1,14 @@
-//! Text of a guest's or a client's, cut to a stated length before it is kept, logged or answered.
+//! Text from guests and clients, cut to a stated length before it is stored, logged or sent in a response.
 
 use std::borrow::Cow;
 use std::fmt::{self, Write};
 
-/// Bytes of one such text in a log line or a refusal. What was left out is said behind them.
+/// Most bytes of one such text in a log line or an error response. What was left out is stated after the text.
 pub const MAX_EXCERPT_BYTES: usize = 1 << 10;
 
-/// The beginning of a text, cut at a character's boundary, with control characters escaped. Everything that a guest or a
-/// client says and that comes into a log line, a refusal or a metric is one of these, made where the text enters: so
-/// nothing long is ever formatted.
+/// The beginning of a text, cut at a character boundary, with control characters escaped. Every text from a guest or a
+/// client that gets into a log line, an error response or a metric is an `Excerpt`, made where the text enters the
+/// host, so no long text is ever formatted.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Excerpt(String);
 
@@ -30,16 +30,16 @@ impl Excerpt {
         Self(kept)
     }
 
-    /// The first [`MAX_EXCERPT_BYTES`] of what `value` is displayed as. Formatting it ends there, so that a long value
-    /// costs no more than a short one; a text in it that is printed with escapes is to be cut by itself before.
+    /// The first [`MAX_EXCERPT_BYTES`] of what `value` displays. Formatting stops there, so that a long value costs no
+    /// more than a short one. If `value` prints a text with escapes (`{:?}`), that text must be cut before.
     pub fn display(value: impl fmt::Display) -> Self {
         Self::display_within(value, MAX_EXCERPT_BYTES)
     }
 
-    /// The same with the first `max_bytes`.
+    /// As [`Excerpt::display`], with the first `max_bytes`.
     pub fn display_within(value: impl fmt::Display, max_bytes: usize) -> Self {
         let mut first = First::new(max_bytes);
-        // It fails where there is no room for more.
+        // An error means that there was no room for more.
         let is_cut = write!(first, "{value}").is_err();
         let mut kept = first.text;
         if is_cut {
@@ -54,12 +54,12 @@ impl Excerpt {
     }
 }
 
-/// Whether a character could forge a log line or drive a terminal.
+/// Whether a character could forge a log line or control a terminal.
 fn is_escaped(character: char) -> bool {
     character.is_control() && character != '\t'
 }
 
-/// Escapes control characters, so that a text can neither forge log lines nor drive a terminal.
+/// Escapes control characters, so that a text can neither forge log lines nor control a terminal.
 pub fn printable(text: &str) -> Cow<'_, str> {
     if !text.contains(is_escaped) {
         return Cow::Borrowed(text);
@@ -80,7 +80,7 @@ impl First {
         Self { text: String::new(), max_bytes }
     }
 
-    /// How many bytes of `piece` there was room for.
+    /// Appends as much of `piece` as there is room for, and returns the number of its bytes that were taken.
     fn take(&mut self, piece: &str) -> usize {
         for (at, character) in piece.char_indices() {
             let is_escaped = is_escaped(character);
@@ -142,10 +142,10 @@ mod tests {
         check("abc", 3, "abc", "abc");
         check("abcd", 3, "abc… (1 bytes left out)", "abc… (the rest left out)");
         check("abcd", 0, "… (4 bytes left out)", "… (the rest left out)");
-        // Not in the middle of a character.
+        // No cut within a character.
         check("aäb", 2, "a… (3 bytes left out)", "a… (the rest left out)");
         check("aäb", 3, "aä… (1 bytes left out)", "aä… (the rest left out)");
-        // With its escapes.
+        // Escapes count.
         check("a\n\tb", 5, "a\\n\tb", "a\\n\tb");
         check("\u{1b}[31m", 8, "\\u{1b}[3… (2 bytes left out)", "\\u{1b}[3… (the rest left out)");
         check("\u{1b}[31m", 3, "… (5 bytes left out)", "… (the rest left out)");
@@ -168,7 +168,7 @@ mod tests {
         }
     }
 
-    /// What is behind the cut is not even formatted.
+    /// Text after the cut is not even formatted.
     #[test]
     fn formatting_ends_at_the_limit() {
         struct Pieces<'a>(&'a std::cell::Cell<u32>);

@@ -1,4 +1,4 @@
-//! What a route's guest is given: by default, nothing.
+//! What a route's guest is granted: by default, nothing.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -9,12 +9,12 @@ use serde::{Deserialize, Serialize};
 use crate::ValueError;
 use crate::allow_http::AllowHttp;
 
-/// What a route's guest may see and reach.
+/// What a route's guest can see and use.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Grants {
     /// Environment variables.
     pub env: BTreeMap<String, String>,
-    /// What `wasi:config` has.
+    /// The values of `wasi:config`.
     pub vars: BTreeMap<String, String>,
     /// Directories.
     pub dirs: Vec<DirGrant>,
@@ -61,7 +61,7 @@ impl FromStr for DirGrant {
         if guest != "." && !guest.starts_with('/') {
             return Err(refused("the guest's path starts with `/`, or is `.`"));
         }
-        // "/data/" and "/data" are one place, and "/" is not the empty path.
+        // "/data/" and "/data" are the same path, and "/" must not become empty.
         let trimmed = guest.trim_end_matches('/');
         let guest = if trimmed.is_empty() { "/" } else { trimmed };
         Ok(Self { host: PathBuf::from(host), guest: guest.to_owned(), read_only })
@@ -115,7 +115,7 @@ pub(crate) fn check_var(key: &str, _value: &str) -> Result<(), ValueError> {
     }
 }
 
-/// At the first `=`: a name cannot have one, a value can.
+/// Splits at the first `=`: a name cannot contain one, a value can.
 fn split_pair(text: &str) -> Result<(&str, &str), ValueError> {
     text.split_once('=').ok_or_else(|| ValueError::new(format!("{text:?} has no value")).help("write \"NAME=VALUE\""))
 }

@@ -1,8 +1,8 @@
-//! daylily's pure parts: what was typed, parsed into what it means.
+//! The pure parts of daylily, which validate what was configured or received.
 //!
-//! Nothing here does I/O, and nothing here knows of wasmtime or tokio, so all of it can be tested in
-//! a second. Everything that comes from outside (a configuration file, a flag, a `Host` field) is
-//! parsed once, at the edge, into a type that cannot hold a bad value.
+//! Nothing here does I/O or depends on wasmtime or tokio, so all of it can be tested in a second. Everything that comes
+//! from outside (a configuration file, a flag, a `Host` field) is parsed once, at the edge, into a type that cannot
+//! hold an invalid value.
 
 pub mod allow_http;
 pub mod authority;

@@ -1,8 +1,8 @@
-//! Every limit: its name in the configuration, its default, and the range it may have.
+//! Every limit: its key in the configuration, its default, and its range.
 //!
-//! The upper bounds are not policy. They are where a number stops meaning anything (more memory
-//! than a 32-bit guest can address) or starts to break something (a deadline beyond what clocks
-//! add up to), so that such a number is refused by name and not met as a crash.
+//! The upper bounds are not policy. They are where a number stops being meaningful (more memory than a 32-bit guest can
+//! address) or causes failures (a deadline that overflows the clock), so that such a number is a configuration error
+//! and not a crash.
 
 use std::fmt::Display;
 use std::time::Duration;
@@ -16,7 +16,7 @@ use crate::{ValueError, units};
 pub struct Limit<T> {
     /// Its key in the configuration file.
     pub key: &'static str,
-    /// What it is when nobody says.
+    /// The value if the key is not set.
     pub default: T,
     /// The smallest value allowed.
     pub min: T,
@@ -40,10 +40,10 @@ const KIB: u64 = 1 << 10;
 const MIB: u64 = 1 << 20;
 const GIB: u64 = 1 << 30;
 const TIB: u64 = 1 << 40;
-/// Thirty days: beyond any request, and far from where adding to a clock overflows.
+/// Thirty days: longer than any request, and too short to overflow a clock.
 const LONGEST: Duration = Duration::from_secs(720 * 3600);
 
-/// What the directory of compiled components may hold, in bytes; 0 is no such directory.
+/// Largest size of the directory of compiled components, in bytes; 0 disables the directory.
 pub const CACHE_MAX: Limit<u64> = size("cache_max", GIB, 0, TIB);
 
 /// Open client connections.
@@ -58,26 +58,26 @@ pub const HEAD_TIMEOUT: Limit<Duration> = time("head_timeout", 10);
 pub const IDLE_TIMEOUT: Limit<Duration> = time("idle_timeout", 60);
 /// Requests in progress, in the process or (set in a route) in that route.
 pub const MAX_CONCURRENCY: Limit<u32> = count("max_concurrency", 256, 1, 65_536);
-/// The requests in progress of one of several routes that has no `max_concurrency` of its own: three quarters of
-/// the server's, so that no route takes the places of all others.
+/// The maximum of requests in progress of a route without a `max_concurrency` of its own, when there are several
+/// routes: three quarters of the server's, so that no route takes the permits of all others.
 #[must_use]
 pub fn route_share(max_concurrency: u32) -> u32 {
     (max_concurrency - max_concurrency / 4).max(1)
 }
 
-/// Requests waiting for a turn; 0 is no waiting.
+/// Requests waiting for a permit; 0 disables the queue.
 pub const MAX_QUEUE: Limit<u32> = count("max_queue", 1_024, 0, 1_000_000);
-/// Time a request may wait for its turn.
+/// Time a request may wait for a permit.
 pub const QUEUE_TIMEOUT: Limit<Duration> = time("queue_timeout", 5);
-/// Time that requests in progress have to end in once the server was told to stop.
+/// Time for requests in progress to end once the server drains.
 pub const SHUTDOWN_TIMEOUT: Limit<Duration> = time("shutdown_timeout", 30);
-/// Time without a sign of life after which a worker counts as hung. Below its minimum, a busy machine
-/// would have healthy workers killed.
+/// Time without a heartbeat after which a worker counts as hung. With less than the minimum, healthy workers on a busy
+/// machine would be killed.
 pub const HANG_TIMEOUT: Limit<Duration> = Limit { min: Duration::from_millis(100), ..time("hang_timeout", 10) };
-/// Time that a worker may take from its start to being ready.
+/// Time for a worker to become ready after its start.
 pub const START_TIMEOUT: Limit<Duration> = time("start_timeout", 30);
 
-/// Sum of an instance's linear memories, in bytes: from one page to what 32 bits address.
+/// Sum of an instance's linear memories, in bytes: from one page (64 KiB) to the 32-bit address space.
 pub const MAX_MEMORY: Limit<u64> = size("max_memory", 64 * MIB, 64 * KIB, 4 * GIB);
 /// Elements of each table.
 pub const MAX_TABLE_ELEMENTS: Limit<u32> = count("max_table_elements", 100_000, 1, 10_000_000);
@@ -87,8 +87,8 @@ pub const MAX_TABLES: Limit<u32> = count("max_tables", 20, 1, 1_000);
 pub const MAX_MEMORIES: Limit<u32> = count("max_memories", 10, 1, 1_000);
 /// Core instances in one component instance.
 pub const MAX_INSTANCES: Limit<u32> = count("max_instances", 100, 1, 10_000);
-/// What the host keeps for one instance beside its linear memories, in bytes. Below its minimum, a guest that does little
-/// more than answer would not fit.
+/// Memory that the host keeps for one instance in addition to its linear memories, in bytes. With less than the
+/// minimum, even a minimal guest would not fit.
 pub const MAX_HOST_MEMORY: Limit<u64> = size("max_host_memory", 16 * MIB, MIB, 4 * GIB);
 /// CPU time of one request's guest.
 pub const CPU_TIME: Limit<Duration> = time("cpu_time", 1);
@@ -96,9 +96,9 @@ pub const CPU_TIME: Limit<Duration> = time("cpu_time", 1);
 pub const WALL_TIME: Limit<Duration> = time("wall_time", 30);
 /// Request body, in bytes.
 pub const MAX_BODY: Limit<u64> = size("max_body", 16 * MIB, 1, TIB);
-/// Time a body, in either direction, may make no progress.
+/// Time that a body, in either direction, may make no progress.
 pub const BODY_TIMEOUT: Limit<Duration> = time("body_timeout", 30);
-/// What one request may write to stdout and stderr together, in bytes.
+/// Bytes that one request may write to stdout and stderr together.
 pub const MAX_OUTPUT: Limit<u64> = size("max_output", 64 * KIB, 1, GIB);
 /// Outgoing requests: time to connect.
 pub const CONNECT_TIMEOUT: Limit<Duration> = time("connect_timeout", 5);
@@ -187,8 +187,8 @@ pub struct RouteLimits {
     pub between_bytes_timeout: Duration,
     /// See [`MAX_OUTGOING`].
     pub max_outgoing: u32,
-    /// Requests in progress in this route; `None` leaves it at [`route_share`], or for a single route at the
-    /// server's [`MAX_CONCURRENCY`].
+    /// Requests in progress in this route; `None` means [`route_share`], or with a single route the server's
+    /// [`MAX_CONCURRENCY`].
     pub max_concurrency: Option<u32>,
 }
 

@@ -1,5 +1,5 @@
-//! Paths as serde takes them, with `#[serde(with = "crate::os_path")]`: serde's own way refuses a path
-//! that is not UTF-8, which on Unix is a path like any other.
+//! Serializes paths, with `#[serde(with = "crate::os_path")]`. serde's own implementation rejects paths that are not
+//! UTF-8, which are valid on Unix.
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
@@ -14,7 +14,7 @@ pub(crate) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<
     OsString::deserialize(deserializer).map(PathBuf::from)
 }
 
-/// The same for a path that may be missing.
+/// The same for an optional path.
 pub(crate) mod option {
     use super::*;
 

@@ -1,17 +1,16 @@
-//! Every way daylily answers a request instead of the guest.
+//! Every error response that daylily sends instead of a guest's response.
 
 use std::fmt;
 
 use crate::excerpt::Excerpt;
 
-/// Why daylily, and not the guest, answers a request.
+/// Why daylily, and not the guest, responds to a request.
 ///
-/// `detail` is for the log, and for the response only with `--dev`: it may say things about the
-/// guest that its clients have no business to know. It is an [`Excerpt`], since much of it is text of a guest's or a
-/// client's.
+/// `detail` goes into the log, and into the response only with `--dev`: it may reveal internals of the guest to
+/// clients. It is an [`Excerpt`], since much of it is text from a guest or a client.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Refusal {
-    /// 400: not a request as HTTP has them.
+    /// 400: not a valid HTTP request.
     Malformed {
         /// What is wrong with it.
         detail: Excerpt,
@@ -22,7 +21,7 @@ pub enum Refusal {
     HeadTimeout,
     /// 408: the request's body made no progress for `body_timeout`.
     BodyTimeout,
-    /// 408: the request's body made little progress while other requests waited for its place.
+    /// 408: the request's body made too little progress while other requests waited for its permit.
     GaveWay,
     /// 413: the request's body is longer than `max_body`.
     BodyTooLarge,
@@ -32,12 +31,12 @@ pub enum Refusal {
     HeadTooLarge,
     /// 500: the guest trapped before it responded.
     Trap {
-        /// The trap, as wasmtime tells it.
+        /// The trap, as described by wasmtime.
         detail: Excerpt,
     },
     /// 500: the guest ended without a response.
     NoResponse,
-    /// 500: the guest's response is not one that HTTP can carry.
+    /// 500: the guest's response is not valid in HTTP.
     InvalidResponse {
         /// What is wrong with it.
         detail: Excerpt,
@@ -49,44 +48,44 @@ pub enum Refusal {
     },
     /// 503: `max_queue` requests are waiting already.
     QueueFull,
-    /// 503: waited for `queue_timeout` and it was still not this request's turn.
+    /// 503: the request waited for `queue_timeout` without getting a permit.
     QueueTimeout,
-    /// 503: there was no room for another instance.
+    /// 503: the pool had no room for another instance.
     NoInstance {
-        /// What was short.
+        /// The resource that ran out.
         detail: Excerpt,
     },
-    /// 503: the server was told to stop, and takes no more requests.
+    /// 503: the server drains and accepts no more requests.
     ShuttingDown,
     /// 504: the guest used up its `cpu_time`.
     CpuTime {
-        /// Which limit.
+        /// The limit, as a key and a value.
         detail: Excerpt,
     },
-    /// 504: `wall_time` went by before there was a response.
+    /// 504: `wall_time` passed before there was a response.
     WallTime {
-        /// Which limit.
+        /// The limit, as a key and a value.
         detail: Excerpt,
     },
-    /// 501: the request's body has a transfer coding beside `chunked`.
+    /// 501: the request's body has a transfer coding other than `chunked`.
     UnknownCoding,
-    /// 500: daylily is at fault.
+    /// 500: an error in daylily.
     Internal {
         /// What went wrong.
         detail: Excerpt,
     },
 }
 
-/// Who has to change something so that the request works.
+/// Who has to change something so that the request succeeds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Blame {
-    /// Whoever sent the request.
+    /// The client that sent the request.
     Client,
-    /// Whoever wrote the component.
+    /// The author of the component.
     Guest,
     /// daylily, or the machine that it runs on.
     Host,
-    /// Nobody: there are more requests than the limits admit, or the server is about to end.
+    /// No party: there are more requests than the limits admit, or the server is draining.
     Overload,
 }
 
@@ -108,7 +107,7 @@ impl Refusal {
         }
     }
 
-    /// The reason in a few words, the same for every request refused for it.
+    /// The reason in a few words, the same for every error response of this kind.
     pub fn class(&self) -> &'static str {
         match self {
             Self::Malformed { .. } => "malformed request",
@@ -134,7 +133,7 @@ impl Refusal {
         }
     }
 
-    /// What is particular to this request, where there is something.
+    /// The part of the reason that is specific to this request, if any.
     pub fn detail(&self) -> Option<&str> {
         match self {
             Self::Malformed { detail }
@@ -160,7 +159,7 @@ impl Refusal {
         }
     }
 
-    /// Who is to blame, which is also how loudly it is logged.
+    /// Who is to blame, which determines the log level.
     pub fn blame(&self) -> Blame {
         match self {
             Self::Malformed { .. }
@@ -183,7 +182,7 @@ impl Refusal {
         }
     }
 
-    /// The response's `Retry-After`, in seconds, where trying again can help.
+    /// The response's `Retry-After`, in seconds, if a retry can succeed.
     pub fn retry_after_s(&self) -> Option<u32> {
         (self.status() == 503).then_some(1)
     }

@@ -1,28 +1,28 @@
-//! When a worker that died is started again: at once, unless it keeps dying.
+//! How long to wait before a worker that died is started again: not at all, unless it keeps dying.
 
 use std::time::Duration;
 
-/// A worker that was ready for this long did its work, and what killed it was most likely one request;
-/// one that dies sooner would do so again.
+/// A worker that was ready for at least this long has worked, and was most likely killed by a single request. One that
+/// dies sooner would probably die again.
 pub const QUICK: Duration = Duration::from_millis(500);
-/// The longest wait after the first quick death, doubled with each one that follows.
+/// The longest wait after the first quick death. It is doubled with each further one.
 pub const FIRST_WAIT: Duration = Duration::from_millis(100);
-/// What no wait is longer than.
+/// The upper bound of all waits.
 pub const LONGEST_WAIT: Duration = Duration::from_secs(30);
 
-/// How often in a row the process in a worker's place died soon after it was ready, or before.
+/// Counts how often in a row the process of a worker session died before it was ready, or soon after.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Restarts {
     quick_deaths: u32,
 }
 
 impl Restarts {
-    /// Counts a death, and says how long to wait before the next start.
+    /// Counts a death, and returns how long to wait before the next start.
     ///
-    /// `lived` is how long the worker had been ready, `None` if it never was. `random` is any number:
-    /// it spreads the wait over the upper half of what it may be, so that workers that died together
-    /// do not all come back together, and none comes back at once. ("Equal jitter", from Marc Brooker,
-    /// "Exponential Backoff and Jitter", AWS Architecture Blog, 2015.)
+    /// `lived` is how long the worker had been ready, `None` if it never was. `random` is any number: it spreads the
+    /// wait over the upper half of its range, so that workers that died together do not all start together, and none
+    /// starts at once. ("Equal jitter", from Marc Brooker, "Exponential Backoff and Jitter", AWS Architecture Blog,
+    /// 2015.)
     pub fn died(&mut self, lived: Option<Duration>, random: u32) -> Duration {
         if lived.is_some_and(|lived| lived >= QUICK) {
             self.quick_deaths = 0;
@@ -34,7 +34,7 @@ impl Restarts {
         half + half.saturating_mul(random) / u32::MAX
     }
 
-    /// Quick deaths since the last one that was not.
+    /// The number of quick deaths in a row.
     pub fn quick_deaths(&self) -> u32 {
         self.quick_deaths
     }
@@ -46,7 +46,7 @@ mod tests {
 
     #[test]
     fn waits() {
-        /// After so many quick deaths before: the wait with the least, a middle and the greatest number.
+        /// Checks the waits after `before` quick deaths, with the smallest, a middle and the largest random number.
         fn check(before: u32, lived_ms: Option<u64>, expected_ms: [u64; 3], quick_deaths: u32) {
             let lived = lived_ms.map(Duration::from_millis);
             for (random, expected_ms) in [0, u32::MAX / 2, u32::MAX].into_iter().zip(expected_ms) {
@@ -75,7 +75,7 @@ mod tests {
         check(9, Some(u64::MAX), [0, 0, 0], 0);
     }
 
-    /// One long life is enough: the next quick death is a first one.
+    /// One long life resets the count: the next quick death counts as the first.
     #[test]
     fn long_life_resets() {
         let mut restarts = Restarts::default();

@@ -1,10 +1,10 @@
-//! Sizes and durations as people write them: `"64KiB"`, `"10MB"`, `"500ms"`, `"2m"`.
+//! Sizes and durations in configurations: `"64KiB"`, `"10MB"`, `"500ms"`, `"2m"`.
 
 use std::time::Duration;
 
 use crate::ValueError;
 
-/// Longest first within a base, so that formatting finds the largest that divides.
+/// Longest first within a base, so that formatting finds the largest unit that divides the number.
 const SIZE_UNITS: [(&str, u64); 8] = [
     ("TiB", 1 << 40),
     ("GiB", 1 << 30),
@@ -45,10 +45,9 @@ pub fn parse_size(text: &str) -> Result<u64, ValueError> {
     }
 }
 
-/// Parses a duration: a whole number of `ms`, `s`, `m` or `h`.
+/// Parses a duration: a whole number followed by `ms`, `s`, `m` or `h`.
 ///
-/// # Errors
-/// If it is anything else (a bare number included: it does not say its unit), or overflows.
+/// # Errors If it is anything else (including a number without a unit), or overflows.
 pub fn parse_duration(text: &str) -> Result<Duration, ValueError> {
     let refused = || ValueError::new(format!("invalid duration {text:?}")).help(DURATION_HELP);
     let (number, unit) = split_unit(text).ok_or_else(refused)?;
@@ -57,7 +56,7 @@ pub fn parse_duration(text: &str) -> Result<Duration, ValueError> {
     ms.map(Duration::from_millis).ok_or_else(|| ValueError::new(format!("duration {text:?} is too long")))
 }
 
-/// Writes bytes so that [`parse_size`] reads the same number back, in the largest unit that divides.
+/// Formats bytes in the largest unit that divides them, so that [`parse_size`] returns the same number.
 pub fn format_size(bytes: u64) -> String {
     match SIZE_UNITS.iter().find(|(_, factor)| bytes >= *factor && bytes.is_multiple_of(*factor)) {
         Some((unit, factor)) => format!("{}{unit}", bytes / factor),
@@ -65,8 +64,8 @@ pub fn format_size(bytes: u64) -> String {
     }
 }
 
-/// Writes a duration so that [`parse_duration`] reads the same back, in the largest unit that
-/// divides; what is below a millisecond is left out.
+/// Formats a duration in the largest unit that divides it, so that [`parse_duration`] returns the same. Fractions of a
+/// millisecond are dropped.
 pub fn format_duration(duration: Duration) -> String {
     let ms = duration.as_millis();
     let fits = |factor_ms: u64| ms >= u128::from(factor_ms) && ms.is_multiple_of(u128::from(factor_ms));
@@ -76,7 +75,7 @@ pub fn format_duration(duration: Duration) -> String {
     }
 }
 
-/// `"64KiB"` into `(64, "KiB")`; `None` if it does not start with digits that fit `u64`.
+/// Splits `"64KiB"` into `(64, "KiB")`; `None` if it does not start with digits that fit `u64`.
 fn split_unit(text: &str) -> Option<(u64, &str)> {
     let digits = text.bytes().take_while(u8::is_ascii_digit).count();
     let (number, unit) = text.split_at_checked(digits)?;

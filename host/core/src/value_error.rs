@@ -1,9 +1,9 @@
 use std::fmt;
 
-/// Why a configured value was refused, and what to write instead.
+/// Why a configured value is invalid, and what to write instead.
 ///
-/// One type for every value, because a value is refused in two places: in a file, where the remedy
-/// is a `help:` line of its own, and on the command line, where it is all one line.
+/// One type for all values, because a value can come from two places: from a file, where the remedy is printed as a
+/// `help:` line, and from the command line, where message and remedy are one line.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ValueError {
     message: String,
@@ -23,7 +23,7 @@ impl ValueError {
         self
     }
 
-    /// The message and, where there is one, the remedy.
+    /// The message and, if there is one, the remedy.
     pub fn into_parts(self) -> (String, Option<String>) {
         (self.message, self.help)
     }

@@ -1,13 +1,12 @@
-//! What a cargo or a compiler started from inside cargo may inherit. An outer `cargo clippy`, a build
-//! script or a test carries settings that are meant for the host, and would break a guest or rebuild
-//! it each time it is asked for.
+//! The environment of a cargo or compiler that is started from inside cargo. An outer `cargo clippy`, a build script or
+//! a test sets variables for the host, which would break the build of a guest or repeat it each time.
 
 use std::env;
 use std::ffi::{OsStr, OsString};
 use std::path::Path;
 use std::process::Command;
 
-/// Set by cargo or its tools for one compilation, and not ours.
+/// Variables that cargo or its tools set for one compilation of the host.
 const NAMES: &[&str] = &[
     "CARGO_ENCODED_RUSTDOCFLAGS",
     "CARGO_ENCODED_RUSTFLAGS",
@@ -20,7 +19,7 @@ const NAMES: &[&str] = &[
     "RUSTFLAGS",
 ];
 
-/// The same, for families of names.
+/// Prefixes of further such variables.
 const PREFIXES: &[&str] = &[
     "CARGO_BUILD_",
     "CARGO_CFG_",
@@ -33,8 +32,8 @@ const PREFIXES: &[&str] = &[
     "__CARGO",
 ];
 
-/// A command for `program` in `dir`, without what must not leak. RUSTUP_TOOLCHAIN stays: the guests are
-/// built by the toolchain that builds the host.
+/// A command for `program` in `dir`, without these variables. RUSTUP_TOOLCHAIN is kept: the guests are built by the
+/// toolchain that builds the host.
 pub(crate) fn command(program: impl AsRef<OsStr>, dir: &Path) -> Command {
     let mut command = Command::new(program);
     command.current_dir(dir);
@@ -46,7 +45,7 @@ pub(crate) fn command(program: impl AsRef<OsStr>, dir: &Path) -> Command {
     command
 }
 
-/// The tool that the variable `name` (set by an outer cargo, or by the user) stands for.
+/// The program in the variable `name` (set by an outer cargo, or by the user), or `fallback`.
 pub(crate) fn tool(name: &str, fallback: &str) -> OsString {
     env::var_os(name).filter(|tool| !tool.is_empty()).unwrap_or_else(|| fallback.into())
 }

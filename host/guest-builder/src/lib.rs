@@ -1,8 +1,8 @@
-//! Builds the guests, which are a cargo workspace of their own, to WebAssembly components.
+//! Builds the guests, which are a separate cargo workspace, as WebAssembly components.
 //!
-//! The host's build script, its end-to-end tests and `cargo xtask guests` all build guests through
-//! [`build`], so a fresh checkout needs nothing but cargo: where the `wasm32-wasip2` target is
-//! missing, it is added. Nothing here depends on another crate, because everything waits for it.
+//! The host's build script, its end-to-end tests and `cargo xtask guests` all build guests through [`build`], so a
+//! fresh checkout needs nothing but cargo: a missing `wasm32-wasip2` target is added. This crate has no dependencies,
+//! because every other crate waits for it.
 
 mod environment;
 mod target;
@@ -12,20 +12,20 @@ use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus, Stdio};
 
-/// What guests are compiled for. rustc's linker for it makes components, not core modules.
+/// The target of guests. rustc's linker for it writes components, not core modules.
 pub const TARGET: &str = "wasm32-wasip2";
 
-/// Why there are no guests. Every message says what to do about it.
+/// Why the guests could not be built. Every message has a remedy.
 #[derive(Debug)]
 pub enum BuildError {
     /// A program could not be started.
     Spawn {
-        /// The program, as it was looked for.
+        /// The program, as it was looked up.
         program: PathBuf,
-        /// What the operating system said.
+        /// The error of the operating system.
         source: io::Error,
     },
-    /// The compiler did not say where it keeps the target's libraries.
+    /// The compiler did not report where it keeps the target's libraries.
     Compiler {
         /// What the compiler wrote to stderr.
         stderr: String,
@@ -35,16 +35,16 @@ pub enum BuildError {
         /// Why adding it failed.
         reason: String,
     },
-    /// cargo reported an error; its own words went to stderr.
+    /// cargo reported an error, with its message on stderr.
     Cargo {
-        /// How cargo ended.
+        /// The exit status of cargo.
         status: ExitStatus,
     },
     /// A file or directory could not be read or written.
     File {
         /// The file or directory.
         path: PathBuf,
-        /// What the operating system said.
+        /// The error of the operating system.
         source: io::Error,
     },
 }
@@ -78,23 +78,23 @@ impl fmt::Display for BuildError {
 
 impl std::error::Error for BuildError {}
 
-/// Builds `packages` of the guest workspace (all of them when empty) in the release profile, and
-/// returns the directory that holds their components: package `a-b` is the file `a_b.wasm` in it.
+/// Builds `packages` of the guest workspace (all of them when empty) in the release profile, and returns the directory
+/// of the components: package `a-b` is the file `a_b.wasm` in it.
 ///
-/// cargo's progress and every notice go to stderr. Several callers at once are safe: the later ones
-/// wait for the first.
+/// cargo's progress and every notice are written to stderr. Concurrent calls are safe: the later ones wait for the
+/// first.
 ///
 /// # Errors
 /// See [`BuildError`].
 pub fn build(packages: &[&str]) -> Result<PathBuf, BuildError> {
     build_with(packages, &mut |notice| {
-        // Nobody is left to tell when stderr is closed.
+        // An error means that stderr is closed.
         let _ = writeln!(io::stderr(), "{notice}");
     })
 }
 
-/// [`build`], with notices (that the target is being added, so that a silent minute has a reason)
-/// given to `notify` instead of written to stderr.
+/// [`build`], with notices passed to `notify` instead of written to stderr. A notice says that the target is being
+/// added, which may take a minute without other output.
 ///
 /// # Errors
 /// See [`BuildError`].
@@ -113,7 +113,7 @@ pub fn build_with(packages: &[&str], notify: &mut dyn FnMut(&str)) -> Result<Pat
     for package in packages {
         cargo.args(["--package", package]);
     }
-    // A build script's stdout is read by the cargo that runs it.
+    // The outer cargo parses the stdout of a build script, so write to stderr.
     cargo.stdin(Stdio::null()).stdout(io::stderr());
     let status = cargo.status().map_err(|source| spawn_error(&cargo, source))?;
     if status.success() { Ok(target_dir.join(TARGET).join("release")) } else { Err(BuildError::Cargo { status }) }
@@ -122,7 +122,7 @@ pub fn build_with(packages: &[&str], notify: &mut dyn FnMut(&str)) -> Result<Pat
 /// The guest workspace, beside the host's directory.
 fn guest_workspace() -> PathBuf {
     let here = Path::new(env!("CARGO_MANIFEST_DIR"));
-    // By name and not with `..`, because paths end up in messages.
+    // Without `..`, because the path appears in messages.
     here.ancestors().nth(2).unwrap_or(here).join("guest")
 }
 

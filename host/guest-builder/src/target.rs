@@ -1,4 +1,4 @@
-//! Sees to it that the compiler has the standard library of the guests' target.
+//! Makes sure that the compiler has the standard library of the guests' target.
 
 use std::env;
 use std::fs::{self, File};
@@ -8,14 +8,14 @@ use std::process::Stdio;
 
 use crate::{BuildError, TARGET, environment, spawn_error};
 
-/// Adds the target where it is missing. `guests` is where the compiler is asked, so that the toolchain
-/// file of this repository counts; `scratch` is a directory for the lock.
+/// Adds the target if it is missing. The compiler runs in `guests`, so that the toolchain file of this repository
+/// applies; `scratch` is a directory for the lock.
 pub(crate) fn ensure(guests: &Path, scratch: &Path, notify: &mut dyn FnMut(&str)) -> Result<(), BuildError> {
     let libraries = library_dir(guests)?;
     if has_standard_library(&libraries) {
         return Ok(());
     }
-    // rustup has no lock of its own: two at once trip over each other's files.
+    // rustup does not lock: two concurrent runs would corrupt each other's files.
     let _lock = lock(scratch)?;
     if has_standard_library(&libraries) {
         return Ok(());
@@ -28,7 +28,7 @@ pub(crate) fn ensure(guests: &Path, scratch: &Path, notify: &mut dyn FnMut(&str)
     Err(BuildError::Target { reason })
 }
 
-/// Where the compiler looks for the target's libraries, whether or not they are there.
+/// The directory where the compiler looks for the target's libraries, which may not exist.
 fn library_dir(guests: &Path) -> Result<PathBuf, BuildError> {
     let mut rustc = environment::command(environment::tool("RUSTC", "rustc"), guests);
     rustc.args(["--print", "target-libdir", "--target", TARGET]).stdin(Stdio::null());
@@ -39,7 +39,8 @@ fn library_dir(guests: &Path) -> Result<PathBuf, BuildError> {
     Ok(PathBuf::from(String::from_utf8_lossy(&output.stdout).trim()))
 }
 
-/// The directory alone proves nothing: rustup leaves it behind when a target is removed.
+/// Whether the target is installed. Its directory alone proves nothing: rustup leaves it behind when a target is
+/// removed.
 fn has_standard_library(dir: &Path) -> bool {
     let Ok(entries) = fs::read_dir(dir) else {
         return false;
@@ -66,7 +67,7 @@ fn add(guests: &Path, notify: &mut dyn FnMut(&str)) -> Result<(), BuildError> {
     if let Some(toolchain) = env::var_os("RUSTUP_TOOLCHAIN") {
         rustup.arg("--toolchain").arg(toolchain);
     }
-    // rustup's own failures are explained by its message.
+    // rustup's error message is enough.
     rustup.env("RUST_BACKTRACE", "0");
     notify(&format!("the target {TARGET} is missing: adding it with `rustup target add {TARGET}`"));
     match rustup.stdin(Stdio::null()).output() {

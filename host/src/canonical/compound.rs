@@ -1,4 +1,4 @@
-//! Types with parts: strings, lists, options, results, tuples; and how records and variants are declared.
+//! Compound types: strings, lists, options, results and tuples; and the macros that declare records and variants.
 
 use wasmparser::PrimitiveValType;
 use wasmparser::component_types::{ComponentDefinedType, ComponentValType};
@@ -6,7 +6,7 @@ use wasmtime::bail;
 
 use super::{Flat, FlatValues, Lift, Lifting, Lower, Lowering, Place, Wit, WitTypes, align_to, max};
 
-/// Lists and strings: pointer and length.
+/// Lists and strings are passed as a pointer and a length.
 const POINTER_BYTES: usize = 4;
 
 impl<T: Wit> Wit for Vec<T> {
@@ -69,20 +69,20 @@ impl Lower for String {
     }
 }
 
-/// A variant's case is one byte: none here has more than 256.
+/// A variant's discriminant is one byte: no variant here has more than 256 cases.
 const CASE_BYTES: usize = 1;
 
-/// Where the values of a variant's cases are, by their largest alignment.
+/// The offset of a variant's payload, from the alignments of its cases' payloads.
 pub(crate) const fn payload_offset(aligns: &[usize]) -> usize {
     align_to(CASE_BYTES, max(aligns))
 }
 
-/// A variant's size, by the sizes and alignments of its cases' values.
+/// A variant's size, from the sizes and alignments of its cases' payloads.
 pub(crate) const fn variant_size(sizes: &[usize], aligns: &[usize]) -> usize {
     align_to(payload_offset(aligns) + max(sizes), max(&[CASE_BYTES, max(aligns)]))
 }
 
-/// The number of the case, then places that each can hold what any case has there.
+/// The flat form of a variant: the discriminant, then core values that are each wide enough for every case.
 pub(crate) fn flatten_variant(flat: &mut Vec<Flat>, cases: &[fn(&mut Vec<Flat>)]) {
     let mut places: Vec<Flat> = Vec::new();
     for case in cases {
@@ -99,7 +99,7 @@ pub(crate) fn flatten_variant(flat: &mut Vec<Flat>, cases: &[fn(&mut Vec<Flat>)]
     flat.extend(places);
 }
 
-/// The number of the case, and what is at its value's place.
+/// The discriminant, and the bytes of the payload.
 pub(crate) fn load_case(bytes: &[u8], payload_offset: usize) -> (u32, &[u8]) {
     let case = bytes.first().copied().map_or(u32::MAX, u32::from);
     (case, bytes.get(payload_offset..).unwrap_or_default())
@@ -239,7 +239,7 @@ impl<A: Lower, B: Lower> Lower for (A, B) {
     }
 }
 
-/// Declares a record of two fields, which are where a tuple has its parts.
+/// Declares a record of two fields. Its layout is that of a tuple of the same types.
 macro_rules! record {
     ($record:ident { $a:ident: $of_a:ty = $name_a:literal, $b:ident: $of_b:ty = $name_b:literal }) => {
         impl $crate::canonical::Wit for $record {
@@ -277,13 +277,13 @@ macro_rules! record {
     };
 }
 
-/// Declares a variant: its cases in the order of WIT, with their names there.
+/// Declares a variant: its cases in WIT's order, with their WIT names.
 macro_rules! variant {
     ($variant:ident { $($name:literal => $case:ident $(($of:ty))?,)+ }) => {
         const _: () = {
             use $crate::canonical::*;
 
-            /// The numbers of the cases.
+            /// The discriminants of the cases.
             #[repr(u8)]
             enum Case { $($case,)+ }
 
@@ -349,7 +349,7 @@ macro_rules! variant {
     };
 }
 
-/// Declares an enumeration: its cases in the order of WIT, with their names there.
+/// Declares an enum of WIT: its cases in WIT's order, with their WIT names.
 macro_rules! enumeration {
     ($enumeration:ident { $($name:literal => $case:ident,)+ }) => {
         const _: () = {

@@ -1,4 +1,4 @@
-//! Functions of the host, for core modules to import.
+//! Host functions that core modules import.
 
 use std::borrow::Cow;
 use std::mem::MaybeUninit;
@@ -15,7 +15,7 @@ use super::guest::{Host, Pending, parts, room};
 use super::lower::{Lowered, MAX_RESULT_BYTES};
 use super::{Flat, FlatValues, HostResource, Lift, Lifting, Lower, Wit, WitTypes};
 
-/// Parameters of a function that are passed as core values; with more, they would be passed in memory.
+/// Parameters that are passed as core values. With more, they would be passed in memory.
 const MAX_FLAT_PARAMS: usize = 16;
 
 /// Parameters of a function.
@@ -54,41 +54,41 @@ params!(A a B b);
 params!(A a B b C c);
 params!(A a B b C c D d);
 
-/// What an asynchronous function returns.
+/// The future that an asynchronous host function returns.
 pub(crate) type BoxFuture<'a, R> = Pin<Box<dyn Future<Output = wasmtime::Result<R>> + Send + 'a>>;
 
-/// A function that modules may import.
+/// A host function that core modules can import.
 pub(crate) struct Function<T> {
     what: What,
-    /// Whether [`NEXT_ALLOCATION`](super::NEXT_ALLOCATION) is to be called after it.
+    /// Whether [`NEXT_ALLOCATION`](super::NEXT_ALLOCATION) must be called after it.
     pub(crate) allocates: bool,
     define: Define<T>,
 }
 
-/// What a function is in a component.
+/// What a function is at the level of components: an import or a built-in.
 pub(super) enum What {
     Import {
         /// The interface, without its version.
         interface: &'static str,
-        /// Those of its versions that it is in: `0.2` or `0.3`.
+        /// The release of WASI: `0.2` or `0.3`.
         release: &'static str,
-        /// As WIT's names are mangled: `[method]fields.append`.
+        /// Mangled as in the component model: `[method]fields.append`.
         name: Cow<'static, str>,
-        /// Whether it is an asynchronous function …
+        /// Whether its WIT type is `async`.
         can_wait: bool,
-        /// … that is called without waiting for its end.
+        /// Whether this is its async-lowered form, whose call returns at once.
         is_async: bool,
         is: fn(&WitTypes<'_>, &ComponentFuncType) -> bool,
     },
     BuiltIn {
         built_in: BuiltIn,
-        /// What it is about is told apart by this name.
+        /// Tells apart the functions of one built-in for different payload types.
         payload: &'static str,
         is: fn(&WitTypes<'_>, Option<ComponentValType>) -> bool,
     },
 }
 
-/// Makes a function an import of modules, under the names of a module and itself.
+/// Adds a function to a linker, under these names of module and function.
 pub(super) type Define<T> = Box<dyn Fn(&mut Linker<T>, &str, &str) -> wasmtime::Result<()>>;
 
 impl<T> Function<T> {
@@ -96,7 +96,7 @@ impl<T> Function<T> {
         Self { what, allocates, define }
     }
 
-    /// The same, of WASI 0.3.
+    /// The same function, of WASI P3.
     pub(crate) fn v3(mut self) -> Self {
         if let What::Import { release, .. } = &mut self.what {
             *release = V3;
@@ -104,7 +104,7 @@ impl<T> Function<T> {
         self
     }
 
-    /// Module and name under which a module imports it.
+    /// The module and the name under which core modules import it.
     pub(crate) fn import(&self) -> (String, String) {
         match &self.what {
             What::Import { interface, release, name, is_async, .. } => {
@@ -116,7 +116,7 @@ impl<T> Function<T> {
         }
     }
 
-    /// Whether it is an asynchronous function, or one of the ABI's for those who call such.
+    /// Whether it is an asynchronous function, or a built-in for concurrency.
     pub(crate) fn is_concurrent(&self) -> bool {
         match &self.what {
             What::Import { can_wait, .. } => *can_wait,
@@ -124,37 +124,37 @@ impl<T> Function<T> {
         }
     }
 
-    /// Whether it has this type in a component.
+    /// Whether it is an import of this type.
     pub(crate) fn is(&self, types: &WitTypes<'_>, ty: &ComponentFuncType) -> bool {
         matches!(&self.what, What::Import { is, .. } if is(types, ty))
     }
 
-    /// Whether it is this function of the ABI, of that type.
+    /// Whether it is this built-in, for that payload type.
     pub(crate) fn is_built_in(&self, types: &WitTypes<'_>, of: BuiltIn, payload: Option<ComponentValType>) -> bool {
         matches!(&self.what, What::BuiltIn { built_in, is, .. } if *built_in == of && is(types, payload))
     }
 
-    /// Makes it an import of modules.
+    /// Adds the function to a linker.
     pub(crate) fn define(&self, linker: &mut Linker<T>) -> wasmtime::Result<()> {
         let (module, name) = self.import();
         (self.define)(linker, &module, &name)
     }
 }
 
-/// The releases of WASI that there are functions of.
+/// The releases of WASI whose functions are provided.
 const V2: &str = "0.2";
 pub(super) const V3: &str = "0.3";
 
-/// The module that functions of the ABI are imported from.
+/// The module from which built-ins are imported.
 const BUILT_IN: &str = "canon";
 
-/// The name of an asynchronous function that is called without waiting for its end.
+/// The name of the async-lowered form of a function.
 pub(crate) fn async_name(name: &str) -> String {
     format!("[async-lower]{name}")
 }
 
-/// An interface with the release that its version is of: `wasi:http/types@0.2`. Nothing is compatible with a version
-/// that is not released yet.
+/// An interface with the release that its version belongs to: `wasi:http/types@0.2`. None for pre-releases, which are
+/// compatible with nothing.
 pub(crate) fn release(interface: &str) -> Option<&str> {
     let (name, version) = interface.split_once('@')?;
     let of = |release: &str| version.strip_prefix(release).is_some_and(|patch| patch.starts_with('.'));
@@ -166,7 +166,7 @@ pub(crate) fn release(interface: &str) -> Option<&str> {
 }
 
 impl<T: Host> Function<T> {
-    /// One that does not wait.
+    /// A synchronous function.
     pub(crate) fn new<P, R, F>(interface: &'static str, name: impl Into<Cow<'static, str>>, function: F) -> Self
     where
         P: Params,
@@ -176,7 +176,7 @@ impl<T: Host> Function<T> {
         Self::from_parts(import::<P, R>(interface, name.into()), R::HAS_LISTS, Self::define_sync(function))
     }
 
-    /// What defines a function that does not wait.
+    /// The [`Define`] of a synchronous function.
     pub(super) fn define_sync<P, R, F>(function: F) -> Define<T>
     where
         P: Params,
@@ -195,8 +195,8 @@ impl<T: Host> Function<T> {
             };
             let ty = func_type::<P, R>(linker.engine());
             #[expect(unsafe_code, reason = "generic in the function's type, which `Linker::func_wrap` is not")]
-            // SAFETY: `call` reads as many values as the type has parameters, and writes its result, if it has one.
-            // All of them are numbers.
+            // SAFETY: `call` reads as many values as the type has parameters, and writes its result, if it has one. All
+            // of them are numbers.
             unsafe {
                 linker.func_new_unchecked(module, name, ty, call)?;
             }
@@ -204,7 +204,7 @@ impl<T: Host> Function<T> {
         })
     }
 
-    /// One that may wait.
+    /// A function that may block the guest.
     pub(crate) fn new_async<P, R, F>(interface: &'static str, name: impl Into<Cow<'static, str>>, function: F) -> Self
     where
         P: Params,
@@ -212,7 +212,7 @@ impl<T: Host> Function<T> {
         F: for<'a> Fn(&'a mut T, P) -> BoxFuture<'a, R> + Copy + Send + Sync + 'static,
     {
         let define = move |linker: &mut Linker<T>, module: &str, name: &str| {
-            // Those types that most of them have, which wasmtime passes on as they are.
+            // The most common signatures, which `func_wrap_async` supports without a dynamic function type.
             macro_rules! wrap {
                 ($($value:ident: $ty:ty),+) => {
                     linker.func_wrap_async(module, name, move |caller, ($($value,)+): ($($ty,)+)| {
@@ -250,13 +250,13 @@ impl<T: Host> Function<T> {
     }
 }
 
-/// The name of a function that drops a handle of a resource.
+/// The name of the function that drops a resource's handle.
 pub(crate) fn drop_name(resource: &str) -> String {
     format!("[resource-drop]{resource}")
 }
 
 impl<T: Host> Function<T> {
-    /// The end of a resource, when its handle is dropped.
+    /// The destructor of a resource, which runs when the guest drops its owned handle.
     pub(crate) fn new_drop<R, F>(function: F) -> Self
     where
         R: HostResource,
@@ -267,7 +267,7 @@ impl<T: Host> Function<T> {
         })
     }
 
-    /// The same for a resource that may wait for its end.
+    /// The same for a destructor that may block the guest.
     pub(crate) fn new_async_drop<R, F>(function: F) -> Self
     where
         R: HostResource,
@@ -279,22 +279,22 @@ impl<T: Host> Function<T> {
     }
 }
 
-/// One that does not go on while the guest does.
+/// An import whose WIT type is not `async`.
 fn import<P: Params, R: Wit>(interface: &'static str, name: Cow<'static, str>) -> What {
     What::Import { interface, release: V2, name, can_wait: false, is_async: false, is: is::<P, R> }
 }
 
-/// Whether a function takes and returns these types.
+/// Whether a function's WIT type is not `async`, and has these parameter and result types.
 pub(crate) fn is<P: Params, R: Wit>(types: &WitTypes<'_>, ty: &ComponentFuncType) -> bool {
     !ty.async_ && P::are(types, &ty.params) && R::is_payload(types, ty.result)
 }
 
-/// The same of an asynchronous one.
+/// The same for one whose WIT type is `async`.
 pub(crate) fn is_async<P: Params, R: Wit>(types: &WitTypes<'_>, ty: &ComponentFuncType) -> bool {
     ty.async_ && P::are(types, &ty.params) && R::is_payload(types, ty.result)
 }
 
-/// A result that is more than one core value is written to where the last parameter points.
+/// A result of more than one core value is written to the address in the last parameter.
 const fn is_in_memory<R: Wit>() -> bool {
     R::FLAT > 1
 }
@@ -304,7 +304,7 @@ const fn flat_params<P: Params, R: Wit>() -> usize {
     P::FLAT + is_in_memory::<R>() as usize
 }
 
-/// The parameters and the results as core values.
+/// The core types of the parameters and of the results.
 fn core_type<P: Params, R: Wit>() -> (Vec<Flat>, Vec<Flat>) {
     let (mut params, mut results) = (Vec::new(), Vec::new());
     P::flatten(&mut params);
@@ -345,7 +345,7 @@ where
     lower(&mut caller, result, to)
 }
 
-/// The first `count` values: what a module passed.
+/// The first `count` values, which are the parameters.
 pub(super) fn initialized(values: &[MaybeUninit<ValRaw>], count: usize) -> &[ValRaw] {
     let params = values.get(..count).unwrap_or_default();
     #[expect(unsafe_code, reason = "`assume_init_ref` of a slice is")]
@@ -355,7 +355,7 @@ pub(super) fn initialized(values: &[MaybeUninit<ValRaw>], count: usize) -> &[Val
     }
 }
 
-/// The parameters, and where the result is to be written if it is not returned.
+/// Lifts the parameters. Also returns the address for the result, which is 0 if the result is returned as a core value.
 pub(super) fn lift<T: Host, P: Params>(caller: &mut Caller<'_, T>, values: &[ValRaw]) -> wasmtime::Result<(P, u32)> {
     let (memory, guest) = if P::HAS_LISTS {
         let (memory, host) = parts(caller);
@@ -366,11 +366,11 @@ pub(super) fn lift<T: Host, P: Params>(caller: &mut Caller<'_, T>, values: &[Val
     guest.ensure_may_call()?;
     let mut flat = FlatValues::new(values);
     let params = P::lift(&mut guest.lifting(memory), &mut flat)?;
-    // The last one, if there is one left.
+    // The address is the last core value, after the parameters.
     Ok((params, values.get(P::FLAT).map_or(0, ValRaw::get_u32)))
 }
 
-/// Returns a result, writes it, or keeps it until there is memory for its lists.
+/// Lowers a result: returns it as a core value, writes it to memory, or keeps it pending until its lists are allocated.
 fn lower<T: Host, R: Lower>(caller: &mut Caller<'_, T>, result: R, to: u32) -> wasmtime::Result<Option<ValRaw>> {
     if is_in_memory::<R>() {
         ensure!((to as usize).is_multiple_of(R::ALIGN), "pointer not aligned");
@@ -379,12 +379,12 @@ fn lower<T: Host, R: Lower>(caller: &mut Caller<'_, T>, result: R, to: u32) -> w
         return Ok(None);
     }
     let lowered = caller.data_mut().guest().lowered(result)?;
-    // The only core value is all there is of it.
+    // A result that is not in memory is at most one core value.
     let value = lowered.value.first_chunk().copied().map_or(0, u64::from_le_bytes);
     Ok((R::FLAT == 1).then_some(ValRaw::u64(value)))
 }
 
-/// Writes a result to memory, or keeps it until there is memory for its lists.
+/// Writes a result to memory, or keeps it pending until its lists are allocated.
 pub(super) fn write_result<T: Host, R: Wit>(
     caller: &mut Caller<'_, T>,
     lowered: Lowered,

@@ -1,4 +1,4 @@
-//! What the host knows of a guest: its memory, its handles, and a result that waits for memory.
+//! The host's state for a guest: its memory, its handles, and a result that waits for the guest to allocate memory.
 
 use wasmtime::component::Resource;
 use wasmtime::{AsContextMut, Caller, Memory, Store, bail, ensure};
@@ -8,39 +8,39 @@ use super::handles::{Handles, HostResource};
 use super::lower::{List, Lowered, MAX_RESULT_BYTES};
 use super::{Lifting, Lower, Lowering, Place};
 
-/// A module calls this after each function whose result can need memory: it gives the pointer that was asked for last
-/// (at first anything), and gets what to allocate next, size and alignment in the lower and the upper half, or
-/// [`NOTHING_TO_ALLOCATE`].
+/// Imported by generated modules, which call it after each function whose result may need memory. The parameter is the
+/// pointer that `realloc` returned for the last request (ignored in the first call). The result is the next request,
+/// the size in the lower and the alignment in the upper 32 bits, or [`NOTHING_TO_ALLOCATE`].
 pub(crate) const NEXT_ALLOCATION: (&str, &str) = ("daylily", "next-allocation");
 
-/// What a result that is complete has next.
+/// [`NEXT_ALLOCATION`]'s result when the pending result is complete.
 pub(crate) const NOTHING_TO_ALLOCATE: u64 = u64::MAX;
 
-/// What the host knows of a guest whose module is linked directly.
+/// The host's state for a guest whose module is linked directly.
 pub(crate) struct Guest<T> {
-    /// None until the instance is there. What a module calls while it is being instantiated finds no memory, as in a
-    /// component.
+    /// None until the module is instantiated. A host function that is called during instantiation finds no memory, as
+    /// in a component.
     pub(crate) memory: Option<Memory>,
     pub(super) handles: Handles,
-    /// A result that waits for memory.
+    /// A result that waits for the guest to allocate memory.
     pub(super) pending: Option<Pending>,
     pub(super) concurrent: Concurrent<T>,
-    /// Bytes that one call may copy from the guest.
+    /// Bytes that one call may copy from the guest's memory.
     max_copies: usize,
 }
 
-/// A host that has such a guest.
+/// The data of a store with such a guest.
 pub(crate) trait Host: Sized + Send + 'static {
     fn guest(&mut self) -> &mut Guest<Self>;
 
-    /// To be called before something is kept for the guest: so many bytes.
+    /// Charges `bytes` to the guest. Must be called before the host allocates them for the guest.
     ///
     /// # Errors
     ///
-    /// When it is too much.
+    /// If the guest's budget is exceeded.
     fn keep(&mut self, bytes: usize) -> wasmtime::Result<()>;
 
-    /// Called when the guest waits, before other things go on.
+    /// Called when the guest waits, before concurrent operations are advanced.
     fn guest_waits(&mut self) {}
 }
 
@@ -49,23 +49,23 @@ impl<T: Host> Guest<T> {
         Self { memory: None, handles: Handles::default(), pending: None, concurrent: Concurrent::default(), max_copies }
     }
 
-    /// Hands a resource over.
+    /// Gives the guest an owned handle of a resource.
     pub(crate) fn give<R: HostResource>(&mut self, resource: &Resource<R>) -> wasmtime::Result<u32> {
         self.handles.insert(resource)
     }
 
-    /// What the host keeps for it here, in bytes: handles, streams, futures and calls.
+    /// Memory that the host keeps for the guest's handles, streams, futures and calls, in bytes.
     pub(crate) fn kept_bytes(&self) -> usize {
         self.handles.kept_bytes() + self.concurrent.kept_bytes() + self.pending.as_ref().map_or(0, Pending::kept_bytes)
     }
 
-    /// Whether it may call the host now.
+    /// Traps if the guest may not call the host now, because it is in `realloc`.
     pub(super) fn ensure_may_call(&self) -> wasmtime::Result<()> {
         ensure!(self.pending.is_none(), "cannot leave component instance: it is asked to allocate memory");
         Ok(())
     }
 
-    /// The slots of its task, or, while it is asked to allocate memory, fresh ones.
+    /// The context slots of the guest's task, or those of `realloc` while that runs.
     pub(super) fn context(&mut self) -> &mut [u32; 2] {
         let concurrent = &mut self.concurrent;
         if self.pending.is_some() { &mut concurrent.context_of_realloc } else { &mut concurrent.context }
@@ -83,8 +83,8 @@ impl<T: Host> Guest<T> {
         Ok(Lowered { value: bytes, written, lists })
     }
 
-    /// Writes a result to `room`, its place at `to` in the guest's memory. Pointers to lists follow when there is memory
-    /// for those.
+    /// Writes a result to `room`, which is at address `to` in the guest's memory. Pointers to lists are written later,
+    /// when the lists are allocated.
     pub(super) fn write_result<V: Lower>(&mut self, value: V, room: &mut [u8], to: u32) -> wasmtime::Result<()> {
         let mut lowering = Lowering::new(&mut self.handles, room);
         value.store(&mut lowering, Place::VALUE)?;
@@ -102,10 +102,10 @@ pub(super) struct Pending {
     lowered: Lowered,
     to: u32,
     size: usize,
-    /// Whether the guest was asked for memory, the next time for the list after those that are in `pointers`.
+    /// Whether a request for memory has been made. The latest one is for the first list that is not `placed`.
     asked: bool,
-    /// Where the lists are in the guest's memory, as far as that is known.
-    pointers: Vec<u32>,
+    /// How many lists are allocated already, and have their pointer.
+    placed: usize,
 }
 
 /// The guest's memory, and the host.
@@ -116,7 +116,7 @@ pub(super) fn parts<T: Host>(store: &mut impl HasHost<T>) -> (&mut [u8], &mut T)
     }
 }
 
-/// What a guest's memory can be reached by.
+/// A store, or a caller, with such a host.
 pub(crate) trait HasHost<T>: AsContextMut<Data = T> {
     fn host(&mut self) -> &mut T;
 }
@@ -138,7 +138,7 @@ pub(super) fn write(memory: &mut [u8], to: u32, bytes: &[u8]) -> wasmtime::Resul
     Ok(())
 }
 
-/// So many bytes of a guest's memory.
+/// The `size` bytes at address `to` of a guest's memory.
 pub(super) fn room(memory: &mut [u8], to: u32, size: usize) -> wasmtime::Result<&mut [u8]> {
     let to = to as usize;
     match to.checked_add(size).and_then(|end| memory.get_mut(to..end)) {
@@ -147,7 +147,7 @@ pub(super) fn room(memory: &mut [u8], to: u32, size: usize) -> wasmtime::Result<
     }
 }
 
-/// [`NEXT_ALLOCATION`].
+/// The host function [`NEXT_ALLOCATION`].
 pub(crate) fn next_allocation<T: Host>(mut caller: Caller<'_, T>, pointer: u32) -> wasmtime::Result<u64> {
     Ok(match allocated(&mut caller, pointer)? {
         Some(Allocation { size, align }) => u64::from(size) | u64::from(align) << 32,
@@ -155,13 +155,13 @@ pub(crate) fn next_allocation<T: Host>(mut caller: Caller<'_, T>, pointer: u32) 
     })
 }
 
-/// Memory that the guest is to allocate.
+/// A request for memory, which the guest is to allocate.
 pub(crate) struct Allocation {
     pub(crate) size: u32,
     pub(crate) align: u32,
 }
 
-/// What is to be allocated next, after the guest has allocated what was asked for last at `pointer`.
+/// The next request for memory, after the guest has allocated the previous one at `pointer`.
 pub(crate) fn allocated<T: Host>(store: &mut impl HasHost<T>, pointer: u32) -> wasmtime::Result<Option<Allocation>> {
     let (memory, host) = parts(store);
     let guest = host.guest();
@@ -181,14 +181,14 @@ pub(crate) fn allocated<T: Host>(store: &mut impl HasHost<T>, pointer: u32) -> w
 
 impl Pending {
     fn new(lowered: Lowered, to: u32, size: usize) -> Self {
-        Self { lowered, to, size, asked: false, pointers: Vec::new() }
+        Self { lowered, to, size, asked: false, placed: 0 }
     }
 
     pub(super) fn kept_bytes(&self) -> usize {
         size_of::<Self>() + self.lowered.lists.iter().map(|list| list.bytes.capacity()).sum::<usize>()
     }
 
-    /// Writes a result of `size` bytes to that address. If it has lists, it must wait for memory instead.
+    /// Writes a result of `size` bytes to address `to`. A result with lists is returned instead, to wait for memory.
     pub(super) fn unless_written(
         lowered: Lowered,
         to: u32,
@@ -204,12 +204,12 @@ impl Pending {
 
     /// The list that is to be allocated next.
     fn next(&self) -> Option<&List> {
-        self.lowered.lists.get(self.pointers.len())
+        self.lowered.lists.get(self.placed)
     }
 
-    /// Notes where that list will be.
+    /// Records the address of that list.
     fn place(&mut self, pointer: u32, memory_bytes: usize) -> wasmtime::Result<()> {
-        let Some(list) = self.next() else { return Ok(()) };
+        let Some(list) = self.lowered.lists.get_mut(self.placed) else { return Ok(()) };
         let (start, pointer_at) = (pointer as usize, list.pointer_at);
         if !start.is_multiple_of(list.align) {
             bail!("realloc return: result not aligned");
@@ -217,14 +217,15 @@ impl Pending {
         if start.checked_add(list.bytes.len()).is_none_or(|end| end > memory_bytes) {
             bail!("realloc return: beyond end of memory");
         }
+        list.pointer = pointer;
         self.lowered.write(pointer_at, &pointer.to_le_bytes());
-        self.pointers.push(pointer);
+        self.placed += 1;
         Ok(())
     }
 
     fn write(self, memory: &mut [u8]) -> wasmtime::Result<()> {
-        for (list, pointer) in self.lowered.lists.iter().zip(self.pointers) {
-            write(memory, pointer, &list.bytes)?;
+        for list in &self.lowered.lists {
+            write(memory, list.pointer, &list.bytes)?;
         }
         self.lowered.write_to(memory, self.to, self.size)
     }

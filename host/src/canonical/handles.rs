@@ -1,8 +1,8 @@
-//! A guest's handles of the host's resources.
+//! A guest's table of handles.
 //!
-//! The ABI counts how often a handle is lent, so that nobody takes away what another still uses. Here nobody can: the
-//! guest does not run while a function of the host has what it borrowed, and no function borrows a resource and
-//! takes over another of the same type.
+//! The canonical ABI counts the borrows of a handle, so that a resource is not dropped while it is borrowed. Here no
+//! counts are needed: the guest does not run while a host function uses a borrowed resource, and no function borrows
+//! one resource and takes ownership of another of the same type.
 
 use std::any::TypeId;
 
@@ -13,24 +13,24 @@ use wasmtime::{Trap, bail, ensure};
 use super::concurrent::End;
 use super::{FlatValues, Lift, Lifting, Lower, Lowering, Place, Wit, WitTypes};
 
-/// A resource of the host's that a WIT interface defines.
+/// A resource type that the host implements and a WIT interface defines.
 pub(crate) trait HostResource: 'static {
-    /// That interface, without its version.
+    /// The interface, without its version.
     const INTERFACE: &'static str;
     const NAME: &'static str;
 }
 
-/// What an ordinary request has at a time.
+/// Handles that an ordinary request has open at a time.
 const EXPECTED_HANDLES: usize = 8;
 
-/// Handles of one instance at a time. What waits behind one takes memory of the host's.
+/// Maximum of open handles of one instance. The resource behind a handle takes memory of the host's.
 pub(crate) const MAX_HANDLES: usize = 10_000;
 
-/// The table of one instance. Handles of it begin with 1, as the ABI wants it.
+/// The handle table of one instance. Handles start at 1, as in the canonical ABI.
 #[derive(Debug, Default)]
 pub(super) struct Handles {
     entries: Vec<Entry>,
-    /// The handle that was given back last, or 0.
+    /// The handle that was freed last, or 0: the head of the free list.
     free: u32,
 }
 
@@ -41,13 +41,13 @@ enum Entry {
         rep: u32,
     },
     Set,
-    /// With the set that it has joined, or 0.
+    /// With the waitable set that it has joined, or 0.
     Waitable(Waitable, u32),
-    /// The next free one, or 0.
+    /// The next entry of the free list, or 0.
     Free(u32),
 }
 
-/// Something that has events, by its number among those of its kind.
+/// A source of events, with its number among the subtasks or the channels.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Waitable {
     Subtask(usize),
@@ -55,7 +55,7 @@ pub(super) enum Waitable {
 }
 
 impl Waitable {
-    /// Which of those that have an event is told first.
+    /// The order in which the events of a set are delivered.
     pub(super) fn rank(self) -> (usize, usize) {
         match self {
             Self::Subtask(number) => (0, number),
@@ -93,7 +93,7 @@ impl Handles {
         Ok(u32::try_from(self.entries.len())?)
     }
 
-    /// Bytes that the table takes.
+    /// Memory of the table, in bytes.
     pub(super) fn kept_bytes(&self) -> usize {
         self.entries.capacity() * size_of::<Entry>()
     }
@@ -106,7 +106,7 @@ impl Handles {
         }
     }
 
-    /// What has events, and the set that it has joined.
+    /// The waitable, and the set that it has joined.
     fn waitable(&mut self, handle: u32) -> wasmtime::Result<(Waitable, &mut u32)> {
         match self.entry(handle) {
             Some(Entry::Waitable(waitable, set)) => Ok((*waitable, set)),
@@ -122,7 +122,7 @@ impl Handles {
         }
     }
 
-    /// Which end of which channel it is.
+    /// The end of a channel, and the channel's number.
     pub(super) fn end(&mut self, handle: u32) -> wasmtime::Result<(End, usize)> {
         match self.waitable(handle)? {
             (Waitable::End(end, number), _) => Ok((end, number)),
@@ -141,7 +141,7 @@ impl Handles {
         Ok(())
     }
 
-    /// Set 0 is none.
+    /// Adds a waitable to a set. Set 0 removes it from its set.
     pub(super) fn join(&mut self, waitable: u32, set: u32) -> wasmtime::Result<()> {
         self.waitable(waitable)?;
         if set != 0 {
@@ -158,7 +158,7 @@ impl Handles {
         Ok(())
     }
 
-    /// `handle` is usually that of the waitable.
+    /// Traps if the waitable has joined a set. `handle` is usually the waitable's own: then the table is not searched.
     pub(super) fn ensure_in_no_set(&mut self, of: Waitable, handle: u32) -> wasmtime::Result<()> {
         let joined = match self.waitable(handle)? {
             (waitable, set) if waitable == of => *set != 0,
@@ -171,7 +171,7 @@ impl Handles {
         Ok(())
     }
 
-    /// What is in a set, with its handles, which ascend.
+    /// The members of a set, in ascending order of their handles.
     pub(super) fn joined(&self, set: u32) -> impl Iterator<Item = (u32, Waitable)> {
         (1..).zip(&self.entries).filter_map(move |(handle, entry)| match entry {
             Entry::Waitable(waitable, joined) if *joined == set => Some((handle, *waitable)),
@@ -198,7 +198,7 @@ impl Handles {
     }
 }
 
-/// A handle that is only lent to a function.
+/// A borrowed handle.
 pub(crate) struct Borrow<T: 'static>(pub(crate) Resource<T>);
 
 impl<T: HostResource> Wit for Borrow<T> {
@@ -220,7 +220,7 @@ impl<T: HostResource> Lift for Borrow<T> {
     }
 }
 
-/// A handle that is handed over.
+/// An owned handle, whose ownership is transferred.
 impl<T: HostResource> Wit for Resource<T> {
     in_the_form_of!(u32);
 

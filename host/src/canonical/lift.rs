@@ -1,4 +1,4 @@
-//! Values on their way from a guest.
+//! Lifting: values from the guest to the host.
 
 use wasmtime::{ValRaw, bail, ensure};
 
@@ -6,7 +6,7 @@ use super::Wit;
 use super::concurrent::{Channels, End, Payload};
 use super::handles::{Handles, Waitable};
 
-/// Core values that are read one after the other.
+/// Core values that are read in sequence.
 pub(crate) struct FlatValues<'a>(std::slice::Iter<'a, ValRaw>);
 
 impl<'a> FlatValues<'a> {
@@ -15,11 +15,11 @@ impl<'a> FlatValues<'a> {
     }
 
     fn next(&mut self) -> wasmtime::Result<ValRaw> {
-        // The function's type has as many as its parameters are flattened to.
+        // The core function type has as many values as its parameters flatten to.
         self.0.next().copied().ok_or_else(|| wasmtime::format_err!("a parameter is missing"))
     }
 
-    /// An `i32`, or one that shares its place with an `i64`.
+    /// An `i32`, also where a variant's cases join `i32` and `i64` to `i64`.
     pub(crate) fn u32(&mut self) -> wasmtime::Result<u32> {
         Ok(self.next()?.get_u32())
     }
@@ -28,7 +28,8 @@ impl<'a> FlatValues<'a> {
         Ok(self.next()?.get_u64())
     }
 
-    /// The next `count`, of which not all may be read: the cases of a variant have different numbers of them.
+    /// Splits off the next `count` values. Not all of them need to be read: a variant's cases differ in their numbers
+    /// of values.
     pub(crate) fn split(&mut self, count: usize) -> Self {
         let (these, rest) = self.0.as_slice().split_at_checked(count).unwrap_or_default();
         self.0 = rest.iter();
@@ -36,17 +37,17 @@ impl<'a> FlatValues<'a> {
     }
 }
 
-/// What a guest's values refer to.
+/// The guest's memory, handles and channels, which lifted values refer to.
 pub(crate) struct Lifting<'a> {
     pub(super) memory: &'a [u8],
     pub(super) handles: &'a mut Handles,
     pub(super) channels: &'a mut Channels,
-    /// What this call may still copy, in bytes.
+    /// Bytes that this call may still copy.
     pub(super) copies: usize,
 }
 
 impl<'a> Lifting<'a> {
-    /// The channel whose readable end the guest hands over.
+    /// Transfers a readable end from the guest. Returns the channel's number.
     pub(super) fn reader(&mut self, handle: u32, payload: Payload) -> wasmtime::Result<usize> {
         let (end, number) = self.handles.end(handle)?;
         ensure!(end == End::Reader, "handle index {handle} is not a readable end");
@@ -56,7 +57,7 @@ impl<'a> Lifting<'a> {
         Ok(number)
     }
 
-    /// The elements of a list, each of `T`.
+    /// The bytes of a list's elements, each of type `T`.
     pub(super) fn elements<T: Wit>(&mut self, pointer: u32, count: u32) -> wasmtime::Result<&'a [u8]> {
         let (start, count) = (pointer as usize, count as usize);
         let end = count.checked_mul(T::SIZE).and_then(|length| start.checked_add(length));

@@ -1,19 +1,19 @@
-//! Values on their way to a guest.
+//! Lowering: values from the host to the guest.
 
 use super::guest::room;
 use super::handles::Handles;
 
-/// A result on its way into a guest's memory: the bytes of the value, and of all lists in it, whose pointers are not
-/// known before the guest has allocated them.
+/// A result that is being lowered: the bytes of the value, and those of all lists in it, whose addresses are unknown
+/// until the guest has allocated them.
 pub(crate) struct Lowering<'a> {
     pub(super) handles: &'a mut Handles,
-    /// The value: its place in the guest's memory, or room for it until that is known.
+    /// The value's bytes: in the guest's memory, or in a buffer until its address is known.
     value: &'a mut [u8],
     written: u64,
     lists: Vec<List>,
 }
 
-/// The largest result of a function, without the lists in it: a `datetime`, an error code and what is around it.
+/// The largest result of a function, without its lists, in bytes: a `datetime`, or an error code in a `result`.
 pub(super) const MAX_RESULT_BYTES: usize = 64;
 
 const _: () = assert!(MAX_RESULT_BYTES == u64::BITS as usize, "one bit for each byte");
@@ -21,9 +21,9 @@ const _: () = assert!(MAX_RESULT_BYTES == u64::BITS as usize, "one bit for each 
 #[derive(Debug)]
 pub(crate) struct Lowered {
     pub(super) value: [u8; MAX_RESULT_BYTES],
-    /// Which of its bytes are written, one bit for each: padding keeps in the guest's memory what it was.
+    /// A bit mask of the bytes that are written. The others are padding, which is left unchanged in the guest's memory.
     pub(super) written: u64,
-    /// In the order in which they are allocated: each after the one that has its pointer.
+    /// In order of allocation: each list comes after the one that contains its pointer.
     pub(super) lists: Vec<List>,
 }
 
@@ -32,9 +32,11 @@ pub(super) struct List {
     pub(super) bytes: Vec<u8>,
     pub(super) align: usize,
     pub(super) pointer_at: Place,
+    /// Its address in the guest's memory, once it is allocated.
+    pub(super) pointer: u32,
 }
 
-/// Somewhere in the value itself, or in the list of that number.
+/// An offset within the value, or within the list of that number.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Place {
     list: Option<usize>,
@@ -50,7 +52,7 @@ impl Place {
 }
 
 impl Lowered {
-    /// Has a result with lists wait for memory, all of whose other bytes are in the guest's memory already.
+    /// A result of which all bytes but the lists' (and the pointers to them) are in the guest's memory already.
     pub(super) fn of_lists(lists: Vec<List>) -> Self {
         Self { value: [0; MAX_RESULT_BYTES], written: 0, lists }
     }
@@ -59,7 +61,7 @@ impl Lowered {
         write(&mut self.value, &mut self.written, &mut self.lists, to, bytes);
     }
 
-    /// Writes the value, of `size` bytes, to a guest's memory, but for what is not written of it.
+    /// Copies the written bytes of the value, whose size is `size`, to a guest's memory.
     pub(super) fn write_to(&self, memory: &mut [u8], to: u32, size: usize) -> wasmtime::Result<()> {
         let room = room(memory, to, size)?;
         let value = self.value.get(..size).unwrap_or_default();
@@ -78,12 +80,12 @@ impl Lowered {
     }
 }
 
-/// So many bits that are set, from the lowest on.
+/// The lowest `count` bits set.
 fn first_bits(count: usize) -> u64 {
     u32::try_from(count).ok().and_then(|count| 1_u64.checked_shl(count)).unwrap_or(0).wrapping_sub(1)
 }
 
-/// Writes a part of a value or of one of its lists. Room for all of it was made by its type's size.
+/// Writes a part of the value or of a list. Their buffers have the size of their types, so that each part fits.
 #[inline]
 fn write(value: &mut [u8], written: &mut u64, lists: &mut [List], to: Place, bytes: &[u8]) {
     let part = match to.list {
@@ -99,12 +101,12 @@ fn write(value: &mut [u8], written: &mut u64, lists: &mut [List], to: Place, byt
 }
 
 impl<'a> Lowering<'a> {
-    /// Of a value that is written to `value`; what it does not write there stays as it is.
+    /// Lowers to the buffer `value`. Bytes that are not written, such as padding, keep their content.
     pub(super) fn new(handles: &'a mut Handles, value: &'a mut [u8]) -> Self {
         Self { handles, value, written: 0, lists: Vec::new() }
     }
 
-    /// Which bytes of the value are written, one bit for each, and its lists.
+    /// The bit mask of the written bytes, and the lists.
     pub(super) fn end(self) -> (u64, Vec<List>) {
         (self.written, self.lists)
     }
@@ -114,9 +116,9 @@ impl<'a> Lowering<'a> {
         write(self.value, &mut self.written, &mut self.lists, to, bytes);
     }
 
-    /// Has the guest allocate memory for these bytes; the pointer comes to `pointer_at`.
+    /// Adds a list with these bytes, for which the guest is to allocate memory. Its address is written to `pointer_at`.
     pub(super) fn allocate(&mut self, bytes: Vec<u8>, align: usize, pointer_at: Place) -> Place {
-        self.lists.push(List { bytes, align, pointer_at });
+        self.lists.push(List { bytes, align, pointer_at, pointer: 0 });
         Place { list: Some(self.lists.len() - 1), offset: 0 }
     }
 }

@@ -1,13 +1,14 @@
-//! The canonical ABI: how values of WIT's types cross between a core module and the host.
+//! The canonical ABI: how values of WIT types are passed between a core module and the host.
 //!
-//! wasmtime does this for every component. Here it is done for those that [`engine::direct`](crate::engine) links
-//! without wasmtime's component runtime, and so much of it as the interfaces of WASI that such components import need:
-//! 32-bit memories, UTF-8, and no floats, characters or flags; what is asynchronous is in [`concurrent`]. Source: the
-//! Component Model's `CanonicalABI.md`; names in here are the field's (lift: from the guest; lower: to it).
+//! wasmtime implements the ABI for all components. This module implements it for those that
+//! [`engine::direct`](crate::engine) links without wasmtime's component runtime, as far as the WASI interfaces that
+//! such components import need it: 32-bit memories and UTF-8; no floats, chars or flags. Concurrency is in
+//! [`concurrent`]. The source is the Component Model's `CanonicalABI.md`, whose terms are used (lift: from the guest;
+//! lower: to the guest).
 //!
-//! Nothing in here can reach beyond a guest's memory: it is a slice, and each access is checked against its length.
+//! This code cannot access anything beyond a guest's memory, which is a slice whose bounds are checked at each access.
 
-/// In the `impl` of [`Wit`] for a type that crosses in the form of another: all but which type it is.
+/// For the `impl` of [`Wit`] for a type with the layout of another: everything except `is`.
 macro_rules! in_the_form_of {
     ($other:ty) => {
         const SIZE: usize = <$other as $crate::canonical::Wit>::SIZE;
@@ -49,50 +50,50 @@ pub(crate) use lift::{FlatValues, Lifting};
 pub(crate) use lower::{Lowering, Place};
 pub(crate) use types::WitTypes;
 
-/// A type of WIT, and how large its values are.
+/// A WIT type: the layout of its values.
 pub(crate) trait Wit: Sized + 'static {
-    /// Bytes in memory.
+    /// Size in memory, in bytes.
     const SIZE: usize;
-    /// Its alignment there, in bytes.
+    /// Alignment in memory, in bytes.
     const ALIGN: usize;
-    /// Core values that one is passed as.
+    /// The number of core values that it flattens to.
     const FLAT: usize;
-    /// Whether there can be lists or strings in one: they are in the guest's memory, which the guest allocates for those
-    /// that it gets.
+    /// Whether a value can contain lists or strings. These are in the guest's memory; the guest allocates those that it
+    /// receives.
     const HAS_LISTS: bool;
 
-    /// Adds the types of those core values.
+    /// Appends the core types that it flattens to.
     fn flatten(flat: &mut Vec<Flat>);
 
-    /// Whether this is the type that a component means.
+    /// Whether `ty` of a component is this type.
     fn is(types: &WitTypes<'_>, ty: ComponentValType) -> bool;
 
-    /// The same for what is in a `result`, which may be nothing.
+    /// The same for an optional type, as in a `result`.
     fn is_payload(types: &WitTypes<'_>, ty: Option<ComponentValType>) -> bool {
         ty.is_some_and(|ty| Self::is(types, ty))
     }
 }
 
-/// Values that guests give.
+/// Values that guests pass to the host.
 pub(crate) trait Lift: Wit {
-    /// From the core values it was passed as.
+    /// Lifts a value from core values.
     fn from_flat(cx: &mut Lifting<'_>, flat: &mut FlatValues<'_>) -> wasmtime::Result<Self>;
 
-    /// From [`Wit::SIZE`] bytes of memory.
+    /// Lifts a value from [`Wit::SIZE`] bytes of memory.
     fn load(cx: &mut Lifting<'_>, bytes: &[u8]) -> wasmtime::Result<Self>;
 
-    /// A list of them.
+    /// Lifts the elements of a list.
     fn load_list(cx: &mut Lifting<'_>, bytes: &[u8]) -> wasmtime::Result<Vec<Self>> {
         bytes.chunks_exact(Self::SIZE).map(|bytes| Self::load(cx, bytes)).collect()
     }
 }
 
-/// Values that guests get.
+/// Values that the host passes to guests.
 pub(crate) trait Lower: Wit {
-    /// To [`Wit::SIZE`] bytes at `to`.
+    /// Lowers a value to [`Wit::SIZE`] bytes at `to`.
     fn store(self, cx: &mut Lowering<'_>, to: Place) -> wasmtime::Result<()>;
 
-    /// A list of them: its bytes, at a new place.
+    /// Lowers a list to a new allocation.
     fn store_list(list: Vec<Self>, cx: &mut Lowering<'_>, pointer_at: Place) -> wasmtime::Result<()> {
         let start = cx.allocate(vec![0; list.len() * Self::SIZE], Self::ALIGN, pointer_at);
         for (index, value) in list.into_iter().enumerate() {
@@ -102,7 +103,7 @@ pub(crate) trait Lower: Wit {
     }
 }
 
-/// A core value's type. (No interface that is provided has floats.)
+/// The type of a core value. (No provided interface has floats.)
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Flat {
     I32,
@@ -117,13 +118,13 @@ impl Flat {
         }
     }
 
-    /// What can hold values of both: where the cases of a variant share one.
+    /// A type that can hold values of both, for the cases of a variant, which share core values.
     fn join(self, other: Self) -> Self {
         if self == other { self } else { Self::I64 }
     }
 }
 
-/// Where something of that alignment begins at the earliest.
+/// The first offset, from `offset` on, that is aligned to `align`.
 const fn align_to(offset: usize, align: usize) -> usize {
     offset.next_multiple_of(align)
 }

@@ -1,4 +1,4 @@
-//! Types without parts: numbers, `bool`, and nothing at all.
+//! Scalar types: integers, `bool`, and the absence of a value.
 
 use wasmparser::PrimitiveValType;
 use wasmparser::component_types::ComponentValType;
@@ -48,7 +48,7 @@ macro_rules! number {
 }
 
 number!(u8, U8, I32, u32, {
-    // Bytes are copied as a whole.
+    // One copy for all bytes.
     fn load_list(_: &mut Lifting<'_>, bytes: &[u8]) -> wasmtime::Result<Vec<Self>> {
         Ok(bytes.to_vec())
     }
@@ -77,7 +77,7 @@ impl Lower for bool {
     }
 }
 
-/// What a function without a result returns, and a case of a `result` without a value.
+/// No value: of a function without a result, and of a `result`'s case without a payload.
 impl Wit for () {
     const SIZE: usize = 0;
     const ALIGN: usize = 1;

@@ -4,7 +4,7 @@ use wasmtime_wasi_http::p2::bindings::http::types::{ErrorCode, Method, Scheme};
 
 use super::*;
 
-/// A host that notes what it is told.
+/// A host that records the calls of its functions.
 struct Noting {
     guest: Guest<Self>,
     notes: Vec<String>,
@@ -76,7 +76,7 @@ fn functions() -> Vec<Function<Noting>> {
     ]
 }
 
-/// What every module under test has: all functions, memory that can be allocated, and how it is.
+/// The common part of all modules under test: imports of all functions, memory, and a bump allocator.
 const MODULE: &str = r#"
   (import "test@0.2" "note" (func $note (param i32 i32)))
   (import "test@0.2" "note-all" (func $note-all (param i32 i32)))
@@ -132,7 +132,7 @@ fn store(engine: &Engine) -> Store<Noting> {
     Store::new(engine, Noting { guest: Guest::new(1000), notes: Vec::new() })
 }
 
-/// What a module notes that does `code`, and its memory; or why it trapped.
+/// Runs `code` in a module: what the module reported and its memory, or the message of its trap.
 fn run(code: &str) -> Result<(Vec<String>, Vec<u8>), String> {
     let (engine, linker) = linker();
     let module = module(&engine, &format!("(func (export \"run\") {code})"));
@@ -184,12 +184,12 @@ fn values_come_from_the_guest_as_they_are() {
     assert_eq!(notes("(call $note (i32.const 16) (i32.const 5))"), ["hello"]);
     assert_eq!(notes("(call $note-all (i32.const 32) (i32.const 2))"), [r#"[(7, "hello"), (8, "ll")]"#]);
     let rest = "(i32.const 0) (i32.const 0) (i32.const 0) (i32.const 0)";
-    // Further bits of an i32 are nobody's.
+    // The bits of an i32 beyond those of the type are ignored.
     let ok = format!("(call $note-code (i32.const 0) (i32.const 0x10102) (i32.const 0) (i64.const 0) {rest})");
     assert_eq!(notes(&ok), ["Ok(258)"]);
     let size = format!("(call $note-code (i32.const 1) (i32.const 17) (i32.const 1) (i64.const -2) {rest})");
     assert_eq!(notes(&size), ["Err(ErrorCode::HttpRequestBodySize(Some(18446744073709551614)))"]);
-    // A `u32` where another case has a `u64`: the lower half.
+    // A `u32` payload where another case has a `u64`: the lower 32 bits.
     let section = format!("(call $note-code (i32.const 1) (i32.const 21) (i32.const 1) (i64.const -2) {rest})");
     assert_eq!(notes(&section), ["Err(ErrorCode::HttpRequestHeaderSectionSize(Some(4294967294)))"]);
     let maybe = "(call $note-maybe (i32.const 1) (i64.const -2) (i32.const 9) (i32.const 16) (i32.const 4))";
@@ -239,7 +239,7 @@ fn values_come_to_the_guest_as_they_are() {
 
     let (_, memory) = run("(call $code (i32.const 256)) (call $settle)").expect("no trap");
     let number = |at: usize| u32::from_le_bytes(*memory[at..].first_chunk().expect("in memory")) as usize;
-    // result: an error; error-code: the last case; option: there is one.
+    // The discriminants: result: error; error-code: the last case; option: some.
     assert_eq!((memory[256], memory[264], memory[272]), (1, 38, 1));
     assert_eq!(&memory[number(276)..][..number(280)], b"out of order");
 }

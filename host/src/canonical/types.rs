@@ -1,4 +1,4 @@
-//! Whether a component means the types that we do.
+//! Comparison of a component's types with the host's.
 
 use std::collections::HashMap;
 
@@ -8,10 +8,10 @@ use wasmparser::types::TypesRef;
 
 use super::HostResource;
 
-/// A component's types, and which of the resources in them are whose.
+/// A component's types, and the origin of each imported resource type.
 pub(crate) struct WitTypes<'a> {
     types: TypesRef<'a>,
-    /// Interface with its version, and name there.
+    /// The interface with its version, and the resource's name in it.
     resources: HashMap<ResourceId, (&'a str, &'a str)>,
 }
 
@@ -44,7 +44,7 @@ impl<'a> WitTypes<'a> {
         self.resource(id).is_some_and(is_it)
     }
 
-    /// The interface that a resource is of, with its version, and its name there.
+    /// The interface that defines a resource, with its version, and the resource's name in it.
     pub(crate) fn resource(&self, id: AliasableResourceId) -> Option<(&'a str, &'a str)> {
         self.resources.get(&id.resource()).copied()
     }

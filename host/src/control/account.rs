@@ -1,4 +1,4 @@
-//! What a supervisor counts, with what its predecessor has counted. Totals never go backwards.
+//! The totals of a supervisor, including those of its predecessor. They never go backwards.
 
 use std::io;
 use std::sync::Arc;
@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::generation::View;
 use super::scoreboard::{Counts, Scoreboard};
 
-/// What is counted since the first start, over reloads, upgrades and deaths of workers.
+/// What was counted since the first start, across reloads, upgrades and deaths of workers.
 #[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
 #[serde(default)]
 pub(super) struct Totals {
@@ -22,7 +22,7 @@ pub(super) struct Totals {
 }
 
 impl Totals {
-    /// What was counted since it was `before`.
+    /// What was counted since the totals `before`.
     pub(super) fn since(self, before: Self) -> Self {
         Self {
             counts: self.counts.since(before.counts),
@@ -46,42 +46,43 @@ impl Totals {
     }
 }
 
-/// The accounts of one supervisor.
+/// The counters of one supervisor.
 pub(super) struct Account {
     pub(super) scoreboard: Arc<Scoreboard>,
-    /// By this process, beside what is on the scoreboard and what the seats that are left know.
+    /// Counted by this process and its predecessor, except for what is on the scoreboard and what the worker sessions
+    /// of generations that have not ended count.
     counted: Totals,
-    /// By the predecessor, as it said last.
+    /// The latest totals that the predecessor has sent.
     told: Totals,
 }
 
 impl Account {
     /// # Errors
     ///
-    /// When the system has no memory to share.
+    /// When shared memory cannot be created or mapped.
     pub(super) fn open(slots: u32, told: Totals) -> io::Result<Self> {
         let scoreboard = Scoreboard::new(slots, told.counts)?;
         Ok(Self { scoreboard, counted: Totals { counts: Counts::default(), ..told }, told })
     }
 
-    /// All of it. `views` are the generations that have not ended.
+    /// The totals. `views` are the generations that have not ended.
     pub(super) fn totals<'a>(&self, views: impl Iterator<Item = &'a Arc<View>>) -> Totals {
         let counted = views.fold(self.counted, |totals, view| totals.plus(view.deaths()));
         Totals { counts: self.scoreboard.totals(), ..counted }
     }
 
-    /// A reload was tried.
+    /// Counts a reload.
     pub(super) fn note_reload(&mut self, failed: bool) {
         self.counted.reloads += 1;
         self.counted.reloads_failed += u64::from(failed);
     }
 
-    /// A generation has ended; what its seats know is kept.
+    /// Adds the counts of a generation that has ended.
     pub(super) fn keep(&mut self, view: &View) {
         self.counted = self.counted.plus(view.deaths());
     }
 
-    /// What the predecessor says now.
+    /// Adds what the predecessor has counted since its last report.
     pub(super) fn hear(&mut self, totals: io::Result<Totals>) {
         match totals {
             Ok(totals) => {
@@ -90,7 +91,7 @@ impl Account {
                 self.counted = self.counted.plus(Totals { counts: Counts::default(), ..new });
             }
             Err(error) => {
-                // What it had in progress has ended, one way or the other.
+                // The predecessor has ended, so none of its requests is in progress any more: they count as lost.
                 let told = std::mem::take(&mut self.told).counts;
                 self.scoreboard.add(told.at_death().since(told));
                 tracing::warn!("failed to receive the predecessor's counters: {error}");

@@ -1,7 +1,7 @@
 //! The control socket: how `daylily status`, `reload` and `stop` reach the supervisor.
 //!
-//! Only the same user (and root) can open it: its directory and the socket itself are theirs alone, and
-//! the kernel is asked who connects.
+//! Only the same user and root can use it: the directory and the socket exclude other users by their modes, and the
+//! user id of each peer is checked.
 
 use std::fs::{self, DirBuilder, Permissions};
 use std::io;
@@ -24,27 +24,28 @@ use super::report::{Command, Reply};
 use crate::failure::Failure;
 use crate::places;
 
-/// Commands at a time, and how long one may be and take to arrive: few clients wait for longer than that for silent ones.
+/// Limits of commands: how many at a time, how long one may be, and how long it may take to arrive. The time is short,
+/// so that silent clients do not keep others waiting.
 const MAX_CLIENTS: usize = 16;
 const MAX_COMMAND_BYTES: u64 = 4096;
 const COMMAND_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// How long a client may take to read its answer.
+/// How long a client may take to read its reply.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// The longest path of a Unix socket, in bytes (`sun_path`, without its end).
+/// Maximum length of a Unix socket's path, in bytes (`sun_path` without the terminating NUL).
 const MAX_PATH_BYTES: usize = 107;
 
-/// A command, and where its answer goes.
+/// A command, and the channel for its reply.
 pub(super) struct Request {
     pub(super) command: Command,
     pub(super) reply: oneshot::Sender<Reply>,
 }
 
-/// A control socket. Its path is removed when it is dropped, unless another has taken it since.
+/// A control socket. Dropping it removes its path, unless another socket has the path by then.
 pub(super) struct ControlSocket {
     path: PathBuf,
-    /// Where it is until it is published.
+    /// Its path until it is published.
     new: PathBuf,
     inode: u64,
     pub(super) requests: mpsc::Receiver<Request>,
@@ -53,14 +54,14 @@ pub(super) struct ControlSocket {
 }
 
 impl ControlSocket {
-    /// Opens a socket for `path`, which is to be published there, in place of one that nobody listens on, or
-    /// (`succeeds`) of the one of the process that this one succeeds.
+    /// Opens a socket that is to be published at `path`. There it replaces a socket on which no process listens or,
+    /// with `succeeds`, the predecessor's.
     ///
     /// Must be called within a tokio runtime.
     ///
     /// # Errors
     ///
-    /// When the directory is not safe, another server listens there, or the system refuses.
+    /// When the directory is not safe, another server listens there, or a system call fails.
     pub(super) fn open(path: &Path, succeeds: bool) -> Result<Self, Failure> {
         let refused = |reason: String| Failure::Control { path: path.display().to_string(), reason };
         check_directory(path).map_err(refused)?;
@@ -77,8 +78,8 @@ impl ControlSocket {
         Ok(Self { path: path.to_owned(), new, inode, requests, clients, accepting })
     }
 
-    /// The socket that is configured; or the one of the server that listens first at `address`, without which
-    /// everything else works.
+    /// Opens the configured socket; or, without one, the default socket of the server whose first listening address is
+    /// `address`. A default socket that cannot be opened is only a warning, because everything else works without it.
     ///
     /// # Errors
     ///
@@ -99,12 +100,12 @@ impl ControlSocket {
         }
     }
 
-    /// Whether its path still leads to it. A socket may have been removed by hand, or by what clears /tmp.
+    /// Whether its path still leads to it. It may have been removed by hand, or by a program that cleans /tmp.
     pub(super) fn is_in_place(&self) -> bool {
         fs::symlink_metadata(&self.path).is_ok_and(|file| file.ino() == self.inode)
     }
 
-    /// Another one at the same path.
+    /// Opens and publishes another socket at the same path.
     ///
     /// # Errors
     ///
@@ -115,25 +116,25 @@ impl ControlSocket {
         Ok(anew)
     }
 
-    /// Puts it in its place, at once, also where another is.
+    /// Moves it to its path, atomically, in place of another socket there.
     ///
     /// # Errors
     ///
-    /// When the system refuses.
+    /// When it cannot be renamed.
     pub(super) fn publish(&self) -> Result<(), Failure> {
         let refused =
             |error: io::Error| Failure::Control { path: self.path.display().to_string(), reason: error.to_string() };
         fs::rename(&self.new, &self.path).map_err(refused)
     }
 
-    /// Answers nobody any more, and leaves its path to a successor. Clients that find nobody there try again.
+    /// Stops accepting, and leaves its path to a successor. Clients that are refused meanwhile try again.
     pub(super) async fn leave(mut self) {
         self.inode = 0;
         self.accepting.abort();
         let _ = (&mut self.accepting).await;
     }
 
-    /// Waits until answers that were given have been sent, though not long.
+    /// Waits until the replies have been sent, for up to 1 s.
     pub(super) async fn finish(&self) {
         let all = u32::try_from(MAX_CLIENTS).unwrap_or(u32::MAX);
         let _ = tokio::time::timeout(Duration::from_secs(1), self.clients.acquire_many(all)).await;
@@ -151,8 +152,7 @@ impl Drop for ControlSocket {
     }
 }
 
-/// Binds under another name, with the right mode, so that the path never leads to a socket that is not to
-/// be connected to.
+/// Binds at a temporary path and sets the mode there, so that the final path never leads to a socket that is not ready.
 fn bind(path: &Path, new: &Path) -> io::Result<(UnixListener, u64)> {
     if new.as_os_str().len() > MAX_PATH_BYTES {
         return Err(io::Error::other(format!("the path is longer than {} bytes", MAX_PATH_BYTES - ".new".len())));
@@ -168,7 +168,7 @@ fn bind(path: &Path, new: &Path) -> io::Result<(UnixListener, u64)> {
     Ok((UnixListener::from_std(listener)?, inode))
 }
 
-/// The directory of the socket must be one where nobody else can put another in its place.
+/// Checks that no other user can replace the socket in its directory.
 fn check_directory(path: &Path) -> Result<(), String> {
     let dir = match path.parent() {
         Some(dir) if !dir.as_os_str().is_empty() => dir,
@@ -177,7 +177,7 @@ fn check_directory(path: &Path) -> Result<(), String> {
     DirBuilder::new().recursive(true).mode(0o700).create(dir).map_err(|error| format!("{}: {error}", dir.display()))?;
     let stat = fs::metadata(dir).map_err(|error| format!("{}: {error}", dir.display()))?;
     let (us, mode) = (geteuid().as_raw(), stat.mode() & 0o7777);
-    // Of a directory with the sticky bit, such as /tmp, others cannot remove what is ours.
+    // In a directory with the sticky bit, such as /tmp, other users cannot remove our files.
     let writable = mode & 0o022 != 0 && mode & 0o1000 == 0;
     if stat.uid() != us && stat.uid() != 0 {
         return Err(format!("its directory belongs to user {}, not to user {us}", stat.uid()));
@@ -225,7 +225,7 @@ async fn answer(mut stream: UnixStream, requests: &mpsc::Sender<Request>) -> io:
     };
     send(&mut stream, &reply).await?;
     if matches!(reply, Reply::Stopped { .. }) {
-        // Its end is the end of this process, which the client waits for.
+        // Keeps the connection open until this process has ended, which the client waits for.
         std::mem::forget(stream);
     }
     Ok(())
@@ -255,7 +255,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn only_where_nobody_else_can_put_another() {
+    async fn opens_only_where_no_other_user_can_replace_it() {
         let dir = tempfile::tempdir().expect("a directory");
         for (mode, safe) in [(0o700, true), (0o755, true), (0o1777, true), (0o777, false), (0o770, false)] {
             fs::set_permissions(dir.path(), Permissions::from_mode(mode)).expect("a mode");
@@ -281,7 +281,7 @@ mod tests {
         assert_eq!(fs::read_dir(dir.path().join("deeper")).expect("the directory").count(), 1);
         drop(successor);
         assert!(!path.exists());
-        // What a killed server leaves behind is in nobody's way.
+        // A socket that a killed server has left behind is replaced.
         drop(StdUnixListener::bind(&path).expect("a socket"));
         assert!(published(&path, false).is_ok());
         fs::write(&path, "something else").expect("a file");

@@ -1,4 +1,4 @@
-//! `daylily status`, `reload` and `stop`: the other end of the control socket.
+//! `daylily status`, `reload` and `stop`: the client side of the control socket.
 
 use std::io::{self, BufRead, BufReader, ErrorKind, Read, Write};
 use std::os::fd::OwnedFd;
@@ -13,42 +13,43 @@ use crate::failure::{EXIT_CUT, Failure};
 use crate::places::{self, SOCKET_SUFFIX};
 use crate::stdout::print;
 
-/// For a successor to take over a socket. Nobody else leaves one that is not listened on for long.
+/// How long to retry while connections are refused: a successor that takes over the socket listens within this time. A
+/// socket that refuses for longer has no listener.
 const TAKEOVER_PATIENCE: Duration = Duration::from_secs(1);
 
-/// How long a supervisor may take to show that it responds: to answer `status`, and to take up a reload or a stop.
+/// How long a supervisor may take to show that it responds: to reply to `status`, and to start on a reload or a stop.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// When the answer to a reload or a stop takes longer than this, the supervisor is asked for its status: one that
-/// answers has taken up what it was asked before.
+/// When the reply to a reload or a stop takes longer than this, the client sends `status` on another connection: a
+/// supervisor that replies to it has received the earlier command, too.
 const ASK_AFTER: Duration = Duration::from_secs(1);
 
-/// How often a connection is tried again where there is no room in the backlog, or no listener.
+/// Delay between attempts to connect, while the backlog is full or no process listens.
 const RETRY: Duration = Duration::from_millis(10);
 
 /// EX_NOPERM of sysexits.h.
 const EXIT_NOT_YOURS: u8 = 77;
 
-/// How an answer is shown.
+/// The output format of a reply.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Form {
     Text,
     Json,
 }
 
-/// Sends `command` to the server at `socket`, or to the only one that runs, and says what it answered.
-/// Waits for a reload or a stop to be done, once the server has shown that it responds.
+/// Sends `command` to the server at `socket`, or to the only one that runs, and prints its reply. Once the server has
+/// shown that it responds, waits until a reload or stop is done.
 ///
 /// # Errors
 ///
-/// When there is no such server, or not only one; when it does not respond; and what the server says went wrong, with
-/// its exit code.
+/// When there is no such server, or several and no `socket`; when it does not respond; and the error that the server
+/// reports, with its exit code.
 pub(crate) fn run(command: Command, socket: Option<&Path>, form: Form) -> Result<(), Failure> {
     let deadline = Instant::now() + ANSWER_TIMEOUT;
     let (path, stream) = connect(socket, deadline)?;
     let reply = match exchange(stream, command, &path, deadline) {
         Err(error) if error.kind() != ErrorKind::TimedOut => {
-            // It may just be handing over to its successor.
+            // The server may be handing over to its successor: try once more.
             again(&path, deadline).and_then(|stream| exchange(stream, command, &path, deadline))
         }
         answered => answered,
@@ -72,7 +73,7 @@ pub(crate) fn run(command: Command, socket: Option<&Path>, form: Form) -> Result
     }
 }
 
-/// Whether a daylily listens at `path`, also one that does not respond.
+/// Whether a daylily listens at `path`, even one that does not respond.
 pub(super) fn answers(path: &Path) -> bool {
     match try_connect(path) {
         Ok(_) => true,
@@ -101,7 +102,7 @@ fn exchange(stream: UnixStream, command: Command, path: &Path, deadline: Instant
     line.push('\n');
     let limit = |wait: Duration| Some(wait.min(left(deadline)));
     stream.set_write_timeout(limit(ANSWER_TIMEOUT))?;
-    // Whoever is refused is told so at once, without being listened to.
+    // A failed write is not final: the server replies to another user's client without reading its command.
     let written = (&stream).write_all(line.as_bytes());
     let mut reader = BufReader::new(&stream);
     if command == Command::Status {
@@ -115,7 +116,7 @@ fn exchange(stream: UnixStream, command: Command, path: &Path, deadline: Instant
     }
     let mut answer = String::new();
     reader.read_line(&mut answer).map_err(timed_out)?;
-    // After a stop, the connection ends with the process.
+    // After a stop, the server's process keeps the connection open until it has ended: wait for that.
     let _ = reader.read_to_end(&mut Vec::new());
     if answer.is_empty() {
         written?;
@@ -124,23 +125,23 @@ fn exchange(stream: UnixStream, command: Command, path: &Path, deadline: Instant
     Ok(serde_json::from_str(&answer)?)
 }
 
-/// Whether the supervisor responds, which shows that it has taken up what it was asked before. Commands have no answer in
-/// between, so that every version understands every other.
+/// Whether the supervisor responds to `status` on another connection, which shows that it has received the earlier
+/// command. Commands have no interim reply, so that every version understands every other.
 fn acknowledged(path: &Path, deadline: Instant) -> io::Result<()> {
     let status = again(path, deadline).and_then(|stream| exchange(stream, Command::Status, path, deadline));
     match status {
         Err(error) if error.kind() == ErrorKind::TimedOut => Err(error),
-        // One that ends is noticed on the connection that waits.
+        // That a supervisor has ended is noticed on the waiting connection.
         _ => Ok(()),
     }
 }
 
 fn left(deadline: Instant) -> Duration {
-    // 0 would be no limit.
+    // Zero is not a valid time-out of a socket.
     deadline.saturating_duration_since(Instant::now()).max(Duration::from_millis(1))
 }
 
-/// The kinds of error that a socket's time-out has.
+/// Whether the error is a socket's time-out; its kind depends on the platform.
 fn is_late(error: io::Error) -> bool {
     matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut)
 }
@@ -154,7 +155,7 @@ fn connect(socket: Option<&Path>, deadline: Instant) -> Result<(PathBuf, UnixStr
     if let Some(path) = socket {
         return again(path, deadline).map(|stream| (path.to_owned(), stream)).map_err(|error| match error.kind() {
             ErrorKind::TimedOut => none(unresponsive(path)),
-            // The kernel looks at the socket's mode before the server sees a client.
+            // The kernel checks the socket's mode before the server sees the client.
             ErrorKind::PermissionDenied => Failure::Worker {
                 text: format!(
                     "the control socket `{}` belongs to another user: {error}; run this as that user or as root",
@@ -189,8 +190,8 @@ fn connect(socket: Option<&Path>, deadline: Instant) -> Result<(PathBuf, UnixStr
     }
 }
 
-/// Connects, also to a socket that is not listened on for a moment while a successor takes it over, or that has no room
-/// for another client, until `deadline`.
+/// Connects, and retries until `deadline` while the backlog is full, and for `TAKEOVER_PATIENCE` while no process
+/// listens because a successor takes over.
 fn again(path: &Path, deadline: Instant) -> io::Result<UnixStream> {
     let takeover = Instant::now() + TAKEOVER_PATIENCE;
     loop {
@@ -203,11 +204,11 @@ fn again(path: &Path, deadline: Instant) -> io::Result<UnixStream> {
     }
 }
 
-/// Connects without waiting for room in the backlog, of which there may be none for ever.
+/// Connects without waiting for room in the backlog: the kernel would wait without a limit.
 ///
 /// # Errors
 ///
-/// `WouldBlock` where there is no room.
+/// `WouldBlock` when the backlog is full.
 fn try_connect(path: &Path) -> io::Result<UnixStream> {
     let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
     socket.set_nonblocking(true)?;
@@ -216,7 +217,7 @@ fn try_connect(path: &Path) -> io::Result<UnixStream> {
     Ok(OwnedFd::from(socket).into())
 }
 
-/// The sockets in a directory that somebody listens on.
+/// The control sockets in a directory on which a process listens.
 fn running_in(dir: &Path) -> Vec<PathBuf> {
     let Ok(entries) = std::fs::read_dir(dir) else { return Vec::new() };
     let mut paths: Vec<_> = entries.filter_map(|entry| Some(entry.ok()?.path())).collect();

@@ -1,4 +1,4 @@
-//! The end of a supervisor: everything drains, and nothing is left.
+//! The end of a supervisor, by a stop or after an upgrade: all workers drain and end.
 
 use daylily_core::units::format_duration;
 use tokio::sync::oneshot;
@@ -14,7 +14,7 @@ use super::systemd;
 use super::upgrade::Successor;
 use crate::failure::Failure;
 
-/// Ends because a signal or `answers` asked for it.
+/// Ends after a request to stop: by a signal, or by the clients of the control socket that `answers` reply to.
 ///
 /// # Errors
 ///
@@ -40,7 +40,7 @@ pub(super) async fn by_request(
     outcome
 }
 
-/// Ends because `successor` serves on the same sockets, and tells it what was counted until the end.
+/// Ends because `successor` serves on the same sockets; sends it the totals now and at the end.
 ///
 /// # Errors
 ///
@@ -52,14 +52,15 @@ pub(super) async fn after(
 ) -> Result<(), Failure> {
     tracing::info!("process {} has taken over; this process drains", successor.pid);
     systemd::succeeded_by(successor.pid);
-    // From here on, only the successor is asked, and what it says is not less than what was said here.
+    // From here on, only the successor replies to `daylily status`. It is sent the totals after that, so it never
+    // reports less than this process did.
     if let Some(control) = supervisor.control.take() {
         control.leave().await;
     }
     successor.tell(supervisor.totals());
     let outcome = drain(&mut supervisor, End::default(), &mut signals, &mut Vec::new()).await;
     if supervisor.rest.is_some() {
-        // What this process was told by its own predecessor goes on to its successor.
+        // The final totals of this process's own predecessor are passed on to the successor.
         let rest = joined(&mut supervisor.rest).await;
         supervisor.account.hear(rest);
     }
@@ -68,7 +69,7 @@ pub(super) async fn after(
     outcome
 }
 
-/// Lets all workers finish what they have. A second signal ends it at once.
+/// Drains all workers. A second signal to stop kills them.
 async fn drain(
     supervisor: &mut Supervisor,
     end: End,

@@ -1,4 +1,4 @@
-//! What processes of daylily say to each other, for the fuzz targets.
+//! The decoders of the messages between daylily's processes, for the fuzz targets.
 
 use std::io::Write;
 use std::os::fd::AsFd;
@@ -16,17 +16,17 @@ use super::upgrade::Estate;
 use crate::engine::Facts;
 use crate::sealed::sealed;
 
-/// Something that one process says to another.
+/// The result of one decoder.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Message {
-    /// What it would be.
+    /// The type of message that was decoded.
     pub kind: &'static str,
-    /// What was understood, written again; the same when that is read. None for what is no such message.
+    /// The decoded message, encoded again: decoding that must give the same message. None when the bytes are no such
+    /// message.
     pub understood: Option<Vec<u8>>,
 }
 
-/// What each reader understands of some bytes: whatever they are, none may panic, or take memory or time that does not
-/// depend on their length.
+/// Runs every decoder on `bytes`. No input may make one panic, or use memory or time out of proportion to its length.
 pub fn messages(bytes: &[u8]) -> Vec<Message> {
     let json = |kind, understood: Option<Result<Vec<u8>, serde_json::Error>>| Message {
         kind,
@@ -34,7 +34,7 @@ pub fn messages(bytes: &[u8]) -> Vec<Message> {
     };
     let estate = || serde_json::from_slice::<Estate>(bytes).ok();
     if let Some(estate) = estate() {
-        // Without the descriptors that it speaks of.
+        // Without the descriptors that it announces.
         drop(Sockets::from_inventory(estate.inventory, &mut std::iter::empty()));
     }
     let reply = serde_json::from_slice::<Reply>(bytes).ok();
@@ -61,7 +61,7 @@ pub fn messages(bytes: &[u8]) -> Vec<Message> {
     ]
 }
 
-/// The payload of a parcel whose sender has written these bytes, without descriptors, and then a parcel of its own.
+/// The payload of an fd message whose sender has written these bytes, without descriptors, and then a valid fd message.
 fn parcel_of(bytes: &[u8]) -> Option<Vec<u8>> {
     let (ours, theirs) = UnixStream::pair().ok()?;
     ours.set_nonblocking(true).ok()?;

@@ -10,13 +10,15 @@ use super::process::{Launch, WorkerProcess};
 use super::seat::{Seat, Wish};
 use crate::failure::Failure;
 
-/// Workers that were all ready at the same time, and are replaced when they die. Dropping it kills them.
+/// The workers of one configuration. All were ready before any accepted, and each is replaced when it dies. Dropping it
+/// kills them.
 pub(super) struct Generation {
     view: Arc<View>,
     keepers: JoinSet<()>,
 }
 
-/// What can be seen of a generation, and asked of it, while others wait for its end.
+/// A shared handle to a generation, for its state and its desired state. The future of [`Generation::split`] owns the
+/// workers.
 pub(super) struct View {
     pub(super) launch: Arc<Launch>,
     pub(super) seats: Vec<Arc<Seat>>,
@@ -24,12 +26,12 @@ pub(super) struct View {
 }
 
 impl Generation {
-    /// Starts all workers of `launch`, waits until they are ready, and lets them accept. Cancel safe: those that were started
-    /// are killed.
+    /// Starts all workers of `launch`, waits until they are ready, and lets them accept. Cancel safe: workers that were
+    /// started are killed.
     ///
     /// # Errors
     ///
-    /// The first reason why one of them does not serve; the others are killed.
+    /// The error of the first worker that fails to start; the others are killed.
     pub(super) async fn start(launch: Launch) -> Result<Self, Failure> {
         let launch = Arc::new(launch);
         let mut starting = JoinSet::new();
@@ -55,8 +57,8 @@ impl Generation {
         Ok(Self { view: Arc::new(View { launch, seats, wishes }), keepers })
     }
 
-    /// What can be seen of it; and the future of its end, when no worker is left, which is only after
-    /// [`View::wish`] for an end. Dropping the future kills the workers.
+    /// Splits it into a handle and a future. The future resolves to the generation's number when no worker is left,
+    /// which happens only after a [`View::wish`] for the end. Dropping the future kills the workers.
     pub(super) fn split(self) -> (Arc<View>, impl Future<Output = u64> + Send + 'static) {
         let Self { view, mut keepers } = self;
         let number = view.number();
@@ -73,21 +75,20 @@ impl View {
         self.launch.generation
     }
 
-    /// Resolves when its workers accept no more: whoever connects from now on gets somebody else. Cancel
-    /// safe.
+    /// Resolves when its workers have stopped accepting: new connections go to another generation. Cancel safe.
     pub(super) async fn closed(&self) {
         for seat in &self.seats {
             seat.closed().await;
         }
     }
 
-    /// How often workers of it had to be replaced.
+    /// How often its workers were replaced: the fields `restarts`, `hangs` and `blocked`; the others are 0.
     pub(super) fn deaths(&self) -> Totals {
         self.seats.iter().fold(Totals::default(), |totals, seat| totals.plus(seat.deaths()))
     }
 
-    /// Tells all workers. When they are to end, this process closes the sockets first, so that whoever
-    /// closes them last is a worker that has looked into the backlog.
+    /// Sets the desired state of all worker sessions. For an end, this process closes its listening sockets first, so
+    /// that the last process to close a socket is a worker, which has emptied the backlog.
     pub(super) fn wish(&self, wish: Wish) {
         if wish != Wish::Serve {
             self.launch.close_sockets();

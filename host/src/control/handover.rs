@@ -1,4 +1,4 @@
-//! What a worker is given by its supervisor.
+//! What a supervisor sends to a worker at its start.
 
 use std::fs::File;
 use std::io;
@@ -17,34 +17,34 @@ use crate::engine::{Artefact, Facts};
 use crate::load;
 use crate::prepare::Prepared;
 
-/// Everything that a worker needs, open and mapped.
+/// Everything that a worker needs to serve: its descriptors opened, its scoreboard slot mapped.
 pub(crate) struct Handover {
     pub(crate) share: Share,
     pub(crate) config: Config,
     pub(crate) connection_limit: usize,
     pub(crate) artefacts: Vec<Artefact>,
-    /// Of all workers.
+    /// The listeners of all workers.
     pub(crate) listeners: Vec<Listener>,
     pub(crate) counters: &'static Slot,
 }
 
-/// Goes before the configuration, and says which of the descriptors are what: the scoreboard, the
-/// listeners, and the code of each component, in this order.
+/// Precedes the configuration in the payload, and describes the descriptors. Their order is: the scoreboard, the
+/// listeners, the code of each component.
 #[derive(Serialize, Deserialize)]
 pub(super) struct Head {
     share: Share,
     slot: u32,
     connection_limit: u64,
-    /// Of each: the workers that it belongs to, and whether it is lent by systemd.
+    /// For each listener: the workers that it belongs to, and whether systemd passed it.
     listeners: Vec<(Vec<u32>, bool)>,
     facts: Vec<Facts>,
 }
 
-/// Sends a worker what it needs.
+/// Sends the handover to a worker.
 ///
 /// # Errors
 ///
-/// When the worker is gone, or the system has no memory or descriptors for it.
+/// When the worker has closed the channel, or the system has no memory or descriptors left.
 pub(super) fn send(
     worker: &UnixStream,
     share: Share,
@@ -67,11 +67,11 @@ pub(super) fn send(
     parcel::send(worker, &payload, &descriptors)
 }
 
-/// Receives what [`send`] sent; waits for it.
+/// Receives what [`send`] sent. Blocks until it has arrived.
 ///
 /// # Errors
 ///
-/// When the supervisor is gone, or is not one of the same version.
+/// When the supervisor has closed the channel, or is of another version and its payload cannot be decoded.
 pub(super) fn receive(supervisor: &UnixStream) -> io::Result<Handover> {
     let (payload, descriptors) = parcel::receive(supervisor)?;
     let (head, config): (Head, Config) = postcard::from_bytes(&payload).map_err(io::Error::other)?;

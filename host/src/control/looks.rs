@@ -1,4 +1,4 @@
-//! How a supervisor sees that a worker's event loop turns.
+//! How the supervisor detects that a worker's event loop hangs.
 
 use std::time::Duration;
 
@@ -6,11 +6,11 @@ use tokio::time::{Interval, MissedTickBehavior};
 
 use super::scoreboard::Slot;
 
-/// How often a worker is looked at, for a tenth of `hang_timeout` or this.
+/// Maximum interval between two checks of a worker; it is a tenth of `hang_timeout` where that is less.
 const MAX_LOOK: Duration = Duration::from_secs(1);
 
-/// Looks whether a process's event loop turns. What counts is how long that was watched, not how long it
-/// was: when this process itself was stopped, or the machine asleep, nobody hung.
+/// Checks a process's heartbeats. The silence is the time over which it was observed, not the time on the clock: when
+/// the supervisor was stopped or the machine asleep, no worker hung.
 pub(super) struct Looks {
     slot: &'static Slot,
     interval: Interval,
@@ -27,7 +27,7 @@ impl Looks {
         Self { slot, interval, every, last: None, silent: Duration::ZERO }
     }
 
-    /// Resolves at the next look: for how long the event loop was not seen to turn. Cancel safe.
+    /// Resolves at the next check, with the time for which no heartbeat has been observed. Cancel safe.
     pub(super) async fn silent(&mut self) -> Duration {
         self.interval.tick().await;
         let beats = Some(self.slot.heartbeats());

@@ -1,13 +1,13 @@
-//! Several processes that serve as one: a supervisor, and workers that it starts, watches and replaces.
+//! The processes: a supervisor, and the workers that it starts, watches and replaces.
 //!
-//! Everything is one mechanism: start, crash recovery, reload and upgrade all start workers with a
-//! configuration, wait until they are ready, and then drain those that were there before.
+//! Start, crash recovery, reload and upgrade are one mechanism: start workers with a configuration, wait until all are
+//! ready, and then drain the previous ones.
 
 mod account;
 mod admin;
 pub(crate) mod client;
 mod end;
-#[cfg(feature = "fuzzing")]
+#[cfg(any(test, feature = "fuzzing"))]
 pub(crate) mod fuzzing;
 mod generation;
 mod handover;
@@ -34,11 +34,11 @@ pub(crate) mod worker;
 
 use serde::{Deserialize, Serialize};
 
-/// Which part of the work a worker does.
+/// Identifies a worker: its generation and its number in it.
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 pub(crate) struct Share {
-    /// Counts up with every reload, over upgrades too.
+    /// Increases with every reload, also across upgrades.
     pub(crate) generation: u64,
-    /// From 0; a worker that is replaced gives its number to the one that replaces it.
+    /// From 0. A worker's replacement has the same number.
     pub(crate) worker: u32,
 }

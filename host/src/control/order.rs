@@ -1,32 +1,34 @@
-//! What a supervisor and a worker say to each other, byte by byte.
+//! The binary protocol between a supervisor and a worker, after the fd message of the start: worker commands in one
+//! direction, one-byte reports in the other.
 
 use std::io::{self, Read};
 
-/// A worker says it once: it has loaded everything, and accepts connections as soon as it is told to.
+/// Sent once by a worker: it has loaded everything, and accepts connections after the first [`Order::Cover`].
 pub(super) const READY: u8 = b'r';
 
-/// A worker says it instead: it cannot serve. Then come an exit code and, to the end, the reason.
+/// Sent by a worker instead of [`READY`]: it cannot serve. An exit code (one byte) and the reason (up to the end of the
+/// stream) follow.
 pub(super) const FAILED: u8 = b'f';
 
-/// A worker says it after [`Order::End`]: what is accepted from now on, others accept, but for what waited
-/// on sockets that close.
+/// Sent by a worker after [`Order::End`]: it has stopped accepting, except that it empties the backlogs of the sockets
+/// in [`End::closes`].
 pub(super) const CLOSED: u8 = b'c';
 
-/// What a supervisor tells a worker to do.
+/// A worker command: sent by the supervisor.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Order {
     End(End),
-    /// Accept, and for these workers too, which are not there now, and for no others any more.
+    /// Accept on the worker's own sockets and on those of these absent workers, and on no others.
     Cover(Vec<u32>),
 }
 
-/// How a worker is to end: it finishes what it has, in any case.
+/// How a worker is to drain. It finishes the requests in progress in any case.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct End {
-    /// Nobody serves after it, and somebody waits for the end.
+    /// No other generation serves afterwards, and the stop is waited for.
     pub(super) is_last: bool,
-    /// The listening sockets (by their place in the handover) that nobody accepts on any more: what waits
-    /// in their backlogs is to be answered as well.
+    /// The listening sockets (by their index in the handover) that no process accepts on any more: the connections in
+    /// their backlogs must be accepted and answered as well.
     pub(super) closes: Vec<u32>,
 }
 
@@ -44,7 +46,7 @@ impl Order {
 
     /// # Errors
     ///
-    /// When the supervisor is gone, or says something that this worker does not know.
+    /// When the supervisor has closed the channel, or sent an unknown command.
     pub(super) fn read(from: &mut impl Read) -> io::Result<Self> {
         let mut kind = [0];
         from.read_exact(&mut kind)?;

@@ -1,6 +1,6 @@
-//! Children that this process did not start: those of the program that it has taken the place of (a shell's `exec`),
-//! and as PID 1 of a container every process whose parent has ended. The kernel keeps an ended one as a zombie until it
-//! is waited for.
+//! Reaps children that this process did not start: those of the program that daylily has replaced (a shell's `exec`),
+//! and as PID 1 of a container every process whose parent has ended. The kernel keeps an ended child as a zombie until
+//! its parent waits for it.
 
 use std::collections::BTreeSet;
 use std::io;
@@ -14,37 +14,38 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use crate::lock::lock;
 
-/// Children that were started here. They are waited for by those who started them.
+/// Pids of children that this process started. The code that started them waits for them.
 static KEPT: Mutex<BTreeSet<i32>> = Mutex::new(BTreeSet::new());
 
-/// The kernel shows one ended child at a time. One that is kept is soon waited for; then comes the next.
+/// Delay between passes. waitid(2) returns one ended child at a time; when that is a kept one, its owner soon waits for
+/// it, and then the next ended child is returned.
 const RETRY: Duration = Duration::from_millis(50);
 
-/// How often a kept child that nobody waits for is looked at before the next signal of a child is waited for.
+/// Passes while a kept child has ended and is not waited for, before waiting for the next SIGCHLD.
 const RETRIES: u32 = 20;
 
-/// A pass over the ended children.
+/// The result of a pass over the ended children.
 #[derive(Debug, PartialEq, Eq)]
 enum Pass {
-    /// No child that has ended is left.
+    /// No ended child is left.
     Done,
-    /// A kept one has ended, and may be in the way of others.
+    /// A kept child has ended, and may hide other ended children.
     Blocked,
 }
 
-/// Leaves `child` to the one who started it. Called on the thread of [`reap`] right after the start, so that it is
-/// never taken for an orphan.
+/// Excludes `child` from [`reap`]: the code that started it waits for it. Must be called on the thread of [`reap`]
+/// right after the start, so that the child is never taken for an orphan.
 pub(super) fn keep(child: &Child) {
     if let Some(pid) = child.id().and_then(|id| i32::try_from(id).ok()) {
         lock(&KEPT).insert(pid);
     }
 }
 
-/// Waits for orphans as they end, and never for a child that is kept. Must be polled within a tokio runtime.
+/// Reaps orphans as they end, and never a kept child. Must be polled within a tokio runtime.
 ///
 /// # Errors
 ///
-/// When the system does not let SIGCHLD be handled.
+/// When no handler for SIGCHLD can be installed.
 pub(super) async fn reap() -> io::Result<()> {
     let mut ended = signal(SignalKind::child())?;
     loop {
@@ -75,23 +76,23 @@ fn pass() -> Pass {
     Pass::Done
 }
 
-/// Whether it has not been waited for yet.
+/// Whether `pid` is a child that has not been waited for yet.
 fn is_child(pid: i32) -> bool {
     let options = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
     Pid::from_raw(pid).is_some_and(|pid| waitid(WaitId::Pid(pid), options).is_ok())
 }
 
-/// A child that has ended, without waiting for it. (rustix does not say which one it is.)
+/// The pid of a child that has ended; it stays a zombie (WNOWAIT). rustix's `waitid` does not return the pid.
 #[expect(unsafe_code, reason = "there is no other way to ask for it")]
 fn ended_child() -> Option<Pid> {
     let mut info = MaybeUninit::<libc::siginfo_t>::zeroed();
     let options = libc::WEXITED | libc::WNOHANG | libc::WNOWAIT;
-    // SAFETY: the pointer is to memory of the type that waitid(2) writes to.
+    // SAFETY: the pointer is to a `siginfo_t`, which is what waitid(2) writes.
     let failed = unsafe { libc::waitid(libc::P_ALL, 0, info.as_mut_ptr(), options) } != 0;
     if failed {
         return None;
     }
-    // SAFETY: it consists of integers and pointers, for which zeros are values; waitid(2) has written to it, and where no
-    // child has ended, the number of the process is 0 (waitid(2), "WNOHANG").
+    // SAFETY: `siginfo_t` consists of integers and pointers, for which all zeros are valid; waitid(2) has written to
+    // it, and where no child has ended, `si_pid` is 0 (waitid(2), "WNOHANG").
     Pid::from_raw(unsafe { info.assume_init().si_pid() })
 }

@@ -1,4 +1,4 @@
-//! How often something is done at most.
+//! A rate limit: at most once per interval.
 
 use std::sync::Mutex;
 use std::time::Duration;
@@ -7,7 +7,7 @@ use tokio::time::Instant;
 
 use crate::lock::lock;
 
-/// Allows something once in a while.
+/// Allows an action at most once per interval.
 pub(super) struct Pace {
     every: Duration,
     last: Mutex<Option<Instant>>,
@@ -18,7 +18,7 @@ impl Pace {
         Self { every, last: Mutex::new(None) }
     }
 
-    /// Whether it may be done `now`, which is then the last time that it was.
+    /// Whether the action is allowed at `now`. If so, the next interval begins.
     pub(super) fn allows(&self, now: Instant) -> bool {
         let mut last = lock(&self.last);
         let allowed = last.is_none_or(|last| now >= last + self.every);

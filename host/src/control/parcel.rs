@@ -1,8 +1,7 @@
-//! Bytes and descriptors from one daylily process to another, over a Unix socket.
+//! Fd messages: bytes and file descriptors from one daylily process to another, over a Unix socket (`SCM_RIGHTS`).
 //!
-//! A process that daylily starts has such a socket as its standard input. What it gets comes through
-//! there: nothing is in its environment or on its command line, and no descriptor has a number that both
-//! sides must agree on.
+//! A process that daylily starts has such a socket as its standard input, and receives everything through it: nothing
+//! is in its environment or on its command line, and the two sides need not agree on descriptor numbers.
 
 use std::fs::File;
 use std::io::{self, IoSlice, IoSliceMut, Read, Write};
@@ -16,18 +15,18 @@ use rustix::net::{
 
 use crate::sealed::sealed;
 
-/// Descriptors in one message; Linux takes 253 at most (`SCM_MAX_FD`).
+/// Descriptors in one `sendmsg`. Linux allows at most 253 (`SCM_MAX_FD`).
 const CHUNK: usize = 128;
 
-/// Descriptors in one parcel: far more than components and listeners come to, and a limit all the same.
+/// Maximum number of descriptors in one fd message: far more than components and listeners need.
 const MAX_DESCRIPTORS: usize = 100_000;
 
-/// Sends `payload` and `descriptors`. What goes through the socket is some bytes, so this does not wait
-/// for the other side.
+/// Sends `payload` and `descriptors`. Only a few bytes go through the socket, because the payload is in a file of its
+/// own, so this does not wait for the receiver.
 ///
 /// # Errors
 ///
-/// When the other side is gone, or the system has no memory or descriptors for it.
+/// When the receiver has closed the socket, or the system has no memory or descriptors left.
 pub(crate) fn send(socket: &UnixStream, payload: &[u8], descriptors: &[BorrowedFd<'_>]) -> io::Result<()> {
     let payload = sealed("daylily-parcel", payload)?;
     let mut all = vec![payload.as_fd()];
@@ -45,11 +44,11 @@ pub(crate) fn send(socket: &UnixStream, payload: &[u8], descriptors: &[BorrowedF
     Ok(())
 }
 
-/// Receives what [`send`] sent; waits for it.
+/// Receives what [`send`] sent. Blocks until it has arrived.
 ///
 /// # Errors
 ///
-/// When the other side has gone, or sent something else.
+/// When the sender has closed the socket, or sent something else.
 pub(crate) fn receive(socket: &UnixStream) -> io::Result<(Vec<u8>, Vec<OwnedFd>)> {
     let mut count = [0; 4];
     (&mut &*socket).read_exact(&mut count)?;
@@ -62,7 +61,7 @@ pub(crate) fn receive(socket: &UnixStream) -> io::Result<(Vec<u8>, Vec<OwnedFd>)
         receive_chunk(socket, &mut descriptors)?;
     }
     let mut payload = Vec::new();
-    // The sender's descriptor shares its position, which is at the end.
+    // The file offset is shared with the sender's descriptor, and is at the end.
     let mut file = File::from(descriptors.remove(0));
     io::Seek::rewind(&mut file)?;
     file.read_to_end(&mut payload)?;
@@ -84,7 +83,7 @@ fn receive_chunk(socket: &UnixStream, descriptors: &mut Vec<OwnedFd>) -> io::Res
             descriptors.extend(received);
         }
     }
-    // Where the descriptor limit is reached, the kernel leaves out the rest.
+    // At the descriptor limit, the kernel drops the remaining descriptors without an error.
     if descriptors.len() == before {
         return Err(io::Error::other(
             "file descriptors are missing in a message; is the limit of open files (ulimit -n) too low?",
@@ -114,7 +113,7 @@ mod tests {
             file.read_to_end(&mut bytes).expect("a file");
             assert_eq!(bytes, [at as u8, 1]);
         }
-        // Nothing of what follows was taken.
+        // The bytes after the message are still in the socket.
         let mut next = [0; 4];
         (&theirs).read_exact(&mut next).expect("what follows");
         assert_eq!(&next, b"next");

@@ -25,17 +25,17 @@ use crate::lock::lock;
 use crate::prepare::Prepared;
 use crate::system;
 
-/// The longest reason for a failure that is read from a worker.
+/// Maximum length of a failure reason that is read from a worker.
 const MAX_REASON_BYTES: u64 = 1 << 20;
 
-/// As many as a number of workers may be that somebody writes.
+/// Maximum number of workers for `auto`: the same as for a configured number.
 const MAX_AUTO_WORKERS: u32 = 256;
 
-/// How often a worker of one generation is replaced because its file calls do not return: one at a time, and not often.
-/// The next one meets the same file systems.
+/// Minimum time between two replacements of workers of one generation because of file calls that do not return. The
+/// replacement uses the same file systems and may block as well, so they are replaced one at a time and rarely.
 const RELIEVE_EVERY: Duration = Duration::from_secs(60);
 
-/// Variables that systemd sets for the supervisor alone.
+/// Variables that systemd sets for the supervisor only; workers do not inherit them.
 const NOT_INHERITED: [&str; 6] =
     ["NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID", "LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES"];
 
@@ -46,13 +46,13 @@ pub(super) struct Launch {
     pub(super) prepared: Arc<Prepared>,
     sockets: Mutex<Sockets>,
     pub(super) scoreboard: Arc<Scoreboard>,
-    /// Workers that are not there, or do not respond: the others accept on their sockets.
+    /// Workers that are dead or do not respond: the others accept on their sockets.
     pub(super) absent: watch::Sender<BTreeSet<u32>>,
-    /// How often workers whose file calls do not return are replaced.
+    /// Limits how often workers whose file calls do not return are replaced.
     pub(super) relief: Pace,
 }
 
-/// A worker that is ready. Dropping it kills it, so that what was started is never left alone.
+/// A worker process that is ready. Dropping it kills the process, so that none is left running unsupervised.
 pub(super) struct WorkerProcess {
     child: Child,
     channel: UnixStream,
@@ -62,14 +62,14 @@ pub(super) struct WorkerProcess {
     has_closed: bool,
 }
 
-/// What happens to a worker.
+/// An event of a worker process.
 pub(super) enum Event {
-    /// It accepts no more.
+    /// It has stopped accepting.
     Closed,
     Ended(io::Result<ExitStatus>),
 }
 
-/// Why a worker does not serve.
+/// Why a worker failed to start.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum StartError {
     #[error("failed to start a worker: {0}{hint}", hint = system::hint(.0))]
@@ -80,7 +80,7 @@ pub(super) enum StartError {
     TimedOut(Duration),
     #[error("a worker ended before it was ready ({0})")]
     Died(ExitStatus),
-    /// It said so itself.
+    /// Reported by the worker itself ([`FAILED`]).
     #[error("{reason}")]
     Refused { reason: String, exit_code: u8 },
 }
@@ -99,22 +99,23 @@ impl Launch {
         }
     }
 
-    /// The sockets that the workers accept on; none once they have been closed.
+    /// The sockets that the workers accept on; none after [`Self::close_sockets`].
     pub(super) fn sockets(&self) -> Sockets {
         lock(&self.sockets).clone()
     }
 
-    /// No worker is started any more. Those that run have the sockets still.
+    /// Closes the supervisor's copies of the sockets, so no worker may be started afterwards. Running workers keep
+    /// theirs.
     pub(super) fn close_sockets(&self) {
         drop(std::mem::take(&mut *lock(&self.sockets)));
     }
 }
 
-/// How many workers that is on this machine.
+/// The number of workers on this machine.
 pub(super) fn workers(workers: Workers) -> u32 {
     match workers {
         Workers::Count(count) => count.get(),
-        // What this process may use: also less than the machine has.
+        // The CPUs that this process may use, which may be fewer than the machine has.
         Workers::Auto => {
             let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
             u32::try_from(cores).unwrap_or(u32::MAX).min(MAX_AUTO_WORKERS)
@@ -123,8 +124,8 @@ pub(super) fn workers(workers: Workers) -> u32 {
 }
 
 impl WorkerProcess {
-    /// Starts a worker and waits until it is ready to accept connections. Cancel safe: a worker that is not ready
-    /// by then is killed.
+    /// Starts a worker and waits until it is ready to accept connections. Cancel safe: a worker that is not ready yet
+    /// is killed.
     pub(super) async fn start(launch: &Launch, worker: u32) -> Result<Self, StartError> {
         let lease = launch.scoreboard.lease();
         let lease = lease.ok_or(StartError::TooMany { limit: launch.scoreboard.slots() })?;
@@ -137,7 +138,7 @@ impl WorkerProcess {
         let mut channel = UnixStream::from_std(ours)?;
         let limit = launch.prepared.config.server.start_timeout;
         let word = async {
-            // A worker that is gone already is told below.
+            // An error here means that the worker has ended already; its exit status is reported below.
             sent?;
             first_word(&mut channel).await
         };
@@ -150,7 +151,7 @@ impl WorkerProcess {
                 let _ = child.wait().await;
                 return Err(refused);
             }
-            // It is gone without a word, or about to be.
+            // It has closed the channel without a report, and has ended or is about to.
             Ok(Err(_)) => {
                 if let Ok(status) = timeout(limit, child.wait()).await {
                     return Err(StartError::Died(status?));
@@ -162,21 +163,21 @@ impl WorkerProcess {
         Err(StartError::TimedOut(limit))
     }
 
-    /// Tells it to do something. When it is gone already, its end says so.
+    /// Sends a worker command. If the process has ended already, [`Self::event`] reports that.
     pub(super) fn order(&self, order: &Order) {
-        // Orders are small and few: one for which there is no room goes to a worker that has hung.
+        // Commands are small and few: a full socket buffer means that the worker hangs.
         let flags = SendFlags::DONTWAIT | SendFlags::NOSIGNAL;
         if let Err(error) = rustix::net::send(&self.channel, &order.to_bytes(), flags) {
             tracing::debug!("failed to send a command to the worker with pid {}: {error}", self.pid);
         }
     }
 
-    /// Waits for what happens next. Cancel safe.
+    /// Waits for the next event. Cancel safe.
     pub(super) async fn event(&mut self) -> Event {
         tokio::select! {
             biased;
             status = self.child.wait() => Event::Ended(status),
-            // The end of the channel says it as well.
+            // A closed channel also means that it has stopped accepting.
             word = self.channel.read_u8(), if !self.has_closed => {
                 self.has_closed = word.map_or(true, |word| word == CLOSED);
                 Event::Closed
@@ -184,7 +185,7 @@ impl WorkerProcess {
         }
     }
 
-    /// Kills it, and waits until it is gone.
+    /// Kills it, and waits until it has ended.
     pub(super) async fn kill(&mut self) -> io::Result<ExitStatus> {
         self.child.start_kill()?;
         self.child.wait().await
@@ -211,12 +212,12 @@ fn spawn(worker: u32, channel: StdUnixStream) -> io::Result<Child> {
     Ok(child)
 }
 
-/// The file that this process runs, also when another has taken its name since.
+/// The executable of this process, even when its path has been replaced by another file since.
 fn own_program() -> io::Result<std::path::PathBuf> {
     if cfg!(target_os = "linux") { Ok("/proc/self/exe".into()) } else { std::env::current_exe() }
 }
 
-/// Ready, or the reason why not.
+/// Reads the worker's first report: [`READY`], or [`FAILED`] with its reason.
 async fn first_word(channel: &mut UnixStream) -> io::Result<Result<(), StartError>> {
     let word = channel.read_u8().await?;
     if word == READY {

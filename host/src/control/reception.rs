@@ -1,4 +1,4 @@
-//! Which sockets a worker accepts on: its own, and those of workers that are not there now.
+//! A worker's accept loops: on its own sockets, and on those of absent workers.
 
 use std::collections::HashMap;
 use std::io;
@@ -12,15 +12,15 @@ use tokio::task::JoinHandle;
 use crate::serve::{accept, listen};
 use crate::worker::Worker;
 
-/// How long a client has to complete a handshake that has begun when a socket is about to close.
+/// How long clients have to complete TCP handshakes that have begun when a socket is about to close.
 const HANDSHAKE: Duration = Duration::from_millis(100);
 
-/// A listening socket, and whose it is.
+/// A listening socket, and the workers that it belongs to.
 pub(crate) struct Listener {
     pub(crate) socket: TcpListener,
-    /// The workers that accept on it, when all are there.
+    /// The workers that accept on it while no worker is absent.
     pub(crate) owners: Vec<u32>,
-    /// systemd has it too, and keeps it open.
+    /// systemd passed it, and keeps it open.
     pub(crate) is_lent: bool,
 }
 
@@ -29,22 +29,22 @@ pub(super) struct Reception {
     worker: Arc<Worker>,
     number: u32,
     listeners: Vec<Listener>,
-    /// By the place of their listener.
+    /// By the index of their listener.
     loops: HashMap<u32, JoinHandle<()>>,
 }
 
 impl Reception {
-    /// For worker `number`. It is closed until [`Reception::cover`] is called.
+    /// For worker `number`. Nothing is accepted until [`Reception::cover`] is called.
     pub(super) fn new(worker: Arc<Worker>, number: u32, listeners: Vec<Listener>) -> Self {
         Self { worker, number, listeners, loops: HashMap::new() }
     }
 
-    /// Accepts on the worker's own sockets, on those of `workers` as well, and on no others any more. No
-    /// connection is lost by that: one that was not accepted waits for whoever accepts next.
+    /// Accepts on the worker's own sockets and on those of `workers`, and stops accepting on all others. No connection
+    /// is lost by that: one that was not accepted stays in the backlog until another worker accepts it.
     ///
     /// # Errors
     ///
-    /// When the event loop has no room for one of their sockets.
+    /// When a socket cannot be duplicated, or the event loop cannot register it.
     pub(super) fn cover(&mut self, workers: &[u32]) -> io::Result<()> {
         let is_ours =
             |listener: &Listener| listener.owners.iter().any(|owner| *owner == self.number || workers.contains(owner));
@@ -59,12 +59,12 @@ impl Reception {
         Ok(())
     }
 
-    /// The sockets that nobody has but us and the other workers, by their places.
+    /// The indexes of the sockets that only daylily's own processes have open, and systemd does not.
     pub(super) fn own_sockets(&self) -> Vec<u32> {
         (0..).zip(&self.listeners).filter(|(_, listener)| !listener.is_lent).map(|(at, _)| at).collect()
     }
 
-    /// Stops accepting, but on the sockets in `closing`, which nobody else accepts on. The worker drains
+    /// Stops accepting, except on the sockets in `closing`, which no other process accepts on. The worker is draining
     /// already.
     pub(super) fn leave(&mut self, closing: &[u32]) {
         self.loops.retain(|at, accepting| {
@@ -78,8 +78,8 @@ impl Reception {
         self.listeners.retain(|_| places.next().is_some_and(|at| self.loops.contains_key(&at)));
     }
 
-    /// Closes the sockets that it has not left, when it has taken what is in their backlogs: the kernel
-    /// resets what stays there.
+    /// Empties the backlogs of the sockets that [`Reception::leave`] has kept, and closes them: the kernel resets
+    /// connections that are still in a backlog at the close.
     pub(super) async fn close(self) {
         if self.listeners.is_empty() {
             return;

@@ -1,4 +1,4 @@
-//! From the configuration, read anew, to a generation that serves it.
+//! From the configuration, read again each time, to a generation that serves it.
 
 use std::io::ErrorKind;
 use std::path::PathBuf;
@@ -18,32 +18,33 @@ use crate::failure::Failure;
 use crate::places;
 use crate::prepare::{self, Prepared};
 
-/// How long the workers of a supervisor that was killed may hold on to their address: they let no more handshakes
-/// begin, wait 0.1 s for those that have, and close.
+/// How long the workers of a supervisor that was killed may keep their address: they reject new handshakes, wait 0.1 s
+/// for those in progress, and close.
 pub(super) const RELEASE_PATIENCE: Duration = Duration::from_secs(2);
 
-/// How often an address in use is tried again meanwhile.
+/// Delay between attempts to bind an address in use.
 const RETRY: Duration = Duration::from_millis(20);
 
 /// What a new generation is made from.
 #[derive(Clone)]
 pub(super) struct Basis {
     pub(super) scoreboard: Arc<Scoreboard>,
-    /// The sockets that are open, of which those that are still wanted are kept.
+    /// The open sockets; those that are still configured are kept.
     pub(super) sockets: Sockets,
-    /// What serves now, whose compiled code is used again.
+    /// What serves now; its compiled code is reused.
     pub(super) known: Option<Arc<Prepared>>,
     /// The number of the new generation.
     pub(super) generation: u64,
-    /// How long to wait for an address that another server has.
+    /// How long to wait for an address that another server uses.
     pub(super) patience: Duration,
 }
 
-/// How long the configuration and its components may take from their files to compiled code. What is not done by then
-/// waits for a file system that may never answer, and must not keep later reloads waiting.
+/// Maximum time from reading the configuration and its components to compiled code. A file system may never respond,
+/// and must not block later reloads.
 const PREPARE_LIMIT: Duration = Duration::from_secs(600);
 
-/// Reads the configuration of what is settled then, where nothing else waits for its file system.
+/// Reads the configuration in a thread, so that nothing else waits for its file system. Also returns the arguments as
+/// [`prepare::settled`] completes them.
 ///
 /// # Errors
 ///
@@ -57,15 +58,16 @@ pub(super) async fn read(what: What) -> Result<(What, Config), Failure> {
     apart(PREPARE_LIMIT, read).await
 }
 
-/// Compiles, starts and waits until all workers of `config` are ready. Nothing that serves is touched. Cancel
-/// safe: what was started is killed. `found` is what is known to be wrong already.
+/// Compiles the components of `config`, starts its workers and waits until all are ready. The generation that serves is
+/// not affected. Cancel safe: what was started is killed. `found` are errors that are known already.
 ///
 /// # Errors
 ///
-/// Everything that is wrong and can be told without compiling, else what is wrong then; nothing is left behind.
+/// All errors that can be found without compiling, at once; otherwise those of compiling or starting. Nothing is left
+/// behind.
 pub(super) async fn attempt(basis: Basis, config: Config, mut found: Vec<Failure>) -> Result<Generation, Failure> {
-    // Before the components are compiled, so that a port in use is said at once.
-    // Another daylily at the control socket has the address for as long as it runs.
+    // Before the components are compiled, so that a port in use is reported at once. `found` has an error when another
+    // daylily has the control socket: it keeps its address for as long as it runs, so do not wait for it.
     let patience = if found.is_empty() { basis.patience } else { Duration::ZERO };
     let sockets = match open(&basis, &config, patience).await {
         Ok(sockets) if found.is_empty() => sockets,
@@ -81,27 +83,27 @@ pub(super) async fn attempt(basis: Basis, config: Config, mut found: Vec<Failure
         let known = known.as_ref().map_or(&[][..], |known| &known.artefacts);
         prepare::compile(config, known)
     };
-    // Compiling takes seconds: workers that die meanwhile are to be replaced all the same.
+    // In a thread: compiling takes seconds, and workers that die meanwhile must be replaced.
     let prepared = apart(PREPARE_LIMIT, compile).await?;
     let launch = Launch::new(basis.generation, Arc::new(prepared), sockets, basis.scoreboard);
     Generation::start(launch).await
 }
 
-/// Opens the sockets; where another server has an address that may soon be free, tries again for as long as `patience`.
+/// Opens the sockets. While another server has an address that may soon be free, retries for up to `patience`.
 async fn open(basis: &Basis, config: &Config, patience: Duration) -> Result<Sockets, Vec<Failure>> {
     let deadline = Instant::now() + patience;
-    // Many workers have many sockets. What does not fit is told when the components are there.
+    // Many workers have many sockets. A limit that is too low is reported after the components have been read.
     let _ = prepare::raise_descriptor_limit(config);
     loop {
         let (sockets, listen, workers) = (basis.sockets.clone(), config.listen.clone(), workers(config.workers));
-        // Names are looked up, which may take as long as the resolver likes.
+        // In a thread: names are resolved, for as long as the resolver takes.
         let opened = tokio::task::spawn_blocking(move || sockets.open(listen.as_deref(), workers)).await;
         let failures = match opened.map_err(|error| vec![std::io::Error::other(error).into()])? {
             Ok(sockets) => return Ok(sockets),
             Err(failures) => failures,
         };
         if Instant::now() >= deadline || !failures.iter().all(may_pass) {
-            // A reload may find its own control socket.
+            // Only at a start: a reload would find this server's own control socket.
             let is_start = !basis.patience.is_zero();
             let named = |failure| if is_start { with_holder(failure) } else { failure };
             return Err(failures.into_iter().map(named).collect());
@@ -110,14 +112,14 @@ async fn open(basis: &Basis, config: &Config, patience: Duration) -> Result<Sock
     }
 }
 
-/// Whether it may be the workers of a dead supervisor that have the address, which they soon let go: not when a daylily
-/// that can be reached has it.
+/// Whether the address may belong to the workers of a supervisor that was killed, which release it soon. It does not
+/// when a daylily that responds has it.
 fn may_pass(failure: &Failure) -> bool {
     matches!(failure, Failure::Listen { error, .. } if error.kind() == ErrorKind::AddrInUse)
         && holder(failure).is_none()
 }
 
-/// The control socket of the daylily of this user that has the address, as far as it can be found.
+/// The control socket of this user's daylily that has the address, if it can be found.
 fn holder(failure: &Failure) -> Option<PathBuf> {
     match failure {
         Failure::Listen { at: Some(at), error, .. } if error.kind() == ErrorKind::AddrInUse => {
@@ -141,7 +143,7 @@ fn with_holder(failure: Failure) -> Failure {
     }
 }
 
-/// What `work` gives, in a thread of its own. One that is not done within `limit` is left to itself.
+/// Runs `work` in a thread and returns its result. After `limit`, returns an error, and the thread is abandoned.
 async fn apart<T: Send + 'static>(
     limit: Duration,
     work: impl FnOnce() -> Result<T, Failure> + Send + 'static,
@@ -177,7 +179,7 @@ mod tests {
         .expect_err("it does not end");
         assert!(stuck.to_string().contains("10ms"), "{stuck}");
         let next = apart(Duration::from_secs(60), || Ok(())).await;
-        assert!(next.is_ok(), "the next one waits for it");
+        assert!(next.is_ok(), "the next call waits for one that hangs");
         drop(end);
     }
 }

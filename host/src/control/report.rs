@@ -1,12 +1,12 @@
-//! What the supervisor and `daylily status`, `reload` and `stop` say to each other, and how a person
-//! reads it. One line of JSON each way.
+//! The protocol of the control socket, between the supervisor and `daylily status`, `reload` and `stop`: one line of
+//! JSON each way. Also the status as text.
 
 use std::fmt::Write as _;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-/// What is asked of a supervisor.
+/// A command to the supervisor.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub(crate) enum Command {
@@ -15,7 +15,7 @@ pub(crate) enum Command {
     Stop,
 }
 
-/// What it answers.
+/// The supervisor's reply.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub(crate) enum Reply {
@@ -34,11 +34,11 @@ pub(crate) enum Reply {
     },
 }
 
-/// `daylily status --json`. Fields are added, and not renamed or taken away.
+/// `daylily status --json`. Fields may be added, but not renamed or removed.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct Status {
     pub(crate) version: String,
-    /// Of the supervisor.
+    /// The process id of the supervisor.
     pub(crate) pid: u32,
     pub(crate) uptime_ms: u64,
     pub(crate) generation: u64,
@@ -47,7 +47,7 @@ pub(crate) struct Status {
     pub(crate) listen: Vec<String>,
     pub(crate) routes: Vec<RouteStatus>,
     pub(crate) workers: Vec<WorkerStatus>,
-    /// Workers of former generations that finish what they have.
+    /// Workers of previous generations that are draining.
     pub(crate) draining: Vec<WorkerStatus>,
     pub(crate) totals: Totals,
 }
@@ -68,19 +68,19 @@ pub(crate) struct WorkerStatus {
     pub(crate) pid: Option<u32>,
     /// `starting`, `ready`, `waiting` (to be restarted), `draining` or `ended`.
     pub(crate) state: String,
-    /// Since it was ready.
+    /// Time since it became ready.
     pub(crate) uptime_ms: u64,
     pub(crate) restarts: u64,
     pub(crate) hangs: u64,
     pub(crate) connections: u64,
     pub(crate) requests_in_progress: u64,
     pub(crate) requests: u64,
-    /// File calls that have outlived their requests and do not return.
+    /// File calls that have outlived their requests and have not returned.
     #[serde(default)]
     pub(crate) blocked_file_calls: u64,
 }
 
-/// Since the first start, over reloads, upgrades and the deaths of workers.
+/// Counted since the first start, across reloads, upgrades and deaths of workers.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct Totals {
     pub(crate) connections: u64,
@@ -98,7 +98,7 @@ pub(crate) struct Totals {
 }
 
 impl Status {
-    /// For a terminal.
+    /// The status as text, for a terminal.
     pub(crate) fn to_text(&self) -> String {
         let mut text = format!(
             "daylily {} (pid {}) is {}, generation {}, up {}\n",
@@ -157,7 +157,7 @@ impl WorkerStatus {
     }
 }
 
-/// Rows of cells under each other, each column as wide as its widest cell.
+/// Formats rows as a table, with each column as wide as its widest cell.
 fn table(rows: Vec<Vec<String>>) -> String {
     let columns = rows.iter().map(Vec::len).max().unwrap_or(0);
     let widths: Vec<usize> = (0..columns)
@@ -170,7 +170,7 @@ fn table(rows: Vec<Vec<String>>) -> String {
     lines.collect()
 }
 
-/// The two largest units: `3d 4h`, `12s`.
+/// A duration in its two largest units: `3d 4h`, `12s`.
 fn age(ms: u64) -> String {
     let seconds = Duration::from_millis(ms).as_secs();
     let units = [(seconds / 86_400, 'd'), (seconds / 3600 % 24, 'h'), (seconds / 60 % 60, 'm'), (seconds % 60, 's')];

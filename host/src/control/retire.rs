@@ -1,4 +1,4 @@
-//! A worker process that finishes what it has.
+//! Worker processes that drain.
 
 use std::io;
 use std::process::ExitStatus;
@@ -13,7 +13,7 @@ use super::seat::{Wish, next_wish};
 use super::worker::LAST_WORDS;
 use crate::failure::EXIT_CUT;
 
-/// What a drain did not finish is not told by anybody else, unless the whole server ends.
+/// Logs what a drain did not finish. Without this, only a stop of the whole server would report it.
 pub(super) fn say_drained(launch: &Launch, worker: u32, process: &WorkerProcess, status: &io::Result<ExitStatus>) {
     let pid = process.pid;
     let counts = process.slot().counts();
@@ -36,7 +36,8 @@ pub(super) fn say_drained(launch: &Launch, worker: u32, process: &WorkerProcess,
     }
 }
 
-/// Lets a process finish what it has, for as long as that may take, while another has its place.
+/// Drains a process that another one has replaced. Kills it when it has not ended `shutdown_timeout` and twice
+/// [`LAST_WORDS`] later.
 pub(super) async fn retire(
     launch: Arc<Launch>,
     worker: u32,

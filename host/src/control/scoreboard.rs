@@ -1,7 +1,7 @@
-//! Counters in memory that the supervisor and its workers share, so that they survive a worker.
+//! Counters in memory that the supervisor and its workers share, so that they survive a worker's death.
 //!
-//! Each worker process has a slot of its own, on a page of its own. When it has ended, what its slot
-//! counted is added to what ended workers counted before, so totals never go backwards.
+//! Each worker process has its own slot, on its own page. When the process has ended, its counts are added to those of
+//! the workers that ended before, so totals never go backwards.
 
 use std::io;
 use std::ops::{Add, AddAssign};
@@ -17,24 +17,25 @@ use serde::{Deserialize, Serialize};
 use crate::lock::lock;
 use crate::sealed::shared;
 
-/// One worker's counters. Only ever added to while it lives, but for gauges; the differences of pairs are gauges, too.
+/// One worker's counters. They only increase while it lives, except for gauges. The difference between an opened and a
+/// closed (begun and ended) counter is a gauge, too.
 #[derive(Default)]
 #[repr(C)]
 pub(crate) struct Slot {
-    /// Turns of the event loop that were noted, for the supervisor to see that it still turns.
+    /// Incremented regularly by the event loop; the supervisor detects by it that the event loop hangs.
     heartbeats: AtomicU64,
     connections_opened: AtomicU64,
     connections_closed: AtomicU64,
     requests_begun: AtomicU64,
     requests_ended: AtomicU64,
     requests_cut: AtomicU64,
-    /// A gauge: file calls that have outlived their requests and do not return.
+    /// Gauge: file calls that have outlived their requests and have not returned.
     blocked_calls: AtomicU64,
-    /// A gauge: routes that have no thread left for files, because of such calls.
+    /// Gauge: routes that have no thread left for files, because of such calls.
     blocked_routes: AtomicU64,
 }
 
-/// What a slot has counted.
+/// A snapshot of a slot's counters, or a sum of such snapshots.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub(crate) struct Counts {
@@ -42,22 +43,22 @@ pub(crate) struct Counts {
     pub(crate) connections_closed: u64,
     pub(crate) requests_begun: u64,
     pub(crate) requests_ended: u64,
-    /// Ended by us because a stop or a reload did not wait any longer for them.
+    /// Cut by daylily at the end of a drain (`shutdown_timeout`).
     pub(crate) requests_cut: u64,
     /// In progress when their worker died.
     pub(crate) requests_lost: u64,
 }
 
-/// Something is in progress, and counted so until this is dropped.
+/// Counts a connection or request as in progress until it is dropped.
 pub(crate) struct InProgress<'a>(&'a AtomicU64);
 
 impl Slot {
-    /// One that nobody else sees: for a process that serves nothing.
+    /// A slot that is not shared with other processes, for a process that serves nothing, such as `daylily check`.
     pub(crate) fn unshared() -> &'static Self {
         Box::leak(Box::default())
     }
 
-    /// Changes as long as the worker's event loop turns.
+    /// Changes as long as the worker's event loop runs.
     pub(crate) fn heartbeats(&self) -> u64 {
         self.heartbeats.load(Relaxed)
     }
@@ -89,14 +90,14 @@ impl Slot {
         self.blocked_routes.load(Relaxed)
     }
 
-    /// The requests in progress are about to be cut.
+    /// Counts the requests in progress as cut; called just before they are.
     pub(crate) fn note_cut(&self) {
         self.requests_cut.fetch_add(self.counts().requests_in_progress(), Relaxed);
     }
 
     pub(crate) fn counts(&self) -> Counts {
         Counts {
-            // The ends first: what begins in between must not make a gauge negative.
+            // Read `ended` and `closed` first: what begins and ends between two reads must not make a gauge negative.
             requests_ended: self.requests_ended.load(Relaxed),
             connections_closed: self.connections_closed.load(Relaxed),
             connections_opened: self.connections_opened.load(Relaxed),
@@ -137,9 +138,9 @@ impl Counts {
         self.connections_opened.saturating_sub(self.connections_closed)
     }
 
-    /// The worker is gone, and with it all that was in progress.
+    /// The counts once the worker has ended: its connections are closed, and its requests in progress are lost.
     pub(crate) fn at_death(self) -> Self {
-        // What was said to be cut is not lost as well.
+        // Requests that were counted as cut do not also count as lost.
         let lost = self.requests_in_progress().saturating_sub(self.requests_cut);
         Self {
             connections_closed: self.connections_opened,
@@ -149,7 +150,7 @@ impl Counts {
         }
     }
 
-    /// What was counted since it was `before`.
+    /// What was counted since the snapshot `before`.
     pub(crate) fn since(self, before: Self) -> Self {
         self.zip(before, u64::saturating_sub)
     }
@@ -180,7 +181,7 @@ impl AddAssign for Counts {
     }
 }
 
-/// All slots, as the supervisor has them.
+/// All slots, as mapped by the supervisor.
 pub(crate) struct Scoreboard {
     file: OwnedFd,
     slots: Vec<&'static Slot>,
@@ -192,7 +193,7 @@ struct Ledger {
     ended: Counts,
 }
 
-/// The use of one slot; given back when dropped, which is only for when its worker has ended.
+/// The use of one slot. Dropping it gives the slot back, so it must only be dropped after its worker has ended.
 pub(crate) struct Lease {
     scoreboard: Arc<Scoreboard>,
     index: u32,
@@ -200,12 +201,11 @@ pub(crate) struct Lease {
 }
 
 impl Scoreboard {
-    /// One with room for `slots` workers at a time. `ended` is what was counted before, by another
-    /// supervisor that this one succeeds.
+    /// Creates a scoreboard for up to `slots` workers at a time. `ended` is what the predecessor has counted.
     ///
     /// # Errors
     ///
-    /// When the system has no memory to share.
+    /// When shared memory cannot be created or mapped.
     pub(crate) fn new(slots: u32, ended: Counts) -> io::Result<Arc<Self>> {
         let file = shared("daylily-scoreboard", u64::from(slots) * page_size() as u64)?;
         let mapped = (0..slots).map(|index| map_slot(file.as_fd(), index)).collect::<io::Result<_>>()?;
@@ -220,17 +220,17 @@ impl Scoreboard {
         Some(Lease { scoreboard: Arc::clone(self), index, slot })
     }
 
-    /// How many workers there may be at a time.
+    /// The maximum number of workers at a time.
     pub(crate) fn slots(&self) -> u32 {
         u32::try_from(self.slots.len()).unwrap_or(u32::MAX)
     }
 
-    /// Adds what somebody else has counted.
+    /// Adds what another process, the predecessor, has counted.
     pub(crate) fn add(&self, counts: Counts) {
         lock(&self.ledger).ended += counts;
     }
 
-    /// What all workers have counted, those that have ended included.
+    /// The sum over all workers, including those that have ended.
     pub(crate) fn totals(&self) -> Counts {
         let ledger = lock(&self.ledger);
         self.slots.iter().fold(ledger.ended, |sum, slot| sum + slot.counts())
@@ -242,7 +242,7 @@ impl Lease {
         self.index
     }
 
-    /// What the worker maps its slot from.
+    /// The shared memory from which the worker maps its slot.
     pub(crate) fn file(&self) -> BorrowedFd<'_> {
         self.scoreboard.file.as_fd()
     }
@@ -265,7 +265,7 @@ impl Drop for Lease {
 ///
 /// # Errors
 ///
-/// When the file has no such slot, or the system does not map it.
+/// When the file has no such slot, or mmap(2) fails.
 pub(crate) fn map_slot(file: BorrowedFd<'_>, index: u32) -> io::Result<&'static Slot> {
     let page = page_size();
     let offset = u64::from(index) * page as u64;
@@ -274,9 +274,9 @@ pub(crate) fn map_slot(file: BorrowedFd<'_>, index: u32) -> io::Result<&'static 
         return Err(io::Error::other(format!("the scoreboard has no slot {index}")));
     }
     #[expect(unsafe_code, reason = "there is no other way to share memory between processes")]
-    // SAFETY: the kernel chooses the place. The page is inside the file, whose size is sealed, and is
-    // never unmapped. A `Slot` is smaller than a page, aligned to it, and made of atomics only, which
-    // have no invalid value and may be changed by other processes at any time.
+    // SAFETY: the kernel chooses the address. The page is inside the file, whose size is sealed, and is never unmapped.
+    // A `Slot` is smaller than a page, aligned to it, and made of atomics only, which have no invalid value and may be
+    // changed by other processes at any time.
     unsafe {
         let start = mmap(null_mut(), page, ProtFlags::READ | ProtFlags::WRITE, MapFlags::SHARED, file, offset)?;
         Ok(&*start.cast::<Slot>())
@@ -299,19 +299,19 @@ mod tests {
         assert_eq!(lease.slot().counts().requests_in_progress(), 1);
         assert_eq!(lease.slot().counts().connections_open(), 1);
         assert_eq!(scoreboard.totals().requests_begun, 7);
-        // It is killed in the middle of a request.
+        // The worker is killed during a request.
         std::mem::forget((connection, request));
         drop(lease);
         let totals = scoreboard.totals();
         assert_eq!((totals.requests_begun, totals.requests_ended, totals.requests_lost), (7, 7, 1));
         assert_eq!(totals.connections_open(), 0);
-        // The slot is as new for the next one.
+        // The slot is zeroed for the next worker.
         let next = scoreboard.lease().expect("a slot");
         assert_eq!(next.slot().counts(), Counts::default());
     }
 
     #[test]
-    fn slots_come_to_an_end() {
+    fn there_is_no_lease_while_all_slots_are_in_use() {
         let scoreboard = Scoreboard::new(2, Counts::default()).expect("shared memory");
         let leases: Vec<_> = (0..2).map(|_| scoreboard.lease().expect("a slot")).collect();
         assert_ne!(leases[0].index(), leases[1].index());

@@ -1,4 +1,4 @@
-//! A worker's seat: somebody is always to sit there, until the generation drains.
+//! A worker session: keeps one worker process running, and replaces it when it dies, until the generation drains.
 
 use std::io;
 use std::pin::pin;
@@ -21,11 +21,11 @@ use super::scoreboard::{Counts, Slot};
 use super::worker::LAST_WORDS;
 use crate::lock::lock;
 
-/// A worker whose event loop has not turned for so long does not accept either; others do it until it
-/// turns again, or has been replaced.
+/// A worker whose event loop has not run for this long does not accept either. The others accept on its sockets until
+/// it runs again or has been replaced.
 const COVERED_AFTER: Duration = Duration::from_secs(1);
 
-/// What the seats of a generation are told, all at once.
+/// The desired state of all worker sessions of a generation.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Wish {
     Serve,
@@ -33,7 +33,7 @@ pub(super) enum Wish {
     Kill,
 }
 
-/// Who sits there, for `daylily status`.
+/// The state of a worker session, for `daylily status`.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Seen {
     pub(super) pid: Option<u32>,
@@ -41,7 +41,7 @@ pub(super) struct Seen {
     pub(super) since: Option<Instant>,
     pub(super) restarts: u64,
     pub(super) hangs: u64,
-    /// How often it was replaced because its file calls did not return.
+    /// How often its process was replaced because file calls did not return.
     pub(super) blocked: u64,
     pub(super) counts: Counts,
     pub(super) blocked_calls: u64,
@@ -52,31 +52,31 @@ pub(super) enum State {
     #[default]
     Starting,
     Ready,
-    /// It died, and is not replaced at once because it has died again and again.
+    /// Its process died several times in a row, and the next start is delayed.
     Waiting,
     Draining,
     Ended,
 }
 
-/// One seat, shared between the task that keeps it and those who look at it.
+/// A worker session, shared between the task that runs it ([`Seat::keep`]) and the readers of its state.
 pub(super) struct Seat {
     worker: u32,
     launch: Arc<Launch>,
     seen: Mutex<Seen>,
-    /// Whoever sits here accepts no more, and nobody else will.
+    /// Its process has stopped accepting, and will not be replaced.
     has_closed: watch::Sender<bool>,
-    /// The counters of the process, while there is one.
+    /// The counters of the process, while one is running.
     slot: Mutex<Option<&'static Slot>>,
 }
 
-/// How a process left its seat.
+/// Why a process has ended or is to be replaced.
 enum Left {
-    /// It was told to.
+    /// As requested: it has drained, or was killed because of [`Wish::Kill`] or because its drain took too long.
     Drained,
     Died(io::Result<ExitStatus>),
-    /// Its event loop did not turn any more, and it was killed.
+    /// Its event loop hung, and it was killed.
     Hung,
-    /// It serves, but for file calls, and another is to take its place.
+    /// It still serves, but its file calls do not return, and another process is to replace it.
     Blocked,
 }
 
@@ -95,18 +95,18 @@ impl Seat {
         self.worker
     }
 
-    /// Resolves when nothing is accepted here any more. Cancel safe.
+    /// Resolves when its process has stopped accepting and will not be replaced. Cancel safe.
     pub(super) async fn closed(&self) {
-        // The sender is in `self`.
+        // Cannot fail: the sender is in `self`.
         let _ = self.has_closed.subscribe().wait_for(|has_closed| *has_closed).await;
     }
 
-    /// Nobody sits here any more, and nobody will.
+    /// Whether the session has ended: no process is running, and none will be started.
     pub(super) fn is_gone(&self) -> bool {
         lock(&self.seen).state == State::Ended
     }
 
-    /// How often somebody had to be replaced here.
+    /// How often its process was replaced: the fields `restarts`, `hangs` and `blocked`; the others are 0.
     pub(super) fn deaths(&self) -> Totals {
         let seen = lock(&self.seen);
         Totals { restarts: seen.restarts, hangs: seen.hangs, blocked: seen.blocked, ..Totals::default() }
@@ -118,11 +118,10 @@ impl Seat {
         Seen { counts, blocked_calls: slot.map_or(0, Slot::blocked_calls), ..lock(&self.seen).clone() }
     }
 
-    /// Keeps the seat taken, first by `process`, until `wishes` says otherwise. Cancel safe: the process
-    /// is killed.
+    /// Runs the session, at first with `process`, until `wishes` requests the end. Cancel safe: the process is killed.
     pub(super) async fn keep(self: Arc<Self>, mut process: WorkerProcess, mut wishes: watch::Receiver<Wish>) {
         let mut restarts = Restarts::default();
-        // Those that finish what they have while another has their place.
+        // Processes that have been replaced and are still draining.
         let mut retiring = JoinSet::new();
         loop {
             self.sits(&process);
@@ -158,7 +157,8 @@ impl Seat {
         }
     }
 
-    /// Waits until `process` has ended, has hung and was killed, or has drained because it was wished.
+    /// Waits until `process` has ended, has hung and was killed, has drained or was killed as requested, or is to be
+    /// replaced because its file calls do not return.
     async fn watch_over(&self, process: &mut WorkerProcess, wishes: &mut watch::Receiver<Wish>) -> Left {
         let limit = self.launch.prepared.config.server.hang_timeout;
         let mut looks = Looks::new(limit, process.slot());
@@ -192,8 +192,8 @@ impl Seat {
         }
     }
 
-    /// A new process in the place of one whose file calls do not return, which serves until then. None when the
-    /// generation is to end, or there is no new process: the old one goes on.
+    /// Starts a process that replaces one whose file calls do not return; the old one serves until then. None when the
+    /// generation is to end or the start failed: the old process goes on.
     async fn relieve(&self, old: &WorkerProcess, wishes: &mut watch::Receiver<Wish>) -> Option<WorkerProcess> {
         let (worker, pid) = (self.worker, old.pid);
         let (calls, routes) = (old.slot().blocked_calls(), old.slot().blocked_routes());
@@ -204,7 +204,7 @@ impl Seat {
         };
         match started {
             None => {
-                // For the one who watches over the old process.
+                // So that [`Self::watch_over`] sees the change, too.
                 wishes.mark_changed();
                 None
             }
@@ -227,7 +227,8 @@ impl Seat {
         }
     }
 
-    /// Tells `process` to drain and waits for its end, for as long as it may take.
+    /// Tells `process` to drain and waits for its end. Kills it when it hangs, or has not ended after
+    /// `shutdown_timeout` and twice [`LAST_WORDS`].
     async fn drain(
         &self,
         process: &mut WorkerProcess,
@@ -260,7 +261,7 @@ impl Seat {
         }
     }
 
-    /// A new process, after `delay`; None when the generation ends before there is one.
+    /// Starts a new process after `delay`, and retries until one is ready; None when the generation ends before that.
     async fn replace(
         &self,
         restarts: &mut Restarts,
@@ -339,7 +340,7 @@ impl Seat {
         });
     }
 
-    /// Whether the others are to accept on this worker's sockets.
+    /// Sets whether the other workers accept on this worker's sockets.
     fn mark_absent(&self, is_absent: bool) {
         self.launch.absent.send_if_modified(|absent| {
             if is_absent { absent.insert(self.worker) } else { absent.remove(&self.worker) }
@@ -355,7 +356,7 @@ impl Seat {
     }
 }
 
-/// What is wished next; that there is nobody left to wish anything is the wish for an end. Cancel safe.
+/// Waits for the next desired state. A closed channel means [`Wish::Kill`]. Cancel safe.
 pub(super) async fn next_wish(wishes: &mut watch::Receiver<Wish>) -> Wish {
     match wishes.changed().await {
         Ok(()) => wishes.borrow_and_update().clone(),
@@ -364,12 +365,12 @@ pub(super) async fn next_wish(wishes: &mut watch::Receiver<Wish>) -> Wish {
 }
 
 async fn kill(process: &mut WorkerProcess, left: Left) -> Left {
-    // It fails only for a process that has gone already.
+    // Fails only when the process has ended already.
     let _ = process.kill().await;
     left
 }
 
-/// Some number, for jitter: workers that died together are not to come back together.
+/// A random number, for jitter: workers that died together should not restart together.
 fn random() -> u32 {
     use std::hash::{BuildHasher, RandomState};
     #[expect(clippy::cast_possible_truncation, reason = "any bits will do")]

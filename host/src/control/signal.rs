@@ -6,14 +6,14 @@ use std::time::Duration;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::time::Instant;
 
-/// Signals to stop that come so soon after the first are the same one: wrappers (`timeout`, `tini -g`, `npm`) signal
-/// their child, and then its group, which it is in.
+/// Signals to stop within this time after the first count as one: wrappers (`timeout`, `tini -g`, `npm`) signal their
+/// child, and then its process group, which includes the child.
 const SAME_STOP: Duration = Duration::from_millis(250);
 
-/// What a signal asks for.
+/// What a signal requests.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Asked {
-    /// SIGTERM, SIGINT; SIGHUP where it says that the terminal is gone.
+    /// SIGTERM or SIGINT; SIGHUP when the terminal was closed.
     Stop,
     /// SIGHUP.
     Reload,
@@ -26,18 +26,19 @@ pub(super) struct Signals {
     interrupt: Signal,
     hangup: Signal,
     upgrade: Signal,
-    /// Whether this was started from a terminal, whose end is told by SIGHUP as well.
+    /// Whether stderr was a terminal at start. SIGHUP then also reports that the terminal was closed.
     had_terminal: bool,
-    /// The latest stop that was told.
+    /// The time of the latest stop.
     stop: Option<Instant>,
 }
 
 impl Signals {
-    /// From now on, none of them ends the process by itself. Must be called within a tokio runtime.
+    /// Installs the handlers, so that none of these signals ends the process by itself. Must be called within a tokio
+    /// runtime.
     ///
     /// # Errors
     ///
-    /// When the system does not let them be handled.
+    /// When a handler cannot be installed.
     pub(super) fn new() -> io::Result<Self> {
         Ok(Self {
             terminate: signal(SignalKind::terminate())?,
@@ -49,7 +50,7 @@ impl Signals {
         })
     }
 
-    /// The next one; a stop that comes twice within [`SAME_STOP`] is one. Cancel safe.
+    /// The next request; several stops within [`SAME_STOP`] are one. Cancel safe.
     pub(super) async fn next(&mut self) -> Asked {
         loop {
             let asked = self.any().await;
@@ -63,7 +64,7 @@ impl Signals {
         }
     }
 
-    /// A stop was asked for in another way.
+    /// Records the time of a stop; also called for one that was not requested by a signal.
     pub(super) fn note_stop(&mut self) {
         self.stop = Some(Instant::now());
     }

@@ -27,18 +27,18 @@ struct Bound {
     listen: Listen,
     address: SocketAddr,
     sockets: Vec<Arc<OwnedFd>>,
-    /// No other socket of ours had the port when these were bound.
+    /// No other socket of daylily's had the port when these were bound.
     is_alone: bool,
 }
 
-/// A socket that systemd opened.
+/// A socket that systemd passed.
 #[derive(Clone)]
 struct Given {
     name: String,
     socket: Arc<OwnedFd>,
 }
 
-/// What was found for one entry of `listen`, before anything is bound.
+/// The sockets or the address of one entry of `listen`, before anything is bound.
 enum Found<'a> {
     /// Sockets that are open already.
     Open(&'a ListenAddr, Bound),
@@ -47,7 +47,7 @@ enum Found<'a> {
     Given(Vec<Bound>),
 }
 
-/// All of it but the descriptors, for another process.
+/// The description of [`Sockets`] without the descriptors, to be sent to another process.
 #[derive(Serialize, Deserialize)]
 pub(crate) struct Inventory {
     bound: Vec<(Listen, SocketAddr, u32)>,
@@ -79,10 +79,10 @@ impl Sockets {
         Ok(Self { bound: Vec::new(), given: given.collect::<Result<_, Failure>>()? })
     }
 
-    /// The sockets for `wanted` and so many workers: those that are here already, and new ones. Sockets
-    /// are added for more workers, which the kernel uses only after [`Sockets::listen`], and never taken away
-    /// for fewer, because what waits in their backlogs would be lost; workers share them out. Blocks while names are
-    /// looked up.
+    /// The sockets for `wanted` and this number of workers: sockets that are open are kept, missing ones are bound. For
+    /// more workers, sockets are added, which the kernel uses only after [`Sockets::listen`]. For fewer workers, no
+    /// socket is closed, because the connections in its backlog would be lost: the workers share all of them. Blocks
+    /// while names are resolved.
     ///
     /// # Errors
     ///
@@ -93,14 +93,14 @@ impl Sockets {
         let wanted = wanted.unwrap_or(&unsaid);
         let mut failures = Vec::new();
         let mut keep = |failure| failures.push(failure);
-        // Each is looked for before any is bound: `0.0.0.0:80` and `[::]:80` are in each other's way only as long as
-        // one is tried without SO_REUSEPORT.
+        // Find all of them before binding any: `0.0.0.0:80` and `[::]:80` conflict only while one of them is tried
+        // without SO_REUSEPORT.
         let found: Vec<_> = wanted.iter().filter_map(|listen| self.find(listen).map_err(&mut keep).ok()).collect();
         let mut bound = Vec::new();
         for found in found {
             match self.bind(found, workers) {
                 Ok(several) => {
-                    // One socket may be meant twice: by its name, and as one of all.
+                    // Two entries may refer to the same socket: `systemd:NAME` and `systemd`.
                     let is_new = |one: &Bound| !bound.iter().any(|bound: &Bound| bound.shares_with(one));
                     let new: Vec<_> = several.into_iter().filter(is_new).collect();
                     bound.extend(new);
@@ -176,14 +176,15 @@ impl Sockets {
         Ok(bound)
     }
 
-    /// Lets the kernel spread connections over all sockets, once there are workers for them.
+    /// Makes all sockets listen, once workers are ready to accept: from then on the kernel spreads connections over
+    /// them.
     ///
     /// # Errors
     ///
-    /// When another server has begun to listen at an address meanwhile, or the system refuses.
+    /// When another server has begun to listen at an address meanwhile, or a system call fails.
     pub(super) fn listen(&self) -> Result<(), Failure> {
-        // A socket that is bound and does not listen keeps nobody away. All are looked at before any listens: those of
-        // ours would be in the way of each other.
+        // A bound socket that does not listen does not keep other servers from listening at its address, so check once
+        // more. All addresses are checked before any socket listens: daylily's own would conflict with each other.
         for bound in self.bound.iter().filter(|bound| bound.is_new()) {
             listen::check(bound.address).map_err(|refused| Failure::listen(&bound.listen, refused))?;
         }
@@ -196,13 +197,13 @@ impl Sockets {
         Ok(())
     }
 
-    /// Where this listens.
+    /// The addresses of the sockets.
     pub(crate) fn addresses(&self) -> Vec<SocketAddr> {
         self.bound.iter().map(|bound| bound.address).collect()
     }
 
-    /// Each socket, with the workers that accept on it (one, or several where there are fewer sockets than
-    /// workers), and whether it is lent by systemd.
+    /// Each socket, with the workers that accept on it (one, or several where there are fewer sockets than workers),
+    /// and whether systemd passed it.
     pub(super) fn of_workers(&self, workers: u32) -> Vec<(BorrowedFd<'_>, (Vec<u32>, bool))> {
         let mut all = Vec::new();
         for bound in &self.bound {
@@ -214,14 +215,14 @@ impl Sockets {
         all
     }
 
-    /// The places in [`Sockets::of_workers`] of those that close when only `kept` stays open.
+    /// The indexes, as in [`Sockets::of_workers`], of the sockets that close when only `kept` stays open.
     pub(super) fn closing(&self, kept: &Self) -> Vec<u32> {
         let sockets = self.bound.iter().flat_map(|bound| bound.sockets.iter().map(|socket| (bound.is_lent(), socket)));
         let is_kept = |socket| kept.bound.iter().any(|bound| bound.has(socket));
         (0..).zip(sockets).filter(|(_, (is_lent, socket))| !is_lent && !is_kept(socket)).map(|(at, _)| at).collect()
     }
 
-    /// What another process needs to go on with the same sockets.
+    /// What another process needs to take over the sockets.
     pub(super) fn inventory(&self) -> (Inventory, Vec<BorrowedFd<'_>>) {
         let count = |bound: &Bound| u32::try_from(bound.sockets.len()).unwrap_or(u32::MAX);
         let bound = self.bound.iter().map(|bound| (bound.listen.clone(), bound.address, count(bound))).collect();
@@ -231,7 +232,7 @@ impl Sockets {
         (Inventory { bound, given }, descriptors.collect())
     }
 
-    /// The other side of [`Sockets::inventory`].
+    /// The inverse of [`Sockets::inventory`].
     pub(super) fn from_inventory(
         inventory: Inventory,
         descriptors: &mut impl Iterator<Item = OwnedFd>,
@@ -248,7 +249,7 @@ impl Sockets {
 }
 
 impl Bound {
-    /// Whether nobody was let in yet, and another server could have been.
+    /// Whether the sockets do not listen yet, so that another server may have begun to listen at the address.
     fn is_new(&self) -> bool {
         let listens = self.sockets.iter().any(|socket| sockopt::socket_acceptconn(socket).unwrap_or(true));
         listen::SPREADS_CONNECTIONS && self.is_alone && !listens
@@ -267,7 +268,7 @@ impl Bound {
     }
 }
 
-/// The workers of the socket number `at` of `sockets`.
+/// The workers of socket `at`, of this number of sockets at one address.
 fn owners(at: u32, sockets: usize, workers: u32) -> Vec<u32> {
     if sockets >= workers as usize { vec![at % workers.max(1)] } else { (at..workers).step_by(sockets).collect() }
 }
@@ -275,13 +276,13 @@ fn owners(at: u32, sockets: usize, workers: u32) -> Vec<u32> {
 #[expect(unsafe_code, reason = "systemd passes descriptors by number only")]
 fn adopt(number: std::os::fd::RawFd) -> OwnedFd {
     use std::os::fd::FromRawFd;
-    // SAFETY: `LISTEN_PID` and `LISTEN_FDS` say that this descriptor was opened for this process to have,
-    // and this is called once, at start, before anything else could have it.
+    // SAFETY: `LISTEN_PID` and `LISTEN_FDS` say that this descriptor was opened for this process, and this is called
+    // once, at start, before other code could own it.
     unsafe { OwnedFd::from_raw_fd(number) }
 }
 
-/// Whether systemd's sockets are for us; whoever started us may have forgotten to take its own away from
-/// the environment (sd_listen_fds(3)).
+/// Whether systemd passed sockets to this process. The parent process may have received sockets itself and left the
+/// variables in the environment (sd_listen_fds(3)).
 fn is_for_this_process() -> bool {
     std::env::var("LISTEN_PID").is_ok_and(|pid| pid.parse() == Ok(std::process::id()))
 }
@@ -292,7 +293,7 @@ fn check_listener(socket: &OwnedFd) -> io::Result<()> {
     if kind != SocketType::STREAM || family.is_err() || !sockopt::socket_acceptconn(socket)? {
         return Err(io::Error::other("it is not a listening TCP socket"));
     }
-    // Workers share it, and each has an event loop that must not wait in `accept`.
+    // Non-blocking, because workers share it, and their event loops must not wait in `accept`.
     Ok(rustix::io::ioctl_fionbio(socket, true)?)
 }
 

@@ -1,4 +1,4 @@
-//! What the supervisor knows, for `daylily status`, for systemd and for the log.
+//! The supervisor's state, for `daylily status`, for systemd and for the log.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -21,7 +21,7 @@ pub(super) enum State {
     Stopping,
 }
 
-/// What there is to see of a supervisor.
+/// The supervisor's state, as reported by `daylily status`.
 pub(super) struct Overview<'a> {
     pub(super) state: State,
     pub(super) began: Instant,
@@ -30,14 +30,14 @@ pub(super) struct Overview<'a> {
     pub(super) totals: Totals,
 }
 
-/// The line on standard output: the server can be used.
+/// The line that is printed to standard output when the server is ready.
 pub(super) fn announcement(view: &View) -> String {
     let urls = urls(view);
     let workers = view.launch.workers;
     format!("Server running at {} with {workers} worker{}", urls.join(" and "), if workers == 1 { "" } else { "s" })
 }
 
-/// One line about what serves now.
+/// One line about the generation that serves.
 pub(super) fn summary(view: &View) -> String {
     let (workers, routes) = (view.launch.workers, view.launch.prepared.config.routes.len());
     format!(

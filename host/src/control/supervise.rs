@@ -29,20 +29,20 @@ use crate::cli::What;
 use crate::failure::Failure;
 use crate::{log, prepare, runtime};
 
-/// Generations that may drain at a time; a reload waits for one of them to end when there are more.
+/// Maximum number of generations that drain at a time. At the limit, a reload waits until one of them has ended.
 const MAX_DRAINING: usize = 16;
 
-/// How long an answer to a reload waits for former workers to say that they accept no more.
+/// How long the reply to a reload waits for workers of previous generations to report that they have stopped accepting.
 const CLOSING_PATIENCE: Duration = Duration::from_secs(2);
 
-/// Worker processes at a time: 256 of each generation that drains, serves or starts.
+/// Maximum number of worker processes: 256 for each generation that is draining, serving or starting.
 const MAX_PROCESSES: u32 = 256 * (MAX_DRAINING as u32 + 2);
 
-/// How to serve.
+/// What the supervisor serves, and how it was started.
 pub(crate) struct Task {
     pub(crate) what: What,
     pub(crate) invocation: Invocation,
-    /// From the process that this one succeeds, if it does.
+    /// The predecessor's handoff, when this process is the successor in an upgrade.
     pub(crate) inheritance: Option<Inheritance>,
 }
 
@@ -50,13 +50,13 @@ pub(crate) struct Task {
 ///
 /// # Errors
 ///
-/// What was wrong at start; or [`Failure::Cut`], when requests were cut at the end.
+/// The reason why the start failed; or [`Failure::Cut`], when requests were cut at the end.
 pub(crate) fn serve(mut task: Task) -> Result<(), Failure> {
     let was_found = task.inheritance.as_ref().is_some_and(|inheritance| inheritance.legacy.config_was_found);
     task.what = if was_found { prepare::with_found(&task.what) } else { prepare::settled(&task.what)? };
     let config = prepare::read(&task.what)?;
     let log = log::start(config.log)?;
-    // Before any thread: systemd's sockets are descriptors that nothing else may take.
+    // Before the event loop: systemd passes open descriptors by number, which no other code may take.
     let sockets = match &mut task.inheritance {
         Some(inheritance) => std::mem::take(&mut inheritance.sockets),
         None => Sockets::from_systemd()?,
@@ -85,24 +85,24 @@ pub(super) struct Supervisor {
     pub(super) began: Instant,
     pub(super) state: State,
     pub(super) current: Arc<View>,
-    /// Generations that finish what they have.
+    /// Draining generations.
     pub(super) draining: Vec<Arc<View>>,
     pub(super) ends: JoinSet<u64>,
-    /// The highest number that a generation had, served or not.
+    /// The highest generation number used so far, also by a generation that failed to start.
     number: u64,
     reloading: Option<Reloading>,
     upgrading: Option<Upgrading>,
-    /// Who waits for the reload in progress, and for the one after it.
+    /// Clients that wait for the reload in progress (`answers`), and for the one after it (`next`).
     answers: Vec<oneshot::Sender<Reply>>,
     next: Vec<oneshot::Sender<Reply>>,
     is_reload_wanted: bool,
     pub(super) account: Account,
-    /// What the predecessor counts until it ends.
+    /// Receives the predecessor's final totals, when it has drained.
     pub(super) rest: Option<Rest>,
 }
 
 impl Supervisor {
-    /// Starts the first generation; None when a signal came first.
+    /// Starts the first generation; None when a signal to stop arrived before it was ready.
     async fn start(
         task: Task,
         config: Config,
@@ -121,7 +121,7 @@ impl Supervisor {
         let patience = if inheritance.is_some() { Duration::ZERO } else { reload::RELEASE_PATIENCE };
         let scoreboard = Arc::clone(&account.scoreboard);
         let basis = Basis { scoreboard, sockets, known: None, generation: number, patience };
-        // The one that is configured must work, and nothing is accepted before that is known.
+        // A configured control socket must open: otherwise the start fails before any connection is accepted.
         let (mut control, found) = match ControlSocket::of(&config, None, inheritance.is_some()) {
             Ok(control) => (control, Vec::new()),
             Err(failure) => (None, vec![failure]),
@@ -165,7 +165,7 @@ impl Supervisor {
         if let Some(control) = &supervisor.control {
             control.publish()?;
         }
-        // Nobody may read it any more, such as after an upgrade.
+        // Ignore errors: standard output may have no reader any more, such as after an upgrade.
         let _ = writeln!(std::io::stdout(), "{}", status::announcement(&supervisor.current));
         Ok(Some(supervisor))
     }
@@ -202,7 +202,7 @@ impl Supervisor {
                 },
                 rest = joined(&mut self.rest) => {
                     self.account.hear(rest);
-                    // systemd listens to this process by now.
+                    // By now systemd accepts notifications from this process (MAINPID=).
                     systemd::ready(&status::summary(&self.current));
                 }
                 Some(Ok(number)) = self.ends.join_next() => self.forget(number),
@@ -226,8 +226,8 @@ impl Supervisor {
         self.account.totals(self.draining.iter().chain([&self.current]))
     }
 
-    /// The predecessor drains from now on. It tells systemd who succeeds it, since systemd still listens to
-    /// it.
+    /// Reports to the predecessor that this process serves, so that it drains. The predecessor sends the new main pid
+    /// to systemd, which still accepts notifications only from it.
     async fn take_over(&mut self, inheritance: Inheritance) {
         match inheritance.take_over().await {
             Ok((totals, mut predecessor)) => {
@@ -245,8 +245,8 @@ impl Supervisor {
         }
     }
 
-    /// One reload at a time. What is asked for while one is in progress is done by another after it,
-    /// since the first may have read the files before they were changed.
+    /// Runs one reload at a time. A request that arrives during a reload starts another one after it, since the reload
+    /// in progress may have read the files before they were changed.
     fn reload_if_wanted(&mut self) {
         let is_busy = self.reloading.is_some() || self.upgrading.is_some() || self.draining.len() >= MAX_DRAINING;
         if !self.is_reload_wanted || is_busy {
@@ -287,7 +287,7 @@ impl Supervisor {
         systemd::ready(&status::summary(&self.current));
     }
 
-    /// Makes the control socket anew that is gone.
+    /// Recreates the control socket when its path no longer leads to it.
     fn restore_control(&mut self) {
         let Some(control) = self.control.as_ref().filter(|control| !control.is_in_place()) else { return };
         match control.anew() {
@@ -296,7 +296,7 @@ impl Supervisor {
         }
     }
 
-    /// The new generation serves, and the old one finishes what it has.
+    /// Makes `next` the current generation and drains the previous one.
     fn go_on_with(&mut self, next: Generation) {
         let (next, end) = next.split();
         self.ends.spawn(end);
@@ -314,7 +314,8 @@ impl Supervisor {
         let (generation, answers) = (self.number, std::mem::take(&mut self.answers));
         let former = self.draining.clone();
         tokio::spawn(async move {
-            // Who is told that it serves may count on it. (A worker that hangs is not waited for.)
+            // A client that receives `Reloaded` may rely on new connections reaching the new generation, so wait until
+            // the previous workers have stopped accepting. `CLOSING_PATIENCE` bounds the wait for a worker that hangs.
             let closed = async {
                 for view in &former {
                     view.closed().await;
@@ -328,7 +329,7 @@ impl Supervisor {
     }
 
     fn go_on_as_it_was(&mut self, failure: &Failure) {
-        // Its files are watched as well: one of them is what will be mended.
+        // Also watch the files of the configuration that failed: one of them will be fixed.
         if self.watch.is_some() {
             watch(&mut self.watch, &self.what, prepare::read(&self.what).ok().as_ref());
         }
@@ -336,7 +337,7 @@ impl Supervisor {
         self.answer(|| Reply::Failed { reason: failure.to_string(), exit_code: failure.exit_code() });
     }
 
-    /// What was to be started is not, and is killed where it was.
+    /// Cancels a reload or upgrade in progress. Processes that were started for it are killed.
     pub(super) fn give_up_starting(&mut self) {
         self.reloading.take().inspect(JoinHandle::abort);
         self.upgrading.take().inspect(JoinHandle::abort);
@@ -390,7 +391,7 @@ async fn changed(watch: &mut Option<Watch>) {
     }
 }
 
-/// The outcome of a task, which is then taken away. Cancel safe.
+/// Waits for the task and clears it; without a task, never resolves. Cancel safe.
 pub(super) async fn joined<T, E: From<std::io::Error>>(task: &mut Option<JoinHandle<Result<T, E>>>) -> Result<T, E> {
     let Some(running) = task else { return std::future::pending().await };
     let outcome = running.await;

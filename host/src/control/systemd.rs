@@ -1,14 +1,14 @@
-//! What systemd is told (`Type=notify`); without systemd, nothing happens.
+//! Notifications to systemd (`Type=notify`). Without systemd, these functions do nothing.
 
 use sd_notify::NotifyState;
 use tokio::time::Interval;
 
-/// All workers accept connections, at first or after a reload.
+/// Reports that all workers accept connections, after a start or a reload.
 pub(super) fn ready(status: &str) {
     notify(&[NotifyState::Ready, NotifyState::Status(status)]);
 }
 
-/// A reload has begun (`Type=notify-reload` wants to know since when).
+/// Reports that a reload has begun (`Type=notify-reload` also requires the time, MONOTONIC_USEC=).
 pub(super) fn reloading() {
     match NotifyState::monotonic_usec_now() {
         Ok(now) => notify(&[NotifyState::Reloading, now]),
@@ -20,12 +20,12 @@ pub(super) fn stopping() {
     notify(&[NotifyState::Stopping]);
 }
 
-/// From now on, another process is the service.
+/// Reports that process `pid` is the service's main process from now on.
 pub(super) fn succeeded_by(pid: u32) {
     notify(&[NotifyState::MainPid(pid), NotifyState::Ready]);
 }
 
-/// systemd's watchdog, where it is on: it wants to hear twice in the time that it waits.
+/// systemd's watchdog, where it is enabled (WatchdogSec=): notified at half its timeout.
 pub(super) struct Watchdog(Option<Interval>);
 
 impl Watchdog {
@@ -35,7 +35,7 @@ impl Watchdog {
         Self(every.map(tokio::time::interval))
     }
 
-    /// Resolves when it is time. Cancel safe.
+    /// Resolves when the next notification is due. Cancel safe.
     pub(super) async fn due(&mut self) {
         match &mut self.0 {
             Some(interval) => drop(interval.tick().await),

@@ -1,4 +1,4 @@
-//! A new binary takes over: the supervisor starts it with its sockets, and drains when it is ready.
+//! Upgrades: the supervisor starts the new binary with its sockets, and drains when that one is ready.
 
 use std::ffi::OsString;
 use std::io::{self, Write};
@@ -17,15 +17,15 @@ use super::account::Totals;
 use super::sockets::{Inventory, Sockets};
 use super::{orphans, parcel};
 
-/// The hidden first word of a command line that succeeds another process.
+/// The hidden first argument of a successor's command line.
 pub(crate) const SUCCESSOR: &str = "successor";
 
-/// A successor compiles components with its own wasmtime before it is ready, so it gets time.
+/// How long a successor may take to be ready: it compiles the components with its own wasmtime first.
 const READY_TIMEOUT: Duration = Duration::from_secs(600);
 
 const READY: u8 = b'r';
 
-/// The longest word of a predecessor, and how long one waits for the first.
+/// Maximum length of a predecessor's message, and how long to wait for the first one.
 const MAX_LINE_BYTES: u64 = 1 << 16;
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -36,22 +36,22 @@ pub(crate) struct Invocation {
     arguments: Vec<OsString>,
 }
 
-/// What a supervisor gets from the one that it succeeds.
+/// The handoff: what a successor receives from its predecessor.
 pub(crate) struct Inheritance {
     pub(super) sockets: Sockets,
     pub(super) legacy: Legacy,
     predecessor: StdUnixStream,
 }
 
-/// A successor that is ready to serve alone.
+/// A successor that is ready to take over.
 pub(super) struct Successor {
     child: Child,
     channel: StdUnixStream,
     pub(super) pid: u32,
 }
 
-/// Read by other versions of this program: fields are added, with a default, and not renamed or taken
-/// away.
+/// The payload of the handoff. Read by other versions of this program: fields may be added, with a default, but not
+/// renamed or removed.
 #[derive(Serialize, Deserialize)]
 pub(super) struct Estate {
     pub(super) inventory: Inventory,
@@ -59,24 +59,24 @@ pub(super) struct Estate {
     legacy: Legacy,
 }
 
-/// What goes on over an upgrade, beside the sockets. A part of [`Estate`].
+/// The state that continues across an upgrade, besides the sockets. A part of [`Estate`].
 #[derive(Clone, Copy, Serialize, Deserialize)]
 pub(super) struct Legacy {
     /// The number of the latest generation.
     pub(super) generation: u64,
     pub(super) totals: Totals,
-    /// The configuration file was found without being named, and is required since.
+    /// The configuration file was found without being named, and has been required since.
     #[serde(default)]
     pub(super) config_was_found: bool,
 }
 
-/// The process group of a program that is not ready yet: all that it has started goes with it, or its sockets would be
-/// kept open there. Dropping it kills them.
+/// The process group of a successor that is not ready yet. Killing it also ends the processes that the successor has
+/// started, which would otherwise keep the sockets open. Dropping this kills the group.
 struct Group(Option<Pid>);
 
 impl Group {
     fn kill(&self) {
-        // It fails only where all have gone.
+        // Fails only when all processes of the group have ended.
         let _ = self.0.map(|leader| kill_process_group(leader, Signal::KILL));
     }
 }
@@ -88,29 +88,31 @@ impl Drop for Group {
 }
 
 impl Invocation {
-    /// `program` is the first word of the command line; the file may be another by the time that it is
-    /// started again, which is the point.
+    /// `program` is the first word of the command line. Its path is kept, not the file: an upgrade starts the file that
+    /// has this path by then.
     pub(crate) fn new(program: OsString, arguments: Vec<OsString>) -> Self {
         Self { program: locate(PathBuf::from(program)), arguments }
     }
 
-    /// Starts the program of that name as it is now, and waits until it serves. Cancel safe: it is killed.
+    /// Starts the program that has this path now, and waits until it is ready to serve. Cancel safe: the new process is
+    /// killed.
     ///
     /// # Errors
     ///
-    /// When it does not start, or ends before it is ready, which it gives its own reasons for on stderr.
+    /// When it does not start, ends before it is ready (its stderr says why), or is not ready within `READY_TIMEOUT`.
     pub(super) async fn succeed(&self, sockets: &Sockets, legacy: Legacy) -> io::Result<Successor> {
         let (ours, theirs) = StdUnixStream::pair()?;
         let mut command = Command::new(&self.program);
         command.arg(SUCCESSOR).args(&self.arguments).stdin(OwnedFd::from(theirs)).process_group(0).kill_on_drop(true);
-        // Those that name a process name this one.
+        // These variables are valid only for this process's pid.
         for variable in ["WATCHDOG_PID", "LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES"] {
             command.env_remove(variable);
         }
         let mut child = command
             .spawn()
             .map_err(|error| io::Error::new(error.kind(), format!("`{}`: {error}", self.program.display())))?;
-        // Or the end of the successor would not end the connection to it.
+        // Close this process's copy of the successor's socket. Otherwise the channel would stay open after the
+        // successor has ended.
         drop(command);
         orphans::keep(&child);
         let pid = child.id().unwrap_or_default();
@@ -121,7 +123,7 @@ impl Invocation {
         ours.set_nonblocking(true)?;
         let mut channel = UnixStream::from_std(ours)?;
         let word = async {
-            // A program that is gone already is told below.
+            // An error here means that the program has ended already; its exit status is reported below.
             sent?;
             channel.read_u8().await
         };
@@ -145,7 +147,7 @@ impl Invocation {
 }
 
 impl Successor {
-    /// Tells it what was counted until now: when it takes over, and at the end.
+    /// Sends it the totals so far: when it takes over, and at the end.
     pub(super) fn tell(&self, totals: Totals) {
         let line = serde_json::to_string(&totals).map_err(io::Error::other).map(|line| line + "\n");
         if let Err(error) = line.and_then(|line| (&self.channel).write_all(line.as_bytes())) {
@@ -153,18 +155,18 @@ impl Successor {
         }
     }
 
-    /// Lets it live on when this process ends.
+    /// Keeps it running when this process ends: dropping `child` would kill it.
     pub(super) fn release(self) {
         std::mem::forget(self.child);
     }
 }
 
 impl Inheritance {
-    /// Takes over what the predecessor sends through standard input; waits for it.
+    /// Receives the handoff from the predecessor through standard input. Blocks until it has arrived.
     ///
     /// # Errors
     ///
-    /// When standard input leads to no predecessor, or to one that this program does not understand.
+    /// When standard input is not connected to a predecessor, or its payload cannot be decoded.
     pub(crate) fn receive() -> io::Result<Self> {
         let predecessor = StdUnixStream::from(io::stdin().as_fd().try_clone_to_owned()?);
         let (payload, descriptors) = parcel::receive(&predecessor)?;
@@ -173,12 +175,12 @@ impl Inheritance {
         Ok(Self { sockets, legacy: estate.legacy, predecessor })
     }
 
-    /// Tells the predecessor to go: this process serves. Gives what was counted until now; the predecessor
-    /// answers nobody any more.
+    /// Reports to the predecessor that this process serves, so that it drains. Returns its totals so far; from then on,
+    /// the predecessor does not reply on the control socket.
     ///
     /// # Errors
     ///
-    /// When it goes without a word.
+    /// When the predecessor closes the connection, or does not send its totals within `ANSWER_TIMEOUT`.
     pub(super) async fn take_over(self) -> io::Result<(Totals, Predecessor)> {
         self.predecessor.set_nonblocking(true)?;
         let mut predecessor = BufReader::new(UnixStream::from_std(self.predecessor)?);
@@ -189,15 +191,15 @@ impl Inheritance {
     }
 }
 
-/// The process that this one succeeds, while it drains.
+/// The predecessor, while it drains.
 pub(super) struct Predecessor(BufReader<UnixStream>);
 
 impl Predecessor {
-    /// What it counts until its end; waits for that, which may take its `shutdown_timeout`.
+    /// Its next totals. It sends the last ones at its end, which may take its `shutdown_timeout`.
     ///
     /// # Errors
     ///
-    /// When it goes without a word.
+    /// When it closes the connection without sending them.
     pub(super) async fn totals(&mut self) -> io::Result<Totals> {
         let mut line = String::new();
         (&mut self.0).take(MAX_LINE_BYTES).read_line(&mut line).await?;
@@ -205,8 +207,8 @@ impl Predecessor {
     }
 }
 
-/// The path of the program, whatever the working directory will be. A link stays a link, so that one that
-/// leads to a newer version then is followed there.
+/// The absolute path of the program. Symbolic links are not resolved, so that a link that leads to a newer version by
+/// the time of an upgrade is followed there.
 fn locate(program: PathBuf) -> PathBuf {
     if program.components().count() > 1 {
         return std::path::absolute(&program).unwrap_or(program);

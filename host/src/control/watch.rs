@@ -1,8 +1,8 @@
-//! `--watch`: tells when the configuration or a component was written.
+//! `--watch`: detects when the configuration or a component was written.
 //!
-//! It looks at the files four times a second. Unlike the kernel's notifications this sees a directory
-//! that was removed and made again (`cargo clean`), files behind links, and network file systems; and a
-//! file that is still being written is told from one that is done.
+//! The files are polled four times a second. Unlike the kernel's notifications (inotify), this works for a directory
+//! that was removed and created again (`cargo clean`), for files behind symbolic links and on network file systems; and
+//! it waits until a file is no longer being written.
 
 use std::collections::HashMap;
 use std::fs;
@@ -15,27 +15,27 @@ use tokio::time::{Interval, MissedTickBehavior, interval};
 
 const LOOK: Duration = Duration::from_millis(250);
 
-/// When, how large and which file: None where there is none.
+/// Time of modification (seconds and nanoseconds), size and inode; None where there is no file.
 type Looks = Option<(i64, i64, u64, u64)>;
 
-/// The files of one configuration, as they looked when they were read.
+/// The files of one configuration, as they were when they were read.
 pub(super) struct Watch {
     looks: Interval,
     files: HashMap<PathBuf, Looks>,
-    /// What was seen last, when that is not what was read.
+    /// The files at the latest check, when they differ from what was read.
     changed: Option<HashMap<PathBuf, Looks>>,
 }
 
 impl Watch {
-    /// Of nothing yet. Must be called within a tokio runtime.
+    /// Watches no files yet. Must be called within a tokio runtime.
     pub(super) fn new() -> Self {
         let mut looks = interval(LOOK);
         looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         Self { looks, files: HashMap::new(), changed: None }
     }
 
-    /// Watches the configuration's file and the components in it, from now on. Those that are watched
-    /// already stay, as they looked: one of a configuration that is refused may be what is mended next.
+    /// Watches the configuration's file and the components in it from now on. Files that are watched already stay, with
+    /// the state in which they were read: after a configuration that failed, one of them may be fixed next.
     pub(super) fn add(&mut self, path: Option<PathBuf>, config: Option<&Config>) {
         let components =
             config.into_iter().flat_map(|config| &config.routes).filter_map(|route| match &route.component {
@@ -49,7 +49,7 @@ impl Watch {
         self.changed = None;
     }
 
-    /// Resolves when files have changed and have not changed since. Cancel safe.
+    /// Resolves when files have changed, and have not changed again by the next check. Cancel safe.
     pub(super) async fn changed(&mut self) {
         loop {
             self.looks.tick().await;
@@ -59,7 +59,7 @@ impl Watch {
         }
     }
 
-    /// Whether something has changed that looked the same the last time.
+    /// Whether files differ from what was read, and are the same as at the previous check.
     fn look(&mut self) -> bool {
         let now = look(&self.files);
         if now == self.files {
@@ -94,21 +94,21 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn tells_of_each_change_once_it_is_whole() {
+    async fn reports_each_change_once_when_it_is_complete() {
         let dir = tempfile::tempdir().expect("a directory");
         let path = dir.path().join("daylily.toml");
         let mut watch = Watch::new();
         watch.add(Some(path.clone()), None);
-        assert!(!is_told(&mut watch), "nothing happened");
+        assert!(!is_told(&mut watch), "reported without a change");
         fs::write(&path, "a").expect("a file");
-        assert!(is_told(&mut watch), "it was made");
-        assert!(!is_told(&mut watch), "it was told already");
+        assert!(is_told(&mut watch), "a new file was not reported");
+        assert!(!is_told(&mut watch), "reported twice");
         for step in ["ab", "abc", "abcd"] {
             fs::write(&path, step).expect("a file");
-            assert!(!watch.look(), "it is still being written");
+            assert!(!watch.look(), "reported while it was being written");
         }
-        assert!(is_told(&mut watch), "it was written");
+        assert!(is_told(&mut watch), "a written file was not reported");
         fs::remove_file(&path).expect("a file");
-        assert!(is_told(&mut watch), "it was removed");
+        assert!(is_told(&mut watch), "a removed file was not reported");
     }
 }

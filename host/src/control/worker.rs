@@ -1,5 +1,5 @@
-//! The worker process: it gets what it serves from its supervisor, serves, and drains when it is told to,
-//! or when its supervisor is gone.
+//! The worker process: receives what it serves from its supervisor, serves, and drains when it is told to or when its
+//! supervisor has ended.
 
 use std::ffi::CStr;
 use std::io::{self, Write};
@@ -23,21 +23,21 @@ use crate::load::{self, Surroundings};
 use crate::worker::Worker;
 use crate::{log, memory, runtime};
 
-/// What a user is told who starts a worker by hand.
+/// Printed when a user starts a worker by hand.
 const NOT_FOR_HANDS: &str = "this command is internal: daylily starts its workers with it; run `daylily serve` instead";
 
-/// Names the process in `ps` and `top`; it was started from a path that says nothing.
+/// The name in `ps` and `top`. Without it, that would be `exe`, from /proc/self/exe.
 const PROCESS_NAME: &CStr = c"daylily-worker";
 
-/// How often the supervisor is shown that the event loop turns, at the longest.
+/// Maximum interval between heartbeats, which show the supervisor that the event loop runs.
 const HEARTBEAT: Duration = Duration::from_millis(250);
 
-/// How long an idle client is waited for that may just be sending its next request: while another
-/// generation serves, and when nobody does.
+/// How long a drain waits for an idle client, which may be sending its next request just now: while another generation
+/// serves, and at a stop, when none does.
 const IDLE_PATIENCE: Duration = Duration::from_secs(1);
 const IDLE_PATIENCE_AT_STOP: Duration = Duration::from_millis(500);
 
-/// For the last words to requests that were cut.
+/// How long connections may take, after the cut, to send the error responses of requests that were cut.
 pub(super) const LAST_WORDS: Duration = Duration::from_secs(2);
 
 /// Runs a worker to its end.
@@ -49,7 +49,7 @@ pub(crate) fn main() -> ExitCode {
             return ExitCode::from(2);
         }
     };
-    // Its own threads are named after this, so it comes before them.
+    // Before any thread is started: threads inherit the name.
     #[cfg(target_os = "linux")]
     let _ = rustix::thread::set_name(PROCESS_NAME);
     let served = log::start(handover.config.log).and_then(|_log| runtime::run(serve(&supervisor, handover)));
@@ -80,7 +80,7 @@ async fn serve(supervisor: &UnixStream, handover: Handover) -> io::Result<ExitCo
             return Ok(ExitCode::FAILURE);
         }
     };
-    // Mapped by now; what is not needed is not kept.
+    // The code is mapped by now, so its files can be closed.
     drop(artefacts);
     let mut reception = Reception::new(Arc::clone(&worker), share.worker, listeners);
     let server = config.server;
@@ -96,27 +96,27 @@ async fn serve(supervisor: &UnixStream, handover: Handover) -> io::Result<ExitCo
         match orders.recv().await {
             Some(Order::Cover(workers)) => reception.cover(&workers)?,
             Some(Order::End(end)) => break end,
-            // The supervisor is gone.
+            // The channel is closed: the supervisor has ended.
             None => break End { is_last: true, closes: reception.own_sockets() },
         }
     };
     let idle_patience = if end.is_last { IDLE_PATIENCE_AT_STOP } else { IDLE_PATIENCE };
     drain.begin(Farewell { began: Instant::now(), idle_patience });
     reception.leave(&end.closes);
-    // A supervisor that is gone need not know.
+    // Ignore errors: the supervisor may have ended.
     let _ = (&mut &*supervisor).write_all(&[CLOSED]);
     reception.close().await;
     Ok(finish(&worker, server.shutdown_timeout).await)
 }
 
-/// Waits for what is in progress; after the time-out, cuts it.
+/// Waits for the connections and requests in progress; after `shutdown_timeout`, cuts them.
 async fn finish(worker: &Worker, shutdown_timeout: Duration) -> ExitCode {
     if tokio::time::timeout(shutdown_timeout, worker.drain.finished()).await.is_ok() {
         return ExitCode::SUCCESS;
     }
     worker.counters.note_cut();
     worker.drain.cut();
-    // Guests end at once; a client that does not read its last words does without.
+    // Guests end at once. A client that does not read its error response is not waited for any longer.
     let _ = tokio::time::timeout(LAST_WORDS, worker.drain.finished()).await;
     ExitCode::from(EXIT_CUT)
 }
@@ -133,7 +133,9 @@ async fn beat(worker: Arc<Worker>, every: Duration) {
     }
 }
 
-/// Orders of the supervisor; they end when it is gone. They are read by a thread of their own, which ends the process should its event loop not do so after the supervisor's end: nobody else would.
+/// Receives worker commands; the channel closes when the supervisor has ended. A thread reads them. It also ends the
+/// process when the event loop has not done so `shutdown_timeout` and twice [`LAST_WORDS`] after the supervisor's end,
+/// because no other process would kill a hung worker then.
 fn listen_to(supervisor: &UnixStream, shutdown_timeout: Duration) -> io::Result<mpsc::UnboundedReceiver<Order>> {
     let (sender, orders) = mpsc::unbounded_channel();
     let mut supervisor = supervisor.try_clone()?;
@@ -148,16 +150,16 @@ fn listen_to(supervisor: &UnixStream, shutdown_timeout: Duration) -> io::Result<
     Ok(orders)
 }
 
-/// Tells the supervisor why this worker does not serve.
+/// Reports to the supervisor why this worker does not serve.
 fn report(mut supervisor: &UnixStream, failure: &Failure) {
     let mut message = vec![FAILED, failure.exit_code()];
     message.extend_from_slice(failure.to_string().as_bytes());
-    // If it is gone, there is nobody to tell.
+    // Ignore errors: the supervisor may have ended.
     let _ = supervisor.write_all(&message);
 }
 
-/// From now on, signals do nothing here. They come to the whole process group (Ctrl-C) or to the whole
-/// service, and it is the supervisor that knows what is to become of its workers.
+/// Ignores signals: they are sent to the whole process group (Ctrl-C) or to the whole service, and the supervisor
+/// decides when its workers end.
 fn ignore_signals() -> io::Result<Vec<Signal>> {
     let ignored = [
         SignalKind::terminate(),

@@ -1,4 +1,4 @@
-//! Compiled code of a component, and what an instance of it needs.
+//! A component's compiled code, and what an instance of it needs.
 
 use std::fmt;
 use std::fs::File;
@@ -25,38 +25,38 @@ const WASM_PAGE_BYTES: u64 = 64 << 10;
 /// Where a component comes from.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Source {
-    /// The component in this binary.
+    /// The component that is embedded in this binary.
     HelloWorld,
     /// A file.
     File(PathBuf),
 }
 
-/// Compiled code of one component, and what an instance of it takes. The code is in a sealed file, which
-/// workers map: all of them share its pages, and what they run is what was checked.
+/// A component's compiled code, and what an instance of it needs. The code is in a sealed file that all workers map:
+/// they share its pages, and run exactly what was checked.
 pub(crate) struct Artefact {
     pub(crate) source: Source,
     pub(crate) facts: Facts,
-    /// None where it came from the supervisor, which is the one to compare it.
+    /// None in a worker: only the supervisor compares keys.
     pub(super) key: Option<Key>,
     code: Arc<File>,
 }
 
-/// What is known of a component beside its code.
+/// What is known of a component besides its code.
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 pub(crate) struct Facts {
-    /// Which pool its instances come from; its code is compiled for it.
+    /// The pool that its instances come from; its code is compiled for that pool.
     pub(crate) pool: PoolKind,
     pub(super) form: Form,
     pub(super) exports_v3: bool,
     declared: Declared,
 }
 
-/// What was compiled of a component.
+/// What is compiled of a component.
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 pub(super) enum Form {
-    /// All of it.
+    /// The whole component.
     Component,
-    /// Its main module, which is linked directly.
+    /// Only its main module, which is linked directly.
     Module,
 }
 
@@ -69,7 +69,7 @@ impl fmt::Display for Form {
     }
 }
 
-/// What a component declares, before any limit.
+/// What a component declares, regardless of any limit.
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 struct Declared {
     memories: u32,
@@ -78,7 +78,7 @@ struct Declared {
     max_initial_table_elements: u64,
 }
 
-/// What a slot of the pool must have room for.
+/// The capacity that a slot of the pool needs.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Needs {
     pub(super) memories: u32,
@@ -134,12 +134,12 @@ pub(crate) enum LoadError {
 }
 
 impl LoadError {
-    /// A route whose component was left out; not to be seen.
+    /// For a route whose component was left out of the compilation. Never reported to users.
     pub(crate) fn not_compiled(source: &Source) -> Self {
         Self::Refused { error: wasmtime::format_err!("it was not compiled"), component: source.name() }
     }
 
-    /// sysexits.h: bad data, no input, bad configuration.
+    /// sysexits.h: 65 bad data, 66 no input, 71 system error, 78 bad configuration.
     pub(crate) fn exit_code(&self) -> u8 {
         match self {
             Self::Unreadable { .. } => 66,
@@ -155,7 +155,7 @@ impl LoadError {
 pub(crate) struct SourceName(String);
 
 impl SourceName {
-    /// The path, when it is a file's.
+    /// The path, if it is a file.
     pub(super) fn path(&self) -> &str {
         self.0.trim_matches('`')
     }
@@ -178,7 +178,7 @@ impl Source {
 
 impl Facts {
     pub(super) fn of_component(component: &Component, inspection: &Inspection) -> Self {
-        // None only for components that import core modules, which nothing provides.
+        // None only for components that import core modules, which are never provided.
         let declared = component.resources_required();
         Self::new(Form::Component, inspection.pool, declared.as_ref(), inspection)
     }
@@ -193,31 +193,31 @@ impl Facts {
 }
 
 impl Artefact {
-    /// Puts compiled code where workers can map it.
+    /// Writes compiled code to a sealed file that workers can map.
     pub(super) fn new(source: &Source, key: Key, facts: Facts, code: &[u8]) -> io::Result<Self> {
         Ok(Self { source: source.clone(), facts, key: Some(key), code: Arc::new(sealed("daylily-code", code)?) })
     }
 
-    /// An artefact as a worker gets it from its supervisor.
+    /// An artifact that a worker has received from its supervisor.
     pub(crate) fn handed_over(source: Source, facts: Facts, code: File) -> Self {
         Self { source, facts, key: None, code: Arc::new(code) }
     }
 
-    /// The same code under another source's name.
+    /// The same code for another source.
     pub(super) fn of(&self, source: &Source) -> Self {
         Self { source: source.clone(), facts: self.facts, key: self.key, code: Arc::clone(&self.code) }
     }
 
-    /// Compiled code, as [`Component::serialize`] gives it.
+    /// The compiled code, as [`Component::serialize`] returns it.
     pub(crate) fn code(&self) -> &File {
         &self.code
     }
 
-    /// What a slot must have room for when this component runs under `limits`.
+    /// The capacity that a slot needs for this component under `limits`.
     ///
     /// # Errors
     ///
-    /// When the component declares more than the limits allow, so that no instance could ever start.
+    /// If the component declares more than the limits allow: no instance of it could ever start.
     pub(crate) fn needs(&self, limits: &RouteLimits) -> Result<Needs, LoadError> {
         let declared = self.facts.declared;
         let over = |reason| Err(LoadError::OverLimit { reason, component: self.source.name() });
@@ -248,7 +248,7 @@ impl Artefact {
             tables: declared.tables.max(1),
             table_elements: usize::try_from(declared.max_initial_table_elements).unwrap_or(usize::MAX),
             core_instances: limits.max_instances,
-            // A 0.3 component runs each of its tasks on a stack of its own.
+            // A P3 component runs each of its tasks on its own stack.
             stacks: if self.facts.pool.flavour == Flavour::V3 { 8 } else { 1 },
         })
     }
@@ -266,7 +266,7 @@ impl Declared {
     }
 }
 
-/// Imports that nothing provides, in what is said of a component; it can have any number of them.
+/// Maximum of missing imports that an error lists. A component can have any number of them.
 const MAX_LISTED_IMPORTS: usize = 50;
 
 fn lines(imports: &[String]) -> String {

@@ -1,9 +1,9 @@
-//! Compiled components on disk, so that nothing is compiled twice.
+//! The on-disk cache of compiled components.
 //!
-//! wasmtime trusts compiled code completely: whoever can write it, runs in this process. So the directory
-//! must belong to us and be writable by nobody else; files are looked up relative to the directory that
-//! was checked, whatever its path leads to later; and an entry counts only when it says that it is what was
-//! asked for and its digest agrees. Anything else is removed, and compiled anew.
+//! wasmtime trusts compiled code completely: a process that can write it can run code in this one. So the directory
+//! must belong to our user and be writable by no other; files are opened relative to the directory that was checked,
+//! even if its path is changed later; and an entry is used only if its header has the requested key and its digest is
+//! correct. Any other entry is removed, and the component is compiled again.
 
 use std::fs::{DirBuilder, File};
 use std::io::{self, Read, Write};
@@ -17,26 +17,26 @@ use daylily_core::units::format_size;
 use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, Stat, Timespec, Timestamps, UTIME_NOW};
 use rustix::process::geteuid;
 
-/// The form of an entry: this, the key, the digest of all that follows, the length of the facts (u32,
+/// The layout of an entry: this magic number, the key, the digest of all that follows, the length of the facts (u32,
 /// little-endian), the facts, the code.
 const MAGIC: &[u8; 16] = b"daylily cache 1\n";
 const HASH_BYTES: usize = 32;
 const HEAD_BYTES: usize = MAGIC.len() + 2 * HASH_BYTES;
 
-/// An entry, whoever wrote it: a component of the largest size comes to less.
+/// Maximum size of an entry that is read. The entry of the largest accepted component is smaller.
 const MAX_ENTRY_BYTES: u64 = 4 << 30;
 
 const SUFFIX: &str = ".cwasm";
 const UNFINISHED_SUFFIX: &str = ".tmp";
 
-/// A file that its writer has not finished after so long has lost its writer.
+/// An unfinished file of this age is removed: its writer has ended.
 const ABANDONED_AFTER: Duration = Duration::from_secs(3600);
 
-/// What an entry is found by: a digest of the component and of all that decides its code.
+/// The key of an entry: a digest of the component and of everything that determines its code.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Key(pub(super) [u8; HASH_BYTES]);
 
-/// What was found.
+/// The contents of an entry.
 pub(super) struct Entry {
     pub(super) facts: Vec<u8>,
     pub(super) code: Vec<u8>,
@@ -49,7 +49,7 @@ pub(crate) struct Cache {
     max_bytes: u64,
 }
 
-/// Why a directory is not used.
+/// Why a directory cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum CacheError {
     #[error("failed to open the cache directory `{path}`: {error}; name another with cache_dir (--cache-dir)", path = path.display())]
@@ -62,11 +62,11 @@ pub(crate) enum CacheError {
 }
 
 impl Cache {
-    /// Opens the directory, and makes it where there is none.
+    /// Opens the directory, and creates it if it does not exist.
     ///
     /// # Errors
     ///
-    /// When it cannot be opened or made, or is not ours alone to write.
+    /// If it cannot be opened or created, or if another user can write to it.
     pub(crate) fn open(path: &Path, max_bytes: u64) -> Result<Self, CacheError> {
         let unusable = |error: io::Error| CacheError::Unusable { path: path.to_owned(), error };
         DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(unusable)?;
@@ -79,7 +79,7 @@ impl Cache {
         Ok(Self { dir, path: path.to_owned(), max_bytes })
     }
 
-    /// The entry of `key`. One that is damaged, or not what it should be, is removed and not given.
+    /// The entry of `key`. An entry that is damaged, or has another key, is removed and not returned.
     pub(super) fn get(&self, key: &Key) -> Option<Entry> {
         let name = file_name(key);
         let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::NONBLOCK;
@@ -98,18 +98,18 @@ impl Cache {
             "cache entry `{}/{name}` ignored: {error}; the component is compiled again",
             self.path.display()
         );
-        // A file, or what somebody of us has put in its place.
+        // A file, or a directory that a process of this user has put in its place.
         for kind in [AtFlags::empty(), AtFlags::REMOVEDIR] {
             let _ = rustix::fs::unlinkat(&self.dir, &*name, kind);
         }
         None
     }
 
-    /// Stores an entry and makes room for it. A reader sees all of it or nothing.
+    /// Stores an entry, and evicts others if there is not enough room. Readers see either the whole entry or none.
     ///
     /// # Errors
     ///
-    /// When it cannot be written; nothing is left behind then.
+    /// If it cannot be written; then no file is left behind.
     pub(super) fn put(&self, key: &Key, facts: &[u8], code: &[u8]) -> io::Result<()> {
         let unfinished = unfinished_name();
         let written = self
@@ -134,13 +134,13 @@ impl Cache {
         Ok(())
     }
 
-    /// Removes what was used least recently until the rest is within the limit, and what a writer left
-    /// unfinished.
+    /// Removes the least recently used entries until the rest is within the limit, and files that their writers have
+    /// left unfinished.
     fn evict(&self) -> io::Result<()> {
         let mut entries = Vec::new();
         for entry in Dir::read_from(&self.dir)? {
             let name = entry?.file_name().to_string_lossy().into_owned();
-            // Another process may have removed it meanwhile.
+            // Another process may have removed it in the meantime.
             let Ok(stat) = rustix::fs::statat(&self.dir, &*name, AtFlags::SYMLINK_NOFOLLOW) else { continue };
             if name.ends_with(UNFINISHED_SUFFIX) && age(&stat) > ABANDONED_AFTER {
                 let _ = rustix::fs::unlinkat(&self.dir, &*name, AtFlags::empty());
@@ -191,7 +191,7 @@ pub(super) fn parse(bytes: &[u8], key: &Key) -> Option<Entry> {
     Some(Entry { facts: facts.to_vec(), code: code.to_vec() })
 }
 
-/// Why somebody else could write what this is about, and what to do about it.
+/// Why another user could write to this file or directory, and the remedy.
 fn not_ours_alone(stat: &Stat) -> Option<(String, &'static str)> {
     let us = geteuid().as_raw();
     if stat.st_uid != us {
@@ -202,7 +202,8 @@ fn not_ours_alone(stat: &Stat) -> Option<(String, &'static str)> {
         .then(|| (format!("others can write to it (mode {mode:o})"), "remove that permission (chmod go-w)"))
 }
 
-/// For the eviction: this was used now. Where that cannot be noted, it goes a little early.
+/// Sets the modification time, by which entries are evicted, to now. If that fails, the entry is evicted a little
+/// early.
 fn note_use(file: impl AsFd) {
     let now = Timespec { tv_sec: 0, tv_nsec: UTIME_NOW };
     let _ = rustix::fs::futimens(file, &Timestamps { last_access: now, last_modification: now });
@@ -218,7 +219,7 @@ fn file_name(key: &Key) -> String {
     format!("{}{SUFFIX}", blake3::Hash::from_bytes(key.0).to_hex())
 }
 
-/// A name that no other writer has, in this process or another.
+/// A name that is unique among all writers, in this process and others.
 fn unfinished_name() -> String {
     static NEXT: AtomicU32 = AtomicU32::new(0);
     let since_epoch = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
@@ -259,7 +260,7 @@ mod tests {
         assert!(cache.get(&key(2)).is_none());
     }
 
-    /// Every byte of an entry, flipped; every length, cut; and bytes appended.
+    /// Flips each byte of an entry, truncates it to each length, and appends bytes.
     #[test]
     fn gives_nothing_that_was_damaged() {
         let dir = tempfile::tempdir().expect("a directory");
@@ -281,7 +282,7 @@ mod tests {
         }
         fs::write(&path, &whole).expect("the whole entry");
         assert!(cache.get(&key(1)).is_some());
-        // Under another's name.
+        // An entry under the file name of another key.
         fs::rename(&path, dir.path().join(file_name(&key(2)))).expect("another name");
         assert!(cache.get(&key(2)).is_none());
     }

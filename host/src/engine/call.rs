@@ -1,4 +1,4 @@
-//! One call: a fresh instance answers one request, and is gone.
+//! One call: a new instance answers one request, and is dropped.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -26,53 +26,54 @@ use super::trapped::Failure;
 use crate::host_api::direct::{RequestV3, describe_v2, describe_v3};
 use crate::request_id::RequestId;
 
-/// A body as wasmtime-wasi-http gives and takes it.
+/// A body in the type that wasmtime-wasi-http uses.
 pub(crate) type GuestBody = UnsyncBoxBody<Bytes, HttpError>;
 
-/// What the guest answered: a response whose body may still be being written, or its error code.
+/// The guest's response, whose body may still be being written, or its error code.
 pub(crate) type Head = Result<http::Response<GuestBody>, Excerpt>;
 
-/// A guest at work on one request.
+/// The running call of a guest for one request.
 pub(crate) struct Call {
-    /// Instantiates and runs the guest to its end. Dropping it ends the guest at once.
+    /// Instantiates the guest and runs it to its end. Dropping this future ends the guest at once.
     pub(crate) run: Metered,
-    /// Gets the guest's answer while `run` is being polled; closed without one when there is none.
+    /// Receives the guest's response while `run` is polled. Closed without a value if the guest ends without a
+    /// response.
     pub(crate) head: oneshot::Receiver<Head>,
 }
 
-/// What is left of an instance whose guest has ended. While it is there, a response body that the guest did not finish
-/// stays open; dropping it would make one of a component look finished.
+/// The store of a guest that has ended. While it is kept, a response body that the guest did not finish stays open.
+/// Dropping it would make the unfinished body of a component look finished.
 pub(crate) struct Remains(#[expect(dead_code, reason = "kept for its drop")] Option<Box<Store<State>>>);
 
 impl Remains {
     pub(super) const NONE: Self = Self(None);
 }
 
-/// How a guest ended.
+/// The outcome of a call: how the guest ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Ending {
     /// It returned.
     Done,
-    /// It called `exit`; with an answer before that, this is as good as returning when the code is 0.
+    /// It called `exit`. After a response, code 0 is equivalent to returning.
     Exit(i32),
     /// It trapped.
     Trap(Excerpt),
-    /// Its CPU time, this much, was used up.
+    /// It exceeded its CPU time limit, which is given.
     CpuTime(Duration),
-    /// Its wall time, this much, was used up.
+    /// It exceeded its wall time limit, which is given.
     WallTime(Duration),
-    /// The client left before the end of its response.
+    /// The client closed the connection before the end of the response.
     ClientGone,
-    /// The worker did not wait for it any longer.
+    /// The worker's drain was over, and the call was cut.
     ShutDown,
-    /// There was no instance to run it in.
+    /// No instance could be created.
     NoInstance(Excerpt),
 }
 
 impl App {
-    /// Prepares a call; nothing runs before [`Call::run`] is polled.
+    /// Prepares a call. Nothing runs until [`Call::run`] is polled.
     ///
-    /// `request` has a path, and an authority in its target or its `Host`.
+    /// `request` must have a path, and an authority in its target or its `Host` field.
     pub(crate) fn call<B>(self: &Arc<Self>, id: RequestId, request: http::Request<B>) -> Call
     where
         B: Body<Data = Bytes, Error = HttpError> + Send + 'static,
@@ -99,7 +100,7 @@ where
     let _running = app.engines.ticker.keep_running();
     let dirs = match app.settings().grants.dirs.is_empty() {
         true => Ok(None),
-        // On the heap: most calls have none.
+        // Boxed, so that the future of a call stays small: most calls have no directories.
         false => Box::pin(store::granted_dirs(&app, id)).await.map(Some),
     };
     let mut store = match dirs {
@@ -113,13 +114,13 @@ where
     };
     let ending = match result {
         Ok(()) => {
-            // While nothing more is asked of it, its instance is kept for what it has begun to send.
+            // The guest has returned. Its store is kept until the bodies of its outgoing requests are sent.
             let uploads = store.data().finish_uploads();
             if let Some(uploads) = uploads {
                 uploads.await;
             }
             if let Some(refused) = store.data().refused() {
-                // It coped; the operator may want to know why it could do no better.
+                // The guest ended well in spite of it, but the operator may want to know the cause of a poor response.
                 tracing::warn!(request = %id, route = %app.settings().route, "guest was refused memory: {refused}");
             }
             Ending::Done
@@ -178,7 +179,7 @@ where
     }
 }
 
-/// The request, and what the guest sets its response with.
+/// The guest's arguments: the request, and the outparam that it sets its response with.
 fn arguments_v2<B>(
     state: &mut State,
     request: http::Request<B>,
@@ -215,12 +216,12 @@ where
                 let _ = head.send(Err(describe_v3(code)));
             }
             Ok(response) => {
-                // The guest's transmission future tells it whether the client got all of it …
+                // The guest learns from its transmission future whether the whole response was sent.
                 let (sent, transmitted) = oneshot::channel();
                 let transmitted = async { transmitted.await.unwrap_or(Err(HttpError::ConnectionTerminated)) };
                 let response = accessor
                     .with(|mut store| store.data_mut().table().delete(response)?.into_http(store, transmitted))?;
-                // … and while the body is being sent, the store's event loop must turn.
+                // While the body is being sent, the store's event loop must be polled.
                 let (ended, body_ended) = oneshot::channel();
                 let _ = head.send(Ok(response.map(|body| SentBody::new(body, sent, ended).boxed_unsync())));
                 let _ = body_ended.await;
@@ -232,7 +233,7 @@ where
     store.run_concurrent(run).await.and_then(|result| result).map_err(Failure::Running)
 }
 
-/// A 0.3 request with the scheme and authority that origin-form requests have too (wasmtime#11571).
+/// A P3 request. Scheme and authority are set for origin-form requests, too (wasmtime#11571).
 fn new_request_v3<B>(state: &mut State, request: http::Request<B>) -> wasmtime_wasi_http::p3::Request
 where
     B: Body<Data = Bytes, Error = HttpError> + Send + 'static,
@@ -245,10 +246,10 @@ where
     wasmtime_wasi_http::p3::Request::new(method, scheme, authority, uri.path_and_query, headers, None, body).0
 }
 
-/// A 0.3 response body that tells the store's event loop when it has ended, and the guest how.
+/// A P3 response body that reports its end to the store's event loop, and the result of the transmission to the guest.
 struct SentBody {
     body: GuestBody,
-    /// Both until the end has been read; a guest may then come to its end, and its store with it.
+    /// Both are Some until the end of the body has been read. After that the guest may end, and its store be dropped.
     sent: Option<oneshot::Sender<Result<(), HttpError>>>,
     ended: Option<oneshot::Sender<()>>,
 }
@@ -289,7 +290,7 @@ impl Body for SentBody {
 
 impl Drop for SentBody {
     fn drop(&mut self) {
-        // With a content-length, nobody asks for the end after the last byte.
+        // With a content-length, hyper does not poll for the end of the body after its last byte.
         if self.body.is_end_stream() || self.body.size_hint().exact() == Some(0) {
             self.finish();
         }

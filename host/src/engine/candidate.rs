@@ -1,25 +1,26 @@
 //! Components that were built with a release candidate of WASI 0.3 whose interfaces are those of 0.3.0.
 //!
-//! Nothing is compatible with the version of a candidate, neither here nor in wasmtime's linker. So what such a component
-//! imports and exports gets the names of the release before anything else is done with it. Names within the component, of
-//! its core modules' imports, refer to each other only, and stay.
+//! A candidate's version is compatible with no other, neither here nor in wasmtime's linker. So the imports and exports
+//! of such a component are renamed to the release's names first of all. Names within the component, such as those of
+//! its core modules' imports, only refer to each other, and are left unchanged.
 
 use std::borrow::Cow;
 
 use wasmparser::{BinaryReader, Chunk, Parser, Payload};
 
-/// To be raised with every change here of what comes out: compiled code is cached by it.
+/// Must be incremented with every change to this module's output: it is a part of the cache key.
 pub(super) const VERSION: u32 = 1;
 
-/// How the names of interfaces of WASI end that are the same as in the release: SDKs of Spin were built with it.
+/// The suffix of the names of WASI interfaces that are identical in the release. SDKs of Spin were built with it.
 const CANDIDATE: &str = "@0.3.0-rc-2026-03-15";
 const RELEASE: &str = "@0.3.0";
 
-/// Identifiers of the sections of a component for imports and exports.
+/// Section IDs of a component's imports and exports.
 const IMPORTS: u8 = 10;
 const EXPORTS: u8 = 11;
 
-/// The component with the names of the release; as it is, when it has none of the candidate, or is damaged.
+/// The component with the release's names. It is returned unchanged if it has no name of the candidate, or is
+/// malformed.
 pub(super) fn released(component: &[u8]) -> Cow<'_, [u8]> {
     let has_candidate = component.windows(CANDIDATE.len()).any(|bytes| bytes == CANDIDATE.as_bytes());
     has_candidate.then(|| renamed(component)).flatten().map_or(Cow::Borrowed(component), Cow::Owned)
@@ -32,7 +33,7 @@ fn renamed(component: &[u8]) -> Option<Vec<u8>> {
     loop {
         let Chunk::Parsed { consumed, payload } = parser.parse(rest, true).ok()? else { return None };
         let (section, after) = rest.split_at_checked(consumed)?;
-        // Where the names of the section's items begin, in the whole file.
+        // The offsets, within the whole file, of the names of the section's items.
         let (id, items): (u8, Vec<usize>) = match payload {
             Payload::End(_) => return Some(written),
             Payload::ComponentImportSection(reader) => (
@@ -49,7 +50,7 @@ fn renamed(component: &[u8]) -> Option<Vec<u8>> {
                 if let Payload::ModuleSection { unchecked_range, .. }
                 | Payload::ComponentSection { unchecked_range, .. } = payload
                 {
-                    // What is nested in it is none of its own.
+                    // A nested module or component is copied unchanged.
                     let (nested, after) = rest.split_at_checked(unchecked_range.len())?;
                     written.extend_from_slice(nested);
                     rest = after;
@@ -66,7 +67,7 @@ fn renamed(component: &[u8]) -> Option<Vec<u8>> {
     }
 }
 
-/// So many bytes of a section say what it is, and how long.
+/// The number of bytes of a section's header: its ID and its length.
 fn header_bytes(section: &[u8]) -> Option<usize> {
     let mut reader = BinaryReader::new(section, 0);
     reader.read_u8().ok()?;
@@ -74,7 +75,8 @@ fn header_bytes(section: &[u8]) -> Option<usize> {
     Some(reader.original_position())
 }
 
-/// The contents of a section, in which a name begins at each of `items`: a byte for its kind, its length, and the text.
+/// The renamed contents of a section. Each offset in `items` is that of a name: a byte for its kind, its length, and
+/// the text.
 fn with_release(component: &[u8], range: std::ops::Range<usize>, items: &[usize]) -> Option<Vec<u8>> {
     let mut contents = Vec::with_capacity(range.len());
     let mut copied = range.start;
@@ -93,7 +95,7 @@ fn with_release(component: &[u8], range: std::ops::Range<usize>, items: &[usize]
     Some(contents)
 }
 
-/// Unsigned LEB128.
+/// Appends an unsigned LEB128.
 fn write_u32(to: &mut Vec<u8>, value: usize) -> Option<()> {
     let mut value = u32::try_from(value).ok()?;
     loop {
@@ -148,7 +150,7 @@ mod tests {
         }
         let component = wat::parse_str(text("wasi:cli/stdin@0.3.0-rc-2026-03-15")).expect("a component");
         for end in 0..component.len() {
-            // Whatever is cut off, it is no panic.
+            // Truncation at any offset must not panic.
             let _ = released(&component[..end]);
         }
         let of_release = wat::parse_str(text("wasi:cli/stdin@0.3.0")).expect("a component");

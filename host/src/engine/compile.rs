@@ -1,4 +1,4 @@
-//! From a component file to its artefact: the one we have, the one in the cache, or a new one.
+//! From a component file to its artifact: a known one, one from the cache, or a newly compiled one.
 
 use std::borrow::Cow;
 use std::hash::{Hash, Hasher};
@@ -20,17 +20,17 @@ use crate::host_api::direct::functions as direct_functions;
 use crate::host_api::link;
 use crate::read_file::{MAX_COMPONENT_BYTES, read_file};
 
-/// The Hello World of the README, served when nothing else is asked for.
+/// The Hello World of the README, which is served if no component is given.
 static HELLO_WORLD: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/hello.wasm"));
 
-/// Components from this size on take long enough to compile that one wants to know what is going on.
+/// Components of at least this size are logged before they are compiled, since that takes a noticeable time.
 const LARGE_BYTES: usize = 1 << 20;
 
-/// Says what is wrong with a component as far as that can be told without compiling it.
+/// Checks a component as far as possible without compiling it.
 ///
 /// # Errors
 ///
-/// When the file cannot be read, is not a component that answers HTTP, or imports something that nothing provides.
+/// If the file cannot be read, is not a component with an HTTP handler, or has an import that is not provided.
 pub(crate) fn check(source: &Source) -> Result<(), LoadError> {
     inspected(source, &released(&read(source)?)).map(drop)
 }
@@ -53,17 +53,17 @@ fn inspected(source: &Source, bytes: &[u8]) -> Result<Inspection, LoadError> {
 
 /// Compiles components that are not compiled yet.
 pub(crate) struct Compiler {
-    /// A digest of all that decides what code comes out of a component, and what is known of it.
+    /// A digest of everything that determines a component's compiled code and its facts.
     settings: blake3::Hasher,
     cache: Option<Cache>,
-    /// What modules that are linked directly may import.
+    /// The host functions that directly linked modules may import.
     functions: Vec<Function<State>>,
 }
 
 impl Compiler {
     /// # Errors
     ///
-    /// When wasmtime does not run on this machine.
+    /// If wasmtime does not support this machine.
     pub(crate) fn new(cache: Option<Cache>) -> wasmtime::Result<Self> {
         let mut settings = Blake3(blake3::Hasher::new());
         (
@@ -80,19 +80,19 @@ impl Compiler {
             (function.import(), function.allocates).hash(&mut settings);
         }
         for kind in KINDS {
-            // wasmtime's version, the settings, and what this CPU can do.
+            // wasmtime's version, its settings, and the CPU's features.
             compiler(kind)?.precompile_compatibility_hash().hash(&mut settings);
         }
         Ok(Self { settings: settings.0, cache, functions })
     }
 
-    /// Reads a component, and gives its code: from `known` where it is there, else from the cache, else
-    /// it is checked and compiled.
+    /// Reads a component and returns its artifact: from `known` if possible, else from the cache, else it is checked
+    /// and compiled.
     ///
     /// # Errors
     ///
-    /// When the file cannot be read, is not a component that answers HTTP, imports something that
-    /// nothing provides (all such imports are named), or does not compile.
+    /// If the file cannot be read, is not a component with an HTTP handler, has imports that are not provided (all of
+    /// them are named), or does not compile.
     pub(crate) fn artefact(&self, source: &Source, known: &[Artefact]) -> Result<Artefact, LoadError> {
         let bytes = &*read(source)?;
         let key = self.key(bytes);
@@ -113,7 +113,7 @@ impl Compiler {
 
     fn cached(&self, key: &Key) -> Option<(Facts, Vec<u8>)> {
         let entry = self.cache.as_ref()?.get(key)?;
-        // The digest was right, so this cannot fail; if it does, the component is compiled.
+        // The digest was correct, so this cannot fail. If it does, the component is compiled.
         Some((postcard::from_bytes(&entry.facts).ok()?, entry.code))
     }
 
@@ -141,15 +141,16 @@ impl Compiler {
     }
 }
 
-/// Compiles a component: its main module, if that can be linked directly, else itself, without its shim where that can
-/// be. Whatever is wrong with it is said of its own bytes.
+/// Compiles a component: only its main module if that can be linked directly; else the whole component, without its
+/// shim module if that is possible. Errors refer to the original bytes.
 fn compiled(
     bytes: &[u8],
     inspection: &Inspection,
     functions: &[Function<State>],
 ) -> wasmtime::Result<(Facts, Vec<u8>)> {
     if let Some(module) = direct::main_module(bytes, functions) {
-        // A module needs nothing of wasmtime's component runtime, of whatever release it is.
+        // A module does not use wasmtime's component runtime, so it needs no concurrency support, whatever its WASI
+        // version.
         let pool = PoolKind { flavour: Flavour::V2, ..inspection.pool };
         match Module::new(&compiler(pool)?, module) {
             Ok(module) => return Ok((Facts::of_module(&module, pool, inspection), module.serialize()?)),
@@ -170,7 +171,7 @@ fn compiled(
     Ok((Facts::of_component(&component, inspection), component.serialize()?))
 }
 
-/// `Hash` into a cryptographic digest.
+/// A [`Hasher`] that updates a cryptographic digest.
 struct Blake3(blake3::Hasher);
 
 impl Hasher for Blake3 {

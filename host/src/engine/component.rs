@@ -12,7 +12,7 @@ use super::meter::Habit;
 use crate::host_api::files::RouteFiles;
 use crate::host_api::outgoing::OutgoingPolicy;
 
-/// What a route gives its component.
+/// A route's settings for its component.
 #[derive(Clone)]
 pub(crate) struct AppSettings {
     /// The route's name, for the log.
@@ -21,7 +21,7 @@ pub(crate) struct AppSettings {
     pub(crate) grants: Arc<Grants>,
     pub(crate) vars: Arc<WasiConfigVariables>,
     pub(crate) outgoing: Arc<OutgoingPolicy>,
-    /// The threads for its files.
+    /// The thread pool for the route's file operations.
     pub(crate) files: Arc<RouteFiles>,
 }
 

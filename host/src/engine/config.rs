@@ -1,8 +1,9 @@
-//! wasmtime's engines, as daylily needs them.
+//! Configuration of wasmtime's engines.
 //!
-//! Two flavours, because 0.3 components need concurrency support and all others are cheaper without it; and
-//! of each flavour two kinds, for large components and for small ones. Each kind has a compiler and, once it is known
-//! what the loaded components need, room for their instances: wasmtime's pool, or slots of our own.
+//! There are two WASI versions, because P3 components need concurrency support and all others are cheaper without it;
+//! and two kinds of reset for each, for large components and for small ones. Each of these four kinds has a compiler
+//! and, once the needs of the loaded components are known, a pool for their instances: wasmtime's pooling allocator, or
+//! our own slots.
 
 use std::sync::Arc;
 
@@ -17,37 +18,38 @@ use super::turns::Turns;
 #[cfg(test)]
 mod residue;
 
-/// Which of wasmtime's runtimes an instance needs.
+/// The WASI version, which determines the runtime that an instance needs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub(crate) enum Flavour {
-    /// That of components of 0.2, or none: a module that is linked directly.
+    /// P2 components, and all modules that are linked directly.
     V2,
-    /// That of components that have anything of 0.3.
+    /// Components that import or export anything of P3.
     V3,
 }
 
-/// How the slots of a pool become fresh again.
+/// How a pool's slots are reset between two instances.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub(crate) enum Reset {
-    /// All of a small memory is zeroed: less work than finding out what was written. Instances begin with a copy of
-    /// their component's data, so that any slot serves any component.
+    /// A small memory is zeroed as a whole, which is cheaper than finding out which pages were written. New instances
+    /// get a copy of their component's data segments, so any slot serves any component.
     Whole,
-    /// The pages that were written are, which Linux names (others reset as much as is kept resident). The component's
-    /// data are mapped, so that a slot serves its component best.
+    /// Only written pages are reset, which Linux reports (`PAGEMAP_SCAN`; other systems reset all that is kept
+    /// resident). The component's memory image is mapped copy-on-write, so a slot best serves the component that it
+    /// served before.
     Written,
 }
 
-/// Which of the pools a component's instances come from.
+/// The pool that a component's instances come from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub(crate) struct PoolKind {
     pub(crate) flavour: Flavour,
     pub(crate) reset: Reset,
 }
 
-/// Up to this size, an initial memory is reset as a whole: in about 2 µs, which the scan takes, too.
+/// Initial memories up to this size are reset as a whole. That takes about 2 µs, as long as a scan for written pages.
 pub(super) const WHOLE_RESET_BYTES: u64 = 192 << 10;
 
-/// All kinds, whether a pool of them is made or not.
+/// All kinds, including those without a pool.
 pub(super) const KINDS: [PoolKind; 4] = {
     use {Flavour::*, Reset::*};
     [
@@ -58,22 +60,22 @@ pub(super) const KINDS: [PoolKind; 4] = {
     ]
 };
 
-/// What stays in memory between two uses of a slot, so that a new instance finds its pages mapped.
-/// More than the initial memory of ordinary guests. What they grow beyond is given back.
+/// Bytes of a memory that stay resident between two uses of its slot, so that a new instance finds its pages mapped.
+/// This is more than the initial memory of ordinary guests. Memory beyond it is given back to the system.
 const KEEP_RESIDENT_BYTES: usize = 2 << 20;
 const TABLE_KEEP_RESIDENT_BYTES: usize = 1 << 20;
 
-/// Room for a component's own metadata; an upper bound that is checked, not memory that is taken.
+/// Limit of a component's own metadata. It is only checked: no memory is reserved for it.
 pub(super) const MAX_METADATA_BYTES: usize = 16 << 20;
 
-/// Further slots for routes, at most, so that each component finds its own image in a slot: mapping another one
-/// costs several times as much as the request itself.
+/// Maximum of additional slots, whose number depends on that of the routes, so that each component finds its own memory
+/// image in a slot. Mapping another image costs several times as much as the request itself.
 const MAX_SLOTS_FOR_ROUTES: u32 = 4096;
 
-/// Table elements that every slot has room for, whatever its component declares.
+/// Table elements for which every slot has room, whatever its component declares.
 const MIN_TABLE_ELEMENTS: usize = 20_000;
 
-/// The engines of one process, and what all calls in it share.
+/// The engines of one process, and the state that all its calls share.
 pub(crate) struct Engines {
     pools: Vec<(PoolKind, Engine)>,
     pub(super) ticker: Ticker,
@@ -81,11 +83,11 @@ pub(crate) struct Engines {
 }
 
 impl Engines {
-    /// Makes the pools that `needs` ask for, those of each route, with `max_concurrency` slots each.
+    /// Creates the pools for `needs`, which has an item for each route, with `max_concurrency` slots each.
     ///
     /// # Errors
     ///
-    /// When the address space for that many slots cannot be reserved.
+    /// If the address space for that many slots cannot be reserved.
     pub(crate) fn new(needs: &[(PoolKind, Needs)], max_concurrency: u32) -> wasmtime::Result<Self> {
         let mut pools: Vec<(PoolKind, Engine)> = Vec::new();
         for (kind, _) in needs {
@@ -102,18 +104,18 @@ impl Engines {
         Ok(Self { pools, ticker, turns: Turns::new() })
     }
 
-    /// The pool of a kind, when a component of it was announced to [`Engines::new`].
+    /// The pool of a kind. None unless a component of that kind was passed to [`Engines::new`].
     pub(super) fn pool(&self, kind: PoolKind) -> Option<&Engine> {
         self.pools.iter().find(|(of, _)| *of == kind).map(|(_, engine)| engine)
     }
 }
 
-/// An engine that only compiles: the same code as a pool's, without its address space.
+/// An engine that only compiles. It generates the same code as a pool's engine, but reserves no address space.
 pub(super) fn compiler(kind: PoolKind) -> wasmtime::Result<Engine> {
     Engine::new(&base(kind))
 }
 
-/// Everything that decides what code is generated.
+/// All settings that determine the generated code.
 fn base(kind: PoolKind) -> Config {
     let concurrent = kind.flavour == Flavour::V3;
     let mut config = Config::new();
@@ -146,11 +148,11 @@ fn pool(kind: PoolKind, most: Needs, slots: u32, routes: u32) -> wasmtime::Resul
             return Ok(engine);
         }
     }
-    // Nobody scans here, or not as it must be done.
+    // This system has no `PAGEMAP_SCAN`, or wasmtime's scans are not corrected (see `pagemap.rs`).
     make(Enabled::No)
 }
 
-/// Slots that are reset as a whole.
+/// Uses our own slots, which are reset as a whole.
 fn use_slots(config: &mut Config, most: Needs, slots: u32) -> wasmtime::Result<()> {
     let memories = Memories::new(memories(slots, slots, most))?;
     let stacks = Stacks::new(slots.saturating_mul(most.stacks))?;
@@ -158,13 +160,13 @@ fn use_slots(config: &mut Config, most: Needs, slots: u32) -> wasmtime::Result<(
     Ok(())
 }
 
-/// The memories for `slots` instances at a time.
+/// The number of linear memories for `slots` instances at a time.
 fn memories(memory_slots: u32, slots: u32, most: Needs) -> u32 {
-    // Some more for the heap of a guest that uses garbage collection or exceptions.
+    // One more for each instance: the GC heap of a guest that uses garbage collection or exceptions.
     memory_slots.saturating_mul(most.memories).saturating_add(slots)
 }
 
-/// The slots of which only what was written is reset.
+/// wasmtime's pooling allocator, of whose slots only the written pages are reset.
 fn pooling(most: Needs, slots: u32, routes: u32, scan: Enabled) -> PoolingAllocationConfig {
     let with_images = slots.saturating_add(routes.saturating_mul(shards()).min(MAX_SLOTS_FOR_ROUTES));
     let mut pool = PoolingAllocationConfig::new();
@@ -187,8 +189,9 @@ fn pooling(most: Needs, slots: u32, routes: u32, scan: Enabled) -> PoolingAlloca
     pool
 }
 
-/// wasmtime divides a pool's memories among so many threads (`default_shard_count` in its pooling.rs). An event loop is
-/// one thread, and takes slots of others only when all of its own are in use.
+/// The number of shards into which wasmtime divides a pool's memories, about one for each thread (`default_shard_count`
+/// in its pooling.rs). An event loop is one thread, and takes slots of other shards only when all of its own are in
+/// use.
 fn shards() -> u32 {
     let threads = std::thread::available_parallelism().map_or(1, usize::from);
     u32::try_from(threads.min(16)).unwrap_or(1)

@@ -1,6 +1,6 @@
-//! The clock that interrupts guests: one thread that advances every engine's epoch.
+//! The clock that interrupts guests: one thread that increments the epoch of every engine.
 //!
-//! It sleeps while no guest runs, so an idle server costs nothing.
+//! It sleeps while no guest runs, so an idle server uses no CPU time.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -9,14 +9,14 @@ use std::time::Duration;
 
 use wasmtime::Engine;
 
-/// The length of a guest's slice of CPU: how long it may hold the event loop, and how finely its CPU
-/// time is measured. Interruption itself costs nothing measurable.
+/// The length of a guest's slice of CPU: how long it may block the event loop, and the resolution at which its CPU time
+/// is limited. The cost of the interruption itself is not measurable.
 const TICK: Duration = Duration::from_millis(1);
 
-/// Ticks without a running guest after which the thread sleeps until the next one.
+/// Ticks without a running guest after which the thread sleeps until a guest runs again.
 const IDLE_TICKS: u32 = 64;
 
-/// Advances epochs while guests run.
+/// The thread that increments the epochs while guests run.
 pub(super) struct Ticker {
     shared: Arc<Shared>,
     thread: thread::Thread,
@@ -28,7 +28,7 @@ struct Shared {
     ended: AtomicBool,
 }
 
-/// A guest is running; dropping this says that it no longer is.
+/// A guard for a running guest. Dropping it reports that the guest has ended.
 pub(super) struct Running(Arc<Shared>);
 
 impl Ticker {
@@ -36,7 +36,7 @@ impl Ticker {
     ///
     /// # Errors
     ///
-    /// When the system has no thread to give.
+    /// If the system cannot create a thread.
     pub(super) fn start(engines: Vec<Engine>) -> wasmtime::Result<Self> {
         let shared = Arc::new(Shared {
             running: AtomicUsize::new(0),
@@ -50,7 +50,7 @@ impl Ticker {
 
     /// Keeps the epochs advancing until the returned guard is dropped.
     pub(super) fn keep_running(&self) -> Running {
-        // Pairs with `Shared::tick`: either it sees this count before it parks, or this sees it parked.
+        // Pairs with `Shared::park`: either that sees this count before it parks, or this sees that it is parked.
         self.shared.running.fetch_add(1, Ordering::SeqCst);
         if self.shared.parked.swap(false, Ordering::SeqCst) {
             self.thread.unpark();
@@ -75,8 +75,8 @@ impl Shared {
         }
     }
 
-    /// Sleeps until a guest runs. `parked` is set anew before every look: a guest that has come and gone
-    /// since the last one has cleared it, and the next must find it set, or nobody wakes this thread.
+    /// Sleeps until a guest runs. `parked` is set again before every check of `running`: a guest that started and ended
+    /// since the last check has cleared it, and the next guest must find it set in order to wake this thread.
     fn park(&self) {
         loop {
             self.parked.store(true, Ordering::SeqCst);
@@ -114,17 +114,17 @@ mod tests {
         }
     }
 
-    /// Guests that come and go while the thread is about to sleep must not leave it asleep.
+    /// Guests that start and end while the thread is about to sleep must not leave it asleep.
     #[test]
     fn ticks_for_every_guest_after_idling() {
         let ticker = Ticker::start(Vec::new()).expect("a thread");
         for _ in 0..20 {
             wait_until("parking", || ticker.shared.parked.load(Ordering::SeqCst));
-            // Some come and go without the thread having a chance to look …
+            // Guests that start and end before the thread checks for them.
             for _ in 0..50 {
                 drop(ticker.keep_running());
             }
-            // … and the one that stays has it awake.
+            // A guest that keeps running wakes the thread.
             let _running = ticker.keep_running();
             wait_until("waking", || !ticker.shared.parked.load(Ordering::SeqCst));
         }

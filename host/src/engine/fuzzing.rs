@@ -1,4 +1,4 @@
-//! Components as fuzz targets try them: damaged ones, and guests that run a program in both forms.
+//! What the fuzz targets run: malformed components, and guests that execute a generated program in both forms.
 
 use std::cell::RefCell;
 use std::collections::VecDeque;
@@ -23,6 +23,7 @@ use super::call::{Call, Ending};
 use super::component::{App, AppSettings};
 use super::config::{Engines, Flavour, PoolKind, Reset, compiler};
 use super::direct::DirectLinker;
+use super::epoch::Ticker;
 use super::handler::Handler;
 use super::inspect::inspect;
 use super::store::State;
@@ -35,31 +36,31 @@ use crate::host_api::link;
 use crate::host_api::outgoing::{OutgoingClient, OutgoingPolicy};
 use crate::request_id::RequestId;
 
-/// The interface through which a guest gets its program and tells what comes of it:
-/// `word: func(at: u32) -> u64` and `note: func(what: u32, value: u64)`.
+/// The interface from which a guest reads its program and to which it reports results: `word: func(at: u32) -> u64` and
+/// `note: func(what: u32, value: u64)`.
 pub const TRACE: &str = "daylily:fuzz/trace";
 
-/// What [`Ended::Trap`] says of a guest that waits for what will never be there.
+/// The message of [`Ended::Trap`] for a guest that waits forever.
 pub const WAITS: &str = "it waits";
 
-/// What is recorded of one run; a guest has no loops of its own.
+/// Maximum of recorded results of one run. The program has no loops of its own.
 const MAX_RECORDS: usize = 10_000;
 
-/// How often the event loop turns for a guest that waits before it is taken to wait for ever …
+/// Yields to the event loop, at the start and after each timer, until a waiting guest is taken to wait forever.
 const PATIENCE_TURNS: usize = 40;
-/// … and how long it waits for each timer that the guest may have begun, all of which are shorter.
+/// Time to wait for each timer that the guest may have started. All of those are shorter.
 const TIMER_PATIENCE: Duration = Duration::from_millis(3);
 
-/// How a component's code is linked.
+/// How a component is linked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Form {
-    /// Its main module alone.
+    /// Its main module alone, linked directly.
     Direct,
-    /// All of it.
+    /// The whole component.
     Component,
 }
 
-/// Which release of WASI a guest is for.
+/// The WASI version of a guest.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Wasi {
     /// `wasi:http/incoming-handler@0.2`.
@@ -68,18 +69,18 @@ pub enum Wasi {
     V3,
 }
 
-/// The request that a guest gets, and its program.
+/// The guest's request, and its program.
 #[derive(Clone, Debug, Default)]
 pub struct Input {
     /// One word for each operation.
     pub program: Vec<u64>,
-    /// The pieces of the request's body.
+    /// The chunks of the request's body.
     pub body: Vec<&'static [u8]>,
-    /// Whether the body ends after them.
+    /// Whether the body ends after its chunks. If not, it stays open.
     pub ends: bool,
     /// Whether it ends with trailers.
     pub trailers: bool,
-    /// How many timers the program can wait for, one after the other; each of less than two milliseconds.
+    /// The number of timers that the program can wait for in sequence. Each is shorter than two milliseconds.
     pub timers: usize,
 }
 
@@ -88,22 +89,22 @@ pub struct Input {
 pub enum Ended {
     /// It returned.
     Returned,
-    /// It exited.
+    /// It called `exit`.
     Exit(i32),
-    /// It trapped, or waits for what will never be there.
+    /// It trapped, or waits forever.
     Trap(String),
-    /// It was refused something by a limit of the host's, or never ran.
+    /// It exceeded a limit of the host, or never ran.
     Other(String),
 }
 
-/// What came of a run.
+/// The result of a run.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Outcome {
     /// How the guest ended.
     pub ended: Ended,
-    /// What it has recorded.
+    /// The results that it has reported.
     pub trace: Vec<(u32, u64)>,
-    /// What a client would get.
+    /// The response for the client.
     pub response: String,
 }
 
@@ -114,7 +115,7 @@ struct Run {
 }
 
 thread_local! {
-    /// The run of this thread: functions of the host have no other place for it.
+    /// The current run of this thread: host functions have no other access to it.
     static RUN: RefCell<Run> = RefCell::default();
 }
 
@@ -130,7 +131,7 @@ fn record(what: u32, value: u64) {
     });
 }
 
-/// All that modules may import, and [`TRACE`].
+/// All functions that modules may import, and [`TRACE`].
 fn traced_functions() -> Vec<Function<State>> {
     let mut all = functions();
     all.push(Function::new(TRACE, "word", |_: &mut State, (at,): (u32,)| wasmtime::error::Ok(word(at))));
@@ -141,7 +142,7 @@ fn traced_functions() -> Vec<Function<State>> {
     all
 }
 
-/// A component that is compiled once and run in both forms.
+/// A component that is compiled once, and run in both forms.
 pub struct Forms {
     direct: Arc<App>,
     component: Arc<App>,
@@ -151,7 +152,7 @@ pub struct Forms {
 impl Forms {
     /// # Errors
     ///
-    /// When the component cannot be linked in both forms.
+    /// If the component cannot be linked in both forms.
     pub fn new(component: &[u8], wasi: Wasi) -> wasmtime::Result<Self> {
         let flavour = match wasi {
             Wasi::V2 => Flavour::V2,
@@ -178,11 +179,11 @@ impl Forms {
         })
     }
 
-    /// One request, in one form.
+    /// Runs one request in one form.
     ///
     /// # Errors
     ///
-    /// When no such request can be made.
+    /// If the request is invalid.
     pub fn run(&self, form: Form, input: &Input) -> http::Result<Outcome> {
         RUN.set(Run { program: input.program.clone(), trace: Vec::new() });
         let app = match form {
@@ -208,7 +209,10 @@ fn app(flavour: Flavour, link: impl FnOnce(&Engine) -> wasmtime::Result<Handler>
         core_instances: limits.max_instances,
         stacks: 8,
     };
-    let engines = Arc::new(Engines::new(&[(kind, needs)], 1)?);
+    // Without a clock: an answer is passed on when a slice ends, too, and nothing says in which form that is first.
+    let mut engines = Engines::new(&[(kind, needs)], 1)?;
+    engines.ticker = Ticker::start(Vec::new())?;
+    let engines = Arc::new(engines);
     let engine = engines.pool(kind).ok_or_else(|| wasmtime::format_err!("there is no pool"))?;
     let handler = Arc::new(link(engine)?);
     let settings = AppSettings {
@@ -222,7 +226,7 @@ fn app(flavour: Flavour, link: impl FnOnce(&Engine) -> wasmtime::Result<Handler>
     Ok(Arc::new(App::new(&engines, &handler, settings)))
 }
 
-/// How the guest ended, and its response; `None` when it would wait for ever.
+/// How the guest ended, and its response. `None` if it waits forever.
 async fn outcome(app: &Arc<App>, request: http::Request<RequestBody>, timers: usize) -> Option<(Ended, String)> {
     let Call { run, head } = app.call(RequestId::next(), request);
     let response = async {
@@ -230,7 +234,8 @@ async fn outcome(app: &Arc<App>, request: http::Request<RequestBody>, timers: us
             Ok(Ok(response)) => {
                 let (parts, body) = response.into_parts();
                 let body = body.collect().await.map(|body| (body.trailers().cloned(), body.to_bytes()));
-                // One that is too short is found by the form itself, or by hyper when it is sent.
+                // A body that is too short is reported by the host API in one form, and by hyper, when it is sent, in
+                // the other.
                 let said = content_length(&parts.headers);
                 let body = body.ok().filter(|(_, bytes)| said.is_none_or(|said| bytes.len() as u64 == said));
                 format!("{} {:?} {body:?}", parts.status, parts.headers)
@@ -240,14 +245,17 @@ async fn outcome(app: &Arc<App>, request: http::Request<RequestBody>, timers: us
         }
     };
     let run = async {
-        // What is left of it would keep a body open that it did not finish.
-        let (ending, _) = run.await;
-        match ending {
+        let (ending, remains) = run.await;
+        // The ended store keeps a body open that its guest did not finish. For outcomes after which an end of the body
+        // counts as the guest's own, it is kept until the response has ended, as by the server.
+        let kept = matches!(ending, Ending::Exit(_)).then_some(remains);
+        let ended = match ending {
             Ending::Done => Ended::Returned,
             Ending::Exit(code) => Ended::Exit(code),
             Ending::Trap(detail) => Ended::Trap(detail.into()),
             other => Ended::Other(format!("{other:?}")),
-        }
+        };
+        (ended, kept)
     };
     let patience = async {
         for timer in 0..=timers {
@@ -261,12 +269,12 @@ async fn outcome(app: &Arc<App>, request: http::Request<RequestBody>, timers: us
     };
     tokio::select! {
         biased;
-        outcome = async { tokio::join!(run, response) } => Some(outcome),
+        ((ended, _kept), response) = async { tokio::join!(run, response) } => Some((ended, response)),
         () = patience => None,
     }
 }
 
-/// A request's body of some pieces, that ends or never does.
+/// A request body of some chunks. It ends after them, or never.
 struct RequestBody {
     frames: VecDeque<Frame<Bytes>>,
     ends: bool,
@@ -297,12 +305,12 @@ impl http_body::Body for RequestBody {
     }
 }
 
-/// A component without its shim, if it has one that is known.
+/// A component without its shim module, if it has one of the known form.
 pub fn relinked(component: &[u8]) -> Option<Vec<u8>> {
     relink::relink(component)
 }
 
-/// The main module of a component that can be linked directly, as it is compiled.
+/// The rewritten main module of a component, if it can be linked directly.
 pub fn main_module(component: &[u8]) -> Option<Vec<u8>> {
     thread_local! {
         static FUNCTIONS: Vec<Function<State>> = traced_functions();
@@ -310,16 +318,16 @@ pub fn main_module(component: &[u8]) -> Option<Vec<u8>> {
     FUNCTIONS.with(|functions| direct::main_module(component, functions))
 }
 
-/// Whether a file is found to be a component that answers HTTP.
+/// Whether the file is recognized as a component with an HTTP handler.
 pub fn inspected(file: &[u8]) -> Result<(), String> {
     inspect(file).map(drop).map_err(|error| error.to_string())
 }
 
-/// Whether wasmtime compiles a component, and a module.
+/// Whether wasmtime compiles a component, or a module.
 ///
 /// # Errors
 ///
-/// What wasmtime says against it.
+/// wasmtime's error if it does not.
 pub fn compiles(wasm: &[u8], form: Form) -> wasmtime::Result<()> {
     let engine = compiler(PoolKind { flavour: Flavour::V3, reset: Reset::Whole })?;
     match form {
@@ -328,12 +336,12 @@ pub fn compiles(wasm: &[u8], form: Form) -> wasmtime::Result<()> {
     }
 }
 
-/// The facts and the code of an entry of the cache, when it is one of this key; and an entry of that key.
+/// The facts and the code of a cache entry, if it is valid and has this key.
 pub fn cache_entry(key: [u8; 32], entry: &[u8]) -> Option<(Vec<u8>, Vec<u8>)> {
     cache::parse(entry, &cache::Key(key)).map(|cache::Entry { facts, code }| (facts, code))
 }
 
-/// The digest that an entry of the cache has of its facts and code, with the length of the facts before them.
+/// The digest in a cache entry's header. `rest` is what follows it: the length of the facts, the facts and the code.
 pub fn digest(rest: &[u8]) -> [u8; 32] {
     *blake3::hash(rest).as_bytes()
 }

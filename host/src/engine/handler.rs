@@ -1,4 +1,4 @@
-//! A component that is loaded and linked, and the function of it that answers requests.
+//! A component that is loaded and linked, and its exported function that handles requests.
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
@@ -20,9 +20,9 @@ use super::direct::{Direct, DirectLinker};
 use super::store::State;
 use crate::host_api::link;
 
-/// A linked component: everything but the instance.
+/// A linked component, ready to be instantiated.
 pub(crate) enum Handler {
-    /// Either, of a module that is linked directly.
+    /// A module that is linked directly, of either WASI version.
     Direct(Direct),
     /// `wasi:http/incoming-handler@0.2.x`.
     V2(HandleV2),
@@ -31,7 +31,7 @@ pub(crate) enum Handler {
 }
 
 impl Handler {
-    /// Whether its instances are without wasmtime's component runtime.
+    /// Whether its instances do not use wasmtime's component runtime.
     pub(super) fn is_direct(&self) -> bool {
         matches!(self, Self::Direct(_))
     }
@@ -40,18 +40,18 @@ impl Handler {
 pub(super) type HandleV2 = Export<(Resource<IncomingRequest>, Resource<ResponseOutparam>), ()>;
 pub(super) type HandleV3 = Export<(Resource<Request>,), (Result<Resource<Response>, ErrorCode>,)>;
 
-/// A linked component, and one function that it exports.
+/// A linked component, and one of its exported functions.
 pub(crate) struct Export<Params, Results> {
     linked: InstancePre<State>,
     function: ComponentExportIndex,
-    /// The function's type was compared with `fn(Params) -> Results`. That takes a while, and the outcome is the
-    /// same for every instance.
+    /// Whether the function's type was compared with `fn(Params) -> Results`. The comparison is slow, and its result is
+    /// the same for every instance.
     is_checked: AtomicBool,
     as_type: PhantomData<fn(Params) -> Results>,
 }
 
-/// Loads components into their pools. Those of one pool share the host's functions, which take less memory then,
-/// and which requests to one find in the CPU's caches after requests to another.
+/// Loads components into their pools. Those of one pool share the host's functions. This saves memory, and the
+/// functions stay in the CPU's caches between requests to different components.
 pub(crate) struct Loader<'a> {
     engines: &'a Engines,
     linkers: HashMap<PoolKind, Linker<State>>,
@@ -63,12 +63,11 @@ impl<'a> Loader<'a> {
         Self { engines, linkers: HashMap::new(), direct_linkers: HashMap::new() }
     }
 
-    /// Loads compiled code into its pool and links it.
+    /// Loads compiled code into its pool, and links it.
     ///
     /// # Errors
     ///
-    /// When an import is provided under that name but with another type, or the pool has no room for
-    /// an instance of it.
+    /// If an import is provided with another type, or if an instance does not fit into the pool's slots.
     pub(crate) fn load(&mut self, artefact: &Artefact) -> Result<Handler, LoadError> {
         let refused = |error| LoadError::Refused { error, component: artefact.source.name() };
         let kind = artefact.facts.pool;
@@ -84,7 +83,7 @@ impl<'a> Loader<'a> {
 
     fn link(&mut self, kind: PoolKind, engine: &Engine, code: &Loaded, exports_v3: bool) -> wasmtime::Result<Handler> {
         match code {
-            // A 0.2 handler that imports 0.3 interfaces runs in the 0.3 pool.
+            // A P2 handler that imports P3 interfaces runs in the P3 pool.
             Loaded::Component(component) => {
                 Handler::new(self.linker(kind, engine)?.instantiate_pre(component)?, exports_v3)
             }
@@ -107,7 +106,7 @@ impl<'a> Loader<'a> {
     }
 }
 
-/// Code that is mapped.
+/// Code that is mapped into memory.
 enum Loaded {
     Component(Component),
     Module(Module),
@@ -116,7 +115,7 @@ enum Loaded {
 impl Handler {
     /// # Errors
     ///
-    /// When the component has no function of that name.
+    /// If the component exports no function of that name.
     pub(super) fn new(linked: InstancePre<State>, exports_v3: bool) -> wasmtime::Result<Self> {
         if exports_v3 {
             Export::new(linked, "wasi:http/handler@0.3.0").map(Self::V3)
@@ -139,7 +138,7 @@ where
     Params: ComponentNamedList + Lower,
     Results: ComponentNamedList + Lift,
 {
-    /// The `handle` of an interface, of any version that is compatible with the one that is named.
+    /// The `handle` function of an exported interface whose version is compatible with the named one.
     fn new(linked: InstancePre<State>, interface: &str) -> wasmtime::Result<Self> {
         let component = linked.component();
         let function = component
@@ -149,12 +148,11 @@ where
         Ok(Self { linked, function, is_checked: AtomicBool::new(false), as_type: PhantomData })
     }
 
-    /// Makes an instance, which goes with the store, and returns its function.
+    /// Creates an instance in the store, and returns its function.
     ///
     /// # Errors
     ///
-    /// When the pool has no slot left, the component cannot be instantiated, or the function's type is another
-    /// one.
+    /// If the pool has no free slot, the component cannot be instantiated, or the function has another type.
     pub(super) async fn instantiate(&self, store: &mut Store<State>) -> wasmtime::Result<TypedFunc<Params, Results>> {
         let instance = self.linked.instantiate_async(&mut *store).await?;
         if !self.is_checked.load(Relaxed) {
@@ -164,7 +162,7 @@ where
         }
         let function = instance.get_func(store, self.function).ok_or_else(no_function)?;
         #[expect(unsafe_code, reason = "comparing the types would be done anew for each request")]
-        // SAFETY: an instance of the same component, linked to the same host, had a function of this type here.
+        // SAFETY: this function had this type in an earlier instance of the same component, linked to the same host.
         Ok(unsafe { TypedFunc::new_unchecked(function) })
     }
 }
@@ -173,22 +171,22 @@ fn no_function() -> wasmtime::Error {
     wasmtime::format_err!("its HTTP handler exports no function `handle`")
 }
 
-/// Maps the code of a component: all processes that do share its pages.
+/// Maps a component's code, whose pages are shared between processes.
 #[expect(unsafe_code, reason = "wasmtime trusts compiled code completely; this was compiled or checked by us")]
 fn component(engine: &Engine, code: &File) -> wasmtime::Result<Component> {
-    // SAFETY: `code` comes from `Component::serialize`, or from a cache that only we can write, with its
-    // digest checked after it was read into this file, which has been sealed since.
+    // SAFETY: `code` comes from `Component::serialize`, or from a cache that no other user can write to. Its digest was
+    // checked after it was read into this file, which has been sealed since.
     unsafe { Component::deserialize_file(engine, path(code)) }
 }
 
-/// The same for a module.
+/// Maps a module's code likewise.
 #[expect(unsafe_code, reason = "as above")]
 fn module(engine: &Engine, code: &File) -> wasmtime::Result<Module> {
     // SAFETY: as above, from `Module::serialize`.
     unsafe { Module::deserialize_file(engine, path(code)) }
 }
 
-/// wasmtime takes a path; this one leads to the file that we have open, whatever its name is.
+/// wasmtime requires a path. This one refers to the open file, whatever its name is.
 fn path(code: &File) -> String {
     format!("/dev/fd/{}", code.as_raw_fd())
 }

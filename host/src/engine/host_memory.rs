@@ -1,9 +1,11 @@
-//! What the host keeps for one instance outside of its own memory: header fields, requests and responses that it makes,
-//! buffered pieces of bodies, handles, streams and calls. One budget for all of it, in bytes.
+//! The memory that the host keeps for one instance, outside of the instance's own memory: header fields, requests and
+//! responses that it creates, buffered chunks of bodies, handles, streams and calls. One budget, in bytes, for all of
+//! it.
 //!
-//! What a guest has the host allocate is counted as it asks for it, in a few instructions, and never counted back. When
-//! that count reaches the budget, everything that is there is looked at, which gives the exact number to go on from. A
-//! look takes microseconds for each megabyte, and there is none before another 16th of the budget was asked for.
+//! Allocations for a guest are added to an estimate, which takes a few instructions; deallocations are not subtracted.
+//! When the estimate reaches the budget, everything that is kept is measured, and the exact number becomes the new
+//! estimate. Measuring takes microseconds per megabyte, and is not repeated before another 16th of the budget is
+//! requested.
 
 use std::any::Any;
 use std::collections::HashSet;
@@ -20,33 +22,34 @@ use wasmtime_wasi_http::p3;
 use crate::host_api::direct::{RequestV3, ResponseV3};
 use crate::host_api::outgoing::BODY_CHUNK_BYTES;
 
-/// What a body that the guest writes counts, while it is not on its way: the pieces that may wait in it, and trailers.
+/// What is charged for a body that the guest writes, until it is being sent: the chunks that it can buffer, and
+/// trailers.
 pub(crate) const BODY_BYTES: usize = 4 * BODY_CHUNK_BYTES;
 
-/// What each resource counts, beside what it holds: its box and its place in the table.
+/// What is charged for each resource besides its contents: its box and its entry in the table.
 pub(crate) const RESOURCE_BYTES: usize = 256;
 
-/// A field's place in a map of the `http` crate: hash, name, value and links, and the index behind it.
+/// A field's entry in a map of the `http` crate: hash, name, value and links, and its slot in the hash index.
 const FIELD_BYTES: usize = 112;
 
-/// The place of a further value of a name, in a list that may have grown to twice its length.
+/// The entry of a further value of a name, in a `Vec` whose capacity may be twice its length.
 const FURTHER_VALUE_BYTES: usize = 144;
 
-/// What the text of a name or a value takes beside its bytes.
+/// Overhead of a name or a value beyond its bytes.
 const TEXT_OVERHEAD_BYTES: usize = 32;
 
-/// How much of the budget must be asked for before there is another look: a 16th.
+/// The share of the budget that must be requested before everything is measured again: a 16th.
 const LOOK_SHARE: u64 = 16;
 
 /// The budget of one instance.
 pub(super) struct HostMemory {
     max_bytes: u64,
-    /// What is there at most, as far as it is known without looking.
+    /// The estimate: an upper bound of the memory that is kept.
     counted_bytes: u64,
     look_at_bytes: u64,
 }
 
-/// The error of a guest for which the host keeps too much.
+/// The trap of a guest that exceeds its budget.
 #[derive(Debug, thiserror::Error)]
 #[error("host memory for this instance exceeds max_host_memory = {}", format_size(*max_bytes))]
 pub(super) struct HostMemoryUsedUp {
@@ -58,17 +61,17 @@ impl HostMemory {
         Self { max_bytes, counted_bytes: 0, look_at_bytes: max_bytes }
     }
 
-    /// Counts what the host is about to allocate. Whether it is time to look.
+    /// Adds an allocation that is about to be made. Returns whether everything must be measured.
     pub(super) fn count(&mut self, bytes: usize) -> bool {
         self.counted_bytes = self.counted_bytes.saturating_add(bytes as u64);
         self.counted_bytes > self.look_at_bytes
     }
 
-    /// Goes on from what is there, `kept_bytes`, and what is about to be allocated.
+    /// Sets the estimate to the measured `kept_bytes`, plus the allocation that is about to be made.
     ///
     /// # Errors
     ///
-    /// When that is over the budget.
+    /// If that exceeds the budget.
     pub(super) fn looked(&mut self, kept_bytes: usize, about_to: usize) -> Result<(), HostMemoryUsedUp> {
         self.counted_bytes = kept_bytes as u64 + about_to as u64;
         if self.counted_bytes > self.max_bytes {
@@ -79,12 +82,12 @@ impl HostMemory {
     }
 }
 
-/// What a field takes in a map, at the most.
+/// An upper bound of the memory of a field in a map.
 pub(crate) fn field_bytes(name: &str, value: &[u8]) -> usize {
     2 * FIELD_BYTES + FURTHER_VALUE_BYTES + name.len() + value.len() + 2 * TEXT_OVERHEAD_BYTES
 }
 
-/// What a map of fields takes.
+/// The memory of a map of fields.
 pub(crate) fn map_bytes(map: &HeaderMap) -> usize {
     let names = map.keys().map(|name| name.as_str().len() + TEXT_OVERHEAD_BYTES);
     let values = map.values().map(|value| value.len() + TEXT_OVERHEAD_BYTES);
@@ -92,7 +95,7 @@ pub(crate) fn map_bytes(map: &HeaderMap) -> usize {
     map.capacity() * FIELD_BYTES + further * FURTHER_VALUE_BYTES + names.chain(values).sum::<usize>()
 }
 
-/// What is in a table of resources. Maps that several resources share count once.
+/// A measurement of a table of resources. A map that several resources share counts once.
 #[derive(Default)]
 pub(super) struct Look {
     bytes: usize,
@@ -153,7 +156,8 @@ mod tests {
 
     use super::*;
 
-    /// A budget of 1,600 bytes, and what becomes of it with so many bytes kept at each look.
+    /// Requests the `asked` bytes from a budget of 1,600, with `kept` bytes at each measurement. Expected for each
+    /// request: None if nothing was measured, else whether it was within the budget.
     fn check(asked: &[usize], kept: usize, expected: &[Option<bool>]) {
         let mut memory = HostMemory::new(1_600);
         let outcomes: Vec<Option<bool>> =
@@ -165,14 +169,14 @@ mod tests {
     fn looks_when_the_count_is_over_the_budget_and_not_all_the_time() {
         check(&[800, 800], 0, &[None, None]);
         check(&[800, 801], 1_600, &[None, Some(false)]);
-        // Nothing of it was kept: the count begins anew.
+        // Nothing was kept: the estimate starts again at zero.
         check(&[1_600, 1, 1_599, 1], 0, &[None, Some(true), None, Some(true)]);
-        // Nearly all is kept: the next look is a 16th of the budget later.
+        // Nearly the whole budget is kept: the next measurement is a 16th of the budget later.
         check(&[1_600, 1, 60, 40, 1], 1_590, &[None, Some(true), None, None, Some(true)]);
         check(&[1_600, 1, 101], 1_590, &[None, Some(true), Some(false)]);
     }
 
-    /// What a map is counted as is never less than what it allocates, and not three times as much.
+    /// The computed size of a map is at least what it allocates, and less than about three times as much.
     #[test]
     fn a_map_counts_what_it_takes() {
         for count in [0, 1, 10, 100, 870] {
@@ -184,12 +188,12 @@ mod tests {
                     map.append(name, HeaderValue::from_static("2"));
                 }
             }
-            // The places alone are at least 104 bytes each.
+            // The entries alone take at least 104 bytes each.
             let least = map.keys_len() * 104;
             let bytes = map_bytes(&map);
             assert!(bytes >= least && bytes <= 3 * least + 1_000, "{count}: {bytes} bytes, at least {least}");
             let asked: usize = map.iter().map(|(name, value)| field_bytes(name.as_str(), value.as_bytes())).sum();
-            // A map begins with eight places.
+            // A map starts with room for eight entries.
             assert!(asked + 8 * FIELD_BYTES >= bytes, "{count}: {asked} bytes were asked for, {bytes} are there");
         }
     }

@@ -1,40 +1,40 @@
-//! What a file is, before anything is compiled: a component or not, and what it imports and exports.
+//! Inspection of a file before it is compiled: whether it is a component, and its imports and exports.
 
 use daylily_core::excerpt::Excerpt;
 use wasmparser::{Encoding, Parser, Payload};
 
 use super::config::{Flavour, MAX_METADATA_BYTES, PoolKind, Reset, WHOLE_RESET_BYTES};
 
-/// The outside of a component.
+/// The result of the inspection of a component.
 pub(super) struct Inspection {
     pub(super) pool: PoolKind,
-    /// Which handler it exports; a component that exports both is asked through 0.3.
+    /// Whether it exports a P3 handler, which is used even if it exports a P2 handler as well.
     pub(super) exports_v3: bool,
     /// The names of its imports, in order.
     pub(super) imports: Vec<String>,
 }
 
-/// Why a file cannot be served, whatever is linked to it.
+/// Why a file cannot be served, whatever imports are provided.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum NotServable {
     /// Neither a component nor a core module.
     #[error("it is not WebAssembly (a component starts with the bytes 00 61 73 6d 0d 00 01 00)")]
     NotWasm,
-    /// A core module, which has no interface to speak HTTP through.
+    /// A core module, which cannot export an HTTP handler.
     #[error(
         "it is a core module, not a component; build it for the wasm32-wasip2 target, or wrap it with `wasm-tools component new`"
     )]
     CoreModule,
-    /// The file ends before what it says is in it does.
+    /// The file ends in the middle of a section.
     #[error("it is truncated after {bytes} bytes; rebuild it or download it again")]
     Truncated { bytes: usize },
     /// The file is damaged.
     #[error("it is corrupt: {0}; rebuild it or download it again")]
     Damaged(Excerpt),
-    /// A component of a WASI that was not released.
+    /// A component for an unreleased version of WASI.
     #[error("its handler, {handler}, is from a draft of WASI {release}; rebuild it for the released WASI {release}")]
     Draft { handler: Excerpt, release: &'static str },
-    /// A component that answers no HTTP.
+    /// A component without an HTTP handler.
     #[error(
         "it exports no HTTP handler (wasi:http/incoming-handler@0.2.x or wasi:http/handler@0.3.x); it exports: {exports}"
     )]
@@ -52,7 +52,7 @@ pub(super) fn inspect(bytes: &[u8]) -> Result<Inspection, NotServable> {
     let mut imports = Vec::new();
     let mut exports = Vec::new();
     let damaged = |error: wasmparser::BinaryReaderError| match error.message() {
-        // It has no kind of its own.
+        // wasmparser has no error kind for it.
         message if message.starts_with("unexpected end") => NotServable::Truncated { bytes: bytes.len() },
         _ => NotServable::Damaged(Excerpt::display(error)),
     };
@@ -78,20 +78,21 @@ pub(super) fn inspect(bytes: &[u8]) -> Result<Inspection, NotServable> {
     Ok(Inspection { pool, exports_v3: exports_v3(&exports), imports })
 }
 
-/// How large an instance is.
+/// The size of an instance.
 #[derive(Default)]
 struct Size {
-    /// What the largest linear memory starts with.
+    /// The initial size of the largest linear memory.
     memory_bytes: u64,
-    /// Whatever wasmtime has a place for in a core instance: functions, globals, tables and so on, of all core modules.
+    /// Items for which a core instance in wasmtime has an entry: functions, globals, tables and so on, of all core
+    /// modules.
     items: u64,
     /// Core instances of the component.
     instances: u64,
-    /// Core instances of components that are nested in it, of which there may be several.
+    /// Core instances of nested components, each of which may be instantiated several times.
     nested_instances: u64,
 }
 
-/// A place for an item is no larger than this.
+/// An upper bound of the size of an item's entry.
 const ITEM_BYTES: u64 = 64;
 
 impl Size {
@@ -119,8 +120,8 @@ impl Size {
         Ok(size)
     }
 
-    /// Whether its instances may come from slots that are made for small ones. wasmtime's pool, where all others come
-    /// from, has a limit of its own for what it keeps of an instance beside memories and tables.
+    /// Whether its instances fit into slots for small components. All others come from wasmtime's pool, which has its
+    /// own limit for an instance's metadata.
     fn is_small(&self) -> bool {
         self.memory_bytes <= WHOLE_RESET_BYTES
             && self.nested_instances == 0
@@ -128,7 +129,7 @@ impl Size {
     }
 }
 
-/// What is in a module or a component, but for what is in those nested in it; they themselves are there.
+/// The payloads of a module or a component, without the contents of nested ones.
 pub(super) fn top_level(bytes: &[u8]) -> impl Iterator<Item = wasmparser::Result<Payload<'_>>> {
     payloads(bytes).filter_map(|payload| match payload {
         Ok((depth, payload)) => (depth == 0).then_some(Ok(payload)),
@@ -136,9 +137,9 @@ pub(super) fn top_level(bytes: &[u8]) -> impl Iterator<Item = wasmparser::Result
     })
 }
 
-/// What is in a module or a component, and in how many others of the file that is nested.
+/// The payloads of a module or a component including nested ones, each with its nesting depth.
 fn payloads(bytes: &[u8]) -> impl Iterator<Item = wasmparser::Result<(u32, Payload<'_>)>> {
-    // Payloads of what is nested come between a parser's start and end.
+    // The payloads of a nested one are between its section's start and its `End`.
     let mut depth = 0_u32;
     Parser::new(0).parse_all(bytes).map(move |payload| {
         let payload = payload?;
@@ -152,7 +153,7 @@ fn payloads(bytes: &[u8]) -> impl Iterator<Item = wasmparser::Result<(u32, Paylo
     })
 }
 
-/// 0.3 when it exports the 0.3 handler, or imports anything of 0.3 beside a 0.2 handler.
+/// P3 if it exports a P3 handler, or exports a P2 handler and imports anything of P3.
 fn flavour(imports: &[String], exports: &[String]) -> Option<Flavour> {
     if exports_v3(exports) {
         return Some(Flavour::V3);
@@ -167,11 +168,11 @@ fn exports_v3(exports: &[String]) -> bool {
     exports.iter().any(|name| is_of_release(name, HANDLER_V3))
 }
 
-/// How the names of handlers begin, up to the number of a patch.
+/// The names of the handlers, up to the patch version.
 const HANDLER_V2: &str = "wasi:http/incoming-handler@0.2.";
 const HANDLER_V3: &str = "wasi:http/handler@0.3.";
 
-/// Drafts have a hyphen in their version, and are compatible with nothing.
+/// Versions of drafts have a hyphen. They are compatible with no other version.
 fn is_of_release(name: &str, interface: &str) -> bool {
     name.strip_prefix(interface).is_some_and(|patch| !patch.contains('-'))
 }
@@ -193,7 +194,7 @@ fn list(names: &[String]) -> String {
 mod tests {
     use super::*;
 
-    /// A component of 0.2 with this in it.
+    /// A P2 component with this content.
     fn component(content: &str) -> Vec<u8> {
         let text = format!(
             r#"(component
@@ -227,7 +228,7 @@ mod tests {
 
     #[test]
     fn what_wasmtime_keeps_of_an_instance_is_the_pools_to_limit() {
-        // 2,600 globals in 100 instances are just below what the pool takes for one component.
+        // 2,600 globals in 100 instances are just below the pool's limit for one component.
         let module = |globals: usize| format!("(core module $m {})", "(global i32 i32.const 0)".repeat(globals));
         let instances = |count: usize| "(core instance (instantiate $m))".repeat(count);
         assert_eq!(reset(&(module(2_600) + &instances(100))), Reset::Whole);

@@ -1,4 +1,4 @@
-//! What one instance may take of memory, tables and instances.
+//! Limits of one instance's memories, tables and core instances.
 
 use std::fmt;
 
@@ -6,14 +6,14 @@ use daylily_core::config::RouteLimits;
 use daylily_core::units::format_size;
 use wasmtime::ResourceLimiter;
 
-/// Refuses growth over a route's limits. The guest sees `memory.grow` fail; it is not ended.
+/// Denies growth beyond a route's limits. The guest's `memory.grow` fails, but the guest goes on.
 pub(super) struct Limiter {
     limits: RouteLimits,
     memory_bytes: u64,
     refused: Option<Refused>,
 }
 
-/// The last growth that was refused, named in the log when the guest ends badly.
+/// The last growth that was denied. It is logged if the guest fails.
 #[derive(Clone, Copy)]
 pub(super) enum Refused {
     Memory { max_bytes: u64 },
@@ -41,7 +41,7 @@ impl ResourceLimiter for Limiter {
             self.refused = Some(Refused::Memory { max_bytes: self.limits.max_memory_bytes });
             return Ok(false);
         }
-        // Over its own maximum, the guest has only itself to blame.
+        // Growth beyond the maximum that the guest itself declares is not recorded as denied by the host.
         let within = maximum.is_none_or(|maximum| desired <= maximum);
         if within {
             self.memory_bytes = total;

@@ -1,4 +1,5 @@
-//! How much CPU one call has used, and the future that polls a guest only when it is its turn.
+//! The CPU time of one call, and the future that polls a guest, which waits in the CPU queue when the guest has used up
+//! a slice.
 
 use std::cell::Cell;
 use std::pin::Pin;
@@ -12,21 +13,22 @@ use rustix::time::{ClockId, clock_gettime};
 use super::call::{Ending, Remains};
 use super::turns::{Turn, Turns};
 
-/// What a call may use by the cheap clock before it is measured by the exact one: less than a slice.
+/// A call that has used this much, by the monotonic clock, is measured by the thread's CPU clock from its next poll on.
+/// Less than a slice.
 const CHEAPLY_MEASURED_NS: u64 = 1_000_000;
 
-/// Ticks before a guest is interrupted for the first time. The tick in progress counts, so this is one
-/// whole slice, and small requests are not interrupted at all.
+/// Ticks until a guest is interrupted for the first time. The tick in progress counts, so this is at least one whole
+/// slice, and small requests are not interrupted at all.
 const FIRST_SLICE_TICKS: u64 = 2;
 
-/// Ticks of every other slice, which is what is left of the tick in progress.
+/// Ticks of every later slice, which is the rest of the tick in progress.
 pub(super) const SLICE_TICKS: u64 = 1;
 
-/// More than a first slice can be. What the cheap clock says beyond that was the host at work for the guest, or the
-/// kernel ran something else, or the machine slept: which of it, only the thread's own clock tells.
+/// An upper bound of a first slice. If the monotonic clock shows more, the host worked for the guest, the kernel ran
+/// another thread, or the machine was suspended. Only the thread's CPU clock can tell these apart.
 const MAX_CHEAP_NS: u64 = 2_000_000;
 
-/// Both clocks at one moment outside of every poll.
+/// A reading of both clocks at one moment outside of all polls.
 #[derive(Clone, Copy)]
 struct Reading {
     monotonic_ns: u64,
@@ -34,9 +36,9 @@ struct Reading {
 }
 
 thread_local! {
-    /// The last one of this thread. With it, one look at the thread's clock after a long poll tells how much of it was
-    /// spent here, without one before each poll: what was spent between this reading and the poll is no more than the
-    /// time that passed.
+    /// The last reading of this thread. With it, the CPU time of a long poll needs only one reading of the CPU clock,
+    /// after the poll, and none before each poll: the CPU time between this reading and the poll is at most the time
+    /// that passed.
     static LAST_READING: Cell<Reading> = const { Cell::new(Reading { monotonic_ns: 0, cpu_ns: 0 }) };
 }
 
@@ -45,7 +47,7 @@ impl Reading {
         Self { monotonic_ns: time_ns(ClockId::Monotonic), cpu_ns: time_ns(ClockId::ThreadCPUTime) }
     }
 
-    /// The CPU time since `began_ns` of the monotonic clock, at the least.
+    /// A lower bound of the CPU time since `began_ns` of the monotonic clock.
     fn used_since(began_ns: u64) -> u64 {
         let last = LAST_READING.get();
         let before_ns = began_ns.saturating_sub(last.monotonic_ns);
@@ -53,8 +55,8 @@ impl Reading {
     }
 }
 
-/// To be called now and then on the thread that polls guests, not in a poll: the more often, the more exactly long first
-/// polls are charged.
+/// To be called regularly on the thread that polls guests, outside of polls. The more often it is called, the more
+/// exactly long first polls are charged.
 pub(crate) fn note_cpu_clock() {
     LAST_READING.set(Reading::take());
 }
@@ -66,38 +68,38 @@ fn time_ns(clock: ClockId) -> u64 {
     seconds * 1_000_000_000 + nanoseconds
 }
 
-/// The CPU time of one call. Shared by the future that polls the guest and the epoch callback inside
-/// it, both on one thread; atomics because wasmtime asks for `Send + Sync`.
+/// The CPU time of one call. It is shared by the future that polls the guest and by the epoch callback within that
+/// poll, both on one thread; it uses atomics because wasmtime requires `Send + Sync`.
 ///
-/// The thread's CPU clock is a system call, which a small request would pay for twice. So a call is
-/// measured by the monotonic clock first, which costs a fraction of that and runs at least as fast. Once it
-/// has used about a slice, it is the thread's own clock that counts, which does not charge a guest while
-/// others run.
+/// Reading the thread's CPU clock is a system call, of which a small request would need two. So a call is measured by
+/// the monotonic clock first, which costs a fraction of that and never advances more slowly. A call that has used about
+/// a slice is measured by the thread's CPU clock, which does not charge a guest while other threads run.
 pub(super) struct Meter {
     budget_ns: u64,
     used_ns: AtomicU64,
-    /// The clock in use when the poll in progress began.
+    /// When the poll in progress began, by the clock in use.
     poll_began_ns: AtomicU64,
-    /// Measured by the thread's CPU clock.
+    /// Whether the call is measured by the thread's CPU clock.
     is_exact: AtomicBool,
     first_slice_ticks: u64,
-    /// A slice was used up.
+    /// Whether the call has used up a slice.
     is_long: AtomicBool,
-    /// The last poll used up its slice, so the next one waits for its turn.
+    /// Whether the last poll has used up its slice, so that the next one waits in the CPU queue.
     takes_turns: AtomicBool,
-    /// What is known of the calls of its component.
+    /// The history of the component's calls.
     habit: Arc<Habit>,
 }
 
-/// How long the last calls of a component took. When each of them took more than its first slice, the next one
-/// waits for its turn from the start: were first slices free for all, a few guests that compute would hold the
-/// event loop one after the other, before anybody else has a chance.
+/// The duration of a component's latest calls. If each took more than its first slice, the next call waits in the CPU
+/// queue from the start. If first slices were always free, a few guests that compute would block the event loop one
+/// after the other, before anything else could run.
 #[derive(Default)]
 pub(super) struct Habit {
     long_calls: AtomicU32,
 }
 
-/// So many calls in a row make a habit. One long call among short ones changes nothing for the others.
+/// The number of long calls in a row from which on calls wait from the start. One long call among short ones has no
+/// effect.
 const LONG_CALLS: u32 = 2;
 
 impl Habit {
@@ -126,13 +128,13 @@ impl Meter {
         }
     }
 
-    /// Called from inside a poll, when a slice is over: whether the budget is spent.
+    /// Called within a poll, at the end of a slice. Returns whether the budget is spent.
     pub(super) fn end_slice(&self) -> bool {
         self.note_long();
         self.used_ns.load(Relaxed) + self.in_this_poll() >= self.budget_ns
     }
 
-    /// Whether the budget is spent, by the guest or by the host for it.
+    /// Whether the budget is spent, by the guest or by the host on its behalf.
     fn is_spent(&self) -> bool {
         self.used_ns.load(Relaxed) >= self.budget_ns
     }
@@ -152,7 +154,7 @@ impl Meter {
         let used_ns = self.in_this_poll();
         self.used_ns.fetch_add(used_ns, Relaxed);
         if used_ns > MAX_CHEAP_NS {
-            // Also where it was the host, which nothing interrupts.
+            // This may have been the host's work, which the epoch does not interrupt.
             self.note_long();
             note_cpu_clock();
         }
@@ -190,7 +192,7 @@ impl Meter {
     }
 }
 
-/// Polls a guest's future, charging what it uses, and only in turn after it has used up a slice.
+/// Polls a guest's future and charges its CPU time. After the guest has used up a slice, it waits in the CPU queue.
 pub(crate) struct Metered {
     guest: Pin<Box<dyn Future<Output = (Ending, Remains)> + Send>>,
     meter: Arc<Meter>,
@@ -213,7 +215,7 @@ impl Future for Metered {
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = &mut *self;
-        // Held while the guest runs, given to the next in line when its slice is over.
+        // Held while the guest runs, and passed to the next in the queue when its slice is over.
         let mut turn = None;
         if this.meter.takes_turns.load(Relaxed) {
             let waiting = this.waiting.get_or_insert_with(|| Box::pin(this.turns.clone().take()));
@@ -222,7 +224,7 @@ impl Future for Metered {
             this.meter.takes_turns.store(false, Relaxed);
         }
         if this.meter.is_spent() {
-            // What the host does for a guest that waits interrupts nobody.
+            // The host's work for a waiting guest is not interrupted, so it is checked here.
             this.meter.end_call();
             let ending = Ending::CpuTime(Duration::from_nanos(this.meter.budget_ns));
             return Poll::Ready((ending, Remains::NONE));
@@ -242,7 +244,7 @@ impl Future for Metered {
 mod tests {
     use super::*;
 
-    /// A call of a component with `habit`, and whether its first slice waited for its turn.
+    /// Simulates a call of a component with `habit`. Returns whether its first slice waited in the CPU queue.
     fn call(habit: &Arc<Habit>, slices_used_up: u32) -> bool {
         let meter = Meter::new(Duration::from_secs(1), Arc::clone(habit));
         let waits = meter.takes_turns.load(Relaxed);
@@ -272,7 +274,7 @@ mod tests {
         assert!(meter.is_spent(), "and not before");
     }
 
-    /// Nothing interrupts the host, and the first poll is measured by the cheap clock.
+    /// The host's work is not interrupted, and the first poll is measured by the monotonic clock.
     #[tokio::test]
     async fn what_the_host_does_in_the_first_poll_is_charged() {
         let budget = Duration::from_millis(40);

@@ -1,4 +1,4 @@
-//! What was probably meant, where a component is named by something that is none: what helps then.
+//! Help for a component that cannot be read or is none: what its name suggests was meant.
 
 use std::io;
 use std::path::Path;
@@ -6,7 +6,7 @@ use std::path::Path;
 use super::artefact::SourceName;
 use super::inspect::NotServable;
 
-/// What to do about a component that cannot be read.
+/// Help for a component that cannot be read.
 pub(super) fn unreadable(component: &SourceName, error: &io::Error) -> &'static str {
     let path = component.path();
     if is_address(path) {
@@ -22,7 +22,7 @@ pub(super) fn unreadable(component: &SourceName, error: &io::Error) -> &'static 
     "check the path and its permissions"
 }
 
-/// What to do about a file that is no component, where its name says what it is.
+/// Help for a file that is not a component, if its name tells what it is.
 pub(super) fn not_servable(component: &SourceName, reason: &NotServable) -> &'static str {
     let is_toml =
         Path::new(component.path()).extension().is_some_and(|extension| extension.eq_ignore_ascii_case("toml"));
@@ -32,12 +32,12 @@ pub(super) fn not_servable(component: &SourceName, reason: &NotServable) -> &'st
     }
 }
 
-/// Whether there is an address in the path: in a configuration, it comes after the configuration's directory.
+/// Whether the path contains a URL. In a configuration, the configuration's directory precedes it.
 fn is_address(path: &str) -> bool {
     ["https://", "http://", "oci://"].into_iter().any(|scheme| path.contains(scheme))
 }
 
-/// Whether the path ends as `host/name:tag` does, or `host/name@sha256:digest`.
+/// Whether the path ends in `host/name:tag` or `host/name@sha256:digest`.
 fn is_in_registry(path: &str) -> bool {
     let Some((before, name)) = path.rsplit_once('/') else { return false };
     let is_tag =

@@ -1,7 +1,6 @@
-//! Running components: engines and their pools, loading, and one call in one fresh instance.
+//! Running components: engines and their pools, loading, and one call in one new instance.
 //!
-//! Nothing here knows of sockets or routes; `request` and `serve` come to this module, never the
-//! other way round.
+//! This module does not depend on sockets or routes. `request` and `serve` call it, never the other way round.
 
 mod artefact;
 mod cache;
@@ -12,7 +11,7 @@ mod component;
 mod config;
 mod direct;
 mod epoch;
-#[cfg(feature = "fuzzing")]
+#[cfg(any(test, feature = "fuzzing"))]
 pub(crate) mod fuzzing;
 mod handler;
 pub(crate) mod host_memory;

@@ -1,17 +1,16 @@
-//! Corrects the question that wasmtime asks Linux when it resets a slot, and the answer.
+//! Corrects wasmtime's `PAGEMAP_SCAN` requests to Linux when it resets a slot, and extends their results.
 //!
-//! With `pagemap_scan`, wasmtime resets only the pages that a guest has written: it asks for them with
-//! `ioctl(PAGEMAP_SCAN)`. Up to and including 48.0.8 it asks for pages that are written *and present*, and so
-//! misses those that are swapped out, or being moved by the kernel, at that moment. They come back later with
-//! what the last request left in them (bytecodealliance/wasmtime#14357). So `ioctl` of this program is the one
-//! below: it asks for written pages that are present *or swapped*, which is how the kernel reports both, and
-//! passes everything else on as it is. A slot of which nobody asks in this way is reset as a whole.
+//! With `pagemap_scan`, wasmtime resets only the pages that a guest has written, which it gets from
+//! `ioctl(PAGEMAP_SCAN)`. Up to and including 48.0.8 it requests pages that are written *and present*, and so misses
+//! those that are swapped out, or being migrated by the kernel, at that moment. They return later with the contents
+//! that the previous request has left in them (bytecodealliance/wasmtime#14357). So this program overrides `ioctl` with
+//! the function below: it requests written pages that are present *or swapped*, which is how the kernel reports both,
+//! and passes everything else on unchanged. Where scans do not go through this function, slots are reset as a whole.
 //!
-//! The answer has room for 32 regions of pages. What lies behind them wasmtime gives back to the system, and
-//! the next instance gets it anew, page fault by page fault: for a JavaScript engine, which writes here and
-//! there in its 9 MiB, that is half of what a request costs. So when there is no room, the scan goes on, and
-//! regions that are near to each other are made one, with the pages between them: those are reset, too, to what
-//! they are anyway.
+//! wasmtime's buffer has room for 32 regions of pages. Memory beyond them is given back to the system, and causes page
+//! faults in the next instance. For a JavaScript engine, which writes to scattered pages of its 9 MiB, that is half of
+//! the cost of a request. So if the buffer is full, the scan is continued, and regions that are close to each other are
+//! merged, including the pages between them: resetting those has no effect, as they are unchanged.
 
 use std::ffi::{c_int, c_ulong, c_void};
 use std::slice;
@@ -38,7 +37,7 @@ struct Scan {
     regions_len: u64,
     max_pages: u64,
     category_inverted: u64,
-    /// A page is reported that is in all of these …
+    /// A page is reported if it is in all of these categories …
     category_mask: u64,
     /// … and in one of these, unless there are none.
     category_anyof_mask: u64,
@@ -54,18 +53,19 @@ struct Region {
     categories: u64,
 }
 
-/// Further regions that are looked for when there is no room for them. What lies behind those is given back.
+/// Regions that are scanned beyond a full buffer. Memory beyond them is given back to the system.
 const FURTHER_REGIONS: usize = 256;
 
-/// A scan has passed through [`ioctl`], as all of them do then.
+/// Whether a scan has gone through [`ioctl`]. If one has, all of them do.
 static IS_CORRECTED: AtomicBool = AtomicBool::new(false);
 
-/// Whether wasmtime's scans are corrected. Known once a pool has been made: wasmtime tries a scan then.
+/// Whether wasmtime's scans are corrected. Known once a pool has been created, since wasmtime tries a scan then.
 pub(super) fn is_corrected() -> bool {
     IS_CORRECTED.load(Relaxed)
 }
 
-/// Written and present becomes written and either present or swapped. Whether it was wasmtime's question.
+/// Changes written and present to written and either present or swapped. Returns whether this was a request of
+/// wasmtime's.
 fn correct(scan: &mut Scan) -> bool {
     let is_wasmtimes = scan.category_mask & (WRITTEN | PRESENT) == WRITTEN | PRESENT && scan.category_anyof_mask == 0;
     if is_wasmtimes {
@@ -75,15 +75,15 @@ fn correct(scan: &mut Scan) -> bool {
     is_wasmtimes
 }
 
-/// Goes on with a scan that has filled its room with `found` regions, and makes room by joining regions: as many
-/// as fit into the pages that the scan may report. Gives their number; none when nothing was to be gained.
+/// Continues a scan that has filled its buffer with `found` regions, and merges regions so that as many as possible fit
+/// into the buffer and the scan's page limit. Returns their number, or None if that is no improvement.
 ///
 /// # Safety
 ///
-/// `scan` and its regions are as the kernel left them.
+/// `scan` and its regions must be as the kernel has left them.
 #[expect(unsafe_code, reason = "the kernel is given places to write to, as numbers")]
 unsafe fn go_on(descriptor: c_int, scan: &mut Scan, found: usize) -> Option<usize> {
-    // SAFETY: the caller vouches for these regions, and has them for itself.
+    // SAFETY: the caller guarantees that these regions are valid, and has exclusive access to them.
     let room = unsafe { slice::from_raw_parts_mut(scan.regions as *mut Region, found) };
     let most_bytes = scan.max_pages.checked_mul(u64::try_from(rustix::param::page_size()).ok()?)?;
     let mut further = [Region::default(); FURTHER_REGIONS];
@@ -93,7 +93,7 @@ unsafe fn go_on(descriptor: c_int, scan: &mut Scan, found: usize) -> Option<usiz
         regions_len: FURTHER_REGIONS as u64,
         ..*scan
     };
-    // SAFETY: `rest` and `further` are there during the call.
+    // SAFETY: `rest` and `further` live longer than the call.
     let count = unsafe { kernel(descriptor, PAGEMAP_SCAN.into(), (&raw mut rest).cast()) };
     let all = [room, further.get(..usize::try_from(count).ok()?)?].concat();
     let mut taken = all.len();
@@ -110,7 +110,8 @@ unsafe fn go_on(descriptor: c_int, scan: &mut Scan, found: usize) -> Option<usiz
     None
 }
 
-/// Joins those of `regions`, which are in order, that are nearest to each other, until there are `most` or one.
+/// Merges neighbours in `regions`, which are sorted, the smallest gaps first, until `most` regions, and at least one,
+/// are left.
 fn join(regions: &mut Vec<Region>, most: usize) {
     let gap = |one: &Region, next: &Region| next.start - one.end;
     let mut gaps: Vec<u64> = regions.array_windows().map(|[one, next]| gap(one, next)).collect();
@@ -128,44 +129,45 @@ fn join(regions: &mut Vec<Region>, most: usize) {
     });
 }
 
-/// The kernel's own `ioctl`.
+/// The kernel's `ioctl`.
 ///
 /// # Safety
 ///
-/// `argument` is what `request` takes.
+/// `argument` must be valid for `request`.
 #[expect(unsafe_code, reason = "as the C library's")]
 unsafe fn kernel(descriptor: c_int, request: c_ulong, argument: *mut c_void) -> c_int {
-    // SAFETY: what the caller vouches for; the C library does the same.
+    // SAFETY: the caller guarantees it; the C library makes the same system call.
     #[expect(clippy::cast_possible_truncation, reason = "the kernel gives an `int`")]
     unsafe {
         libc::syscall(libc::SYS_ioctl, descriptor, request, argument) as c_int
     }
 }
 
-/// Takes the place of the C library's `ioctl` in this program.
+/// Overrides the C library's `ioctl` in this program.
 ///
 /// # Safety
 ///
-/// As for the kernel's: `argument` is what `request` takes.
+/// As for the kernel's `ioctl`: `argument` must be valid for `request`.
 #[expect(unsafe_code, reason = "wasmtime has no other place where its scans could be corrected")]
 #[unsafe(no_mangle)]
 unsafe extern "C" fn ioctl(descriptor: c_int, request: c_ulong, argument: *mut c_void) -> c_int {
-    // The C libraries differ in the type of `request`; the kernel takes 32 bits of it.
+    // C libraries differ in the type of `request`; the kernel uses 32 bits of it.
     #[expect(clippy::cast_possible_truncation, reason = "as the kernel does")]
     let is_scan = request as u32 == PAGEMAP_SCAN && !argument.is_null();
     if !is_scan {
-        // SAFETY: as the caller vouches for.
+        // SAFETY: the caller guarantees it.
         return unsafe { kernel(descriptor, request, argument) };
     }
     IS_CORRECTED.store(true, Relaxed);
-    // SAFETY: this request takes a `pm_scan_arg`, which the caller has for itself during the call.
+    // SAFETY: the argument of this request is a `pm_scan_arg`, to which the caller has exclusive access during the
+    // call.
     let scan = unsafe { &mut *argument.cast::<Scan>() };
     let is_wasmtimes = correct(scan);
-    // SAFETY: as the caller vouches for.
+    // SAFETY: the caller guarantees it.
     let found = unsafe { kernel(descriptor, request, (&raw mut *scan).cast()) };
     match usize::try_from(found) {
         Ok(count) if is_wasmtimes && count as u64 == scan.regions_len && scan.walk_end < scan.end => {
-            // SAFETY: the kernel has just been there.
+            // SAFETY: the kernel has just written the regions.
             let joined = unsafe { go_on(descriptor, scan, count) };
             joined.and_then(|count| c_int::try_from(count).ok()).unwrap_or(found)
         }
@@ -183,7 +185,7 @@ mod tests {
     use super::super::config::{Engines, Flavour, PoolKind, Reset};
     use super::*;
 
-    /// Or pools would be made without scans, and ordinary guests cost twice as much.
+    /// Otherwise pools would be created without scans, and ordinary guests would cost twice as much.
     #[test]
     fn wasmtime_scans_through_here() {
         let kind = PoolKind { flavour: Flavour::V2, reset: Reset::Written };
@@ -193,33 +195,34 @@ mod tests {
         assert!(is_corrected());
     }
 
-    /// The kernel's part included.
+    /// Includes the kernel's part.
     #[test]
     #[expect(unsafe_code, reason = "mappings and scans have no safe form")]
     fn all_that_was_written_is_reported_in_the_room_there_is() {
         const PAGES: usize = 32_768;
         const MOST: u64 = 512;
         let page = rustix::param::page_size();
-        // Every so many pages, so many of them; the last page that is reported, and where the scan ended.
+        // `count` pages are written, one in every `every`. Expected: the last page that is reported, and where the scan
+        // ends.
         for (every, count, last, end) in [
             (3, 20, 57, PAGES),
             (3, 32, 93, PAGES),
             (3, 33, 96, PAGES),
             (3, 170, 507, PAGES),
             (40, 40, 1560, PAGES),
-            // Some fit in.
+            // Only some of the further regions fit into the page limit.
             (3, 400, 525, 528),
             (20, 200, 1040, 1060),
-            // None would.
+            // None of the further regions fits.
             (600, 40, 18_600, 19_200),
         ] {
-            // SAFETY: memory of our own.
+            // SAFETY: a new mapping.
             let base = unsafe {
                 let (protection, flags) = (ProtFlags::READ | ProtFlags::WRITE, MapFlags::PRIVATE);
                 mmap_anonymous(std::ptr::null_mut(), PAGES * page, protection, flags).expect("memory")
             };
             for at in 0..count {
-                // SAFETY: within that memory.
+                // SAFETY: within that mapping.
                 unsafe { base.cast::<u8>().add(at * every * page).write_volatile(1) };
             }
             let mut regions = [Region::default(); 32];
@@ -234,9 +237,9 @@ mod tests {
                 ..Scan::default()
             };
             let pagemap = std::fs::File::open("/proc/self/pagemap").expect("Linux");
-            // SAFETY: all of that is there.
+            // SAFETY: `scan`, its regions and the scanned memory live longer than the call.
             let found = unsafe { ioctl(pagemap.as_raw_fd(), PAGEMAP_SCAN.into(), (&raw mut scan).cast()) };
-            // SAFETY: nothing points there any more.
+            // SAFETY: no references to the memory are left.
             unsafe { munmap(base, PAGES * page).expect("that memory") };
             let reported: Vec<u64> = regions[..usize::try_from(found).expect("a scan")]
                 .iter()
@@ -278,7 +281,7 @@ mod tests {
     fn asks_for_swapped_pages_too() {
         for (mask, anyof, expected) in [
             (WRITTEN | PRESENT, 0, (WRITTEN, PRESENT | SWAPPED)),
-            // What is not wasmtime's question stays as it is.
+            // Requests of other forms are left unchanged.
             (WRITTEN, 0, (WRITTEN, 0)),
             (WRITTEN | PRESENT, SWAPPED, (WRITTEN | PRESENT, SWAPPED)),
         ] {

@@ -1,10 +1,10 @@
-//! Room for the instances of small components: their linear memories, and the stacks that they run on.
+//! Slots for the instances of small components: their linear memories and their stacks.
 //!
-//! Larger ones have wasmtime's pooling allocator. For a small one its bookkeeping, which is made for many threads and
-//! for memories of which only a part is reset, costs more than zeroing the memory. Here a slot is taken off a list: of
-//! those with as much memory as the component starts with, the one that was put back last, which is still in the CPU's
-//! caches. When the instance is gone, its memory is zeroed and the slot put back. (Tables are on the heap.) What is left
-//! on a stack stays there: no guest can read what it did not write there itself.
+//! Larger components use wasmtime's pooling allocator. For small ones its bookkeeping, which supports many threads and
+//! partial resets of memories, costs more than zeroing the memory. Here a slot is taken from a free list: among those
+//! with the component's initial memory size, the one that was returned last, which is still in the CPU's caches. When
+//! the instance is dropped, its memory is zeroed and the slot is returned. (Tables are on the heap.) Stacks are not
+//! cleared: a guest cannot read anything on a stack that it has not written itself.
 
 use std::mem;
 use std::ops::Range;
@@ -17,21 +17,21 @@ use wasmtime::{LinearMemory, MemoryCreator, MemoryType, StackCreator, StackMemor
 
 use crate::lock::lock;
 
-/// Address space of a linear memory. With so much, 32-bit memories need no bounds checks, …
+/// Reserved address space of a linear memory. With this much, accesses to 32-bit memories need no bounds checks.
 pub(super) const MEMORY_RESERVATION_BYTES: usize = 4 << 30;
 
-/// … since what could go further beyond it than this, where nothing can be accessed, is checked.
+/// Inaccessible address space after a linear memory. Only accesses with a larger static offset need bounds checks.
 pub(super) const MEMORY_GUARD_BYTES: usize = 32 << 20;
 
-/// What stays resident of a memory between two uses of its slot. What guests grow beyond is given back.
+/// Bytes of a memory that stay resident between two uses of its slot. Memory beyond is given back to the system.
 const KEEP_RESIDENT_BYTES: usize = 256 << 10;
 
-/// The size of a stack, on which host functions run as well.
+/// The size of a stack. Host functions run on it, too.
 pub(super) const STACK_BYTES: usize = 2 << 20;
 
-/// Address space, divided into slots of one size, each with a part before and after it that is never accessible.
+/// Address space that is divided into slots of one size, with inaccessible guard regions between them.
 struct Slots {
-    /// What is reserved; it begins with such a part.
+    /// The whole reservation; it starts with a guard region.
     reserved: Reserved,
     guard_bytes: usize,
     slot_bytes: usize,
@@ -39,7 +39,7 @@ struct Slots {
     free: Mutex<Free>,
 }
 
-/// There is no slot left.
+/// No slot is free.
 #[derive(Debug, thiserror::Error)]
 #[error("all {count} slots are in use")]
 pub(super) struct SlotsInUse {
@@ -47,27 +47,28 @@ pub(super) struct SlotsInUse {
 }
 
 struct Free {
-    /// Those that were used before, the one that was put back last at the end.
+    /// Free slots that have been used before, with the one that was returned last at the end.
     used: Vec<Slot>,
-    /// The number of the first that never was.
+    /// The number of the first slot that has never been used.
     unused: usize,
 }
 
-/// A range of addresses that is nobody else's, of which nothing is accessible at first.
+/// A reserved range of addresses, which is initially inaccessible.
 struct Reserved {
     start: *mut u8,
     bytes: usize,
 }
 
-/// A part of the address space that its owner alone uses.
+/// A part of the reserved address space. Its owner has exclusive access to it.
 struct Slot {
     start: *mut u8,
-    /// So many bytes from the start can be read and written. All others are zero, whenever they become accessible.
+    /// The number of bytes, from the start, that can be read and written. All others are zero when they become
+    /// accessible.
     accessible: usize,
 }
 
 #[expect(unsafe_code, reason = "mappings are not bound to a thread")]
-// SAFETY: of a range that is reserved, only slots are used; each of those has one owner.
+// SAFETY: a reserved range is only accessed through its slots, each of which has one owner.
 unsafe impl Send for Reserved {}
 #[expect(unsafe_code, reason = "as above")]
 // SAFETY: as above.
@@ -76,7 +77,7 @@ unsafe impl Sync for Reserved {}
 // SAFETY: as above.
 unsafe impl Send for Slot {}
 #[expect(unsafe_code, reason = "as above")]
-// SAFETY: a shared reference gives no more than the slot's place and size.
+// SAFETY: a shared reference gives access to nothing but the slot's address and size.
 unsafe impl Sync for Slot {}
 
 impl Reserved {
@@ -84,7 +85,7 @@ impl Reserved {
 
     #[expect(unsafe_code, reason = "reserves address space")]
     fn new(bytes: usize) -> io::Result<Self> {
-        // SAFETY: a new mapping, where the kernel finds room for it.
+        // SAFETY: a new mapping, at an address that the kernel chooses.
         let start = unsafe { mmap_anonymous(null_mut(), bytes, ProtFlags::empty(), Self::FLAGS) }?;
         Ok(Self { start: start.cast(), bytes })
     }
@@ -93,7 +94,7 @@ impl Reserved {
 impl Drop for Reserved {
     #[expect(unsafe_code, reason = "gives a mapping back")]
     fn drop(&mut self) {
-        // SAFETY: it was mapped by `new`. Whoever has a slot of it keeps it, so there is none.
+        // SAFETY: it was mapped by `new`. The owner of a slot keeps the range alive, so no slot is in use.
         let unmapped = unsafe { munmap(self.start.cast(), self.bytes) };
         debug_assert!(unmapped.is_ok(), "a range that was mapped can be unmapped");
     }
@@ -102,7 +103,7 @@ impl Drop for Reserved {
 impl Slots {
     /// # Errors
     ///
-    /// When there is not so much address space.
+    /// If there is not enough address space.
     fn new(count: u32, slot_bytes: usize, guard_bytes: usize) -> wasmtime::Result<Self> {
         let count = count as usize;
         let bytes = (slot_bytes + guard_bytes).checked_mul(count).and_then(|bytes| bytes.checked_add(guard_bytes));
@@ -117,12 +118,12 @@ impl Slots {
         lock(&self.free)
     }
 
-    /// A slot of which exactly `accessible` bytes are so; of those that were used, one where nothing has to be
-    /// changed for that, if there is one.
+    /// Takes a slot and makes exactly `accessible` bytes of it accessible. Prefers a used slot that needs no change for
+    /// that.
     ///
     /// # Errors
     ///
-    /// When all are in use, or the system does not make it accessible.
+    /// If all slots are in use, or the system cannot make the memory accessible.
     fn take(&self, accessible: usize) -> wasmtime::Result<Slot> {
         let mut slot = self.next(accessible).ok_or(SlotsInUse { count: self.count })?;
         match slot.make_accessible(accessible) {
@@ -153,19 +154,19 @@ impl Slots {
 }
 
 impl Slot {
-    /// In the place of one that was taken away.
+    /// A placeholder for a slot that was moved out.
     const NONE: Self = Self { start: null_mut(), accessible: 0 };
 
     /// # Errors
     ///
-    /// When more is to be accessible, and the system refuses; nothing has changed then.
+    /// If the accessible part is to grow, and the system denies it; then nothing has changed.
     fn make_accessible(&mut self, bytes: usize) -> io::Result<()> {
         let (less, more) = (bytes.min(self.accessible), bytes.max(self.accessible));
         if less < more {
             let grows = bytes == more;
             let flags = if grows { MprotectFlags::READ | MprotectFlags::WRITE } else { MprotectFlags::empty() };
             if let Err(error) = self.protect(less..more, flags) {
-                // It may have been done for a part of it (mprotect(2)).
+                // A part of the range may have been changed (mprotect(2)).
                 self.map_nothing(less..more);
                 if grows {
                     return Err(error);
@@ -178,45 +179,45 @@ impl Slot {
 
     #[expect(unsafe_code, reason = "there is no safe form of it")]
     fn protect(&self, range: Range<usize>, flags: MprotectFlags) -> io::Result<()> {
-        // SAFETY: a part of this slot, which only its owner uses.
+        // SAFETY: a part of this slot, to which its owner has exclusive access.
         unsafe { mprotect(self.start.wrapping_add(range.start).cast(), range.len(), flags) }
     }
 
-    /// Gives back what is in `range`, and makes it inaccessible. Ends the process when that cannot be done: guests rely
-    /// on what is accessible, and nobody knows that then.
+    /// Gives the memory in `range` back to the system, and makes it inaccessible. Aborts the process if that fails:
+    /// guests depend on which bytes are accessible, and that would be unknown.
     #[expect(unsafe_code, reason = "there is no safe form of it")]
     fn map_nothing(&self, range: Range<usize>) {
         let (start, flags) = (self.start.wrapping_add(range.start).cast(), Reserved::FLAGS | MapFlags::FIXED);
-        // SAFETY: a part of this slot, of which its owner uses nothing that is in it.
+        // SAFETY: a part of this slot, whose contents its owner does not use any more.
         if let Err(error) = unsafe { mmap_anonymous(start, range.len(), ProtFlags::empty(), flags) } {
             tracing::error!(%error, "failed to reset the memory of an instance; this process aborts");
             std::process::abort();
         }
     }
 
-    /// Zeroes all that is accessible, and leaves `accessible` bytes of it so.
+    /// Zeroes the accessible part, and leaves at most `accessible` bytes of it accessible.
     #[expect(unsafe_code, reason = "writes to where a guest did")]
     fn reset(&mut self, accessible: usize) {
         if self.accessible > KEEP_RESIDENT_BYTES {
             self.map_nothing(KEEP_RESIDENT_BYTES..self.accessible);
             self.accessible = KEEP_RESIDENT_BYTES;
         }
-        // SAFETY: it is accessible, and this slot's.
+        // SAFETY: it is accessible, and belongs to this slot.
         unsafe { ptr::write_bytes(self.start, 0, self.accessible) };
-        // To less than it is, which does not fail.
+        // This does not grow the accessible part, so it does not fail.
         let _ = self.make_accessible(accessible.min(self.accessible));
     }
 }
 
-/// What is accessible of a memory of so many bytes, in pages of the system; None where that is more than is reserved.
+/// A memory's size, rounded up to whole pages of the system. None if it exceeds the reservation.
 fn accessible_of(bytes: usize) -> Option<usize> {
     bytes.checked_next_multiple_of(rustix::param::page_size()).filter(|bytes| *bytes <= MEMORY_RESERVATION_BYTES)
 }
 
-/// Makes linear memories.
+/// Creates linear memories.
 pub(super) struct Memories(Arc<Slots>);
 
-/// A linear memory, zero at first.
+/// A linear memory, which is initially zero.
 struct Memory {
     slots: Arc<Slots>,
     slot: Slot,
@@ -227,14 +228,14 @@ struct Memory {
 impl Memories {
     /// # Errors
     ///
-    /// When there is no address space for so many.
+    /// If there is not enough address space.
     pub(super) fn new(count: u32) -> wasmtime::Result<Self> {
         Ok(Self(Arc::new(Slots::new(count, MEMORY_RESERVATION_BYTES, MEMORY_GUARD_BYTES)?)))
     }
 }
 
 #[expect(unsafe_code, reason = "wasmtime trusts what is said of a memory")]
-// SAFETY: memories are slots, of which each has one owner, with as much behind what is accessible as was asked for.
+// SAFETY: memories are slots with one owner each, followed by as much inaccessible address space as was requested.
 unsafe impl MemoryCreator for Memories {
     fn new_memory(
         &self,
@@ -255,8 +256,8 @@ unsafe impl MemoryCreator for Memories {
 }
 
 #[expect(unsafe_code, reason = "wasmtime trusts what is said of a memory")]
-// SAFETY: exactly `byte_size` bytes, rounded up to pages, are accessible, and none behind them for as far as the
-// creator was told; they do not move.
+// SAFETY: exactly `byte_size` bytes, rounded up to whole pages, are accessible, and none after them within the
+// reservation and guard sizes that the creator was called with. Memories do not move.
 unsafe impl LinearMemory for Memory {
     fn byte_size(&self) -> usize {
         self.bytes
@@ -286,7 +287,7 @@ impl Drop for Memory {
     }
 }
 
-/// Makes the stacks that guests run on.
+/// Creates the stacks that guests run on.
 pub(super) struct Stacks(Arc<Slots>);
 
 struct Stack {
@@ -297,14 +298,14 @@ struct Stack {
 impl Stacks {
     /// # Errors
     ///
-    /// When there is no address space for so many.
+    /// If there is not enough address space.
     pub(super) fn new(count: u32) -> wasmtime::Result<Self> {
         Ok(Self(Arc::new(Slots::new(count, STACK_BYTES, rustix::param::page_size())?)))
     }
 }
 
 #[expect(unsafe_code, reason = "wasmtime trusts what is said of a stack")]
-// SAFETY: stacks are slots, of which each has one owner, with a page before them that is not accessible.
+// SAFETY: stacks are slots with one owner each, and with an inaccessible page before them.
 unsafe impl StackCreator for Stacks {
     fn new_stack(&self, size: usize, zeroed: bool) -> wasmtime::Result<Box<dyn StackMemory>> {
         wasmtime::ensure!(size <= STACK_BYTES && !zeroed, "such a stack is not supported");
@@ -314,7 +315,7 @@ unsafe impl StackCreator for Stacks {
 }
 
 #[expect(unsafe_code, reason = "wasmtime trusts what is said of a stack")]
-// SAFETY: all of the slot is accessible, and what is before it never is.
+// SAFETY: the whole slot is accessible, and the page before it never is.
 unsafe impl StackMemory for Stack {
     fn top(&self) -> *mut u8 {
         self.slot.start.wrapping_add(STACK_BYTES)

@@ -1,4 +1,4 @@
-//! The steps of a call one by one, for `benches/steps.rs`. A request takes them together, in `call.rs`.
+//! The single steps of a call, for `benches/steps.rs`. A request executes all of them, in `call.rs`.
 
 use std::sync::Arc;
 
@@ -11,17 +11,17 @@ use super::store::{self, State};
 use crate::request_id::RequestId;
 
 impl App {
-    /// A fresh store, as each call of a route without directories has one.
+    /// A new store, like that of a call of a route without directories.
     pub(crate) fn store(self: &Arc<Self>) -> Store<State> {
         let meter = Arc::new(Meter::new(self.settings().limits.cpu_time, Arc::clone(&self.habit)));
         store::fresh(self, RequestId::next(), meter, None)
     }
 
-    /// Puts an instance into a fresh store. It goes with the store.
+    /// Creates an instance in a new store.
     ///
     /// # Errors
     ///
-    /// When the pool has no slot left, or the component cannot be instantiated.
+    /// If the pool has no free slot, or the component cannot be instantiated.
     pub(crate) async fn instantiate(&self, store: &mut Store<State>) -> wasmtime::Result<()> {
         match &*self.handler {
             Handler::Direct(direct) => direct.instantiate(store).await.map(drop),

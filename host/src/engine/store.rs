@@ -1,4 +1,4 @@
-//! What one instance's store holds.
+//! The data of one instance's store.
 
 use std::sync::Arc;
 
@@ -22,31 +22,31 @@ use crate::host_api::outgoing::Hooks;
 use crate::host_api::output::{GuestOutput, Stream};
 use crate::request_id::RequestId;
 
-/// Handles that one instance may hold of the host's resources (requests, bodies, streams, fields …),
-/// so that a guest cannot make the host keep more for it than it may have memory of its own.
+/// Host resources (requests, bodies, streams, fields …) that one instance may have handles of, so that the host does
+/// not keep more memory for a guest than the guest may have itself.
 const MAX_HOST_RESOURCES: usize = 1_000;
 
-/// What wasmtime's component runtime keeps for streams, futures, calls and sets of one instance: each stream takes three
-/// places, for itself and both ends.
+/// Entries of wasmtime's component runtime for one instance's streams, futures, calls and waitable sets: each stream
+/// takes three, for itself and for both ends.
 const MAX_CONCURRENT_RESOURCES: usize = 3 * MAX_HANDLES;
 
-/// What one call into the host may copy, which the event loop waits for.
+/// Bytes that one call into the host may copy. The copy blocks the event loop.
 const MAX_HOSTCALL_BYTES: usize = 2 << 20;
 
-/// Random bytes in one call, which the event loop waits for: a fraction of a millisecond.
+/// Random bytes in one call. Generating them blocks the event loop for a fraction of a millisecond.
 const MAX_RANDOM_BYTES: u64 = 256 << 10;
 
 /// Memory of one set of header fields, as wasmtime-wasi-http counts it.
 const MAX_FIELDS_BYTES: usize = 64 << 10;
 
-/// Room in the resource table of a new store: what an ordinary request needs at a time.
+/// Initial capacity of a store's resource table: what an ordinary request needs.
 const EXPECTED_HOST_RESOURCES: usize = 16;
 
 /// The data of one store.
 pub(crate) struct State {
     app: Arc<App>,
     request: RequestId,
-    /// Made when the guest asks for anything of WASI but HTTP; many never do.
+    /// Created at the guest's first use of a WASI interface other than HTTP; many guests never use any.
     wasi: Option<Box<WasiCtx>>,
     http: WasiHttpCtx,
     hooks: Hooks,
@@ -55,21 +55,21 @@ pub(crate) struct State {
     host_memory: HostMemory,
     unsent_requests: UnsentRequests,
     guest: Guest<Self>,
-    /// Where a guest of 0.3 that is linked directly gives its answer.
+    /// The channel for the response of a directly linked P3 guest.
     answer: Option<oneshot::Sender<Head>>,
-    /// Its answer, until it waits, returns or has run for a slice. One that traps or exits before that has given none, as in
-    /// a component.
+    /// The response of such a guest, until the guest waits, returns or has run for a slice. If the guest traps or exits
+    /// before that, no response is sent, as in a component.
     answered: Option<Head>,
-    /// Closed when the body of its response, which it has only passed on, has ended.
+    /// If the guest has only passed a body on as its response's: closed at the end of that body.
     passed: Option<oneshot::Receiver<()>>,
 }
 
-/// The error of a guest whose CPU time is used up.
+/// The trap of a guest that exceeds its CPU time limit.
 #[derive(Debug, thiserror::Error)]
 #[error("CPU time limit exceeded")]
 pub(super) struct CpuTimeUsedUp;
 
-/// Makes a fresh store for one request, with what [`granted_dirs`] gave where there are any.
+/// Creates the store for one request. `wasi` is the result of [`granted_dirs`], if directories are granted.
 pub(super) fn fresh(app: &Arc<App>, request: RequestId, meter: Arc<Meter>, wasi: Option<Box<WasiCtx>>) -> Store<State> {
     let settings = app.settings();
     let mut table = ResourceTable::with_capacity(EXPECTED_HOST_RESOURCES);
@@ -105,25 +105,26 @@ pub(super) fn fresh(app: &Arc<App>, request: RequestId, meter: Arc<Meter>, wasi:
         if meter.end_slice() {
             return Err(CpuTimeUsedUp.into());
         }
-        // As in a component, where the host goes on, too, while others have their turn.
+        // As in a component, where the host also makes progress while the guest waits in the CPU queue.
         store.data_mut().pass_answer();
         Ok(UpdateDeadline::Yield(SLICE_TICKS))
     });
     store
 }
 
-/// What a store has of WASI from the start where directories are granted. Opening them may block. Cancel safe.
+/// The WASI context with the granted directories, which must be created before the store. Opening them may block, and
+/// is done on the route's threads. Cancel safe.
 ///
 /// # Errors
 ///
-/// When a directory cannot be opened, or the route's threads are blocked.
+/// If a directory cannot be opened, or the route's threads are blocked.
 pub(super) async fn granted_dirs(app: &Arc<App>, request: RequestId) -> wasmtime::Result<Box<WasiCtx>> {
     let opening = Arc::clone(app);
     let opened = app.settings().files.run(move || wasi_with_dirs(opening.settings(), request)).await??;
     Ok(Box::new(opened))
 }
 
-/// Deny by default: clocks and random numbers, output into the log, and what is granted by name.
+/// Denies everything by default except clocks, random numbers, output to the log, and what is granted by name.
 fn wasi(settings: &AppSettings, request: RequestId) -> WasiCtxBuilder {
     let output = GuestOutput::new(Arc::clone(&settings.route), request, settings.limits.max_output_bytes);
     let mut wasi = WasiCtx::builder();
@@ -153,28 +154,28 @@ impl State {
         &self.app.settings().vars
     }
 
-    /// To be called before the host allocates what it keeps for the guest: so many bytes at the most.
+    /// Charges `bytes`, an upper bound, to the guest. Must be called before the host allocates them for the guest.
     ///
     /// # Errors
     ///
-    /// When more is there than `max_host_memory`; the guest is to trap.
+    /// If the host keeps more than `max_host_memory`; the guest must trap.
     pub(crate) fn keep(&mut self, bytes: usize) -> wasmtime::Result<()> {
         if self.host_memory.count(bytes) { self.look(bytes) } else { Ok(()) }
     }
 
-    /// Looks at everything that is there.
+    /// Measures everything that the host keeps for the guest.
     #[cold]
     fn look(&mut self, about_to: usize) -> wasmtime::Result<()> {
         let kept = Look::at_all(self.table.iter_mut()) + self.guest.kept_bytes() + self.hooks.kept_bytes();
         Ok(self.host_memory.looked(kept, about_to)?)
     }
 
-    /// The threads for its files.
+    /// The thread pool for the route's file operations.
     pub(crate) fn files(&self) -> &Arc<RouteFiles> {
         &self.app.settings().files
     }
 
-    /// The host's resources that the guest has handles of.
+    /// The host resources that the guest has handles of.
     pub(crate) fn table(&mut self) -> &mut ResourceTable {
         &mut self.table
     }
@@ -183,7 +184,7 @@ impl State {
         &mut self.hooks
     }
 
-    /// The guest has returned: what resolves when no body of its requests is being sent any more.
+    /// For a guest that has returned: a future that completes when the bodies of all its outgoing requests are sent.
     pub(super) fn finish_uploads(&self) -> Option<impl Future<Output = ()> + Send + use<>> {
         self.hooks.finish_uploads()
     }
@@ -192,7 +193,7 @@ impl State {
         &mut self.unsent_requests
     }
 
-    /// A guest whose module is linked directly.
+    /// The canonical ABI's state, for a guest whose module is linked directly.
     pub(crate) fn guest(&mut self) -> &mut Guest<Self> {
         &mut self.guest
     }
@@ -201,12 +202,12 @@ impl State {
         self.answer = Some(head);
     }
 
-    /// The guest's answer.
+    /// Sets the guest's response.
     pub(crate) fn answer(&mut self, head: Head) {
         self.answered = Some(head);
     }
 
-    /// Passes the guest's answer on, if it has given one.
+    /// Sends the guest's response to the connection, if there is one.
     pub(crate) fn pass_answer(&mut self) {
         if self.answered.is_some()
             && let (Some(head), Some(answer)) = (self.answered.take(), self.answer.take())
@@ -215,7 +216,7 @@ impl State {
         }
     }
 
-    /// The body of the response is not the guest's own: until its end, what is returned is to be kept.
+    /// For a response whose body is not the guest's own: the returned sender must be kept until the end of that body.
     pub(crate) fn pass_on(&mut self) -> oneshot::Sender<()> {
         let (sender, passed) = oneshot::channel();
         self.passed = Some(passed);

@@ -1,4 +1,4 @@
-//! Components under test, each with room for one instance.
+//! Components under test, each with a pool for one instance.
 
 use std::sync::Arc;
 
@@ -17,7 +17,7 @@ use crate::host_api::files::RouteFiles;
 use crate::host_api::link;
 use crate::host_api::outgoing::{OutgoingClient, OutgoingPolicy};
 
-/// What one instance of any component under test needs.
+/// The needs of one instance of any component under test.
 pub(super) fn needs() -> Needs {
     let limits = RouteLimits::default();
     Needs {
@@ -30,13 +30,13 @@ pub(super) fn needs() -> Needs {
     }
 }
 
-/// A component in a pool as it is.
+/// A component in a pool of the usual configuration.
 pub(super) fn app(kind: PoolKind, form: Form, component: &[u8], limits: RouteLimits) -> Arc<App> {
     let engines = Engines::new(&[(kind, needs())], 1).expect("a pool");
     app_in(Arc::new(engines), kind, form, component, limits)
 }
 
-/// A component in a pool that is made for the test.
+/// A component in a given pool.
 pub(super) fn app_in(
     engines: Arc<Engines>,
     kind: PoolKind,

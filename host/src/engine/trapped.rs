@@ -1,4 +1,4 @@
-//! From an error of wasmtime's to how the guest ended, in words of a bounded length.
+//! From wasmtime's errors to the outcome of a call, with messages of a bounded length.
 
 use std::fmt::{self, Write};
 
@@ -10,20 +10,20 @@ use super::call::Ending;
 use super::slots::SlotsInUse;
 use super::store::{CpuTimeUsedUp, State};
 
-/// Frames of a wasm backtrace that a message shows.
+/// Frames of a wasm backtrace that a message contains.
 const SHOWN_FRAMES: usize = 5;
 
-/// Of each of them; a function's name is of any length.
+/// Bytes of each frame. The length of a function's name is not limited otherwise.
 const MAX_FRAME_BYTES: usize = 96;
 
-/// What is formatted of a backtrace: the names in it are of any length, and those that are demangled can become a
+/// Bytes of a backtrace that are formatted. Names in it are not limited in length, and demangling can make them a
 /// thousand times as long.
 const MAX_BACKTRACE_BYTES: usize = 16 << 10;
 
-/// Of the error itself, so that all that is said of a trap fits into one [`Excerpt`].
+/// Bytes of the error's own message, so that the whole description of a trap fits into one [`Excerpt`].
 const MAX_MESSAGE_BYTES: usize = 256;
 
-/// An error of wasmtime's, and where it happened.
+/// An error of wasmtime's, and the step that failed.
 pub(super) enum Failure {
     Instantiating(wasmtime::Error),
     Running(wasmtime::Error),
@@ -63,10 +63,10 @@ impl Failure {
     }
 }
 
-/// The innermost functions, innermost first. (The backtrace's own text has the names demangled.)
+/// The innermost functions, innermost first. (The backtrace's text has demangled names.)
 fn innermost(backtrace: impl fmt::Display) -> Option<String> {
     let mut frames = Frames { lines: vec![String::new()], left_bytes: MAX_BACKTRACE_BYTES };
-    // It fails when there is no room for more of it.
+    // This fails if the backtrace is longer than `left_bytes`.
     let _ = write!(frames, "{backtrace}");
     let shown = frames
         .lines
@@ -76,13 +76,13 @@ fn innermost(backtrace: impl fmt::Display) -> Option<String> {
     (!shown.is_empty()).then(|| shown.join(" < "))
 }
 
-/// The first lines of a backtrace; of a long one only its begin is kept.
+/// The lines at the beginning of a backtrace; the rest is discarded.
 struct Frames {
     lines: Vec<String>,
     left_bytes: usize,
 }
 
-/// What comes before a function's name: its number and its offset, and the module's name.
+/// Bytes before a function's name: the frame's number, its offset, and the module's name.
 const FRAME_PREFIX_BYTES: usize = 64;
 
 impl Write for Frames {
@@ -117,7 +117,7 @@ mod tests {
         let shown = innermost(format_args!("error:\n    0:     0x1 - m!{long}\n    1:     0x2 - m!outer"));
         let shown = shown.unwrap_or_default();
         assert!(shown.starts_with("m!nnnn") && shown.len() < MAX_FRAME_BYTES + 40, "{} bytes", shown.len());
-        // A name with a line end in it makes no line, and no control character comes out.
+        // A line end in a name does not start a line, and control characters are escaped.
         check("error:\n    0:     0x1 - m!a\n2026 ERROR forged\u{1b}[0m", Some("m!a"));
     }
 }

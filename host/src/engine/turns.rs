@@ -1,9 +1,9 @@
-//! Whose turn it is to burn CPU.
+//! The CPU queue.
 //!
-//! A guest that has used up its first slice takes turns with the others that have: one of them runs
-//! one slice, then the event loop looks at every socket and runs everything that became ready, then
-//! the next one runs a slice. So ten spinning guests delay a small request by about as much as one. Of a
-//! component whose calls always take more than that, even the first slice waits for its turn.
+//! Guests that have used up their first slice take turns: one of them runs for one slice, then the event loop polls
+//! every socket and runs everything that became ready, then the next guest runs for a slice. So ten spinning guests
+//! delay a small request by about as much as one. If a component's calls always take longer than a first slice, its
+//! first slices wait in the queue, too.
 
 use std::sync::Arc;
 
@@ -11,7 +11,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::runtime;
 
-/// The queue of guests that have used up their first slice. First come, first served.
+/// The queue of guests that have used up their first slice: first in, first out.
 #[derive(Clone)]
 pub(super) struct Turns(Arc<Semaphore>);
 
@@ -25,9 +25,9 @@ impl Turns {
         Self(Arc::new(Semaphore::new(1)))
     }
 
-    /// Waits for a turn. Cancel safe: dropping the future leaves the queue.
+    /// Waits in the queue. Cancel safe: dropping the future leaves the queue.
     pub(super) async fn take(self) -> Turn {
-        // The semaphore is never closed; were it, turns would be free.
+        // The semaphore is never closed. If it were, guests would not wait.
         let permit = self.0.acquire_owned().await.ok();
         runtime::look_at_sockets().await;
         Turn { _permit: permit }

@@ -1,4 +1,4 @@
-//! `wasi:http` 0.2: where daylily departs from wasmtime-wasi-http.
+//! `wasi:http` 0.2: where daylily differs from wasmtime-wasi-http.
 
 use http::Uri;
 use wasmtime::StoreContextMut;
@@ -18,7 +18,7 @@ use crate::engine::State;
 
 type Store<'a> = StoreContextMut<'a, State>;
 
-/// Replaces what differs. The linker must allow shadowing.
+/// Replaces the functions that differ. The linker must allow shadowing.
 pub(super) fn amend(linker: &mut Linker<State>) -> wasmtime::Result<()> {
     let handle = |mut store: Store<'_>,
                   (request, options): (Resource<OutgoingRequest>, Option<Resource<RequestOptions>>)| {
@@ -62,7 +62,7 @@ pub(super) fn amend(linker: &mut Linker<State>) -> wasmtime::Result<()> {
     })
 }
 
-/// A method of any length would be memory of the host's that no limit covers.
+/// Sets the method, whose length is limited because no memory limit of the host covers it.
 pub(super) fn set_method(
     state: &mut State,
     request: Resource<OutgoingRequest>,
@@ -74,7 +74,7 @@ pub(super) fn set_method(
     }
 }
 
-/// The same of an authority.
+/// Sets the authority, whose length is limited for the same reason.
 pub(super) fn set_authority(
     state: &mut State,
     request: Resource<OutgoingRequest>,
@@ -86,8 +86,8 @@ pub(super) fn set_authority(
     }
 }
 
-/// A path is as long as the guest likes, up to 64 KiB. A fragment is refused, where wasmtime-wasi-http cuts it off; an
-/// empty path is one.
+/// Sets the path, which may be up to 64 KiB long. Fails for a path with a fragment, which wasmtime-wasi-http cuts off
+/// instead. An empty path is valid.
 pub(super) fn set_path(
     state: &mut State,
     request: &Resource<OutgoingRequest>,
@@ -102,8 +102,8 @@ pub(super) fn set_path(
     Ok(Ok(()))
 }
 
-/// The error code behind a stream's error; wasmtime-wasi-http knows only one of the two types in which it
-/// keeps them.
+/// The error code behind a stream's error. wasmtime-wasi-http looks for only one of the two types that it stores errors
+/// in.
 pub(super) fn http_error_code(state: &mut State, error: &Resource<IoError>) -> wasmtime::Result<Option<ErrorCode>> {
     let error = state.http().table.get(error)?;
     Ok(match error.downcast_ref::<ErrorCode>() {
@@ -112,7 +112,7 @@ pub(super) fn http_error_code(state: &mut State, error: &Resource<IoError>) -> w
     })
 }
 
-/// The code for what can go wrong while a body is read.
+/// The error code for a failure to read a body.
 fn error_code(error: &HttpError) -> ErrorCode {
     match error {
         HttpError::ConnectionReadTimeout => ErrorCode::ConnectionReadTimeout,
@@ -129,9 +129,9 @@ fn error_code(error: &HttpError) -> ErrorCode {
     }
 }
 
-/// A request without a path goes out as `/` (WebAssembly/WASI#949), where wasmtime-wasi-http refuses it.
-/// One that the route may not send is refused here and now; through the response's future, guests would
-/// meet the closed stream of its body first.
+/// Sends a request. A request without a path is sent with `/` (WebAssembly/WASI#949), which wasmtime-wasi-http rejects.
+/// A request that the route does not allow fails here: if its response future failed instead, guests would first meet
+/// the closed stream of its body.
 pub(super) fn handle(
     state: &mut State,
     request: Resource<OutgoingRequest>,
@@ -156,7 +156,7 @@ pub(super) fn handle(
     }
 }
 
-/// Where a request goes, when it says so in a form that can go anywhere at all.
+/// The URI that a request is sent to, if it has a valid form.
 fn origin(request: &HostOutgoingRequest) -> Option<Uri> {
     let scheme = match &request.scheme {
         None | Some(Scheme::Https) => "https",

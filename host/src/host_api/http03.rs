@@ -1,4 +1,4 @@
-//! `wasi:http` 0.3: where daylily departs from wasmtime-wasi-http.
+//! `wasi:http` 0.3: where daylily differs from wasmtime-wasi-http.
 
 use std::collections::HashMap;
 use std::pin::Pin;
@@ -22,7 +22,7 @@ use super::outgoing::MAX_HEAD_BYTES;
 use super::{MAX_AUTHORITY_BYTES, MAX_METHOD_BYTES, path_with_query};
 use crate::engine::State;
 
-/// What is said of a request that its guest has dropped.
+/// The error text for a request that its guest dropped without sending it.
 pub(super) const UNSENT: &str = "the request was dropped without being sent";
 
 type Transmission = FutureReader<Result<(), ErrorCode>>;
@@ -34,8 +34,7 @@ type NewArguments = (
 );
 type Sent = Result<Resource<Response>, ErrorCode>;
 
-/// The requests a guest has made and neither sent nor dropped, by their handle. A handle that is used
-/// again overwrites its entry.
+/// The requests that a guest has made and neither sent nor dropped, by handle. A reused handle overwrites its entry.
 #[derive(Default)]
 pub(crate) struct UnsentRequests(HashMap<u32, Arc<Untransmitted>>);
 
@@ -45,12 +44,12 @@ struct Untransmitted(OnceLock<ErrorCode>);
 
 impl Untransmitted {
     fn because(&self, code: ErrorCode) {
-        // The first reason is the one that counts.
+        // Only the first reason counts.
         let _ = self.0.set(code);
     }
 }
 
-/// Replaces what differs. The linker must allow shadowing.
+/// Replaces the functions that differ. The linker must allow shadowing.
 pub(super) fn amend(linker: &mut Linker<State>) -> wasmtime::Result<()> {
     let mut types = linker.instance("wasi:http/types@0.3.0")?;
     types.func_wrap("[static]request.new", new_request)?;
@@ -62,7 +61,7 @@ pub(super) fn amend(linker: &mut Linker<State>) -> wasmtime::Result<()> {
     linker.instance("wasi:http/client@0.3.0")?.func_wrap_concurrent("send", send)
 }
 
-/// The transmission future of a request that was dropped or could not be sent resolves to an error, where
+/// Makes a request. If it is dropped or cannot be sent, its transmission future resolves to an error, where
 /// wasmtime-wasi-http reports success (wasmtime#14112).
 fn new_request(
     mut store: StoreContextMut<'_, State>,
@@ -85,7 +84,7 @@ fn new_request(
     Ok(((request, FutureReader::new(&mut store, amended)?),))
 }
 
-/// Takes what a future of the component model resolves to.
+/// Forwards the value of a component-model future to a channel.
 struct Forward(Option<oneshot::Sender<Result<(), ErrorCode>>>);
 
 impl FutureConsumer<State> for Forward {
@@ -107,7 +106,7 @@ impl FutureConsumer<State> for Forward {
     }
 }
 
-/// A method of any length would be memory of the host's that no limit covers.
+/// Sets the method, whose length is limited because no memory limit of the host covers it.
 fn set_method(
     mut store: StoreContextMut<'_, State>,
     (request, method): (Resource<Request>, Method),
@@ -118,7 +117,7 @@ fn set_method(
     }
 }
 
-/// The same of an authority.
+/// Sets the authority, whose length is limited for the same reason.
 fn set_authority(
     mut store: StoreContextMut<'_, State>,
     (request, authority): (Resource<Request>, Option<String>),
@@ -129,8 +128,8 @@ fn set_authority(
     }
 }
 
-/// A path is as long as the guest likes, up to 64 KiB. A fragment is refused, where wasmtime-wasi-http cuts it off; an
-/// empty path is one.
+/// Sets the path, which may be up to 64 KiB long. Fails for a path with a fragment, which wasmtime-wasi-http cuts off
+/// instead. An empty path is valid.
 fn set_path(
     mut store: StoreContextMut<'_, State>,
     (request, path): (Resource<Request>, Option<String>),
@@ -153,7 +152,7 @@ fn drop_request(mut store: StoreContextMut<'_, State>, rep: u32) -> wasmtime::Re
     HostRequestWithStore::drop(access, Resource::new_own(rep))
 }
 
-/// A request without a path goes out as `/` (WebAssembly/WASI#949), where wasmtime-wasi-http refuses it.
+/// Sends a request. A request without a path is sent with `/` (WebAssembly/WASI#949), which wasmtime-wasi-http rejects.
 fn send<'a>(
     accessor: &'a Accessor<State>,
     (request,): (Resource<Request>,),
@@ -182,11 +181,11 @@ fn send<'a>(
     })
 }
 
-/// A request that is being sent. Dropped before there is an answer, it was cut off.
+/// A request that is being sent. Dropped before its response head arrives, it counts as cut off.
 struct Sending(Option<Arc<Untransmitted>>);
 
 impl Sending {
-    /// What becomes of the body now is told by those who send it.
+    /// From here on, the code that sends the body reports its transmission.
     fn answered(mut self) {
         self.0 = None;
     }
@@ -206,11 +205,11 @@ impl Drop for Sending {
     }
 }
 
-/// The origin-form has an absolute path, `/` where the guest gave none (RFC 9112 §3.2.1).
+/// The path of an origin-form target: absolute, `/` if the guest gave none (RFC 9112 §3.2.1).
 pub(super) fn rooted(path: Option<PathAndQuery>) -> PathAndQuery {
     let root = PathAndQuery::from_static("/");
     match path.as_ref().map(PathAndQuery::as_str) {
-        // `as_str` of an empty path is `/`, but it is written as nothing.
+        // `as_str` of an empty path returns `/`, but hyper would write an empty target.
         None | Some("/") => root,
         Some(text) if text.starts_with('/') => path.unwrap_or(root),
         Some(query) => PathAndQuery::try_from(format!("/{query}")).unwrap_or(root),
@@ -222,7 +221,7 @@ mod tests {
     use super::*;
     use crate::host_api::path_with_query;
 
-    /// The target that is written for a path as a guest sets it; none where setting it fails.
+    /// Checks the target that is sent when a guest sets this path; None if setting it fails.
     fn check(set: Option<&str>, written: Option<&str>) {
         let path = set.map(path_with_query);
         let target = match path {

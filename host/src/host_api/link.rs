@@ -1,7 +1,7 @@
-//! The linkers: every interface that guests may import, whatever is granted to them.
+//! The linkers: every interface that guests may import, independent of what a route grants.
 //!
-//! All of wasi:cli, clocks, random, io, filesystem and sockets is linked with nothing behind it, because
-//! ordinary guests import it without using it; what a route grants decides what the functions do.
+//! All of `wasi:cli`, clocks, random, io, filesystem and sockets is linked, because ordinary guests import interfaces
+//! that they do not use. The grants of the route decide what the functions do.
 
 use daylily_core::excerpt::Excerpt;
 use wasmtime::Engine;
@@ -13,7 +13,8 @@ use super::{files, http02, http03};
 use crate::engine::Flavour;
 use crate::engine::State;
 
-/// The interface of a draft that [`linker`] provides: there is no release of it. wasmtime-wasi-config has this one.
+/// The draft interfaces that [`linker`] provides: `wasi:config` has no release. This is the version of
+/// wasmtime-wasi-config.
 const PROVIDED_DRAFTS: &[&str] = &["wasi:config/store@0.2.0-rc.1"];
 
 /// The 0.2 interfaces that [`linker`] provides, without their version.
@@ -76,14 +77,14 @@ const PROVIDED_V3: &[&str] = &[
     "wasi:sockets/types",
 ];
 
-/// Of an import's name, in what is said of it.
+/// The longest part of an import's name that an error message shows.
 const MAX_NAME_BYTES: usize = 256;
 
-/// Links everything for components of `flavour`.
+/// Links all interfaces for components of the WASI version `flavour`.
 ///
 /// # Errors
 ///
-/// None in practice: a name defined twice would be one.
+/// When a name is defined twice, which does not happen in practice.
 pub(crate) fn linker(engine: &Engine, flavour: Flavour) -> wasmtime::Result<Linker<State>> {
     let mut linker = Linker::new(engine);
     wasmtime_wasi::p2::add_to_linker_async(&mut linker)?;
@@ -104,23 +105,22 @@ pub(crate) fn linker(engine: &Engine, flavour: Flavour) -> wasmtime::Result<Link
     Ok(linker)
 }
 
-/// wasi:io over the table alone: wasmtime-wasi's own reaches it through all of WASI, which a store makes only for
-/// a guest that asks for it, and every response of 0.2 is written through a stream.
+/// Links `wasi:io` with only the resource table as its state. The implementation in wasmtime-wasi needs the whole WASI
+/// context, which a store creates only when a guest uses it, while every 0.2 response is written through a stream.
 fn add_io(linker: &mut Linker<State>) -> wasmtime::Result<()> {
     io::error::add_to_linker::<State, Table>(linker, State::table)?;
     io::poll::add_to_linker::<State, Table>(linker, State::table)?;
     io::streams::add_to_linker::<State, Table>(linker, State::table)
 }
 
-/// What the functions of wasi:io work on.
+/// The marker type for which `wasi:io` is added to the linker.
 struct Table;
 
 impl HasData for Table {
     type Data<'a> = &'a mut ResourceTable;
 }
 
-/// Those of a component's imports that [`linker`] does not provide, in order, each with what could be
-/// done about it.
+/// The imports of a component that [`linker`] does not provide, in order, each with a remedy.
 pub(crate) fn unmet_imports(imports: &[String], flavour: Flavour) -> Vec<String> {
     imports.iter().filter(|name| !is_provided(name, flavour)).map(|name| describe(name)).collect()
 }
@@ -128,7 +128,7 @@ pub(crate) fn unmet_imports(imports: &[String], flavour: Flavour) -> Vec<String>
 fn is_provided(import: &str, flavour: Flavour) -> bool {
     let Some((interface, version)) = import.split_once('@') else { return false };
     if version.contains('-') {
-        // Nothing is compatible with a draft.
+        // A draft is compatible with no other version.
         return PROVIDED_DRAFTS.contains(&import);
     }
     let v2 = version.starts_with("0.2.") && PROVIDED_V2.contains(&interface);

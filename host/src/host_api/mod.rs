@@ -1,4 +1,4 @@
-//! What guests may import.
+//! The interfaces that guests may import.
 
 use http::HeaderMap;
 use http::header::CONTENT_LENGTH;
@@ -13,13 +13,14 @@ pub(crate) mod outgoing;
 pub(crate) mod output;
 pub(crate) mod outside;
 
-/// The length that a head says; one that says it otherwise is refused elsewhere.
+/// The content-length of a head. An invalid one is rejected elsewhere.
 pub(crate) fn content_length(headers: &HeaderMap) -> Option<u64> {
     headers.get(CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
 }
 
-/// The path and query that a guest gives an outgoing request: an absolute path, a query, or nothing, which is the path
-/// `/` (RFC 9112 §3.2.1). `*` is not a guest's to ask for, and a fragment would not reach the origin (RFC 9110 §7.1).
+/// The path and query that a guest sets for an outgoing request: an absolute path, a query, or nothing, which means the
+/// path `/` (RFC 9112 §3.2.1). `*` is not allowed, and neither is a fragment, which is not sent to an origin (RFC 9110
+/// §7.1).
 fn path_with_query(text: &str) -> Option<PathAndQuery> {
     match text.as_bytes().first() {
         None => Some(PathAndQuery::from_static("/")),
@@ -28,9 +29,9 @@ fn path_with_query(text: &str) -> Option<PathAndQuery> {
     }
 }
 
-/// The longest method that a guest may give an outgoing request; RFC 9110 §9 has none over 7.
+/// The longest method that a guest may set for an outgoing request; the methods of RFC 9110 §9 have at most 7 bytes.
 const MAX_METHOD_BYTES: usize = 64;
 
-/// The longest authority that a guest may give an outgoing request: user information, a name of DNS (at most 253 bytes)
-/// and a port have room. One of any length would be memory of the host's that no limit covers.
+/// The longest authority that a guest may set for an outgoing request: enough for user information, a DNS name (at most
+/// 253 bytes) and a port. The limit exists because no memory limit of the host covers an authority.
 const MAX_AUTHORITY_BYTES: usize = 1 << 10;

@@ -1,4 +1,4 @@
-//! A guest's stdout and stderr: whole lines into the log, with the route and the request, up to a limit.
+//! A guest's stdout and stderr: whole lines are logged with the route and the request, up to a limit.
 
 use std::collections::VecDeque;
 use std::io;
@@ -15,18 +15,18 @@ use wasmtime_wasi::p2::{OutputStream, Pollable, StreamError, StreamResult};
 use crate::lock::lock;
 use crate::request_id::RequestId;
 
-/// A longer line comes out in pieces of this size, so that no guest makes the host keep more. Characters that are
-/// escaped count as they are printed.
+/// A longer line is logged in pieces of this size, which bounds what the host buffers for a guest. An escaped character
+/// counts with its printed length.
 const MAX_LINE_BYTES: usize = 8 << 10;
 
-/// What a line in the log costs of `max_output`, beside its text: the time, the level, the route, the request and the
-/// stream that are written with it.
+/// What each log line costs of `max_output` beside its text: the time, the level, the route, the request and the
+/// stream.
 const LINE_OVERHEAD_BYTES: u64 = 128;
 
 /// What a guest may write in one call.
 pub(super) const WRITE_BUDGET_BYTES: usize = 64 << 10;
 
-/// Lines that one call brings into the log, which the event loop waits for: a fraction of a millisecond.
+/// The most lines that one call logs. The event loop is blocked meanwhile, for a fraction of a millisecond.
 const MAX_LINES_OF_CALL: usize = 128;
 
 /// One of the two streams.
@@ -36,11 +36,11 @@ pub(crate) enum Stream {
     Stderr,
 }
 
-/// Both output streams of one instance. Half lines are kept until they end or the instance does.
+/// Both output streams of one instance. Incomplete lines are buffered until they end or the instance ends.
 #[derive(Clone)]
 pub(crate) struct GuestOutput(Arc<Mutex<Lines>>);
 
-/// One stream of a [`GuestOutput`], as wasmtime-wasi wants it.
+/// One stream of a [`GuestOutput`], which implements the stream traits of wasmtime-wasi.
 #[derive(Clone)]
 pub(crate) struct GuestStream {
     output: GuestOutput,
@@ -54,7 +54,7 @@ struct Lines {
     left_bytes: u64,
     stdout: Vec<u8>,
     stderr: Vec<u8>,
-    /// What was written and does not come into the log before the others had their turn.
+    /// Output that is logged after other tasks have run.
     later: VecDeque<(Stream, Bytes)>,
     is_cut: bool,
 }
@@ -78,7 +78,7 @@ impl GuestOutput {
     }
 }
 
-/// As much of `bytes` as one call may bring into the log.
+/// The start of `bytes` that one call may log.
 pub(super) fn of_one_call(bytes: &[u8]) -> &[u8] {
     let bytes = bytes.get(..WRITE_BUDGET_BYTES).unwrap_or(bytes);
     let ends = bytes.iter().enumerate().filter(|(_, byte)| **byte == b'\n');
@@ -89,7 +89,7 @@ pub(super) fn of_one_call(bytes: &[u8]) -> &[u8] {
 }
 
 impl Lines {
-    /// Takes all of `bytes`; what is more than one call's comes into the log later.
+    /// Takes all of `bytes`. What exceeds the limits of one call is logged later.
     fn write(&mut self, stream: Stream, mut bytes: Bytes) {
         if self.later.is_empty() {
             let now = bytes.split_to(of_one_call(&bytes).len());
@@ -100,7 +100,7 @@ impl Lines {
         }
     }
 
-    /// One call's share of what was written before. Whether there is more.
+    /// Logs one call's share of `later`. Returns whether any is left.
     fn go_on(&mut self) -> bool {
         if let Some((stream, mut bytes)) = self.later.pop_front() {
             let now = bytes.split_to(of_one_call(&bytes).len());
@@ -124,7 +124,7 @@ impl Lines {
         }
     }
 
-    /// Takes a piece of one line, which may end it.
+    /// Takes a piece of one line, possibly with its end.
     fn push(&mut self, stream: Stream, piece: &[u8]) {
         let (piece, ends) = match piece.strip_suffix(b"\n") {
             Some(piece) => (piece, true),
@@ -160,7 +160,7 @@ impl Lines {
         }
     }
 
-    /// Brings a line into the log, or as much of it as is left of the limit.
+    /// Logs a line, or as much of it as the limit allows.
     fn log(&mut self, stream: Stream, line: &str) {
         let room = self.left_bytes.saturating_sub(LINE_OVERHEAD_BYTES);
         let fits = line.floor_char_boundary(usize::try_from(room).unwrap_or(usize::MAX));
@@ -183,7 +183,7 @@ impl Lines {
         }
     }
 
-    /// What is left when the instance is gone.
+    /// Logs the incomplete lines when the instance has ended.
     fn end(&mut self) {
         for stream in [Stream::Stdout, Stream::Stderr] {
             self.end_line(stream);
@@ -196,7 +196,7 @@ impl Drop for Lines {
         if !self.go_on() {
             return self.end();
         }
-        // In turns, which need a task. Outside of the event loop, nobody waits.
+        // A task logs the rest and yields after each share. Without an event loop there is no other task to yield to.
         let (stdout, stderr) = (std::mem::take(&mut self.stdout), std::mem::take(&mut self.stderr));
         let (route, request, later) = (Arc::clone(&self.route), self.request, std::mem::take(&mut self.later));
         let (limit_bytes, left_bytes, is_cut) = (self.limit_bytes, self.left_bytes, self.is_cut);
@@ -214,7 +214,7 @@ impl Drop for Lines {
 
 impl GuestStream {
     fn lines(&self) -> MutexGuard<'_, Lines> {
-        // A panic while it was held can at worst have lost a line.
+        // A panic while the lock was held can at worst have lost a line.
         lock(&self.output.0)
     }
 }
@@ -304,7 +304,7 @@ mod tests {
         check(&vec![b'x'; 2 << 20], WRITE_BUDGET_BYTES);
     }
 
-    /// What one call leaves is written in as many turns as it takes, and then the stream takes more.
+    /// What exceeds one call is logged in several steps, and then the stream accepts more.
     #[tokio::test]
     async fn the_rest_takes_turns() {
         let output = GuestOutput::new("under test".into(), RequestId::next(), 1 << 30);
@@ -331,10 +331,10 @@ mod tests {
         check(1_000, b"\n\r\n\n", 1_000, false);
         check(1_000, b"abc\n", 1_000 - 131, false);
         check(1_000, b"abc\ndef", 1_000 - 262, false);
-        // With its escapes, and as one character for each byte that is none.
+        // An escape counts with its printed length, and an invalid byte as one replacement character (3 bytes).
         check(1_000, b"\x01\n", 1_000 - 128 - 5, false);
         check(1_000, b"\xff\n", 1_000 - 128 - 3, false);
-        // At the limit, and over it: the begin of a line still fits.
+        // At the limit, and over it: the start of a line still fits.
         check(131, b"abc\n", 0, false);
         check(131, b"abcd\n", 0, true);
         check(128, b"a\n", 128, true);

@@ -1,8 +1,9 @@
-//! Whether a body comes from outside, in however many boxes it is passed on.
+//! Detects whether a body was received from a client or an origin, however many wrappers it is in.
 //!
-//! A guest of 0.3 may give a stream that it got from the host back to the host: as the body of its response, or of a
-//! request. The host then moves the bytes without the guest. What moves them gets a box, of wasmtime-wasi-http or of
-//! `direct::v3`, which cannot be asked what is in it. So the bodies from outside leave a note when they are polled.
+//! A 0.3 guest may give a stream that it received from the host back to the host, as the body of its response or of a
+//! request. The host then moves the bytes without the guest. The body that does so is wrapped by wasmtime-wasi-http or
+//! by `direct::v3` in a box whose content cannot be inspected. Therefore received bodies set a thread-local flag when
+//! they are polled.
 
 use std::cell::Cell;
 
@@ -10,13 +11,12 @@ thread_local! {
     static POLLED: Cell<bool> = const { Cell::new(false) };
 }
 
-/// To be called by a client's or an origin's body whenever it is polled.
+/// To be called by the body of a client or an origin whenever it is polled.
 pub(crate) fn note_polled() {
     POLLED.set(true);
 }
 
-/// Polls a body, and tells whether a body from outside was polled with it: without one, the bytes are the guest's to
-/// write.
+/// Polls a body. Also returns whether a received body was polled in it; if not, the guest writes the bytes.
 pub(crate) fn observe<T>(poll: impl FnOnce() -> T) -> (T, bool) {
     POLLED.set(false);
     let polled = poll();
@@ -31,7 +31,7 @@ mod tests {
     fn tells_who_was_polled() {
         assert_eq!(observe(|| 1), (1, false));
         assert_eq!(observe(note_polled), ((), true));
-        // What was noted before does not count.
+        // A flag that was set before the poll does not count.
         assert_eq!(observe(|| 2), (2, false));
     }
 }

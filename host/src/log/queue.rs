@@ -1,5 +1,5 @@
-//! Log lines on their way to stderr. They wait in memory for a thread of their own, up to a number of bytes, so that a
-//! reader that is slow, or reads nothing at all, neither stops the event loop nor makes the process grow.
+//! Log lines on their way to stderr. They wait in memory, up to a number of bytes, until a thread writes them, so that
+//! a reader that is slow or stopped neither blocks the event loop nor makes the process grow.
 
 use std::cell::Cell;
 use std::collections::VecDeque;
@@ -12,32 +12,32 @@ use tracing_subscriber::fmt::MakeWriter;
 
 use crate::lock::lock;
 
-/// Lines that may wait to be written, in bytes; further ones are dropped and counted.
+/// Maximum bytes of lines that wait to be written; further lines are dropped and counted.
 pub(super) const MAX_WAITING_BYTES: usize = 4 << 20;
 
-/// What a line that waits counts beside its text: its place in the queue and its allocation.
+/// Bytes that a waiting line counts in addition to its text: its entry in the queue and its allocation.
 const LINE_OVERHEAD_BYTES: usize = 64;
 
-/// The longest line. Each text in one is cut where it enters; this is for those that nobody has thought of.
+/// Maximum length of a line. Each text in a line is cut where it enters; this catches texts that are not.
 const MAX_LINE_BYTES: usize = 64 << 10;
 
-/// How long the lines that wait are written for at the end of the process.
+/// How long waiting lines are written at the end of the process.
 const LAST_LINES: Duration = Duration::from_secs(1);
 
 thread_local! {
-    /// Whether this is the thread that writes.
+    /// Whether this is the writer thread.
     static WRITES: Cell<bool> = const { Cell::new(false) };
 }
 
-/// Where lines are put. Cheap to clone; all clones are one.
+/// The sending side of the queue. Cheap to clone; all clones are one queue.
 #[derive(Clone)]
 pub(super) struct Queue(Arc<Shared>);
 
 struct Shared {
     lines: Mutex<Lines>,
-    /// There is something to write.
+    /// Notified when there are lines to write.
     more: Condvar,
-    /// Everything is written.
+    /// Notified when all lines are written.
     done: Condvar,
 }
 
@@ -46,20 +46,20 @@ struct Lines {
     waiting: VecDeque<Vec<u8>>,
     bytes: usize,
     dropped: u64,
-    /// The thread has nothing to do.
+    /// The writer thread waits for lines.
     is_idle: bool,
     is_closed: bool,
 }
 
-/// Writes what waits before it is dropped, for up to a second.
+/// Dropping it writes the waiting lines, for up to [`LAST_LINES`].
 pub(super) struct Guard(Queue);
 
-/// Starts the thread that writes to `out`; `say_dropped` is called in it when it goes on after lines were dropped, with
-/// their number. What is logged in there waits beyond the limit.
+/// Starts the thread that writes to `out`. After lines were dropped and there is room again, it calls `say_dropped`
+/// with their number; lines that this logs are queued beyond the limit.
 ///
 /// # Errors
 ///
-/// When the system has no thread to give.
+/// When the thread cannot be started.
 pub(super) fn start(out: impl Write + Send + 'static, say_dropped: fn(u64)) -> io::Result<(Queue, Guard)> {
     let shared = Shared { lines: Mutex::default(), more: Condvar::new(), done: Condvar::new() };
     let queue = Queue(Arc::new(shared));
@@ -102,18 +102,18 @@ impl Shared {
             if dropped > 0 {
                 say_dropped(dropped);
             }
-            // A line that cannot be written is lost: there is no other place to say so.
+            // A line that cannot be written is lost: there is no other place to report it.
             let _ = out.write_all(&line).and_then(|()| out.flush());
         }
     }
 
-    /// The next line, and how many were dropped, once there is room again; None at the end.
+    /// The next line, and the number of dropped lines once there is room again; None at the end.
     fn next(&self) -> Option<(Vec<u8>, u64)> {
         let mut lines = lock(&self.lines);
         loop {
             if let Some(line) = lines.waiting.pop_front() {
                 lines.bytes -= line.len() + LINE_OVERHEAD_BYTES;
-                // Not for each line while more are dropped.
+                // Report only when half of the queue is free, not with every line while more are dropped.
                 let goes_on = lines.bytes < MAX_WAITING_BYTES / 2;
                 return Some((line, if goes_on { std::mem::take(&mut lines.dropped) } else { 0 }));
             }
@@ -169,7 +169,7 @@ mod tests {
 
     use super::*;
 
-    /// A reader that reads nothing until it is told to.
+    /// A writer that blocks until `go` is sent.
     struct Slow {
         go: mpsc::Receiver<()>,
         is_going: bool,
@@ -216,7 +216,7 @@ mod tests {
         assert_eq!(written + dropped, 1_000, "{written} written, {dropped} dropped");
     }
 
-    /// The count is given in the thread that writes, once, when there is room again.
+    /// The writer thread reports the count, once, when there is room again.
     #[test]
     fn the_number_of_dropped_lines_is_said_once() {
         static SAID: Mutex<Vec<u64>> = Mutex::new(Vec::new());

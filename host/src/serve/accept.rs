@@ -1,5 +1,4 @@
-//! The accept loop. It never ends because of an error, and never waits for anything but `accept` and a free
-//! connection permit.
+//! The accept loop. No error ends it, and it waits only for `accept` and for a free connection permit.
 
 use std::io;
 use std::sync::Arc;
@@ -12,11 +11,11 @@ use super::connection::Connection;
 use super::http;
 use crate::worker::Worker;
 
-/// How long to leave the backlog alone after `accept` failed for want of descriptors or memory.
+/// How long to wait before the next `accept` after one failed because file descriptors or memory ran out.
 const EXHAUSTED_PAUSE: Duration = Duration::from_millis(50);
 
-/// Accepts connections for as long as it is polled; each is served in its own task on this thread. Cancel
-/// safe: a connection that is not served yet is still in the backlog.
+/// Accepts connections for as long as it is polled. Each connection is served in its own task on this thread. Cancel
+/// safe: a connection that has not been accepted stays in the backlog.
 pub(crate) async fn run(listener: TcpListener, worker: Arc<Worker>) {
     loop {
         let Ok(permit) = Arc::clone(&worker.connections).acquire_owned().await else { return };
@@ -26,7 +25,7 @@ pub(crate) async fn run(listener: TcpListener, worker: Arc<Worker>) {
 }
 
 fn begin(stream: TcpStream, permit: OwnedSemaphorePermit, worker: &Arc<Worker>) {
-    // Heads and small bodies go out at once; a failure only costs latency.
+    // Sends heads and small bodies at once (no Nagle delay). A failure only costs latency.
     let _ = stream.set_nodelay(true);
     let connection = Connection::new(stream, &worker.limits, worker.dev, worker.drain.clone());
     let worker = Arc::clone(worker);
@@ -54,8 +53,8 @@ async fn accept(listener: &TcpListener) -> TcpStream {
     }
 }
 
-/// Takes what waits in the backlog: when the listener closes, the kernel would reset it. What is over the
-/// connection limit stays there.
+/// Accepts the connections in the backlog, because the kernel resets them when the listener closes. Connections over
+/// the connection limit stay in the backlog.
 ///
 /// Must be called within a tokio runtime.
 pub(crate) fn empty_backlog(listener: &std::net::TcpListener, worker: &Arc<Worker>) {
@@ -68,7 +67,7 @@ pub(crate) fn empty_backlog(listener: &std::net::TcpListener, worker: &Arc<Worke
     }
 }
 
-/// Whether this process or the machine is out of what `accept` needs.
+/// Whether `accept` failed because this process or the machine ran out of descriptors or memory.
 fn is_exhausted(error: &io::Error) -> bool {
     use rustix::io::Errno;
     let exhausted = [Errno::MFILE, Errno::NFILE, Errno::NOBUFS, Errno::NOMEM];

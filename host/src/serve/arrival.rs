@@ -1,32 +1,33 @@
-//! What the framing, which lets a request through to hyper, and the service, which hyper then calls, tell each other.
+//! State that the framing, which passes a request's bytes to hyper, shares with the service, which hyper calls.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 
 use super::framing::Body;
 
-/// The request that arrives on a connection, or arrived last.
+/// The request that is arriving on a connection, or the last one that arrived.
 pub(super) struct Arrival {
-    /// Its head has come to its end, and is hyper's to parse.
+    /// The head has been passed to hyper up to its end, and hyper has not parsed it yet.
     has_head: AtomicBool,
     has_fragment: AtomicBool,
-    /// So many bytes of the body came with the head, which is then all of it.
+    /// Number of body bytes that were passed with the head. If not 0, they are the whole body.
     ahead: AtomicU64,
     body: AnnouncedBody,
-    /// Not all of the body has come to hyper yet.
+    /// Part of the body has not been passed to hyper yet.
     is_body_coming: AtomicBool,
 }
 
-/// What the framing found in a head, and hyper does not say.
+/// Facts about a head that the framing found and hyper does not report.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Head {
-    /// hyper found its end where the framing did, and the same body behind it. If not, the connection must end with this request.
+    /// hyper found the same end of the head as the framing, and the same body after it. If not, this must be the last
+    /// request on the connection.
     pub(crate) is_agreed: bool,
-    /// The target has a fragment, which `http::Uri` cuts off.
+    /// The target has a fragment, which `http::Uri` removes.
     pub(crate) has_fragment: bool,
 }
 
-/// The body that hyper found after a head, until the framing has been told: its length, or one of two values that
-/// hyper takes for no length.
+/// The body that hyper found after a head, until the framing takes it: its length, or one of two values that hyper
+/// never uses as a length.
 struct AnnouncedBody(AtomicU64);
 
 impl Arrival {
@@ -40,14 +41,14 @@ impl Arrival {
         }
     }
 
-    /// A head has come to its end, and with it as many bytes of the body, if any.
+    /// The end of a head was passed to hyper, and with it `ahead` bytes of the body (0 for none).
     pub(super) fn note_head_end(&self, has_fragment: bool, ahead: u64) {
         self.has_head.store(true, Relaxed);
         self.has_fragment.store(has_fragment, Relaxed);
         self.ahead.store(ahead, Relaxed);
     }
 
-    /// hyper has parsed a head, and finds this body after it.
+    /// hyper has parsed a head and found this body after it.
     pub(super) fn begin_body(&self, body: Body) -> Head {
         self.body.set(body);
         let ahead = self.ahead.load(Relaxed);
@@ -57,22 +58,22 @@ impl Arrival {
         Head { is_agreed, has_fragment: self.has_fragment.load(Relaxed) }
     }
 
-    /// The body that hyper found after the head, the first time this is asked.
+    /// The body that hyper found after the head. Only the first call for a request returns it.
     pub(super) fn take_body(&self) -> Option<Body> {
         self.body.take()
     }
 
-    /// Whether bytes that come are of a request's body.
+    /// Whether the next bytes from the client belong to a request's body.
     pub(super) fn is_body_coming(&self) -> bool {
         self.is_body_coming.load(Relaxed)
     }
 
-    /// Whether a request has begun to arrive, and hyper has not parsed its head or not all of its body has come.
+    /// Whether a request is arriving: hyper has not parsed its head, or part of its body is missing.
     pub(super) fn is_coming(&self) -> bool {
         self.has_head.load(Relaxed) || self.is_body_coming()
     }
 
-    /// All of the body has come to hyper.
+    /// The whole body has been passed to hyper.
     pub(super) fn note_body_end(&self) {
         self.is_body_coming.store(false, Relaxed);
     }

@@ -1,4 +1,4 @@
-//! One client connection: what its tasks know of it and may ask of it.
+//! One client connection: the state that its tasks share, and the operations on it.
 
 use std::io;
 use std::net::SocketAddr;
@@ -24,61 +24,61 @@ use crate::drain::Drain;
 use crate::lock::lock;
 use crate::stall::Wait;
 
-/// How much a client may still send after its last answer, and for how long it is read, so that the
-/// answer is not lost to a reset (RFC 9112 §9.6, "lingering close").
+/// How many bytes and for how long a connection is read after its last response, so that a reset does not destroy the
+/// response (RFC 9112 §9.6, "lingering close").
 const LINGER_BYTES: usize = 1 << 20;
 const LINGER_TIME: Duration = Duration::from_secs(2);
 
-/// How long a client is silent between requests before its connection rests: what was kept to read and answer
-/// quickly is given back.
+/// How long a client must be silent between requests before its connection rests: hyper and the buffers that make
+/// reading and writing fast are released.
 const REST_AFTER: Duration = Duration::from_secs(1);
 
-/// A client's socket, shared by hyper (which reads and writes it) and the request in progress (which
-/// asks whether the client is still there). Cheap to clone.
+/// A client's socket, shared by hyper (which reads and writes it) and the request in progress (which checks whether the
+/// client is still connected). Cheap to clone.
 #[derive(Clone)]
 pub(crate) struct Connection(Arc<Shared>);
 
 struct Shared {
     stream: TcpStream,
-    /// Whether the worker is still to serve more than what it has begun.
+    /// Tells whether the worker still accepts new requests.
     drain: Drain,
-    /// Refusals tell the client what the log says.
+    /// Error responses contain the details that are otherwise only in the log.
     dev: bool,
     opened: Instant,
     head_timeout: Duration,
     idle_timeout: Duration,
-    /// A request has been read and its response is not with hyper yet.
+    /// A request has been read, and hyper has not taken its whole response yet.
     in_request: AtomicBool,
-    /// All that hyper was given to write has been written, and no request came since.
+    /// Everything that hyper wrote has been written to the socket, and no request has arrived since.
     flushed: AtomicBool,
-    /// The last word has been said: an answer of our own to a head that could not be read.
+    /// The error response to a head that could not be parsed has been sent. It is the last response on the connection.
     answered: AtomicBool,
-    /// A head or its absence took too long.
+    /// The client sent no head, or did not complete one, in time.
     timed_out: AtomicBool,
-    /// Closing the socket now, also by the death of this process, resets the connection.
+    /// Closing the socket now, also by the death of this process, resets the connection (`SO_LINGER` with 0 s).
     resets_when_closed: AtomicBool,
-    /// The client has been silent for a while, and nothing is kept for it but the socket.
+    /// The client has been silent for [`REST_AFTER`], and only the socket is kept for it.
     rests: AtomicBool,
     arrival: Arrival,
-    /// A request body was left unread: hyper may end the connection, and what the client sends meets a closed one.
+    /// A request body was not read to its end: hyper may close the connection while the client still sends.
     unread: AtomicBool,
-    /// Since when the client has been silent between requests.
+    /// When the client became silent between requests.
     idle_since: Moment,
-    /// Since when a request head has been arriving.
+    /// When the first byte of the request head that is arriving was received.
     head_since: Moment,
     /// When the response in progress must have been sent.
     response_due: Moment,
-    /// The longest a write may make no progress, in milliseconds.
+    /// The longest time that a write may make no progress, in milliseconds.
     stall_ms: AtomicU64,
-    /// The response in progress is streamed, and its request holds a place of this route meanwhile.
+    /// The route whose permit the response in progress holds, while it is streamed.
     streams_for: Mutex<Option<RouteShare>>,
 }
 
-/// A point in time that one task sets and another reads: milliseconds after the connection opened, plus
-/// one; 0 for none.
+/// A point in time that one task sets and another reads: milliseconds after the connection opened, plus one. 0 means
+/// unset.
 struct Moment(AtomicU64);
 
-/// A request is in progress on a connection, until this is dropped with its response's body.
+/// Guard of a request in progress on a connection. It is dropped with the response body.
 pub(crate) struct InRequest {
     connection: Connection,
     version: Version,
@@ -115,8 +115,8 @@ impl Connection {
         &self.0.stream
     }
 
-    /// Whether the client has closed its side or reset the connection, also when bytes it sent before
-    /// are still unread. (The poller reports the end of the stream apart from readable bytes.)
+    /// Whether the client has closed its side or reset the connection, even while bytes that it sent before are unread.
+    /// (The poller reports the end of the stream separately from readable bytes.)
     pub(crate) fn is_gone(&self) -> bool {
         let mut context = Context::from_waker(Waker::noop());
         match pin!(self.0.stream.ready(Interest::READABLE)).poll(&mut context) {
@@ -126,8 +126,8 @@ impl Connection {
         }
     }
 
-    /// The address that the client asked, as a `Host` value. At a socket for both families, an IPv4 client has asked an
-    /// IPv4 address.
+    /// The address that the client connected to, as a `Host` value. On a dual-stack socket, an IPv4-mapped address is
+    /// written as an IPv4 address.
     pub(crate) fn local_authority(&self) -> HeaderValue {
         let address = self.0.stream.local_addr().ok();
         let address = address.map(|address| SocketAddr::new(address.ip().to_canonical(), address.port()));
@@ -135,8 +135,8 @@ impl Connection {
         authority.unwrap_or(HeaderValue::from_static("localhost"))
     }
 
-    /// A request's head is complete; the client is no longer waited for until the guard is dropped. To be called
-    /// before hyper reads on.
+    /// Begins a request whose head is complete. The head and idle time-outs do not run until the guard is dropped. Must
+    /// be called before hyper reads on.
     pub(crate) fn begin_request<B: Body>(&self, request: &Request<B>) -> InRequest {
         let shared = &self.0;
         shared.in_request.store(true, Relaxed);
@@ -149,34 +149,34 @@ impl Connection {
         InRequest { connection: self.clone(), version: request.version(), head, streams: AtomicBool::new(false) }
     }
 
-    /// What the framing and the service tell each other.
+    /// The state that the framing and the service share.
     pub(super) fn arrival(&self) -> &Arrival {
         &self.0.arrival
     }
 
-    /// Bounds the writes of the response in progress: all of it in `whole` from now, and no wait in between
-    /// longer than `stall`.
+    /// Limits the writes of the response in progress: the whole response must be sent within `whole` from now, and no
+    /// single write may wait longer than `stall`.
     pub(crate) fn bound_writes(&self, whole: Duration, stall: Duration) {
         self.0.response_due.set(self.0.opened, Instant::now() + whole);
         self.0.stall_ms.store(u64::try_from(stall.as_millis()).unwrap_or(u64::MAX), Relaxed);
     }
 
-    /// When to give up a write that waits for the client to read.
+    /// When a write that waits for the client to read times out.
     pub(super) fn write_limit(&self) -> Instant {
         let stalled = Instant::now() + Duration::from_millis(self.0.stall_ms.load(Relaxed));
         self.0.response_due.get(self.0.opened).map_or(stalled, |due| due.min(stalled))
     }
 
-    /// A write waits for the client to read: on the list of those that may have to give way, where a request holds a
-    /// place for as long.
+    /// A write waits for the client to read: puts the wait on the route's list of waits that can be asked to give way,
+    /// if the request holds a permit of a route while it is streamed.
     pub(super) fn enlist(&self, wait: Option<Wait>) -> Option<Wait> {
         let streams_for = lock(&self.0.streams_for);
         let share = streams_for.as_ref()?;
         Some(wait.unwrap_or_else(|| share.stalls().enlist()))
     }
 
-    /// When to give up a read: a head that takes too long, or none at all. None during a request, whose
-    /// body has limits of its own.
+    /// When a read times out, because the head is incomplete or has not begun. None during a request, whose body has
+    /// its own limits.
     pub(super) fn read_limit(&self) -> Option<Instant> {
         let shared = &self.0;
         if shared.is_receiving() {
@@ -186,13 +186,13 @@ impl Connection {
         Some(match (since(&shared.head_since), since(&shared.idle_since)) {
             (Some(head_since), _) => head_since + shared.head_timeout,
             (None, Some(idle_since)) => shared.or_drained(idle_since, idle_since + shared.idle_timeout),
-            // A new connection is expected to ask for something.
+            // A new connection must begin its first request within `head_timeout`, not `idle_timeout`.
             (None, None) => shared.or_drained(shared.opened, shared.opened + shared.head_timeout),
         })
     }
 
-    /// When the connection may rest: some time after a response of which all has been sent, when nothing came
-    /// since.
+    /// When the connection may rest: [`REST_AFTER`] after a response that has been sent completely, if nothing was
+    /// received since.
     pub(super) fn rest_time(&self) -> Option<Instant> {
         let shared = &self.0;
         let is_between_requests = !shared.is_receiving() && shared.flushed.load(Relaxed) && shared.head_since.is_none();
@@ -211,7 +211,7 @@ impl Connection {
         self.0.rests.load(Relaxed)
     }
 
-    /// Bytes of a head, or empty lines before one, came.
+    /// Bytes of a head, or empty lines before one, were received.
     pub(super) fn note_head(&self) {
         let shared = &self.0;
         if shared.head_since.is_none() {
@@ -223,14 +223,14 @@ impl Connection {
         self.0.timed_out.store(true, Relaxed);
     }
 
-    /// Everything written so far has gone to the socket.
+    /// hyper flushed: everything written so far is in the socket.
     pub(super) fn note_flushed(&self) {
         if !self.0.in_request.load(Relaxed) {
             self.0.flushed.store(true, Relaxed);
         }
     }
 
-    /// Whether what is written now answers no request that reached the service: hyper speaks for itself.
+    /// Whether the bytes being written answer no request that reached the service, but are hyper's own error response.
     pub(super) fn is_unasked(&self) -> bool {
         self.0.flushed.load(Relaxed) && !self.0.in_request.load(Relaxed) && !self.0.answered.load(Relaxed)
     }
@@ -243,17 +243,17 @@ impl Connection {
         self.0.answered.store(true, Relaxed);
     }
 
-    /// Whether the client began a request head and did not finish it in time.
+    /// Whether the client began a request head and did not complete it in time.
     pub(super) fn is_head_too_slow(&self) -> bool {
         self.0.timed_out.load(Relaxed) && !self.0.head_since.is_none()
     }
 
-    /// Whether a request body is on its way that nobody has read to its end.
+    /// Sets whether a request body is arriving that has not been read to its end.
     pub(crate) fn set_unread(&self, unread: bool) {
         self.0.unread.store(unread, Relaxed);
     }
 
-    /// Writes `bytes` as far as the socket takes them at once: a last word before closing.
+    /// Writes as much of `bytes` as the socket takes without waiting: the last response before the connection closes.
     pub(super) fn write_now(&self, bytes: &[u8]) {
         let _ = self.0.stream.try_write(bytes);
     }
@@ -265,19 +265,19 @@ impl Connection {
 
     pub(super) fn shut_down_writing(&self) -> io::Result<()> {
         if self.0.resets_when_closed.swap(false, Relaxed) {
-            // Everything was written: now the end of the connection may be the end of the response.
+            // Everything was written, so a normal close now correctly marks the end of the response.
             let _ = SockRef::from(&self.0.stream).set_linger(None);
         }
         Ok(rustix::net::shutdown(&self.0.stream, Shutdown::Write)?)
     }
 
-    /// Whoever closes the socket, also the kernel, resets the connection with it.
+    /// From now on, closing the socket resets the connection, also when the kernel closes it.
     fn reset_when_closed(&self) {
         let _ = SockRef::from(&self.0.stream).set_linger(Some(Duration::ZERO));
     }
 
-    /// After the last response: reads and drops what the client still sends, within limits, so that
-    /// closing does not reset the connection under an answer still on its way.
+    /// Reads and discards what the client still sends after the last response, within limits, so that closing the
+    /// socket does not reset the connection before the client has received the response.
     pub(super) async fn linger(&self) {
         let shared = &self.0;
         let may_still_send = shared.arrival.is_coming() || shared.unread.load(Relaxed) || !shared.head_since.is_none();
@@ -285,11 +285,11 @@ impl Connection {
             return;
         }
         let drain = async {
-            // On the heap: every connection has room for this future.
+            // On the heap, because every connection reserves room for this future.
             let mut scratch = vec![0_u8; 4096];
             let mut left = LINGER_BYTES;
             while left > 0 && self.0.stream.readable().await.is_ok() {
-                // Others have their turn while a client sends faster than this reads.
+                // Yields to other tasks while a client sends faster than this reads.
                 tokio::task::coop::consume_budget().await;
                 match self.0.stream.try_read(&mut scratch) {
                     Ok(0) => return,
@@ -299,16 +299,15 @@ impl Connection {
                 }
             }
         };
-        // Whoever is not through by then has been given every chance.
+        // A client that still sends after this time may lose the response to a reset.
         let _ = tokio::time::timeout(LINGER_TIME, drain).await;
     }
 }
 
 impl InRequest {
-    /// A response begins whose length nobody knows. To an HTTP/1.0 client the end of the connection is the
-    /// end of its body (RFC 9112 §6.3), so only a reset tells it that something is missing. It is what
-    /// closing does from now on until everything has been written: also the kernel's closing, should this
-    /// process be killed.
+    /// A response of unknown length begins. For an HTTP/1.0 client the end of the connection is the end of the body
+    /// (RFC 9112 §6.3), so only a reset shows that part of the body is missing. Until everything has been written,
+    /// every close is therefore a reset, including the kernel's close when this process is killed.
     pub(crate) fn begin_open_ended(&self) {
         if self.version < Version::HTTP_11 {
             self.connection.reset_when_closed();
@@ -321,13 +320,13 @@ impl InRequest {
         self.head
     }
 
-    /// A response begins that the guest writes as the client reads it.
+    /// A streamed response begins: the guest writes it as the client reads it.
     pub(crate) fn begin_streaming(&self, share: &RouteShare) {
         *lock(&self.connection.0.streams_for) = Some(share.clone());
         self.streams.store(true, Relaxed);
     }
 
-    /// The response ends before its time.
+    /// The response ends before it is complete.
     pub(crate) fn cut(&self) {
         if self.version < Version::HTTP_11 {
             self.connection.reset_when_closed();
@@ -338,12 +337,13 @@ impl InRequest {
 }
 
 impl Shared {
-    /// `limit`, or the earlier end that the drain sets to a client that has been idle since `since`.
+    /// `limit`, or the earlier time at which the drain closes a client that has been idle since `since`.
     fn or_drained(&self, since: Instant, limit: Instant) -> Instant {
         self.drain.idle_limit(since).map_or(limit, |drained| drained.min(limit))
     }
 
-    /// A request is in progress, or its body still on its way after an early response: what comes is no head.
+    /// Whether received bytes cannot be a head: a request is in progress, or the rest of its body is still arriving
+    /// after an early response.
     fn is_receiving(&self) -> bool {
         self.in_request.load(Relaxed) || self.arrival.is_body_coming()
     }

@@ -1,4 +1,4 @@
-//! HTTP/1.1 on one connection.
+//! HTTP/1.1 on one connection, with hyper.
 
 use std::future::poll_fn;
 use std::sync::Arc;
@@ -16,42 +16,43 @@ use crate::drain::Steps;
 use crate::worker::Worker;
 use crate::{memory, request};
 
-/// What hyper buffers of a connection at most, beside a request head of the largest size.
+/// Most bytes that hyper buffers of a connection, in addition to a request head of the largest size.
 const BUFFER_BYTES: usize = 64 << 10;
 
-/// What hyper allows by itself. Told a number, even this one, it allocates for every request.
+/// hyper's default. If `max_headers` is called, even with this number, hyper allocates for every request.
 const HYPER_MAX_HEADERS: u32 = 100;
 
-/// Serves requests on `connection` until either side closes it. Errors end here.
+/// Serves requests on `connection` until either side closes it. Errors are logged here and not returned.
 ///
-/// hyper is there only from a client's first bytes until it has been silent for a while: it keeps a buffer for
-/// as long as it is, which is most of what an idle connection would cost.
+/// hyper's connection exists only from the client's first bytes until the client has been silent for a while: it keeps
+/// a buffer all that time, which would be most of the memory of an idle connection.
 pub(crate) async fn serve(connection: Connection, worker: Arc<Worker>) {
     let mut steps = worker.drain.steps();
     let limits = framing::Limits { head_bytes: max_head_bytes(&worker), fields: worker.limits.max_headers };
     let mut io = ConnectionIo::new(connection.clone(), limits);
     while is_asked(&mut io, &worker, &mut steps).await {
-        // On the heap, so that it takes nothing of a connection that rests.
+        // On the heap, so that the future takes no memory of a resting connection.
         let serving = Box::pin(serve_until_silent(io, &connection, &worker, &mut steps));
         let Some(rested) = serving.await else { return };
         io = rested;
     }
 }
 
-/// Waits for the client's first bytes; false when it is not to be waited for any longer.
+/// Waits for the client's first bytes. Returns false when the connection is to close instead.
 async fn is_asked(io: &mut ConnectionIo, worker: &Worker, steps: &mut Steps) -> bool {
     while !worker.drain.is_cut() {
         tokio::select! {
             biased;
             bytes = io.bytes() => return bytes.inspect_err(|error| tracing::debug!(%error, "connection ended")).is_ok(),
-            // Asked again, the connection finds that its limits have changed.
+            // The loop polls the connection again, which reads its changed time-outs.
             () = steps.next() => {}
         }
     }
     false
 }
 
-/// Serves requests until either side closes the connection, or gives the socket back when the client is silent.
+/// Serves requests until either side closes the connection, or returns the socket when the client has been silent for
+/// [`Connection::rest_time`].
 async fn serve_until_silent(
     io: ConnectionIo,
     connection: &Connection,
@@ -60,7 +61,7 @@ async fn serve_until_silent(
 ) -> Option<ConnectionIo> {
     let max_head_bytes = max_head_bytes(worker);
     let service = service_fn(|request| {
-        // At once: hyper may read on before it polls the answer for the first time.
+        // Called before the future is made: hyper may read on before it polls the response for the first time.
         let in_request = connection.begin_request(&request);
         request::handle(worker, connection, in_request, request)
     });
@@ -71,28 +72,28 @@ async fn serve_until_silent(
     let mut serving = http
         .max_header_size(max_head_bytes)
         .max_buf_size(BUFFER_BYTES.saturating_add(max_head_bytes))
-        // A client may have closed its sending side and still read: it gets what is ready at once. The guard
-        // ends what takes longer, since nothing tells such a client from one that left.
+        // A client may close its sending side and still read: it gets a response that is ready at once. Otherwise the
+        // watchdog ends the guest, because such a client cannot be told from one that has left.
         .half_close(true)
-        // The connection's own timers tell a slow head from an idle client, and cost less.
+        // The connection's own timers distinguish a slow head from an idle client, and cost less.
         .header_read_timeout(None)
         .serve_connection(TokioIo::new(io), service);
     let served = loop {
         tokio::select! {
             biased;
             served = &mut serving => break served,
-            // Found out while `serving` was polled, which is why nobody needs to wake this.
+            // `rests` changes only while `serving` is polled, so no waker is needed.
             () = poll_fn(|_| if connection.rests() { Poll::Ready(()) } else { Poll::Pending }) => {
-                // hyper has nothing of a head: while it has, the connection does not rest.
+                // hyper holds no bytes of a head: a connection that has received part of a head does not rest.
                 let io = serving.into_parts().io.into_inner();
                 memory::note_freed();
                 tracing::debug!("an idle connection released its buffers");
                 return Some(io.rested());
             }
-            // Polled again, the connection finds that its limits have changed …
+            // The next poll of `serving` reads the connection's changed time-outs.
             () = steps.next() => {}
         }
-        // … and there is nothing to wait for when nothing is in progress.
+        // The drain has cut off requests: close now if none is in progress.
         if worker.drain.is_cut() && !connection.is_in_request() {
             return None;
         }
@@ -102,7 +103,7 @@ async fn serve_until_silent(
         if connection.is_head_too_slow() {
             connection.write_now(last_word(&Refusal::HeadTimeout, worker.dev).as_bytes());
         } else if error.is_parse() && connection.is_unasked() {
-            // What hyper does not even answer, such as HTTP/2 without TLS.
+            // Input that hyper does not answer, such as HTTP/2 without TLS.
             connection.write_now(last_word(&unparsable(), worker.dev).as_bytes());
         }
     }

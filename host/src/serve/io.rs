@@ -1,5 +1,5 @@
 //! A connection's socket as hyper reads and writes it: with time-outs on both, one message part at a time
-//! ([`super::framing`]), and with answers of our own where hyper would only send a status.
+//! ([`super::framing`]), and with complete error responses where hyper would only send a status.
 
 use std::future::poll_fn;
 use std::io;
@@ -18,12 +18,12 @@ use super::framing::{self, Framing, Step};
 use crate::request_id::RequestId;
 use crate::stall::Wait;
 
-/// A head and a body up to this size are copied together: one `send` costs less than a `writev`, by more
-/// than the copy.
+/// A head and a body up to this size are copied together: one `send` instead of a `writev` saves more than the copy
+/// costs.
 const SMALL_BYTES: usize = 1024;
 
-/// How large the buffer for withheld bytes may be that a connection keeps, so that one request after the other can come
-/// with its body in one piece.
+/// Largest buffer for withheld bytes that a connection keeps, so that requests that each arrive in one piece with their
+/// body do not allocate.
 const KEPT_BYTES: usize = 8 << 10;
 
 /// hyper's view of a [`Connection`].
@@ -31,16 +31,16 @@ pub(super) struct ConnectionIo {
     connection: Connection,
     framing: Framing,
     withheld: Withheld,
-    /// Runs while the client is waited for to send.
+    /// Runs while the connection waits for the client to send.
     silent: Option<Pin<Box<Sleep>>>,
     /// Runs while a write waits for the client to read.
     stalled: Option<Pin<Box<Sleep>>>,
-    /// For how long it has waited in all, while a request holds a place for it.
+    /// Total time that writes have waited for the client, while its request holds a permit.
     wait: Option<Wait>,
 }
 
-/// Bytes that came with those before them and are not hyper's yet. No more is read until they are, so they are at most
-/// what hyper has room for.
+/// Bytes that were read together with earlier ones and may not be passed to hyper yet. No more is read until they have
+/// been passed, so their number is bounded by the size of hyper's read buffer.
 #[derive(Default)]
 struct Withheld {
     bytes: Vec<u8>,
@@ -48,18 +48,18 @@ struct Withheld {
 }
 
 impl ConnectionIo {
-    /// `limits` are those of heads, which trailer sections share.
+    /// `limits` apply to heads and to trailer sections.
     pub(super) fn new(connection: Connection, limits: framing::Limits) -> Self {
         let framing = Framing::new(limits);
         Self { connection, framing, withheld: Withheld::default(), silent: None, stalled: None, wait: None }
     }
 
-    /// Gives up what is only there to be quick.
+    /// Releases the buffer that only saves allocations.
     pub(super) fn rested(self) -> Self {
         Self { withheld: Withheld::default(), ..self }
     }
 
-    /// Waits until there is something to read, which may also be the end. Cancel safe.
+    /// Waits until the socket is readable, which includes the end of the stream. Cancel safe.
     ///
     /// # Errors
     ///
@@ -73,8 +73,8 @@ impl ConnectionIo {
         .await
     }
 
-    /// Waits for the client's bytes no longer than it may be silent, and notes when the connection may `rest`.
-    /// One timer serves the whole connection: it is set anew only when it fires or comes too late.
+    /// Waits for the client's bytes until the read times out, and records when the connection may rest (at `rest`). One
+    /// timer serves the whole connection: it is reset only when it has fired or would fire too late.
     fn poll_silent(&mut self, cx: &mut Context<'_>, rest: Option<Instant>) -> Poll<io::Result<()>> {
         let Some(limit) = self.connection.read_limit() else { return Poll::Pending };
         let next = rest.map_or(limit, |rest| rest.min(limit));
@@ -131,8 +131,8 @@ impl ConnectionIo {
         }
     }
 
-    /// hyper answers a head that it cannot parse with a status alone, before any service sees it.
-    /// Everything else has been written by then, so these bytes can be replaced as a whole.
+    /// hyper answers a head that it cannot parse with a bare status, before any service is called. Everything before
+    /// has been written by then, so hyper's response can be replaced as a whole.
     fn replacement(&self, head: &[u8]) -> Option<String> {
         let status = self.connection.is_unasked().then(|| head.strip_prefix(b"HTTP/1.")?.get(2..5)).flatten()?;
         let refusal = match status {
@@ -146,8 +146,8 @@ impl ConnectionIo {
     }
 }
 
-/// Reads what is there. Less than there is room for is all there is, until the poller reports more (epoll(7), "Do I
-/// need to continuously read"): the stream is no longer ready then, which saves the system call that would say so.
+/// Reads the received bytes. A read that does not fill the buffer has emptied the socket (epoll(7), "Do I need to
+/// continuously read"), so readiness is cleared at once. That saves the system call that would return `EAGAIN`.
 fn read(stream: &TcpStream, buf: &mut ReadBuf<'_>) -> io::Result<usize> {
     let mut all = None;
     let result = stream.try_io(Interest::READABLE, || {
@@ -161,7 +161,7 @@ fn read(stream: &TcpStream, buf: &mut ReadBuf<'_>) -> io::Result<usize> {
     all.map_or(result, Ok)
 }
 
-/// `bufs` in one piece, if they fit into `space`.
+/// `bufs` copied into `space` as one slice, if they fit.
 fn gather<'a>(bufs: &[io::IoSlice<'_>], space: &'a mut [u8]) -> Option<&'a [u8]> {
     let mut len = 0;
     for buf in bufs {
@@ -175,7 +175,7 @@ pub(super) fn unparsable() -> Refusal {
     Refusal::Malformed { detail: "the request head cannot be parsed".into() }
 }
 
-/// A whole response that says why, and that the connection ends here.
+/// A complete error response that gives the reason and announces that the connection closes.
 pub(super) fn last_word(refusal: &Refusal, dev: bool) -> String {
     let id = RequestId::next();
     tracing::debug!(request = %id, "request refused: {refusal}");
@@ -191,8 +191,8 @@ pub(super) fn last_word(refusal: &Refusal, dev: bool) -> String {
 }
 
 impl AsyncRead for ConnectionIo {
-    /// Gives hyper the next bytes of the message part that comes next. Turns of the loop that give none drop empty lines
-    /// before a request, of which there is a limit.
+    /// Gives hyper the next bytes of the current message part. Iterations of the loop that give hyper nothing only drop
+    /// empty lines before a request, whose number is limited.
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let this = &mut *self;
         if this.framing.is_turn_over() {
@@ -238,11 +238,11 @@ impl AsyncRead for ConnectionIo {
 }
 
 impl ConnectionIo {
-    /// Says how many of the next bytes are hyper's now.
+    /// Returns how many of the next bytes hyper may have now.
     fn frame(&mut self, bytes: &[u8]) -> io::Result<Step> {
         self.step(bytes).map_err(|error| {
             if !self.connection.arrival().is_body_coming() && self.connection.is_unasked() {
-                // Now: hyper takes an error between requests for the end of the connection.
+                // Written here, because hyper takes an error between requests for the end of the connection.
                 let refusal = Refusal::Malformed { detail: Excerpt::display(error) };
                 self.connection.write_now(last_word(&refusal, self.connection.is_dev()).as_bytes());
                 self.connection.note_answered();
@@ -258,7 +258,7 @@ impl ConnectionIo {
         let is_head = self.framing.is_head();
         let step = self.framing.step(bytes);
         if is_head && !self.framing.has_head_passed() {
-            // Only one that does not come at once is timed: most do, and need not pay for a look at the clock.
+            // Only a head that does not arrive in one piece is timed. Most do, and need not pay for reading the clock.
             self.connection.note_head();
         }
         let step = step?;
@@ -276,7 +276,7 @@ impl Withheld {
         self.taken == self.bytes.len()
     }
 
-    /// Must be empty.
+    /// Replaces the withheld bytes, which must all have been taken.
     fn put(&mut self, bytes: &[u8]) {
         self.bytes.clear();
         self.bytes.extend_from_slice(bytes);
@@ -307,7 +307,7 @@ impl AsyncWrite for ConnectionIo {
     }
 
     fn poll_flush(self: Pin<&mut Self>, _cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        // hyper flushes when it has nothing left to write.
+        // hyper flushes only when it has nothing left to write.
         self.connection.note_flushed();
         Poll::Ready(Ok(()))
     }

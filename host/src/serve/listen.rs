@@ -1,4 +1,4 @@
-//! The listening socket, and the descriptors its connections will need.
+//! Listening sockets, and the limit of file descriptors that their connections need.
 
 use std::borrow::Cow;
 use std::io;
@@ -9,37 +9,37 @@ use rustix::io::Errno;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use socket2::{Domain, Protocol, SockRef, Socket, Type};
 
-/// Connections that the kernel keeps waiting for `accept`; it caps this at `net.core.somaxconn`.
+/// Length of the backlog of connections that wait for `accept`. The kernel caps it at `net.core.somaxconn`.
 const BACKLOG: i32 = 4096;
 
-/// Descriptors beside the client connections: listeners, timers, mapped components, standard streams.
+/// Descriptors in addition to those of client connections: listeners, timers, mapped components, standard streams.
 const SPARE_DESCRIPTORS: u64 = 128;
 
-/// Ports from this one on are for everybody, where `net.ipv4.ip_unprivileged_port_start` is the default.
+/// The first port that needs no privilege, with the default of `net.ipv4.ip_unprivileged_port_start`.
 const UNPRIVILEGED_PORT: u16 = 1024;
 
-/// Whether the kernel spreads connections between the listeners at one address. Linux does since 3.9
-/// (`SO_REUSEPORT`); elsewhere the option exists, and one of the listeners gets all or most.
+/// Whether the kernel distributes connections between listeners at one address. Linux does since 3.9 (`SO_REUSEPORT`);
+/// other systems have the option, but one of the listeners gets all or most connections.
 pub(crate) const SPREADS_CONNECTIONS: bool = cfg!(target_os = "linux");
 
 /// Why an address cannot be listened on, and what to do about it.
 #[derive(Debug)]
 pub(crate) struct Refused {
-    /// The address, where a name had been resolved.
+    /// The address, if a name had been resolved.
     pub(crate) at: Option<SocketAddr>,
     pub(crate) error: io::Error,
     pub(crate) remedy: Cow<'static, str>,
 }
 
-/// The address for `address` (`host:port`): of those that the host resolves to, the first at which nothing else
-/// listens. Blocks while a name is looked up.
+/// The address for `address` (`host:port`): the first of those that the host resolves to at which no other process
+/// listens. Blocks during the name lookup.
 ///
-/// `ours` is where this server listens already. Nobody else has these ports, and what is ours is not in the way, such as
-/// the old 127.0.0.1:3000 of a server that is now to listen on 0.0.0.0:3000.
+/// `ours` are the addresses where this server listens already. Their ports are not checked: only this server can have
+/// them, and its own listener is no conflict, as when a server moves from 127.0.0.1:3000 to 0.0.0.0:3000.
 ///
 /// # Errors
 ///
-/// When the name does not resolve; else the last address's error.
+/// When the name does not resolve; otherwise the error of the last address.
 pub(crate) fn free(address: &str, ours: &[SocketAddr]) -> Result<SocketAddr, Refused> {
     let unresolved = |error| Refused {
         at: None,
@@ -62,18 +62,19 @@ pub(crate) fn shares_port(address: SocketAddr, ours: &[SocketAddr]) -> bool {
     ours.iter().any(|ours| ours.port() == address.port())
 }
 
-/// Listeners that spread connections may be bound beside another server's of the same user, which would then get half
-/// of ours. This one may not, and says so. Sockets of ours that do not listen yet are not in its way.
+/// Checks that no other process listens at `address`. Listeners with `SO_REUSEPORT` can be bound beside those of
+/// another server of the same user, which would then get half of the connections. The socket that is opened here has no
+/// `SO_REUSEPORT`, so the kernel reports the conflict. This server's sockets that do not listen yet do not conflict.
 ///
 /// # Errors
 ///
-/// When something listens there, or the system refuses the address.
+/// When another socket listens there, or the system refuses the address.
 pub(crate) fn check(address: SocketAddr) -> Result<(), Refused> {
     open(address, false).map(drop).map_err(|error| Refused::at(address, error))
 }
 
-/// Binds `count` sockets to `address`, and gives the address that was bound as well. Nobody is let in before
-/// [`listen`].
+/// Binds `count` sockets to `address`, and returns them with the address that was bound. The kernel accepts no
+/// connections for them before [`listen`].
 ///
 /// # Errors
 ///
@@ -81,7 +82,7 @@ pub(crate) fn check(address: SocketAddr) -> Result<(), Refused> {
 pub(crate) fn bind(address: SocketAddr, count: usize) -> Result<(Vec<OwnedFd>, SocketAddr), Refused> {
     let bind = || {
         let first = bind_another(address)?;
-        // Port 0 is the system's choice, the same for all of them.
+        // For port 0 the system chooses the port; the other sockets get the same one.
         let bound = SockRef::from(&first).local_addr()?.as_socket().ok_or(io::ErrorKind::AddrNotAvailable)?;
         let mut sockets = vec![first];
         while sockets.len() < count {
@@ -92,7 +93,8 @@ pub(crate) fn bind(address: SocketAddr, count: usize) -> Result<(Vec<OwnedFd>, S
     bind().map_err(|error| Refused::at(address, error))
 }
 
-/// One more socket at an address that is ours. The kernel gives it no connections before [`listen`].
+/// Binds one more socket to an address that this server has bound already. The kernel accepts no connections for it
+/// before [`listen`].
 ///
 /// # Errors
 ///
@@ -101,18 +103,18 @@ pub(crate) fn bind_another(address: SocketAddr) -> io::Result<OwnedFd> {
     Ok(open(address, SPREADS_CONNECTIONS)?.into())
 }
 
-/// Lets the kernel accept connections for a socket; one that listens already stays as it is.
+/// Lets the kernel accept connections for a socket. A socket that listens already is not changed.
 ///
 /// # Errors
 ///
-/// When it cannot be listened on.
+/// When the system refuses.
 pub(crate) fn listen(socket: impl AsFd) -> io::Result<()> {
     SockRef::from(&socket).listen(BACKLOG)
 }
 
 fn open(address: SocketAddr, shares_port: bool) -> io::Result<Socket> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
-    // A restarted server takes its port back while old connections are still in TIME_WAIT.
+    // So that a restarted server can bind its port while old connections are in TIME_WAIT.
     socket.set_reuse_address(true)?;
     socket.set_reuse_port(shares_port)?;
     socket.set_nonblocking(true)?;
@@ -120,14 +122,14 @@ fn open(address: SocketAddr, shares_port: bool) -> io::Result<Socket> {
     Ok(socket)
 }
 
-/// Lets no new client begin a handshake with a listener that is about to close. One that tries hears
-/// nothing, tries again within a second (RFC 6298 §2.1), and is then refused, or served by whoever listens
-/// there by then; one whose handshake has begun may complete it.
+/// Makes the kernel drop new handshakes at a listener that is about to close. The client's SYN gets no response; the
+/// client sends it again within a second (RFC 6298 §2.1), and is then refused, or served by another process that
+/// listens at the address. Handshakes in progress can complete.
 pub(crate) fn refuse_handshakes(listener: &TcpListener) {
     #[cfg(target_os = "linux")]
     {
         use socket2::SockFilter;
-        // Classic BPF over the TCP header: drop what has SYN and not ACK among its flags, in byte 13.
+        // Classic BPF over the TCP header: drops segments with SYN and without ACK in the flags (byte 13).
         let filter = [
             SockFilter::new(0x30, 0, 0, 13),
             SockFilter::new(0x54, 0, 0, 0x12),
@@ -135,7 +137,7 @@ pub(crate) fn refuse_handshakes(listener: &TcpListener) {
             SockFilter::new(0x06, 0, 0, 0),
             SockFilter::new(0x06, 0, 0, u32::MAX),
         ];
-        // Without it, a few clients may be reset that come in the very moment of closing.
+        // Without the filter, the few clients that connect at the moment of closing may be reset.
         if let Err(error) = SockRef::from(listener).attach_filter(&filter) {
             tracing::debug!("failed to attach the packet filter that drops new handshakes: {error}");
         }
@@ -145,7 +147,7 @@ pub(crate) fn refuse_handshakes(listener: &TcpListener) {
 }
 
 impl Refused {
-    /// What helps depends on why the system refused it.
+    /// Chooses the remedy by the system's error.
     pub(crate) fn at(address: SocketAddr, error: io::Error) -> Self {
         let remedy = match Errno::from_io_error(&error) {
             Some(Errno::ADDRINUSE) => "is another server running there? choose an address with --listen".into(),
@@ -172,9 +174,9 @@ impl Refused {
     }
 }
 
-/// Raises the descriptor limit to what `connections` clients and `outgoing` requests need.
+/// Raises the descriptor limit (`RLIMIT_NOFILE`) to what `connections` clients and `outgoing` requests need.
 ///
-/// Returns the number of connections that fit when the hard limit is too low for all of them.
+/// Returns the number of connections that fit, if the hard limit is too low for all of them.
 pub(crate) fn raise_descriptor_limit(connections: u64, outgoing: u64) -> Option<u64> {
     let wanted = connections + outgoing + SPARE_DESCRIPTORS;
     let limit = getrlimit(Resource::Nofile);
@@ -187,6 +189,6 @@ pub(crate) fn raise_descriptor_limit(connections: u64, outgoing: u64) -> Option<
         Ok(()) => reachable,
         Err(_) => limit.current.unwrap_or(wanted),
     };
-    // Where there are few, clients get at least half of them.
+    // Clients get at least half of the descriptors when there are too few.
     (got < wanted).then(|| got.saturating_sub(outgoing + SPARE_DESCRIPTORS).max(got / 2).max(1))
 }

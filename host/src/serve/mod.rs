@@ -4,7 +4,7 @@ pub(crate) mod accept;
 pub(crate) mod arrival;
 pub(crate) mod connection;
 pub(crate) mod framing;
-#[cfg(feature = "fuzzing")]
+#[cfg(any(test, feature = "fuzzing"))]
 pub(crate) mod fuzzing;
 pub(crate) mod http;
 mod io;

@@ -1,84 +1,85 @@
-//! The chunked transfer coding as RFC 9112 §7.1 writes it: every line ends in CRLF, whitespace is only around the
-//! semicolon of an extension, and nothing is without a limit. Only in the lines of chunk sizes may an origin be more
+//! The chunked transfer coding, strictly as in RFC 9112 §7.1: every line ends in CRLF, whitespace is only allowed
+//! around the semicolon of an extension, and every length has a limit. Only chunk-size lines from an origin may be more
 //! liberal ([`SizeLines`]).
 
 use super::is_token;
 
-/// Hexadecimal digits of a chunk size, which is what 64 bits need (RFC 9112 §7.1).
+/// Most hexadecimal digits of a chunk size: 64 bits need no more (RFC 9112 §7.1).
 pub(crate) const MAX_CHUNK_SIZE_DIGITS: u8 = 16;
 
-/// Bytes of one body between its chunk sizes and the ends of their lines: extensions (RFC 9112 §7.1.1) and whitespace.
-/// hyper would refuse the next one of an extension.
+/// Most bytes of one body between chunk sizes and the ends of their lines: extensions (RFC 9112 §7.1.1) and whitespace.
+/// hyper fails at one more byte of extensions.
 pub(crate) const MAX_EXTENSION_BYTES: usize = 16 * 1024 - 1;
 
-/// Bytes of a trailer section, with the empty line at its end. hyper reads it byte by byte at once, so this is also
-/// what one turn may cost.
+/// Most bytes of a trailer section, including the empty line at its end. hyper reads it byte by byte without yielding,
+/// so this also limits how long it holds the event loop.
 pub(crate) const MAX_TRAILER_BYTES: usize = 16 * 1024 - 1;
 
-/// Why a byte cannot be of a chunked body.
+/// Why the next byte is not valid in a chunked body.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum Error {
-    /// A chunk does not begin with a digit, or something else than an extension follows its size.
+    /// A chunk does not begin with a digit, or its size is followed by something other than an extension.
     #[error("a chunk size is not a hexadecimal number")]
     ChunkSize,
-    /// More than [`MAX_CHUNK_SIZE_DIGITS`].
+    /// More than [`MAX_CHUNK_SIZE_DIGITS`] digits.
     #[error("a chunk size has more than {MAX_CHUNK_SIZE_DIGITS} digits")]
     ChunkSizeDigits,
-    /// A control character, a bare LF among them.
+    /// A control character or a bare LF.
     #[error("a chunk extension has a control character or a bare LF")]
     Extension,
-    /// More than [`MAX_EXTENSION_BYTES`].
+    /// More than [`MAX_EXTENSION_BYTES`] bytes.
     #[error("the chunk extensions have more than {MAX_EXTENSION_BYTES} bytes")]
     ExtensionBytes,
-    /// A CR that no LF follows.
+    /// A CR that is not followed by LF.
     #[error("there is a bare CR in the chunked framing")]
     BareCr,
     /// The data of a chunk is not followed by CRLF.
     #[error("a chunk's data does not end in CRLF")]
     ChunkEnd,
-    /// Not `name: value` and CRLF, or folded.
+    /// A line that is not `name: value` and CRLF, or a folded one.
     #[error("a trailer field is invalid, or its line does not end in CRLF")]
     Trailer,
-    /// More than [`MAX_TRAILER_BYTES`] or [`Limits::trailer_bytes`].
+    /// More bytes than [`MAX_TRAILER_BYTES`] or [`Limits::trailer_bytes`].
     #[error("the trailer section is too long")]
     TrailerBytes,
-    /// More than [`Limits::trailer_fields`].
+    /// More fields than [`Limits::trailer_fields`].
     #[error("there are too many trailer fields")]
     TrailerFields,
 }
 
-/// What one side may send. The limits without a field here are the same for both.
+/// Limits that differ between clients and origins. The constants of this module apply to both.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Limits {
-    /// Bytes of the trailer section, where that is less than [`MAX_TRAILER_BYTES`].
+    /// Most bytes of the trailer section, if less than [`MAX_TRAILER_BYTES`].
     pub(crate) trailer_bytes: usize,
-    /// Fields in the trailer section.
+    /// Most fields in the trailer section.
     pub(crate) trailer_fields: u32,
-    /// What may be in the line of a chunk size.
+    /// What is allowed in a chunk-size line.
     pub(crate) size_lines: SizeLines,
 }
 
-/// What may follow a chunk size in its line.
+/// What may follow the size in a chunk-size line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum SizeLines {
-    /// Extensions as RFC 9112 §7.1.1 writes them.
+    /// Only extensions as in RFC 9112 §7.1.1.
     Strict,
-    /// Any bytes but CR and LF in an extension, and whitespace without an extension: some origins pad their sizes.
+    /// Any bytes except CR and LF in an extension, and whitespace without an extension, because some origins pad their
+    /// sizes.
     Lenient,
 }
 
-/// How far a piece of a body is valid.
+/// How much of a piece is valid.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Scanned {
-    /// Bytes that are of the body, from the first on.
+    /// Number of bytes from the start of the piece that belong to the body.
     pub(crate) valid: usize,
-    /// How many of those are no data.
+    /// How many of those are framing, not data.
     pub(crate) framing: usize,
-    /// What is wrong with the byte after the valid ones. None if the piece, or the body, ends there.
+    /// The error at the byte after the valid ones. None if the piece or the body ends there.
     pub(crate) error: Option<Error>,
 }
 
-/// How much of a chunked body has come.
+/// How much of a chunked body has been read.
 #[derive(Debug, Default)]
 pub(crate) struct Chunked {
     state: State,
@@ -90,12 +91,12 @@ pub(crate) struct Chunked {
 /// What the next byte must be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum State {
-    /// A digit, or after one what may follow a size.
+    /// A digit or, after at least one digit, what may follow a size.
     Size {
         digits: u8,
         size: u64,
     },
-    /// Whitespace after a size, or the semicolon.
+    /// Whitespace after a size, or the semicolon of an extension.
     BeforeExtension {
         size: u64,
     },
@@ -110,7 +111,7 @@ enum State {
     },
     DataCr,
     DataLf,
-    /// The begin of a trailer field, or the CR of the empty line.
+    /// The start of a trailer field, or the CR of the empty line.
     TrailerStart,
     TrailerName,
     TrailerValue,
@@ -126,7 +127,7 @@ impl Default for State {
 }
 
 impl Chunked {
-    /// Looks at the next bytes. After an error, what follows means nothing.
+    /// Checks the next bytes. After an error, further results are meaningless.
     pub(crate) fn scan(&mut self, bytes: &[u8], limits: Limits) -> Scanned {
         let (mut at, mut data_bytes) = (0, 0);
         while let Some(&byte) = bytes.get(at) {
@@ -150,7 +151,7 @@ impl Chunked {
         Scanned { valid: at, framing: at - data_bytes, error: None }
     }
 
-    /// Whether the empty line after the trailer section has come.
+    /// Whether the empty line after the trailer section has been read.
     pub(crate) fn has_ended(&self) -> bool {
         self.state == State::Ended
     }
@@ -194,7 +195,7 @@ impl Chunked {
             (State::LastLf, b'\n') => self.in_trailer(State::Ended, limits)?,
             (State::TrailerLf | State::LastLf, _) => return Err(Error::BareCr),
             (State::TrailerStart | State::TrailerName | State::TrailerValue, _) => return Err(Error::Trailer),
-            // Not asked for these.
+            // `scan` does not call this function in these states.
             (state @ (State::Data { .. } | State::Ended), _) => state,
         })
     }
@@ -214,7 +215,7 @@ impl Chunked {
     }
 }
 
-/// A size with one more digit. Sixteen digits cannot overflow.
+/// Appends a digit to a size. Sixteen digits cannot overflow.
 fn size_with(digits: u8, size: u64, digit: u8) -> Result<State, Error> {
     if digits == MAX_CHUNK_SIZE_DIGITS {
         return Err(Error::ChunkSizeDigits);
@@ -223,7 +224,7 @@ fn size_with(digits: u8, size: u64, digit: u8) -> Result<State, Error> {
     Ok(State::Size { digits: digits + 1, size: size << 4 | u64::from(value) })
 }
 
-/// What may be in a field's value, or strictly in an extension: no control character but the tab (RFC 9110 §5.5).
+/// Bytes allowed in a field value, and in a strict extension: no control character except tab (RFC 9110 §5.5).
 fn is_text(byte: u8) -> bool {
     byte == b'\t' || (byte >= b' ' && byte != 0x7f)
 }
@@ -236,7 +237,7 @@ mod tests {
         Limits { trailer_bytes: 20, trailer_fields: 2, size_lines }
     }
 
-    /// A body, whole and byte by byte: how many of its bytes are valid, and the error behind them.
+    /// Reads a body in one piece and byte by byte, and checks how many of its bytes are valid and the error after them.
     #[track_caller]
     fn check(body: &str, size_lines: SizeLines, valid: usize, error: Option<Error>) {
         for piece_bytes in [1, body.len()] {
@@ -284,7 +285,7 @@ mod tests {
         let size_lines = SizeLines::Strict;
         check("0\r\nx:\r\ny:\r\n\r\n", size_lines, 13, None);
         check("0\r\nx:\r\ny:\r\nz:\r\n\r\n", size_lines, 11, Some(Error::TrailerFields));
-        // Twenty bytes, those of the empty line included.
+        // Twenty bytes, including those of the empty line.
         check("0\r\nx:12345678901234\r\n\r\n", size_lines, 23, None);
         check("0\r\nx:123456789012345\r\n\r\n", size_lines, 23, Some(Error::TrailerBytes));
     }

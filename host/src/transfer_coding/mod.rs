@@ -1,20 +1,20 @@
-//! Transfer codings, of which daylily knows `chunked` alone: the list in `Transfer-Encoding`, over all its fields (RFC
-//! 9110 §5.3, RFC 9112 §6.1), and the [chunks](chunked) themselves. The same for what clients and what origins send.
-//! Pure: no socket, no clock, no allocation.
+//! Transfer codings, for clients and origins alike: checks the list in `Transfer-Encoding` over all its fields (RFC
+//! 9110 §5.3, RFC 9112 §6.1), and reads [chunks](chunked). Only `chunked` is supported. Pure: no socket, no clock, no
+//! allocation.
 
 pub(crate) mod chunked;
 
-/// Why a list of transfer codings is not `chunked` alone.
+/// Why a list of transfer codings is not exactly `chunked`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum CodingError {
-    /// What the list says cannot be (RFC 9112 §6.1, §6.3): 400.
+    /// The list is invalid (RFC 9112 §6.1, §6.3): 400.
     Malformed(&'static str),
-    /// A coding that daylily does not know is under `chunked` (RFC 9112 §6.1): 501.
+    /// The list ends in `chunked`, but also has a coding that daylily does not support (RFC 9112 §6.1): 501.
     Unknown,
 }
 
-/// Judges the values of all fields, in their order. An empty element is an error, deliberately: RFC 9110 §5.6.1.2
-/// lets a recipient ignore some, and then not all would read `chunked,` alike.
+/// Checks the values of all `Transfer-Encoding` fields, in order. Empty elements are errors deliberately: RFC 9110
+/// §5.6.1.2 lets a recipient ignore a few of them, so recipients could read `chunked,` differently.
 ///
 /// # Errors
 ///
@@ -50,7 +50,8 @@ pub(crate) fn judge<'a>(values: impl Iterator<Item = &'a [u8]>) -> Result<(), Co
     }
 }
 
-/// The first element, and the rest if there is a comma. Commas in quoted strings (RFC 9110 §5.6.4) are none.
+/// The first element, and the rest of the list if there is a comma. Commas in quoted strings (RFC 9110 §5.6.4) do not
+/// separate elements.
 fn split(list: &[u8]) -> (&[u8], Option<&[u8]>) {
     let (mut is_quoted, mut is_escaped) = (false, false);
     for (at, byte) in list.iter().enumerate() {
@@ -65,7 +66,7 @@ fn split(list: &[u8]) -> (&[u8], Option<&[u8]>) {
     (trim(list), None)
 }
 
-/// Without optional whitespace around it (RFC 9110 §5.6.3).
+/// Removes optional whitespace at both ends (RFC 9110 §5.6.3).
 fn trim(mut value: &[u8]) -> &[u8] {
     while let [b' ' | b'\t', rest @ ..] | [rest @ .., b' ' | b'\t'] = value {
         value = rest;
@@ -73,7 +74,7 @@ fn trim(mut value: &[u8]) -> &[u8] {
     value
 }
 
-/// `tchar` of RFC 9110 §5.6.2.
+/// Whether `byte` is a `tchar` (RFC 9110 §5.6.2).
 fn is_token(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte)
 }

@@ -1,4 +1,4 @@
-//! Runs `daylily` for what it prints and how it exits.
+//! Runs `daylily` commands and returns their output and exit code.
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -11,7 +11,7 @@ use super::{Log, Turn, eventually};
 
 const END: Duration = Duration::from_secs(120);
 
-/// How a run ended. In both texts the directory's path is replaced by `DIR`.
+/// The result of a run. In both texts, the path of the directory is replaced with `DIR`.
 #[derive(Debug)]
 pub struct Finished {
     pub code: i32,
@@ -37,7 +37,7 @@ pub fn run(arguments: &[&str]) -> Finished {
     run_in(&[], &[], arguments)
 }
 
-/// The same in a directory with `files` and with an environment. Fails where it does not end.
+/// As [`run`], in a directory with `files` and with an environment. Fails if the command does not end.
 #[track_caller]
 pub fn run_in(files: &[(&str, &[u8])], environment: &[(&str, &str)], arguments: &[&str]) -> Finished {
     let _turn = Turn::shared();
@@ -49,7 +49,7 @@ pub fn run_in(files: &[(&str, &[u8])], environment: &[(&str, &str)], arguments: 
     finish(&mut command, directory.path())
 }
 
-/// The same in a directory of the test's.
+/// As [`run`], in the test's own directory.
 #[track_caller]
 pub fn run_at(directory: &Path, arguments: &[&str]) -> Finished {
     let _turn = Turn::shared();
@@ -57,8 +57,7 @@ pub fn run_at(directory: &Path, arguments: &[&str]) -> Finished {
     finish(command.args(arguments).env_clear().env("XDG_CACHE_HOME", cache_dir()), directory)
 }
 
-/// Runs `command`, in `directory`. Fails where it does not
-/// end.
+/// Runs `command` in `directory`. Fails if it does not end.
 #[track_caller]
 pub(super) fn finish(command: &mut Command, directory: &Path) -> Finished {
     let mut child = command

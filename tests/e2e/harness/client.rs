@@ -1,4 +1,4 @@
-//! A client of one connection that can tell a complete response from one that was cut.
+//! A client with one connection that distinguishes complete responses from cut ones.
 
 use std::io::Write;
 use std::net::{Shutdown, SocketAddr, TcpStream};
@@ -6,12 +6,12 @@ use std::time::{Duration, Instant};
 
 use super::{Ending, Framing, Head, PATIENCE, Request, Response, Stop, Wire};
 
-/// What came instead of a response.
+/// What happened instead of a response.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Silence {
-    /// The server closed the connection (also by a reset) without a byte.
+    /// The server closed or reset the connection without sending a byte.
     Closed,
-    /// Nothing came in time.
+    /// Nothing was received in time.
     Waiting,
 }
 
@@ -25,7 +25,7 @@ impl Connection {
         Self::over(stream)
     }
 
-    /// A connection whose receive buffer is small, so that an idle reader is felt early.
+    /// Opens a connection with a small receive buffer, so that the server soon notices when the client does not read.
     pub fn open_narrow(address: SocketAddr) -> Self {
         let socket = socket2::Socket::new(socket2::Domain::for_address(address), socket2::Type::STREAM, None);
         let socket = socket.expect("a socket");
@@ -47,7 +47,7 @@ impl Connection {
         self
     }
 
-    /// Sends what the server takes: it may have closed already, which the response then shows.
+    /// Sends as much as the server takes: it may have closed already, which the response then shows.
     pub fn try_send(&mut self, bytes: &[u8]) -> &mut Self {
         let _closed_is_fine = self.wire.stream().write_all(bytes);
         self
@@ -58,7 +58,7 @@ impl Connection {
         self.response(request.method())
     }
 
-    /// The next response, whole.
+    /// The next response, complete.
     #[track_caller]
     pub fn response(&mut self, method: &str) -> Response {
         match self.try_response(method, PATIENCE) {
@@ -67,7 +67,7 @@ impl Connection {
         }
     }
 
-    /// The next response, or what came instead of its first byte.
+    /// The next response, or what happened instead of its first byte.
     pub fn try_response(&mut self, method: &str, within: Duration) -> Result<Response, Silence> {
         self.wire.within(within);
         if self.wire.unread().is_empty() {
@@ -84,7 +84,7 @@ impl Connection {
         Ok(response)
     }
 
-    /// The next response's head, after all 1xx ones; its body is then for `finish`.
+    /// The head of the next response, after all 1xx responses. Its body is read with `finish`.
     pub fn head(&mut self) -> Response {
         self.wire.within(PATIENCE);
         let mut interim = Vec::new();
@@ -101,7 +101,7 @@ impl Connection {
         }
     }
 
-    /// Reads the body of `response`, sets its trailers and how it ended.
+    /// Reads the body of `response`, and sets its trailers and how it ended.
     pub fn finish(&mut self, response: &mut Response, method: &str, sink: &mut dyn FnMut(&[u8])) {
         let head = Head { start: String::new(), fields: response.headers.clone() };
         let said = head.framing();
@@ -122,7 +122,7 @@ impl Connection {
         }
     }
 
-    /// Reads some bytes of the body, whatever its framing, and returns once any came.
+    /// Returns once any bytes of the body were received, whatever its framing.
     pub fn some_bytes(&mut self) {
         self.wire.within(PATIENCE);
         if self.wire.unread().is_empty() {
@@ -130,14 +130,14 @@ impl Connection {
         }
     }
 
-    /// Fails unless `100 Continue`, without fields, is what comes next.
+    /// Fails unless `100 Continue` without fields is received next.
     pub fn expect_continue(&mut self) {
         self.wire.within(PATIENCE);
         let head = self.wire.head().expect("an interim response");
         assert_eq!((head.start.as_str(), head.fields.len()), ("HTTP/1.1 100 Continue", 0));
     }
 
-    /// Reads one piece of a chunked body and fails unless it is exactly `text`, in one or more chunks.
+    /// Reads one piece of a chunked body, and fails unless it is exactly `text`, in one or more chunks.
     pub fn read_chunk(&mut self, text: &[u8]) {
         self.wire.within(PATIENCE);
         let mut got = Vec::new();
@@ -149,8 +149,7 @@ impl Connection {
         assert_eq!(got, text);
     }
 
-    /// Fails unless the server closes the connection, without another byte, within the deadline.
-    /// Gives how long that took.
+    /// Fails unless the server closes the connection in time without sending another byte. Returns how long that took.
     #[track_caller]
     pub fn expect_closed(&mut self) -> Duration {
         let start = Instant::now();
@@ -166,19 +165,19 @@ impl Connection {
         }
     }
 
-    /// Nothing is to be read now: the connection is quiet.
+    /// Whether the connection stays open and nothing is received for `wait`.
     pub fn is_quiet_for(&mut self, wait: Duration) -> bool {
         self.wire.within(wait);
         self.wire.unread().is_empty() && self.wire.fill() == Err(Stop::Late)
     }
 
-    /// The body goes on, but nothing more than its first chunk comes: the guest is at work.
+    /// Whether only the first chunk of the body is received, and the body does not end: the guest is still running.
     pub fn is_quiet_after_chunk(&mut self) -> bool {
         self.read_chunk(b"partial");
         self.is_quiet_for(Duration::from_millis(5))
     }
 
-    /// Writes until the server takes no more for 300 ms. Fails where it takes everything.
+    /// Writes until the server takes nothing more for 300 ms. Fails if it takes everything.
     pub fn send_until_stuck(&mut self) {
         let wait = Duration::from_millis(300);
         self.wire.socket().set_write_timeout(Some(wait)).expect("a write time-out");
@@ -187,17 +186,17 @@ impl Connection {
         assert!(stuck, "50 MiB were taken though nobody reads them");
     }
 
-    /// A second handle, for a thread that writes.
+    /// A second handle of the socket, for a thread that writes.
     pub fn writer(&self) -> TcpStream {
         self.wire.socket().try_clone().expect("a second handle")
     }
 
-    /// Leaves with a FIN.
+    /// Closes the connection with a FIN.
     pub fn leave(self) {
         self.wire.socket().shutdown(Shutdown::Both).expect("an open connection");
     }
 
-    /// Leaves with a RST.
+    /// Closes the connection with a RST.
     pub fn leave_rudely(self) {
         let socket = socket2::SockRef::from(self.wire.socket());
         socket.set_linger(Some(Duration::ZERO)).expect("no linger");

@@ -1,4 +1,4 @@
-//! The guests under test, built once for the whole run.
+//! The guests under test, built once per test run.
 
 use std::path::PathBuf;
 use std::sync::{Mutex, OnceLock, PoisonError};
@@ -28,15 +28,15 @@ const PACKAGES: &[&str] = &[
     "noexport",
 ];
 
-/// When this is set, none of the guests is linked directly, whatever its form (see [`as_component`]).
+/// If this variable is set, no guest is linked directly (see [`as_component`]).
 const AS_COMPONENTS: &str = "DAYLILY_E2E_AS_COMPONENTS";
 
-/// The component of `package`, in the form that is under test.
+/// The component of `package`, to be linked as this run tests it.
 pub fn guest(package: &str) -> PathBuf {
     if std::env::var_os(AS_COMPONENTS).is_some() { entire(package) } else { built(package) }
 }
 
-/// The component of `package` as it is built.
+/// The component of `package`, as built.
 pub fn built(package: &str) -> PathBuf {
     static BUILT: OnceLock<PathBuf> = OnceLock::new();
     assert!(PACKAGES.contains(&package), "no guest named {package}");
@@ -49,8 +49,8 @@ pub fn built(package: &str) -> PathBuf {
     path
 }
 
-/// The component of `package` in the form that is not linked directly (see [`as_component`]), written once for the
-/// whole run.
+/// The component of `package`, changed so that it is not linked directly (see [`as_component`]). Written once per test
+/// run.
 pub fn entire(package: &str) -> PathBuf {
     static DIRECTORY: OnceLock<TempDir> = OnceLock::new();
     static WRITTEN: Mutex<()> = Mutex::new(());
@@ -64,12 +64,12 @@ pub fn entire(package: &str) -> PathBuf {
     rewritten
 }
 
-/// The same component with one more core module, and an instance of it: of a form that is not linked directly.
+/// The same component with one more core module and an instance of it, so that it is not linked directly.
 pub fn as_component(component: &[u8]) -> Vec<u8> {
     with_module(component, &[])
 }
 
-/// The same component with one more core module of these sections, and an instance of it.
+/// The same component with one more core module, which has these sections, and an instance of it.
 pub fn with_module(component: &[u8], body: &[u8]) -> Vec<u8> {
     const CORE_MODULE: u8 = 1;
     const CORE_INSTANCE: u8 = 2;
@@ -77,18 +77,18 @@ pub fn with_module(component: &[u8], body: &[u8]) -> Vec<u8> {
     let number = u8::try_from(modules).expect("few modules");
     let length = u8::try_from(8 + body.len()).expect("a small module");
     let module = [&[CORE_MODULE, length, 0, b'a', b's', b'm', 1, 0, 0, 0], body].concat();
-    // One instance, of a module, with nothing given to it.
+    // One instance of a module, without arguments.
     let instance = [CORE_INSTANCE, 4, 1, 0, number, 0];
     [component, &module, &instance].concat()
 }
 
-/// The kinds of a component's sections.
+/// The section ids of a component.
 fn sections(component: &[u8]) -> Vec<u8> {
     let mut rest = component.get(8..).expect("a header");
     let mut kinds = Vec::new();
     while let [kind, section @ ..] = rest {
         kinds.push(*kind);
-        // LEB128.
+        // A length in LEB128.
         let length = section.iter().position(|byte| byte & 0x80 == 0).expect("a length") + 1;
         let bytes = section[..length].iter().rev().fold(0, |bytes, byte| bytes << 7 | usize::from(byte & 0x7f));
         rest = &section[length + bytes..];

@@ -1,4 +1,4 @@
-//! Clients that keep a server busy, and what became of each of their requests.
+//! Clients that keep a server busy, and the results of all their requests.
 
 use std::io::{ErrorKind, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -9,11 +9,11 @@ use std::time::Duration;
 
 use super::{Framing, PATIENCE, Request, Stop, Wire, eventually};
 
-/// After so many requests a client leaves by itself, so that new connections are made all the time.
+/// After this many requests a client closes its connection, so that new connections are made all the time.
 const REQUESTS_OF_ONE_CONNECTION: u64 = 20;
 
-/// Clients in threads of their own: each sends the same request again and again, over one connection as
-/// long as the server wants, and over a new one when it said `connection: close` or closed it.
+/// Clients in threads of their own. Each sends the same request again and again, over one connection until the server
+/// sends `connection: close` or closes it, and then over a new one.
 pub struct Load {
     clients: Vec<JoinHandle<Outcome>>,
     shared: Arc<Shared>,
@@ -25,23 +25,23 @@ struct Shared {
     answered: AtomicU64,
 }
 
-/// What the clients have seen.
+/// The results of all clients.
 #[derive(Debug, Default)]
 pub struct Outcome {
-    /// Complete answers with status 200.
+    /// Complete responses with status 200.
     pub answered: u64,
-    /// Complete answers with another status.
+    /// The statuses of complete responses with another status.
     pub wrong: Vec<u16>,
-    /// Requests that were sent, or that could not be sent any more, on a connection that then ended
-    /// without a byte of an answer; and how.
+    /// Requests that were sent, or could not be sent completely, on a connection that then ended without a byte of a
+    /// response; and how it ended.
     pub unanswered: Vec<Stop>,
-    /// Answers that ended early.
+    /// Responses that ended early.
     pub truncated: u64,
     /// Connections that were not accepted.
     pub refused: u64,
 }
 
-/// What came of one request.
+/// The result of one request.
 enum Fate {
     Answered { status: u16, closes: bool },
     Unanswered(Stop),
@@ -58,7 +58,7 @@ impl Load {
         Self { clients: clients.collect(), shared: shared.clone() }
     }
 
-    /// Waits until `more` requests have been answered since now.
+    /// Waits until `more` further requests have been answered.
     #[track_caller]
     pub fn expect_more(&self, more: u64) {
         let wanted = self.shared.answered.load(SeqCst) + more;
@@ -66,7 +66,7 @@ impl Load {
         assert!(came, "{} of {wanted} requests were answered", self.shared.answered.load(SeqCst));
     }
 
-    /// Lets each client finish the request that it has sent; gives what all of them saw.
+    /// Lets each client finish the request that it has sent. Returns the results of all clients.
     pub fn end(mut self) -> Outcome {
         self.shared.stopping.store(true, SeqCst);
         let mut all = Outcome::default();
@@ -84,18 +84,18 @@ impl Load {
 
 impl Drop for Load {
     fn drop(&mut self) {
-        // A test has failed: its clients are not to go on.
+        // After a failed test, the clients must stop.
         self.shared.stopping.store(true, SeqCst);
     }
 }
 
 impl Outcome {
-    /// Requests that were sent and have no complete answer.
+    /// The number of requests that were sent and got no complete response with status 200.
     pub fn failed(&self) -> u64 {
         self.unanswered.len() as u64 + self.truncated + self.wrong.len() as u64
     }
 
-    /// Fails unless every request was answered, and some were.
+    /// Fails unless every request was answered, and at least one was sent.
     #[track_caller]
     pub fn expect_no_failure(&self) {
         assert!(self.failed() == 0 && self.refused == 0 && self.answered > 0, "{self:?}");
@@ -122,7 +122,7 @@ fn client(address: SocketAddr, request: &[u8], shared: &Shared) -> Outcome {
     outcome
 }
 
-/// Uses one connection to its end.
+/// Sends requests over one connection until it ends.
 fn talk(wire: &mut Wire<TcpStream>, request: &[u8], shared: &Shared, outcome: &mut Outcome) {
     for _ in 0..REQUESTS_OF_ONE_CONNECTION {
         if shared.stopping.load(SeqCst) {

@@ -1,4 +1,4 @@
-//! What `daylily` writes on stderr, line by line as it comes.
+//! The lines that `daylily` writes to stderr, collected while it runs.
 
 use std::io::{BufRead, BufReader, Read};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
@@ -18,7 +18,7 @@ pub struct Log {
 }
 
 impl Log {
-    /// Collects everything `source` gives, in a thread of its own, until it ends.
+    /// Collects everything from `source` until it ends, in a separate thread.
     pub fn collect(source: impl Read + Send + 'static) -> Self {
         let log = Self::default();
         let writer = log.clone();
@@ -45,12 +45,12 @@ impl Log {
         self.shared.0.lock().unwrap_or_else(PoisonError::into_inner).lines.clone()
     }
 
-    /// The lines that have come so far and that `wanted` accepts.
+    /// The lines received so far for which `wanted` returns true.
     pub fn matching(&self, wanted: impl Fn(&str) -> bool) -> Vec<String> {
         self.lines().into_iter().filter(|line| wanted(line)).collect()
     }
 
-    /// The first line that contains all of `parts`; waits for it, and fails where it does not come.
+    /// Waits for the first line that contains all of `parts`. Fails if there is none in time.
     #[track_caller]
     pub fn wait_for(&self, parts: &[&str]) -> String {
         match self.find_within(PATIENCE, |line| parts.iter().all(|part| line.contains(part))) {
@@ -59,7 +59,7 @@ impl Log {
         }
     }
 
-    /// Like `wait_for`, with a deadline and without failing.
+    /// Like `wait_for`, with a time limit and without failing.
     pub fn find_within(&self, within: Duration, wanted: impl Fn(&str) -> bool) -> Option<String> {
         let (lines, changed) = &*self.shared;
         let guard = lines.lock().unwrap_or_else(PoisonError::into_inner);
@@ -68,7 +68,7 @@ impl Log {
         guard.lines.iter().find(|line| wanted(line)).cloned()
     }
 
-    /// The whole text once the writer is gone.
+    /// Waits until the writer has closed, and returns the whole text.
     pub fn to_end(&self) -> String {
         let (lines, changed) = &*self.shared;
         let guard = lines.lock().unwrap_or_else(PoisonError::into_inner);
@@ -78,7 +78,7 @@ impl Log {
         guard.lines.iter().map(|line| format!("{line}\n")).collect()
     }
 
-    /// The last lines, for a failing test's report.
+    /// The last lines, for the report of a failed test.
     pub fn tail(&self) -> String {
         let lines = self.lines();
         lines.get(lines.len().saturating_sub(60)..).unwrap_or_default().join("\n")

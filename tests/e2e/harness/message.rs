@@ -1,8 +1,8 @@
-//! Requests to send and responses as they came.
+//! Requests to send, and received responses.
 
 use std::fmt;
 
-/// A request in the making; `bytes` is what goes over the wire, exactly.
+/// A request to be built; `bytes` returns exactly what is sent.
 #[derive(Clone)]
 pub struct Request {
     method: String,
@@ -40,26 +40,26 @@ impl Request {
         self
     }
 
-    /// A body with its length.
+    /// Adds a body with a Content-Length.
     pub fn body(mut self, body: &[u8]) -> Self {
         self.body = body.into();
         let length = body.len().to_string();
         self.header("Content-Length", &length)
     }
 
-    /// A body in chunks.
+    /// Adds a chunked body.
     pub fn chunked(mut self, chunks: &[&[u8]]) -> Self {
         self.chunks = Some(chunks.iter().map(|chunk| chunk.to_vec()).collect());
         self.header("Transfer-Encoding", "chunked")
     }
 
-    /// A field after the last chunk.
+    /// Adds a trailer field.
     pub fn trailer(mut self, name: &str, value: &str) -> Self {
         self.trailers.push((name.into(), value.into()));
         self
     }
 
-    /// `HTTP/1.0`, without `Host`.
+    /// Makes it an HTTP/1.0 request without `Host`.
     pub fn http10(mut self) -> Self {
         self.version = "HTTP/1.0".into();
         self.fields.retain(|(name, _)| name != "Host");
@@ -105,7 +105,7 @@ fn put_fields(bytes: &mut Vec<u8>, fields: &[(String, String)]) {
     bytes.extend(b"\r\n");
 }
 
-/// One chunk as it goes over the wire.
+/// One chunk, as it is sent.
 pub fn chunk_bytes(data: &[u8]) -> Vec<u8> {
     let mut bytes = format!("{:x}\r\n", data.len()).into_bytes();
     bytes.extend(data);
@@ -113,7 +113,7 @@ pub fn chunk_bytes(data: &[u8]) -> Vec<u8> {
     bytes
 }
 
-/// Whether a client may take the response for the whole of what the server meant to send.
+/// Whether the response is complete, from the client's point of view.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Ending {
     Complete,
@@ -127,7 +127,7 @@ pub struct Response {
     pub body: Vec<u8>,
     pub trailers: Vec<(String, String)>,
     pub ending: Ending,
-    /// Status codes of the 1xx responses that came before.
+    /// Status codes of the 1xx responses before it.
     pub interim: Vec<u16>,
 }
 
@@ -146,12 +146,12 @@ impl Response {
         !self.values(name).is_empty()
     }
 
-    /// Whether the server means to close the connection after it.
+    /// Whether the response announces that the server closes the connection.
     pub fn closes(&self) -> bool {
         self.values("connection").iter().any(|value| value.eq_ignore_ascii_case("close"))
     }
 
-    /// Fails unless it is complete, with this status and this body.
+    /// Fails unless it is complete and has this status and body.
     #[track_caller]
     pub fn expect(&self, status: u16, body: &str) -> &Self {
         assert_eq!((self.status, self.text().as_str()), (status, body), "{self:?}");
@@ -159,7 +159,7 @@ impl Response {
         self
     }
 
-    /// Fails unless it is a refusal with this status and reason; gives the request id.
+    /// Fails unless it is an error response with this status and reason. Returns the request id.
     #[track_caller]
     pub fn expect_refusal(&self, status: u16, reason: &str) -> String {
         assert_eq!(self.status, status, "{} {:?}", self.text(), self.headers);
@@ -168,7 +168,7 @@ impl Response {
         let id = refusal_id(&text, reason).unwrap_or_else(|| panic!("want the reason {reason:?}, got {text:?}"));
         assert!(self.values("content-type").iter().all(|value| value.starts_with("text/plain")), "{self:?}");
         assert!(self.has("content-type"), "{self:?}");
-        // RFC 9110 §6.6.1: a server with a clock must send it with every 4xx.
+        // RFC 9110 §6.6.1: a server with a clock must send it with 2xx, 3xx and 4xx.
         assert!(status >= 500 || self.has("date"), "{self:?}");
         let retry = self.values("retry-after");
         assert_eq!(retry, if status == 503 { vec!["1"] } else { vec![] }, "{self:?}");

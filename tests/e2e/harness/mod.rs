@@ -1,4 +1,4 @@
-//! Starts the real `daylily`, talks to it over raw sockets and reads its log.
+//! Starts the real `daylily`, sends requests over raw sockets and reads its log.
 
 mod cli;
 mod client;
@@ -36,10 +36,10 @@ pub use turn::Turn;
 pub use upstream::{Upstream, echo};
 pub use wire::{Framing, Head, Stop, Wire};
 
-/// How long any single wait may take before the test fails: far above what a loaded machine needs.
+/// The longest time of any single wait before the test fails: far more than a busy machine needs.
 pub const PATIENCE: Duration = Duration::from_secs(30);
 
-/// Asks until the answer is yes; false once `within` has passed.
+/// Calls `ask` until it returns true. Returns false if `within` has passed before.
 pub fn eventually(within: Duration, mut ask: impl FnMut() -> bool) -> bool {
     let deadline = Instant::now() + within;
     loop {

@@ -1,4 +1,4 @@
-//! What the kernel says about a process: memory, CPU time, descriptors.
+//! What the kernel reports about a process: memory, CPU time, descriptors.
 
 use std::fs;
 use std::time::Duration;
@@ -11,14 +11,14 @@ pub struct Process {
 }
 
 impl Process {
-    /// Sends a signal to it; it must be there.
+    /// Sends a signal to the process, which must exist.
     #[track_caller]
     pub fn signal(self, signal: Signal) {
         let pid = Pid::from_raw(self.pid.cast_signed()).expect("a process's number");
         kill_process(pid, signal).unwrap_or_else(|error| panic!("{signal:?} to {}: {error}", self.pid));
     }
 
-    /// Kills it, if it is there.
+    /// Kills the process, if it exists.
     pub fn kill(self) {
         let _already_gone = Pid::from_raw(self.pid.cast_signed()).map(|pid| kill_process(pid, Signal::KILL));
     }
@@ -35,7 +35,7 @@ impl Process {
         line.trim_start_matches(':').trim().trim_end_matches(" kB").parse().expect("a number of KiB")
     }
 
-    /// The processes that it has started and that run.
+    /// The running child processes.
     pub fn children(self) -> Vec<Self> {
         let children = self.read(&format!("task/{}/children", self.pid));
         let pids = children.split_whitespace().map(|pid| pid.parse().expect("a process's number"));
@@ -43,7 +43,7 @@ impl Process {
         processes.filter(|process| process.is_running()).collect()
     }
 
-    /// Whether it is there, and not only waiting to be waited for.
+    /// Whether the process exists and is not a zombie.
     pub fn is_running(self) -> bool {
         let stat = fs::read_to_string(format!("/proc/{}/stat", self.pid)).unwrap_or_default();
         stat.rsplit_once(") ").is_some_and(|(_, after_name)| !after_name.starts_with(['Z', 'X']))
@@ -64,7 +64,7 @@ impl Process {
         fs::write(&path, "5").unwrap_or_else(|error| panic!("cannot write {path}: {error}"));
     }
 
-    /// User and system time of all its threads, to the kernel's 10 ms.
+    /// User and system time of all its threads, in the kernel's resolution of 10 ms.
     pub fn cpu_time(self) -> Duration {
         let stat = self.read("stat");
         let after_name = stat.rsplit_once(") ").expect("a name in parentheses").1;
@@ -72,17 +72,17 @@ impl Process {
         Duration::from_millis(ticks * 10)
     }
 
-    /// How many descriptors are open.
+    /// The number of open descriptors.
     pub fn descriptors(self) -> usize {
         fs::read_dir(format!("/proc/{}/fd", self.pid)).expect("a list of descriptors").count()
     }
 
-    /// Soft limit on open descriptors.
+    /// The soft limit of open descriptors.
     pub fn descriptor_limit(self) -> u64 {
         self.descriptor_limits()[0]
     }
 
-    /// Sets that limit while the process runs.
+    /// Sets the soft limit of open descriptors of the running process.
     pub fn limit_descriptors(self, soft: u64) {
         let pid = Pid::from_raw(self.pid.cast_signed());
         let [_, hard] = self.descriptor_limits();

@@ -1,4 +1,4 @@
-//! The real `daylily`, started on a port of the kernel's choosing.
+//! The real `daylily`, started on a port that the kernel chooses.
 
 use std::net::SocketAddr;
 use std::path::Path;
@@ -10,11 +10,11 @@ use tempfile::TempDir;
 
 use super::{Connection, Log, Process, Request, Response, Turn};
 
-/// Compiling every guest in the dev profile, on a machine with other tests.
+/// Enough to compile every guest in the dev profile, beside other tests.
 const START: Duration = Duration::from_secs(180);
 
-/// Ends the server and all that it started when this process is gone, also where it was killed and
-/// dropped nothing. They are known by the directory that they run in, which is theirs alone.
+/// A process that kills the server and everything that it started when this process ends, even if this process is
+/// killed and drops nothing. It finds them by their working directory, which no other process has.
 fn watchdog(directory: &Path) -> Child {
     let script = "read _; for process in /proc/[0-9]*; do
         [ \"$(readlink $process/cwd)\" = \"$0\" ] && kill -9 ${process#/proc/}; done";
@@ -28,7 +28,7 @@ fn watchdog(directory: &Path) -> Child {
         .expect("a shell")
 }
 
-/// A running server; killed when dropped, with all that it started.
+/// A running server. Dropping it kills the server and everything that it started.
 pub struct Daylily {
     child: Mutex<Child>,
     pid: u32,
@@ -41,7 +41,7 @@ pub struct Daylily {
 }
 
 impl Daylily {
-    /// A server that was started in `directory`, with its output in pipes.
+    /// Wraps a server that was started in `directory`, with pipes for its output.
     pub(super) fn new(mut child: Child, directory: TempDir, turn: Turn) -> Self {
         let log = Log::collect(child.stderr.take().expect("a pipe"));
         let stdout = Log::collect(child.stdout.take().expect("a pipe"));
@@ -50,7 +50,7 @@ impl Daylily {
         Self { child, pid, watchdog, addresses: Vec::new(), log, stdout, directory, _turn: turn }
     }
 
-    /// Waits until it says where it serves; gives the number of workers that it names.
+    /// Waits until the server prints its addresses. Returns the number of workers that it prints.
     #[track_caller]
     pub fn announced(&mut self) -> u32 {
         let line = self.stdout.find_within(START, |_| true);
@@ -71,7 +71,7 @@ impl Daylily {
         self.child.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The first, or only, address that it serves at.
+    /// The first or only address of the server.
     pub fn address(&self) -> SocketAddr {
         self.addresses[0]
     }
@@ -80,7 +80,7 @@ impl Daylily {
         &self.addresses
     }
 
-    /// How it ended, once it has; None while it runs.
+    /// The exit status; None while the server runs.
     pub fn try_wait(&self) -> Option<ExitStatus> {
         self.child().try_wait().expect("a child to ask")
     }
@@ -89,7 +89,7 @@ impl Daylily {
         &self.log
     }
 
-    /// The process that serves. There must be one worker only.
+    /// The process of the worker. There must be only one.
     #[track_caller]
     pub fn process(&self) -> Process {
         match self.supervisor().children().as_slice() {
@@ -102,7 +102,7 @@ impl Daylily {
         Process { pid: self.pid }
     }
 
-    /// The directory it runs in, with its configuration.
+    /// The server's working directory, which contains its configuration.
     pub fn directory(&self) -> &Path {
         self.directory.path()
     }
@@ -111,7 +111,7 @@ impl Daylily {
         Connection::open(self.address())
     }
 
-    /// One request on a connection of its own.
+    /// Sends one request on a new connection.
     #[track_caller]
     pub fn exchange(&self, request: &Request) -> Response {
         self.connect().exchange(request)
@@ -122,7 +122,7 @@ impl Daylily {
         self.exchange(&Request::get(host, target))
     }
 
-    /// Ends it; gives everything that it wrote on stdout.
+    /// Kills the server. Returns everything that it wrote to stdout.
     pub fn stop(self) -> String {
         self.kill();
         self.stdout.to_end()
@@ -132,7 +132,7 @@ impl Daylily {
         eprintln!("---- log of daylily on {:?} ----\n{}", self.addresses, self.log.tail());
     }
 
-    /// The processes that run in its directory: its own, and those that it and its successors started.
+    /// The processes that run in the server's directory: its own, and those that it and its successors started.
     pub fn processes(&self) -> Vec<Process> {
         let directory = self.directory.path().canonicalize().expect("a directory");
         let all = std::fs::read_dir("/proc").expect("a list of processes").filter_map(|entry| {
@@ -144,8 +144,8 @@ impl Daylily {
     }
 
     fn kill(&self) {
-        // The watchdog first: it must not outlive what it watches. Then the server, which would replace
-        // what it starts; and then what is left of that.
+        // First the watchdog, which must not outlive the server. Then the supervisor, which would replace killed
+        // workers. Then the remaining processes.
         for child in [&self.watchdog, &self.child] {
             let mut child = child.lock().unwrap_or_else(PoisonError::into_inner);
             let _already_gone = child.kill();

@@ -1,4 +1,4 @@
-//! What a server under test is started with.
+//! How a server under test is started.
 
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
@@ -11,18 +11,19 @@ use tempfile::TempDir;
 use super::server::Daylily;
 use super::{Turn, guest};
 
-/// The control socket, in the directory that a server runs in.
+/// The control socket, in the server's working directory.
 pub(super) const CONTROL: &str = "control.sock";
 
 /// The first descriptor that systemd passes (`SD_LISTEN_FDS_START`).
 const FIRST_PASSED: i32 = 3;
 
-/// Compiled components, shared by all servers under test: they are compiled once for the whole run.
+/// The directory of compiled components. All servers under test share it, so that each component is compiled once per
+/// run.
 pub fn cache_dir() -> PathBuf {
     Path::new(env!("CARGO_TARGET_TMPDIR")).join("cache")
 }
 
-/// The program under test: the one of this build, or the one that `DAYLILY_E2E_BINARY` names.
+/// The program under test: the one of this build, or the one in `DAYLILY_E2E_BINARY`.
 pub fn binary() -> &'static str {
     static NAMED: LazyLock<Option<String>> = LazyLock::new(|| {
         let named = std::env::var("DAYLILY_E2E_BINARY").ok()?;
@@ -33,7 +34,7 @@ pub fn binary() -> &'static str {
     NAMED.as_deref().unwrap_or(env!("CARGO_BIN_EXE_daylily"))
 }
 
-/// What to start: a configuration file with its routes, flags, environment and files.
+/// The configuration file with its routes, flags, environment and files of a server to start.
 #[derive(Default)]
 pub struct Setup {
     top: String,
@@ -57,47 +58,47 @@ impl Setup {
         Self::default()
     }
 
-    /// `daylily ARGUMENTS`, without a configuration file of the harness.
+    /// Runs `daylily ARGUMENTS`, without a configuration file from the harness.
     pub fn bare(arguments: &[&str]) -> Self {
         let bare = arguments.iter().map(|&argument| argument.to_owned()).collect();
         Self { bare: Some(bare), ..Self::default() }
     }
 
-    /// Lines before the first section.
+    /// Adds lines before the first section.
     pub fn top(mut self, toml: &str) -> Self {
         self.top += &format!("{toml}\n");
         self
     }
 
-    /// Lines of `[server]`.
+    /// Adds lines to `[server]`.
     pub fn server(mut self, toml: &str) -> Self {
         self.server += &format!("{toml}\n");
         self
     }
 
-    /// Lines of `[defaults]`.
+    /// Adds lines to `[defaults]`.
     pub fn defaults(mut self, toml: &str) -> Self {
         self.defaults += &format!("{toml}\n");
         self
     }
 
-    /// A route that takes every path of `host`, which is also its name; `more` are its other keys.
+    /// Adds a route for every path of `host`, which is also its name; `more` are its other keys.
     pub fn route(self, host: &str, package: &str, more: &str) -> Self {
         self.route_at(&format!("name = '{host}'\nhost = '{host}'\n{more}"), package)
     }
 
-    /// A route with these keys.
+    /// Adds a route with these keys.
     pub fn route_at(self, keys: &str, package: &str) -> Self {
         self.route_with(keys, &guest(package).display().to_string())
     }
 
-    /// A route with these keys to a component in the server's directory.
+    /// Adds a route with these keys to a component in the server's directory.
     pub fn route_with(mut self, keys: &str, component: &str) -> Self {
         self.routes += &format!("\n[[route]]\ncomponent = '{component}'\n{keys}\n");
         self
     }
 
-    /// A route to a component in the server's directory, for a test to replace.
+    /// Adds a route to a component in the server's directory, which a test can replace.
     pub fn route_to(mut self, host: &str, component: &str) -> Self {
         self.routes += &route_to(host, component);
         self
@@ -113,31 +114,31 @@ impl Setup {
         self
     }
 
-    /// A file in the directory that it starts in.
+    /// Adds a file to the server's directory.
     pub fn file(mut self, path: &str, contents: &[u8]) -> Self {
         self.files.push((path.into(), contents.into()));
         self
     }
 
-    /// Starts it through `sh -c SCRIPT`, which must end in `exec "$@"`.
+    /// Starts the server with `sh -c SCRIPT`, which must end in `exec "$@"`.
     pub fn through(mut self, script: &str) -> Self {
         self.wrapper = ["/bin/sh", "-c", script, "sh"].map(str::to_owned).into();
         self
     }
 
-    /// So many workers, instead of one: what a test counts and limits is then all in one place.
+    /// Sets the number of workers. The default is one, so that counts and limits are in one process.
     pub fn workers(mut self, workers: u32) -> Self {
         self.workers = Some(workers);
         self
     }
 
-    /// Without a flag that the harness gives, so that the file decides.
+    /// Leaves out a flag that the harness sets, so that the configuration file decides.
     pub fn without(mut self, flag: &str) -> Self {
         self.without.push(flag.to_owned());
         self
     }
 
-    /// With these descriptors, from 3 on, as systemd passes them, with their names: in between are colons.
+    /// Passes these descriptors, from 3 on, as systemd does. `names` are their names, separated by colons.
     pub fn passed(mut self, sockets: Vec<OwnedFd>, names: &str) -> Self {
         let count = sockets.len().to_string();
         self.passed = sockets;
@@ -153,7 +154,7 @@ impl Setup {
         self
     }
 
-    /// No other test runs meanwhile.
+    /// Runs while no other test does.
     pub fn alone(mut self) -> Self {
         self.alone = true;
         self
@@ -187,7 +188,7 @@ impl Setup {
         arguments
     }
 
-    /// Starts it and waits until it says where it serves.
+    /// Starts the server and waits until it prints its addresses.
     #[track_caller]
     pub fn start(self) -> Daylily {
         let mut server = self.spawn();
@@ -195,7 +196,7 @@ impl Setup {
         server
     }
 
-    /// Starts it. It has no address yet, and may never have one.
+    /// Starts the server without waiting. Its addresses are not known, and it may fail to start.
     #[track_caller]
     pub fn spawn(mut self) -> Daylily {
         let turn = if self.alone { Turn::alone() } else { Turn::shared() };
@@ -234,8 +235,8 @@ pub fn route_to(host: &str, component: &str) -> String {
     format!("\n[[route]]\nname = '{host}'\nhost = '{host}'\ncomponent = '{component}'\n")
 }
 
-/// Copies a program. Not in this process: while it has the copy open for writing, and so has every child
-/// that another thread starts meanwhile, nobody can run it.
+/// Copies a program, in another process: a program cannot be run (ETXTBSY) while this process, or a child that another
+/// thread starts meanwhile, has it open for writing.
 pub fn copy_program(from: &Path, to: &Path) {
     let copied = Command::new("cp").arg(from).arg(to).status().expect("cp");
     assert!(copied.success(), "cp {} {}: {copied}", from.display(), to.display());

@@ -1,4 +1,4 @@
-//! One server for many tests: started by the first that asks, stopped when the last gives it back.
+//! One server for many tests: the first test that needs it starts it, and it stops when no test uses it.
 
 use std::ops::Deref;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
@@ -26,7 +26,7 @@ impl Shared {
     }
 }
 
-/// Shows the server's log when the test that holds it fails.
+/// Prints the server's log if the test that uses it fails.
 pub struct Lent(Arc<Daylily>);
 
 impl Deref for Lent {

@@ -1,4 +1,4 @@
-//! The server as one who runs it sees it: its status, its commands, its files, its signals and its end.
+//! The operator's view of a server: its status, commands, files, signals and exit.
 
 use std::fs;
 use std::io::{BufRead, BufReader, Write};
@@ -14,10 +14,10 @@ use serde_json::Value;
 use super::setup::{CONTROL, binary};
 use super::{Connection, Daylily, Finished, PATIENCE, Process, Request, cli, eventually};
 
-/// Connections to try before one has come to the worker that is wanted: the kernel spreads them.
+/// How many connections to open until the wanted worker has accepted one, because the kernel distributes them.
 const TRIES: usize = 200;
 
-/// What `daylily status --json` shows.
+/// The output of `daylily status --json`.
 #[derive(Debug)]
 pub struct Status(pub Value);
 
@@ -54,7 +54,7 @@ impl Status {
         self.0["draining"].as_array().expect("a list").len()
     }
 
-    /// The workers that are ready, by number; None for one that is not.
+    /// The processes of ready workers, by worker number; None for a worker that is not ready.
     pub fn workers(&self) -> Vec<Option<Process>> {
         let workers = self.0["workers"].as_array().expect("a list").iter().map(|worker| {
             let pid = u32::try_from(worker["pid"].as_u64()?).ok()?;
@@ -63,13 +63,13 @@ impl Status {
         workers.collect()
     }
 
-    /// All workers, where all are ready.
+    /// All workers, or None unless all are ready.
     pub fn ready(&self) -> Option<Vec<Process>> {
         self.workers().into_iter().collect()
     }
 }
 
-/// Totals as they were seen one after the other: none may ever go back.
+/// The last status. Checks that no total goes backwards from one to the next.
 #[derive(Default)]
 pub struct Moved(Option<Status>);
 
@@ -85,7 +85,7 @@ impl Moved {
         "worker_hangs",
     ];
 
-    /// Asks for the status and compares it with the one before.
+    /// Gets the status and compares it with the previous one.
     #[track_caller]
     pub fn look<'a>(&'a mut self, server: &Daylily) -> &'a Status {
         let next = server.status();
@@ -99,15 +99,15 @@ impl Moved {
     }
 }
 
-/// Makes a pipe with a name: whoever opens it waits until somebody opens the other end.
+/// Makes a named pipe: opening it blocks until another process opens the other end.
 pub fn make_pipe(path: &Path) {
     use rustix::fs::{CWD, FileType, Mode, mknodat};
     mknodat(CWD, path, FileType::Fifo, Mode::RUSR | Mode::WUSR, 0).expect("a pipe");
 }
 
 impl Daylily {
-    /// What it says of itself, over its control socket, without the process that `daylily status` takes.
-    /// Within an upgrade there is a moment in which nobody answers, and, as that does, this asks again.
+    /// The server's status from its control socket, without starting `daylily status`. During an upgrade there is a
+    /// moment without a response; like the command, this then tries again.
     #[track_caller]
     pub fn status(&self) -> Status {
         let mut status = None;
@@ -125,7 +125,7 @@ impl Daylily {
         Some(Status(answer.get_mut("status")?.take()))
     }
 
-    /// Sends bytes to the control socket; gives the line that it answers.
+    /// Sends bytes to the control socket. Returns the line that the server responds with.
     pub fn say(&self, bytes: &str) -> Option<String> {
         let mut stream = UnixStream::connect(self.directory().join(CONTROL)).ok()?;
         stream.set_read_timeout(Some(PATIENCE)).expect("a read time-out");
@@ -135,13 +135,13 @@ impl Daylily {
         (!answer.is_empty()).then_some(answer)
     }
 
-    /// Runs `daylily ARGUMENTS --control` with its control socket.
+    /// Runs `daylily ARGUMENTS --control` with the server's control socket.
     #[track_caller]
     pub fn command(&self, arguments: &[&str]) -> Finished {
         self.command_at(CONTROL, arguments)
     }
 
-    /// The same with another control socket.
+    /// As [`Daylily::command`], with another control socket.
     #[track_caller]
     pub fn command_at(&self, control: &str, arguments: &[&str]) -> Finished {
         let mut command = Command::new(binary());
@@ -149,13 +149,13 @@ impl Daylily {
         cli::finish(&mut command, self.directory())
     }
 
-    /// Reloads it and fails unless that went well.
+    /// Reloads the server. Fails if the reload fails.
     #[track_caller]
     pub fn reload(&self) {
         self.command(&["reload"]).expect(0, &[]);
     }
 
-    /// Its workers, all of which must be ready soon.
+    /// The server's workers. Fails unless all are ready soon.
     #[track_caller]
     pub fn workers(&self) -> Vec<Process> {
         let mut ready = None;
@@ -172,7 +172,7 @@ impl Daylily {
         self.supervisor().signal(signal);
     }
 
-    /// Waits for its end; gives its exit code.
+    /// Waits until the server exits. Returns its exit code.
     #[track_caller]
     pub fn wait_exit(&self) -> i32 {
         self.wait_exit_within(PATIENCE)
@@ -185,7 +185,7 @@ impl Daylily {
         status.code().unwrap_or_else(|| panic!("ended by signal {:?}", status.signal()))
     }
 
-    /// Fails unless it ends by itself soon, with this code and with all of `parts` in its log.
+    /// Fails unless the server exits soon by itself, with this code and with all of `parts` in its log.
     #[track_caller]
     pub fn expect_exit(&self, code: i32, parts: &[&str]) {
         assert_eq!(self.wait_exit(), code, "{}", self.log().to_end());
@@ -195,14 +195,14 @@ impl Daylily {
         }
     }
 
-    /// Waits until nothing runs in its directory any more.
+    /// Waits until no process runs in the server's directory.
     #[track_caller]
     pub fn expect_no_process(&self, within: Duration) {
         let gone = eventually(within, || self.processes().is_empty());
         assert!(gone, "{:?} run on after {within:?}", self.processes());
     }
 
-    /// A connection that is with this worker, on which one request was answered.
+    /// A connection that this worker has accepted, after one request on it.
     #[track_caller]
     pub fn connect_to(&self, worker: usize, host: &str) -> Connection {
         for _ in 0..TRIES {
@@ -216,19 +216,19 @@ impl Daylily {
         panic!("none of {TRIES} connections came to worker {worker}");
     }
 
-    /// Writes a file in its directory, in place of the old one, all at once.
+    /// Replaces a file in the server's directory atomically.
     pub fn put(&self, path: &str, contents: impl AsRef<[u8]>) {
         let new = self.directory().join("put.new");
         fs::write(&new, contents).expect("a file");
         fs::rename(new, self.directory().join(path)).expect("the file in its place");
     }
 
-    /// The text of its configuration file.
+    /// The text of the configuration file.
     pub fn config(&self) -> String {
         fs::read_to_string(self.directory().join("daylily.toml")).expect("a configuration file")
     }
 
-    /// Changes its configuration file.
+    /// Changes the configuration file.
     pub fn configure(&self, change: impl FnOnce(String) -> String) {
         self.put("daylily.toml", change(self.config()));
     }

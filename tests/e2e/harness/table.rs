@@ -1,12 +1,12 @@
-//! Runs every case of a table, also after one has failed.
+//! Runs every case of a table, even after one has failed.
 
 use std::fmt::Debug;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-/// As much of a case as names it in a report.
+/// Length of a case's text in a report.
 const NAME_CHARS: usize = 200;
 
-/// Calls `check` with each case and fails at the end, naming every case that failed.
+/// Calls `check` with each case. Fails at the end if any case failed, naming all that did.
 pub fn each<C: Debug>(cases: &[C], check: impl Fn(&C)) {
     assert!(!cases.is_empty(), "an empty table proves nothing");
     let failed: Vec<String> = cases

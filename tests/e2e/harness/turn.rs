@@ -1,4 +1,4 @@
-//! Who may run now: ordinary tests run beside each other, tests that measure time run alone.
+//! A lock between tests: ordinary tests run concurrently, tests that measure time run alone.
 
 use std::sync::{Condvar, Mutex, PoisonError};
 use std::time::Duration;
@@ -12,11 +12,10 @@ struct Running {
 static RUNNING: Mutex<Running> = Mutex::new(Running { ordinary: 0, alone: false });
 static CHANGED: Condvar = Condvar::new();
 
-/// Longer than the whole suite takes: only a forgotten turn reaches it.
+/// Longer than the whole suite takes: only a lock that is never released reaches it.
 const TOO_LONG: Duration = Duration::from_secs(900);
 
-/// Held for as long as a process under test runs. A test that holds one that is `alone` must not
-/// ask for another.
+/// Held while a process under test runs. A test that holds one that is `alone` must not acquire another.
 pub struct Turn {
     alone: bool,
 }

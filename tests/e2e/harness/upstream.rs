@@ -1,4 +1,4 @@
-//! A server for guests to send requests to, which remembers what it saw.
+//! An origin server for guests' requests, which records what it received.
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use super::{Framing, Head, Wire};
 
-/// A request as the upstream saw it.
+/// A request as the upstream received it.
 #[derive(Debug, Clone)]
 pub struct Seen {
     pub head: Head,
@@ -26,15 +26,15 @@ pub struct Upstream {
     shared: Arc<Shared>,
 }
 
-/// Either side of TLS.
+/// A stream with or without TLS.
 pub trait Stream: Read + Write + Send {}
 impl<S: Read + Write + Send> Stream for S {}
 
-/// Answers one request: writes to the stream; gives whether the connection goes on.
+/// Responds to one request on the stream. Returns whether to keep the connection.
 type Answer = dyn Fn(&Seen, &mut dyn Stream) -> bool + Send + Sync;
 
 impl Upstream {
-    /// Answers every request with 200 and, as the body, its request line, fields and body.
+    /// Responds to every request with 200 and the request line, fields and body as the body.
     pub fn echo() -> Self {
         Self::start(echo)
     }
@@ -43,7 +43,7 @@ impl Upstream {
         Self::with_tls(None, answer)
     }
 
-    /// The same behind TLS.
+    /// As `start`, behind TLS if `tls` is given.
     pub fn with_tls(
         tls: Option<Arc<rustls::ServerConfig>>,
         answer: impl Fn(&Seen, &mut dyn Stream) -> bool + Send + Sync + 'static,
@@ -76,7 +76,7 @@ impl Upstream {
         self.shared.seen.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// How many connections were opened so far.
+    /// The number of connections opened so far.
     pub fn connections(&self) -> usize {
         *self.shared.connections.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -116,7 +116,7 @@ fn serve(socket: TcpStream, tls: Option<Arc<rustls::ServerConfig>>, shared: &Sha
     }
 }
 
-/// 200 with the request as the body.
+/// Responds with 200 and the request as the body.
 pub fn echo(seen: &Seen, stream: &mut dyn Stream) -> bool {
     let mut body = format!("{}\n", seen.head.start);
     for (name, value) in &seen.head.fields {

@@ -1,4 +1,4 @@
-//! HTTP/1.1 framing, read strictly: what a lenient client would forgive fails the test.
+//! HTTP/1.1 framing, read strictly: input that a lenient client would accept fails the test.
 
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::TcpStream;
@@ -6,10 +6,10 @@ use std::time::{Duration, Instant};
 
 use super::PATIENCE;
 
-/// Why no more could be read.
+/// Why reading stopped.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Stop {
-    /// The other side closed in an orderly way.
+    /// The peer closed the connection in an orderly way.
     Closed,
     /// The connection was reset.
     Reset,
@@ -25,7 +25,7 @@ pub enum Framing {
     Close,
 }
 
-/// A start line and its fields; names as they came, values byte by byte as Latin-1.
+/// A start line and its fields; names as received, values byte by byte as Latin-1.
 #[derive(Debug, Clone)]
 pub struct Head {
     pub start: String,
@@ -38,7 +38,7 @@ impl Head {
         matching.map(|(_, value)| value.as_str()).collect()
     }
 
-    /// What the fields say about the body, if anything; two answers fail the test.
+    /// The framing of the body according to the fields, if they determine one. Contradictory fields fail the test.
     pub fn framing(&self) -> Option<Framing> {
         let (lengths, codings) = (self.values("content-length"), self.values("transfer-encoding"));
         match (lengths.as_slice(), codings.as_slice()) {
@@ -53,7 +53,7 @@ impl Head {
     }
 }
 
-/// A buffered connection whose reads end at a deadline.
+/// A buffered connection whose reads fail after a deadline.
 pub struct Wire<S> {
     stream: S,
     socket: TcpStream,
@@ -63,7 +63,7 @@ pub struct Wire<S> {
 }
 
 impl<S: Read + Write> Wire<S> {
-    /// `socket` is the one under `stream`, on which time-outs are set.
+    /// `socket` is the socket under `stream`, for setting time-outs.
     pub fn new(stream: S, socket: TcpStream) -> Self {
         Self { stream, socket, data: Vec::new(), at: 0, deadline: Instant::now() + PATIENCE }
     }
@@ -80,7 +80,7 @@ impl<S: Read + Write> Wire<S> {
         &self.data[self.at..]
     }
 
-    /// Starts a new wait.
+    /// Sets the deadline to `wait` from now.
     pub fn within(&mut self, wait: Duration) {
         self.deadline = Instant::now() + wait;
     }
@@ -117,7 +117,7 @@ impl<S: Read + Write> Wire<S> {
         }
     }
 
-    /// Fields up to and with the empty line.
+    /// Reads fields up to and including the empty line.
     pub fn fields(&mut self) -> Result<Vec<(String, String)>, Stop> {
         let mut fields = Vec::new();
         loop {
@@ -136,7 +136,7 @@ impl<S: Read + Write> Wire<S> {
         Ok(Head { start, fields: self.fields()? })
     }
 
-    /// Gives the body to `sink` piece by piece, then the trailers.
+    /// Passes the body to `sink` piece by piece. Returns the trailers.
     pub fn body(&mut self, framing: Framing, sink: &mut dyn FnMut(&[u8])) -> Result<Vec<(String, String)>, Stop> {
         match framing {
             Framing::Length(length) => self.exactly(length, sink)?,
@@ -164,7 +164,7 @@ impl<S: Read + Write> Wire<S> {
         }
     }
 
-    /// One whole chunk; an empty one is the last.
+    /// Reads one chunk. An empty one is the last.
     pub fn chunk(&mut self) -> Result<Vec<u8>, Stop> {
         let mut data = Vec::new();
         match self.chunk_size()? {

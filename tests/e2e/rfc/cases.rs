@@ -1,18 +1,18 @@
-//! Bytes that a client sends at once, and what it is answered.
+//! Bytes that a client sends, and the responses that it expects.
 
 /// One connection.
 pub(super) struct Case {
     pub(super) name: &'static str,
     pub(super) bytes: Vec<u8>,
-    /// A status each, then the body if it matters. `HEAD ` is in front where the request was one.
+    /// The status of each response, and its body if it matters. `HEAD ` in front means that the request was a HEAD.
     pub(super) answers: &'static [&'static str],
     pub(super) end: End,
 }
 
-/// What becomes of the connection.
+/// The state of the connection after the responses.
 #[derive(Clone, Copy)]
 pub(super) enum End {
-    /// Another request is answered on it.
+    /// Another request on it is answered.
     Open,
     Closed,
 }
@@ -27,17 +27,17 @@ impl std::fmt::Debug for Case {
 
 const HELLO: &str = "200 Hello World\n";
 
-/// A request to a route that does not look at it.
+/// A request to a route whose guest ignores its details.
 fn get(request_line: &str, fields: &str) -> Vec<u8> {
     format!("{request_line}\r\nHost: hello.test\r\n{fields}\r\n").into_bytes()
 }
 
-/// A request whose body comes back.
+/// A request whose body is sent back.
 fn post(fields: &str, body: &str) -> Vec<u8> {
     format!("POST / HTTP/1.1\r\nHost: echo.test\r\n{fields}\r\n{body}").into_bytes()
 }
 
-/// The same, in chunks; the guest reads all of it before it answers.
+/// A request with a chunked body; the guest reads all of it before it responds.
 fn chunks(body: &str) -> Vec<u8> {
     format!("POST /count HTTP/1.1\r\nHost: echo.test\r\nTransfer-Encoding: chunked\r\n\r\n{body}").into_bytes()
 }

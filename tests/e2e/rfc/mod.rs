@@ -1,5 +1,5 @@
 //! `table.md` has one row for each MUST and MUST NOT of the RFCs that daylily could break. Rows name the tests that
-//! show what daylily does; those that are bytes in and answers out are run here, from `cases.rs`.
+//! show what daylily does. Tests that only compare requests and responses are in `cases.rs` and run here.
 
 mod cases;
 
@@ -12,10 +12,11 @@ use crate::harness::{Request, Setup, Shared, each};
 const TABLE: &str = include_str!("table.md");
 const LOOPS: &str = include_str!("../../../docs/reading.md");
 
-/// What each row begins its third column with when a requirement is not daylily's to meet.
+/// The start of a row's third column if the requirement does not apply to daylily.
 const DOES_NOT_APPLY: &str = "does not apply: ";
 
-/// The parts of the RFCs that the table covers; each has at least one row, also if it says that none applies.
+/// The sections of the RFCs that the table covers. Each has at least one row, even if that says that no requirement
+/// applies.
 const SECTIONS: [&str; 53] = [
     "RFC 9112 §2.1",
     "RFC 9112 §2.2",
@@ -85,7 +86,7 @@ struct Row {
     clause: &'static str,
     who: &'static str,
     what: &'static str,
-    /// What is named in the last column, between backticks.
+    /// The names in backticks in the last column.
     shown_by: Vec<&'static str>,
 }
 
@@ -97,7 +98,7 @@ fn rows() -> Vec<Row> {
             let &[clause, who, _requirement, what, shown_by] = cells.as_slice() else {
                 panic!("not five cells: {line}");
             };
-            // The odd ones are between backticks.
+            // The odd parts are those in backticks.
             let shown_by = shown_by.split('`').skip(1).step_by(2).collect();
             Row { clause, who, what, shown_by }
         })
@@ -121,7 +122,7 @@ fn exists(name: &str, cases: &BTreeSet<&str>) -> bool {
     name.strip_prefix("rfc::").map_or_else(|| is_test(name), |case| cases.contains(case))
 }
 
-/// `module::test` of these tests, or `path/of/a/file.rs: test` of unit tests.
+/// Whether `name` is `module::test` of these tests, or `path/of/a/file.rs: test` of unit tests.
 fn is_test(name: &str) -> bool {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
     let (file, test) = match name.split_once(": ") {
@@ -151,7 +152,7 @@ fn every_case_is_in_the_table_and_every_section_has_a_row() {
     assert!(unknown.is_empty(), "sections that are not in the list: {unknown:?}");
 }
 
-/// `docs/reading.md` answers what a peer may send for ever.
+/// `docs/reading.md` lists what a peer may send endlessly, and the bound of each loop that reads it.
 #[test]
 fn every_loop_of_reading_has_a_bound() {
     let names: BTreeSet<&str> = cases().iter().map(|case| case.name).collect();
@@ -174,7 +175,7 @@ fn requests_are_answered_as_the_table_says() {
     each(&cases(), check);
 }
 
-/// Sends the bytes of a case at once, and wants its answers and no more.
+/// Sends the bytes of a case at once, and fails unless exactly its responses are received.
 fn check(case: &Case) {
     let mut connection = SERVER.get().connect();
     connection.try_send(&case.bytes);
@@ -188,7 +189,7 @@ fn check(case: &Case) {
     }
     match case.end {
         End::Closed => drop(connection.expect_closed()),
-        // Had a byte been lost or one too many been read, this would not be understood.
+        // If a byte had been lost, or one too many been read, this request would fail.
         End::Open => drop(connection.exchange(&Request::get("hello.test", "/")).expect(200, "Hello World\n")),
     }
 }

@@ -1,7 +1,7 @@
-//! A guest under test that writes all over its instance, and looks whether another one has: whatever a request
-//! leaves behind where the next could read it, this finds. See `serve.wat` for what it does at which path.
+//! A guest under test that overwrites everything in its instance, and checks whether an earlier instance left something
+//! behind. It finds anything that a request leaves where the next one could read it. `serve.wat` lists its paths.
 //!
-//! It is in WebAssembly's text format, because no other language has tables, globals and arrays to write to.
+//! It is written in WebAssembly's text format, because no other language can write to tables, globals and arrays.
 
 use std::path::Path;
 
@@ -9,7 +9,7 @@ use anyhow::{Context, Result};
 use wit_component::{ComponentEncoder, StringEncoding, embed_component_metadata};
 use wit_parser::Resolve;
 
-/// Which wasi:http the guest is for.
+/// The version of wasi:http that the guest implements.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Wasi {
     /// `wasi:http/incoming-handler@0.2`.
@@ -18,10 +18,10 @@ pub enum Wasi {
     V3,
 }
 
-/// The field of its answers that says which places were not as they are at first: the sum of their numbers.
+/// The field of its responses with the sum of the numbers of all [`PLACES`] that were not in their initial state.
 pub const FIELD: &str = "found";
 
-/// Where it looks, each with its number.
+/// The parts of an instance that it checks, each with its number.
 pub const PLACES: [(u32, &str); 9] = [
     (1, "the memory with data"),
     (2, "the memory without data"),
@@ -38,7 +38,7 @@ pub const PLACES: [(u32, &str); 9] = [
 ///
 /// # Errors
 ///
-/// When its text or the interfaces in `wit` do not fit.
+/// When its text or the interfaces in `wit` are invalid.
 pub fn component(wasi: Wasi) -> Result<Vec<u8>> {
     let http = match wasi {
         Wasi::V2 => include_str!("http02.wat"),
@@ -47,21 +47,21 @@ pub fn component(wasi: Wasi) -> Result<Vec<u8>> {
     encode(&format!("(module\n{http}\n{}\n{})", include_str!("serve.wat"), include_str!("places.wat")), wasi)
 }
 
-/// A component of any module that uses the interfaces in `wit`.
+/// Makes a component from a module that uses the interfaces in `wit`.
 ///
 /// # Errors
 ///
-/// When the text or the interfaces do not fit.
+/// When the text or the interfaces are invalid.
 pub fn encode(module: &str, wasi: Wasi) -> Result<Vec<u8>> {
     encode_for(module, wasi, None)
 }
 
-/// A component of any module that uses the interfaces in `wit` and those of another package, for the one world that
-/// this has.
+/// Makes a component from a module that uses the interfaces in `wit` and those of another package, for the only world
+/// of that package.
 ///
 /// # Errors
 ///
-/// When the text or the interfaces do not fit.
+/// When the text or the interfaces are invalid.
 pub fn encode_for(module: &str, wasi: Wasi, package: Option<&str>) -> Result<Vec<u8>> {
     let (wit, world) = match wasi {
         Wasi::V2 => ("0.2", "http"),
@@ -82,11 +82,11 @@ pub fn encode_for(module: &str, wasi: Wasi, package: Option<&str>) -> Result<Vec
     ComponentEncoder::default().module(&module)?.validate(true).encode()
 }
 
-/// The names of the places that an answer's [`FIELD`] stands for.
+/// The names of the parts that a response's [`FIELD`] reports.
 ///
 /// # Errors
 ///
-/// When it is not the number that this guest would send.
+/// When it is not a number that this guest sends.
 pub fn places(field: &str) -> Result<Vec<&'static str>> {
     let found: u32 = field.parse().with_context(|| format!("`{field}` is no sum of places"))?;
     Ok(PLACES.iter().filter(|(number, _)| found & number != 0).map(|(_, name)| *name).collect())

@@ -10,37 +10,37 @@ use super::clients::Hold;
 use super::server::Server;
 use super::{clients, origin};
 
-/// The guests that are served.
+/// The guests that the server needs.
 pub(super) const PACKAGES: &[&str] = &["hello", "echo", "stream", "trap", "excess", "outgoing", "env"];
 
-/// More than both workers have turns for by default.
+/// More connections than both workers have permits for by default.
 const MORE_THAN_TURNS: usize = 700;
 
-/// As many at once as once stopped a worker for longer than `hang_timeout`.
+/// The number of clients that once blocked a worker for longer than `hang_timeout`.
 const MANY: u32 = 200;
 
-/// Shorter than `body_timeout`.
+/// The time between two bytes: shorter than `body_timeout`.
 const DRIP: Duration = Duration::from_secs(29);
 
-/// As long as a response may make no progress, by default.
+/// How long a response is not read: longer than it may make no progress by default.
 const UNREAD: Duration = Duration::from_secs(31);
 
 pub(super) struct Attack {
     pub(super) name: &'static str,
     pub(super) what: &'static str,
     way: Way,
-    /// Whether workers may be replaced because of it: their threads are stuck in calls that never return.
+    /// Whether workers may be replaced during this attack, because threads are blocked in calls that never return.
     pub(super) may_replace_workers: bool,
 }
 
 enum Way {
-    /// Clients that send a head, and then this many bytes of one character, again and again.
+    /// Clients that repeatedly connect, and send a head and then one character without end ([`PIECE_BYTES`] per write).
     Stream { clients: u32, head: &'static str, character: char },
-    /// Clients that ask for this of a host, again and again.
+    /// Clients that repeatedly request this target of this host.
     Ask { clients: u32, host: &'static str, target: &'static str },
-    /// Connections that send this and go no further.
+    /// Connections that send this request or part of one, and nothing more.
     Hold { request: &'static str, how: Hold },
-    /// A guest that asks an origin that floods it.
+    /// A guest that sends requests to an origin that floods it.
     Origin,
 }
 
@@ -104,11 +104,11 @@ pub(super) const CASES: &[Attack] = &[
     },
 ];
 
-/// What [`Way::Stream`] sends at once.
+/// The size of a write of [`Way::Stream`].
 const PIECE_BYTES: usize = 256 << 10;
 
 impl Attack {
-    /// Attacks until it is over; how many attempts there were.
+    /// Attacks until `over` is set, and returns the number of attempts.
     pub(super) fn run(&self, server: &Server, over: &AtomicBool) -> Result<u64> {
         let port = server.port;
         Ok(match self.way {

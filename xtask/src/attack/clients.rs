@@ -1,4 +1,4 @@
-//! The ways in which clients attack. Each goes on until the attack is over, and counts what it began.
+//! The attacking clients. Each function runs until the attack is over, and returns the number of attempts.
 
 use std::io::{ErrorKind, Read as _, Write as _};
 use std::net::TcpStream;
@@ -8,16 +8,16 @@ use std::time::{Duration, Instant};
 
 use crate::http::local;
 
-/// How long a read or write may take before it is looked whether the attack is over.
+/// Time-out of reads and writes, after which a client checks whether the attack is over.
 const LOOK_EVERY: Duration = Duration::from_millis(500);
 
-/// Between two looks at connections that stall.
+/// Interval between two checks of stalled connections.
 const WATCH_EVERY: Duration = Duration::from_millis(200);
 
-/// After a connection that was not accepted.
+/// Delay after a connection that was not accepted.
 const RETRY_AFTER: Duration = Duration::from_millis(20);
 
-/// Each client sends `head`, and then `piece` again and again.
+/// Each client sends `head`, and then `piece` repeatedly.
 pub(super) fn stream(port: u16, clients: u32, head: &[u8], piece: &[u8], over: &AtomicBool) -> u64 {
     side_by_side(clients, over, |began| {
         let Some(mut stream) = connect(port) else { return };
@@ -29,7 +29,7 @@ pub(super) fn stream(port: u16, clients: u32, head: &[u8], piece: &[u8], over: &
     })
 }
 
-/// Each client sends `request` and reads the answer to its end, again and again.
+/// Each client repeatedly sends `request` and reads the response to its end.
 pub(super) fn ask(port: u16, clients: u32, request: &[u8], over: &AtomicBool) -> u64 {
     side_by_side(clients, over, |began| {
         let Some(mut stream) = connect(port) else { return };
@@ -45,14 +45,14 @@ pub(super) fn ask(port: u16, clients: u32, request: &[u8], over: &AtomicBool) ->
     })
 }
 
-/// How connections are held.
+/// How long connections are kept.
 #[derive(Clone, Copy)]
 pub(super) enum Hold {
-    /// Until something is answered.
+    /// Until a response arrives.
     UntilAnswered,
-    /// The same, and a byte is sent every so often.
+    /// Until a response arrives; one byte is sent at this interval.
     Dripping(Duration),
-    /// For so long: what is answered is not read.
+    /// For this time, without reading the response.
     For(Duration),
 }
 
@@ -62,7 +62,7 @@ struct Held {
     dripped: Instant,
 }
 
-/// So many connections that send `request`, and read nothing. One that is over is replaced.
+/// Keeps `clients` connections open that send `request` and read nothing. One that has ended is replaced.
 pub(super) fn hold(port: u16, clients: usize, request: &[u8], how: Hold, over: &AtomicBool) -> u64 {
     let mut began = 0;
     let mut all: Vec<Held> = Vec::with_capacity(clients);
@@ -93,13 +93,13 @@ impl Held {
         }
     }
 
-    /// Whether nothing has come, and it is open.
+    /// Whether it is open and nothing has arrived.
     fn is_silent(&self) -> bool {
         self.stream.peek(&mut [0]).is_err_and(|error| is_slow(&error))
     }
 }
 
-/// Calls `once` in so many threads, until the attack is over.
+/// Calls `once` repeatedly in `clients` threads, until the attack is over.
 fn side_by_side(clients: u32, over: &AtomicBool, once: impl Fn(&AtomicU64) + Sync) -> u64 {
     let began = AtomicU64::new(0);
     thread::scope(|scope| {

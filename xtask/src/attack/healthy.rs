@@ -1,4 +1,4 @@
-//! A client that does nothing wrong, and how long it waits.
+//! A well-behaved client, and its latencies.
 
 use std::time::{Duration, Instant};
 
@@ -6,22 +6,22 @@ use anyhow::{Result, ensure};
 
 use crate::http::Client;
 
-/// Between two requests.
+/// Pause between two requests.
 const PAUSE: Duration = Duration::from_millis(10);
 
-/// What a request without an answer counts as, at least.
+/// The minimum latency that a failed request counts as.
 const UNANSWERED: Duration = Duration::from_secs(10);
 
-/// What it saw.
+/// What the client measured.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub(super) struct Seen {
     pub(super) p50: Duration,
     pub(super) p99: Duration,
-    /// Requests without the right answer.
+    /// Requests without the expected response.
     pub(super) failed: u64,
 }
 
-/// Asks for Hello World for so long, over one connection as long as it is kept.
+/// Requests Hello World for `time`, over one connection as long as it stays open.
 pub(super) fn measure(port: u16, time: Duration) -> Result<Seen> {
     let (mut times, mut failed) = (Vec::new(), 0);
     let mut client = None;
@@ -51,7 +51,7 @@ fn ask(client: &mut Option<Client>, port: u16) -> Result<()> {
     client.get("/").map(drop)
 }
 
-/// Of sorted times: the smallest that so many in a hundred do not exceed.
+/// The percentile of sorted times, by nearest rank.
 fn percentile(times: &[Duration], percent: usize) -> Duration {
     let at = (times.len() * percent).div_ceil(100).max(1) - 1;
     times.get(at).copied().unwrap_or_default()

@@ -1,5 +1,5 @@
-//! `cargo xtask attack`: what other clients notice of each attack that was once found, and whether it leaves
-//! anything behind. A benchmark: it measures for minutes, and wants a quiet machine.
+//! `cargo xtask attack`: how each known attack affects other clients, and whether it leaves memory in use or workers
+//! dead. It is a benchmark: it measures for minutes, and needs an otherwise idle machine.
 
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -30,16 +30,17 @@ times what it is alone; ten seconds after the second run, memory is at most a te
 worker dies.
 ";
 
-/// What the attackers have, beside a server that has the default.
+/// The attackers' nice value; the server has the default.
 const LOWEST_PRIORITY: i32 = 19;
 
-/// After a run, until memory is looked at.
+/// Time after a run before memory is measured.
 const REST: Duration = Duration::from_secs(10);
 
-/// How long the healthy client is measured alone.
+/// How long the healthy client is measured without an attack.
 const ALONE: Duration = Duration::from_secs(10);
 
-/// The bars. A server that is slow by itself is not made slower.
+/// The limits. The 99th percentile fails above both [`QUICK`] and [`TIMES_ALONE`] times its value without an attack.
+/// Memory after the second run fails above [`MEMORY_RISE`] times that after the first.
 const QUICK: Duration = Duration::from_millis(50);
 const TIMES_ALONE: u32 = 3;
 const MEMORY_RISE: f64 = 1.10;
@@ -50,21 +51,21 @@ struct Options {
     names: Vec<String>,
 }
 
-/// What came of one attack.
+/// The result of one attack.
 #[derive(Clone, Debug)]
 struct Measured {
     alone: Seen,
-    /// Beside the first and the second run.
+    /// The healthy client during the first and the second run.
     beside: [Seen; 2],
-    /// KiB, after the first and the second run.
+    /// Memory in KiB after the first and the second run.
     memory: [u64; 2],
     /// Workers that died or hung.
     deaths: u64,
-    /// How many of them are replaced on purpose, at most.
+    /// How many of them may be replaced on purpose.
     may_replace: u64,
 }
 
-/// Builds, attacks, and prints a table.
+/// Builds the server, runs the attacks and prints a table.
 pub(crate) fn main(root: &Path, args: &[&str]) -> Result<()> {
     let options = options(args)?;
     let guests = guest_builder::build(cases::PACKAGES).context("failed to build the guests")?;
@@ -107,7 +108,7 @@ pub(crate) fn main(root: &Path, args: &[&str]) -> Result<()> {
 
 fn measure(server: Server, attack: &Attack, seconds: u64) -> Result<Measured> {
     let time = Duration::from_secs(seconds);
-    // What the first requests leave behind is not the attack's.
+    // Warm up: memory that the first requests allocate must not count for the attack.
     healthy::measure(server.port, ALONE.min(time))?;
     let alone = healthy::measure(server.port, ALONE.min(time))?;
     let mut beside = [Seen::default(); 2];
@@ -126,7 +127,7 @@ fn while_attacked(attack: &Attack, server: &Server, time: Duration) -> Result<Se
     let over = AtomicBool::new(false);
     thread::scope(|scope| {
         let attacker = scope.spawn(|| {
-            // Linux counts it for each thread, and threads inherit it.
+            // On Linux, the nice value is the thread's, and is inherited by threads that it starts.
             rustix::process::nice(LOWEST_PRIORITY).context("failed to lower the attackers' priority")?;
             attack.run(server, &over)
         });
@@ -139,7 +140,7 @@ fn while_attacked(attack: &Attack, server: &Server, time: Duration) -> Result<Se
 }
 
 impl Measured {
-    /// Which bars are missed.
+    /// The limits that are exceeded.
     fn faults(&self) -> Vec<&'static str> {
         let bar = QUICK.max(self.alone.p99 * TIMES_ALONE);
         let [first, second] = self.memory.map(|kib| kib as f64);

@@ -1,4 +1,4 @@
-//! An origin that answers with interim responses without end.
+//! An origin that sends interim responses without end.
 
 use std::io::{Read as _, Write as _};
 use std::net::{TcpListener, TcpStream};
@@ -10,13 +10,13 @@ use anyhow::{Context, Result};
 
 const HEAD: &[u8] = b"HTTP/1.1 103 Early Hints\r\n\r\n";
 
-/// In one write.
+/// Interim responses in one write.
 const HEADS: usize = 4_000;
 
-/// How long a read or write may take before it is looked whether the attack is over.
+/// Time-out of reads and writes, after which the origin checks whether the attack is over.
 const LOOK_EVERY: Duration = Duration::from_millis(500);
 
-/// Serves until `over`; its port.
+/// Serves until `over` is set, and returns its port.
 pub(super) fn start<'scope>(scope: &'scope Scope<'scope, '_>, over: &'scope AtomicBool) -> Result<u16> {
     let listener = TcpListener::bind(crate::http::local(0)).context("failed to listen as an origin")?;
     listener.set_nonblocking(true)?;
@@ -38,6 +38,7 @@ fn flood(mut stream: TcpStream, over: &AtomicBool) {
         && stream.set_read_timeout(Some(LOOK_EVERY)).is_ok()
         && stream.set_write_timeout(Some(LOOK_EVERY)).is_ok();
     let _ = stream.read(&mut [0; 4096]);
-    // A write that times out in the middle of a head leaves half of one, which ends the flood: another begins.
+    // A write that times out leaves an incomplete head. That ends this flood, and the guest's next request starts
+    // another.
     while is_set && !over.load(Ordering::SeqCst) && stream.write_all(&heads).is_ok() {}
 }

@@ -1,4 +1,4 @@
-//! The server that is attacked: the release build with two workers and the default limits.
+//! The attacked server: the release build with two workers and the default limits.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -11,10 +11,10 @@ use tempfile::TempDir;
 use crate::http::{Client, free_port};
 use crate::process::{self, Running};
 
-/// For a first start, which compiles.
+/// How long a first start may take, which compiles the components.
 const READY_WITHIN: Duration = Duration::from_secs(120);
 
-/// For a command on the control socket.
+/// How long a command on the control socket may take.
 const ANSWERS_WITHIN: Duration = Duration::from_secs(30);
 
 pub(super) struct Server {
@@ -33,7 +33,7 @@ impl Server {
         let granted = dir.path().join("granted");
         fs::create_dir(&granted)?;
         make_fifo(&granted.join("fifo"))?;
-        // What it logs is thrown away: before it was bounded, it would have filled the disk.
+        // The log is discarded: without a bound it would fill the disk.
         let mut command = Command::new("sh");
         command.args(["-c", "exec \"$0\" serve --control control.sock --cache-dir cache 2>/dev/null"]);
         command.arg(&daylily).current_dir(dir.path());
@@ -49,7 +49,7 @@ impl Server {
         Ok(Self { port, process, daylily, dir })
     }
 
-    /// Of the supervisor and its workers.
+    /// Memory of the supervisor and its workers.
     pub(super) fn memory_kib(&self) -> u64 {
         self.process.pss_kib()
     }
@@ -89,7 +89,7 @@ fn make_fifo(path: &Path) -> Result<()> {
     process::run(command, ANSWERS_WITHIN, &path.with_extension("log")).map(drop)
 }
 
-/// The first number of this name in JSON.
+/// The value of the first number with this name in JSON.
 fn number(json: &str, name: &str) -> Option<u64> {
     let (_, rest) = json.split_once(&format!("\"{name}\":"))?;
     let digits: String = rest.trim_start().chars().take_while(char::is_ascii_digit).collect();

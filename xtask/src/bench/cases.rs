@@ -1,42 +1,42 @@
-//! The cases, one line each, and which servers are in them.
+//! The benchmark cases, one line each, with the servers that they compare.
 
 use super::servers::Server;
 
 /// One comparison.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Case {
-    /// For `--case`.
+    /// The name for `--case`.
     pub(crate) name: &'static str,
     pub(crate) title: &'static str,
     pub(crate) how: How,
     pub(crate) servers: &'static [Server],
 }
 
-/// What is done to each server of a case.
+/// How a case measures each server.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum How {
     /// wrk with 32 connections on a guest's `path`, with a script of `bench/` where it does more than GET.
     Load { guest: Guest, path: &'static str, script: Option<&'static str> },
-    /// Hello World with so many connections.
+    /// Hello World with these numbers of connections.
     Connections { counts: &'static [u32] },
-    /// Bodies of so many bytes, there and back, so many times on one connection.
+    /// Echoes a body of `bytes`, `times` times on one connection.
     Echo { bytes: u64, times: u32 },
-    /// Memory of so many connections without a request.
+    /// Memory of idle connections.
     Idle { connections: u32 },
-    /// As many routes, each with a component of its own.
+    /// These numbers of routes, each with its own component.
     Routes { counts: &'static [u32] },
-    /// From `exec` to the first answer, so many times with compiled code in a cache, and without.
+    /// Time from `exec` to the first response: `warm` times with compiled code in a cache, and `cold` times without.
     Start { warm: u32, cold: u32 },
-    /// Hello World alone, and with as many connections on this path of a slow guest.
+    /// Hello World alone, and beside the same number of connections on this path of a slow guest.
     Beside { guest: &'static str, path: &'static str, what: &'static str },
 }
 
-/// Where a component comes from.
+/// The source of a component.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Guest {
     /// A package of the guest workspace.
     Package(&'static str),
-    /// `bench/js`; without it, the case is left out.
+    /// `bench/js`; the case is skipped where it cannot be built.
     JavaScript,
 }
 

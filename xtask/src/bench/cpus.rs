@@ -1,10 +1,10 @@
-//! Which CPUs the processes run on that are started here.
+//! The CPU affinity of the processes that the benchmark starts.
 
 use anyhow::{Context, Result};
 use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 
 /// The CPUs that this thread may use, divided into the first one and the others. Processes and threads that it starts
-/// inherit what it is restricted to; dropped, it may use all of them again.
+/// inherit its restriction. Dropping this lifts the restriction.
 pub(super) struct Cpus {
     all: CpuSet,
     first: CpuSet,
@@ -22,7 +22,7 @@ impl Cpus {
         restrict_to(&self.first)
     }
 
-    /// All of them where there is only one.
+    /// With a single CPU, restricts to that one.
     pub(super) fn restrict_to_others(&self) -> Result<()> {
         restrict_to(&self.others)
     }

@@ -1,4 +1,4 @@
-//! The large guest: `bench/js`, made a component with npm's packages, in `target/bench-js`.
+//! The large guest: `bench/js`, built with npm packages into a component in `target/bench-js`.
 
 use std::ffi::OsStr;
 use std::fs;
@@ -10,21 +10,21 @@ use anyhow::{Context, Result};
 
 use crate::process;
 
-/// Names another component to be measured in its place.
+/// Environment variable with the path of a component to measure instead.
 const INSTEAD: &str = "DAYLILY_BENCH_JS";
 
-/// npm's downloads may be slow, and the engine is a large program to copy around.
+/// Time limit of each build step: npm's downloads may be slow, and the JavaScript engine is large to copy.
 const PATIENCE: Duration = Duration::from_secs(600);
 
-/// The component, built where it is not there as it would be built now.
+/// The component; built unless it exists and its sources have not changed.
 ///
 /// # Errors
 ///
-/// When npm is missing, cannot get its packages, or the build fails; with what it wrote.
+/// When npm is missing, cannot get its packages, or the build fails; the error contains its output.
 pub(super) fn component(root: &Path) -> Result<PathBuf> {
     if let Some(instead) = std::env::var_os(INSTEAD) {
         let path = PathBuf::from(instead);
-        // `wasmtime serve` and daylily run elsewhere.
+        // Absolute, because `wasmtime serve` and daylily run in other working directories.
         return path.canonicalize().with_context(|| format!("${INSTEAD} names {}", path.display()));
     }
     let npm = process::find("npm").context("there is no `npm` on the path to build it with")?;
@@ -53,7 +53,7 @@ fn in_dir(dir: &Path, program: &Path, args: &[&OsStr]) -> Result<()> {
     process::run(command, PATIENCE, &dir.join("log")).map(drop)
 }
 
-/// All that the component is made of: names and contents.
+/// The sources of the component: file names and contents.
 fn contents(dirs: &[&Path]) -> Result<Vec<u8>> {
     let mut all = Vec::new();
     for dir in dirs {

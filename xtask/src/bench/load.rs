@@ -1,4 +1,4 @@
-//! Cases in which wrk puts load on a server.
+//! Cases in which wrk generates the load.
 
 use std::fs;
 use std::path::Path;
@@ -13,7 +13,7 @@ use super::servers::{Serve, Server, Up};
 use super::wrk::{self, Load, Seen};
 use super::{Run, interleave};
 
-/// The connections of an ordinary load.
+/// The number of connections of an ordinary load.
 const CONNECTIONS: u32 = 32;
 
 /// One measurement of one server.
@@ -24,7 +24,7 @@ pub(crate) struct Sample {
     pub(crate) pss_kib: f64,
 }
 
-/// wrk on a server that was started for it: some of it to warm up, then `seconds` that count.
+/// Runs wrk on a server that was started for it: a warm-up, and then `seconds` that are measured.
 pub(crate) fn measure(run: &Run<'_>, up: &Up, load: Load<'_>) -> Result<Sample> {
     let log = run.bench.scratch("wrk");
     wrk::run(Load { seconds: 1, ..load }, &log)?;
@@ -43,7 +43,7 @@ fn once(
     connections: u32,
     script: Option<&Path>,
 ) -> Result<Sample> {
-    // The echo guest answers a GET, too.
+    // The echo guest also responds to the GET that checks the start.
     let up = run.bench.up(server, serve, &run.bench.cache(), if script.is_some() { "/" } else { path })?;
     let load = Load { port: up.port, path, connections, seconds: run.seconds, script };
     let sample = measure(run, &up, load).with_context(|| server.title(run.bench))?;
@@ -74,11 +74,11 @@ pub(crate) fn load(run: &Run<'_>, guest: Guest, path: &str, script: Option<&str>
         Guest::Package(_) => String::new(),
         Guest::JavaScript => {
             let bytes = fs::metadata(serve.path()).map_or(0, |file| file.len());
-            format!(" A component of {:.1} MB, with a JavaScript engine in it.", bytes as f64 / 1e6)
+            format!(" The component has {:.1} MB, and contains a JavaScript engine.", bytes as f64 / 1e6)
         }
     };
     let mut outcome = Outcome {
-        text: format!("wrk with {CONNECTIONS} connections.{what}"),
+        text: format!("Load: wrk with {CONNECTIONS} connections.{what}"),
         head: ["server", "requests/s", "p50 µs", "p99 µs", "CPU µs/request", "to the first", "memory MiB"]
             .map(String::from)
             .to_vec(),
@@ -108,7 +108,7 @@ pub(crate) fn load(run: &Run<'_>, guest: Guest, path: &str, script: Option<&str>
 fn note_errors<'a>(outcome: &mut Outcome, samples: impl IntoIterator<Item = &'a Sample>) {
     let errors: u64 = samples.into_iter().map(|sample| sample.seen.errors).sum();
     if errors > 0 {
-        outcome.text.push_str(&format!(" wrk counted {errors} errors on sockets, in all of it."));
+        outcome.text.push_str(&format!(" wrk counted {errors} errors on sockets in all rounds together."));
     }
 }
 
@@ -121,7 +121,8 @@ pub(crate) fn connections(run: &Run<'_>, counts: &[u32]) -> Result<Option<Outcom
     let samples = interleave(run, &keys, |(server, count)| once(run, server, &serve, "/", count, None))?;
     let mut outcome = Outcome {
         text: format!(
-            "Hello World of wasi:http 0.2. CPU µs/request, and how it compares with that at {CONNECTIONS} connections."
+            "Hello World of wasi:http 0.2. CPU µs/request, and in parentheses its ratio to the figure at {CONNECTIONS} \
+             connections."
         ),
         head: vec!["server".into()],
         ..Outcome::default()
@@ -162,7 +163,7 @@ pub(crate) fn beside(run: &Run<'_>, guest: &str, path: &str, what: &str) -> Resu
         let load = Load { port: up.port, path: "/", connections: half, seconds: run.seconds, script: None };
         let (log, neighbour) = (run.bench.scratch("wrk"), run.bench.scratch("wrk"));
         let sample = thread::scope(|scope| {
-            // Longer, so that it is there before and after.
+            // Longer, so that this load is present during the whole measurement.
             let slow = Load { path, seconds: run.seconds + 3, ..load };
             let slow = is_beside.then(|| scope.spawn(move || wrk::run(slow, &neighbour)));
             wrk::run(Load { seconds: 1, ..load }, &log)?;
@@ -177,8 +178,9 @@ pub(crate) fn beside(run: &Run<'_>, guest: &str, path: &str, what: &str) -> Resu
     })?;
     let mut outcome = Outcome {
         text: format!(
-            "Hello World with {half} connections, alone and while {half} more are on a guest that {what}. One worker, which has a CPU to itself: \
-             beside it, the load generator would measure how long the kernel lets it wait for a busy CPU."
+            "Hello World with {half} connections, alone and while {half} more connections send requests to a guest \
+             that {what}. One worker, with its own CPU. If the load generator shared that CPU, it would measure how \
+             long the kernel makes it wait for the CPU."
         ),
         head: ["", "requests/s", "p50 µs", "p99 µs", "p99 to alone"].map(String::from).to_vec(),
         ..Outcome::default()

@@ -1,5 +1,5 @@
-//! `cargo xtask bench`: measures daylily beside other servers, on this machine and interleaved, so that
-//! ratios hold also where figures do not.
+//! `cargo xtask bench`: measures daylily and other servers on this machine, interleaved, so that their ratios are valid
+//! even where the absolute figures are not.
 
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
@@ -35,10 +35,10 @@ The large guest is built with npm, where it is there. $DAYLILY_BENCH_JS names an
 and $WASMTIME a `wasmtime` that is not on the path.
 ";
 
-/// Descriptors for thousands of connections on both sides; children inherit it.
+/// The descriptor limit: for thousands of connections on both sides. Child processes inherit it.
 const DESCRIPTORS: u64 = 65_536;
 
-/// What the command line says.
+/// The command line.
 #[derive(Clone, Debug, PartialEq)]
 struct Options {
     is_quick: bool,
@@ -47,7 +47,7 @@ struct Options {
     out: Option<PathBuf>,
 }
 
-/// How one case is measured.
+/// The settings with which a case is measured.
 #[derive(Clone)]
 pub(crate) struct Run<'a> {
     pub(crate) bench: &'a Bench,
@@ -58,14 +58,14 @@ pub(crate) struct Run<'a> {
 }
 
 impl Run<'_> {
-    /// Progress, on stderr.
+    /// Reports progress on stderr.
     pub(crate) fn say(&self, text: &str) {
-        // Nobody is left to tell when it is closed.
+        // Ignore errors: stderr may be closed.
         let _ = writeln!(std::io::stderr(), "  {text}");
     }
 }
 
-/// Builds, measures, prints, and writes the page when it is asked for.
+/// Builds, measures, prints, and writes the page if requested.
 pub(crate) fn main(root: &Path, args: &[&str]) -> Result<()> {
     let options = options(args)?;
     let chosen: Vec<&Case> = CASES
@@ -87,7 +87,7 @@ pub(crate) fn main(root: &Path, args: &[&str]) -> Result<()> {
                 crate::say(&report::section(&outcome))?;
                 outcomes.push(outcome);
             }
-            // An hour of the others is not lost with it.
+            // A failed case must not discard the results of the others, which take an hour.
             Err(error) => {
                 crate::say(&format!("failed: {error:#}\n"))?;
                 failed.push(case.name);
@@ -108,7 +108,7 @@ impl Options {
         if self.is_quick { 1 } else { 4 }
     }
 
-    /// For the reader of the figures.
+    /// The method, for readers of the figures.
     fn how(&self) -> String {
         let rounds = match self.rounds {
             1 => "one round".into(),
@@ -147,14 +147,14 @@ fn options(args: &[&str]) -> Result<Options> {
     Ok(options)
 }
 
-/// Builds what is measured, in the release profile, and says where the guests are.
+/// Builds what is measured in the release profile, and returns the directory of the guests.
 fn build(root: &Path) -> Result<PathBuf> {
     let guests = guest_builder::build(cases::PACKAGES).context("failed to build the guests")?;
     crate::cargo_build(root, &["--release"], &["daylily", "daylily-bench"])?;
     Ok(guests)
 }
 
-/// The large guest, when a case needs it.
+/// The large guest, if a case needs it.
 fn javascript(root: &Path, chosen: &[&Case]) -> Option<Result<PathBuf>> {
     let needs = |case: &&Case| matches!(case.how, How::Load { guest: Guest::JavaScript, .. });
     chosen.iter().any(needs).then(|| javascript::component(root))
@@ -164,7 +164,7 @@ pub(crate) fn raise_descriptor_limit() {
     let limit = getrlimit(Resource::Nofile);
     let reachable = limit.maximum.map_or(DESCRIPTORS, |maximum| maximum.min(DESCRIPTORS));
     if limit.current.is_some_and(|current| current < reachable) {
-        // Without it, cases with many connections say that they failed.
+        // Ignore errors: cases with many connections then report that they failed.
         let _ = setrlimit(Resource::Nofile, Rlimit { current: Some(reachable), maximum: limit.maximum });
     }
 }
@@ -184,8 +184,8 @@ fn measure(bench: &Bench, case: &Case, options: &Options) -> Result<Option<Outco
     Ok(outcome.map(|outcome| Outcome { title: case.title.into(), ..outcome }))
 }
 
-/// What `sample` gives for each of `keys`: in each round each of them once, so that what the machine does
-/// beside falls on all of them.
+/// The results of `sample` for each of `keys`. Each round samples each key once, so that other load on the machine
+/// affects all of them.
 pub(crate) fn interleave<K: Copy, S>(
     run: &Run<'_>,
     keys: &[K],
@@ -200,7 +200,7 @@ pub(crate) fn interleave<K: Copy, S>(
     Ok(samples)
 }
 
-/// What a command writes to stdout, for the description of the machine; empty when it cannot be run.
+/// The standard output of a command, for the description of the machine; empty when it cannot be run.
 fn word_of(program: &str, args: &[&str], dir: &Path) -> String {
     let output = Command::new(program).args(args).current_dir(dir).output();
     output.map(|output| String::from_utf8_lossy(&output.stdout).trim().to_owned()).unwrap_or_default()

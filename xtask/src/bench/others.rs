@@ -1,4 +1,4 @@
-//! Cases that are no load of many small requests: large bodies, idle connections, starts.
+//! Cases other than many small requests: large bodies, idle connections, routes, starts.
 
 use std::fs;
 use std::thread;
@@ -12,7 +12,7 @@ use super::wrk::{self, Load};
 use super::{Run, interleave};
 use crate::http::Client;
 
-/// For the memory of what has just ended to be given back.
+/// Time for the memory of connections that have just ended to be given back.
 const SETTLE: Duration = Duration::from_millis(300);
 
 pub(crate) fn echo(run: &Run<'_>, bytes: u64, times: u32) -> Result<Option<Outcome>> {
@@ -40,7 +40,8 @@ pub(crate) fn echo(run: &Run<'_>, bytes: u64, times: u32) -> Result<Option<Outco
     })?;
     let mut outcome = Outcome {
         text: format!(
-            "{times} requests after one another on one connection, {} MiB each; the answer is read while the request is written.",
+            "{times} requests, one after another on one connection, {} MiB each; the client reads the response while \
+             it writes the request.",
             bytes >> 20
         ),
         head: ["server", "MB/s", "CPU µs/MiB", "to the first", "memory MiB"].map(String::from).to_vec(),
@@ -60,14 +61,14 @@ pub(crate) fn echo(run: &Run<'_>, bytes: u64, times: u32) -> Result<Option<Outco
     Ok(Some(outcome))
 }
 
-/// How long connections are idle before they are counted: longer than daylily waits before they rest.
+/// How long connections are idle before memory is measured: longer than daylily waits before they rest.
 const IDLE: Duration = Duration::from_secs(3);
 
 pub(crate) fn idle(run: &Run<'_>, connections: u32) -> Result<Option<Outcome>> {
     let serve = run.bench.guest("hello");
     let samples = interleave(run, &run.servers, |server| {
         let up = run.bench.up(server, &serve, &run.bench.cache(), "/")?;
-        // What the first load leaves behind is not the connections'.
+        // Warm up: memory that the first load allocates must not count for the connections.
         let load = Load { port: up.port, path: "/", connections: 32, seconds: 1, script: None };
         wrk::run(load, &run.bench.scratch("wrk"))?;
         thread::sleep(SETTLE);
@@ -86,7 +87,8 @@ pub(crate) fn idle(run: &Run<'_>, connections: u32) -> Result<Option<Outcome>> {
     })?;
     let mut outcome = Outcome {
         text: format!(
-            "Memory before and with {connections} open connections, each after one request. What the kernel keeps for a socket is not in it."
+            "Memory before and with {connections} open connections, each after one request. It does not include the \
+             kernel's memory for a socket."
         ),
         head: ["server", "before MiB", "with them MiB", "KiB/connection"].map(String::from).to_vec(),
         ..Outcome::default()
@@ -113,8 +115,9 @@ pub(crate) fn start(run: &Run<'_>, warm: u32, cold: u32) -> Result<Option<Outcom
     let cold_ms = interleave(&run_cold, &compiling, |server| of(server, false))?;
     let mut outcome = Outcome {
         text: format!(
-            "From `exec` to the end of the first answer, with Hello World of wasi:http 0.2. Warm, medians of {warm}: \
-             the compiled component is in the cache, which both daylily and `wasmtime serve` have by default. Cold, medians of {cold}: the cache is empty."
+            "The time from `exec` to the end of the first response, with Hello World of wasi:http 0.2. Warm (medians \
+             of {warm}): the compiled component is in the cache, which daylily and `wasmtime serve` have by default. \
+             Cold (medians of {cold}): the cache is empty."
         ),
         head: ["server", "warm ms", "to the first", "cold ms"].map(String::from).to_vec(),
         ..Outcome::default()
@@ -152,7 +155,7 @@ pub(crate) fn routes(run: &Run<'_>, counts: &[u32]) -> Result<Option<Outcome>> {
                 "local n = 0\nfunction request()\n  n = (n + 1) % {count}\n  return wrk.format(\"GET\", \"/\" .. n)\nend\n"
             ),
         )?;
-        // Compiles them.
+        // Fills the cache of compiled code.
         run.say(&format!("compiling what {count} routes need"));
         drop(run.bench.up(Server::All, &Serve::Config(config.clone()), &run.bench.cache(), "/0")?);
         prepared.push((*count, Serve::Config(config), script));
@@ -169,14 +172,15 @@ pub(crate) fn routes(run: &Run<'_>, counts: &[u32]) -> Result<Option<Outcome>> {
     Ok(Some(routes_outcome(run, &samples)))
 }
 
-/// Of each count of routes: CPU µs per request, memory in KiB, and the start in ms.
+/// For each number of routes: CPU µs per request, memory in KiB, and the time of the start in ms.
 type RouteSamples = Vec<(u32, Vec<(f64, f64, f64)>)>;
 
 fn routes_outcome(run: &Run<'_>, samples: &RouteSamples) -> Outcome {
     let mut outcome = Outcome {
         text: format!(
-            "{}. Each route has a component of its own, Hello World of wasi:http 0.2 with another digest; requests go to all of them in turn. \
-             The start is one with compiled code in the cache. Memory of a component is the difference to one route.",
+            "{}. Each route has its own component: Hello World of wasi:http 0.2, changed so that its digest differs. \
+             The requests go to all routes in turn. The start is measured with compiled code in the cache. \
+             The memory of a component is the difference to the memory with one route.",
             Server::All.title(run.bench)
         ),
         head: ["routes", "CPU µs/request", "to the first", "memory MiB", "KiB/component", "start ms"]
@@ -206,12 +210,12 @@ fn routes_outcome(run: &Run<'_>, samples: &RouteSamples) -> Outcome {
     outcome
 }
 
-/// The same component with a custom section that makes it another file.
+/// The component with a custom section appended that makes its file unique.
 fn distinct(component: &[u8], number: u32) -> Vec<u8> {
     let name = b"bench";
     let content = number.to_le_bytes();
     let mut out = component.to_vec();
-    // The id of a custom section, its length, the length of its name, its name, what is in it.
+    // The section's id and length, the length of its name, its name, its content.
     out.extend([0, u8::try_from(1 + name.len() + content.len()).unwrap_or(0), u8::try_from(name.len()).unwrap_or(0)]);
     out.extend(name);
     out.extend(content);

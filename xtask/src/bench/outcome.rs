@@ -1,10 +1,10 @@
-//! What a case came to, and the little arithmetic there is.
+//! The result of a case, and the arithmetic for it.
 
-/// A case's figures, as a table and, where they lend themselves to it, as bars.
+/// The result of a case: a table and, for some cases, figures for the plots.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Outcome {
     pub(crate) title: String,
-    /// What was done, in a sentence or two.
+    /// What was measured, in a sentence or two.
     pub(crate) text: String,
     pub(crate) head: Vec<String>,
     pub(crate) rows: Vec<Vec<String>>,
@@ -15,7 +15,7 @@ pub(crate) struct Outcome {
 }
 
 impl Outcome {
-    /// The table in Markdown, its columns aligned so that it can be read as it is.
+    /// The table in Markdown, with aligned columns, so that it is also readable as text.
     pub(crate) fn markdown(&self) -> String {
         let count = self.head.len();
         let mut widths = vec![3; count];
@@ -51,7 +51,7 @@ pub(crate) fn median(values: impl IntoIterator<Item = f64>) -> f64 {
     if values.len() % 2 == 1 { at(middle) } else { (at(middle.wrapping_sub(1)) + at(middle)) / 2.0 }
 }
 
-/// Three digits that count, thousands with commas: `112,000`, `7.60`, `0.0123`.
+/// Formats a figure with three significant digits, or with commas between thousands: `112,000`, `7.60`, `0.0123`.
 pub(crate) fn figure(value: f64) -> String {
     if !value.is_finite() {
         return "–".into();
@@ -78,7 +78,7 @@ pub(crate) fn figure(value: f64) -> String {
     format!("{sign}{out}")
 }
 
-/// `value` in terms of `base`.
+/// Formats `value` as a multiple of `base`.
 pub(crate) fn ratio(value: f64, base: f64) -> String {
     format!("{} ×", figure(value / base))
 }

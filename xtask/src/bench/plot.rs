@@ -1,4 +1,4 @@
-//! Bars as SVG. It brings its own background, light or dark as the reader has it.
+//! Bar charts as SVG, with a background that follows the reader's light or dark colour scheme.
 
 use std::fmt::Write as _;
 
@@ -8,7 +8,7 @@ const WIDTH: f64 = 760.0;
 const LABEL_WIDTH: f64 = 250.0;
 const BAR_HEIGHT: f64 = 16.0;
 const ROW_HEIGHT: f64 = 22.0;
-/// Room for the figure behind the longest bar.
+/// Space for the figure after the longest bar.
 const FIGURE_WIDTH: f64 = 80.0;
 
 const STYLE: &str = "\
@@ -16,14 +16,14 @@ const STYLE: &str = "\
 .group{font-weight:600}.figure{font-variant-numeric:tabular-nums}.bar{fill:#8c959f}.ours{fill:#bf6a02}\
 @media(prefers-color-scheme:dark){.card{fill:#161b22;stroke:#30363d}text{fill:#e6edf3}.bar{fill:#6e7681}.ours{fill:#f0a030}}";
 
-/// Bars that belong together.
+/// A group of bars.
 #[derive(Clone, Debug)]
 pub(crate) struct Group {
     pub(crate) title: String,
     pub(crate) bars: Vec<(String, f64)>,
 }
 
-/// All groups on one scale, from zero, so that lengths can be compared.
+/// Draws all groups on one scale that starts at zero, so that lengths can be compared.
 pub(crate) fn svg(title: &str, groups: &[Group]) -> String {
     let longest =
         groups.iter().flat_map(|group| &group.bars).map(|(_, value)| *value).fold(f64::MIN_POSITIVE, f64::max);

@@ -1,4 +1,4 @@
-//! The page that a run is written to.
+//! The page with the results of a run.
 
 use std::fs;
 use std::path::Path;
@@ -11,10 +11,11 @@ use super::servers::Bench;
 use super::word_of;
 use crate::count;
 
-/// Written by hand, beside the plots of the page in `docs/`.
-const PROFILE: &str = "\nWhere the time goes, and what was tried: [profile.md](benchmarks/profile.md).\n";
+/// A page that is written by hand, in the directory of the plots.
+const PROFILE: &str =
+    "\nWhere the time of a request is spent, and what was tried: [profile.md](benchmarks/profile.md).\n";
 
-/// Where and how the figures came about.
+/// The machine and the method of the measurements.
 pub(super) fn preamble(bench: &Bench, how: &str) -> String {
     let root = &bench.root;
     let cpu = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
@@ -51,12 +52,12 @@ pub(super) fn preamble(bench: &Bench, how: &str) -> String {
     out
 }
 
-/// A case, as it is printed and as it is in the page.
+/// A case's section, as it is printed and as it is written to the page.
 pub(super) fn section(outcome: &Outcome) -> String {
     format!("\n## {}\n\n{}\n\n{}", outcome.title, outcome.text, outcome.markdown())
 }
 
-/// Writes the page to `out`, and its plots beside it.
+/// Writes the page to `out`, and the plots to a directory next to it.
 pub(super) fn write(bench: &Bench, how: &str, outcomes: &[Outcome], out: &Path) -> Result<()> {
     let plots = out.with_extension("");
     let name = plots.file_name().context("--out needs a file name")?.to_string_lossy().into_owned();
@@ -91,16 +92,20 @@ fn groups(outcomes: &[Outcome], of: impl Fn(&Outcome) -> &Vec<(String, f64)>) ->
 
 fn intro(bench: &Bench) -> String {
     let shared = if bench.cores > 1 {
-        "The load generator and the server share the machine and its cores, so requests per second are those of both together"
+        "The load generator and the server share the machine and its cores, \
+         so the requests per second depend on the CPU time of both"
     } else {
-        "The load generator and the server share one core, so requests per second are those of both together"
+        "The load generator and the server share one core, so the requests per second depend on the CPU time of both"
     };
     format!(
-        "daylily beside other servers, on one machine: `cargo xtask bench --out docs/benchmarks.md` measures and writes all of this page. \
-         It is one run on one machine and nothing else. {shared}. Read ratios, not absolutes; the figure least disturbed is CPU time per request: \
-         user and system time of all of a server's processes during the load, divided by the requests answered. \
-         Memory is PSS, summed over the processes, after the load.\n\n\
-         hyper alone has no guest: it is the floor, the same HTTP library with daylily's settings and a constant answer. \
-         daylily makes a new instance for every request. Each server is started for each measurement, warmed up for a second, and ended.\n"
+        "This page compares daylily with other servers on one machine. `cargo xtask bench --out docs/benchmarks.md` \
+         measures and writes all of it. The figures are from one run on one machine. {shared}. \
+         Compare ratios rather than absolute figures. The figure that is disturbed least is the CPU time per request: \
+         user and system time of all of a server's processes during the load, divided by the number of responses. \
+         Memory is PSS (proportional set size), summed over the processes, after the load. \
+         The column *to the first* is the ratio to the first row of the table.\n\n\
+         \"hyper alone\" runs no guest. It is the lower bound: the HTTP library that daylily uses, \
+         with the same settings and a constant response. daylily creates a new instance for every request. \
+         Each server is started for each measurement, warmed up for a second, and then stopped.\n"
     )
 }

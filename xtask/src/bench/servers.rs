@@ -12,16 +12,16 @@ use tempfile::TempDir;
 use crate::http::{Client, free_port};
 use crate::process::{self, Running};
 
-/// A cold start with a thousand components compiles all of them.
+/// How long a start may take: a cold start with a thousand components compiles all of them.
 const READY_WITHIN: Duration = Duration::from_secs(900);
 
-/// Between two attempts to get the first answer.
+/// Interval between two attempts to get the first response.
 const ASK_EVERY: Duration = Duration::from_micros(200);
 
-/// A server that may be in a comparison.
+/// A server to compare.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) enum Server {
-    /// hyper alone: the floor.
+    /// hyper alone: the lower bound.
     Native,
     /// daylily with one worker.
     One,
@@ -29,16 +29,16 @@ pub(crate) enum Server {
     All,
     Node,
     Cluster,
-    /// `wasmtime serve`, an instance for each request.
+    /// `wasmtime serve` with a new instance for each request.
     Fresh,
-    /// `wasmtime serve`, as it is by default for 0.3 components.
+    /// `wasmtime serve` with its default for 0.3 components, which reuses instances.
     Reused,
 }
 
-/// What a server is to answer with.
+/// What a server serves.
 #[derive(Clone, Debug)]
 pub(crate) enum Serve {
-    /// A component; its path. Servers without components have the same answer built in.
+    /// The path of a component. Servers without components have the same response built in.
     Component(PathBuf),
     /// A configuration file of daylily's.
     Config(PathBuf),
@@ -52,24 +52,24 @@ impl Serve {
     }
 }
 
-/// A server that answers.
+/// A running server.
 pub(crate) struct Up {
     pub(crate) process: Running,
     pub(crate) port: u16,
-    /// From `exec` to the end of the first answer.
+    /// The time from `exec` to the end of the first response.
     pub(crate) start: Duration,
 }
 
-/// What is there on this machine, and where files for the run go.
+/// The servers that this machine has, and the directory for files of the run.
 pub(crate) struct Bench {
     pub(crate) root: PathBuf,
     pub(crate) guests: PathBuf,
     pub(crate) cores: usize,
     pub(crate) node: Option<PathBuf>,
     pub(crate) wasmtime: Option<PathBuf>,
-    /// The large guest, when it is measured.
+    /// The large guest, if it is measured.
     pub(crate) javascript: Option<PathBuf>,
-    /// What is left out, and why.
+    /// What is skipped, and why.
     pub(crate) notes: Vec<String>,
     temp: TempDir,
     next: Cell<u32>,
@@ -133,14 +133,14 @@ impl Bench {
         self.root.join("bench").join(name)
     }
 
-    /// A path that nothing else uses, in a directory that is removed at the end.
+    /// A unique path in a directory that is removed at the end.
     pub(crate) fn scratch(&self, what: &str) -> PathBuf {
         let number = self.next.get();
         self.next.set(number + 1);
         self.temp.path().join(format!("{number}-{what}"))
     }
 
-    /// The directory of compiled components that all runs share but those of a cold start.
+    /// The cache of compiled components, shared by all runs except cold starts.
     pub(crate) fn cache(&self) -> PathBuf {
         self.temp.path().join("cache")
     }
@@ -149,7 +149,7 @@ impl Bench {
         self.root.join("target/release").join(program)
     }
 
-    /// Starts a server and waits for its first answer, at `path`.
+    /// Starts a server and waits for its first response, at `path`.
     pub(crate) fn up(&self, server: Server, serve: &Serve, cache: &Path, path: &str) -> Result<Up> {
         let port = free_port()?;
         fs::create_dir_all(cache).with_context(|| format!("failed to create {}", cache.display()))?;
@@ -188,7 +188,7 @@ impl Bench {
                 }
                 command.arg(component).args(["--listen", &address, "--workers", &workers.to_string()]);
                 command.arg("--cache-dir").arg(cache.join("daylily")).arg("--control").arg(self.scratch("control"));
-                // What the cases need: bodies of 64 MiB, and 4,096 requests at once.
+                // Limits that the cases need: bodies of 64 MiB, and 4,096 requests at a time.
                 command.args(["--max-body", "128MiB", "--max-queue", "16384"]);
                 command.args(["--cpu-time", "60s", "--wall-time", "120s", "--log", "warn"]);
             }
@@ -203,9 +203,9 @@ impl Bench {
             Server::Fresh | Server::Reused => {
                 command = Command::new(self.wasmtime.as_ref().with_context(missing)?);
                 command.args(["serve", "-Scli", "--addr", &address]);
-                // As many as daylily has by default; its own default is less than the cases need.
+                // daylily's default; that of `wasmtime serve` is less than the cases need.
                 command.args(["--max-concurrent-connections", "10000"]);
-                // Its cache of compiled code, which it has by default, and not the user's.
+                // Use a cache of compiled code, as by default, but not the user's.
                 command.env("XDG_CACHE_HOME", cache);
                 if server == Server::Fresh {
                     command.args(["--max-instance-reuse-count", "1"]);
@@ -218,7 +218,7 @@ impl Bench {
     }
 }
 
-/// The `wasmtime` of `$WASMTIME` or of the path, when it has the version that daylily is built with.
+/// The `wasmtime` in `$WASMTIME` or in PATH, if it has the version that daylily is built with.
 fn wasmtime(root: &Path) -> Result<PathBuf> {
     let path = std::env::var_os("WASMTIME").map(PathBuf::from).or_else(|| process::find("wasmtime"));
     let path = path.context("there is no `wasmtime` on the path, and $WASMTIME names none")?;

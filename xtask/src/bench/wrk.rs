@@ -1,4 +1,4 @@
-//! The load generator.
+//! Runs wrk, the load generator.
 
 use std::path::Path;
 use std::process::Command;
@@ -8,7 +8,7 @@ use anyhow::{Context, Result, bail};
 
 use crate::process;
 
-/// What one run of it is to do.
+/// The parameters of a run.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Load<'a> {
     pub(crate) port: u16,
@@ -18,18 +18,18 @@ pub(crate) struct Load<'a> {
     pub(crate) script: Option<&'a Path>,
 }
 
-/// What it saw.
+/// The results of a run.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub(crate) struct Seen {
     pub(crate) requests: u64,
     pub(crate) per_second: f64,
     pub(crate) p50_us: f64,
     pub(crate) p99_us: f64,
-    /// Connections that failed, and answers that did not come in time.
+    /// Connections that failed, and responses that timed out.
     pub(crate) errors: u64,
 }
 
-/// Fails with the remedy where it is missing.
+/// Fails when wrk is not installed; the error says how to install it.
 pub(crate) fn ensure_there() -> Result<()> {
     if process::find("wrk").is_none() {
         bail!("wrk, the load generator, is not on the path; install it (Debian, Ubuntu: apt-get install wrk)");
@@ -37,7 +37,7 @@ pub(crate) fn ensure_there() -> Result<()> {
     Ok(())
 }
 
-/// Puts the load on, and reads what came of it. One thread of wrk.
+/// Runs wrk with one thread, and parses its output.
 pub(crate) fn run(load: Load<'_>, log: &Path) -> Result<Seen> {
     let Load { port, path, connections, seconds, script } = load;
     let mut command = Command::new("wrk");

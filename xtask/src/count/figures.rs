@@ -1,11 +1,11 @@
-//! The three figures, as they are written, read and taken from the tools' output.
+//! The three figures: read from the tools' output, and written to and read from `bench/counts.toml`.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 use anyhow::{Context, Result, bail};
 
-/// Of one request.
+/// The figures of one request.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub(crate) struct Figures {
     pub(crate) instructions: f64,
@@ -68,7 +68,7 @@ pub(crate) fn write(head: &str, all: &BTreeMap<String, Figures>) -> String {
     out
 }
 
-/// The little of TOML that [`write`] uses.
+/// Parses the subset of TOML that [`write`] uses.
 pub(crate) fn read(text: &str) -> Result<BTreeMap<String, Figures>> {
     let mut all: BTreeMap<String, Figures> = BTreeMap::new();
     let mut current = None;
@@ -84,7 +84,7 @@ pub(crate) fn read(text: &str) -> Result<BTreeMap<String, Figures>> {
     Ok(all)
 }
 
-/// Reads a file that callgrind wrote for one thread. Names are given once, beside a number: `cfn=(12) malloc`.
+/// Parses callgrind's output file for one thread. A name is written once, after its number: `cfn=(12) malloc`.
 pub(crate) fn callgrind(text: &str) -> Option<Callgrind> {
     let mut allocators = BTreeSet::new();
     let mut counted = Callgrind::default();
@@ -106,7 +106,7 @@ pub(crate) fn callgrind(text: &str) -> Option<Callgrind> {
     Some(Callgrind { instructions: instructions?, ..counted })
 }
 
-/// Reads the table that `strace -c` writes: calls by name.
+/// Parses the table of `strace -c`: the number of calls by name.
 pub(crate) fn strace(text: &str) -> BTreeMap<String, u64> {
     let rows = text.lines().filter_map(|line| {
         let words: Vec<&str> = line.split_whitespace().collect();
@@ -122,7 +122,7 @@ mod tests {
     use std::collections::BTreeMap;
 
     #[test]
-    fn what_is_written_is_read() {
+    fn figures_survive_writing_and_reading() {
         let figures = Figures { instructions: 113_000.0, system_calls: 5.5, allocations: 70.0 };
         let all = BTreeMap::from([("hello02".to_owned(), figures)]);
         assert_eq!(read(&write("# why\n", &all)).unwrap(), all);

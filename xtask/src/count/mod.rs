@@ -1,6 +1,6 @@
-//! `cargo xtask count`: what a request costs in figures that do not depend on the clock, compared with those
-//! in `bench/counts.toml`. Instructions and allocations are callgrind's, system calls strace's; each is the
-//! difference between a short and a long run on one connection, so that the start drops out.
+//! `cargo xtask count`: the cost of a request in figures that do not depend on the clock, compared with those in
+//! `bench/counts.toml`. Callgrind counts instructions and allocations, strace system calls. Each figure is the
+//! difference between a short and a long run on one connection, so that the start is not included.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -13,11 +13,11 @@ mod worker;
 
 use figures::Figures;
 
-/// Requests of the short and the long run.
+/// Numbers of requests in the short and the long run.
 const FEW: u32 = 200;
 const MANY: u32 = 1_200;
 
-/// A rise by more than this fails.
+/// A figure that rises by more than this factor fails.
 const TOLERANCE: f64 = 1.05;
 
 const HEAD: &str = "\
@@ -26,14 +26,14 @@ const HEAD: &str = "\
 # compiler, the C library and the processor's features as valgrind has them, not on the clock.
 ";
 
-/// What is asked, and of which guest.
+/// One request: its guest, path and body.
 #[derive(Clone, Copy)]
 pub(crate) struct Case {
     name: &'static str,
     title: &'static str,
     package: &'static str,
     path: &'static str,
-    /// To post; 0 is a GET.
+    /// The size of the body of a POST; 0 for a GET.
     body_bytes: u64,
 }
 
@@ -43,7 +43,7 @@ const CASES: &[Case] = &[
     Case { name: "echo1k", title: "Echo of 1 KiB", package: "echo", path: "/echo", body_bytes: 1024 },
 ];
 
-/// Counts, and compares or accepts.
+/// Counts, and compares the figures or, with `accepts`, writes them.
 pub(crate) fn main(root: &Path, accepts: bool) -> Result<()> {
     worker::ensure_tools()?;
     let packages: Vec<&str> = CASES.iter().map(|case| case.package).collect();
@@ -82,7 +82,7 @@ fn accepted(root: &Path) -> Result<BTreeMap<String, Figures>> {
     figures::read(&text).with_context(|| format!("failed to read {}", path.display()))
 }
 
-/// A line for each figure, and which have risen too far.
+/// A line for each figure, and the figures that have risen too far.
 fn compare(accepted: &BTreeMap<String, Figures>, counted: &BTreeMap<String, Figures>) -> Result<(String, Vec<String>)> {
     let mut lines = String::new();
     let mut rises = Vec::new();
@@ -101,15 +101,16 @@ fn compare(accepted: &BTreeMap<String, Figures>, counted: &BTreeMap<String, Figu
     Ok((lines, rises))
 }
 
-/// The accepted figures, for the page of the benchmarks; nothing where there are none.
+/// The accepted figures as a section of the benchmarks page; empty where there are none.
 pub(crate) fn section(root: &Path) -> Result<String> {
     if !path(root).exists() {
         return Ok(String::new());
     }
     let accepted = accepted(root)?;
     let mut out = String::from(
-        "\n## Counts\n\nWhat does not depend on the clock: instructions (callgrind), system calls (strace) and allocations of one request, \
-         in the thread that serves, from [bench/counts.toml](../bench/counts.toml). `cargo xtask count` compares.\n\n\
+        "\n## Counts\n\nThese figures do not depend on the clock: instructions (callgrind), system calls (strace) and \
+         allocations of one request, in the thread that serves, from [bench/counts.toml](../bench/counts.toml). \
+         `cargo xtask count` compares the current code with them.\n\n\
          | request | instructions | system calls | allocations |\n|---|--:|--:|--:|\n",
     );
     for case in CASES {

@@ -1,4 +1,4 @@
-//! Runs daylily with its one worker under a tool.
+//! Runs daylily with one worker, which runs under a tool.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -15,30 +15,30 @@ use super::{Case, FEW, MANY};
 use crate::http::{Client, free_port};
 use crate::process::{self, Running};
 
-/// Compiling a component under valgrind takes seconds.
+/// How long a start may take: compiling a component under valgrind takes seconds.
 const READY_WITHIN: Duration = Duration::from_secs(300);
 
-/// Between two requests. By then the worker waits for the next one, so that each comes in the same way.
+/// Pause between two requests. It lets the worker go to sleep, so that each request takes the same path.
 const PAUSE: Duration = Duration::from_millis(3);
 
-/// For a tool to run a program that does nothing.
+/// How long a tool may take to run a program that does nothing.
 const TRIED_WITHIN: Duration = Duration::from_secs(60);
 
-/// For callgrind to write its file.
+/// How long callgrind may take to write its file.
 const ENDS_WITHIN: Duration = Duration::from_secs(60);
 
-/// For the C library: blocks of memory are set and copied in a loop. Otherwise it is one instruction that is
-/// repeated, of which valgrind counts every byte, so that a memory's size would hide all else.
+/// Makes the C library set and copy memory in a loop. Otherwise it uses one repeated instruction, of which valgrind
+/// counts every byte, and the size of the memory would hide all other costs.
 const BLOCKS: &str = "GLIBC_TUNABLES=glibc.cpu.hwcaps=-ERMS";
 
-/// What a worker is started under.
+/// The tool that a worker runs under.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Tool {
     Callgrind,
     Strace,
 }
 
-/// Where the runs happen.
+/// The program, the guests and the directories of the runs.
 pub(super) struct Workshop {
     daylily: PathBuf,
     guests: PathBuf,
@@ -47,7 +47,7 @@ pub(super) struct Workshop {
 
 /// # Errors
 ///
-/// When a tool is missing, or is not allowed to do its work here; with what to do about it.
+/// When a tool is missing or does not work here; the error says what to do about it.
 pub(super) fn ensure_tools() -> Result<()> {
     for (tool, package) in [("valgrind", "valgrind"), ("strace", "strace"), ("cc", "gcc libc6-dev")] {
         if process::find(tool).is_none() {
@@ -110,7 +110,7 @@ impl Workshop {
 
     fn callgrind(&self, case: Case, requests: u32) -> Result<Callgrind> {
         let out = self.run(case, requests, Tool::Callgrind)?;
-        // The first thread's: it serves; the others tick, and write the log.
+        // The file of the first thread, which serves. The others drive the epoch and write the log.
         let path = out.with_file_name("out-01");
         let text = fs::read_to_string(&path).with_context(|| format!("callgrind left no {}", path.display()))?;
         figures::callgrind(&text).context("failed to read what callgrind wrote")
@@ -124,17 +124,18 @@ impl Workshop {
         Ok(calls)
     }
 
-    /// Sends `requests` to a daylily that is started for it, and returns the file that the tool has written.
+    /// Starts a daylily under `tool`, sends it `requests`, and returns the tool's output file.
     fn run(&self, case: Case, requests: u32, tool: Tool) -> Result<PathBuf> {
         let dir = tempfile::tempdir_in(self.dir.path())?.keep();
         let out = dir.join("out");
         let under = match tool {
-            // Valgrind has fewer processor features than the machine, and code is compiled for those it sees.
+            // Valgrind emulates fewer processor features than the machine has, and code is compiled for those it
+            // emulates.
             Tool::Callgrind => format!(
                 "valgrind --tool=callgrind --separate-threads=yes --log-file={0}/worker.log --callgrind-out-file={0}/out",
                 dir.display()
             ),
-            // Without -f: the thread that serves.
+            // Without -f, only the first thread is counted, which serves.
             Tool::Strace => format!("strace -c -o {}", out.display()),
         };
         let script = dir.join("worker");

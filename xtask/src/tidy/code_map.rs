@@ -1,4 +1,5 @@
-//! The map of the code in ARCHITECTURE.md has what is there, and is whole where it names a directory's files.
+//! Checks the code map in ARCHITECTURE.md: every path in it exists, and where it lists files of a directory, it lists
+//! all of them.
 
 use std::collections::BTreeSet;
 
@@ -8,7 +9,7 @@ use super::tree::Tree;
 
 const ARCHITECTURE: &str = "ARCHITECTURE.md";
 
-/// Files that say nothing that their directory's line does not say.
+/// Files that need no entry: their directory's line describes them.
 const UNNAMED: &[&str] = &["mod.rs", "lib.rs", "tests.rs"];
 
 pub(super) fn check(tree: &Tree) -> Vec<Fault> {
@@ -18,14 +19,14 @@ pub(super) fn check(tree: &Tree) -> Vec<Fault> {
     };
     let mut faults = Vec::new();
     let mut named = BTreeSet::new();
-    // The directories above, with the indentation of their lines.
+    // The enclosing directories, with the indentation of their lines.
     let mut above: Vec<(usize, String)> = Vec::new();
     for (number, line) in (block.line + 1..).zip(&block.lines) {
         let indent = line.len() - line.trim_start().len();
         above.retain(|(outer, _)| *outer < indent);
         let parent = above.last().map(|(_, path)| path.clone()).unwrap_or_default();
         for name in entries(line) {
-            // The sources of a crate are said to be in its directory.
+            // The map omits `src/` for the sources of a crate.
             let places = [format!("{parent}{name}"), format!("{parent}src/{name}")];
             let Some(path) = places.into_iter().find(|path| tree.has(path)) else {
                 faults.push(Fault::new(
@@ -47,7 +48,7 @@ pub(super) fn check(tree: &Tree) -> Vec<Fault> {
     faults
 }
 
-/// The paths that a line of the map begins with.
+/// The paths at the beginning of a line of the map.
 fn entries(line: &str) -> Vec<&str> {
     let start = line.trim().split("  ").next().unwrap_or_default();
     let words: Vec<&str> = start.split_whitespace().collect();
@@ -84,7 +85,7 @@ mod tests {
     }
 
     #[test]
-    fn the_map_is_as_the_code_is() {
+    fn the_map_matches_the_files() {
         expect_of(
             "host/           the host\n  main.rs       the program\n  src/control/\n    seat.rs parcel.rs    both\n",
             &[],

@@ -1,4 +1,4 @@
-//! Every exit code is in docs/configuration.md and in the help, and none of them names another.
+//! Checks exit codes: those in the sources, in docs/configuration.md and in the help are the same.
 
 use std::collections::BTreeSet;
 
@@ -9,10 +9,10 @@ use super::tree::Tree;
 const CONFIGURATION: &str = "docs/configuration.md";
 const CLI: &str = "host/src/cli.rs";
 
-/// What begins a number that is an exit code, in the sources. sysexits.h begins at 64.
+/// What precedes an exit code in the sources. sysexits.h begins at 64.
 const BEFORE: &[&str] = &["exit_code: ", "code: ", "=> ", "map_or(", ": u8 = ", "ExitCode::from("];
 
-/// What clap and the standard library end with.
+/// Exit codes of clap and the standard library.
 const GENERAL: [u32; 3] = [0, 1, 2];
 
 pub(super) fn check(tree: &Tree) -> Vec<Fault> {
@@ -64,7 +64,7 @@ mod tests {
     }
 
     #[test]
-    fn codes_are_said_and_used() {
+    fn exit_codes_are_documented_and_used() {
         expect_of("Self::Listen { .. } => 69,", "| 69 | no server |", &[]);
         expect_of("Self::Listen { .. } => 69,", "", &["exit code 69 is not said"]);
         expect_of("exit_code: 69 }", "| 69 | |\n| 77 | |", &["exit code 77 is said, and no source ends with it"]);

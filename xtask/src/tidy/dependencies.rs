@@ -1,4 +1,4 @@
-//! Every dependency has its reason, on the line above it, in the manifest that names its version.
+//! Checks that every dependency has its reason, on the line above it, in the manifest that names its version.
 
 use super::Fault;
 use super::tree::Tree;

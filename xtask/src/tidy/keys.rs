@@ -1,4 +1,5 @@
-//! Every key, variable and flag that the documents name is there, and every one that is there is documented.
+//! Checks keys, environment variables and flags: those that the documents name exist, and all that exist are
+//! documented.
 
 use std::collections::BTreeSet;
 
@@ -8,10 +9,10 @@ use super::tree::{Tree, has_word};
 
 const CONFIGURATION: &str = "docs/configuration.md";
 
-/// The list of keys that the parser knows.
+/// The source with the keys that the parser accepts.
 const PLACES: &str = "host/core/src/config/places.rs";
 
-/// What the program says of its flags.
+/// The program's help on its flags.
 const HELP: &str = "tests/cases/cli/help-serve.txt";
 
 pub(super) fn check(tree: &Tree) -> Vec<Fault> {
@@ -30,7 +31,7 @@ pub(super) fn check(tree: &Tree) -> Vec<Fault> {
     faults
 }
 
-/// Two words or more, so that it is a name of the program's and not a word of the language.
+/// Requires two words or more, so that it is a name of the program's and not a word of the language.
 fn is_snake_case(span: &str) -> bool {
     let is_lower = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit();
     let is_upper = |c: char| c.is_ascii_uppercase() || c.is_ascii_digit();
@@ -46,7 +47,7 @@ fn has_source(tree: &Tree, name: &str) -> bool {
     is_file || kinds.iter().any(|kind| tree.all("", kind).any(|(_, text)| has_word(text, name)))
 }
 
-/// The keys of configuration files in examples. Those of cargo are told by their tables.
+/// Checks the keys of configuration files in examples. Those of Cargo.toml are recognised by their tables.
 fn examples(tree: &Tree, path: &str, text: &str) -> Vec<Fault> {
     let Some(known) = tree.text(PLACES).map(keys) else { return Vec::new() };
     let mut faults = Vec::new();
@@ -57,7 +58,7 @@ fn examples(tree: &Tree, path: &str, text: &str) -> Vec<Fault> {
         }
         let mut is_free = false;
         for (line, text) in (block.line + 1..).zip(&block.lines) {
-            // The names below are the user's own.
+            // The keys in these tables are chosen by the user.
             is_free = if text.starts_with('[') { text.contains(".env]") || text.contains(".vars]") } else { is_free };
             let Some((key, _)) = text.split_once(" = ").filter(|_| !is_free) else { continue };
             if super::names::is_identifier(key) && !known.contains(key) {
@@ -68,14 +69,14 @@ fn examples(tree: &Tree, path: &str, text: &str) -> Vec<Fault> {
     faults
 }
 
-/// The quoted words of the lists of keys.
+/// The quoted words in the parser's lists of keys.
 fn keys(text: &str) -> BTreeSet<&str> {
     let lists = text.split("#[cfg(test)]").next().unwrap_or_default();
     let inside = lists.split("&[").skip(1).filter_map(|list| list.split_once("];").map(|(list, _)| list));
     inside.flat_map(|list| list.split('"').skip(1).step_by(2)).collect()
 }
 
-/// Each key has a row.
+/// Checks that each key has a row in a table.
 fn documented(tree: &Tree) -> Vec<Fault> {
     let (Some(places), Some(text)) = (tree.text(PLACES), tree.text(CONFIGURATION)) else { return Vec::new() };
     let named: BTreeSet<&str> =
@@ -85,7 +86,7 @@ fn documented(tree: &Tree) -> Vec<Fault> {
     missing.map(|key| Fault::new(CONFIGURATION, 0, format!("the key `{key}` has no row"))).collect()
 }
 
-/// The table of flags has those of the help, each with its variable, and no others.
+/// Checks that the table of flags has the flags of the help, each with its variable, and no others.
 fn flags(tree: &Tree) -> Vec<Fault> {
     let (Some(help), Some(text)) = (tree.text(HELP), tree.text(CONFIGURATION)) else { return Vec::new() };
     let help: String = help.split_whitespace().collect::<Vec<_>>().join(" ");

@@ -1,4 +1,4 @@
-//! Every limit of `core/limits.rs` is in docs/configuration.md with its default and range, and in a test.
+//! Checks that every limit of `core/limits.rs` is in docs/configuration.md with its default and range, and in a test.
 
 use std::time::Duration;
 
@@ -11,7 +11,7 @@ use super::tree::{Tree, has_word};
 const LIMITS: &str = "host/core/src/limits.rs";
 const CONFIGURATION: &str = "docs/configuration.md";
 
-/// What tables and sources say of a limit: bytes, milliseconds or a count.
+/// A limit as tables and sources state it, in bytes, milliseconds or as a count.
 #[derive(Clone, Debug, PartialEq)]
 struct Limit {
     key: String,
@@ -40,7 +40,7 @@ pub(super) fn check(tree: &Tree) -> Vec<Fault> {
     faults
 }
 
-/// A row of a table with the default, and with the range, or a maximum in words.
+/// Checks that a row of a table has the default, and the range or a maximum in words.
 fn documented(text: &str, limit: &Limit) -> Vec<Fault> {
     let Limit { key, kind, .. } = limit;
     let all = rows(text, "");
@@ -64,14 +64,14 @@ fn documented(text: &str, limit: &Limit) -> Vec<Fault> {
     faults
 }
 
-/// A test of the whole program sets it, or one of core looks at both of its ends.
+/// Checks that an end-to-end test sets it, or a test of core checks both of its ends.
 fn tested(tree: &Tree, limit: &Limit) -> Option<Fault> {
     let mut tests = tree.all("tests/e2e/", ".rs");
     let is_tested = tests.any(|(_, text)| has_word(text, &limit.key));
     (!is_tested).then(|| Fault::new(LIMITS, 0, format!("no test in tests/e2e sets `{}`", limit.key)))
 }
 
-/// The text of each `pub const NAME: Limit<T> = …;`, with its line.
+/// The text of each `pub const NAME: Limit<T> = …;`, with its line number.
 fn declarations(source: &str) -> Vec<(usize, String)> {
     let mut found = Vec::new();
     let mut lines = (1..).zip(source.lines());
@@ -99,7 +99,7 @@ fn read(declared: &str, source: &str) -> Option<Limit> {
         _ => return None,
     };
     let (call, fields) = match value.trim_start().strip_prefix("Limit {") {
-        // Some fields, and the others as a function makes them.
+        // A struct literal with `..function(…)` for the other fields.
         Some(fields) => fields.trim_end_matches('}').rsplit_once("..").map(|(fields, call)| (call.trim(), fields))?,
         None => (value, ""),
     };
@@ -128,7 +128,7 @@ fn read(declared: &str, source: &str) -> Option<Limit> {
     Some(limit)
 }
 
-/// A product of numbers and constants of the file; times in milliseconds.
+/// Evaluates a product of numbers and constants of the file; times in milliseconds.
 fn evaluate(text: &str, source: &str) -> Option<u64> {
     let text = text.trim();
     if let Some((function, argument)) = text.strip_prefix("Duration::").and_then(|call| call.split_once('(')) {
@@ -162,7 +162,7 @@ impl Kind {
         }
     }
 
-    /// `1 to 1,000`; `time` is what any time may be.
+    /// Parses a range such as `1 to 1,000`; `time` is the range of all times.
     fn range(self, text: &str) -> Option<(u64, u64)> {
         if text == "time" {
             return Some((1, 720 * 3600 * 1000));

@@ -1,4 +1,4 @@
-//! Every link inside the documents leads to a file, and to a heading that is there.
+//! Checks that every relative link in the documents leads to an existing file and heading.
 
 use super::Fault;
 use super::markdown::prose;
@@ -20,7 +20,7 @@ pub(super) fn check(tree: &Tree) -> Vec<Fault> {
     faults
 }
 
-/// Links of Markdown, but for those to other places.
+/// The targets of Markdown links, except those to other sites.
 fn targets(text: &str) -> Vec<(usize, &str)> {
     let in_line = |line| -> Vec<&str> {
         let parts: Vec<&str> = str::split(line, "](").skip(1).collect();
@@ -31,7 +31,7 @@ fn targets(text: &str) -> Vec<(usize, &str)> {
     all.filter(|(_, target)| !target.contains("://") && !target.contains(' ')).collect()
 }
 
-/// `target` as it is meant in `document`, from the root.
+/// The path, from the root, of a relative link `target` in `document`.
 fn resolve(document: &str, target: &str) -> String {
     let mut parts: Vec<&str> = document.split('/').collect();
     parts.pop();
@@ -45,7 +45,7 @@ fn resolve(document: &str, target: &str) -> String {
     parts.join("/")
 }
 
-/// As GitHub makes them of headings.
+/// The anchors that GitHub generates for headings.
 fn anchors(text: &str) -> impl Iterator<Item = String> {
     let headings = prose(text).into_iter().filter(|(_, line)| line.starts_with('#'));
     headings.map(|(_, line)| {

@@ -1,4 +1,4 @@
-//! Every line of the log that a document names is in the source that it is said to come from.
+//! Checks that every log line that a document names is in the source file that the document states.
 
 use super::Fault;
 use super::markdown::{in_line, rows};
@@ -7,11 +7,11 @@ use super::tree::Tree;
 const ARCHITECTURE: &str = "ARCHITECTURE.md";
 const HEADING: &str = "Where log lines come from";
 
-/// Of what users read, the tables of lines, and in which column the lines are.
+/// Tables of log lines in users' documents, each with the column of the lines.
 const OTHERS: &[(&str, &str, usize)] =
     &[("docs/errors.md", "The supervisor's lines", 1), ("docs/operations.md", "At 3 a.m.", 0)];
 
-/// Shorter ones are found everywhere.
+/// Minimum length of a part of a line to search for: shorter ones are found everywhere.
 const SHORTEST: usize = 4;
 
 pub(super) fn check(tree: &Tree) -> Vec<Fault> {
@@ -49,12 +49,12 @@ fn sources(tree: &Tree, file: &str) -> Vec<String> {
     tree.all("host/", ".rs").filter(|(path, _)| path.ends_with(&end)).map(|(_, text)| joined(text)).collect()
 }
 
-/// With strings in one line each.
+/// Joins string literals that continue on the next line.
 fn joined(text: &str) -> String {
     let mut out = String::new();
     for line in text.lines() {
         match line.strip_suffix('\\') {
-            // The next line goes on with its first character.
+            // The string continues at the next line's first character.
             Some(line) => out.push_str(line.trim_start()),
             None => {
                 out.push_str(line.trim_start());
@@ -65,13 +65,13 @@ fn joined(text: &str) -> String {
     out
 }
 
-/// The first part of a line that no source has. What a line has from elsewhere is told by `…`, by digits, by
-/// quotation marks and by parentheses.
+/// The first part of a line that no source contains. The variable parts of a line are marked in the document by `…`,
+/// digits, quotation marks or parentheses.
 fn missing<'a>(line: &'a str, sources: &[String]) -> Option<&'a str> {
     let parts = line.split(['…', '(', ')', '\'', '"', '=', ':', ';', ',']).flat_map(words_without_digits);
     let parts = parts.map(str::trim).filter(|part| part.len() >= SHORTEST && part.contains(' '));
     let is_in = |part: &str| part.len() >= SHORTEST && sources.iter().any(|source| source.contains(part));
-    // One placeholder may stand for words that the document has in full.
+    // A placeholder in the source may stand for words that the document spells out.
     let is_in_two = |part: &str| {
         part.match_indices(' ').any(|(at, _)| {
             let (start, end) = part.split_at(at);
@@ -81,7 +81,7 @@ fn missing<'a>(line: &'a str, sources: &[String]) -> Option<&'a str> {
     parts.into_iter().find(|part| !is_in(part) && !is_in_two(part))
 }
 
-/// Runs of words that have no digit.
+/// Splits text into runs of words without digits.
 fn words_without_digits(text: &str) -> Vec<&str> {
     let mut runs = Vec::new();
     let mut rest = text;

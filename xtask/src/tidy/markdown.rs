@@ -1,18 +1,18 @@
-//! As much of Markdown as the rules need: lines with their numbers, code spans, fenced blocks and tables.
+//! Parses the parts of Markdown that the rules need: numbered lines, code spans, fenced blocks and tables.
 
 /// A fenced block of code.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Block<'a> {
-    /// What stands behind the opening fence.
+    /// The text after the opening fence.
     pub(super) language: &'a str,
-    /// The line of the opening fence, from 1.
+    /// The line number of the opening fence, from 1.
     pub(super) line: usize,
     /// The last line above it that is not empty.
     pub(super) above: &'a str,
     pub(super) lines: Vec<&'a str>,
 }
 
-/// The lines outside fenced blocks, with their numbers.
+/// The lines outside fenced blocks, with their line numbers.
 pub(super) fn prose(text: &str) -> Vec<(usize, &str)> {
     let mut is_code = false;
     let mut lines = Vec::new();
@@ -26,12 +26,12 @@ pub(super) fn prose(text: &str) -> Vec<(usize, &str)> {
     lines
 }
 
-/// What stands between backticks outside fenced blocks.
+/// The code spans outside fenced blocks, with their line numbers.
 pub(super) fn spans(text: &str) -> Vec<(usize, &str)> {
     prose(text).into_iter().flat_map(|(number, line)| in_line(line).map(move |span| (number, span))).collect()
 }
 
-/// What stands between backticks in one line.
+/// The code spans of one line.
 pub(super) fn in_line(line: &str) -> impl Iterator<Item = &str> {
     line.split('`').skip(1).step_by(2).filter(|span| !span.is_empty())
 }
@@ -56,8 +56,8 @@ pub(super) fn blocks(text: &str) -> Vec<Block<'_>> {
     blocks
 }
 
-/// The rows of all tables below the heading `title`, up to the next heading; their cells, and the line. With
-/// the head of each table, without the rule below it. No `title` is the whole document.
+/// The rows of all tables from the heading `title` to the next heading: the line number and the cells. Table heads are
+/// included, the delimiter rows are not. An empty `title` means the whole document.
 pub(super) fn rows<'a>(text: &'a str, title: &str) -> Vec<(usize, Vec<&'a str>)> {
     let mut is_below = title.is_empty();
     let mut rows = Vec::new();
@@ -83,7 +83,7 @@ mod tests {
         "a `b` and `c::d`\n\n```toml\nkey = `1`\n```\n# Table\n| x | y |\n|---|--:|\n| `1` | |\n## Next\n| z |\n";
 
     #[test]
-    fn code_is_told_from_prose() {
+    fn code_is_separated_from_prose() {
         assert_eq!(spans(TEXT), [(1, "b"), (1, "c::d"), (9, "1")]);
         let block = Block { language: "toml", line: 3, above: "a `b` and `c::d`", lines: vec!["key = `1`"] };
         assert_eq!(blocks(TEXT), [block]);

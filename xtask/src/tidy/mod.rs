@@ -1,7 +1,7 @@
-//! `cargo xtask tidy`: the documents say what is there, and the sources keep to the rules of CONTRIBUTING.md.
+//! `cargo xtask tidy`: checks that the documents match the sources, and that the sources follow CONTRIBUTING.md.
 //!
-//! Each rule is a function from the files of the repository to what is wrong with them, so that its tests can
-//! plant a fault. The samples of output are compared with what the program prints ([`samples`]).
+//! Each rule is a function from the files of the repository to a list of faults, so that its tests can plant a fault.
+//! Samples of output are compared with what the program prints ([`samples`]).
 
 use std::path::Path;
 
@@ -32,11 +32,11 @@ usage: cargo xtask tidy [--bless]
   --bless   write the samples of output in the documents anew, as the program prints them now
 ";
 
-/// Something that is not as a rule wants it.
+/// A violation of a rule.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Fault {
     path: String,
-    /// From 1; 0 is the whole file.
+    /// The line number, from 1; 0 means the whole file.
     line: usize,
     text: String,
 }
@@ -70,13 +70,13 @@ const RULES: &[Rule] = &[
     samples::marked,
 ];
 
-/// Checks everything; with `blesses`, samples that differ are written instead of reported.
+/// Checks all rules. With `blesses`, samples that differ are rewritten instead of reported.
 pub(crate) fn main(root: &Path, blesses: bool) -> Result<()> {
     let tree = Tree::read(root)?;
     let mut faults: Vec<Fault> = RULES.iter().flat_map(|rule| rule(&tree)).collect();
     faults.sort();
     say(&faults)?;
-    // These take longer, so the others are said before.
+    // The samples take longer, so the other faults are reported first.
     let differing = samples::compare(root, &tree, blesses)?;
     say(&differing)?;
     match faults.len() + differing.len() {
@@ -90,7 +90,7 @@ fn say(faults: &[Fault]) -> Result<()> {
     faults.iter().try_for_each(|fault| crate::say(&format!("{fault}\n")))
 }
 
-/// Fails unless the rule finds a fault in `files` that contains each text, and no others.
+/// Asserts that `rule` finds in `files` one fault for each text in `faults`, which it contains, and no others.
 #[cfg(test)]
 #[track_caller]
 fn expect(rule: Rule, files: &[(&str, &str)], faults: &[&str]) {

@@ -1,10 +1,10 @@
-//! Every path, type and function that a document for contributors names is there.
+//! Checks that every path, type and function that a document for contributors names exists.
 
 use super::Fault;
 use super::markdown::spans;
 use super::tree::{Tree, has_word};
 
-/// Where names of types and functions are the project's own; what users read names other things, too.
+/// Documents in which names of types and functions are the project's. Users' documents name other things, too.
 const FOR_CONTRIBUTORS: &[&str] = &["ARCHITECTURE.md", "CONTRIBUTING.md", "RELEASING.md"];
 
 const ARCHITECTURE: &str = "ARCHITECTURE.md";
@@ -24,7 +24,7 @@ pub(super) fn check(tree: &Tree) -> Vec<Fault> {
     faults
 }
 
-/// Whether `span` can only be meant as a path in the repository.
+/// Whether `span` can only be a path in the repository.
 fn is_own_path(tree: &Tree, document: &str, span: &str) -> bool {
     let is_path = span.chars().all(|character| character.is_ascii_alphanumeric() || "._-/".contains(character));
     if !is_path || span.starts_with(['/', '.', '-']) && !span.starts_with(".ci/") || span.contains("..") {
@@ -39,12 +39,12 @@ fn is_own_path(tree: &Tree, document: &str, span: &str) -> bool {
 
 fn is_there(tree: &Tree, document: &str, span: &str) -> bool {
     let beside = document.rsplit_once('/').map_or(String::new(), |(directory, _)| format!("{directory}/"));
-    // The crate daylily-core is called by its directory.
+    // Documents call the crate daylily-core by its directory, `core`.
     let in_core = span.strip_prefix("core/").map(|rest| format!("host/core/src/{rest}"));
     tree.has(&format!("{beside}{span}")) || in_core.is_some_and(|path| tree.has(&path)) || tree.has_somewhere(span)
 }
 
-/// Names such as `Type::Variant`, `module::function` and `TypeName`: all of their words in one source.
+/// Whether all words of a name such as `Type::Variant`, `module::function` or `TypeName` are in one source file.
 fn is_known(tree: &Tree, document: &str, span: &str) -> bool {
     let span = span.strip_suffix("()").unwrap_or(span);
     let words: Vec<&str> = span.split("::").collect();
@@ -53,7 +53,7 @@ fn is_known(tree: &Tree, document: &str, span: &str) -> bool {
         return true;
     }
     tree.all("", ".rs").any(|(path, text)| {
-        // A module is named by its file.
+        // A module has the name of its file.
         let stem = path.trim_end_matches("/mod.rs").trim_end_matches(".rs").rsplit('/').next().unwrap_or_default();
         words.iter().all(|word| *word == stem || *word == "tests" || has_word(text, word))
     })

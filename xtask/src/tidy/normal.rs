@@ -1,7 +1,7 @@
-//! Output without what differs from run to run: times, process ids, request ids, and where a sample is about
-//! other things, all numbers.
+//! Normalises output, by masking what differs from run to run: times, process ids, request ids, and on request all
+//! numbers.
 
-/// What is left of `text`.
+/// `text` with these parts masked.
 pub(super) fn normal(text: &str, masks_numbers: bool) -> String {
     let mut out = String::new();
     for line in text.trim_end().lines() {
@@ -17,7 +17,7 @@ pub(super) fn normal(text: &str, masks_numbers: bool) -> String {
     out
 }
 
-/// A point in time is one word; an id is sixteen digits in one.
+/// Masks a word that is a point in time, or an id of sixteen hex digits.
 fn word(word: &str) -> String {
     let is_time = word.ends_with('Z') && word.contains('T') && word.starts_with(|c: char| c.is_ascii_digit());
     if is_time { "…".into() } else { ids(word) }
@@ -51,7 +51,7 @@ fn numbers(line: &str) -> String {
     out
 }
 
-/// The columns of a table are as wide as what is in them.
+/// Collapses spaces: the widths of a table's columns depend on their contents.
 fn spaces(line: &str) -> String {
     line.split_whitespace().collect::<Vec<_>>().join(" ")
 }

@@ -1,6 +1,6 @@
-//! Samples of output in the documents are what the program prints.
+//! Checks that samples of output in the documents are what the program prints.
 //!
-//! A block of output has a comment above it: `<!-- sample: NAME -->`, with the name of a scenario that makes it
+//! A block of output has a comment above it: `<!-- sample: NAME -->`, with the name of the scenario that produces it
 //! ([`super::scenarios`]), or `<!-- not run: REASON -->`.
 
 use std::fs;
@@ -17,7 +17,7 @@ use super::workshop::Workshop;
 
 const BLESS: &str = "`cargo xtask tidy --bless` writes it";
 
-/// Every block without a language is output, and says where it comes from.
+/// Checks that every block without a language, which is output, has such a comment.
 pub(super) fn marked(tree: &Tree) -> Vec<Fault> {
     let mut faults = Vec::new();
     for (path, text) in documents(tree) {
@@ -35,14 +35,14 @@ pub(super) fn marked(tree: &Tree) -> Vec<Fault> {
     faults
 }
 
-/// Runs what the samples show. Those that differ are faults, or written.
+/// Runs the samples. Those that differ are reported as faults or, with `blesses`, rewritten.
 pub(super) fn compare(root: &Path, tree: &Tree, blesses: bool) -> Result<Vec<Fault>> {
     let workshop = Workshop::new(root)?;
     let mut faults = Vec::new();
     for (path, text) in documents(tree) {
         let mut written = text.to_owned();
         for block in blocks(text) {
-            // A name that no scenario has is a fault of its own.
+            // An unknown name is reported by [`marked`].
             let Some(scenario) = name(&block).and_then(scenarios::find) else { continue };
             let shown = block.lines.join("\n");
             let (actual, masks_numbers) = (run(&workshop, scenario, path, &block)?, scenario.masks_numbers);
@@ -67,7 +67,7 @@ fn run(workshop: &Workshop, scenario: &Scenario, path: &str, block: &Block<'_>) 
     workshop.run(scenario, &block.lines).with_context(place)
 }
 
-/// Those that show output.
+/// The documents with samples of output.
 fn documents(tree: &Tree) -> impl Iterator<Item = (&str, &str)> {
     tree.documents().filter(|(path, _)| *path == "README.md" || path.starts_with("docs/"))
 }
@@ -93,7 +93,7 @@ fn difference(path: &str, block: &Block<'_>, actual: &str, masks_numbers: bool) 
     Fault::new(path, block.line + 1 + at, text)
 }
 
-/// The program that the README shows is the one that the samples are made with.
+/// Checks that the program in the README is the one that the samples are made with.
 fn program(tree: &Tree) -> Option<Fault> {
     const GREET: &str = "guest/greet/src/lib.rs";
     let source = tree.text(GREET)?;
@@ -119,7 +119,7 @@ mod tests {
     }
 
     #[test]
-    fn a_difference_is_told_by_its_line() {
+    fn a_difference_is_reported_with_its_line() {
         let text = "```\na 2026-11-23T08:15:26Z\nb\n```\n";
         let block = &blocks(text)[0];
         let fault = difference("docs/a.md", block, "a 2027-01-01T00:00:00Z\nc\n", false);

@@ -1,22 +1,22 @@
-//! What the samples of output show: what is served, what happens before, and what of it is shown.
+//! The scenarios of the samples of output: what is served, which commands run first, and which output is shown.
 
-/// What is shown.
+/// Which output a sample shows.
 pub(super) enum Shows {
-    /// The commands of the sample, those that begin with `$ `, and what they print. One that serves goes on.
+    /// The sample's commands, which begin with `$ `, and their output. A command that serves keeps running.
     Commands,
     /// What the server prints at its start.
     Start,
-    /// The lines of the log that have one of these texts.
+    /// The log lines that contain one of these texts.
     Log(&'static [&'static str]),
 }
 
 pub(super) struct Scenario {
     pub(super) name: &'static str,
-    /// The parts of `daylily.toml`; without any, there is none.
+    /// The parts of `daylily.toml`; no file if empty.
     pub(super) config: &'static [&'static str],
-    /// Arguments of a server that runs before; without one, the commands may start one.
+    /// Arguments of a server that is started first; if None, the commands may start one.
     pub(super) serves: Option<&'static str>,
-    /// Commands that are not shown.
+    /// Commands that run before the output is taken and are not shown.
     pub(super) before: &'static [&'static str],
     pub(super) shows: Shows,
     /// Whether counts and sizes differ from run to run.
@@ -36,7 +36,7 @@ const FRENCH: &str = "\n[[route]]\npath = \"/fr/*\"\ncomponent = \"target/wasm32
 const PATIENT: &str = "[server]\nshutdown_timeout = \"60s\"\n[defaults]\ncpu_time = \"60s\"\nwall_time = \"60s\"\n\
     [[route]]\ncomponent = \"greet.wasm\"\n[[route]]\npath = \"/hello\"\ncomponent = \"hello.wasm\"\n";
 
-/// A guest is at work, and then comes a reload: its worker drains. The others have ended.
+/// A reload while a guest is running: its worker drains. The other workers have ended.
 const DRAINING: &[&str] = &[
     "curl http://127.0.0.1:3000/spin >spin 2>&1 &",
     "until daylily status --json | grep -q '\"requests_in_progress\": 1'; do :; done",
@@ -112,7 +112,7 @@ pub(super) fn find(name: &str) -> Option<&'static Scenario> {
     SCENARIOS.iter().find(|scenario| scenario.name == name)
 }
 
-/// Every guest that is served, and the paths that the documents have for it.
+/// Every guest in the scenarios, and the paths that the documents use for it.
 pub(super) const GUESTS: &[(&str, &str)] = &[
     ("greet", "target/wasm32-wasip2/release/greet.wasm"),
     ("greet", "greet.wasm"),

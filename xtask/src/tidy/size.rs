@@ -1,11 +1,11 @@
-//! Files have at most 400 lines and functions at most 70, and clippy is told so.
+//! Checks that files have at most 400 lines and functions at most 70, and that clippy is configured for that.
 
 use super::Fault;
 use super::tree::Tree;
 
 const FILE_LINES: usize = 400;
 
-/// Lines of code between the braces, without comments and empty ones: as clippy counts.
+/// Maximum lines of code between the braces, without comments and empty lines, as clippy counts.
 const FUNCTION_LINES: usize = 70;
 
 pub(super) fn check(tree: &Tree) -> Vec<Fault> {
@@ -26,7 +26,8 @@ pub(super) fn check(tree: &Tree) -> Vec<Fault> {
     faults
 }
 
-/// The first line of each function and how many lines it has. Formatted code closes where it opened.
+/// The first line of each function and its number of lines. In formatted code, the closing brace has the indentation of
+/// the function.
 fn functions(text: &str) -> Vec<(usize, usize)> {
     let lines: Vec<&str> = text.lines().collect();
     let mut found = Vec::new();

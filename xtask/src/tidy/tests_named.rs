@@ -1,4 +1,4 @@
-//! Every test that a document names is there, and every invariant has one.
+//! Checks that every test that a document names exists, and that every invariant names one.
 
 use super::markdown::{in_line, prose, spans};
 use super::tree::{Tree, has_word};
@@ -14,10 +14,10 @@ pub(super) fn check(tree: &Tree) -> Vec<Fault> {
     for (path, text) in tree.documents() {
         for (line, span) in spans(text) {
             let Some((module, name)) = span.split_once("::") else { continue };
-            // `module::NAME` stands for any of them.
+            // `module::NAME` is a placeholder for any test.
             let is_name = names::is_identifier(name) && name != "NAME";
             let is_test = is_name && module_of(tree, module).is_some();
-            // A module of the host may have the same name.
+            // A module of the host may have the same name as one of the tests.
             if is_test && !has_test(tree, module, name) && !has_function(tree, module, name) {
                 faults.push(Fault::new(path, line, format!("there is no test `{span}`")));
             }
@@ -27,7 +27,7 @@ pub(super) fn check(tree: &Tree) -> Vec<Fault> {
     faults
 }
 
-/// Each ends with the tests that show it.
+/// Checks that each invariant ends with the tests for it.
 fn invariants(tree: &Tree) -> Vec<Fault> {
     let mut faults = Vec::new();
     let mut count = 0;
@@ -63,18 +63,18 @@ fn invariants(tree: &Tree) -> Vec<Fault> {
     faults
 }
 
-/// A file, or the first one of a directory.
+/// The source of a test module: a file, or `mod.rs` of a directory.
 fn module_of<'a>(tree: &'a Tree, module: &str) -> Option<&'a str> {
     tree.text(&format!("{E2E}{module}.rs")).or_else(|| tree.text(&format!("{E2E}{module}/mod.rs")))
 }
 
-/// Also in a directory of the module's name: a large subject is several files.
+/// Whether the module has this test; a large module is a directory of several files.
 fn has_test(tree: &Tree, module: &str, name: &str) -> bool {
     let directory = format!("{E2E}{module}/");
     let files = module_of(tree, module).into_iter().chain(tree.all(&directory, ".rs").map(|(_, text)| text));
     let (head, case) = (format!("fn {name}("), format!("\"{name}\""));
     files.into_iter().any(|text| {
-        // A row of a table of cases has its name as text.
+        // Names of test cases in a table are string literals.
         if text.contains(&case) {
             return true;
         }
@@ -109,7 +109,7 @@ mod tests {
         expect(check, &[large, part, ("docs/a.md", "`large::it_fails`")], &["no test `large::it_fails`"]);
         let table = ("tests/e2e/table.rs", "case(\"a_row\", 400)");
         expect(check, &[table, ("docs/a.md", "`table::a_row`")], &[]);
-        // A function beside the tests is none.
+        // A helper function is not a test.
         expect(check, &named("`cuts::helper`"), &["no test"]);
     }
 

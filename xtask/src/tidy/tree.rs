@@ -1,4 +1,4 @@
-//! The files of the repository, as git lists them.
+//! The files of the repository, as listed by git.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -6,7 +6,7 @@ use std::process::Command;
 
 use anyhow::{Context, Result, ensure};
 
-/// Text files by their paths from the root. Others are there, but empty.
+/// Text files by path from the root. Other files are present with empty contents.
 pub(super) struct Tree {
     files: BTreeMap<String, String>,
 }
@@ -22,7 +22,7 @@ impl Tree {
         let listed = String::from_utf8(output.stdout).context("a path is not UTF-8")?;
         let paths = listed.split('\0').filter(|path| !path.is_empty());
         let read = |path: &str| std::fs::read(root.join(path)).ok().map(|bytes| (path.to_owned(), text(bytes)));
-        // What is listed and not there was removed, and that not yet committed.
+        // A file that git lists and that does not exist has been removed in the working tree.
         let files: BTreeMap<String, String> = paths.filter_map(read).collect();
         ensure!(files.contains_key("ARCHITECTURE.md"), "git lists no ARCHITECTURE.md in {}", root.display());
         Ok(Self { files })
@@ -37,14 +37,14 @@ impl Tree {
         self.files.get(path).map(String::as_str)
     }
 
-    /// Whether there is such a file or directory, from the root.
+    /// Whether a file or directory has this path from the root.
     pub(super) fn has(&self, path: &str) -> bool {
         let path = path.trim_end_matches('/');
         let below = format!("{path}/");
         path.is_empty() || self.files.contains_key(path) || self.files.keys().any(|file| file.starts_with(&below))
     }
 
-    /// Whether a file or directory has this path, or ends in it.
+    /// Whether the path of a file or directory equals `path` or ends in it.
     pub(super) fn has_somewhere(&self, path: &str) -> bool {
         let path = path.trim_end_matches('/');
         let (inside, below, top) = (format!("/{path}"), format!("/{path}/"), format!("{path}/"));
@@ -53,13 +53,14 @@ impl Tree {
             .any(|file| file == path || file.ends_with(&inside) || file.contains(&below) || file.starts_with(&top))
     }
 
-    /// Files whose paths begin and end like this.
+    /// The files whose paths begin with `start` and end with `end`.
     pub(super) fn all<'a>(&'a self, start: &'a str, end: &'a str) -> impl Iterator<Item = (&'a str, &'a str)> {
         let files = self.files.iter().filter(move |(path, _)| path.starts_with(start) && path.ends_with(end));
         files.map(|(path, text)| (path.as_str(), text.as_str()))
     }
 
-    /// What users and contributors read, but for what was true on its day: the change log and the decisions.
+    /// Documents for users and contributors, except the change log and the decision records, which describe past
+    /// states.
     pub(super) fn documents(&self) -> impl Iterator<Item = (&str, &str)> {
         self.all("", ".md").filter(|(path, _)| *path != "CHANGELOG.md" && !path.starts_with("docs/adr/"))
     }
@@ -69,7 +70,7 @@ fn text(bytes: Vec<u8>) -> String {
     String::from_utf8(bytes).unwrap_or_default()
 }
 
-/// Whether `text` has `word`, and not as part of a longer one. What follows a `\n` in a string begins a word.
+/// Whether `text` contains `word` as a whole word. An escape `\n` before it, as in a string literal, is no part of it.
 pub(super) fn has_word(text: &str, word: &str) -> bool {
     let is_part = |character: char| character.is_alphanumeric() || character == '_';
     text.match_indices(word).any(|(at, _)| {

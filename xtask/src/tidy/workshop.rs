@@ -1,4 +1,4 @@
-//! Where the samples of output are made: a directory for each, with the program, a server and a shell.
+//! Produces the samples of output: a directory for each, with the program, a server and a shell.
 
 use std::fs;
 use std::net::TcpListener;
@@ -12,27 +12,27 @@ use tempfile::TempDir;
 use super::scenarios::{GUESTS, Scenario, Shows};
 use crate::process::{self, Running};
 
-/// For a start, whose component may have to be compiled.
+/// How long a start may take: the component may have to be compiled.
 const READY_WITHIN: Duration = Duration::from_secs(120);
 
-/// For a line to be in the log.
+/// How long a line may take to appear in the log.
 const LOGGED_WITHIN: Duration = Duration::from_secs(10);
 
-/// For one command, in seconds.
+/// Time limit of a command, in seconds.
 const COMMAND_SECONDS: &str = "60";
 
-/// The port that the documents have, and, where it is taken, the last one that has as many digits, so that it can
-/// stand in its place also in a component.
+/// The first is the port in the documents. All have the same number of digits, so that one can replace another inside a
+/// component.
 const PORTS: std::ops::RangeInclusive<u16> = 3000..=9999;
 
 pub(super) struct Workshop {
     bin: PathBuf,
     guests: PathBuf,
-    /// Of compiled components, for all samples.
+    /// The cache of compiled components, shared by all samples.
     cache: TempDir,
 }
 
-/// One sample in the making.
+/// The environment of one sample.
 struct Bench<'a> {
     workshop: &'a Workshop,
     dir: TempDir,
@@ -49,12 +49,12 @@ impl Workshop {
         let mut packages: Vec<&str> = GUESTS.iter().map(|(package, _)| *package).collect();
         packages.dedup();
         let guests = guest_builder::build(&packages).context("failed to build the guests")?;
-        // As `cargo test` has built it: without the tests, libraries would have other features and be built again.
+        // With `--tests`, as `cargo test` builds it: otherwise dependencies would be built again with other features.
         crate::cargo_build(root, &["--tests"], &["daylily", "daylily-core", "guest-builder"])?;
         Ok(Self { bin: root.join("target/debug"), guests, cache: tempfile::tempdir()? })
     }
 
-    /// What a sample of these lines should be.
+    /// The expected output of a sample with these lines.
     pub(super) fn run(&self, scenario: &Scenario, lines: &[&str]) -> Result<String> {
         let mut bench = Bench { workshop: self, dir: tempfile::tempdir()?, port: free_port()?, server: None };
         bench.prepare(scenario)?;
@@ -80,7 +80,7 @@ impl Bench<'_> {
         if !scenario.config.is_empty() {
             fs::write(dir.join("daylily.toml"), self.here(&scenario.config.concat()))?;
         }
-        // More than the samples' limit of a body.
+        // A body over the limit of the samples.
         fs::write(dir.join("Cargo.lock"), "#".repeat(2000))?;
         fs::write(dir.join(".curlrc"), "silent\nshow-error\n")?;
         for (package, path) in GUESTS {
@@ -92,12 +92,12 @@ impl Bench<'_> {
         Ok(())
     }
 
-    /// `text` with the port that is free here.
+    /// Replaces the documents' port in `text` by the actual one.
     fn here(&self, text: &str) -> String {
         text.replace(&format!(":{}", PORTS.start()), &format!(":{}", self.port))
     }
 
-    /// A component that asks the server itself asks this one.
+    /// Replaces the documents' address in a component that sends requests to its own server.
     fn moved(&self, mut component: Vec<u8>) -> Vec<u8> {
         let address = format!("localhost:{}", PORTS.start()).into_bytes();
         let moved = format!("localhost:{}", self.port).into_bytes();
@@ -111,7 +111,7 @@ impl Bench<'_> {
         component
     }
 
-    /// The first line that a server prints.
+    /// Starts a server and returns the first line that it prints.
     fn serve(&mut self, arguments: &str) -> Result<String> {
         let command = self.command(&format!("exec daylily {arguments} 2>>log"));
         let mut server = Running::start(command, self.dir.path().join("stdout"))?;
@@ -126,7 +126,7 @@ impl Bench<'_> {
         Ok(line)
     }
 
-    /// The lines that begin with `$ `, each with what it prints. Cargo is not run: what it builds is there.
+    /// The lines that begin with `$ `, each followed by its output. Cargo is not run: what it would build exists.
     fn commands(&mut self, lines: &[&str]) -> Result<String> {
         let mut shown = String::new();
         for command in lines.iter().filter_map(|line| line.strip_prefix("$ ")) {
@@ -145,7 +145,7 @@ impl Bench<'_> {
         Ok(shown)
     }
 
-    /// What a command prints, whether it succeeds or not.
+    /// The output of a command, whether it succeeds or fails.
     fn shell(&self, command: &str) -> Result<String> {
         let script = format!("exec 2>&1\n{}", self.here(command));
         let output = self.command(&script).stdin(Stdio::null()).output().context("failed to run a shell")?;
@@ -155,7 +155,7 @@ impl Bench<'_> {
 
     fn command(&self, script: &str) -> Command {
         let dir = self.dir.path();
-        // With a server it is the server that is timed: it ends with the sample.
+        // A command that serves has no time limit: it ends with the sample.
         let mut command = Command::new(if script.starts_with("exec daylily") { "sh" } else { "timeout" });
         if !script.starts_with("exec daylily") {
             command.args([COMMAND_SECONDS, "sh"]);
@@ -173,7 +173,7 @@ impl Bench<'_> {
         fs::read_to_string(self.dir.path().join("log")).unwrap_or_default()
     }
 
-    /// The lines with one of these texts, once each of them is there.
+    /// The log lines that contain one of these texts, once each text has appeared.
     fn logged(&self, parts: &[&str]) -> Result<String> {
         let deadline = Instant::now() + LOGGED_WITHIN;
         loop {

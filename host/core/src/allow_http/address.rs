@@ -1,10 +1,10 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-/// Whether an address is one of the public internet, so not of this machine, not of its network, and
-/// not another way to write such an address.
+/// Whether an address belongs to the public internet: not to this machine or its network, and not a translation of such
+/// an address.
 ///
-/// By the IANA special-purpose registries (RFC 6890). The standard library's `is_global` is not
-/// stable, and lets through translations (NAT64, 6to4) of addresses that it refuses.
+/// Follows the IANA special-purpose registries (RFC 6890). The standard library's `is_global` is not stable, and
+/// accepts translations (NAT64, 6to4) of addresses that it rejects.
 pub(super) fn is_public(ip: IpAddr) -> bool {
     match ip {
         IpAddr::V4(ip) => is_public_v4(ip),
@@ -34,19 +34,19 @@ fn is_public_v4(ip: Ipv4Addr) -> bool {
 
 fn is_public_v6(ip: Ipv6Addr) -> bool {
     let [s0, s1, s2, s3, s4, s5, s6, s7] = ip.segments();
-    // NAT64 (RFC 6052): the last 32 bits are the IPv4 address that is really meant.
+    // NAT64 (RFC 6052): the last 32 bits are the IPv4 address that the connection goes to.
     if (s0, s1, s2, s3, s4, s5) == (0x64, 0xff9b, 0, 0, 0, 0) {
         return is_public_v4(embedded_v4(s6, s7));
     }
-    // Global unicast is 2000::/3. Outside are unspecified, loopback, IPv4-mapped and -compatible,
-    // local NAT64, unique-local, link-local, site-local and multicast.
+    // Global unicast is 2000::/3. Other addresses are unspecified, loopback, IPv4-mapped and -compatible, local NAT64,
+    // unique-local, link-local, site-local and multicast.
     if s0 & 0xe000 != 0x2000 {
         return false;
     }
     match s0 {
-        // 2001::/23: protocol assignments, Teredo among them; 2001:db8::/32: documentation.
+        // 2001::/23: protocol assignments, including Teredo; 2001:db8::/32: documentation.
         0x2001 => s1 >= 0x200 && s1 != 0xdb8,
-        // 6to4 (RFC 3056): the 32 bits after the prefix are the IPv4 address that is really meant.
+        // 6to4 (RFC 3056): the 32 bits after the prefix are the IPv4 address that the connection goes to.
         0x2002 => is_public_v4(embedded_v4(s1, s2)),
         // 3fff::/20: documentation.
         0x3fff => s1 & 0xf000 != 0,
@@ -96,9 +96,9 @@ mod tests {
     fn ipv6() {
         // Unspecified, loopback, IPv4-compatible.
         check(false, ":: ::1 ::7f00:1 ::8.8.8.8");
-        // IPv4-mapped, also of a public address, and IPv4-translated.
+        // IPv4-mapped (also with a public address), and IPv4-translated.
         check(false, "::ffff:127.0.0.1 ::ffff:8.8.8.8 ::ffff:0:8.8.8.8");
-        // NAT64 and 6to4 are as the address inside, but for those that are for local use.
+        // NAT64 and 6to4 are public if the embedded address is, except prefixes for local use.
         check(true, "64:ff9b::8.8.8.8 2002:808:808::1");
         check(false, "64:ff9b::127.0.0.1 64:ff9b::10.0.0.1");
         check(false, "64:ff9b::169.254.169.254 64:ff9b::192.0.2.1");
@@ -107,12 +107,12 @@ mod tests {
         // Unique-local, link-local, site-local, multicast.
         check(false, "fc00::1 fdff:ffff::1 fe80::1 febf::1 fec0::1 feff::1");
         check(false, "ff02::1 ff0e::1");
-        // Protocol assignments (Teredo among them) and documentation.
+        // Protocol assignments (including Teredo) and documentation.
         check(false, "2001::1 2001:0:808:808::1 2001:10::1 2001:1ff::1");
         check(false, "2001:db8::1 2001:db8:ffff::1 3fff::1 3fff:fff::1 5f00::1");
         check(true, "2001:200::1 2001:db7::1 2001:db9::1 3fff:1000::1");
         check(true, "2000::1 2606:2800:220:1::1 2a00:1450:4001::1 2620:fe::fe");
-        // Outside of global unicast.
+        // Outside global unicast.
         check(false, "4000::1 1fff::1 200::1");
     }
 }

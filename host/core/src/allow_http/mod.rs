@@ -1,9 +1,8 @@
-//! Which outgoing HTTP requests a route may make: none but those its configuration lists.
+//! Which outgoing HTTP requests a route may send: only those that its configuration lists.
 //!
-//! A request is checked twice. First by name ([`AllowHttp::find`]): scheme, host and port must match
-//! an entry. Then by address ([`Permit::allows_address`]), for **every** address that the name
-//! resolves to, because a name that somebody else controls can be pointed at this machine's own
-//! network ("server-side request forgery", "DNS rebinding").
+//! A request is checked twice. First by name ([`AllowHttp::find`]): scheme, host and port must match an entry. Then by
+//! address ([`Permit::allows_address`]), for **every** address that the name resolves to, because the owner of a name
+//! can point it at this machine's own network ("server-side request forgery", "DNS rebinding").
 
 mod address;
 mod origin;
@@ -29,15 +28,15 @@ impl AllowHttp {
         Self { origins }
     }
 
-    /// Whether nothing at all is allowed.
+    /// Whether the list is empty.
     pub fn is_empty(&self) -> bool {
         self.origins.is_empty()
     }
 
-    /// Checks a request by name: the permit to look for an address, or `None` if no entry matches.
+    /// Checks a request by name. Returns the permit to check its addresses with, or `None` if no entry matches.
     ///
-    /// `host` is compared regardless of case and of a trailing dot; an IPv6 address may have its
-    /// brackets. `port` is the port to connect to, so the scheme's own where the request has none.
+    /// `host` is compared without case and trailing dot; an IPv6 address may have its brackets. `port` is the port to
+    /// connect to: the scheme's default if the request has none.
     pub fn find(&self, scheme: Scheme, host: &str, port: u16) -> Option<Permit> {
         let host = RequestHost::parse(host)?;
         let mut matched = false;
@@ -46,7 +45,7 @@ impl AllowHttp {
             match &origin.host {
                 OriginHost::Ip(ip) => {
                     matched |= host == RequestHost::Ip(*ip);
-                    // Also for another entry's name: the address itself was listed.
+                    // Also applies to names of other entries, because the address itself is listed.
                     permit.addresses.push(*ip);
                 }
                 OriginHost::Name(name) if host.is_name(name) => {
@@ -61,7 +60,7 @@ impl AllowHttp {
     }
 }
 
-/// A request that is allowed by name, and still has to be by address.
+/// A request whose name is allowed. Its addresses must be checked, too.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Permit {
     loopback: bool,
@@ -69,10 +68,10 @@ pub struct Permit {
 }
 
 impl Permit {
-    /// Whether the request may connect to `ip`, one of the addresses its host resolved to.
+    /// Whether the request may connect to `ip`, one of the addresses that its host resolved to.
     ///
-    /// Public addresses are allowed. Any other only if the list names that very address (for this
-    /// scheme and port), or if it is a loopback address and the request's host is `localhost`.
+    /// Public addresses are allowed. Other addresses only if the list contains the address itself (for this scheme and
+    /// port), or if it is a loopback address and the request's host is `localhost`.
     pub fn allows_address(&self, ip: IpAddr) -> bool {
         address::is_public(ip) || (self.loopback && ip.is_loopback()) || self.addresses.contains(&ip)
     }
@@ -97,7 +96,7 @@ impl<'a> RequestHost<'a> {
             return Some(Self::Ip(ip.into()));
         }
         let name = host.strip_suffix('.').unwrap_or(host);
-        // What is no domain name (an empty label, percent-encoding) is given to no resolver.
+        // An invalid domain name (with an empty label or percent-encoding) is never given to a resolver.
         let is_label = |label: &str| !label.is_empty() && label.bytes().all(domain::is_name_byte);
         name.split('.').all(is_label).then_some(Self::Name(name))
     }
@@ -106,7 +105,7 @@ impl<'a> RequestHost<'a> {
         matches!(self, Self::Name(name) if name.eq_ignore_ascii_case(listed))
     }
 
-    /// Whether one or more labels are in front of `suffix`, which starts with a dot.
+    /// Whether the name is one or more labels followed by `suffix`, which starts with a dot.
     fn is_below(self, suffix: &str) -> bool {
         let Self::Name(name) = self else { return false };
         let split = name.len().checked_sub(suffix.len()).and_then(|at| name.split_at_checked(at));
@@ -140,7 +139,7 @@ mod tests {
             let actual = list.find(scheme, host, port).is_some();
             assert_eq!(actual, expected, "{}://{host}:{port}", scheme.as_str());
         };
-        // Exact names: case and trailing dot do not matter, everything else does.
+        // Exact names: compared without case and trailing dot.
         check(true, Https, "api.example.com", 443);
         check(true, Https, "API.Example.com.", 443);
         check(true, Https, "shop.example.net", 443);
@@ -155,7 +154,7 @@ mod tests {
         check(false, Https, "api.example.co", 443);
         check(false, Https, "", 443);
         check(false, Https, ".", 443);
-        // Wildcards: one or more labels, not the apex.
+        // Wildcards match one or more labels, but not the domain itself.
         check(true, Https, "a.example.org", 443);
         check(true, Https, "a.b.example.org", 443);
         check(true, Https, "A.EXAMPLE.ORG.", 443);
@@ -176,7 +175,7 @@ mod tests {
         check(true, Http, "localhost", 65535);
         check(false, Https, "localhost", 443);
         check(false, Http, "a.localhost", 80);
-        // Addresses are names too.
+        // Addresses are compared like names.
         check(true, Http, "127.0.0.1", 9000);
         check(false, Http, "127.0.0.1", 9001);
         check(false, Http, "127.0.0.2", 9000);
@@ -196,22 +195,22 @@ mod tests {
             let permit = list(entries).find(request.0, request.1, request.2).unwrap();
             assert_eq!(permit.allows_address(ip.parse().unwrap()), expected, "{entries:?} {request:?} {ip}");
         }
-        // A listed name: public addresses only.
+        // A listed name may only resolve to public addresses.
         let api = (Https, "api.example.com", 443);
         check(&["api.example.com"], api, "93.184.216.34", true);
         check(&["api.example.com"], api, "2606:2800:220:1::1", true);
         check(&["api.example.com"], api, "127.0.0.1", false);
         check(&["api.example.com"], api, "169.254.169.254", false);
         check(&["api.example.com"], api, "::1", false);
-        // Another entry for `localhost` does not change that …
+        // Another entry for `localhost` does not change that.
         check(&["api.example.com", "https://localhost"], api, "127.0.0.1", false);
-        // … but one for the address does, if scheme and port are the same.
+        // An entry for the address does, if scheme and port are the same.
         check(&["api.example.com", "https://10.0.0.7"], api, "10.0.0.7", true);
         check(&["api.example.com", "https://10.0.0.7:*"], api, "10.0.0.7", true);
         check(&["api.example.com", "https://10.0.0.7"], api, "10.0.0.8", false);
         check(&["api.example.com", "http://10.0.0.7"], api, "10.0.0.7", false);
         check(&["api.example.com", "https://10.0.0.7:8443"], api, "10.0.0.7", false);
-        // `localhost` is loopback, and nothing else that is not public.
+        // `localhost` allows loopback addresses, and no other non-public ones.
         let localhost = (Http, "localhost", 9000);
         check(&["http://localhost:9000"], localhost, "127.0.0.1", true);
         check(&["http://localhost:9000"], localhost, "127.8.9.10", true);
@@ -219,9 +218,9 @@ mod tests {
         check(&["http://localhost:9000"], localhost, "::ffff:127.0.0.1", false);
         check(&["http://localhost:9000"], localhost, "10.0.0.1", false);
         check(&["http://localhost:9000"], localhost, "0.0.0.0", false);
-        // A name below `localhost` is an ordinary name.
+        // A name below `localhost` is treated like any other name.
         check(&["http://*.localhost:9000"], (Http, "a.localhost", 9000), "127.0.0.1", false);
-        // An address is exactly that address.
+        // An entry for an address allows exactly that address.
         let address = (Http, "127.0.0.1", 9000);
         check(&["http://127.0.0.1:9000"], address, "127.0.0.1", true);
         check(&["http://127.0.0.1:9000"], address, "127.0.0.2", false);

@@ -10,9 +10,9 @@ use crate::domain::Host;
 /// The schemes of outgoing requests.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum Scheme {
-    /// `http`, port 80 of its own.
+    /// `http`, with default port 80.
     Http,
-    /// `https`, port 443 of its own.
+    /// `https`, with default port 443.
     Https,
 }
 
@@ -25,7 +25,7 @@ impl Scheme {
         }
     }
 
-    /// The port of a URL without one.
+    /// The port of a URL that has none.
     pub fn default_port(self) -> u16 {
         match self {
             Self::Http => 80,
@@ -36,13 +36,13 @@ impl Scheme {
 
 /// One entry of `allow_http`: `[scheme://]host[:port]`.
 ///
-/// No scheme is `https`; no port is the scheme's own; port `*` is any; a host `*.example.org` is
-/// every name below `example.org`.
+/// The default scheme is `https`; the default port is the scheme's; the port `*` is any port; the host `*.example.org`
+/// is every name below `example.org`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Origin {
     pub(super) host: OriginHost,
     scheme: Scheme,
-    /// `None` is any port.
+    /// `None` means any port.
     port: Option<u16>,
 }
 
@@ -50,7 +50,7 @@ pub struct Origin {
 pub(super) enum OriginHost {
     Name(String),
     Ip(IpAddr),
-    /// Every name that ends in this, which starts with a dot.
+    /// Every name that ends in this suffix, which starts with a dot.
     Below(String),
 }
 
@@ -103,7 +103,7 @@ fn split_scheme(text: &str) -> Result<(Scheme, &str), ValueError> {
     Err(refused(text).help("the scheme is `http` or `https`"))
 }
 
-/// Splits at the colon of the port, which is not one of those inside brackets.
+/// Splits at the colon before the port, which is not one inside brackets.
 fn split_port(text: &str) -> (&str, Option<&str>) {
     match text.rsplit_once(':') {
         Some((host, port)) if !port.ends_with(']') => (host, Some(port)),

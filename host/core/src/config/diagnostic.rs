@@ -6,10 +6,10 @@ use annotate_snippets::{AnnotationKind, Level, Renderer, Snippet};
 
 use crate::ValueError;
 
-/// Everything that is wrong with a configuration file. Never empty.
+/// All errors of a configuration file. Never empty.
 ///
-/// `Display` prints every error as rustc does, with file, line, column and a caret, in the order of
-/// the file and without colour.
+/// `Display` prints every error as rustc does, with file, line, column and a caret, in the order of the file and
+/// without colour.
 #[derive(Debug, Clone)]
 pub struct Diagnostics {
     path: String,
@@ -17,7 +17,7 @@ pub struct Diagnostics {
     problems: Vec<Problem>,
 }
 
-/// Nobody reads more; a file that is no configuration at all has as many errors as lines.
+/// Most errors that are printed. A file that is not a configuration at all has about one error per line.
 const MAX_PRINTED: usize = 100;
 
 impl Diagnostics {
@@ -27,7 +27,7 @@ impl Diagnostics {
         Self { path: path.display().to_string(), source: source.to_owned(), problems }
     }
 
-    /// How many errors there are.
+    /// The number of errors.
     #[expect(clippy::len_without_is_empty, reason = "without an error there are no diagnostics")]
     pub fn len(&self) -> usize {
         self.problems.len()
@@ -46,7 +46,7 @@ impl Diagnostics {
         Renderer::plain().render(&[group])
     }
 
-    /// The part of a span that is on its first line: a caret points, a bracket over many lines hides.
+    /// The part of a span that is on its first line: a caret below one line is clearer than a bracket over many.
     fn on_one_line(&self, span: &Range<usize>) -> Range<usize> {
         let line = self.source.get(span.clone()).and_then(|text| text.lines().next()).unwrap_or_default();
         span.start..span.start + line.len()
@@ -80,7 +80,7 @@ struct Problem {
     span: Range<usize>,
     message: String,
     help: Option<String>,
-    /// Another place that is part of the problem, and what it is.
+    /// Another location that belongs to the problem, with its description.
     related: Option<(Range<usize>, &'static str)>,
 }
 
@@ -105,8 +105,8 @@ impl Problems {
         self.0.is_empty()
     }
 
-    /// Leaves out what was only found because a line above, in the same table, is not TOML: a value
-    /// that was made up, or keys that are taken for those of another table.
+    /// Removes the problems that only follow from an invalid TOML line above, in the same table: a value that was made
+    /// up, or keys that were assigned to another table.
     pub(super) fn without_consequences(mut self, of: &Self, source: &str) -> Self {
         self.0.retain(|problem| {
             let end = source.get(problem.span.start..).and_then(|rest| rest.find('\n'));

@@ -6,16 +6,16 @@ use serde::{Deserialize, Serialize};
 use crate::domain::Host;
 use crate::{ValueError, authority};
 
-/// One place to listen at.
+/// An address to listen on, or sockets from systemd.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Listen {
-    /// A socket of daylily's own.
+    /// A socket that daylily opens.
     Address(ListenAddr),
     /// The sockets that systemd passed: those with this `FileDescriptorName=`, or all of them.
     Systemd(Option<String>),
 }
 
-/// What systemd allows (`fdname_is_valid`), but not the empty name.
+/// The limit of systemd (`fdname_is_valid`), which would also allow an empty name.
 const MAX_NAME_BYTES: usize = 255;
 
 impl fmt::Display for Listen {
@@ -32,7 +32,7 @@ impl fmt::Display for Listen {
 impl FromStr for Listen {
     type Err = ValueError;
 
-    /// Parses `host:port`, `systemd` or `systemd:NAME`. A host of that name cannot be written.
+    /// Parses `host:port`, `systemd` or `systemd:NAME`. A host named `systemd` cannot be configured.
     fn from_str(text: &str) -> Result<Self, ValueError> {
         if text == "systemd" {
             return Ok(Self::Systemd(None));
@@ -54,7 +54,7 @@ impl FromStr for Listen {
     }
 }
 
-/// Where to listen: a host and a port. Whether the host resolves is for whoever binds it to say.
+/// A host and a port to listen on. The host is not resolved here, but when the address is bound.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ListenAddr(String);
 
@@ -81,7 +81,7 @@ impl fmt::Display for ListenAddr {
 impl FromStr for ListenAddr {
     type Err = ValueError;
 
-    /// Parses `host:port`; port 0 is one that the system chooses.
+    /// Parses `host:port`; port 0 lets the system choose one.
     fn from_str(text: &str) -> Result<Self, ValueError> {
         let refused = |help: String| ValueError::new(format!("invalid listen address {text:?}")).help(help);
         if !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit()) {

@@ -5,19 +5,19 @@ use serde::{Deserialize, Serialize};
 
 use crate::ValueError;
 
-/// How much to log: this and everything more urgent.
+/// The log level: lines of this level and of more urgent ones are logged.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum LogLevel {
-    /// daylily is at fault.
+    /// Errors of daylily.
     Error,
-    /// A guest is at fault.
+    /// Errors of guests.
     Warn,
-    /// What an operator wants to see of a healthy server, and what guests print.
+    /// What an operator wants to see of a healthy server, and the output of guests.
     #[default]
     Info,
-    /// A client is at fault, and what happens to each request.
+    /// Errors of clients, and the events of each request.
     Debug,
-    /// Everything.
+    /// All lines.
     Trace,
 }
 
@@ -25,7 +25,7 @@ impl LogLevel {
     /// Every level, the most urgent first.
     pub const ALL: [Self; 5] = [Self::Error, Self::Warn, Self::Info, Self::Debug, Self::Trace];
 
-    /// As in the configuration.
+    /// As written in a configuration.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Error => "error",

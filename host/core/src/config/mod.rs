@@ -1,7 +1,7 @@
-//! What daylily was told to do, validated: from a file and from flags, or from flags alone.
+//! The configuration, validated: from a file and flags, or from flags alone.
 //!
-//! Flags go over the file, and the file over the defaults; what a `[[route]]` says for itself stays,
-//! since it is the most specific.
+//! Flags override the file's general settings, and the file overrides the defaults. Keys in a `[[route]]` are not
+//! overridden, because they are the most specific.
 
 mod diagnostic;
 mod listen;
@@ -29,67 +29,66 @@ use crate::limits;
 pub use crate::limits::{RouteLimits, ServerLimits};
 use crate::route::{HostPattern, PathPattern};
 
-/// Everything that was configured. Holds no invalid value.
+/// A valid configuration.
 ///
-/// Serializes so that a process can hand it to another of the same binary: what comes out is not
-/// checked again, so it is only for what [`parse`] or [`single`] made.
+/// It is serialized to be sent to another process of the same binary. Deserializing does not validate again, so only
+/// serialize what [`parse`] or [`single`] returned.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Config {
-    /// Where to listen: at least one place, and no two equal. `None` if nobody said.
+    /// Where to listen: at least one entry, without duplicates. `None` if it was not configured.
     pub listen: Option<Vec<Listen>>,
-    /// Whether clients may see what went wrong in a guest.
+    /// Whether clients may see error details of guests.
     pub dev: bool,
-    /// How much to log.
+    /// The log level.
     pub log: LogLevel,
-    /// How many processes serve.
+    /// The number of worker processes.
     pub workers: Workers,
-    /// The control socket.
+    /// The path of the control socket.
     #[serde(with = "crate::os_path::option")]
     pub control: Option<PathBuf>,
-    /// Where compiled components are kept.
+    /// The directory of compiled components.
     #[serde(with = "crate::os_path::option")]
     pub cache_dir: Option<PathBuf>,
     /// See [`limits::CACHE_MAX`].
     pub cache_max_bytes: u64,
-    /// The limits of the process.
+    /// The limits of the server.
     pub server: ServerLimits,
     /// The routes, in the order of the file: at least one, and no two with the same host and path,
     /// or the same name.
     pub routes: Vec<Route>,
 }
 
-/// Which requests go to which component, and what that component gets.
+/// Which requests go to which component, with the component's limits and grants.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Route {
-    /// Its name in logs: as configured, or else its host (if not any) and path.
+    /// Its name in logs: as configured, or else its host (unless it is any) and path.
     pub name: String,
-    /// The hosts it answers for.
+    /// The hosts that it matches.
     pub host: HostPattern,
-    /// The paths it answers for.
+    /// The paths that it matches.
     pub path: PathPattern,
-    /// What answers.
+    /// The component that handles its requests.
     pub component: ComponentSource,
-    /// The limits of each of its requests.
+    /// The limits of each request.
     pub limits: RouteLimits,
-    /// What its guest is given.
+    /// What its guest is granted.
     pub grants: Grants,
 }
 
 /// Where a component comes from.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum ComponentSource {
-    /// The component inside the daylily binary.
+    /// The component that is built into the daylily binary.
     HelloWorld,
-    /// A file. Whether it exists is for whoever opens it to say.
+    /// A file. Its existence is not checked here, but when it is opened.
     File(#[serde(with = "crate::os_path")] PathBuf),
 }
 
 /// Parses a configuration file.
 ///
-/// `path` is what messages call the file; relative paths in the file are relative to its directory.
+/// `path` is the file's name in messages; relative paths in the file are relative to its directory.
 ///
-/// # Errors
-/// Everything that is wrong with the file, at once.
+/// # Errors All errors in the file, at once.
 pub fn parse(path: &Path, text: &str, overrides: &Overrides) -> Result<Config, Diagnostics> {
     read::read(path, text, overrides)
 }

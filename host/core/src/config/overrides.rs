@@ -5,13 +5,13 @@ use super::read::Settings;
 use super::{Config, DirGrant, Listen, LogLevel, Workers};
 use crate::allow_http::{AllowHttp, Origin};
 
-/// What was said on the command line or in daylily's environment; the default is nothing.
+/// Settings from the command line or from environment variables; by default, none.
 ///
-/// Values are taken as they are: parse them with [`crate::limits`], [`crate::grants`] and the types'
-/// own `FromStr`.
+/// Values are used without validation: parse them with [`crate::limits`], [`crate::grants`] and the types' own
+/// `FromStr`.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Overrides {
-    /// Replaces `listen`, if not empty; of equal ones the first counts.
+    /// Replaces `listen`, if not empty. Duplicates are dropped.
     pub listen: Vec<Listen>,
     /// Replaces `dev`.
     pub dev: Option<bool>,
@@ -35,11 +35,11 @@ pub struct Overrides {
     pub wall_time: Option<Duration>,
     /// Replaces the default `max_body`, in bytes.
     pub max_body_bytes: Option<u64>,
-    /// Goes over the default `env`, name by name; of two with one name the last counts.
+    /// Overrides the default `env`, name by name; the last value of a name is used.
     pub env: Vec<(String, String)>,
-    /// Goes over the default `vars`, key by key; of two with one key the last counts.
+    /// Overrides the default `vars`, key by key; the last value of a key is used.
     pub vars: Vec<(String, String)>,
-    /// Replaces the default `dirs`, if not empty; of two with one guest path the last counts.
+    /// Replaces the default `dirs`, if not empty; the last one of a guest path is used.
     pub dirs: Vec<DirGrant>,
     /// Replaces the default `allow_http`, if not empty.
     pub allow_http: Vec<Origin>,

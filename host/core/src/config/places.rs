@@ -1,4 +1,4 @@
-//! The tables of a configuration file, and what to say about a key that is in none or another.
+//! The tables of a configuration file, and the errors for keys that are unknown or in the wrong table.
 
 use crate::ValueError;
 
@@ -62,7 +62,7 @@ impl Place {
         }
     }
 
-    /// The error for a key that this table does not have, but `allowed` ones.
+    /// The error for `key`, which this table does not have. `allowed` are the keys that it has.
     pub(super) fn unknown_key(self, key: &str, allowed: &[&str]) -> ValueError {
         let error = ValueError::new(format!("unknown key `{}` {}", key.escape_debug(), self.name()));
         if let Some(home) = home_of(key) {
@@ -75,11 +75,11 @@ impl Place {
     }
 }
 
-/// Where a key that is known somewhere belongs.
+/// Where `key` belongs, if any table has it.
 fn home_of(key: &str) -> Option<&'static str> {
     let is_in = |keys: &[&str]| keys.contains(&key);
     if is_in(TOP) {
-        // What follows a [table] is in it, which is the usual way for such a key to get lost.
+        // A key below a [table] header is in that table, which is the usual way to misplace such a key.
         Some("at the top of the file, above the first [table]")
     } else if is_in(SETTINGS) {
         Some("in [defaults] or in a [[route]]")
@@ -94,7 +94,7 @@ fn home_of(key: &str) -> Option<&'static str> {
     }
 }
 
-/// The nearest of `allowed`, if a third of the key or less would have to change.
+/// The most similar key of `allowed`, if at most a third of `key` differs (and at least one character may).
 fn closest<'a>(key: &str, allowed: &[&'a str]) -> Option<&'a str> {
     let near = (key.chars().count() / 3).max(1);
     let distances = allowed.iter().map(|allowed| (strsim::damerau_levenshtein(key, allowed), *allowed));
@@ -108,7 +108,7 @@ mod tests {
     use super::*;
     use crate::config::{Overrides, parse};
 
-    /// The lists above are written by hand; the reader knows which keys it reads.
+    /// The lists above are written by hand; the test compares them with the keys that the reader reads.
     #[test]
     fn lists_are_what_is_read() {
         fn check(table: &str, expected: &[&[&str]]) {
@@ -128,7 +128,7 @@ mod tests {
         check("[[route]]", &[ROUTE_ONLY, SETTINGS]);
     }
 
-    /// The example of the tests shows every key there is.
+    /// The example contains every key.
     #[test]
     fn the_full_example_is_full() {
         let full = include_str!("../../../../tests/cases/config/full.toml");

@@ -1,4 +1,4 @@
-//! From the text of a file to a [`Config`].
+//! Reads the text of a file into a [`Config`].
 
 use std::ops::Range;
 use std::path::{Path, PathBuf};
@@ -16,7 +16,7 @@ use crate::allow_http::AllowHttp;
 use crate::route::{HostPattern, PathPattern};
 use crate::{ValueError, grants, limits};
 
-/// What `[defaults]` and `[[route]]` have in common.
+/// The settings that `[defaults]` and `[[route]]` have in common.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Settings {
     pub(super) limits: RouteLimits,
@@ -44,14 +44,13 @@ pub(super) fn read(path: &Path, text: &str, overrides: &Overrides) -> Result<Con
 
 struct File<'a> {
     text: &'a str,
-    /// What relative paths are relative to.
+    /// The directory that relative paths are relative to.
     dir: &'a Path,
-    /// Whether all of it was understood. If not, then nothing can be said to be missing, or to be
-    /// there twice.
+    /// Whether the whole text is valid TOML. If not, missing keys and duplicates cannot be reported.
     is_toml: bool,
 }
 
-/// What comes out is only meant to be used if there are no problems.
+/// The result may only be used if `problems` is empty.
 fn read_config(file: &File<'_>, tree: &DeTable<'_>, overrides: &Overrides, problems: &mut Problems) -> Config {
     let mut top = Section::new(Place::Top, tree, problems);
     let listen = read_listen(&mut top);
@@ -194,7 +193,7 @@ fn read_route(
     Some(Route { name, host, path, component: component?, limits: settings.limits, grants: settings.grants })
 }
 
-/// A pattern; `None` if it is there and bad.
+/// A pattern; `None` if it is present and invalid.
 fn read_pattern<T>(section: &mut Section<'_, '_>, key: &'static str, default: fn() -> T) -> Option<T>
 where
     T: FromStr<Err = ValueError>,
@@ -221,7 +220,7 @@ fn read_component(file: &File<'_>, section: &mut Section<'_, '_>, header: &Range
     read_path(file, section, "component", &COMPONENT).map(ComponentSource::File)
 }
 
-/// What a path is of, and what to write for it.
+/// Names a kind of path, with the help for it in errors.
 struct PathOf {
     name: &'static str,
     help: &'static str,

@@ -1,4 +1,4 @@
-//! Typed access to the tables of a TOML file, which collects what is wrong instead of stopping at it.
+//! Typed access to the tables of a TOML file. Errors are collected; reading goes on after them.
 
 use std::ops::Range;
 use std::slice;
@@ -14,8 +14,7 @@ use super::places::Place;
 use crate::ValueError;
 use crate::limits::Limit;
 
-/// A table that is being read. Keys that nobody has asked for by the time of [`Section::finish`]
-/// are unknown.
+/// A table that is being read. Keys that were not read before [`Section::finish`] are unknown keys.
 pub(super) struct Section<'a, 'p> {
     place: Place,
     table: &'a DeTable<'a>,
@@ -23,7 +22,7 @@ pub(super) struct Section<'a, 'p> {
     problems: &'p mut Problems,
 }
 
-/// Something that was read, and where.
+/// A value, and its location in the file.
 pub(super) struct Located<T> {
     pub(super) span: Range<usize>,
     pub(super) value: T,
@@ -34,7 +33,7 @@ impl<'a, 'p> Section<'a, 'p> {
         Self { place, table, asked: Vec::new(), problems }
     }
 
-    /// A table in this one, to be read into something.
+    /// A table within this one.
     pub(super) fn section(&mut self, key: &'static str, place: Place) -> Option<Section<'a, '_>> {
         let value = self.value(key)?;
         match value.get_ref() {
@@ -46,7 +45,7 @@ impl<'a, 'p> Section<'a, 'p> {
         }
     }
 
-    /// The tables of an array of tables, each with the place of its header; `None` if there are none.
+    /// The tables of an array of tables, each with the location of its header; `None` if there are none.
     pub(super) fn tables(&mut self, key: &'static str) -> Option<Vec<Located<&'a DeTable<'a>>>> {
         let value = self.value(key)?;
         let DeValue::Array(array) = value.get_ref() else {
@@ -90,7 +89,7 @@ impl<'a, 'p> Section<'a, 'p> {
         }
     }
 
-    /// A string that is parsed.
+    /// A string that is parsed into `T`.
     pub(super) fn parsed<T: FromStr<Err = ValueError>>(&mut self, key: &'static str) -> Option<Located<T>> {
         let text = self.text(key)?;
         match text.value.parse() {
@@ -102,7 +101,7 @@ impl<'a, 'p> Section<'a, 'p> {
         }
     }
 
-    /// An array of strings, each of which is parsed; those that cannot be are left out.
+    /// An array of strings, each of which is parsed; invalid ones are left out.
     pub(super) fn list<T: FromStr<Err = ValueError>>(&mut self, key: &'static str) -> Option<Vec<Located<T>>> {
         let value = self.value(key)?;
         match value.get_ref() {
@@ -114,8 +113,7 @@ impl<'a, 'p> Section<'a, 'p> {
         }
     }
 
-    /// A string or an array of at least one, each of which is parsed; those that cannot be are left
-    /// out.
+    /// A string, or an array of at least one string, each of which is parsed; invalid ones are left out.
     pub(super) fn one_or_list<T: FromStr<Err = ValueError>>(&mut self, key: &'static str) -> Option<Vec<Located<T>>> {
         let value = self.value(key)?;
         let error = match value.get_ref() {
@@ -167,7 +165,7 @@ impl<'a, 'p> Section<'a, 'p> {
         read.map_err(|error| self.problems.add(value.span(), error)).ok()
     }
 
-    /// A table of strings under any keys that pass `check`.
+    /// A table of strings with arbitrary keys, each of which must pass `check`.
     pub(super) fn pairs(
         &mut self,
         key: &'static str,
@@ -193,7 +191,7 @@ impl<'a, 'p> Section<'a, 'p> {
         pairs
     }
 
-    /// A limit, which is left as it is if the table has none or a bad one.
+    /// A limit. `slot` is not changed if the table has none or an invalid one.
     pub(super) fn limit<T: LimitValue>(&mut self, limit: &Limit<T>, slot: &mut T) {
         if let Some(value) = self.limit_if_any(limit) {
             *slot = value;
@@ -211,17 +209,17 @@ impl<'a, 'p> Section<'a, 'p> {
         }
     }
 
-    /// Whether the table has this key, whatever its value.
+    /// Whether the table has this key, with any value.
     pub(super) fn has(&self, key: &str) -> bool {
         self.table.contains_key(key)
     }
 
-    /// For what is wrong with more than one value.
+    /// For problems that involve more than one value.
     pub(super) fn problems(&mut self) -> &mut Problems {
         self.problems
     }
 
-    /// Reports the keys that nobody asked for.
+    /// Reports the keys that were not read.
     pub(super) fn finish(self) {
         for key in self.table.keys() {
             if !self.asked.contains(&key.get_ref().as_ref()) {
@@ -236,7 +234,7 @@ impl<'a, 'p> Section<'a, 'p> {
     }
 }
 
-/// What a [`Limit`] can be of.
+/// A type that a [`Limit`] can have.
 pub(super) trait LimitValue: Sized {
     fn read(limit: &Limit<Self>, value: &DeValue<'_>) -> Result<Self, ValueError>;
 }
@@ -271,7 +269,7 @@ impl LimitValue for Duration {
     }
 }
 
-/// What does not fit is as large as can be, which the limit's range then refuses.
+/// A number that does not fit becomes `u64::MAX`, which the limit's range then rejects.
 fn to_u64(key: &str, integer: &DeInteger<'_>) -> Result<u64, ValueError> {
     if integer.as_str().starts_with('-') {
         return Err(ValueError::new(format!("`{key}` is negative")));

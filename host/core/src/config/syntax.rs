@@ -1,5 +1,5 @@
-//! What is not TOML, all of it: the parser stops at a key without a value, so it is given those lines
-//! empty, and goes on.
+//! Reports all TOML syntax errors. The parser stops at a key without a value, so such lines are replaced with spaces,
+//! and it goes on after them.
 
 use std::borrow::Cow;
 
@@ -8,11 +8,11 @@ use toml::de::{DeTable, Error};
 use super::diagnostic::Problems;
 use crate::ValueError;
 
-/// How the parser calls the one error that it stops at.
+/// The start of the parser's message for the only error at which it stops.
 const STOPS: &str = "key with no value";
 
-/// Reports the lines that the parser would stop at, and returns the text with spaces in their place,
-/// so that every position stays what it is.
+/// Reports the lines at which the parser would stop, and returns the text with spaces in their place, so that all
+/// positions stay the same.
 pub(super) fn without_bare_keys<'a>(text: &'a str, problems: &mut Problems) -> Cow<'a, str> {
     let (_, errors) = DeTable::parse_recoverable(text);
     let mut readable = Cow::Borrowed(text);

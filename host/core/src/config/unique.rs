@@ -1,4 +1,4 @@
-//! What no two routes may have in common.
+//! Checks that no two routes have the same patterns or name.
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
@@ -9,12 +9,12 @@ use super::diagnostic::Problems;
 use crate::ValueError;
 use crate::route::{HostPattern, PathPattern};
 
-/// Where the routes so far have what has to be unique.
+/// Where each pattern and name of the routes so far was first used.
 pub(super) struct Seen<'a> {
     text: &'a str,
     patterns: HashMap<(HostPattern, PathPattern), Range<usize>>,
     names: HashMap<String, Range<usize>>,
-    /// The header of the last route whose host and path are another's.
+    /// The header of the last route that was reported as a duplicate by host and path.
     reported: Option<Range<usize>>,
 }
 
@@ -40,8 +40,8 @@ impl<'a> Seen<'a> {
         self.reported = Some(header.clone());
     }
 
-    /// After [`Seen::check_pattern`]. `span` is that of the header if the route has no name of its
-    /// own, but one made of host and path.
+    /// Call it after [`Seen::check_pattern`]. `span` is the header's if the route has no configured name: its name is
+    /// then made from host and path.
     pub(super) fn check_name(
         &mut self,
         name: &str,
@@ -52,7 +52,7 @@ impl<'a> Seen<'a> {
         let Some(first) = first_place(&mut self.names, name.to_owned(), span) else {
             return;
         };
-        // That its host and path are another's has been said.
+        // This route was already reported as a duplicate by host and path.
         if span == header && self.reported.as_ref() == Some(header) {
             return;
         }
@@ -67,7 +67,7 @@ impl<'a> Seen<'a> {
     }
 }
 
-/// Where `key` was seen first, unless that is here.
+/// The location where `key` was first used, unless `here` is the first.
 fn first_place<K: Hash + Eq>(seen: &mut HashMap<K, Range<usize>>, key: K, here: &Range<usize>) -> Option<Range<usize>> {
     match seen.entry(key) {
         Entry::Occupied(first) => Some(first.get().clone()),

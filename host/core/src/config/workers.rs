@@ -6,18 +6,18 @@ use serde::{Deserialize, Serialize};
 
 use crate::ValueError;
 
-/// How many processes serve.
+/// The number of worker processes.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Workers {
-    /// As many as the machine is good for, which is for the host to find out.
+    /// Determined by the host from the machine.
     #[default]
     Auto,
-    /// So many; from a configuration, [`Workers::MAX`] or fewer.
+    /// This many; from a configuration, at most [`Workers::MAX`].
     Count(NonZeroU32),
 }
 
 impl Workers {
-    /// More than any machine has use for, and few enough not to be a mistake that stops it.
+    /// More than any machine needs, and few enough that a typing error does not overload the machine.
     pub const MAX: u32 = 256;
 
     pub(super) fn count(number: u64) -> Option<Self> {
@@ -25,7 +25,7 @@ impl Workers {
         NonZeroU32::new(number).map(Self::Count)
     }
 
-    /// The error for something that is not a number of workers.
+    /// The error for an invalid number of workers.
     pub(super) fn refused(text: impl fmt::Display) -> ValueError {
         let help = format!("it is \"auto\" or a whole number from 1 to {}", Self::MAX);
         ValueError::new(format!("invalid number of workers {text}")).help(help)
@@ -33,7 +33,7 @@ impl Workers {
 }
 
 impl fmt::Display for Workers {
-    /// As on the command line.
+    /// As written on the command line.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Auto => f.write_str("auto"),

@@ -1,4 +1,4 @@
-//! Which route answers a request: by host, then by path, the most specific first.
+//! Finds the route of a request: by host, then by path, the most specific first.
 
 mod pattern;
 mod table;

@@ -9,7 +9,7 @@ use crate::domain::Host;
 
 /// The hosts of a route: one host, every name below a domain (`*.example.com`), or any host.
 ///
-/// Compared without case, port and trailing dot. Equal patterns match the same hosts.
+/// Case, port and trailing dot are ignored in comparisons. Equal patterns match the same hosts.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct HostPattern(pub(super) HostKind);
 
@@ -17,7 +17,7 @@ pub struct HostPattern(pub(super) HostKind);
 pub(super) enum HostKind {
     Any,
     Exact(Host),
-    /// Every name that ends in this, which starts with a dot.
+    /// Every name that ends in this suffix, which starts with a dot.
     Below(String),
 }
 
@@ -31,7 +31,7 @@ impl HostPattern {
 impl FromStr for HostPattern {
     type Err = ValueError;
 
-    /// Parses a host or `*.` and a domain. Any host is not written: it is the default.
+    /// Parses a host, or `*.` and a domain. "Any host" has no notation: it is the default.
     fn from_str(text: &str) -> Result<Self, ValueError> {
         let refused = |help: &str| Err(ValueError::new(format!("invalid host {text:?}")).help(help));
         if text == "*" {
@@ -48,7 +48,7 @@ impl FromStr for HostPattern {
 }
 
 impl fmt::Display for HostPattern {
-    /// As written in a configuration; nothing for any host.
+    /// As written in a configuration; empty for any host.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.0 {
             HostKind::Any => Ok(()),
@@ -62,23 +62,23 @@ impl fmt::Display for HostPattern {
 
 /// The paths of a route: one path, or everything below one (`/v1/*`).
 ///
-/// Compared byte by byte with the path as the client sent it: percent-encoding is not decoded and
-/// dot segments are not removed, for the guest sees the same bytes.
+/// Compared byte by byte with the path as the client sent it. Percent-encoding is not decoded and dot segments are not
+/// removed, because the guest gets the same bytes.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct PathPattern(pub(super) PathKind);
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub(super) enum PathKind {
     Exact(String),
-    /// Everything that starts with this, which ends in a slash.
+    /// Every path that starts with this prefix, which ends in a slash.
     Below(String),
 }
 
-/// Matching walks the slashes of a path up to the longest pattern, so that has an end.
+/// Bounds the work of a look-up, which tries each slash of a path up to the length of the longest pattern.
 const MAX_PATH_BYTES: usize = 1024;
 
 impl PathPattern {
-    /// `/*`: every path, also the `*` of `OPTIONS *`.
+    /// `/*`: every path, including the `*` of `OPTIONS *`.
     pub fn all() -> Self {
         Self(PathKind::Below("/".to_owned()))
     }
@@ -87,8 +87,8 @@ impl PathPattern {
 impl FromStr for PathPattern {
     type Err = ValueError;
 
-    /// Parses a path, or a path and `/*`, which matches what is below (`/v1/*` matches `/v1/` and
-    /// `/v1/x`, not `/v1`).
+    /// Parses a path, or a path and `/*`, which matches everything below the path (`/v1/*` matches `/v1/` and `/v1/x`,
+    /// not `/v1`).
     fn from_str(text: &str) -> Result<Self, ValueError> {
         let refused = |help: String| Err(ValueError::new(format!("invalid path {text:?}")).help(help));
         if !text.starts_with('/') {

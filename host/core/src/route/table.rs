@@ -9,33 +9,33 @@ use crate::domain::Host;
 
 /// The routes of a configuration, indexed.
 ///
-/// A look-up costs as much for ten thousand routes as for ten: it is a few hash look-ups, one for
-/// each label of the host and each slash of the path. A client chooses how many of those there are,
-/// so no more of them are looked at than the longest pattern has.
+/// A look-up costs as much with ten thousand routes as with ten: it is a few hash look-ups, one for each label of the
+/// host and each slash of the path. Their number is the client's choice, so no more of them are tried than the longest
+/// pattern has.
 #[derive(Debug, Default)]
 pub struct RouteTable {
-    /// Names and IPv4 addresses, each of which has one lower-case spelling.
+    /// Names and IPv4 addresses, each in its only lower-case spelling.
     exact: HashMap<Box<str>, Paths>,
     ipv6: HashMap<Ipv6Addr, Paths>,
-    /// By suffix with its first dot.
+    /// Keyed by suffix, with its leading dot.
     below: HashMap<Box<str>, Paths>,
     longest_below_bytes: usize,
     any: Paths,
 }
 
-/// The routes of one host, by path; values are indices of routes.
+/// The routes of one host, keyed by path; values are indices of routes.
 #[derive(Debug, Default)]
 struct Paths {
     exact: HashMap<Box<str>, usize>,
-    /// By prefix with its last slash, longer than the root.
+    /// Keyed by prefix, with its trailing slash; the root is not among them.
     below: HashMap<Box<str>, usize>,
     longest_below_bytes: usize,
-    /// All other paths: where this is the only route, no hash is computed.
+    /// The route for all other paths. If it is the only route of the host, no hash is computed.
     root: Option<usize>,
 }
 
 impl RouteTable {
-    /// Indexes `routes`. Of two with equal patterns, which no valid configuration has, the first counts.
+    /// Indexes `routes`. Of two routes with equal patterns, which no valid configuration has, the first is used.
     pub fn new(routes: &[Route]) -> Self {
         let mut table = Self::default();
         for (index, route) in routes.iter().enumerate() {
@@ -44,13 +44,13 @@ impl RouteTable {
         table
     }
 
-    /// The index of the route for a request, if there is one.
+    /// The index of the route for a request, if any matches.
     ///
-    /// `host` is as a request has it, without the port (so an IPv6 address in brackets); `None` is a
-    /// request without a host, which only routes for any host match. `path` is without the query.
-    /// An exact host goes before a longer wildcard, before a shorter one, before any host; within a
-    /// host, an exact path before a longer prefix, before a shorter one. Where a host has no route
-    /// for the path, the next less specific one is tried.
+    /// `host` is as in the request, without the port (an IPv6 address in brackets). `None` is a request without a host,
+    /// which only routes for any host match. `path` is without the query. An exact host takes precedence over
+    /// wildcards, longer wildcards over shorter ones, and these over any host; within a host, an exact path over
+    /// prefixes, and longer prefixes over shorter ones. If a host has no route for the path, the next less specific
+    /// host is tried.
     ///
     /// Allocates nothing if `host` is lower case.
     pub fn find(&self, host: Option<&str>, path: &str) -> Option<usize> {
@@ -106,7 +106,7 @@ impl Paths {
     }
 
     fn find(&self, path: &str) -> Option<usize> {
-        // The `*` of `OPTIONS *` is no path, so below none but the root.
+        // The `*` of `OPTIONS *` is not a path: only the root pattern `/*` matches it.
         if !path.starts_with('/') {
             return self.root;
         }
@@ -118,14 +118,14 @@ impl Paths {
     }
 }
 
-/// The ends of `name` that start with a dot and have something in front, the longest first.
+/// The suffixes of `name` that start with a dot and are not the whole name, the longest first.
 fn suffixes(name: &str, longest_bytes: usize) -> impl Iterator<Item = &str> {
     let first = name.len().saturating_sub(longest_bytes).max(1);
     let dots = name.bytes().enumerate().skip(first).filter(|(_, byte)| *byte == b'.');
     dots.filter_map(|(at, _)| name.get(at..))
 }
 
-/// The beginnings of `path` that end with a slash, the longest first.
+/// The prefixes of `path` that end in a slash, the longest first.
 fn prefixes(path: &str, longest_bytes: usize) -> impl Iterator<Item = &str> {
     let bytes = path.as_bytes().iter().enumerate().take(longest_bytes);
     let slashes = bytes.rev().filter(|(_, byte)| **byte == b'/');
@@ -188,7 +188,7 @@ mod tests {
         check(Some("com"), "/", None);
         check(Some("example.com.evil.example"), "/", None);
         check(Some("*.example.com"), "/", Some("*.example.com/*"));
-        // From the most specific host to the least, until one has the path.
+        // From the most specific host to the least specific one, until a host has a route for the path.
         check(Some("b.a.example.com"), "/b/", Some("b.a.example.com/b/*"));
         check(Some("b.a.example.com"), "/a/", Some("*.a.example.com/a/*"));
         check(Some("b.a.example.com"), "/", Some("*.example.com/*"));
@@ -196,7 +196,7 @@ mod tests {
         check(Some("other.example"), "/any/x", Some("/any/*"));
         check(Some("[::2]"), "/any/x", Some("/any/*"));
         check(Some(""), "/any/x", Some("/any/*"));
-        // Without a host: HTTP/1.0.
+        // Without a host, as in HTTP/1.0.
         check(None, "/any/x", Some("/any/*"));
         check(None, "/", None);
     }
@@ -229,7 +229,7 @@ mod tests {
         check("x", "/%761/", Some("/*"));
         check("x", "//v1/", Some("/*"));
         check("x", "/ü/é", Some("/*"));
-        // The exact "/" is not everything.
+        // The exact path "/" does not match all paths.
         check("only.example", "/", Some("only.example/"));
         check("only.example", "", Some("only.example/"));
         check("only.example", "/x", Some("/*"));
@@ -238,7 +238,7 @@ mod tests {
         check("deep.example", "*", Some("/*"));
     }
 
-    /// A client chooses the host and the path: what is looked up must not grow with them.
+    /// A client chooses the host and the path: the number of look-ups must not grow with their length.
     #[test]
     fn hostile_lengths() {
         let patterns = |n: u32| route(&format!("*.h{n}.example"), &format!("/p{n}/*"));

@@ -1,5 +1,4 @@
-//! What the ABI itself gives to guests that do several things at once: functions of tasks, waitables, streams and
-//! futures.
+//! The canonical ABI's built-in functions for concurrency: those of tasks, waitables, streams and futures.
 
 use std::task::{Context, Waker};
 
@@ -14,7 +13,7 @@ use crate::canonical::guest::{Host, parts, write};
 use crate::canonical::handles::Waitable;
 use crate::canonical::{Lift, Wit, WitTypes};
 
-/// A function of the ABI.
+/// A built-in function of the canonical ABI.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum BuiltIn {
     TaskReturn,
@@ -51,7 +50,7 @@ impl<T: Host> Function<T> {
         Self::from_parts(What::BuiltIn { built_in, payload, is }, allocates, define)
     }
 
-    /// One that is not about a type.
+    /// A built-in function that has no type parameter.
     fn untyped(
         built_in: BuiltIn,
         define: impl for<'l> Fn(&'l mut Linker<T>, &str, &str) -> wasmtime::Result<&'l mut Linker<T>> + 'static,
@@ -63,14 +62,14 @@ impl<T: Host> Function<T> {
     }
 }
 
-/// The guest that calls, when it may call anything now.
+/// The guest's memory and the host, after a check that the guest may call the host now.
 fn enter<'a, T: Host>(caller: &'a mut Caller<'_, T>) -> wasmtime::Result<(&'a mut [u8], &'a mut T)> {
     let (memory, host) = parts(caller);
     host.guest().ensure_may_call()?;
     Ok((memory, host))
 }
 
-/// The function by which the handler's task returns its result.
+/// `task.return`: the handler's task returns its result.
 pub(crate) fn task_return<T, R>(then: fn(&mut T, R) -> wasmtime::Result<()>) -> Function<T>
 where
     T: Host,
@@ -86,12 +85,12 @@ where
     Function::built_in(BuiltIn::TaskReturn, "", R::is_payload, false, Function::define_sync(returned))
 }
 
-/// The functions that are not about streams and futures.
+/// The built-in functions of tasks, waitable sets and subtasks.
 pub(crate) fn of_tasks<T: Host>() -> Vec<Function<T>> {
     let mut functions = vec![
         Function::untyped(BuiltIn::TaskCancel, |linker, module, name| {
             linker.func_wrap(module, name, |_: Caller<'_, T>| -> wasmtime::Result<()> {
-                // Nobody asks a handler for it.
+                // The host never requests cancellation of a handler.
                 bail!(Trap::TaskCancelNotCancelled)
             })
         }),
@@ -106,7 +105,7 @@ pub(crate) fn of_tasks<T: Host>() -> Vec<Function<T>> {
                 Box::new(async move {
                     enter(&mut caller)?;
                     wait::yield_now(&mut caller).await?;
-                    // It was not cancelled.
+                    // The task was not cancelled.
                     Ok(0_u32)
                 })
             })
@@ -118,7 +117,8 @@ pub(crate) fn of_tasks<T: Host>() -> Vec<Function<T>> {
     functions
 }
 
-/// Nothing else calls this instance, so that it does not matter. May be called while memory is allocated.
+/// `backpressure.inc` and `backpressure.dec`. The count has no effect: an instance gets one call only. Both may
+/// be called during `realloc`.
 fn backpressure<T: Host>(mut caller: Caller<'_, T>, change: fn(u16) -> Option<u16>) -> wasmtime::Result<()> {
     let count = &mut caller.data_mut().guest().concurrent.backpressure;
     *count = change(*count).ok_or(Trap::BackpressureOverflow)?;
@@ -178,7 +178,7 @@ fn of_sets<T: Host>() -> [Function<T>; 5] {
     ]
 }
 
-/// Writes what an event is about, and returns its kind.
+/// Writes an event's payload (waitable and status) to `to`, and returns its code.
 fn tell<T: Host>(mut caller: Caller<'_, T>, event: wait::Event, to: u32) -> wasmtime::Result<u32> {
     let (memory, _) = parts(&mut caller);
     ensure!(to.is_multiple_of(4), "pointer not aligned");
@@ -224,12 +224,12 @@ fn of_subtasks<T: Host>() -> [Function<T>; 2] {
     ]
 }
 
-/// The functions of streams of bytes.
+/// The built-in functions of byte streams.
 pub(crate) fn of_streams<T: Host>() -> Vec<Function<T>> {
     of_channels(byte_stream(), "u8", u8::is_payload, false)
 }
 
-/// The functions of futures of a type, which has that name among them.
+/// The built-in functions of futures of one type. `name` tells them apart from those of other types.
 pub(crate) fn of_futures<T: Host, V: Wit>(name: &'static str) -> Vec<Function<T>> {
     of_channels(Payload::of::<V>(Kind::Future), name, V::is_payload, V::HAS_LISTS)
 }
@@ -298,7 +298,8 @@ fn of_channels<T: Host>(
     ]
 }
 
-/// Both ends: the readable one in the lower half, the writable one in the upper.
+/// `stream.new` and `future.new`: the handle of the readable end in the lower 32 bits, of the writable one in the
+/// upper.
 fn new<T: Host>(caller: &mut Caller<'_, T>, of: Payload) -> wasmtime::Result<u64> {
     let (_, host) = enter(caller)?;
     host.keep(CHANNEL_BYTES)?;
@@ -309,7 +310,7 @@ fn new<T: Host>(caller: &mut Caller<'_, T>, of: Payload) -> wasmtime::Result<u64
     Ok(u64::from(writer) << 32 | u64::from(reader))
 }
 
-/// Reads or writes: what has come of it, or that there will be an event.
+/// Reads or writes: the result code, or [`BLOCKED`] if the operation completes later with an event.
 fn copy<T: Host>(
     caller: &mut Caller<'_, T>,
     of: Payload,
@@ -324,14 +325,14 @@ fn copy<T: Host>(
     if let Some(result) = guest.concurrent.channels.of(number, of)?.begin(end, buffer, memory_bytes)? {
         return Ok(result as u32);
     }
-    // The guest does not wait for it: whoever waits later asks again, to be woken.
+    // The guest does not wait for this operation, so no waker is needed: a later wait polls again.
     advance(host, memory, &mut Context::from_waker(Waker::noop()), number)?;
     let guest = host.guest();
     let outcome = guest.concurrent.channels.of(number, of)?.begun(end, via);
     Ok(outcome.map_or(BLOCKED, |outcome| guest.told(outcome)))
 }
 
-/// Ends an operation. What the host does at the other end is given one more chance to be done with it.
+/// Cancels an operation. The host's end is polled once more first, so that the operation may still complete.
 fn cancel<T: Host>(caller: &mut Caller<'_, T>, of: Payload, end: End, handle: u32) -> wasmtime::Result<u32> {
     let (memory, host) = enter(caller)?;
     let guest = host.guest();
@@ -364,7 +365,7 @@ fn drop_end<T: Host>(caller: &mut Caller<'_, T>, of: Payload, end: End, handle: 
     let concurrent = &mut guest.concurrent;
     match (other, concurrent.take(number)) {
         (Owner::Guest, _) => {}
-        // The host will ask for it later.
+        // The host attaches its end later.
         (Owner::Host, HostEnd::Nothing) if end == End::Writer && of.kind == Kind::Stream => {}
         (_, HostEnd::Sink(sink)) => {
             concurrent.remove(number);

@@ -1,5 +1,5 @@
-//! Streams and futures, as the guest sees them: which of both ends it has, what it does with them, and what came of
-//! that. What the host does with the other end is in [`super::host`].
+//! Streams and futures from the guest's side: the ends that it holds, its reads and writes, and their results. The
+//! host's side is in [`super::host`].
 
 use std::any::TypeId;
 
@@ -8,29 +8,29 @@ use wasmtime::{Trap, bail, ensure};
 
 use crate::canonical::guest::Pending;
 
-/// Items that one operation may be about, at most.
+/// Upper bound (exclusive) of the items in one read or write.
 const MAX_ITEMS: u32 = 1 << 28;
 
-/// Bytes that are copied at a time from a guest's own end of a stream to its other one, which the event loop waits for:
-/// what one call into the host may copy.
+/// Bytes that are copied at a time when the guest holds both ends of a stream. The copy blocks the event loop, so the
+/// bound is that of one call into the host.
 const MAX_COPIED_BYTES: usize = 2 << 20;
 
-/// What an operation returns that goes on until there is an event.
+/// The result code of an operation that completes later, with an event.
 pub(super) const BLOCKED: u32 = u32::MAX;
 
-/// Which of the two it is: many items, or one.
+/// Whether a channel carries many items or one value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Kind {
     Stream,
     Future,
 }
 
-/// What a stream or a future is of.
+/// The type of a channel: stream or future, and its item type.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::canonical) struct Payload {
     pub(super) kind: Kind,
     pub(super) of: TypeId,
-    /// Bytes that an item takes in memory, and its alignment there.
+    /// An item's size and alignment in memory, in bytes.
     pub(super) size: usize,
     pub(super) align: usize,
 }
@@ -57,32 +57,32 @@ pub(super) struct Channel {
     pub(super) payload: Payload,
     pub(super) reader: Side,
     pub(super) writer: Side,
-    /// A future's value has been passed.
+    /// Whether a future's value has been transferred.
     pub(super) is_done: bool,
 }
 
-/// Who has an end, and what is done with it.
+/// The owner of an end, and the state of its operation.
 #[derive(Debug)]
 pub(super) struct Side {
     pub(super) owner: Owner,
-    /// What the guest reads or writes.
+    /// The buffer of the guest's read or write in progress.
     pub(super) pending: Option<Buffer>,
-    /// What came of it, which the guest does not know yet.
+    /// The result of an operation that has not been delivered to the guest yet.
     event: Option<Outcome>,
-    /// What the guest may do with its handle of this end.
+    /// What the guest's handle of this end permits.
     local: Local,
 }
 
-/// The state of a handle, as wasmtime keeps it (`TransmitLocalState`).
+/// The state of a handle. It corresponds to wasmtime's `TransmitLocalState`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Local {
-    /// It may read, or, with [`End::Writer`], write.
+    /// No operation is in progress. The handle permits reading or writing, as `end` says.
     Idle {
         end: End,
-        /// It may not any more: the guest was told that the other end is gone.
+        /// The guest was notified that the other end was dropped: further operations trap.
         done: bool,
     },
-    /// An operation goes on.
+    /// An operation is in progress.
     Busy,
 }
 
@@ -93,31 +93,32 @@ pub(super) enum Owner {
     Nobody,
 }
 
-/// Items in the guest's memory that it reads to or writes from.
+/// The buffer of a read or write in the guest's memory.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Buffer {
     pub(super) address: u32,
     pub(super) count: u32,
-    /// The end whose handle it was begun with: see [`Channel::cancel`].
+    /// The end whose handle the guest passed: see [`Channel::ensure_busy`].
     pub(super) via: End,
 }
 
-/// What came of an operation.
+/// The result of an operation.
 #[derive(Debug)]
 pub(super) struct Outcome {
     pub(super) result: CopyResult,
     /// Items that were copied.
     pub(super) count: u32,
-    /// What must still come into the guest's memory before it is told.
+    /// A value that must be written to the guest's memory, after `realloc`, before the result is delivered.
     pub(super) pending: Option<Box<Pending>>,
-    /// The end whose handle the operation was begun with; None when there was none, and the other end is gone.
+    /// The end whose handle the guest passed. None if there was no operation, and the event only says that the other
+    /// end was dropped.
     via: Option<End>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum CopyResult {
     Completed = 0,
-    /// The other end is gone.
+    /// The other end was dropped.
     Dropped = 1,
     Cancelled = 2,
 }
@@ -137,7 +138,7 @@ impl Channels {
 
     /// # Errors
     ///
-    /// When there is no such channel, or it is of something else.
+    /// If there is no such channel, or its type is another one.
     pub(super) fn of(&mut self, number: usize, payload: Payload) -> wasmtime::Result<&mut Channel> {
         match self.0.get_mut(number) {
             Some(channel) if channel.payload == payload => Ok(channel),
@@ -146,7 +147,7 @@ impl Channels {
         }
     }
 
-    /// The guest hands the readable end of one over.
+    /// Transfers the readable end of a channel from the guest to the host.
     pub(in crate::canonical) fn give_reader(&mut self, number: usize, payload: Payload) -> wasmtime::Result<()> {
         self.of(number, payload)?.give_reader()
     }
@@ -155,7 +156,7 @@ impl Channels {
         self.0.try_remove(number);
     }
 
-    /// All numbers are below this one.
+    /// An exclusive upper bound of the channel numbers.
     pub(super) fn end(&self) -> usize {
         self.0.capacity()
     }
@@ -164,7 +165,7 @@ impl Channels {
 impl Outcome {
     pub(super) const CANCELLED: Self = Self { result: CopyResult::Cancelled, count: 0, pending: None, via: None };
 
-    /// As the guest is told.
+    /// The result code in the canonical ABI's encoding.
     pub(super) fn code(&self) -> u32 {
         self.count << 4 | self.result as u32
     }
@@ -179,26 +180,26 @@ impl Side {
         self.event.is_some()
     }
 
-    /// Something was copied between the guest's own ends, all of it or a part. What is left may still be copied before
-    /// the guest is told.
+    /// Records that `count` items were copied between the guest's own two ends. `rest` is the part of the buffer that
+    /// may still be copied before the event is delivered.
     fn progress(&mut self, count: u32, rest: Option<Buffer>) {
         let before = self.event.take().map_or(0, |event| event.count);
         self.complete(before + count, None);
         self.pending = rest;
     }
 
-    /// The operation has come to its end. What the guest's other end copied before does not count: neither does it in
-    /// wasmtime, where this event takes the place of the other.
+    /// Completes the operation. Items that were copied from or to the guest's own other end before are not counted:
+    /// neither are they in wasmtime, where this event replaces the earlier one.
     pub(super) fn complete(&mut self, count: u32, pending: Option<Box<Pending>>) {
         let via = self.pending.take().map(|buffer| buffer.via);
         self.event = Some(Outcome { result: CopyResult::Completed, count, pending, via });
     }
 
-    /// The other end is gone. That is an event also when the guest wanted nothing of it.
+    /// Records that the other end was dropped. This is an event even without an operation in progress.
     pub(super) fn end(&mut self, is_future: bool) {
         let via = self.pending.take().map(|buffer| buffer.via);
         match &mut self.event {
-            // The value has been passed before.
+            // The value has been transferred already.
             Some(_) if is_future => {}
             Some(event) => {
                 event.result = CopyResult::Dropped;
@@ -225,7 +226,7 @@ impl Channel {
         }
     }
 
-    /// The guest begins to read or to write. With what comes of it at once, if the other end is gone.
+    /// Starts a read or a write. Returns a result at once if the other end was dropped.
     pub(super) fn begin(
         &mut self,
         end: End,
@@ -261,7 +262,7 @@ impl Channel {
         Ok(None)
     }
 
-    /// What came of an operation that was just begun, if that is known.
+    /// Takes the result of an operation that has just been started, if it has completed already.
     pub(super) fn begun(&mut self, end: End, via: End) -> Option<Outcome> {
         let outcome = self.side(end).event.take()?;
         self.side(end).pending = None;
@@ -269,14 +270,14 @@ impl Channel {
         Some(outcome)
     }
 
-    /// The guest may begin another operation with that handle.
+    /// Sets the handle idle, so that the guest may start another operation with it.
     fn settle(&mut self, end: End, via: End, result: CopyResult) {
-        // Who reads a future is told of its value, not of its end.
+        // A future's reader is notified of its value, not of the dropped writer.
         let done = result == CopyResult::Dropped && !(self.is_future() && end == End::Reader);
         self.side(via).local = Local::Idle { end, done };
     }
 
-    /// Does what can be done without the host.
+    /// Copies between the two ends if the guest holds both and has an operation in progress at each.
     pub(super) fn meet(&mut self, memory: &mut [u8]) -> wasmtime::Result<()> {
         match (self.reader.pending, self.writer.pending) {
             (Some(read), Some(written)) => self.copy(read, written, memory),
@@ -284,8 +285,8 @@ impl Channel {
         }
     }
 
-    /// The guest has both ends; at most [`MAX_COPIED_BYTES`] are copied at a time. With no items, one asks whether the
-    /// other end is ready: only that operation is then complete, and with none on both sides, only writing.
+    /// Copies between the guest's own two ends, at most [`MAX_COPIED_BYTES`] at a time. An operation with a count of 0
+    /// asks whether the other end is ready: it alone completes then; if both counts are 0, only the write completes.
     fn copy(&mut self, read: Buffer, written: Buffer, memory: &mut [u8]) -> wasmtime::Result<()> {
         let most = u32::try_from(MAX_COPIED_BYTES / self.payload.size.max(1)).unwrap_or(u32::MAX);
         let count = read.count.min(written.count).min(most);
@@ -299,7 +300,7 @@ impl Channel {
         let copied = count;
         let rest = |buffer: Buffer| {
             let (address, count) = (buffer.address.saturating_add(count), buffer.count - count);
-            // What is over the limit is for the next operation of both.
+            // What exceeds the limit is left to the next operations at both ends.
             (count > 0 && copied < most).then_some(Buffer { address, count, ..buffer })
         };
         if written.count > 0 {
@@ -311,11 +312,11 @@ impl Channel {
         Ok(())
     }
 
-    /// Takes what came of an operation, for the guest, which may begin another one then.
+    /// Takes the result of an operation in order to deliver it to the guest, which may then start another one.
     ///
     /// # Errors
     ///
-    /// When the operation was begun with the handle of the other end: see [`Self::cancel`].
+    /// If the operation was started with the handle of the other end: see [`Self::ensure_busy`].
     pub(super) fn deliver(&mut self, end: End) -> wasmtime::Result<Option<Outcome>> {
         let Some(outcome) = self.side(end).event.take() else { return Ok(None) };
         if let Some(via) = outcome.via {
@@ -326,15 +327,15 @@ impl Channel {
         Ok(Some(outcome))
     }
 
-    /// Whether there is an operation to cancel. As in wasmtime, the handle of the other end will do when that is busy:
-    /// it is then a handle of this one.
+    /// Checks that there is an operation to cancel. As in wasmtime, a busy handle of the other end is accepted too, and
+    /// then counts as a handle of this end.
     pub(super) fn ensure_busy(&mut self, via: End) -> wasmtime::Result<()> {
         let is_busy = self.side(via).local == Local::Busy;
         ensure!(is_busy, "stream or future operation cancelled when none is pending, or through its other end");
         Ok(())
     }
 
-    /// What came of an operation that the guest does not want any longer, if that is known.
+    /// Takes the result of an operation that the guest cancels, if it has completed already.
     pub(super) fn cancel(&mut self, end: End) -> wasmtime::Result<Option<Outcome>> {
         let is_stream = !self.is_future();
         Ok(self.deliver(end)?.map(|mut outcome| {
@@ -345,7 +346,7 @@ impl Channel {
         }))
     }
 
-    /// Nothing goes on any more at that end.
+    /// Discards the operation in progress at that end.
     pub(super) fn cancelled(&mut self, end: End, via: End) {
         self.side(end).pending = None;
         let side = self.side(via);
@@ -354,7 +355,8 @@ impl Channel {
         }
     }
 
-    /// Whether the guest may give this end away, or drop it, by that handle.
+    /// Checks that the guest may transfer or drop this end with that handle. Returns whether the guest was notified
+    /// that the other end was dropped.
     fn ensure_idle(&mut self, end: End, via: End) -> wasmtime::Result<bool> {
         match self.side(via).local {
             Local::Idle { end: of, done } if of == end => Ok(done),
@@ -373,7 +375,7 @@ impl Channel {
         Ok(())
     }
 
-    /// An end is gone: the other one learns of it.
+    /// Marks an end as dropped, and notifies the other one.
     pub(super) fn gone(&mut self, end: End) {
         let is_future = self.is_future();
         self.side(end).owner = Owner::Nobody;
@@ -383,7 +385,7 @@ impl Channel {
         }
     }
 
-    /// The guest hands its readable end over.
+    /// Transfers the readable end from the guest to the host.
     pub(super) fn give_reader(&mut self) -> wasmtime::Result<()> {
         let done = self.ensure_idle(End::Reader, End::Reader)?;
         ensure!(!done, "cannot lift a stream after being notified that the writable end dropped");

@@ -1,4 +1,4 @@
-//! Asynchronous functions of the host: the guest calls one, and goes on while it is at work.
+//! Asynchronous host functions: the guest starts a call, and runs on while the call is in progress.
 
 use std::mem::MaybeUninit;
 use std::task::{Context, Poll, Waker};
@@ -12,11 +12,12 @@ use crate::canonical::handles::Waitable;
 use crate::canonical::lower::MAX_RESULT_BYTES;
 use crate::canonical::{Flat, Wit};
 
-/// Parameters that are passed as core values to a function that the guest does not wait for.
+/// Parameters that an async-lowered import takes as core values. With more, they would be passed in memory.
 const MAX_FLAT_PARAMS: usize = 4;
 
 impl<T: Host> Function<T> {
-    /// An asynchronous function, in both ways in which it can be called: without waiting for its end, and waiting.
+    /// An asynchronous function in both of its forms: async-lowered (the call returns at once) and sync-lowered (it
+    /// blocks).
     pub(crate) fn new_concurrent<P, R, F>(interface: &'static str, name: &'static str, function: F) -> [Self; 2]
     where
         P: Params,
@@ -70,7 +71,7 @@ const fn has_result<R: Wit>() -> usize {
     (R::FLAT > 0) as usize
 }
 
-/// The parameters as core values, and where the result goes, if there is one.
+/// The core function type: the parameters as core values, then the address of the result, if there is a result.
 fn func_type<P: Params, R: Wit>(engine: &Engine, result: Option<ValType>) -> FuncType {
     let mut params = Vec::new();
     P::flatten(&mut params);
@@ -78,7 +79,7 @@ fn func_type<P: Params, R: Wit>(engine: &Engine, result: Option<ValType>) -> Fun
     FuncType::new(engine, params.into_iter().map(Flat::value_type), result)
 }
 
-/// Begins a call: its status, with its handle if it is not complete.
+/// Starts an async-lowered call. Returns its status, and the handle of its subtask if it has not returned yet.
 fn begin<T: Host, P: Params, R: Wit>(
     caller: &mut Caller<'_, T>,
     values: &[ValRaw],
@@ -89,7 +90,7 @@ fn begin<T: Host, P: Params, R: Wit>(
     let is_within = R::FLAT == 0 || (to as usize).saturating_add(R::SIZE) <= parts(caller).0.len();
     ensure!(is_within, "pointer out of bounds of memory");
     let mut running = function(caller.data_mut(), params)?;
-    // The guest does not wait for it: whoever waits later asks again, to be woken.
+    // The guest does not wait for this call, so no waker is needed: a later wait polls again.
     if let Poll::Ready(value) = running.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
         let lowered = value.lower(caller.data_mut())?;
         write_result::<T, R>(caller, lowered, to)?;
@@ -102,7 +103,7 @@ fn begin<T: Host, P: Params, R: Wit>(
     Ok(handle << 4 | Status::Started as u32)
 }
 
-/// The whole call.
+/// A sync-lowered call, until its result is written.
 async fn call<T: Host, P: Params, R: Wit>(
     mut caller: Caller<'_, T>,
     values: &[ValRaw],

@@ -1,4 +1,4 @@
-//! The host's ends of streams and futures, and what it does later.
+//! The host's ends of streams and futures, and values that the host provides later.
 
 use std::any::Any;
 use std::marker::PhantomData;
@@ -14,33 +14,35 @@ use crate::canonical::handles::Waitable;
 use crate::canonical::lower::Lowered;
 use crate::canonical::{FlatValues, Host, Lift, Lifting, Lower, Lowering, Place, Wit, WitTypes};
 
-/// What became of bytes.
+/// The result of a read or a write at the host's end.
 pub(crate) enum Transfer {
-    /// So many were taken or given.
+    /// This many bytes were transferred.
     Done(usize),
-    /// Nobody wants more, or there are no more.
+    /// The end is closed: no more bytes are accepted, or there are none left.
     Ended,
 }
 
-/// Takes the bytes of a stream that the guest writes. Dropped when the guest ends, or nobody reads any longer.
+/// The host's reading end of a stream that the guest writes. Dropped when the guest ends, or when the reader is closed.
 pub(crate) trait ByteSink<T>: Send {
-    /// Takes some, and at least one; of none, whether it could take one. Ready at once or when woken.
+    /// Accepts at least one of `bytes`. If `bytes` is empty: becomes ready when a byte could be accepted. Wakes `cx` if
+    /// it is pending.
     fn poll_write(&mut self, cx: &mut Context<'_>, host: &mut T, bytes: &[u8]) -> wasmtime::Result<Poll<Transfer>>;
 
-    /// The guest has dropped its end: there is nothing more to come.
+    /// The guest has dropped the writable end: no more bytes follow.
     fn end(self: Box<Self>, host: &mut T);
 }
 
-/// Gives the bytes of a stream that the guest reads. Dropped when the guest has dropped its end.
+/// The host's writing end of a stream that the guest reads. Dropped when the guest has dropped the readable end.
 pub(crate) trait ByteSource<T>: Any + Send {
-    /// Gives some, and at least one; with no room, whether it could give one. Ready at once or when woken.
+    /// Writes at least one byte to `room`. If `room` is empty: becomes ready when a byte could be written. Wakes `cx`
+    /// if it is pending.
     fn poll_read(&mut self, cx: &mut Context<'_>, host: &mut T, room: &mut [u8]) -> wasmtime::Result<Poll<Transfer>>;
 }
 
-/// Takes the value of a future that the guest writes.
+/// The host's reading end of a future that the guest writes.
 pub(super) trait ValueSink<T>: Send {
     fn take(self: Box<Self>, host: &mut T, memory: &[u8], at: Range<usize>) -> wasmtime::Result<()>;
-    /// One that comes from the host itself.
+    /// Takes a value that the host itself provides.
     fn take_value(self: Box<Self>, host: &mut T, value: Box<dyn Any>) -> wasmtime::Result<()>;
 }
 
@@ -78,16 +80,16 @@ where
     }
 }
 
-/// A value that is there later, for a future that the guest reads, or as the result of a function.
+/// A value that is available later: of a future that the guest reads, or the result of a function.
 pub(crate) type Later<T> = Pin<Box<dyn Future<Output = Box<dyn Value<T>>> + Send>>;
 
-/// A value that is there.
+/// A value that is available.
 pub(crate) trait Value<T>: Send {
     fn lower(self: Box<Self>, host: &mut T) -> wasmtime::Result<Lowered>;
     fn into_any(self: Box<Self>, host: &mut T) -> wasmtime::Result<Box<dyn Any>>;
 }
 
-/// What `future` comes to, once it has been made of that.
+/// A value that is made, with access to the host, by the closure that `future` returns.
 pub(crate) fn later<T, V, M>(future: impl Future<Output = M> + Send + 'static) -> Later<T>
 where
     T: Host,
@@ -118,10 +120,10 @@ where
     }
 }
 
-/// What the host has at the other end of a channel.
+/// The host's end of a channel.
 #[derive(Default)]
 pub(super) enum HostEnd<T> {
-    /// Nothing, or not yet.
+    /// The host has no end, or none is attached yet.
     #[default]
     Nothing,
     Sink(Box<dyn ByteSink<T>>),
@@ -130,22 +132,22 @@ pub(super) enum HostEnd<T> {
     Later(Later<T>),
 }
 
-/// What came of an attempt to go on with a channel.
+/// The result of one poll of the host's end.
 pub(super) enum Step {
-    /// There is nobody at the other end yet.
+    /// No host end is attached yet.
     None,
-    /// `cx` is woken when it can go on.
+    /// Pending: `cx` is woken when it is to be polled again.
     Waits,
     Copied(usize),
     Ended,
-    /// A future's value was taken.
+    /// The host took a future's value.
     Taken,
-    /// A future's value is there.
+    /// A future's value is available to the guest.
     Given(Lowered),
 }
 
 impl<T: Host> HostEnd<T> {
-    /// Goes on with what the guest reads to or writes from that part of its memory.
+    /// Polls the host's end for the guest's read or write, whose buffer is at `at` in its memory.
     pub(super) fn step(
         self,
         host: &mut T,
@@ -194,7 +196,7 @@ impl Payload {
         Self { kind, of: std::any::TypeId::of::<V>(), size: V::SIZE, align: V::ALIGN }
     }
 
-    /// Where items are in memory.
+    /// The range of a buffer in memory.
     pub(super) fn range(&self, buffer: Buffer, memory_bytes: usize) -> wasmtime::Result<Range<usize>> {
         let start = buffer.address as usize;
         match (buffer.count as usize).checked_mul(self.size) {
@@ -204,7 +206,7 @@ impl Payload {
         }
     }
 
-    /// Checked when an item is copied, not before: so does wasmtime.
+    /// Checks alignment. Called when an item is copied, not when the operation starts, as in wasmtime.
     pub(super) fn ensure_aligned(&self, buffer: Buffer) -> wasmtime::Result<()> {
         ensure!((buffer.address as usize).is_multiple_of(self.align), "pointer not aligned");
         Ok(())

@@ -1,8 +1,7 @@
-//! What goes on at the same time in one instance: calls of asynchronous functions, streams and futures, and waiting
-//! for them.
+//! Concurrency within one instance: calls of asynchronous functions, streams and futures, and waiting for them.
 //!
-//! An instance has one task, the call of its handler. It begins operations, which are complete at once or later; the
-//! host goes on with all of them whenever the guest waits. What came of one is told to the guest by an event of its
+//! An instance has one task, the call of its handler. The task starts operations, which complete at once or later; the
+//! host advances all of them whenever the guest waits. The result of an operation is delivered as an event of its
 //! waitable: a subtask, or an end of a stream or future.
 
 mod built_in;
@@ -30,46 +29,47 @@ use super::handles::Waitable;
 use super::lower::MAX_RESULT_BYTES;
 use super::{Lift, Wit};
 
-/// What one instance passes on at a time. It has no handle of that any more.
+/// Streams and futures that one instance may pass on (see [`Passing`]) at a time. No handle of the guest's counts for
+/// them any more, so they need their own limit.
 const MAX_PASSING: usize = 100;
 
-/// What the host has at its end of a stream or a future counts: a future that is polled, a source or a sink, in its box.
+/// Bytes charged for the host's end of a stream or a future: a boxed future, source or sink.
 const HOST_END_BYTES: usize = 512;
 
-/// What a stream or a future counts when it is made, with both handles.
+/// Bytes charged when a stream or a future is created, with both handles.
 pub(super) const CHANNEL_BYTES: usize = size_of::<Channel>() + HOST_END_BYTES + 128;
 
-/// What a call that was not complete at once counts: most of it is the future of what the host does for it.
+/// Bytes charged for a call that did not return at once: mostly the future of the host's function.
 const SUBTASK_BYTES: usize = 4 << 10;
 
-/// Bytes that go from one stream of the host's to another at a time.
+/// Bytes that are copied at a time from one host stream to another.
 const PASSING_BYTES: usize = 16 << 10;
 
-/// All that goes on in one instance.
+/// All concurrent operations of one instance.
 pub(crate) struct Concurrent<T> {
     pub(super) channels: Channels,
-    /// What the host has at the other end of each channel.
+    /// The host's end of each channel, by the channel's number.
     ends: Vec<HostEnd<T>>,
     subtasks: Slab<Subtask<T>>,
     passing: Vec<Passing<T>>,
     pub(super) context: [u32; 2],
-    /// The same while the guest is asked to allocate memory.
+    /// The context slots of the guest's `realloc` while it runs.
     pub(super) context_of_realloc: [u32; 2],
     backpressure: u16,
     has_returned: bool,
 }
 
-/// A call of an asynchronous function that was not complete at once.
+/// A call of an asynchronous function that did not return at once.
 struct Subtask<T> {
-    /// None once it is, or was cancelled.
+    /// None once the call has returned or was cancelled.
     running: Option<Later<T>>,
-    /// Where its result goes, and how large that is.
+    /// The address of its result in the guest's memory, and the result's size.
     to: u32,
     size: usize,
     event: Option<(Status, Option<Box<Pending>>)>,
 }
 
-/// How far a call is.
+/// The state of a subtask, with the canonical ABI's numbers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Status {
     Started = 1,
@@ -77,7 +77,7 @@ enum Status {
     Cancelled = 4,
 }
 
-/// What goes from the host to the host: the guest has only passed it on.
+/// A transfer between two host ends: the guest has passed a stream or a future of the host's to the host.
 enum Passing<T> {
     Value(Later<T>, Box<dyn ValueSink<T>>),
     Bytes { source: Box<dyn ByteSource<T>>, sink: Box<dyn ByteSink<T>>, read: Vec<u8> },
@@ -108,7 +108,7 @@ impl<T> Concurrent<T> {
         number
     }
 
-    /// What is kept for streams, futures and calls.
+    /// Memory kept for streams, futures and calls, in bytes.
     pub(super) fn kept_bytes(&self) -> usize {
         let waiting = |subtask: &Subtask<T>| match &subtask.event {
             Some((_, Some(pending))) => pending.kept_bytes(),
@@ -151,22 +151,22 @@ impl<T> Concurrent<T> {
     }
 }
 
-/// What host functions do with the ends that they get and give.
+/// What host functions do with the ends of streams and futures.
 impl<T: Host> Guest<T> {
-    /// A stream of which the guest gets the bytes that `source` gives.
+    /// A stream from which the guest reads the bytes of `source`.
     pub(crate) fn stream(&mut self, source: impl ByteSource<T>) -> StreamReader {
         let channel = Channel::new(host::byte_stream(), Owner::Guest, Owner::Host);
         StreamReader(self.concurrent.insert(channel, HostEnd::Source(Box::new(source))))
     }
 
-    /// A future of which the guest gets the value that `later` comes to.
+    /// A future from which the guest reads the value of `later`.
     pub(crate) fn future<V: Wit>(&mut self, later: Later<T>) -> FutureReader<V> {
         const { assert!(V::SIZE <= MAX_RESULT_BYTES, "a value that there is no room for here") };
         let channel = Channel::new(Payload::of::<V>(Kind::Future), Owner::Guest, Owner::Host);
         FutureReader::new(self.concurrent.insert(channel, HostEnd::Later(later)))
     }
 
-    /// What gives the bytes, if that is the host's: then the stream is none any longer.
+    /// Takes the source of a stream that the host writes, and removes the stream. Otherwise returns the reader.
     pub(crate) fn take_source(&mut self, reader: StreamReader) -> Result<Box<dyn ByteSource<T>>, StreamReader> {
         match self.concurrent.take(reader.0) {
             HostEnd::Source(source) => {
@@ -180,7 +180,7 @@ impl<T: Host> Guest<T> {
         }
     }
 
-    /// What the guest has given is given back to it.
+    /// Returns readable ends to the guest that it had transferred to the host.
     pub(crate) fn take_back<V>(&mut self, contents: &StreamReader, trailers: &FutureReader<V>) {
         for number in [contents.0, trailers.0] {
             if let Some(channel) = self.concurrent.channels.get(number) {
@@ -189,12 +189,12 @@ impl<T: Host> Guest<T> {
         }
     }
 
-    /// Nobody wants what the stream has.
+    /// Closes the readable end of a stream.
     pub(crate) fn close(&mut self, reader: &StreamReader) {
         self.close_channel(reader.0);
     }
 
-    /// Nobody wants the future's value.
+    /// Closes the readable end of a future.
     pub(crate) fn close_future<V>(&mut self, reader: &FutureReader<V>) {
         self.close_channel(reader.0);
     }
@@ -208,11 +208,11 @@ impl<T: Host> Guest<T> {
     }
 }
 
-/// Lets `sink` take what the guest writes to the stream.
+/// Attaches `sink` to the stream, so that it receives what the guest writes.
 ///
 /// # Errors
 ///
-/// When the guest passes on too much at a time.
+/// If the guest passes on too many streams and futures at a time.
 pub(crate) fn pipe<T: Host>(host: &mut T, reader: StreamReader, sink: Box<dyn ByteSink<T>>) -> wasmtime::Result<()> {
     let concurrent = &mut host.guest().concurrent;
     match concurrent.take(reader.0) {
@@ -229,11 +229,11 @@ pub(crate) fn pipe<T: Host>(host: &mut T, reader: StreamReader, sink: Box<dyn By
     Ok(())
 }
 
-/// Calls `then` with the future's value, when it is there. It may never be.
+/// Calls `then` with the future's value when it is available, which may be never.
 ///
 /// # Errors
 ///
-/// When the guest passes on too much at a time.
+/// If the guest passes on too many streams and futures at a time.
 pub(crate) fn when_ready<T, V, F>(host: &mut T, reader: &FutureReader<V>, then: F) -> wasmtime::Result<()>
 where
     T: Host,
@@ -252,7 +252,7 @@ where
     Ok(())
 }
 
-/// Goes on with all that goes on. Whether the host is still at any of it, and wakes `cx` when it can go on.
+/// Advances all operations. Returns whether the host is still working on any of them, and will wake `cx`.
 fn progress<T: Host>(host: &mut T, memory: &mut [u8], cx: &mut Context<'_>) -> wasmtime::Result<bool> {
     let mut is_at_work = false;
     for number in 0..host.guest().concurrent.channels.end() {
@@ -264,7 +264,7 @@ fn progress<T: Host>(host: &mut T, memory: &mut [u8], cx: &mut Context<'_>) -> w
     Ok(is_at_work | pass_on(host, cx)?)
 }
 
-/// Goes on with one channel. Whether the host is still at it.
+/// Advances one channel. Returns whether the host's end is pending.
 fn advance<T: Host>(host: &mut T, memory: &mut [u8], cx: &mut Context<'_>, number: usize) -> wasmtime::Result<bool> {
     let concurrent = &mut host.guest().concurrent;
     let Some(channel) = concurrent.channels.get(number) else { return Ok(false) };
@@ -305,7 +305,7 @@ fn advance<T: Host>(host: &mut T, memory: &mut [u8], cx: &mut Context<'_>, numbe
     Ok(false)
 }
 
-/// Goes on with one call. Whether the host is still at it.
+/// Advances one call. Returns whether it is still running.
 fn advance_subtask<T: Host>(
     host: &mut T,
     memory: &mut [u8],
@@ -330,7 +330,7 @@ fn advance_subtask<T: Host>(
     Ok(false)
 }
 
-/// Goes on with what only passes through. Whether there is any of that.
+/// Advances the transfers between two host ends. Returns whether any are left.
 fn pass_on<T: Host>(host: &mut T, cx: &mut Context<'_>) -> wasmtime::Result<bool> {
     let mut passing = mem::take(&mut host.guest().concurrent.passing);
     let mut left = Vec::new();
@@ -343,7 +343,7 @@ fn pass_on<T: Host>(host: &mut T, cx: &mut Context<'_>) -> wasmtime::Result<bool
 }
 
 impl<T: Host> Passing<T> {
-    /// None when it has come to its end.
+    /// Advances one transfer. None when it has ended.
     fn go_on(self, host: &mut T, cx: &mut Context<'_>) -> wasmtime::Result<Option<Self>> {
         match self {
             Self::Value(mut later, sink) => match later.as_mut().poll(cx) {

@@ -1,4 +1,4 @@
-//! The guest waits: until one of the waitables of a set has an event.
+//! Waiting for an event of a waitable set.
 
 use std::future::poll_fn;
 use std::task::{Context, Poll, Waker};
@@ -10,13 +10,13 @@ use super::{pass_on, progress};
 use crate::canonical::guest::{Guest, HasHost, Host, parts};
 use crate::canonical::handles::Waitable;
 
-/// What has happened.
+/// An event of a waitable.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Event {
     pub(crate) code: u32,
-    /// The handle of what it happened to.
+    /// The waitable's handle.
     pub(crate) waitable: u32,
-    /// What came of it.
+    /// The operation's result code.
     pub(crate) status: u32,
 }
 
@@ -24,7 +24,7 @@ impl Event {
     pub(crate) const NONE: Self = Self { code: 0, waitable: 0, status: 0 };
 }
 
-/// The number by which a guest knows what kind of event it is.
+/// The canonical ABI's event code.
 fn code(of: Waitable, kind: Kind) -> u32 {
     match (of, kind) {
         (Waitable::Subtask(_), _) => 1,
@@ -36,11 +36,11 @@ fn code(of: Waitable, kind: Kind) -> u32 {
 }
 
 impl<T: Host> Guest<T> {
-    /// The next event of a set. Memory for it may have to be allocated before the guest is told.
+    /// Takes the next event of a set. Its value may need memory that must be allocated before the event is delivered.
     fn take_event(&mut self, set: u32) -> wasmtime::Result<Option<Event>> {
         self.handles.ensure_set(set)?;
         let ready = self.handles.joined(set).filter(|(_, waitable)| self.concurrent.has_event(*waitable));
-        // The order of wasmtime's set: calls first, then what was made first.
+        // The order of wasmtime's waitable set: subtasks first, then by age.
         let Some((handle, waitable)) = ready.min_by_key(|(_, waitable)| waitable.rank()) else { return Ok(None) };
         let (kind, status) = match waitable {
             Waitable::Subtask(number) => (Kind::Future, self.subtask_status(number)),
@@ -53,13 +53,14 @@ impl<T: Host> Guest<T> {
         Ok(status.map(|status| Event { code: code(waitable, kind), waitable: handle, status }))
     }
 
-    /// What the guest is told of an operation, when what came of it is in its memory, or will be by then.
+    /// The result code for the guest. If a value still needs memory, it becomes the pending result, which is allocated
+    /// and written before the guest sees the code.
     pub(super) fn told(&mut self, mut outcome: Outcome) -> u32 {
         self.pending = outcome.pending.take().map(|pending| *pending);
         outcome.code()
     }
 
-    /// The same of a call.
+    /// The same for a subtask: its status, if it has an event.
     pub(super) fn subtask_status(&mut self, number: usize) -> Option<u32> {
         let (status, pending) = self.concurrent.subtasks.get_mut(number)?.event.take()?;
         self.pending = pending.map(|pending| *pending);
@@ -67,7 +68,7 @@ impl<T: Host> Guest<T> {
     }
 }
 
-/// An event of the set that is there now, after everything had a chance to go on.
+/// The set's next event. If there is none yet, all operations are advanced first.
 fn poll_event<T: Host>(store: &mut impl HasHost<T>, cx: &mut Context<'_>, set: u32) -> Poll<wasmtime::Result<Event>> {
     let (memory, host) = parts(store);
     if let Some(event) = host.guest().take_event(set)? {
@@ -78,26 +79,27 @@ fn poll_event<T: Host>(store: &mut impl HasHost<T>, cx: &mut Context<'_>, set: u
     match host.guest().take_event(set)? {
         Some(event) => Poll::Ready(Ok(event)),
         None if is_at_work => Poll::Pending,
-        // Nothing will ever wake it.
+        // No operation is in progress that could ever wake the guest.
         None => Poll::Ready(Err(Trap::AsyncDeadlock.into())),
     }
 }
 
-/// Waits for an event of the set. Its result may need memory: that is to be allocated before anything else is done.
+/// Waits for an event of the set. Its result may need memory: then that must be allocated before anything else.
 ///
 /// # Errors
 ///
-/// When there is no such set, or nothing that could have an event any more.
+/// If there is no such set, or no operation in progress that could ever cause an event.
 pub(crate) async fn next_event<T: Host>(store: &mut impl HasHost<T>, set: u32) -> wasmtime::Result<Event> {
     poll_fn(|cx| poll_event(store, cx, set)).await
 }
 
-/// An event of the set, or [`Event::NONE`]. Nothing goes on for it: a guest that polls must yield, as in wasmtime.
+/// An event of the set that is available now, or [`Event::NONE`]. Operations are not advanced: a guest that polls must
+/// yield, as in wasmtime.
 pub(super) fn event_now<T: Host>(store: &mut impl HasHost<T>, set: u32) -> wasmtime::Result<Event> {
     Ok(parts(store).1.guest().take_event(set)?.unwrap_or(Event::NONE))
 }
 
-/// Lets others run, and everything go on.
+/// Yields to the event loop once, and advances all operations.
 pub(crate) async fn yield_now<T: Host>(store: &mut impl HasHost<T>) -> wasmtime::Result<()> {
     let mut has_yielded = false;
     poll_fn(|cx| {
@@ -115,21 +117,21 @@ pub(crate) async fn yield_now<T: Host>(store: &mut impl HasHost<T>) -> wasmtime:
 
 /// # Errors
 ///
-/// When the task, which has come to its end, has not returned a result.
+/// If the task has ended without calling `task.return`.
 pub(crate) fn ensure_returned<T: Host>(guest: &Guest<T>) -> wasmtime::Result<()> {
     ensure!(guest.concurrent.has_returned, Trap::NoAsyncResult);
     Ok(())
 }
 
-/// The guest has come to its end: what it has written and nobody has asked for before is taken, and what it has only
-/// passed on is waited for.
+/// Called when the task has ended: advances all operations once more, so that what the guest wrote last is taken, and
+/// then waits for the transfers between two host ends.
 pub(crate) async fn finish<T: Host>(store: &mut impl HasHost<T>) -> wasmtime::Result<()> {
     let (memory, host) = parts(store);
     progress(host, memory, &mut Context::from_waker(Waker::noop()))?;
     poll_fn(|cx| if pass_on(parts(store).1, cx)? { Poll::Pending } else { Poll::Ready(Ok(())) }).await
 }
 
-/// Waits for something, while everything goes on, if it is not there at once.
+/// Waits for `poll`. If it is not ready at once, all operations are advanced meanwhile.
 pub(super) async fn meanwhile<T: Host, V>(
     store: &mut impl HasHost<T>,
     mut poll: impl FnMut(&mut Context<'_>) -> Poll<V>,

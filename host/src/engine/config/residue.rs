@@ -1,6 +1,6 @@
-//! An instance finds nothing of the one that had its slot before: with each kind of pool as it is, and with each
-//! of its tuned settings off. There is one slot for its memory, or the one that was put back last comes first: it is certainly
-//! the same one.
+//! An instance finds no data of the instance that used its slot before. Tested for each kind of pool as configured, and
+//! with each of its tuned settings off. There is either one slot for the memory, or the slot that was returned last is
+//! taken first, so that the second instance certainly gets the same slot.
 
 use std::ffi::c_void;
 use std::sync::Arc;
@@ -27,7 +27,7 @@ type Change = fn(&mut PoolingAllocationConfig, &mut Config);
 
 const NONE: &(&str, Change) = &("none", |_, _| {});
 
-/// Each tuned setting of wasmtime's pool off.
+/// Each changes one tuned setting of wasmtime's pool to off.
 const SETTINGS: &[(&str, Change)] = &[
     ("linear_memory_keep_resident", |pool, _| {
         pool.linear_memory_keep_resident(0);
@@ -51,7 +51,8 @@ const SETTINGS: &[(&str, Change)] = &[
     }),
 ];
 
-/// What is written, and how the guest that wrote it ends. Below, at and above what the pool keeps resident.
+/// What is written, and how the guest that wrote it ends. The sizes are below, at and above what the pool keeps
+/// resident.
 const WRITES: &[(&str, By)] = &[
     ("/write-return?mib=0", By::Returning),
     ("/write-return?mib=1", By::Returning),
@@ -70,7 +71,8 @@ enum By {
     Trap,
     CpuTime,
     DropWhileWaiting,
-    /// While it waits, and after the kernel has moved its memory to swap; where there is none, it stays.
+    /// While it waits, and after the kernel has moved its memory to swap. Without swap space, the memory stays where it
+    /// is.
     DropPagedOut,
     DropWhileRunning,
 }
@@ -97,7 +99,7 @@ async fn check_all(flavour: Flavour) {
 
 async fn check(kind: PoolKind, form: Form, (off, change): &(&str, Change)) {
     let app = app(kind, form, *change);
-    // It looks where there would be something.
+    // A check that the guest finds residue if there is any.
     let found = answer(&app, "/both?mib=4").await;
     assert_eq!(found, PLACES.map(|(_, name)| name), "{kind:?}, {form:?}, off: {off}");
     for (write, by) in WRITES {
@@ -109,7 +111,7 @@ async fn check(kind: PoolKind, form: Form, (off, change): &(&str, Change)) {
     }
 }
 
-/// One slot, with a component that is loaded under the settings that `change` makes.
+/// A component in a pool with one slot, whose settings are modified by `change`.
 fn app(kind: PoolKind, form: Form, change: Change) -> Arc<App> {
     let flavour = kind.flavour;
     let limits = RouteLimits { cpu_time: Duration::from_millis(300), ..RouteLimits::default() };
@@ -136,7 +138,7 @@ fn call(app: &Arc<App>, target: &str) -> Call {
     app.call(RequestId::next(), request.body(body).expect("a request"))
 }
 
-/// What a guest that ends by itself has found.
+/// The findings of a guest that ends by returning.
 async fn answer(app: &Arc<App>, target: &str) -> Vec<&'static str> {
     let Call { run, head } = call(app, target);
     let ((ending, _remains), found) = tokio::join!(run, found(head));
@@ -146,7 +148,7 @@ async fn answer(app: &Arc<App>, target: &str) -> Vec<&'static str> {
 
 async fn found(head: oneshot::Receiver<Head>) -> Vec<&'static str> {
     let (head, body) = head.await.expect("an answer").expect("a response").into_parts();
-    // A guest of 0.3 does not end before its response has.
+    // A P3 guest ends only after its response has been read.
     body.collect().await.expect("an empty body");
     let field = head.headers.get(FIELD).expect("the field").to_str().expect("a number");
     places(field).expect("a number")
@@ -182,7 +184,7 @@ async fn end(app: &Arc<App>, target: &str, by: By) {
     }
 }
 
-/// Moves what this process has written to its memory to swap, as the kernel does when memory is short.
+/// Moves this process's written memory to swap, as the kernel does when memory is short.
 #[expect(unsafe_code, reason = "advice that changes no contents")]
 fn page_out() {
     for line in std::fs::read_to_string("/proc/self/maps").expect("a list of mappings").lines() {
@@ -190,8 +192,8 @@ fn page_out() {
         let (start, end) = range.split_once('-').expect("a range");
         let [start, end] = [start, end].map(|hex| usize::from_str_radix(hex, 16).expect("an address"));
         if rest.starts_with("rw-p") {
-            // SAFETY: what is paged out comes back with the same contents when it is touched. A mapping that is
-            // gone by now is an error, which changes nothing either.
+            // SAFETY: pages that are moved to swap have the same contents when they are accessed again. For a mapping
+            // that no longer exists, the call fails without an effect.
             let _ = unsafe { madvise(start as *mut c_void, end - start, Advice::LinuxPageOut) };
         }
     }

@@ -1,6 +1,6 @@
-//! A guest cannot tell whether it is linked directly or as a component: whatever it calls, with whatever it passes, it
-//! finds the same in its memory, or traps in both forms. Handles have the same numbers, and memory is allocated in the
-//! same order.
+//! Differential tests: a guest cannot tell whether it is linked directly or as a component. Whatever functions it calls
+//! with whatever arguments, it finds the same data in its memory, or traps in both forms. Handles have the same
+//! numbers, and memory is allocated in the same order.
 
 use bytes::Bytes;
 use daylily_core::config::RouteLimits;
@@ -23,7 +23,7 @@ const BEGIN: &str = "(local.set $a (call $begin (local.get $out)))";
 
 const DIRTY: &str = "(memory.fill (i32.const 256) (i32.const 0xaa) (i32.const 512))";
 
-/// What the guest does before it answers; whether that traps.
+/// The guest's code before it responds, and whether that traps.
 #[rustfmt::skip]
 const CASES: &[(&[&str], bool)] = &[
     (&[], false),
@@ -103,7 +103,7 @@ const CASES: &[(&[&str], bool)] = &[
     (&[INPUT, BEGIN, "(call $splice (local.get $a) (i32.load (i32.const 156)) (i64.const 4) (i32.const 256))",
        "(call $blocking-write (local.get $a) (i32.const 256) (i32.const 64) (i32.const 320))",
        "(call $drop-output (local.get $a))", "(call $finish (i32.load (i32.const 132)) (i32.const 0) (i32.const 0) (i32.const 336))", "(return)"], false),
-    // Requests that are sent.
+    // Outgoing requests.
     (&[SENT, "(i32.store (i32.const 256) (call $set-method (local.get $a) (i32.const 9) (i32.const 16) (i32.const 6)))",
        "(call $sent-method (local.get $a) (i32.const 272))",
        "(i32.store (i32.const 260) (call $set-method (local.get $a) (i32.const 9) (i32.const 22) (i32.const 10)))"], false),
@@ -132,7 +132,7 @@ const CASES: &[(&[&str], bool)] = &[
        "(i32.store (i32.const 272) (call $ready (i32.load (i32.const 244))))", "(call $drop-pollable (i32.load (i32.const 240)))"], false),
     (&["(call $poll (i32.const 240) (i32.const 0) (i32.const 256))"], true),
     (&["(i32.store (i32.const 240) (i32.const 77))", "(call $poll (i32.const 240) (i32.const 1) (i32.const 256))"], true),
-    // Memory between and behind what is written keeps what it was.
+    // Padding and memory after a result are left unchanged.
     (&[DIRTY, "(call $method (local.get $request) (i32.const 256))", "(call $path (local.get $request) (i32.const 272))",
        "(call $scheme (local.get $request) (i32.const 288))", "(call $terminal (i32.const 304))", "(call $cwd (i32.const 320))"], false),
     (&[DIRTY, SENT, "(call $sent-scheme (local.get $a) (i32.const 256))", "(call $sent-path (local.get $a) (i32.const 272))",
@@ -141,7 +141,7 @@ const CASES: &[(&[&str], bool)] = &[
     (&[DIRTY, INPUT, "(call $read (local.get $a) (i64.const 0) (i32.const 256))", "(call $drop-input (local.get $a))",
        "(local.set $b (call $trailers (i32.load (i32.const 148))))", "(call $block (call $await-trailers (local.get $b)))",
        "(call $get-trailers (local.get $b) (i32.const 272))", "(call $get-trailers (local.get $b) (i32.const 336))"], false),
-    // The rest.
+    // Other interfaces.
     (&["(call $environment (i32.const 256))", "(call $arguments (i32.const 272))", "(call $cwd (i32.const 288))",
        "(call $terminal (i32.const 304))"], false),
     (&["(call $exit (i32.const 0))"], false),
@@ -150,14 +150,15 @@ const CASES: &[(&[&str], bool)] = &[
     (&["(call $random (i64.const 0) (i32.const 256))"], false),
     (&["(call $random (i64.const 1000000000) (i32.const 256))"], true),
     (&["(call $blocking-read (call $stdin) (i64.const 10) (i32.const 256))", "(call $read (call $stdin) (i64.const 10) (i32.const 272))"], false),
-    // What comes from memory is limited, whatever is there.
+    // The bytes that are copied from memory are limited, whatever they contain.
     (&[FIELDS, "(drop (memory.grow (i32.const 40)))",
        "(call $append (local.get $a) (i32.const 16) (i32.const 6) (i32.const 131072) (i32.const 2097153) (i32.const 256))"], true),
     (&[FIELDS, "(drop (memory.grow (i32.const 20)))",
        "(call $append (local.get $a) (i32.const 16) (i32.const 6) (i32.const 131072) (i32.const 1000000) (i32.const 256))"], false),
 ];
 
-/// While it is asked for memory, a guest may call nothing; and it gets no memory beyond its own.
+/// The code of the guest's `realloc`, which may not call the host, and must return memory within bounds; and whether it
+/// traps.
 const REALLOCS: &[(&str, bool)] = &[
     ("", false),
     ("(drop (call $fields))", true),
@@ -180,7 +181,7 @@ fn component(code: &str, in_realloc: &str) -> Vec<u8> {
     residue_guest::encode(&text, residue_guest::Wasi::V2).unwrap_or_else(|error| panic!("{code}: {error:#}"))
 }
 
-/// What comes of a request in one form: how the guest ended, and its answer.
+/// The result of a request in one form: how the guest ended, and its response.
 pub(super) async fn outcome(flavour: Flavour, component: &[u8], form: Form) -> (Ending, String) {
     let kind = PoolKind { flavour, reset: Reset::Whole };
     let app = app(kind, form, component, RouteLimits::default());
@@ -199,19 +200,19 @@ pub(super) async fn outcome(flavour: Flavour, component: &[u8], form: Form) -> (
         }
     };
     let run = async {
-        // What is left of it would keep a body open that it did not finish.
+        // The ended store is dropped, since it would keep an unfinished body open.
         let (ending, _) = run.await;
         ending
     };
     tokio::join!(run, answer)
 }
 
-/// What is not as it should be with a guest that has this component.
+/// Describes the differences between the forms for a guest with this component. None if there are none.
 async fn check(flavour: Flavour, what: &str, component: &[u8], traps: bool) -> Option<String> {
     let (direct, direct_answer) = outcome(Flavour::V2, component, Form::Module).await;
     let (whole, whole_answer) = outcome(flavour, component, Form::Component).await;
     let agree = match (&direct, &whole) {
-        // In their own words. What of an answer of 0.3 was passed on by then differs.
+        // The messages of traps may differ. How much of a P3 response was passed on before the trap may differ, too.
         (Ending::Trap(_), Ending::Trap(_)) => flavour == Flavour::V3 || direct_answer == whole_answer,
         _ => direct == whole && direct_answer == whole_answer,
     };
@@ -221,7 +222,7 @@ async fn check(flavour: Flavour, what: &str, component: &[u8], traps: bool) -> O
     })
 }
 
-/// Checks guests, each with what is special about it, and whether it traps.
+/// Checks guests, each with its description, its component, and whether it traps.
 pub(super) async fn check_all(flavour: Flavour, guests: impl IntoIterator<Item = (String, Vec<u8>, bool)>) {
     let mut failures = Vec::new();
     for (what, component, traps) in guests {

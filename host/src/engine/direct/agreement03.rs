@@ -1,5 +1,5 @@
-//! The same as [`agreement`](super::agreement) for guests of 0.3: whatever goes on at the same time. Whether something
-//! is complete at once or later may differ, and which of several things comes first; what comes of each may not.
+//! The same as [`agreement`](super::agreement) for P3 guests and concurrent operations. The forms may differ in whether
+//! an operation completes at once or later, and in the order of completions, but not in the results.
 
 use super::agreement::{check_all, outcome};
 use crate::engine::artefact::Form;
@@ -18,14 +18,14 @@ pub(super) const SET: &str = "(local.set $a (call $set-new))";
 pub(super) const FAR: &str = "(local.set $b (i32.shr_u (call $wait-for (i64.const 3600000000000)) (i32.const 4)))";
 const SOON: &str = "(local.set $b (i32.shr_u (call $wait-for (i64.const 1000000)) (i32.const 4)))";
 
-/// Answers with a response whose head says that six bytes follow.
+/// Returns a response with a content-length of six bytes.
 const SIZED: &str = "(local.set $a (call $fields))
     (call $append (local.get $a) (i32.const 34) (i32.const 14) (i32.const 48) (i32.const 1) (i32.const 256))
     (call $make-with (local.get $a)) (call $send-made)";
-/// Waits for the end of the response.
+/// Waits until the response has been sent.
 const END: &str = "(call $end (i32.const 256) (i32.load (i32.const 140)) (call $read-sent (i32.load (i32.const 140)) (i32.const 288)))";
 
-/// What the guest does before it answers; whether that traps.
+/// The guest's code before it responds, and whether that traps.
 #[rustfmt::skip]
 const CASES: &[(&[&str], bool)] = &[
     (&[], false),
@@ -109,7 +109,7 @@ const CASES: &[(&[&str], bool)] = &[
     (&[STREAM, "(drop (call $read (call $writer) (i32.const 256) (i32.const 6)))"], true),
     (&[STREAM, "(call $drop-reader (call $writer))"], true),
     (&[STREAM, "(drop (call $cancel-write (call $reader)))"], true),
-    // A stream with an operation, in a set, or at its end, is not handed over.
+    // A stream with an operation in progress, in a set, or at its end cannot be transferred.
     (&[STREAM, "(drop (call $read (call $reader) (i32.const 256) (i32.const 6)))", "(drop (call $stdout (call $reader)))"], true),
     (&[STREAM, SET, "(call $join (call $reader) (local.get $a))", "(drop (call $stdout (call $reader)))"], true),
     (&[STREAM, "(drop (call $stdout (call $writer)))"], true),
@@ -131,7 +131,7 @@ const CASES: &[(&[&str], bool)] = &[
     (&[TRAILERS, "(drop (call $read-trailers (call $reader) (i32.const 256)))", "(drop (call $write-trailers (call $writer) (i32.const 160)))"], true),
     (&[TRAILERS, "(drop (call $write-trailers (call $writer) (i32.const 160)))", "(i32.store (i32.const 256) (call $cancel-write-trailers (call $writer)))",
        "(call $drop-trailers (call $reader))", "(i32.store (i32.const 260) (call $write-trailers (call $writer) (i32.const 160)))"], false),
-    // What is not aligned is so when it is copied.
+    // Alignment is only checked when a value is copied.
     (&[TRAILERS, "(drop (call $write-trailers (call $writer) (i32.const 164)))"], false),
     (&["(call $begin)", "(drop (call $write-trailers (i32.load (i32.const 148)) (i32.const 164)))"], true),
     // Sets.
@@ -163,7 +163,7 @@ const CASES: &[(&[&str], bool)] = &[
        "(i32.store (i32.const 264) (call $yield))", "(call $more-pressure)", "(call $less-pressure)"], false),
     (&["(call $less-pressure)"], true),
     (&["(call $task-cancel)"], true),
-    // Requests that are sent.
+    // Outgoing requests.
     (&["(call $outgoing)", "(i32.store (i32.const 256) (call $set-method (call $to-send) (i32.const 9) (i32.const 16) (i32.const 6)))",
        "(call $method (call $to-send) (i32.const 264))", "(i32.store (i32.const 260) (call $set-method (call $to-send) (i32.const 9) (i32.const 22) (i32.const 10)))",
        "(i32.store (i32.const 280) (call $set-scheme (call $to-send) (i32.const 1) (i32.const 2) (i32.const 16) (i32.const 1)))",
@@ -212,38 +212,39 @@ const CASES: &[(&[&str], bool)] = &[
     (&["(call $begin)", "(call $put (i32.const 16) (i32.const 6))", "(i32.store8 (i32.const 160) (i32.const 1))", "(call $finish)", "(return (i32.const 0))"], false),
     (&["(call $begin)", "(call $put (i32.const 16) (i32.const 6))", "(i32.store8 (i32.const 160) (i32.const 2))", "(call $finish)"], true),
     (&["(call $begin)", FIELDS, APPEND, "(i32.store8 (i32.const 168) (i32.const 1))", "(i32.store (i32.const 172) (local.get $a))", "(call $finish)", "(return (i32.const 0))"], false),
-    // A body that has the length that its head says, and a longer one.
+    // A body of the length in its content-length, and a longer one.
     (&[SIZED, "(call $put (i32.const 16) (i32.const 6))", "(call $finish)", END, "(return (i32.const 0))"], false),
     (&[SIZED, "(call $put (i32.const 16) (i32.const 7))", "(call $finish)", END, "(return (i32.const 0))"], false),
-    // The host has room for one piece at a time.
+    // The host buffers one chunk at a time.
     (&["(call $begin)", "(call $put (i32.const 16) (i32.const 6))", "(call $put (i32.const 22) (i32.const 10))",
        "(call $put (i32.const 16) (i32.const 6))", "(call $finish)", "(return (i32.const 0))"], false),
-    // Written before anybody asks for it, and not waited for.
+    // A write that is started before there is a reader, and not waited for.
     (&["(call $make)", "(call $drop-writer (i32.load (i32.const 144)))", "(drop (call $write-trailers (i32.load (i32.const 148)) (i32.const 160)))",
        "(call $send-made)", "(return (i32.const 0))"], false),
-    // The rest.
+    // Other interfaces.
     (&["(call $environment (i32.const 256))", "(call $terminal (i32.const 272))", "(call $random (i64.const 0) (i32.const 288))"], false),
     (&["(call $exit (i32.const 0))"], false),
     (&["(call $exit (i32.const 7))"], false),
 ];
 
-/// What the guest does when it is called again, and with what it waits before.
+/// The guest's code before it first returns to the host, the code of its callback, and whether either traps.
 #[rustfmt::skip]
 const CALLBACKS: &[(&[&str], &str, bool)] = &[
     (&["(return (i32.const 1))"], "", false),
     (&[SET, SOON, "(call $join (local.get $b) (local.get $a))", "(return (i32.or (i32.const 2) (i32.shl (local.get $a) (i32.const 4))))"], "", false),
-    // With a result that needs memory.
+    // An event with a result that needs memory.
     (&["(call $outgoing)", "(drop (call $read-sent (i32.load (i32.const 244)) (i32.const 400)))", "(call $drop-request (call $to-send))",
        SET, "(call $join (i32.load (i32.const 244)) (local.get $a))", "(return (i32.or (i32.const 2) (i32.shl (local.get $a) (i32.const 4))))"],
      "", false),
     (&[SET, "(return (i32.or (i32.const 2) (i32.shl (i32.const 77) (i32.const 4))))"], "", true),
-    // Again and again.
+    // The callback is called several times.
     (&["(return (i32.const 1))"],
      "(if (i32.lt_u (call $context) (i32.const 5)) (then (call $set-context (i32.add (call $context) (i32.const 1))) (return (i32.const 1))))", false),
     (&["(return (i32.const 1))"], "unreachable", true),
 ];
 
-/// While it is asked for memory, a guest may call nothing; and it gets no memory beyond its own.
+/// The code of the guest's `realloc`, which may not call the host, and must return memory within bounds; and whether it
+/// traps.
 const REALLOCS: &[(&str, bool)] = &[
     ("", false),
     ("(drop (call $fields))", true),
@@ -304,13 +305,12 @@ async fn allocating_is_the_same_in_both_forms() {
     check_all(Flavour::V3, guests).await;
 }
 
-/// What came of a guest that is linked directly.
+/// The result of a guest that is linked directly.
 pub(super) async fn direct(code: &str) -> (Ending, String) {
     outcome(Flavour::V2, &component(code, "", ""), Form::Module).await
 }
 
-/// What the host finds out here and not there: that nothing will ever happen, and that a guest has too much of
-/// something.
+/// Traps of the direct form only: deadlocks, and too many resources of one kind.
 #[tokio::test]
 async fn what_leads_nowhere_traps() {
     let forever = "(loop $more (drop (call $stream)) (br $more))";
@@ -328,7 +328,7 @@ async fn what_leads_nowhere_traps() {
     }
 }
 
-/// However it comes that the guest is gone before its body has come to its end, the body does not.
+/// If the guest ends before its body has ended, the body fails, however the guest ends.
 #[tokio::test]
 async fn a_body_that_is_not_finished_fails() {
     let begun = "(call $begin) (call $put (i32.const 16) (i32.const 6)) (drop (call $yield))";
@@ -344,7 +344,7 @@ async fn a_body_that_is_not_finished_fails() {
     }
 }
 
-/// As a component, the body just ends, and is found too short when it is sent.
+/// In a component, the body just ends, and is found to be too short when it is sent.
 #[tokio::test]
 async fn a_body_that_is_too_short_fails() {
     let (ending, answer) = direct(&format!(
@@ -355,7 +355,7 @@ async fn a_body_that_is_too_short_fails() {
     assert!(answer.ends_with("Err(HttpResponseBodySize(Some(5)))"), "{answer}");
 }
 
-/// However often a body is handed over and read again, it is one body.
+/// A body that is repeatedly passed to a new request and read again keeps its contents.
 #[tokio::test]
 async fn a_body_goes_round_and_round() {
     let code = format!(

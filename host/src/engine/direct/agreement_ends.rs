@@ -1,5 +1,5 @@
-//! The same as [`agreement03`](super::agreement03) for what happens to the ends of streams and futures, to sets and to
-//! memory in states that no ordinary guest brings them to.
+//! The same as [`agreement03`](super::agreement03) for streams' and futures' ends, waitable sets and memory in states
+//! that ordinary guests do not cause.
 
 use super::agreement::{check_all, outcome};
 use super::agreement03::{FAR, FIELDS, INPUT, SET, STREAM, TRAILERS, component, direct};
@@ -9,17 +9,17 @@ use crate::engine::config::Flavour;
 
 const JOIN_READER: &str = "(local.set $a (call $set-new)) (call $join (call $reader) (local.get $a))";
 const JOIN_WRITER: &str = "(local.set $a (call $set-new)) (call $join (call $writer) (local.get $a))";
-/// The next two events of the set.
+/// Polls for the next two events of the set.
 const POLL: &str = "(i32.store (i32.const 400) (call $set-poll (local.get $a) (i32.const 404)))
     (i32.store (i32.const 412) (call $set-poll (local.get $a) (i32.const 416)))";
 const WRITE: &str = "(i32.store (i32.const 264) (call $write (call $writer) (i32.const 16) (i32.const 6)))";
 const READ: &str = "(i32.store (i32.const 268) (call $read (call $reader) (i32.const 280) (i32.const 4)))";
 const DIRTY: &str = "(memory.fill (i32.const 256) (i32.const 0xaa) (i32.const 512))";
 
-/// What the guest does before it answers; whether that traps.
+/// The guest's code before it responds, and whether that traps.
 #[rustfmt::skip]
 const CASES: &[(&[&str], bool)] = &[
-    // The other end learns that one is dropped, whatever it is doing.
+    // When one end is dropped, the other is notified, whatever operation it has in progress.
     (&[STREAM, JOIN_WRITER, "(call $drop-reader (call $reader))", POLL, WRITE, POLL], false),
     (&[STREAM, JOIN_WRITER, "(call $drop-reader (call $reader))", WRITE, POLL], false),
     (&[STREAM, JOIN_WRITER, "(call $drop-reader (call $reader))", POLL, WRITE, WRITE], true),
@@ -35,14 +35,14 @@ const CASES: &[(&[&str], bool)] = &[
     (&["(call $make)", SET, "(call $join (i32.load (i32.const 144)) (local.get $a))",
        "(call $join (i32.load (i32.const 148)) (local.get $a))", "(call $drop-response (i32.load (i32.const 136)))", POLL], false),
     (&["(call $begin)", "(call $put (i32.const 16) (i32.const 6))", "(call $finish)", "(return (i32.const 0))"], false),
-    // A set is not dropped while it has members.
+    // A set with members cannot be dropped.
     (&[STREAM, JOIN_READER, "(call $set-drop (local.get $a))"], true),
     (&[STREAM, JOIN_READER, "(call $join (call $reader) (i32.const 0))", "(call $set-drop (local.get $a))"], false),
     (&[STREAM, JOIN_READER, "(call $drop-reader (call $reader))", "(call $set-drop (local.get $a))"], false),
     (&[FAR, SET, "(call $join (local.get $b) (local.get $a))", "(call $set-drop (local.get $a))"], true),
     (&[FAR, "(drop (call $subtask-cancel (local.get $b)))", SET, "(call $join (local.get $b) (local.get $a))",
        "(call $subtask-drop (local.get $b))", "(call $set-drop (local.get $a))"], false),
-    // Cancelling an operation of the other end.
+    // Cancelling an operation through the handle of the other end.
     (&[STREAM, WRITE, "(i32.store (i32.const 272) (call $cancel-read (call $writer)))"], false),
     (&[STREAM, WRITE, "(i32.store (i32.const 272) (call $cancel-read (call $writer)))", READ,
        "(i32.store (i32.const 272) (call $read (call $reader) (i32.const 290) (i32.const 2)))"], false),
@@ -60,12 +60,12 @@ const CASES: &[(&[&str], bool)] = &[
     (&[STREAM, READ, JOIN_WRITER, "(drop (call $cancel-write (call $reader)))"], true),
     (&[STREAM, WRITE, JOIN_READER, "(drop (call $cancel-read (call $writer)))"], true),
     (&[STREAM, WRITE, JOIN_WRITER, "(drop (call $cancel-write (call $writer)))"], true),
-    // Cancelling what is complete.
+    // Cancelling an operation that has completed.
     (&[STREAM, WRITE, READ, "(i32.store (i32.const 272) (call $cancel-write (call $writer)))", WRITE], false),
     (&[STREAM, WRITE, "(call $drop-reader (call $reader))", "(i32.store (i32.const 272) (call $cancel-write (call $writer)))"], false),
     (&[STREAM, WRITE, "(call $drop-reader (call $reader))", "(drop (call $cancel-write (call $writer)))", WRITE], true),
     (&[STREAM, READ, WRITE, "(i32.store (i32.const 272) (call $cancel-read (call $reader)))", READ], false),
-    // No items: whether the other end is ready.
+    // A count of 0 asks whether the other end is ready.
     (&[INPUT, "(i32.store (i32.const 256) (call $read (call $body) (i32.const 0) (i32.const 0)))",
        "(i32.store (i32.const 260) (call $read (call $body) (i32.const 0) (i32.const 0)))",
        "(call $end (i32.const 264) (call $body) (call $read (call $body) (i32.const 272) (i32.const 100)))",
@@ -84,26 +84,26 @@ const CASES: &[(&[&str], bool)] = &[
     (&[STREAM, "(i32.store (i32.const 256) (call $write (call $writer) (i32.const 0) (i32.const 0)))",
        "(i32.store (i32.const 260) (call $read (call $reader) (i32.const 0) (i32.const 0)))", JOIN_WRITER, POLL,
        "(i32.store (i32.const 272) (call $write (call $writer) (i32.const 16) (i32.const 6)))", POLL], false),
-    // A reader that is handed over while its writer has written a part.
+    // A reader that is transferred while a write is partly complete.
     (&[STREAM, "(drop (call $write (call $writer) (i32.const 16) (i32.const 10)))",
        "(drop (call $read (call $reader) (i32.const 280) (i32.const 4)))", "(call $drop-written (call $stdout (call $reader)))",
        "(drop (call $yield))", "(call $end (i32.const 256) (call $writer) (i32.const -1))"], false),
-    // Polling lets nothing go on.
+    // Polling does not advance operations.
     (&["(call $make)", "(drop (call $read-sent (i32.load (i32.const 140)) (i32.const 288)))", SET,
        "(call $join (i32.load (i32.const 140)) (local.get $a))", "(call $drop-response (i32.load (i32.const 136)))", POLL], false),
     (&["(call $make)", "(drop (call $read-sent (i32.load (i32.const 140)) (i32.const 288)))", SET,
        "(call $join (i32.load (i32.const 140)) (local.get $a))", "(call $drop-response (i32.load (i32.const 136)))",
        "(drop (call $yield))", POLL], false),
-    // What was made first is told first.
+    // Events are delivered in the order in which the waitables were created.
     (&[STREAM, SET, "(i64.store (i32.const 240) (i64.load (i32.const 120)))", STREAM,
        "(call $join (call $writer) (local.get $a))", "(call $join (i32.load (i32.const 244)) (local.get $a))",
        "(call $drop-reader (call $reader))", "(call $drop-reader (i32.load (i32.const 240)))", POLL], false),
-    // What is not aligned is so when it is written.
+    // Alignment is only checked when a value is written.
     (&["(call $make)", "(i32.store (i32.const 256) (call $read-sent (i32.load (i32.const 140)) (i32.const 289)))",
        "(i32.store (i32.const 260) (call $cancel-sent (i32.load (i32.const 140))))"], false),
     (&["(call $make)", "(i32.store (i32.const 256) (call $read-sent (i32.load (i32.const 140)) (i32.const 289)))",
        "(call $drop-response (i32.load (i32.const 136)))", "(drop (call $yield))"], true),
-    // Memory between and behind what is written keeps what it was.
+    // Padding and memory after a result are left unchanged.
     (&[DIRTY, "(call $get-options (local.get $request) (i32.const 256))", "(call $terminal (i32.const 272))",
        "(call $method (local.get $request) (i32.const 288))", "(call $scheme (local.get $request) (i32.const 304))",
        "(call $authority (local.get $request) (i32.const 320))"], false),
@@ -118,7 +118,7 @@ const CASES: &[(&[&str], bool)] = &[
        "(call $end (i32.const 256) (call $body-trailers) (call $read-trailers (call $body-trailers) (i32.const 264)))"], false),
 ];
 
-/// Where wasmtime finds a fault of its own: it traps, too, but panics in a build with assertions.
+/// Code that causes an internal error in wasmtime: it traps as well, but panics in a build with debug assertions.
 #[rustfmt::skip]
 const FAULTS: &[&[&str]] = &[
     &[STREAM, WRITE, "(drop (call $cancel-read (call $writer)))",
@@ -128,8 +128,8 @@ const FAULTS: &[&[&str]] = &[
       "(drop (call $cancel-read (i32.load (i32.const 144))))"],
 ];
 
-/// What a guest that has answered does before it traps or exits, and whether its answer has been passed on by then: when
-/// it has waited.
+/// The guest's code between its response and a trap or an exit, and whether the response has been passed on by then,
+/// which is the case if the guest has waited.
 #[rustfmt::skip]
 const ANSWERS: &[(&[&str], bool)] = &[
     (&["unreachable"], false),
@@ -144,7 +144,7 @@ const ANSWERS: &[(&[&str], bool)] = &[
        "(drop (call $cancel-sent (i32.load (i32.const 140))))", "unreachable"], true),
 ];
 
-/// What may be called while memory is allocated.
+/// The code of the guest's `realloc`, and whether its calls of the host trap.
 const REALLOCS: &[(&str, bool)] = &[
     ("(i32.store (i32.const 400) (call $context)) (call $set-context (i32.const 9))", false),
     ("(call $more-pressure) (call $less-pressure)", false),

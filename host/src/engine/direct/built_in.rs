@@ -1,4 +1,4 @@
-//! Functions of the canonical ABI that a component gives to its core modules.
+//! The canonical ABI's built-in functions as a component defines them for its core modules.
 
 use wasmparser::component_types::{ComponentAnyTypeId, ComponentDefinedType, ComponentValType};
 use wasmparser::types::Types;
@@ -6,16 +6,16 @@ use wasmparser::{CanonicalFunction, CanonicalOption, ValType};
 
 use crate::canonical::{BuiltIn, Kind};
 
-/// One of them, as it is used.
+/// A built-in function with its type and options.
 pub(super) struct BuiltInUse<'c> {
     pub(super) built_in: BuiltIn,
-    /// What its stream or future is of; what its task returns.
+    /// The payload type of its stream or future; the result type of `task.return`.
     pub(super) payload: Option<ComponentValType>,
     pub(super) memory: Option<u32>,
     pub(super) options: &'c [CanonicalOption],
 }
 
-/// None for those that are not provided.
+/// None for built-ins that are not provided.
 pub(super) fn read<'c>(function: &'c CanonicalFunction, types: &Types) -> Option<BuiltInUse<'c>> {
     let of_none = |built_in| Some(BuiltInUse { built_in, payload: None, memory: None, options: &[] });
     let of_memory = |built_in, memory| Some(BuiltInUse { built_in, payload: None, memory: Some(memory), options: &[] });
@@ -23,7 +23,7 @@ pub(super) fn read<'c>(function: &'c CanonicalFunction, types: &Types) -> Option
         let (kind, payload) = payload(types, ty)?;
         Some(BuiltInUse { built_in: built_in(kind), payload, memory: None, options: &[] })
     };
-    // The guest goes on while it reads or writes; one that waits for the end is lowered otherwise.
+    // Only the async-lowered forms of reads and writes are provided; the sync-lowered ones block until completion.
     let copying = |built_in, ty, options: &'c [CanonicalOption]| {
         let used = of_type(built_in, ty)?;
         options.contains(&CanonicalOption::Async).then_some(BuiltInUse { options, ..used })

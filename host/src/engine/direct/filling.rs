@@ -1,16 +1,16 @@
-//! What fills the table of a shim.
+//! The fixups module, which fills the table of a shim module.
 
 use wasmparser::{ConstExpr, ElementItems, ElementKind, Operator, Parser, Payload, TypeRef};
 
-/// A module that does nothing but write functions that it imports into a table that it imports, from its beginning.
+/// A fixups module: it does nothing except write imported functions to an imported table, from its first element on.
 pub(super) struct Filling<'a> {
     pub(super) table: &'a str,
-    /// In their order in the table.
+    /// In the order of the table's elements.
     pub(super) functions: Vec<&'a str>,
 }
 
 impl<'a> Filling<'a> {
-    /// None when the module has anything else.
+    /// None if the module contains anything else.
     pub(super) fn read(module: &'a [u8]) -> Option<Self> {
         let (mut imported, mut table, mut functions) = (Vec::new(), None, None);
         for payload in Parser::new(0).parse_all(module) {

@@ -1,4 +1,4 @@
-//! The form of a component that is linked directly.
+//! Recognizes components that can be linked directly.
 
 use std::collections::HashMap;
 
@@ -16,27 +16,27 @@ use crate::engine::relink::outline::{Alias, CoreFunction, Outline};
 use crate::engine::relink::plan::{Place, instantiations};
 use crate::engine::relink::shim::Shim;
 
-/// A component of that form, as far as its main module needs it.
+/// A component that can be linked directly, as far as its main module needs it.
 pub(super) struct Form<'a> {
     pub(super) bytes: &'a [u8],
     pub(super) main: MainModule<'a>,
-    /// For each function that it imports, which one of ours that is.
+    /// The host function for each imported function.
     pub(super) imports: Vec<Import>,
-    /// The function of it that answers requests.
+    /// The index of its function that handles requests.
     pub(super) handle: u32,
-    /// The function that such a one goes on with after it has waited.
+    /// The index of the callback of a P3 handler, which is called after each wait.
     pub(super) callback: Option<u32>,
-    /// The function that allocates.
+    /// The index of its `realloc`.
     pub(super) realloc: Option<u32>,
 }
 
-/// A function of ours.
+/// A host function.
 pub(super) struct Import {
     pub(super) module: String,
     pub(super) name: String,
-    /// Whether its result can need memory.
+    /// Whether its result may need memory.
     pub(super) allocates: bool,
-    /// Whether only what may wait may call it.
+    /// Whether only asynchronous handlers may call it.
     is_concurrent: bool,
 }
 
@@ -63,36 +63,37 @@ impl<'a> Form<'a> {
     }
 }
 
-/// The types of a component that is valid, with all that is in its core modules: one that is not could become so when it
-/// is written anew, with more functions and types than it had.
+/// The types of a valid component, whose core modules are validated as well. An invalid module could become valid when
+/// it is rewritten, since it has more functions and types then.
 fn types(component: &[u8]) -> Option<Types> {
     Validator::new_with_features(WasmFeatures::default()).validate_all(component).ok()
 }
 
-/// Whether a module does something when it is instantiated. Then the shim's table is not filled yet, and calling what
-/// is behind it traps.
+/// Whether a module has a start function. That runs while the shim's table is still empty, so the calls that go through
+/// the shim would trap.
 fn starts(module: &[u8]) -> bool {
     Parser::new(0)
         .parse_all(module)
         .any(|payload| !matches!(payload, Ok(payload) if !matches!(payload, Payload::StartSection { .. })))
 }
 
-/// A component that is looked at.
+/// A component that is being examined.
 struct Reader<'r, 'a, T> {
     outline: Outline<'a>,
     surface: &'r Surface<'a>,
     types: &'r Types,
     wit_types: WitTypes<'r>,
-    /// By what they are imported as.
+    /// The host functions, by the module and name under which they are imported.
     known: HashMap<(String, String), &'r Function<T>>,
     functions: &'r [Function<T>],
 }
 
-/// The core functions that a component lifts to answer requests.
+/// The core functions that a component lifts as its handler.
 struct Lifted<'a> {
     handle: Alias<'a>,
     callback: Option<Alias<'a>>,
-    /// Where its result is, which [`BuiltIn::TaskReturn`](crate::canonical::BuiltIn) must agree with.
+    /// The memory option of the lift, which that of [`BuiltIn::TaskReturn`](crate::canonical::BuiltIn) must be equal
+    /// to.
     memory: Option<u32>,
 }
 
@@ -140,7 +141,7 @@ impl<'r, 'a, T> Reader<'r, 'a, T> {
         Some(Form { bytes, handle: function(lifted.handle.name)?, callback, main: main_module, imports, realloc })
     }
 
-    /// Whether all that the component imports is there and of the types that it means, used or not.
+    /// Whether all imports of the component are provided with the same types, whether they are used or not.
     fn provides_all(&self) -> bool {
         self.surface.imports.iter().all(|import| {
             let item = self.types.as_ref().component_item_for_import(import);
@@ -158,12 +159,12 @@ impl<'r, 'a, T> Reader<'r, 'a, T> {
         })
     }
 
-    /// The function of ours that an interface has under a name.
+    /// The host function of that interface and name.
     fn function(&self, interface: &str, name: impl Into<String>) -> Option<&'r Function<T>> {
         self.known.get(&(canonical::release(interface)?.to_owned(), name.into())).copied()
     }
 
-    /// The core functions that answer requests.
+    /// The core functions that are lifted as the handler.
     fn lifted(&self) -> Option<Lifted<'a>> {
         let mut handlers = self.surface.interfaces().filter_map(|name| Some((name, Handler::of(name)?)));
         let (interface, handler) = handlers.next()?;
@@ -183,18 +184,18 @@ impl<'r, 'a, T> Reader<'r, 'a, T> {
                 CanonicalOption::Async => is_async = true,
                 CanonicalOption::Callback(function) => callback = Some(alias(function)?),
                 CanonicalOption::Memory(index) => memory = Some(index),
-                // A request is a handle, for which nothing is allocated.
+                // The parameter is a request handle, which needs no allocation.
                 CanonicalOption::UTF8 | CanonicalOption::Realloc(_) => {}
                 _ => return None,
             }
         }
-        // One that is called again when what it waits for is there, or one that does not wait.
+        // P3 handlers must be lifted with a callback, and P2 handlers synchronously.
         let fits =
             is_async == (handler == Handler::V3) && callback.is_some() == is_async && (memory.is_some() || !is_async);
         fits.then_some(Lifted { handle: alias(*core_function)?, callback, memory })
     }
 
-    /// Which function of ours a core function of the component is.
+    /// The host function that a core function of the component is a lowering of.
     fn provided(
         &self,
         index: u32,
@@ -208,10 +209,10 @@ impl<'r, 'a, T> Reader<'r, 'a, T> {
                 let behind = *shim.filled_with.get(shim.shim.slot(alias.name)? as usize)?;
                 let types = self.types.as_ref();
                 if types.core_function_at(index) != types.core_function_at(behind) {
-                    // Calling it would trap.
+                    // A call through the shim would trap because of the type mismatch.
                     return None;
                 }
-                // What is behind a shim is not a shim.
+                // A shim must not lead to another shim function.
                 self.provided(behind, main, None, realloc)
             }
             CoreFunction::Canonical(CanonicalFunction::Lower { func_index, options: with }) => {
@@ -246,7 +247,8 @@ impl<'r, 'a, T> Reader<'r, 'a, T> {
         memory.is_some_and(|alias| alias.instance == main.instance && alias.name == MEMORY)
     }
 
-    /// Whether a function is lowered as ours are: UTF-8, into the main module's memory, which one function allocates.
+    /// Whether a function's lowering options are those of the host functions: UTF-8, and the main module's memory, with
+    /// one `realloc` for all functions.
     fn fit(&self, options: &[CanonicalOption], main: Place, realloc: &mut Option<&'a str>) -> bool {
         options.iter().all(|option| match *option {
             CanonicalOption::UTF8 | CanonicalOption::Async => true,
@@ -260,7 +262,7 @@ impl<'r, 'a, T> Reader<'r, 'a, T> {
         })
     }
 
-    /// The component's other modules: none, or a shim and what fills its table.
+    /// The component's other modules: none, or a shim and its fixups module.
     fn shim(&self, main: Place) -> Option<Option<FilledShim<'a>>> {
         let mut shim = None;
         let mut filled = None;
@@ -293,7 +295,7 @@ impl<'r, 'a, T> Reader<'r, 'a, T> {
     }
 }
 
-/// A shim, and the core functions of the component that are in its table.
+/// A shim, and the component's core functions in its table.
 struct FilledShim<'a> {
     place: Place,
     shim: Shim<'a>,

@@ -1,4 +1,4 @@
-//! A module that is loaded and linked, and its function that answers requests.
+//! A module that is loaded and linked, and its function that handles requests.
 
 use std::collections::HashMap;
 
@@ -13,20 +13,20 @@ use crate::canonical::Function;
 use crate::engine::store::State;
 use crate::host_api::direct;
 
-/// A linked module: everything but the instance.
+/// A linked module, ready to be instantiated.
 pub(crate) struct Direct {
     linked: InstancePre<State>,
     memory: ModuleExport,
     handle: ModuleExport,
-    /// What it is called with when something has happened that it waits for; only of 0.3.
+    /// Called with an event that the guest has waited for; only in P3 handlers.
     callback: Option<ModuleExport>,
     realloc: Option<ModuleExport>,
 }
 
-/// Links modules of one engine. They share the host's functions.
+/// Links the modules of one engine, which share the host's functions.
 pub(in crate::engine) struct DirectLinker {
     linker: Linker<State>,
-    /// Those that the linker does not have yet, by what they are imported as.
+    /// Functions that are not in the linker yet, by the module and name under which they are imported.
     functions: HashMap<(String, String), Function<State>>,
 }
 
@@ -35,7 +35,7 @@ impl DirectLinker {
         Self::of(engine, direct::functions())
     }
 
-    /// For modules that may import these functions.
+    /// A linker that provides these functions.
     pub(in crate::engine) fn of(engine: &Engine, functions: Vec<Function<State>>) -> wasmtime::Result<Self> {
         let functions = functions.into_iter().map(|function| (function.import(), function));
         Ok(Self { linker: direct::linker(engine)?, functions: functions.collect() })
@@ -43,7 +43,7 @@ impl DirectLinker {
 
     /// # Errors
     ///
-    /// When the module is not what [`main_module`](super::main_module) makes of a component.
+    /// If the module was not made by [`main_module`](super::main_module).
     pub(in crate::engine) fn link(&mut self, module: &Module) -> wasmtime::Result<Direct> {
         for import in module.imports() {
             let import = (import.module().to_owned(), import.name().to_owned());
@@ -75,9 +75,9 @@ fn is_of_i32(ty: &FuncType, params: usize, results: usize) -> bool {
         && ty.params().chain(ty.results()).all(|ty| ty.is_i32())
 }
 
-/// A function that answers requests, of an instance.
+/// An instance's function that handles requests.
 pub(in crate::engine) enum Handle {
-    /// With the handles of the request and of what is to become its response.
+    /// Takes the handles of the request and of the response outparam.
     V2(TypedFunc<(u32, u32), ()>),
     V3(Task),
 }
@@ -87,11 +87,11 @@ impl Direct {
         self.linked.module().engine()
     }
 
-    /// Makes an instance, which goes with the store, and returns its function.
+    /// Creates an instance in the store, and returns its function.
     ///
     /// # Errors
     ///
-    /// When there is no slot left, or the module traps at its start.
+    /// If no slot is free, or the module traps during its instantiation.
     pub(in crate::engine) async fn instantiate(&self, store: &mut Store<State>) -> wasmtime::Result<Handle> {
         let instance = self.linked.instantiate_async(&mut *store).await?;
         let memory = export(instance, store, &self.memory)?.into_memory();
@@ -122,6 +122,6 @@ fn function<P: WasmParams, R: WasmResults>(
     let function = export(instance, store, name)?.into_func();
     let function = function.ok_or_else(|| wasmtime::format_err!("an export is no function"))?;
     #[expect(unsafe_code, reason = "comparing the types would be done anew for each request")]
-    // SAFETY: the module's function has this type: `DirectLinker::link` compared it.
+    // SAFETY: `DirectLinker::link` has checked that the module's function has this type.
     Ok(unsafe { TypedFunc::new_unchecked(&*store, function) })
 }

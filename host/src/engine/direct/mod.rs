@@ -1,15 +1,16 @@
-//! Components that need no component runtime.
+//! Direct linking, for components that need no component runtime.
 //!
-//! wit-component makes an ordinary guest of three core modules: the guest's own, a shim and one that fills the shim's
-//! table (see [`relink`](super::relink)), because the functions that the guest imports need its memory, which is not
-//! there when they are made. wasmtime instantiates all three for each request, and looks up each function and the
-//! resources' tables anew. None of that is needed when the host's functions are linked to the guest's own module as
-//! the core functions that they are ([`canonical`](crate::canonical)), and find its memory in the store.
+//! wit-component makes three core modules of an ordinary guest: the guest's own, a shim module, and a fixups module
+//! that fills the shim's table (see [`relink`](super::relink)). The reason is that the lowered functions that the guest
+//! imports need its memory, which does not exist when they are created. wasmtime instantiates all three modules for
+//! each request, and looks up all functions and the resources' tables again. None of that is necessary if the host's
+//! functions are linked to the guest's own module as core functions ([`canonical`](crate::canonical)), and find its
+//! memory in the store.
 //!
-//! Here it is found out whether a component is of that form, and means the same types as we do. Then its main module
-//! is taken out, and given what it lacks: a function whose result needs memory is followed by a loop that allocates
-//! it, in the guest. So the host never calls the guest while the guest calls the host. A component of any other form,
-//! or one that imports anything else, is compiled as a component.
+//! This module checks whether a component has that form, and the types that the host has. Then it extracts the main
+//! module and rewrites it: a call of a function whose result needs memory is followed by a loop, within the guest, that
+//! allocates it. So the host never calls the guest during a call of the host. Components of any other form, or with
+//! other imports, are compiled as components.
 
 use wasm_encoder::reencode;
 use wasmparser::component_types::ComponentFuncType;
@@ -38,19 +39,19 @@ pub(super) use handler::{DirectLinker, Handle};
 use crate::canonical::{self, Function, WitTypes};
 use crate::host_api::direct;
 
-/// To be raised with every change here of what comes out: compiled code is cached by it.
+/// Must be incremented with every change to this module's output: it is a part of the cache key.
 pub(super) const VERSION: u32 = 3;
 
-/// How the memory of such a module is exported.
+/// The name of the exported memory of such a module.
 pub(super) const MEMORY: &str = "memory";
 
-/// How the names of exports begin that are added to such a module, and those exports.
+/// The prefix of the exports that are added to such a module, and these exports.
 const OURS: &str = "daylily:";
 const HANDLE: &str = "daylily:handle";
 const CALLBACK: &str = "daylily:callback";
 const REALLOC: &str = "daylily:realloc";
 
-/// What answers requests, by the release of WASI.
+/// The handler interface, by WASI version.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Handler {
     V2,
@@ -58,7 +59,7 @@ enum Handler {
 }
 
 impl Handler {
-    /// Which one an interface is.
+    /// The handler that an interface is, if it is one.
     fn of(interface: &str) -> Option<Self> {
         match canonical::release(interface)? {
             "wasi:http/incoming-handler@0.2" => Some(Self::V2),
@@ -67,7 +68,7 @@ impl Handler {
         }
     }
 
-    /// Whether its function has the type that a component means.
+    /// Whether `ty` is the type of its function.
     fn is(self, types: &WitTypes<'_>, ty: &ComponentFuncType) -> bool {
         match self {
             Self::V2 => canonical::is::<direct::ParamsV2, ()>(types, ty),
@@ -76,14 +77,15 @@ impl Handler {
     }
 }
 
-/// What a module has that is not provided for.
+/// The module has a feature that is not supported.
 #[derive(Debug, thiserror::Error)]
 #[error("it cannot be linked directly")]
 struct Unfit;
 
 type Result<T> = std::result::Result<T, reencode::Error<Unfit>>;
 
-/// The main module of a component, to be linked to `functions`.
+/// The rewritten main module of a component, to be linked to `functions`. None if the component cannot be linked
+/// directly.
 pub(super) fn main_module<T>(component: &[u8], functions: &[Function<T>]) -> Option<Vec<u8>> {
     let form = form::Form::of(component, functions)?;
     module::with_allocations(&form)

@@ -1,4 +1,4 @@
-//! The main module, with the loops that allocate what results need.
+//! Rewrites the main module, and adds the loops that allocate memory for results.
 
 use wasm_encoder::reencode::{Reencode, utils};
 use wasm_encoder::{
@@ -12,18 +12,18 @@ use super::{CALLBACK, HANDLE, REALLOC, Result, Unfit};
 use crate::canonical::{NEXT_ALLOCATION, NOTHING_TO_ALLOCATE};
 use crate::engine::relink::main_module::ImportedFunction;
 
-/// None when it has something that is not provided for.
+/// None if the module has a feature that is not supported.
 pub(super) fn with_allocations(form: &Form<'_>) -> Option<Vec<u8>> {
     let mut module = Module::new();
     Rewriter::new(form)?.parse_core_module(&mut module, Parser::new(0), form.bytes).ok()?;
     Some(module.finish())
 }
 
-/// Imported functions first, then [`NEXT_ALLOCATION`], then the module's own, then those that allocate.
+/// The order of the new functions: imports, [`NEXT_ALLOCATION`], the module's own, then the wrappers that allocate.
 struct Rewriter<'f> {
     form: &'f Form<'f>,
     imports: u32,
-    /// For each imported function whose result needs memory, the number of the one that is called in its place.
+    /// For each imported function: the number of the wrapper that is called instead, if its result may need memory.
     ranks: Vec<Option<u32>>,
 }
 
@@ -38,7 +38,7 @@ impl<'f> Rewriter<'f> {
         Some(Self { form, imports: u32::try_from(form.main.imported_functions.len()).ok()?, ranks: ranks.collect() })
     }
 
-    /// The imports whose result needs memory, and their numbers.
+    /// The imports whose result may need memory, with their indices.
     fn allocating(&self) -> impl Iterator<Item = (u32, &'f ImportedFunction<'f>)> {
         let imports = (0..).zip(&self.form.main.imported_functions);
         imports.zip(&self.form.imports).filter_map(|(import, ours)| ours.allocates.then_some(import))
@@ -124,7 +124,7 @@ impl Reencode for Rewriter<'_> {
     }
 }
 
-/// Calls a function of the host, then allocates what its result needs until that is complete.
+/// A wrapper that calls a host function, then allocates memory for its result until that is complete.
 fn allocating(function: u32, parameters: u32, next_allocation: u32, realloc: u32) -> Function {
     let (pointer, wanted) = (parameters, parameters + 1);
     let mut allocating = Function::new([(1, ValType::I32), (1, ValType::I64)]);
@@ -137,7 +137,7 @@ fn allocating(function: u32, parameters: u32, next_allocation: u32, realloc: u32
     code.local_get(pointer).call(next_allocation).local_tee(wanted);
     code.i64_const(NOTHING_TO_ALLOCATE.cast_signed()).i64_ne();
     code.if_(BlockType::Empty);
-    // No old memory, the alignment, the size.
+    // The arguments of `realloc`: no old memory, the alignment, the size.
     code.i32_const(0).i32_const(0);
     code.local_get(wanted).i64_const(32).i64_shr_u().i32_wrap_i64();
     code.local_get(wanted).i32_wrap_i64();

@@ -1,4 +1,4 @@
-//! What a component has on its outside: what it imports, lifts and exports.
+//! A component's interfaces: its imports, lifted functions and exports.
 
 use std::collections::{HashMap, HashSet};
 
@@ -12,15 +12,15 @@ use wasmparser::{
 use crate::canonical::{self, WitTypes};
 use crate::engine::inspect::top_level;
 
-/// The index spaces of a component that its interfaces are a part of.
+/// The index spaces of a component that concern its interfaces.
 #[derive(Default)]
 pub(super) struct Surface<'a> {
-    /// The names of the instances that it imports.
+    /// The names of the imported instances.
     pub(super) imports: Vec<&'a str>,
     instances: Vec<InterfaceInstance<'a>>,
     functions: Vec<WitFunction<'a>>,
     components: Vec<Option<&'a [u8]>>,
-    /// The instances that it exports.
+    /// The exported instances.
     exports: Vec<(&'a str, u32)>,
 }
 
@@ -31,15 +31,15 @@ enum InterfaceInstance<'a> {
     Other,
 }
 
-/// A function in terms of WIT.
+/// A component-level function.
 #[derive(Clone)]
 pub(super) enum WitFunction<'a> {
-    /// Of an imported interface.
+    /// A function of an imported interface.
     Imported {
         interface: &'a str,
         name: &'a str,
     },
-    /// A core function of the component.
+    /// A lifted core function of the component.
     Lifted {
         core_function: u32,
         options: Box<[CanonicalOption]>,
@@ -48,8 +48,8 @@ pub(super) enum WitFunction<'a> {
 }
 
 impl<'a> Surface<'a> {
-    /// None for a component that does something when it is instantiated, or has others in it that do, or imports more
-    /// than instances.
+    /// None for a component that has a start function, instantiates nested components that do more than re-export
+    /// functions, or imports anything other than instances and types.
     pub(super) fn read(bytes: &'a [u8]) -> Option<Self> {
         let mut surface = Self::default();
         for payload in top_level(bytes) {
@@ -133,7 +133,7 @@ impl<'a> Surface<'a> {
         }
     }
 
-    /// What is exported gets an index of its own.
+    /// An export also adds an index to the index space of its kind.
     fn add_export(&mut self, name: &'a str, kind: ComponentExternalKind, index: u32) {
         let at = index as usize;
         match kind {
@@ -151,7 +151,7 @@ impl<'a> Surface<'a> {
         }
     }
 
-    /// The names of the instances that it exports.
+    /// The names of the exported instances.
     pub(super) fn interfaces(&self) -> impl Iterator<Item = &'a str> {
         self.exports.iter().map(|(name, _)| *name)
     }
@@ -160,8 +160,8 @@ impl<'a> Surface<'a> {
         self.functions.get(index as usize)
     }
 
-    /// The index of the function that an exported interface has under that name: itself, or through a component that
-    /// only passes it on, as wit-component makes them.
+    /// The index of an exported interface's function: directly, or through a nested component that only re-exports it,
+    /// as wit-component makes them.
     pub(super) fn exported_function(&self, interface: &str, name: &str) -> Option<u32> {
         let (_, instance) = self.exports.iter().find(|(export, _)| *export == interface)?;
         let InterfaceInstance::Made(instance) = self.instances.get(*instance as usize)? else { return None };
@@ -179,7 +179,7 @@ impl<'a> Surface<'a> {
         }
     }
 
-    /// The types of the component, and whose the resources are in what it imports.
+    /// The component's types, and the interface that defines each imported resource.
     pub(super) fn wit_types<'t>(&self, types: TypesRef<'t>) -> Option<WitTypes<'t>>
     where
         'a: 't,
@@ -188,16 +188,16 @@ impl<'a> Surface<'a> {
         let (mut interfaces, mut owners) = (HashSet::new(), HashSet::new());
         for name in &self.imports {
             if !interfaces.insert(canonical::release(name)?) {
-                // The same resource would be of two types.
+                // Two versions of one release would define the same resource type twice.
                 return None;
             }
             let ComponentEntityType::Instance(id) = types.component_item_for_import(name)?.ty else { return None };
             for (export, item) in &types.get(id)?.exports {
                 if let ComponentEntityType::Type { created: ComponentAnyTypeId::Resource(id), .. } = item.ty {
-                    // Whoever mentions one first has it: the others are the same under another name.
+                    // The first mention of a resource defines it; later ones are aliases.
                     let owner = *resources.entry(id.resource()).or_insert((name, export.as_str()));
                     if owner == (*name, export.as_str()) && !owners.insert((name.split('@').next()?, owner.1)) {
-                        // Those of two releases are told apart by nothing but their versions.
+                        // The resources of two releases differ in nothing but the interface's version.
                         return None;
                     }
                 }
@@ -207,7 +207,8 @@ impl<'a> Surface<'a> {
     }
 }
 
-/// Of a component that does nothing but export what it imports: the names of its functions, outside and inside.
+/// The functions of a component that only re-exports its imports, by their exported and their imported names. None for
+/// any other component.
 fn passed_on(component: &[u8]) -> Option<Vec<(&str, &str)>> {
     let mut functions = Vec::new();
     let mut passed_on = Vec::new();

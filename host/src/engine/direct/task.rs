@@ -1,31 +1,31 @@
-//! The task of a handler of 0.3.
+//! The task of a P3 handler.
 
 use wasmtime::{Store, Trap, TypedFunc, bail};
 
 use crate::canonical::{self, Allocation, Event};
 use crate::engine::store::State;
 
-/// The call of a handler: it is called again as often as it waits.
+/// The call of a handler, whose callback is called after each wait.
 pub(in crate::engine) struct Task {
-    /// With the handle of the request.
+    /// Takes the handle of the request.
     pub(super) handle: TypedFunc<u32, u32>,
-    /// With an event's kind, what it happened to, and what came of it.
+    /// Takes an event: its code, the waitable, and the result code.
     pub(super) callback: TypedFunc<(u32, u32, u32), u32>,
     pub(super) realloc: Option<TypedFunc<(u32, u32, u32, u32), u32>>,
 }
 
-/// What a task does next, in the lowest bits of what it returns.
+/// The lowest bits of a return value are the callback code: what the task does next.
 const WHAT_BITS: u32 = 4;
 const EXIT: u32 = 0;
 const YIELD: u32 = 1;
 const WAIT: u32 = 2;
 
 impl Task {
-    /// Runs the handler's task to its end. It gives its answer in between.
+    /// Runs the handler's task to its end. The response is sent while the task runs.
     ///
     /// # Errors
     ///
-    /// When it traps, waits for nothing, or ends without an answer.
+    /// If the task traps, waits with no operation in progress, or ends without a response.
     pub(in crate::engine) async fn run(self, store: &mut Store<State>, request: u32) -> wasmtime::Result<()> {
         let mut next = self.handle.call_async(&mut *store, request).await?;
         loop {
@@ -48,7 +48,7 @@ impl Task {
         canonical::finish(store).await
     }
 
-    /// Has the guest allocate what an event's result needs.
+    /// Calls the guest's `realloc` for an event's result.
     async fn allocate(&self, store: &mut Store<State>) -> wasmtime::Result<()> {
         let mut pointer = 0;
         while let Some(Allocation { size, align }) = canonical::allocated(store, pointer)? {

@@ -6,7 +6,7 @@ use crate::canonical::NEXT_ALLOCATION;
 use crate::engine::relink::relink;
 use crate::host_api::direct::functions;
 
-/// As wit-component makes them, of a guest that reads its path and a field.
+/// The component that wit-component makes of a guest that reads its request's path and a header field.
 const ORDINARY: &str = r#"
 (component
   (type $http (instance
@@ -109,7 +109,7 @@ fn with(replaced: &str, by: &str) -> Vec<u8> {
     wat::parse_str(ORDINARY.replace(replaced, by)).unwrap_or_else(|error| panic!("{replaced} by {by}: {error}"))
 }
 
-/// The imports of the main module that is linked directly, if it is.
+/// The imports of the rewritten main module. None if the component is not linked directly.
 fn imports(component: &[u8]) -> Option<Vec<String>> {
     let module = Module::new(&Engine::default(), main_module(component, &functions())?).expect("a valid module");
     Some(module.imports().map(|import| format!("{} {}", import.module(), import.name())).collect())
@@ -156,7 +156,7 @@ fn what_does_not_matter_may_be_there() {
     assert!(imports(&wat::parse_str(text).expect("a component")).is_some(), "a main module of another version");
 }
 
-/// One core module that traps when it is instantiated, in a component of its own.
+/// A nested component with a core module that traps when it is instantiated.
 const NESTED: &str = r#"(component $nested
   (core module $traps (func $trap unreachable) (start $trap))
   (core instance (instantiate $traps)))
@@ -232,7 +232,7 @@ fn what_is_not_known_is_linked_as_a_component() {
     }
 }
 
-/// A handler of 0.2 may not wait for anything of 0.3: wasmtime says so when it does.
+/// A P2 handler must not wait for a P3 function. wasmtime reports this when it is called.
 #[test]
 fn an_asynchronous_function_is_not_for_a_synchronous_handler() {
     let fields = r#"(core func $fields (canon lower (func $new-fields)))"#;
@@ -257,8 +257,8 @@ fn an_asynchronous_function_is_not_for_a_synchronous_handler() {
     assert!(imports(&clock("wait-for", r#"(func async (param "how-long" u64))"#)).is_none());
 }
 
-/// Written anew, a module has more functions and types, and, as part of a component without its shim, more tables: those
-/// that it names though it has none of that number.
+/// A rewritten module has more functions and types, and, in a component without its shim, more tables. An invalid
+/// module must not become valid because it refers to one of those.
 #[test]
 fn what_is_not_valid_stays_so() {
     const MAIN: &str = "\n    ;; main has\n";
@@ -278,15 +278,15 @@ fn what_is_not_valid_stays_so() {
 fn what_is_broken_is_left_alone() {
     assert!(main_module(b"\0asm\x0d\0\x01\0 and then nothing good", &functions()).is_none());
     assert!(main_module(&wat::parse_str("(component)").expect("a component"), &functions()).is_none());
-    // Without its shim, but still with what filled the table.
+    // Without its shim, but still with its fixups module.
     let relinked = relink(&with("", "")).expect("its shim is known");
     assert!(main_module(&relinked, &functions()).is_none());
 }
 
-/// Whatever a file says, it is looked at without a panic: it is known, or it is not.
+/// Examining a malformed file never panics.
 #[test]
 fn damage_anywhere_is_survived() {
-    // A prime, so that places of all kinds are met.
+    // A prime, so that offsets of all kinds occur.
     const STRIDE: usize = 61;
     let component = include_bytes!(concat!(env!("OUT_DIR"), "/hello.wasm"));
     let functions = functions();

@@ -1,4 +1,4 @@
-//! The form of components of 0.3, as wit-component makes them.
+//! P3 components as wit-component makes them are linked directly.
 
 use wasmparser::Validator;
 use wasmtime::{Engine, Module};
@@ -6,7 +6,7 @@ use wasmtime::{Engine, Module};
 use super::main_module;
 use crate::host_api::direct::functions;
 
-/// A guest that calls some of what is its own to 0.3.
+/// A guest that uses some features specific to P3.
 const GUEST: &str = r#"(module
   (import "wasi:http/types@0.3.0" "[method]request.get-path-with-query" (func $path (param i32 i32)))
   (import "wasi:http/types@0.3.0" "[static]response.new" (func $respond (param i32 i32 i32 i32 i32)))
@@ -113,10 +113,10 @@ fn what_is_not_known_is_linked_as_a_component() {
     }
 }
 
-/// Whatever a file says, it is looked at without a panic: it is known, or it is not.
+/// Examining a malformed file never panics.
 #[test]
 fn damage_anywhere_is_survived() {
-    // A prime, so that places of all kinds are met.
+    // A prime, so that offsets of all kinds occur.
     const STRIDE: usize = 37;
     let component = residue_guest::encode(GUEST, residue_guest::Wasi::V3).expect("a component");
     let functions = functions();

@@ -1,4 +1,4 @@
-//! The component, written anew without the shim.
+//! Rewrites the component without the shim.
 
 use wasm_encoder::reencode::{Error, Reencode, ReencodeComponent, component_utils};
 use wasm_encoder::{Alias, Component, ComponentAliasSection, ComponentSectionId, ExportKind, InstanceSection, Module};
@@ -28,7 +28,7 @@ impl<'p, 'a> Relinker<'p, 'a> {
 impl Reencode for Relinker<'_, '_> {
     type Error = Unfit;
 
-    /// A core function of the component: those of the shim are no more.
+    /// The new index of a core function of the component. The shim's functions have none.
     fn function_index(&mut self, function: u32) -> Result<u32> {
         match self.plan.shim_functions.binary_search(&function) {
             Ok(_) => Err(Error::UserError(Unfit)),
@@ -42,7 +42,7 @@ impl ReencodeComponent for Relinker<'_, '_> {
         let index = self.modules;
         self.modules += 1;
         if index == self.plan.shim.module {
-            // Its index stays taken.
+            // An empty module keeps its index in use.
             component.section(&ModuleSection(&Module::new()));
         } else if index == self.plan.main.module {
             let mut rewritten = Module::new();
@@ -61,7 +61,7 @@ impl ReencodeComponent for Relinker<'_, '_> {
         subcomponent: &[u8],
         _whole_component: &[u8],
     ) -> Result<()> {
-        // It has indices of its own.
+        // A nested component has its own index spaces.
         component.section(&RawSection { id: ComponentSectionId::Component.into(), data: subcomponent });
         Ok(())
     }
@@ -75,7 +75,7 @@ impl ReencodeComponent for Relinker<'_, '_> {
             let index = self.instances;
             self.instances += 1;
             let instance = match instance? {
-                // Its index stays taken, by an instance of nothing.
+                // An empty instance keeps its index in use.
                 Instance::Instantiate { .. } if index == self.plan.shim.instance => Instance::FromExports(Box::new([])),
                 Instance::FromExports(exports) => {
                     let kept = exports.into_iter().filter(|export| !self.is_shims(export));
@@ -117,7 +117,7 @@ impl ReencodeComponent for Relinker<'_, '_> {
         component: &mut Component,
         section: wasmparser::CustomSectionReader<'_>,
     ) -> Result<()> {
-        // Names of what has other indices now, for nobody who runs the component.
+        // The name section has the old indices. It is only for debugging.
         if section.name() != "component-name" {
             component_utils::parse_component_custom_section(self, component, section)?;
         }

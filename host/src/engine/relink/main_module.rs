@@ -1,4 +1,4 @@
-//! The main module, with the shim's table and functions in it.
+//! Rewrites the main module, and adds the shim's table and functions to it.
 
 use wasm_encoder::reencode::{Error, Reencode, utils};
 use wasm_encoder::{CodeSection, ExportKind, ExportSection, Function, FunctionSection, ImportSection, TableSection};
@@ -10,10 +10,10 @@ use super::{Result, Unfit};
 /// The name under which the main module exports the table.
 pub(super) const TABLE: &str = "daylily:shim";
 
-/// How the names of sections begin that have the places of instructions in them.
+/// Prefixes of custom sections that contain the offsets of instructions.
 const LOCATING: [&str; 2] = [".debug_", "metadata.code."];
 
-/// What must be known of a module before it can be written anew.
+/// What must be known of a module before it can be rewritten.
 pub(in crate::engine) struct MainModule<'a> {
     pub(in crate::engine) imported_functions: Vec<ImportedFunction<'a>>,
     /// Whether it imports anything else.
@@ -32,7 +32,7 @@ pub(in crate::engine) struct ImportedFunction<'a> {
     pub(in crate::engine) parameters: u32,
 }
 
-/// The parameters of each function type; None for other types.
+/// The number of parameters of each function type; None for other types.
 pub(super) fn parameter_counts(section: TypeSectionReader<'_>) -> wasmparser::Result<Vec<Option<u32>>> {
     let mut counts = Vec::new();
     for group in section {
@@ -45,8 +45,8 @@ pub(super) fn parameter_counts(section: TypeSectionReader<'_>) -> wasmparser::Re
 }
 
 impl<'a> MainModule<'a> {
-    /// None for a module without the sections that are added to, and for one with sections that say where each
-    /// instruction is: debugging information, and hints to the compiler.
+    /// None for a module without the sections that are extended, and for a module with sections that contain the
+    /// offsets of instructions: debug information, and hints for the compiler.
     pub(in crate::engine) fn read(module: &'a [u8]) -> Option<Self> {
         let mut read = Self {
             imported_functions: Vec::new(),
@@ -88,7 +88,7 @@ impl<'a> MainModule<'a> {
         (sections == [true; 3] && read.export(TABLE).is_none()).then_some(read)
     }
 
-    /// Whether it has a section for tables, which one more can be added to.
+    /// Whether it has a table section, to which another table can be added.
     pub(super) fn has_tables(&self) -> bool {
         self.has_tables
     }
@@ -117,16 +117,16 @@ impl<'a> MainModule<'a> {
     }
 }
 
-/// A function that was imported from the shim, and is the module's own now.
+/// A function that was imported from the shim, and is now defined in the module.
 struct Moved<'p> {
     slot: u32,
     import: &'p ImportedFunction<'p>,
 }
 
 pub(super) struct Rewriter<'p> {
-    /// In the order of their imports, which is that of their new indices.
+    /// In the order of their imports, which is also that of their new indices.
     moved: Vec<Moved<'p>>,
-    /// For each imported function: is it moved, and how many are before it.
+    /// For each imported function: whether it is moved, and how many moved functions precede it.
     ranks: Vec<(bool, u32)>,
     plan: &'p Plan<'p>,
 }
@@ -155,7 +155,7 @@ impl<'p> Rewriter<'p> {
 impl Reencode for Rewriter<'_> {
     type Error = Unfit;
 
-    /// The imports that are left, then the functions that there were, then those of the shim.
+    /// The new order: the remaining imports, the module's own functions, then those of the shim.
     fn function_index(&mut self, function: u32) -> Result<u32> {
         let moved = self.moved_count()?;
         Ok(match self.ranks.get(function as usize) {

@@ -1,13 +1,13 @@
-//! Components with one core module less.
+//! Removes the shim module from components.
 //!
-//! What a component imports is given to its core module as functions that need the module's own memory, which is
-//! not there yet. So wit-component puts a second module before it, the shim: a table, and for each such function
-//! one that calls what the table will hold. A third fills the table when the memory is there. Every instance has
-//! all three, and each function of the shim is looked up for each.
+//! A component's imports are lowered to core functions that need the memory of its core module, which does not exist
+//! yet when they are created. So wit-component puts a shim module before that module, with a table, and for each such
+//! function one that calls an element of the table. A third module, the fixups module, fills the table when the memory
+//! exists. Each instance of the component has all three, and looks up each function of the shim.
 //!
-//! Here the table and its callers are moved into the main module, and nothing is left of the shim. What the
-//! functions do stays as it is, also when one is called before the table is filled, which traps. A component of
-//! any other form is left alone.
+//! This module moves the table and the functions that call its elements into the main module, and removes the shim. The
+//! functions' behaviour does not change: one that is called before the table is filled still traps. A component of any
+//! other form is left unchanged.
 
 use wasm_encoder::Component;
 use wasm_encoder::reencode::{self, ReencodeComponent as _};
@@ -21,20 +21,20 @@ pub(super) mod shim;
 #[cfg(test)]
 mod tests;
 
-/// To be raised with every change here of what comes out: compiled code is cached by it.
+/// Must be incremented with every change to this module's output: it is a part of the cache key.
 pub(super) const VERSION: u32 = 2;
 
-/// What a component has that is not provided for.
+/// The component uses its shim in a way that is not supported.
 #[derive(Debug, thiserror::Error)]
 #[error("it uses its shim in another way")]
 pub(super) struct Unfit;
 
 type Result<T> = std::result::Result<T, reencode::Error<Unfit>>;
 
-/// The component without its shim, when it has one in the form that is known.
+/// The component without its shim. None if it has no shim of the known form.
 pub(super) fn relink(bytes: &[u8]) -> Option<Vec<u8>> {
     let plan = plan::Plan::of(&outline::Outline::read(bytes).ok()?)?;
-    // One that is not valid could become so: there are more functions and tables in it then.
+    // An invalid component could become valid, since more functions and tables are added to it.
     Validator::new_with_features(WasmFeatures::default()).validate_all(bytes).ok()?;
     let mut relinked = Component::new();
     component::Relinker::new(&plan).parse_component(&mut relinked, Parser::new(0), bytes).ok()?;

@@ -1,4 +1,4 @@
-//! What a component defines for its core modules.
+//! A component's core definitions.
 
 use wasmparser::{
     CanonicalFunction, ComponentAlias, ComponentExternalKind, ComponentOuterAliasKind, ComponentTypeRef, ExternalKind,
@@ -7,21 +7,21 @@ use wasmparser::{
 
 use crate::engine::inspect::top_level;
 
-/// The index spaces of a component that its core modules are a part of.
+/// The index spaces of a component that concern its core modules.
 #[derive(Default)]
 pub(in crate::engine) struct Outline<'a> {
-    /// Core modules; None for those that are defined elsewhere.
+    /// Core modules. None for those that are defined elsewhere.
     modules: Vec<Option<&'a [u8]>>,
     /// Core instances.
     pub(in crate::engine) instances: Vec<Instance<'a>>,
     pub(in crate::engine) functions: Vec<CoreFunction<'a>>,
-    /// The tables of core instances that have a name in the component.
+    /// Tables of core instances for which the component has an alias.
     pub(in crate::engine) tables: Vec<Alias<'a>>,
-    /// Their memories likewise; nothing else is a core memory of a component.
+    /// Memories likewise: a component has no other core memories.
     pub(in crate::engine) memories: Vec<Alias<'a>>,
 }
 
-/// Where a core function of the component comes from.
+/// The origin of a core function of the component.
 #[derive(Debug)]
 pub(in crate::engine) enum CoreFunction<'a> {
     Exported(Alias<'a>),
@@ -42,7 +42,7 @@ impl<'a> CoreFunction<'a> {
 pub(in crate::engine) struct Alias<'a> {
     pub(in crate::engine) instance: u32,
     pub(in crate::engine) name: &'a str,
-    /// So many core instances are defined before.
+    /// The number of core instances that are defined before this alias.
     pub(super) after_instances: usize,
 }
 
@@ -89,7 +89,7 @@ impl<'a> Outline<'a> {
                 for export in section {
                     let export = export?;
                     if export.kind == ComponentExternalKind::Module {
-                        // What is exported gets an index of its own.
+                        // An export also adds an index to the index space of its kind.
                         self.modules.push(self.module(export.index));
                     }
                 }
@@ -118,12 +118,12 @@ impl<'a> Outline<'a> {
         }
     }
 
-    /// The bytes of a core module that is defined here.
+    /// The bytes of a core module that is defined in this component.
     pub(in crate::engine) fn module(&self, index: u32) -> Option<&'a [u8]> {
         *self.modules.get(index as usize)?
     }
 
-    /// What a core instance exports that only gathers what others define.
+    /// The exports of a core instance that is made from exports of others. Empty for instances of modules.
     pub(in crate::engine) fn gathered(&self, instance: u32) -> &[wasmparser::Export<'a>] {
         match self.instances.get(instance as usize) {
             Some(Instance::FromExports(exports)) => exports,

@@ -1,4 +1,4 @@
-//! What is to be changed.
+//! The changes to a component.
 
 use wasmparser::{Export, ExternalKind, Instance, InstantiationArg, TableType};
 
@@ -6,16 +6,16 @@ use super::main_module::MainModule;
 use super::outline::{Alias, Outline};
 use super::shim::Shim;
 
-/// How a component loses its shim.
+/// What is needed to remove a component's shim.
 pub(super) struct Plan<'a> {
     pub(super) shim: Place,
-    /// The only one that the shim's functions are given to.
+    /// The only module that imports the shim's functions.
     pub(super) main: Place,
     pub(super) main_module: MainModule<'a>,
-    /// For each function that the main module imports, the element of the table that it calls through the shim.
+    /// For each function that the main module imports: the table element that it calls through the shim, if any.
     pub(super) slots: Vec<Option<u32>>,
     pub(super) table: TableType,
-    /// The component's core functions that are the shim's, by their index.
+    /// The indices of the component's core functions that are the shim's.
     pub(super) shim_functions: Vec<u32>,
 }
 
@@ -27,13 +27,13 @@ pub(in crate::engine) struct Place {
 }
 
 impl<'a> Plan<'a> {
-    /// None when the component has no shim, or uses it as wit-component does not.
+    /// None if the component has no shim, or uses it differently from wit-component.
     pub(super) fn of(outline: &Outline<'a>) -> Option<Self> {
         let (shim_place, shim) = instantiations(outline)
             .filter(|(_, args)| args.is_empty())
             .find_map(|(place, _)| Some((place, Shim::read(outline.module(place.module)?)?)))?;
         let of_shim = |alias: &Alias<'_>| alias.instance == shim_place.instance;
-        // The function of the shim that is exported, if it is one.
+        // The export's function, if it is one of the shim's.
         let shims = |export: &Export<'_>| {
             let alias = outline.functions.get(export.index as usize)?.alias();
             alias.filter(|alias| export.kind == ExternalKind::Func && of_shim(alias))
@@ -46,7 +46,7 @@ impl<'a> Plan<'a> {
         if given.next().is_some() || !is_only(outline, main) || !is_only(outline, shim_place) {
             return None;
         }
-        // Its table is asked of the main instance instead, which must be there by then.
+        // The table becomes an export of the main instance, which must be defined before every alias of the table.
         let mut tables = outline.tables.iter().filter(|table| of_shim(table));
         if !tables.all(|table| table.after_instances > main.instance as usize) {
             return None;
@@ -76,7 +76,7 @@ pub(in crate::engine) fn instantiations<'o, 'a>(
     })
 }
 
-/// Whether its module has no other instance.
+/// Whether the module has no other instance.
 fn is_only(outline: &Outline<'_>, of: Place) -> bool {
     instantiations(outline).filter(|(place, _)| place.module == of.module).count() == 1
 }

@@ -1,4 +1,4 @@
-//! The shim: a module that is nothing but a table and functions that call what is in it.
+//! The shim: a module that only has a table, and functions that call its elements.
 
 use std::collections::BTreeMap;
 
@@ -6,15 +6,15 @@ use wasmparser::{ExternalKind, FunctionBody, Operator, Parser, Payload, TableIni
 
 use super::main_module::parameter_counts;
 
-/// A module of that form.
+/// A shim module.
 pub(in crate::engine) struct Shim<'a> {
     pub(in crate::engine) table: TableType,
-    /// For each exported function, which element of the table it calls.
+    /// For each exported function: the table element that it calls.
     slots: BTreeMap<&'a str, u32>,
 }
 
 impl<'a> Shim<'a> {
-    /// None when the module has anything else.
+    /// None if the module contains anything else.
     pub(in crate::engine) fn read(module: &'a [u8]) -> Option<Self> {
         let mut parameters = Vec::new();
         let mut types = Vec::new();
@@ -53,7 +53,7 @@ impl<'a> Shim<'a> {
     }
 }
 
-/// The element that a function calls with its own parameters, if that is all that it does.
+/// The table element that a function calls with its own parameters. None if it does anything else.
 fn called_slot(body: &FunctionBody<'_>, ty: u32, parameters: u32) -> Option<u32> {
     if body.get_locals_reader().ok()?.get_count() > 0 {
         return None;

@@ -5,7 +5,7 @@ use wasmtime::{Engine, Store, StoreContextMut};
 use super::outline::Outline;
 use super::relink;
 
-/// As wit-component makes them: `log` takes a string, so it needs the memory of the module that calls it.
+/// A component as wit-component makes it: `log` takes a string, so it needs the memory of the module that calls it.
 const WITH_SHIM: &str = r#"
 (component
   (import "log" (func $log (param "text" string)))
@@ -50,7 +50,7 @@ const WITH_SHIM: &str = r#"
   (func (export "run") (result u32) (canon lift (core func $main "run")))
 )"#;
 
-/// What the host is told when it runs.
+/// Runs a component, and returns its result and the strings that it logged.
 fn run(component: &[u8]) -> (u32, Vec<String>) {
     let engine = Engine::default();
     let component = Component::new(&engine, component).expect("a valid component");

@@ -17,7 +17,7 @@ fn engine(count: u32) -> Engine {
     Engine::new(&config).expect("an engine")
 }
 
-/// A guest with so many pages of memory, which reads and writes what it is told to.
+/// A guest with a memory of the given number of pages, and functions that load and store bytes.
 struct Guest {
     store: Store<()>,
     instance: Instance,
@@ -51,7 +51,7 @@ impl Guest {
         self.load(function, at).expect_err("it is out of bounds").downcast_ref() == Some(&Trap::MemoryOutOfBounds)
     }
 
-    /// Writes all over its memory, and says where that was.
+    /// Fills its memory, and returns the memory's address.
     fn fill(&mut self) -> usize {
         let bytes = self.memory.data_mut(&mut self.store);
         bytes.fill(0xa5);
@@ -68,7 +68,8 @@ impl Guest {
 fn a_memory_is_fresh_and_bounded_whatever_was_in_its_slot() {
     let engine = engine(1);
     let mut place = None;
-    // Below, at and above what is kept; growing by nothing, a page, and to above what is kept.
+    // Initial sizes below, at and above what is kept resident; growth by nothing, by a page, and beyond what is kept
+    // resident.
     for (pages, more) in [(1, 0), (3, 1), (1, 2), (4, 0), (1, 3), (2, 40), (1, 0), (40, 0), (1, 0)] {
         let mut guest = Guest::new(&engine, pages).expect("a slot");
         assert!(guest.is_fresh(), "{pages} pages");
@@ -99,7 +100,7 @@ fn nothing_of_a_neighbour_is_within_reach() {
     }
 }
 
-/// In a process of its own, whose memory is limited.
+/// Runs in another process, whose writable memory is limited (`RLIMIT_DATA`).
 #[test]
 fn growth_that_the_system_refuses_changes_nothing() {
     const IS_LIMITED: &str = "DAYLILY_TEST_IS_LIMITED";

@@ -1,9 +1,11 @@
-//! What is the same in 0.2 and 0.3, in the names of the bindings that are in scope.
+//! The parts that `wasi:http` and `wasi:cli` share between WASI 0.2 and 0.3, as macros: they expand to the bindings in
+//! scope.
 
-/// What is kept of a text in an error code that a guest gives, for others or itself to read.
+/// The longest text that is kept of an error code that a guest gives to the host. It may be logged, or read back by a
+/// guest.
 pub(super) const MAX_TEXT_BYTES: usize = 1 << 10;
 
-/// The types of wasi:http that are values, and what is done with the texts in its error codes.
+/// The value types of `wasi:http/types`, and the functions that limit and format the texts in its error codes.
 macro_rules! http_types {
     () => {
         variant!(Method {
@@ -74,7 +76,7 @@ macro_rules! http_types {
             "internal-error" => InternalError(Option<String>),
         });
 
-        /// The same code, with no more than [`MAX_TEXT_BYTES`]of text.
+        /// The same code, its text cut to [`MAX_TEXT_BYTES`].
         pub(crate) fn shortened(mut code: ErrorCode) -> ErrorCode {
             let text = match &mut code {
                 ErrorCode::DnsError(DnsErrorPayload { rcode: text, .. })
@@ -95,15 +97,16 @@ macro_rules! http_types {
             code
         }
 
-        /// An error code for the log and for developers. Its text is cut before it is formatted: with its escapes it
-        /// would be five times as long.
+        /// An error code for the log and for developers. Its text is cut before it is formatted, because escapes could
+        /// make it five times as long.
         pub(crate) fn describe(code: ErrorCode) -> daylily_core::excerpt::Excerpt {
             daylily_core::excerpt::Excerpt::display(format_args!("{:?}", shortened(code)))
         }
     };
 }
 
-/// The functions of fields, and what they are declared with. Those that have the host keep something count it first.
+/// The functions of `fields`, and the types they are declared with. Each function that makes the host keep more memory
+/// accounts for it first.
 macro_rules! common_fields {
     ($header_error:ty) => {
         type Fields = Borrow<FieldMap>;
@@ -125,14 +128,14 @@ macro_rules! common_fields {
             told(HostFields::append(&mut state.http(), fields, name, value))
         }
 
-        /// The copy is made when one of both is changed.
+        /// Accounts for a full copy now. The copy is made when either resource is changed.
         fn clone(state: &mut State, fields: Resource<FieldMap>) -> wasmtime::Result<Resource<FieldMap>> {
             let bytes = state.table().get(&fields).map_or(0, |fields| map_bytes(fields));
             state.keep(bytes)?;
             HostFields::clone(&mut state.http(), fields)
         }
 
-        /// The same for components, whose linker must allow shadowing.
+        /// Registers the same accounting functions for components. The linker must allow shadowing.
         pub(crate) fn count_fields(types: &mut LinkerInstance<'_, State>) -> wasmtime::Result<()> {
             type Store<'a> = wasmtime::StoreContextMut<'a, State>;
             type Own = Resource<FieldMap>;
@@ -194,7 +197,7 @@ macro_rules! common_fields {
     };
 }
 
-/// The functions of wasi:cli, clocks and random, and the names of the interfaces.
+/// The functions of `wasi:cli`, `wasi:clocks` and `wasi:random`, and the names of the interfaces.
 macro_rules! common_wasi {
     () => {
         const MONOTONIC: &str = "wasi:clocks/monotonic-clock";

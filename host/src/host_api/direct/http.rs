@@ -1,4 +1,4 @@
-//! wasi:http/types: fields, requests that come in, and the responses to them.
+//! `wasi:http/types` of WASI 0.2: fields, incoming requests, and the responses to them.
 
 use wasmtime::component::{LinkerInstance, Resource};
 use wasmtime_wasi_http::p2::bindings::http::types::{
@@ -30,7 +30,7 @@ resources! { TYPES =>
 
 http_types!();
 
-/// What the handler is called with.
+/// The parameters of the guest's handler.
 pub(crate) type ParamsV2 = (Resource<IncomingRequest>, Resource<ResponseOutparam>);
 
 type WitHeaderError = types::HeaderError;
@@ -167,7 +167,7 @@ fn outgoing_response() -> Vec<Function<State>> {
     ]
 }
 
-/// What is written to it waits in the host.
+/// Opens the body of `response`. The host buffers what the guest writes to it, so this accounts for [`BODY_BYTES`].
 pub(crate) fn response_body(
     state: &mut State,
     response: Resource<OutgoingResponse>,

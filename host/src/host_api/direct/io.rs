@@ -1,4 +1,4 @@
-//! wasi:io: errors, polling and streams.
+//! `wasi:io`: errors, polling and streams.
 
 use wasmtime::component::Resource;
 use wasmtime_wasi::p2::StreamError as HostStreamError;

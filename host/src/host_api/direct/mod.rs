@@ -1,6 +1,6 @@
-//! What modules may import that are linked directly: the interfaces of WASI 0.2 and 0.3 that ordinary guests of Rust
-//! and C import. Behind each function of 0.2 is the same one of wasmtime-wasi and wasmtime-wasi-http that components
-//! get. What imports anything else (files, sockets, `wasi:config`) is linked as a component.
+//! The imports that a directly linked module may have: the interfaces of WASI 0.2 and 0.3 that ordinary guests of Rust
+//! and C import. A function of WASI 0.2 calls the same function of wasmtime-wasi or wasmtime-wasi-http that components
+//! get. A guest that imports anything else (files, sockets, `wasi:config`) is linked as a component.
 
 use wasmtime::component::Resource;
 use wasmtime::{Engine, Linker};
@@ -8,7 +8,7 @@ use wasmtime::{Engine, Linker};
 use crate::canonical::{self, Function, Guest, Host, HostResource, NEXT_ALLOCATION};
 use crate::engine::State;
 
-/// Declares resources of an interface, with their names there.
+/// Declares the resources of an interface, with the names that the interface gives them.
 macro_rules! resources {
     ($interface:expr => $($resource:ty = $name:literal,)+) => {
         $(impl $crate::canonical::HostResource for $resource {
@@ -46,7 +46,7 @@ impl Host for State {
     }
 }
 
-/// All of them.
+/// All functions that a directly linked module may import.
 pub(crate) fn functions() -> Vec<Function<State>> {
     [http::functions(), outgoing::functions(), io::functions(), wasi::functions(), v3::functions()]
         .into_iter()
@@ -54,7 +54,7 @@ pub(crate) fn functions() -> Vec<Function<State>> {
         .collect()
 }
 
-/// The end of a resource, when its handle is dropped.
+/// The destructor of a resource, called when the guest drops its handle.
 fn drop<T, F>(function: F) -> Function<State>
 where
     T: HostResource,
@@ -63,7 +63,7 @@ where
     Function::new_drop(function)
 }
 
-/// An error that the guest is told of, or one that ends it.
+/// Converts an error into the error code that the guest receives, or into a trap.
 fn told<V, E, W>(result: Result<V, E>, code: impl FnOnce(E) -> wasmtime::Result<W>) -> wasmtime::Result<Result<V, W>> {
     match result {
         Ok(value) => Ok(Ok(value)),
@@ -71,7 +71,7 @@ fn told<V, E, W>(result: Result<V, E>, code: impl FnOnce(E) -> wasmtime::Result<
     }
 }
 
-/// The linker for modules of an engine, without any function yet.
+/// A linker for the core modules of `engine`, with no WASI function defined yet.
 pub(crate) fn linker(engine: &Engine) -> wasmtime::Result<Linker<State>> {
     let mut linker = Linker::new(engine);
     let (module, name) = NEXT_ALLOCATION;

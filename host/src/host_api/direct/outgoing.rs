@@ -1,4 +1,4 @@
-//! wasi:http/types and wasi:http/outgoing-handler: requests that guests send.
+//! `wasi:http/types` and `wasi:http/outgoing-handler` of WASI 0.2: requests that guests send.
 
 use wasmtime::component::Resource;
 use wasmtime_wasi_http::p2::bindings::http::types::{
@@ -91,7 +91,7 @@ fn request() -> Vec<Function<State>> {
     ]
 }
 
-/// What is written to it waits in the host.
+/// Opens the body of `request`. The host buffers what the guest writes to it, so this accounts for [`BODY_BYTES`].
 pub(crate) fn request_body(
     state: &mut State,
     request: Resource<OutgoingRequest>,

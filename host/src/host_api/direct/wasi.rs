@@ -1,4 +1,4 @@
-//! wasi:cli, wasi:clocks and wasi:random.
+//! `wasi:cli`, `wasi:clocks` and `wasi:random`.
 
 use wasmtime::component::Resource;
 use wasmtime_wasi::cli::WasiCliView;

@@ -1,10 +1,10 @@
-//! Files of granted directories: the functions of `wasi:filesystem`, each in a thread of its route's own.
+//! Files of granted directories: the functions of `wasi:filesystem`, each run on a thread pool of its route.
 //!
-//! wasmtime-wasi makes its system calls in the blocking pool of the tokio runtime that it finds itself in. A call that
-//! does not return (a file system of another machine that is gone) keeps its thread also when its guest has ended;
-//! were there one pool for all, the calls of one route would in the end take it away from every other, and from name
-//! lookups. So each route's calls are made within a runtime that is nothing but a pool of a few threads, and those
-//! that have outlived their guests are counted.
+//! wasmtime-wasi makes its system calls on the blocking pool of the current tokio runtime. A call that does not return
+//! (a network file system whose server is unreachable) blocks its thread even after its guest has ended. With one pool
+//! for all routes, the blocked calls of one route would eventually take every thread from the other routes and from
+//! name lookups. Therefore each route has a runtime that is used only as a small blocking pool, and calls that have
+//! outlived their guests are counted.
 
 mod streams;
 mod v2;
@@ -24,27 +24,27 @@ use wasmtime::component::Linker;
 use crate::engine::{Flavour, State};
 use crate::lock::lock;
 
-/// Threads for the file calls of one route, in each worker.
+/// The number of threads for the file calls of one route, in each worker.
 pub(crate) const MAX_THREADS: usize = 16;
 
-/// How long such a thread is kept without a call.
+/// How long an idle thread of the pool is kept.
 const IDLE: Duration = Duration::from_secs(10);
 
-/// What a call keeps for as long as it is in progress: its file, or another token.
+/// A weak reference to an object that a call keeps alive while it is in progress: its file, or an object made for it.
 type Token = Weak<dyn Any + Send + Sync>;
 
-/// The threads of one route, and what occupies them.
+/// The thread pool of one route, and the calls that block its threads.
 pub(crate) struct RouteFiles {
     route: Arc<str>,
-    /// Made when first needed; None where it cannot be.
+    /// Created on first use; None when that failed.
     pool: OnceLock<Option<Pool>>,
-    /// Calls whose guests have ended. One is over when nothing keeps its token any more.
+    /// Calls that have outlived their guests. A call is over when its token has no strong reference left.
     abandoned: Mutex<Vec<Token>>,
-    /// All threads are taken by abandoned calls.
+    /// Whether abandoned calls block all threads.
     is_blocked: AtomicBool,
 }
 
-/// A runtime that is used for its blocking pool only.
+/// A runtime of which only the blocking pool is used.
 struct Pool(Option<Runtime>);
 
 /// All threads of a route are blocked.
@@ -73,11 +73,11 @@ impl RouteFiles {
         Arc::new(Self { route, pool: OnceLock::new(), abandoned: Mutex::default(), is_blocked: AtomicBool::new(false) })
     }
 
-    /// What `work` gives. Dropping the future leaves a call that is in progress to itself.
+    /// Runs `work` on the route's pool and returns its result. If the future is dropped, a call in progress continues.
     ///
     /// # Errors
     ///
-    /// When the route's threads are blocked, or the system has none.
+    /// When the route's threads are blocked, or the system cannot create a thread.
     pub(crate) async fn run<T: Send + 'static>(
         self: &Arc<Self>,
         work: impl FnOnce() -> T + Send + 'static,
@@ -96,7 +96,7 @@ impl RouteFiles {
         call.run(task).await.map_err(io::Error::other)
     }
 
-    /// A call begins that keeps `token` while it is in progress.
+    /// Starts a call. If it is abandoned, it counts as in progress until `token` has no strong reference left.
     fn begin(self: &Arc<Self>, token: Token) -> Result<Call, Blocked> {
         if self.is_blocked.load(Relaxed) {
             return Err(Blocked);
@@ -104,7 +104,7 @@ impl RouteFiles {
         Ok(Call { files: Arc::clone(self), token, is_over: false })
     }
 
-    /// What is spawned to block runs in the route's threads, until the guard is dropped.
+    /// Enters the route's runtime: until the guard is dropped, `spawn_blocking` uses the route's threads.
     fn enter(&self) -> Option<EnterGuard<'_>> {
         let pool = self.pool.get_or_init(|| {
             let built = Builder::new_current_thread()
@@ -155,7 +155,7 @@ impl RouteFiles {
 }
 
 impl Call {
-    /// Drives `future`, whose blocking calls run in the route's threads.
+    /// Drives `future`, whose blocking calls run on the route's threads.
     async fn run<F: Future>(mut self, future: F) -> F::Output {
         let output = {
             let mut future = pin!(future);
@@ -180,7 +180,7 @@ impl Drop for Call {
 
 impl Drop for Pool {
     fn drop(&mut self) {
-        // Dropping it would wait for its threads.
+        // Dropping the runtime would wait for its threads.
         if let Some(runtime) = self.0.take() {
             runtime.shutdown_background();
         }
@@ -192,6 +192,12 @@ mod tests {
     use std::sync::mpsc;
 
     use super::*;
+
+    /// What would wait for ever without the guarantee fails instead.
+    async fn in_time<F: Future>(what: &str, future: F) -> F::Output {
+        let Ok(output) = tokio::time::timeout(Duration::from_secs(10), future).await else { panic!("{what}") };
+        output
+    }
 
     #[tokio::test]
     async fn calls_that_outlive_their_guests_are_counted_until_they_end() {
@@ -209,16 +215,16 @@ mod tests {
             let mut call = Box::pin(files.run(work));
             tokio::select! {
                 _ = &mut call => panic!("it does not return"),
-                begun = has_begun => begun.expect("a thread"),
+                begun = in_time("it has no thread", has_begun) => begun.expect("a thread"),
             }
             assert_eq!(files.blocked_calls(), calls - 1, "its guest waits for it");
             drop(call);
             assert_eq!(files.blocked_calls(), calls);
         }
-        let refused = files.run(|| ()).await.expect_err("a free thread");
+        let refused = in_time("it is not refused", files.run(|| ())).await.expect_err("a free thread");
         assert!(refused.to_string().contains("blocked"), "{refused}");
         let other = RouteFiles::new("b".into());
-        assert_eq!(other.run(|| 7).await.expect("threads of its own"), 7);
+        assert_eq!(in_time("it has no threads of its own", other.run(|| 7)).await.expect("a thread"), 7);
         drop(end);
         let deadline = std::time::Instant::now() + Duration::from_secs(10);
         while files.blocked_calls() > 0 {

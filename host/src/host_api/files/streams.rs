@@ -1,4 +1,4 @@
-//! Streams from and to files: wasmtime-wasi's, whose reads and writes run in the threads of the route.
+//! Streams from and to files: those of wasmtime-wasi, with reads and writes on the threads of the route.
 
 use std::io;
 use std::sync::Arc;
@@ -11,19 +11,19 @@ use wasmtime_wasi::p2::{
 
 use super::{Blocked, Call, RouteFiles, Token};
 
-/// A stream from a file.
+/// An input stream from a file.
 pub(super) struct Input {
     stream: DynInputStream,
     progress: Progress,
 }
 
-/// A stream to a file.
+/// An output stream to a file.
 pub(super) struct Output {
     stream: DynOutputStream,
     progress: Progress,
 }
 
-/// Whether a call of the stream's is in progress.
+/// Tracks whether a call of the stream is in progress.
 struct Progress {
     files: Arc<RouteFiles>,
     token: Token,
@@ -35,7 +35,7 @@ impl Progress {
         Self { files: Arc::clone(files), token, call: None }
     }
 
-    /// Something may begin that goes on when the stream is left.
+    /// Starts a call that may continue after the stream is dropped.
     fn begin(&mut self) -> StreamResult<()> {
         if self.call.is_none() {
             let call = self.files.begin(self.token.clone());
@@ -51,12 +51,12 @@ impl Progress {
     }
 }
 
-/// As the system says it.
+/// The system error `EBUSY`.
 fn busy() -> io::Error {
     rustix::io::Errno::BUSY.into()
 }
 
-/// Drives `future`, whose blocking calls run in the threads of `files`.
+/// Drives `future`, whose blocking calls run on the threads of `files`.
 async fn within<F: Future>(files: &RouteFiles, future: F) -> F::Output {
     let mut future = std::pin::pin!(future);
     std::future::poll_fn(|context| {
@@ -81,7 +81,7 @@ impl Output {
 #[async_trait]
 impl Pollable for Input {
     async fn ready(&mut self) {
-        // It reads ahead, unless it cannot; reading tells why.
+        // Reads ahead. If it cannot, the next `read` returns the error.
         if self.progress.begin().is_err() {
             return;
         }
@@ -98,7 +98,7 @@ impl InputStream for Input {
             let _entered = self.progress.files.enter();
             self.stream.read(size)
         };
-        // Nothing yet means that a read is in progress.
+        // An empty result means that a read is in progress.
         if size == 0 || read.as_ref().map_or(true, |bytes| !bytes.is_empty()) {
             self.progress.end();
         }

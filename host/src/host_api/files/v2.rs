@@ -1,4 +1,4 @@
-//! `wasi:filesystem` 0.2: wasmtime-wasi's functions, in the threads of the route.
+//! `wasi:filesystem` 0.2: the functions of wasmtime-wasi, on the threads of the route.
 
 use std::any::Any;
 use std::sync::{Arc, Weak};
@@ -15,7 +15,7 @@ use super::streams::{Input, Output};
 use super::{Blocked, Call, RouteFiles, Token};
 use crate::engine::State;
 
-/// What the functions work on.
+/// The marker type for which the functions are added to the linker.
 pub(super) struct Files;
 
 impl HasData for Files {
@@ -33,7 +33,7 @@ pub(super) fn view(state: &mut State) -> FilesView<'_> {
 }
 
 impl FilesView<'_> {
-    /// A call on `descriptor` begins; while it is in progress, it keeps the file.
+    /// Starts a call on `descriptor`. The call keeps the file open while it is in progress, so the file is its token.
     pub(super) fn begin(&self, descriptor: &Resource<Descriptor>) -> wasmtime::Result<Result<Call, Blocked>> {
         Ok(self.files.begin(token(self.inner.table.get(descriptor)?)))
     }
@@ -51,8 +51,8 @@ pub(super) fn token(descriptor: &Descriptor) -> Token {
     file
 }
 
-/// Whether opening and reading such a file comes to an end: a named pipe waits for its other end, a device for
-/// whatever it likes. (What a link leads to is looked at where it is followed.)
+/// Whether opening and reading a file of this type returns: a named pipe blocks until its other end is opened, and a
+/// device may block for any time. (The target of a symbolic link is checked when the link is followed.)
 fn is_openable(kind: DescriptorType) -> bool {
     matches!(kind, DescriptorType::RegularFile | DescriptorType::Directory | DescriptorType::SymbolicLink)
 }
@@ -116,7 +116,8 @@ impl HostDescriptor for FilesView<'_> {
         flags: DescriptorFlags,
     ) -> FsResult<Resource<Descriptor>> {
         let found = self.stat_at(Resource::new_borrow(fd.rep()), path_flags, path.clone()).await;
-        // What cannot be looked at, opening tells better; and what takes its place in between occupies one thread.
+        // If `stat` fails, `open` returns the better error. If the file is replaced between both, the open blocks one
+        // thread.
         if found.is_ok_and(|found| !is_openable(found.type_)) {
             return Err(ErrorCode::NotPermitted.into());
         }

@@ -1,4 +1,4 @@
-//! `wasi:filesystem` 0.3: wasmtime-wasi's functions, in the threads of the route.
+//! `wasi:filesystem` 0.3: the functions of wasmtime-wasi, on the threads of the route.
 
 use std::pin::{Pin, pin};
 use std::task::{Context, Poll, ready};
@@ -23,7 +23,7 @@ use super::v2::{Files, FilesView, view};
 use super::{Blocked, Call};
 use crate::engine::State;
 
-/// What a stream hands on at once, as wasmtime-wasi does.
+/// The most that a stream transfers at once, as in wasmtime-wasi.
 const BUFFER_BYTES: usize = 8 << 10;
 
 /// How a stream has ended.
@@ -151,7 +151,7 @@ impl HostDescriptorWithStore<State> for Files {
         fd: Resource<Descriptor>,
     ) -> wasmtime::Result<(StreamReader<DirectoryEntry>, FutureReader<End>)> {
         let files = store.get().files;
-        // It has a thread from here to its end.
+        // The listing occupies one thread from here to its end.
         let _entered = files.enter();
         let store = Access::<State, WasiFilesystem>::new(store.as_context_mut(), State::filesystem);
         <WasiFilesystem as HostDescriptorWithStore<State>>::read_directory(store, fd)
@@ -170,7 +170,7 @@ impl HostDescriptor for FilesView<'_> {
     }
 }
 
-/// A stream of 0.2, or why there is none, as 0.3 says it.
+/// The stream that `opened` holds, taken out of the table, or the error as an error code of 0.3.
 fn taken<S: 'static>(
     opened: FsResult<Resource<S>>,
     take: impl FnOnce(Resource<S>) -> Result<S, wasmtime::component::ResourceTableError>,
@@ -201,21 +201,21 @@ fn write(
     FutureReader::new(&mut store, ended)
 }
 
-/// A guest reads from a file.
+/// A stream from a file to the guest.
 struct Reading {
     stream: DynInputStream,
     end: Option<oneshot::Sender<End>>,
 }
 
-/// A guest writes to a file.
+/// A stream from the guest to a file.
 struct Writing {
     stream: DynOutputStream,
-    /// What was taken of the guest is on its way.
+    /// Whether bytes taken from the guest are being written.
     in_progress: bool,
     end: Option<oneshot::Sender<End>>,
 }
 
-/// Tells the guest how the stream has ended.
+/// Reports to the guest how the stream has ended.
 fn finish(end: &mut Option<oneshot::Sender<End>>, error: StreamError) -> wasmtime::Result<StreamResult> {
     let outcome = match error {
         StreamError::Closed => Ok(()),
@@ -254,7 +254,7 @@ impl StreamProducer<State> for Reading {
             }
             match pin!(this.stream.ready()).poll(context) {
                 Poll::Ready(()) => {}
-                // What is being read is kept for the next time.
+                // The data of the read in progress is kept for the next poll.
                 Poll::Pending if finish_now => return Poll::Ready(Ok(StreamResult::Cancelled)),
                 Poll::Pending => return Poll::Pending,
             }
@@ -287,7 +287,7 @@ impl StreamConsumer<State> for Writing {
             source.mark_read(length);
             this.in_progress = true;
         }
-        // A write that has begun is not taken back.
+        // A write in progress cannot be cancelled.
         ready!(pin!(this.stream.ready()).poll(context));
         this.in_progress = false;
         Poll::Ready(match this.stream.check_write() {

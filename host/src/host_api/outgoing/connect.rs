@@ -1,4 +1,4 @@
-//! From an origin to a connection that a request can be sent on.
+//! Opens a connection to an origin, on which a request can be sent.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -16,17 +16,17 @@ use super::policy::{Destination, Origin, OutgoingPolicy};
 use super::pool::Connection;
 use super::watched::{Expected, Watched};
 
-/// What a connection may buffer of a response; its head has to fit.
+/// The most that a connection buffers of a response. The head must fit.
 pub(crate) const MAX_BUFFER_BYTES: usize = 64 * 1024;
 
-/// Fields in the head of a response, and in its trailers. hyper allocates 64 bytes for each, for every response, and
-/// gives them back when the head has been read.
+/// The most fields in the head of a response, and in its trailers. hyper allocates 64 bytes for each field of this
+/// limit for every response, and frees them when the head has been read.
 pub(super) const MAX_FIELDS: u32 = 1024;
 
 /// Connects to one of the addresses of `destination` that the route may reach, within `limit`.
 ///
-/// Only addresses that were checked are connected to: the name is not resolved again, so it cannot
-/// come to mean another address in between.
+/// Connects only to addresses that were checked. The name is not resolved a second time, so it cannot resolve to
+/// another address after the check.
 pub(super) async fn connect(
     policy: &OutgoingPolicy,
     destination: &Destination,
@@ -58,8 +58,8 @@ async fn checked_addresses(policy: &OutgoingPolicy, destination: &Destination) -
     Ok(addresses)
 }
 
-/// Tries one address after the other, each with its share of the time that is left, so that one
-/// which does not answer leaves some for the rest.
+/// Tries the addresses one after the other, each with its share of the remaining time, so that an unresponsive address
+/// leaves time for the others.
 async fn connect_tcp(addresses: &[SocketAddr], deadline: Instant) -> Result<TcpStream, Error> {
     let mut last = Error::ConnectionTimeout;
     let mut untried = u32::try_from(addresses.len()).unwrap_or(u32::MAX);
@@ -69,7 +69,7 @@ async fn connect_tcp(addresses: &[SocketAddr], deadline: Instant) -> Result<TcpS
         untried = untried.saturating_sub(1);
         match timeout(share, TcpStream::connect(address)).await {
             Ok(Ok(stream)) => {
-                // Small requests are not to wait for the acknowledgement of the last ones.
+                // Otherwise a small request would wait for the acknowledgement of earlier data.
                 if let Err(error) = stream.set_nodelay(true) {
                     tracing::trace!(%error, "failed to set TCP_NODELAY");
                 }
@@ -91,12 +91,12 @@ where
     let (sender, connection) = hyper::client::conn::http1::Builder::new()
         .max_buf_size(MAX_BUFFER_BYTES)
         .max_headers(MAX_FIELDS as usize)
-        // RFC 9112 §5.2: a folded value is joined with spaces.
+        // RFC 9112 §5.2: a folded field value is joined with spaces.
         .allow_obsolete_multiline_headers_in_responses(true)
         .handshake(TokioIo::new(stream))
         .await
         .map_err(|error| error::before_head(&error))?;
-    // Why it ended is told to whoever waits for its response.
+    // The result is dropped: the task that waits for the response receives the error.
     let driver = tokio::spawn(async move { drop(connection.await) });
     Ok(Connection::new(sender, driver, expected))
 }

@@ -18,20 +18,20 @@ use super::pool::Lease;
 use super::slot::Slot;
 use crate::host_api::outside;
 
-/// A response's body, which gives up its connection and its slot at its end.
+/// A response's body, which releases its connection and its slot at its end.
 ///
 /// Dropped before that, it closes the connection: the rest of the response is not read.
 pub(super) struct ResponseBody {
     incoming: Incoming,
     between_bytes: Duration,
     timer: Option<Pin<Box<Sleep>>>,
-    /// Whether the timer runs: only while the guest waits, since its own pauses are not the
-    /// origin's.
+    /// Whether the timer runs. It runs only while the guest waits for data, so that the guest's own pauses do not
+    /// count.
     is_waiting: bool,
     held: Option<Held>,
 }
 
-/// What is kept until the body's end.
+/// Resources that are kept until the end of the body.
 pub(super) struct Held {
     pub(super) _lease: Arc<Lease>,
     pub(super) _slot: Arc<Slot>,
@@ -96,7 +96,7 @@ impl Body for ResponseBody {
     }
 }
 
-/// Trailers without fields of the connection and of framing (RFC 9110 §6.5.1, §7.6.1).
+/// Removes connection and framing fields from trailers (RFC 9110 §6.5.1, §7.6.1).
 fn clean_trailers(frame: Frame<Bytes>) -> Frame<Bytes> {
     match frame.into_trailers() {
         Ok(mut trailers) => {

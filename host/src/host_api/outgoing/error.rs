@@ -1,5 +1,4 @@
-//! From what went wrong underneath to the error codes of `wasi:http`, whose meaning is that of
-//! RFC 9209 §2.3.
+//! Converts errors of the lower layers to the error codes of `wasi:http`, which have the meanings of RFC 9209 §2.3.
 
 use std::error::Error as StdError;
 use std::io;
@@ -8,10 +7,10 @@ use wasmtime_wasi_http::Error;
 
 use super::framing::Violation;
 
-/// The error code for a failure to read the body of a request that *came in*.
+/// The error code for a failure to read the body of a request that was *received*.
 ///
-/// For use with hyper's server bodies, whose errors wasmtime-wasi-http would otherwise log as
-/// warnings although the client is to blame.
+/// For use with hyper's server bodies: wasmtime-wasi-http would log their errors as warnings, although the client
+/// caused them.
 pub(crate) fn error_from_hyper(error: &hyper::Error) -> Error {
     classify(error, Error::ConnectionTerminated)
 }
@@ -21,7 +20,7 @@ pub(super) fn before_head(error: &hyper::Error) -> Error {
     classify(error, Error::ConnectionTerminated)
 }
 
-/// The error code for a response body that broke off.
+/// The error code for an incomplete response body.
 pub(super) fn in_body(error: &hyper::Error) -> Error {
     classify(error, Error::HttpResponseIncomplete)
 }
@@ -38,7 +37,7 @@ fn classify(error: &hyper::Error, closed: Error) -> Error {
     }
     match io_source(error) {
         Some(io) => match io.kind() {
-            // hyper's word for bad chunks; rustls reports its own errors this way too.
+            // hyper reports malformed chunks with these kinds, and rustls its own errors.
             io::ErrorKind::InvalidData | io::ErrorKind::InvalidInput => {
                 tls_source(io).or_else(|| violation(io)).unwrap_or(Error::HttpProtocolError)
             }
@@ -49,7 +48,7 @@ fn classify(error: &hyper::Error, closed: Error) -> Error {
     }
 }
 
-/// The error code for a TCP connection that could not be made.
+/// The error code for a TCP connection that could not be opened.
 pub(super) fn tcp_connect(error: &io::Error) -> Error {
     match error.kind() {
         io::ErrorKind::ConnectionRefused => Error::ConnectionRefused,
@@ -58,10 +57,10 @@ pub(super) fn tcp_connect(error: &io::Error) -> Error {
         io::ErrorKind::NetworkUnreachable | io::ErrorKind::HostUnreachable | io::ErrorKind::AddrNotAvailable => {
             Error::DestinationIpUnroutable
         }
-        // A firewall's rule.
+        // A firewall rule.
         io::ErrorKind::PermissionDenied => Error::DestinationIpProhibited,
         _ => {
-            // Out of descriptors, ports or memory: ours, not the guest's.
+            // The host has no descriptors, ports or memory left. That is not the guest's fault.
             tracing::error!(%error, "failed to open a connection for an outgoing request");
             Error::DestinationUnavailable
         }
@@ -76,8 +75,8 @@ pub(super) fn tls_handshake(error: &io::Error) -> Error {
     })
 }
 
-/// The error code for a name that could not be resolved. The system's resolver does not tell the
-/// reasons apart, so neither can this.
+/// The error code for a name that could not be resolved. The system's resolver does not report why, so there is only
+/// one code.
 pub(super) fn dns() -> Error {
     Error::DnsError { rcode: Some("address not available".to_owned()), info_code: None }
 }

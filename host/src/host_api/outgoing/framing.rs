@@ -1,28 +1,29 @@
-//! The bytes of a response before hyper gets them: what hyper 1.12 would read for ever has a limit here, and what it
-//! takes less strictly than RFC 9112 is refused.
+//! Checks the bytes of a response before hyper parses them: limits what hyper 1.12 would read without end, and rejects
+//! what hyper accepts against RFC 9112.
 //!
-//! This can go when hyper's client limits the number of interim responses, the digits of a chunk size and the space
-//! behind it, and refuses a bare LF in chunks and trailers.
+//! This can be removed when hyper's client limits the number of interim responses, the digits of a chunk size and the
+//! whitespace after it, and rejects a bare LF in chunks and trailers.
 
 use super::connect::MAX_FIELDS;
 use crate::transfer_coding::chunked::{
     self, Chunked, MAX_CHUNK_SIZE_DIGITS, MAX_EXTENSION_BYTES, MAX_TRAILER_BYTES, Scanned, SizeLines,
 };
 
-/// Interim responses (1xx) to one request. A server that reports progress sends one every few seconds.
+/// The most interim responses (1xx) to one request. A server that reports progress sends one every few seconds.
 const MAX_INTERIM_RESPONSES: usize = 64;
 
-/// Bytes of the interim responses to one request.
+/// The most bytes of the interim responses to one request.
 const MAX_INTERIM_BYTES: usize = 64 << 10;
 
-/// Empty lines before a response. RFC 9112 has none; hyper would parse them all again with every byte that comes.
+/// The most empty lines before a response. RFC 9112 allows none; hyper would parse all of them again for every byte
+/// that arrives.
 const MAX_EMPTY_LINES: usize = 1;
 
-/// Lines of chunk sizes as hyper reads them, and the rest strictly.
+/// Chunk size lines are read as leniently as hyper reads them, everything else strictly.
 const CHUNKED: chunked::Limits =
     chunked::Limits { trailer_bytes: MAX_TRAILER_BYTES, trailer_fields: MAX_FIELDS, size_lines: SizeLines::Lenient };
 
-/// Why a response is not read any further.
+/// Why a response is rejected.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub(super) enum Violation {
     #[error(
@@ -45,7 +46,7 @@ pub(super) enum Violation {
     Trailers,
 }
 
-/// The limits are named, as all of a response's are.
+/// The error messages name the limits, as for all limits of a response.
 impl From<chunked::Error> for Violation {
     fn from(error: chunked::Error) -> Self {
         match error {
@@ -61,11 +62,11 @@ impl From<chunked::Error> for Violation {
     }
 }
 
-/// Follows the bytes of a connection from the request for a response to the end of that response.
+/// Scans the bytes of a connection from the request to the end of its response.
 #[derive(Default)]
 pub(super) enum Scanner {
-    /// Nothing needs to be looked at: hyper counts bodies with a length, and closes a connection on which something
-    /// comes that it did not ask for.
+    /// Nothing to check: hyper counts a body with a length, and closes a connection on which it receives bytes between
+    /// two exchanges.
     #[default]
     Unwatched,
     Head(Head),
@@ -73,16 +74,16 @@ pub(super) enum Scanner {
 }
 
 impl Scanner {
-    /// For the response to a request that is about to be sent.
+    /// A scanner for the response to a request that is about to be sent.
     pub(super) fn response_to(is_head_request: bool) -> Self {
         Self::Head(Head { is_head_request, ..Head::default() })
     }
 
-    /// Looks at what came next.
+    /// Scans the next bytes.
     ///
     /// # Errors
     ///
-    /// What is wrong with it, and how many bytes are not.
+    /// The violation, and the number of valid bytes before it.
     pub(super) fn scan(&mut self, bytes: &[u8]) -> Result<(), (usize, Violation)> {
         let mut rest = bytes;
         while !rest.is_empty() {
@@ -102,7 +103,7 @@ impl Scanner {
     }
 }
 
-/// How many bytes were scanned, and what the rest is, if it is something else.
+/// The number of bytes scanned and, if the state changes, the scanner for the rest.
 type Step = Result<(usize, Option<Scanner>), (usize, Violation)>;
 
 fn scan_chunks(chunked: &mut Chunked, bytes: &[u8]) -> Step {
@@ -114,23 +115,23 @@ fn scan_chunks(chunked: &mut Chunked, bytes: &[u8]) -> Step {
 
 const TRANSFER_ENCODING: &[u8] = b"transfer-encoding:";
 
-/// Where the three digits of the status begin in `HTTP/1.1 200 OK`.
+/// The offset of the three status digits in `HTTP/1.1 200 OK`.
 const STATUS_AT: usize = 9;
 
-/// The head of a response, with the interim responses before it. Lines end as for httparse: with LF, before which a CR
-/// may stand.
+/// The head of a response, with the interim responses before it. A line ends as for httparse: with LF, optionally
+/// preceded by CR.
 #[derive(Default)]
 pub(super) struct Head {
     is_head_request: bool,
     interim_responses: usize,
     interim_bytes: usize,
-    /// Of the head that is being read.
+    /// The state of the current head.
     bytes: usize,
     empty_lines: usize,
     status: u16,
     has_status_line: bool,
     is_coded: bool,
-    /// Of the line that is being read: its bytes, whether the last one is a CR, and whether it begins like
+    /// The state of the current line: its length, whether its last byte is a CR, and whether it matches
     /// [`TRANSFER_ENCODING`] so far.
     line_bytes: usize,
     ends_with_cr: bool,
@@ -179,9 +180,9 @@ impl Head {
             self.empty_lines += 1;
             return if self.empty_lines > MAX_EMPTY_LINES { Err(Violation::EmptyLines) } else { Ok(None) };
         }
-        // 101 is the last response of HTTP on a connection, and refused elsewhere.
+        // 101 ends HTTP on the connection, and `send` rejects it.
         if !matches!(self.status, 100 | 102..=199) {
-            // RFC 9112 §6.3: these have no body. `send` refuses any coding but chunked.
+            // RFC 9112 §6.3: these have no body. `send` rejects every coding but chunked.
             let has_body = !self.is_head_request && !matches!(self.status, 101 | 204 | 304);
             let is_chunked = self.is_coded && has_body;
             return Ok(Some(if is_chunked { Scanner::Chunks(Chunked::default()) } else { Scanner::Unwatched }));

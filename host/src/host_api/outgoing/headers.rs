@@ -1,9 +1,8 @@
-//! Header fields that are not the guest's to set or to see.
+//! Header fields that guests may neither set nor see.
 
 use http::header::{self, HeaderMap, HeaderName};
 
-/// Fields that belong to one connection and not to the message (RFC 9110 §7.6.1), besides those that
-/// `Connection` names.
+/// Fields that belong to one connection and not to the message (RFC 9110 §7.6.1), beside those that `Connection` names.
 const HOP_BY_HOP: [HeaderName; 9] = [
     header::CONNECTION,
     HeaderName::from_static("http2-settings"),
@@ -16,10 +15,10 @@ const HOP_BY_HOP: [HeaderName; 9] = [
     header::UPGRADE,
 ];
 
-/// Whether guests may neither set nor see this field: those wasmtime-wasi-http forbids by default,
-/// and `te`, which is about the connection too (RFC 9110 §10.1.4).
+/// Whether guests may neither set nor see this field: those that wasmtime-wasi-http forbids by default, and `te`, which
+/// belongs to the connection, too (RFC 9110 §10.1.4).
 ///
-/// Asked for each field of each request and response, so it neither allocates nor hashes.
+/// Called for each field of each request and response, so it neither allocates nor hashes.
 pub(super) fn is_forbidden_header(name: &HeaderName) -> bool {
     matches!(
         name.as_str(),
@@ -60,7 +59,7 @@ pub(super) fn has_connection_option(headers: &HeaderMap, option: &str) -> bool {
     values.flat_map(|value| value.split(',')).any(|found| found.trim().eq_ignore_ascii_case(option))
 }
 
-/// The fields that `Connection` names (RFC 9110 §7.6.1). Allocates only where there are any.
+/// The fields that `Connection` names (RFC 9110 §7.6.1). Allocates only if there are any.
 pub(crate) fn named_by_connection(headers: &HeaderMap) -> Vec<HeaderName> {
     headers
         .get_all(header::CONNECTION)

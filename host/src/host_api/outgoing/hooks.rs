@@ -1,4 +1,4 @@
-//! What wasmtime-wasi-http asks of its host.
+//! The hooks that wasmtime-wasi-http calls in its host.
 
 use std::future;
 use std::sync::{Arc, LazyLock};
@@ -12,13 +12,12 @@ use super::policy::OutgoingPolicy;
 use super::send::{self, Exchange};
 use super::slot::Instance;
 
-/// Asked for once per request, so the one allocation is shared.
+/// Shared, because wasmtime-wasi-http requests an `Arc` for every request.
 static FORBIDDEN: LazyLock<ForbiddenHeaderFilter> = LazyLock::new(|| Arc::new(is_forbidden_header));
 
-/// One instance's access to outgoing HTTP. Belongs into the store's data.
+/// One instance's access to outgoing HTTP, part of its store's data.
 ///
-/// Making one costs no allocation: that is left to the first outgoing request. Dropping it cuts
-/// whatever the instance still sends.
+/// Creating it does not allocate; the first outgoing request does. Dropping it aborts all transfers of the instance.
 pub(crate) struct Hooks {
     policy: Arc<OutgoingPolicy>,
     instance: Option<Instance>,
@@ -30,34 +29,35 @@ impl Hooks {
         Self { policy, instance: None }
     }
 
-    /// What the host keeps for requests that are on their way.
+    /// The host memory accounted for the open requests.
     pub(crate) fn kept_bytes(&self) -> usize {
         let open = self.instance.as_ref().map_or(0, Instance::count);
         usize::try_from(open).unwrap_or(usize::MAX).saturating_mul(EXCHANGE_BYTES)
     }
 
-    /// Whether the route may send requests to `uri`; a refusal is logged.
+    /// Checks whether the route may send requests to `uri`. A denial is logged.
     pub(crate) fn check(&self, uri: &http::Uri) -> Result<(), Error> {
         self.policy.admit(uri).map(drop)
     }
 
-    /// The guest has returned. A body that it has written to its end, or passed on from outside, is sent on although
-    /// its origin has answered early (RFC 9112 §9.5): gives what resolves when that has ended. Cancel safe.
+    /// To be called when the guest has returned. Uploads continue even if their origin has responded early (RFC 9112
+    /// §9.5), provided that the guest has written the body to its end or passes on a received body. Returns a future
+    /// that resolves when they have ended; cancel safe.
     pub(crate) fn finish_uploads(&self) -> Option<impl Future<Output = ()> + Send + use<>> {
         self.instance.as_ref().map(Instance::finish_uploads)
     }
 }
 
-/// What a request that is on its way counts: what its connection may have read of the response, and what waits of its
-/// own body.
+/// The host memory accounted for an open request: what its connection may buffer of the response, and what may be
+/// buffered of the request's body.
 const EXCHANGE_BYTES: usize = MAX_BUFFER_BYTES + 2 * BODY_CHUNK_BYTES;
 
-/// What a guest can write at once to a body that it sends. The host keeps up to two such pieces for each
-/// body, outside the guest's memory limit.
+/// The most that a guest can write at once to a request body. The host buffers up to two such pieces for each body,
+/// outside the guest's memory limit.
 pub(crate) const BODY_CHUNK_BYTES: usize = 64 << 10;
 
-/// The result of a request: the response's head and body, and a future that ends when the request's
-/// body has been sent.
+/// The result of a request: the response's head and body, and a future that resolves when the request's body has been
+/// sent.
 type Response = (http::Response<WasiBody>, Box<dyn Future<Output = Result<(), Error>> + Send>);
 
 impl WasiHttpHooks for Hooks {
@@ -77,11 +77,9 @@ impl WasiHttpHooks for Hooks {
         Arc::clone(&FORBIDDEN)
     }
 
-    /// Sends `request` if the route may, within the time-outs of `options` and of the route,
-    /// whichever is shorter.
+    /// Sends `request` if the route allows it. Each time-out is the shorter one of `options` and of the route.
     ///
-    /// Needs tokio's runtime once polled. Dropping the future, or the response's body, closes the
-    /// connection.
+    /// Needs a tokio runtime when it is polled. Dropping the future, or the response's body, closes the connection.
     fn send_request(
         &mut self,
         request: http::Request<WasiBody>,

@@ -1,27 +1,27 @@
-//! The HTTP client behind guests' outgoing requests.
+//! The HTTP client for the outgoing requests of guests.
 //!
 //! ```text
-//! hooks     what wasmtime-wasi-http asks of us      ← start here
+//! hooks     called by wasmtime-wasi-http            ← start here
 //!   policy    may this route reach that origin?     HttpRequestDenied
 //!   slot      one of the instance's max_outgoing    ConnectionLimitReached
 //!   send      reuse or connect, then one exchange
 //!     upload    the request's body, framed
 //!     pool      idle connections, one pool per route
 //!     connect   resolve → check every address → TCP → TLS
-//!       watched   the bytes before hyper gets them
-//!         framing   what of a response has a limit there
+//!       watched   scans received bytes before hyper parses them
+//!         framing   the limits and checks of that scan
 //!   download  the response's body, under its time-out
 //! ```
 //!
-//! What holds for every outgoing request:
-//! - it is denied unless the route lists its origin, and every address the name resolves to is
-//!   checked; the connection goes to a checked address, never to a second resolution of the name;
-//! - connections are reused within one route only, since another route's list may not permit them;
-//! - nothing of it outlives the instance, except the idle connection it may leave in the pool and a
-//!   name lookup that the system cannot be told to stop;
-//! - a body that was not finished, in either direction, is never presented as complete.
+//! Every outgoing request satisfies these rules:
+//! - It is denied unless the route lists its origin. Every address that the name resolves to is checked, and the
+//!   connection goes to a checked address; the name is not resolved a second time.
+//! - Connections are reused within one route only, since another route may not be allowed to reach that origin.
+//! - Nothing of it outlives the instance, except an idle connection in the pool, and a name lookup, which the system
+//!   cannot cancel.
+//! - An incomplete body, in either direction, is never presented as complete.
 //!
-//! There are no redirects, proxies, cookies or decompression: the guest gets what the origin sent.
+//! There are no redirects, proxies, cookies or decompression: the guest receives what the origin sent.
 
 mod connect;
 mod download;
@@ -48,7 +48,7 @@ pub(crate) use headers::{named_by_connection, remove_forbidden};
 pub(crate) use hooks::{BODY_CHUNK_BYTES, Hooks};
 pub(crate) use policy::OutgoingPolicy;
 
-/// What all routes of the process share: how names are resolved and which certificates are trusted.
+/// The state that all routes of the process share: the resolver and the trusted certificates.
 ///
 /// Cheap to clone.
 #[derive(Clone, Default)]
@@ -63,8 +63,8 @@ struct Shared {
 }
 
 impl OutgoingClient {
-    /// A client that trusts the machine's certificates. They are read when an https origin is first
-    /// connected to; that there are none is then logged, and fails the request.
+    /// A client that trusts the certificates of the system. They are read on the first connection to an https origin;
+    /// if there are none, that is logged and the request fails.
     pub(crate) fn new() -> Self {
         Self::default()
     }

@@ -1,4 +1,4 @@
-//! What one route may reach, and how long it may take.
+//! What one route may reach, and its time-outs.
 
 use std::net::IpAddr;
 use std::sync::{Arc, LazyLock};
@@ -17,17 +17,17 @@ use super::framing::Violation;
 use super::pool::Pool;
 use crate::log::OncePerSecond;
 
-/// Name lookups a route may have in progress. They run on the blocking pool's threads, which all
-/// routes share.
+/// Name lookups that a route may have in progress. They run on the threads of the blocking pool, which all routes
+/// share.
 const MAX_LOOKUPS_PER_ROUTE: usize = 16;
 
-/// Of a host, in the log: a name of DNS is no longer.
+/// The longest part of a host that is logged: no DNS name is longer.
 const MAX_HOST_BYTES: usize = 255;
 
-/// How long an unused connection is kept.
+/// How long an idle connection is kept.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// What one route may do: the origins it may reach, its time-outs and its connection pool.
+/// What one route may do: the origins that it may reach, its time-outs and its connection pool.
 pub(crate) struct OutgoingPolicy {
     client: OutgoingClient,
     allow: AllowHttp,
@@ -37,14 +37,14 @@ pub(crate) struct OutgoingPolicy {
     pool: Arc<Pool>,
 }
 
-/// How long the parts of one request may take.
+/// The time-outs for the phases of one request.
 #[derive(Clone, Copy)]
 pub(super) struct Timeouts {
-    /// Resolving the name, connecting and the TLS handshake together.
+    /// For resolving the name, connecting and the TLS handshake together.
     pub(super) connect: Duration,
     /// From the last part of the request to the response's head.
     pub(super) first_byte: Duration,
-    /// The longest wait for each part of the response's body.
+    /// For each part of the response's body.
     pub(super) between_bytes: Duration,
 }
 
@@ -74,7 +74,7 @@ impl OutgoingPolicy {
         })
     }
 
-    /// Where a request to `uri` goes, if the route may go there.
+    /// The destination of a request to `uri`, if the route may reach it.
     pub(super) fn admit(&self, uri: &Uri) -> Result<Destination, Error> {
         let scheme = match uri.scheme_str() {
             Some("http") => Scheme::Http,
@@ -99,7 +99,7 @@ impl OutgoingPolicy {
         }
     }
 
-    /// The guest's time-outs as far as they are shorter than the route's.
+    /// The route's time-outs, shortened to those of the guest.
     pub(super) fn timeouts(&self, options: Option<RequestOptions>) -> Timeouts {
         let options = options.unwrap_or_default();
         let shorter = |ours: Duration, guests: Option<Duration>| guests.map_or(ours, |guests| guests.min(ours));
@@ -128,13 +128,13 @@ impl OutgoingPolicy {
     }
 }
 
-/// A guest's flood of denied requests is not to be the log's.
+/// A guest that sends many denied requests cannot flood the log.
 static DENIALS: LazyLock<OncePerSecond> = LazyLock::new(OncePerSecond::new);
 
-/// Nor is an origin's flood of broken responses.
+/// Nor can an origin that sends many invalid responses.
 static VIOLATIONS: LazyLock<OncePerSecond> = LazyLock::new(OncePerSecond::new);
 
-/// Scheme, host (lower-case, an IPv6 address without its brackets) and port.
+/// Scheme, host (lower case, an IPv6 address without its brackets) and port.
 #[derive(Clone, PartialEq, Eq, Hash)]
 pub(super) struct Origin {
     pub(super) scheme: Scheme,
@@ -142,14 +142,14 @@ pub(super) struct Origin {
     pub(super) port: u16,
 }
 
-/// An origin that the route may reach, as far as its name goes.
+/// An origin whose name the route allows. Its addresses are still to be checked.
 pub(super) struct Destination {
     pub(super) origin: Origin,
     permit: Permit,
 }
 
 impl Destination {
-    /// Whether the route may also reach the address that the name stands for.
+    /// Whether the route also allows an address that the name resolved to.
     pub(super) fn allows_address(&self, address: IpAddr) -> bool {
         self.permit.allows_address(address)
     }
@@ -169,7 +169,7 @@ impl Origin {
         }
     }
 
-    /// What it sends is not read any further.
+    /// Logs that a response was rejected.
     pub(super) fn log_violation(&self, violation: Violation) {
         let (scheme, host, port) = (self.scheme.as_str(), &self.host, self.port);
         if VIOLATIONS.is_news() {

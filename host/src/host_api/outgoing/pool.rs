@@ -1,8 +1,8 @@
-//! Connections that wait for their next request.
+//! Idle connections that wait for their next request.
 //!
-//! Not hyper-util's pooling client: that one bounds neither the number of origins it keeps connections
-//! to nor what becomes of an upload that nobody waits for any more, it finishes connections in the
-//! background, and it can't be given a time-out for one request's connection.
+//! hyper-util's pooling client is not used: it limits neither the number of origins that it keeps connections to, nor
+//! an upload whose result is no longer awaited; it finishes connecting in the background; and it supports no connect
+//! time-out for a single request.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, Weak};
@@ -19,39 +19,39 @@ use super::upload::RequestBody;
 use super::watched::Expected;
 use crate::lock::lock;
 
-/// Idle connections kept for one origin.
+/// The most idle connections kept for one origin.
 const MAX_IDLE_PER_ORIGIN: usize = 32;
 
-/// Idle connections kept for one route, whose list may permit any number of origins.
+/// The most idle connections kept for one route, which may list any number of origins.
 const MAX_IDLE: usize = 256;
 
-/// An open connection. Dropping it closes the socket, whatever is in progress on it.
+/// An open connection. Dropping it closes the socket, even if an exchange is in progress.
 pub(super) struct Connection {
     sender: SendRequest<RequestBody>,
     driver: JoinHandle<()>,
     expected: Arc<Expected>,
-    /// It is not to be used again.
+    /// Whether the connection must not be reused.
     is_last: bool,
 }
 
 impl Connection {
-    /// `driver` is the task that moves the bytes, and `expected` tells it of requests.
+    /// `driver` is the task that transfers the bytes; requests are announced to it through `expected`.
     pub(super) fn new(sender: SendRequest<RequestBody>, driver: JoinHandle<()>, expected: Arc<Expected>) -> Self {
         Self { sender, driver, expected, is_last: false }
     }
 
-    /// What the next request is to be sent with.
+    /// The sender for the next request, which is announced to the driver.
     pub(super) fn sender_for(&mut self, method: &Method) -> &mut SendRequest<RequestBody> {
         self.expected.response_to(*method == Method::HEAD);
         &mut self.sender
     }
 
-    /// This request is its last one.
+    /// Marks the connection as not reusable.
     pub(super) fn retire(&mut self) {
         self.is_last = true;
     }
 
-    /// Whether nothing is in progress on it and the other side has not closed it.
+    /// Whether no exchange is in progress and the peer has not closed the connection.
     fn is_idle(&self) -> bool {
         !self.is_last && self.sender.is_ready() && !self.driver.is_finished()
     }
@@ -63,8 +63,8 @@ impl Drop for Connection {
     }
 }
 
-/// The use of a connection for one exchange. Dropped, it gives the connection back if the exchange
-/// is complete, and otherwise closes it.
+/// The use of a connection for one exchange. When dropped, it returns the connection to the pool if the exchange is
+/// complete, and closes it otherwise.
 pub(super) struct Lease {
     connection: Option<Connection>,
     origin: Origin,
@@ -97,7 +97,7 @@ pub(super) struct Pool {
 struct Idle {
     by_origin: HashMap<Origin, Vec<Parked>>,
     count: usize,
-    /// Whether a task waits to close what stays idle.
+    /// Whether a task runs that closes expired connections.
     is_swept: bool,
 }
 
@@ -111,7 +111,7 @@ impl Pool {
         Arc::new(Self { idle_timeout, idle: Mutex::default() })
     }
 
-    /// Whether there may be a connection to `origin`.
+    /// Whether the pool may hold a connection to `origin`.
     pub(super) fn has(&self, origin: &Origin) -> bool {
         self.idle().by_origin.contains_key(origin)
     }
@@ -137,7 +137,7 @@ impl Pool {
     }
 
     fn put(self: &Arc<Self>, origin: &Origin, connection: Connection) {
-        // Without a runtime, which is ending then, nobody would close it again.
+        // Without a runtime, which is shutting down in that case, no task would ever close the connection.
         let Ok(runtime) = Handle::try_current() else {
             return;
         };
@@ -161,8 +161,8 @@ impl Pool {
         }
     }
 
-    /// Closes what has been idle for too long, or was closed by the other side. Returns when to look
-    /// again, if there is anything left to look at.
+    /// Closes connections that have been idle for too long or were closed by the peer. Returns when the next one
+    /// expires, if any is left.
     fn close_expired(&self) -> Option<Instant> {
         let mut idle = self.idle();
         let now = Instant::now();
@@ -171,7 +171,7 @@ impl Pool {
         idle.by_origin.retain(|_, parked| {
             parked.retain(|parked| parked.is_usable(now));
             count = count.saturating_add(parked.len());
-            // The first was put there first.
+            // The list is in order of expiry.
             if let Some(first) = parked.first() {
                 next = Some(next.map_or(first.until, |next| next.min(first.until)));
             }
@@ -193,7 +193,7 @@ impl Parked {
     }
 }
 
-/// Ends when the pool is empty or gone.
+/// Closes expired connections. Ends when the pool is empty or dropped.
 async fn sweep(pool: Weak<Pool>, first: Instant) {
     let mut next = first;
     loop {

@@ -1,4 +1,4 @@
-//! From names to addresses.
+//! Resolves names to addresses.
 
 use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
 use std::sync::Arc;
@@ -8,20 +8,20 @@ use wasmtime_wasi_http::Error;
 
 use super::error;
 
-/// Name lookups the process may have in progress, of the 512 threads of tokio's blocking pool.
+/// Name lookups that the process may have in progress, of the 512 threads of tokio's blocking pool.
 const MAX_LOOKUPS: usize = 64;
 
-/// Addresses of one name that are looked at.
+/// The most addresses of one name that are used.
 const MAX_ADDRESSES: usize = 16;
 
-/// Where addresses come from.
+/// The source of addresses.
 pub(super) enum Resolver {
-    /// The system's resolver, with as many permits as there may be lookups.
+    /// The system's resolver, with one permit for each lookup in progress.
     System(Arc<Semaphore>),
-    /// Every name has these addresses.
+    /// Resolves every name to these addresses.
     #[cfg(test)]
     Fixed(Vec<IpAddr>),
-    /// No answer, ever.
+    /// Never returns.
     #[cfg(test)]
     Silent,
 }
@@ -35,8 +35,8 @@ impl Default for Resolver {
 impl Resolver {
     /// The addresses of `host`, at most 16 of them; never empty.
     ///
-    /// Dropping the future leaves a lookup of the system to end by itself; until then it counts
-    /// towards `route`'s lookups and the process's.
+    /// If the future is dropped, the system's lookup continues; until it ends it counts towards the limits of `route`
+    /// and of the process.
     pub(super) async fn addresses(
         &self,
         host: &str,
@@ -66,7 +66,7 @@ async fn system(
     route: &Arc<Semaphore>,
     process: &Arc<Semaphore>,
 ) -> Result<Vec<SocketAddr>, Error> {
-    // The route's own share first, so that one route's slow names do not stand in the others' way.
+    // The route's permit first, so that slow lookups of one route do not occupy the permits of the others.
     let closed = |_| Error::InternalError(None);
     let route = Arc::clone(route).acquire_owned().await.map_err(closed)?;
     let process = Arc::clone(process).acquire_owned().await.map_err(closed)?;

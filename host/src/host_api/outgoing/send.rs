@@ -1,4 +1,4 @@
-//! One request and the head of its response.
+//! Sends one request and receives the head of its response.
 
 use std::future;
 use std::pin::pin;
@@ -24,7 +24,7 @@ use super::slot::{Alive, Slot};
 use super::upload::{self, RequestBody, Upload};
 use crate::{runtime, transfer_coding};
 
-/// A request that the route may make.
+/// A request that the route may send.
 pub(super) struct Exchange {
     pub(super) policy: Arc<OutgoingPolicy>,
     pub(super) destination: Destination,
@@ -33,7 +33,7 @@ pub(super) struct Exchange {
     pub(super) slot: Arc<Slot>,
 }
 
-/// Ends when the request's body has been sent.
+/// Resolves when the request's body has been sent.
 type Sent = Box<dyn Future<Output = Result<(), Error>> + Send>;
 
 /// Sends the request, on an idle connection if there is one, and waits for the response's head.
@@ -66,13 +66,12 @@ async fn exchange_on_any(
 
     let (pool, origin) = (policy.pool(), &destination.origin);
     if !is_replayable && pool.has(origin) {
-        // This request can't be sent again, so first let the idle connections notice if the other
-        // side has closed them.
+        // This request cannot be repeated, so first let the idle connections detect whether the peer has closed them.
         runtime::look_at_sockets().await;
     }
     while let Some(connection) = pool.take(origin) {
-        // RFC 9110 §9.2.2: such a request may be repeated if its connection ends unanswered, which
-        // is how the other side's idle time-out looks if it fires just now.
+        // RFC 9110 §9.2.2: an idempotent request may be repeated if its connection ends without a response. That
+        // happens when the peer's idle time-out fires while the request is sent.
         let copy = is_replayable.then(|| copy_of(&request));
         match attempt(connection, request, timeouts.first_byte, &mut upload).await {
             Ok((connection, response)) => return Ok((connection, response, upload)),
@@ -90,11 +89,11 @@ async fn exchange_on_any(
     }
 }
 
-/// Makes the head one of HTTP/1.1: the target in origin-form, the authority in `Host` (RFC 9112
-/// §3.2.1), and nothing about the connection, which is ours.
+/// Turns the head into one of HTTP/1.1: the target in origin-form, the authority in `Host` (RFC 9112 §3.2.1), and
+/// without the guest's fields about the connection.
 fn prepare(head: &mut request::Parts) -> Result<(), Error> {
     if head.method == Method::CONNECT {
-        // A tunnel is not a request that can be answered.
+        // A tunnel has no response that could be returned to the guest.
         return Err(Error::HttpRequestMethodInvalid);
     }
     remove_hop_by_hop(&mut head.headers);
@@ -105,7 +104,7 @@ fn prepare(head: &mut request::Parts) -> Result<(), Error> {
         .ok_or(Error::HttpRequestUriInvalid)?;
     head.headers.insert(HOST, host);
     head.uri = match head.uri.path_and_query() {
-        // An empty path calls itself `/`, but would be written as nothing.
+        // `path_and_query` of an empty path returns `/`, but hyper would write an empty target.
         Some(path) if path.as_str() != "/" => Uri::from(path.clone()),
         _ => Uri::default(),
     };
@@ -123,7 +122,7 @@ fn copy_of(request: &Request<RequestBody>) -> Request<RequestBody> {
 
 struct Failed {
     error: Error,
-    /// The request, if nothing of it was written.
+    /// The request, if no byte of it was written.
     unsent: Option<Request<RequestBody>>,
 }
 
@@ -153,13 +152,13 @@ async fn attempt(
         error: upload.as_mut().and_then(Upload::failure).unwrap_or_else(|| error::before_head(failed.error())),
     })?;
     if response.status() == StatusCode::SWITCHING_PROTOCOLS {
-        // Nobody asked for it, and there is no HTTP after it.
+        // The request did not ask for an upgrade, and no HTTP follows this response.
         return Err(Error::HttpProtocolError.into());
     }
     if let Some(upload) = upload.as_ref().filter(|_| refuses_the_rest(&response)) {
         upload.cease();
     }
-    // To a server of HTTP/1.0, hyper would send the next request without its body where that has no length.
+    // hyper would send the next request to an HTTP/1.0 server without its body, if that body has no length.
     if check_framing(&mut response)? == Framing::Doubtful || response.version() < Version::HTTP_11 {
         connection.retire();
     }
@@ -168,15 +167,15 @@ async fn attempt(
     Ok((connection, response))
 }
 
-/// Whether others could take the end of a response for another one.
+/// Whether another recipient could see the end of the response somewhere else, and read its rest as another response.
 #[derive(PartialEq, Eq)]
 enum Framing {
     Clear,
     Doubtful,
 }
 
-/// RFC 9112 §6.1: a body is chunked and nothing else, since nothing else was asked for; its length then is that of its
-/// chunks (§6.3). RFC 9110 §8.6: of a length that is there several times, guests see one.
+/// Checks a response's framing fields. RFC 9112 §6.1: the only coding is chunked, since no other was requested; it
+/// overrides a content-length (§6.3), which is removed. RFC 9110 §8.6: a repeated content-length is reduced to one.
 fn check_framing(response: &mut Response<Incoming>) -> Result<Framing, Error> {
     if response.body().is_end_stream() {
         return Ok(Framing::Clear);
@@ -202,14 +201,13 @@ fn check_framing(response: &mut Response<Incoming>) -> Result<Framing, Error> {
     Ok(Framing::Clear)
 }
 
-/// What the guest is told of a coding that is not understood.
+/// The name of an unknown coding, for the error code.
 fn coding_name(value: &HeaderValue) -> Option<String> {
     const MAX_CHARS: usize = 64;
     Some(value.to_str().ok()?.chars().take(MAX_CHARS).collect())
 }
 
-/// Ends when nothing has happened for `limit`: neither a part of the request's body was sent, nor is
-/// there a response.
+/// Resolves when neither a part of the request's body was sent nor a response head arrived for `limit`.
 async fn silence(began: Instant, limit: Duration, upload: Option<&Upload>) {
     let mut deadline = began + limit;
     loop {
@@ -223,8 +221,8 @@ async fn silence(began: Instant, limit: Duration, upload: Option<&Upload>) {
     }
 }
 
-/// Sees the request's body to its end, which may come after that of the response, whether or not the guest waits
-/// for it; but no longer than the instance is there.
+/// Lets the upload continue until the request's body has been sent, even after the end of the response and even if the
+/// guest does not wait for it, but ends it with the instance.
 fn sent(upload: Option<Upload>, lease: &Arc<Lease>, slot: &Arc<Slot>) -> Sent {
     let Some(upload) = upload.and_then(Upload::in_progress) else {
         return Box::new(future::ready(Ok(())));
@@ -234,7 +232,7 @@ fn sent(upload: Option<Upload>, lease: &Arc<Lease>, slot: &Arc<Slot>) -> Sent {
     slot.spawn_upload(async move {
         let result = transmit(upload, instance).await;
         drop(lease);
-        // A guest need not ask.
+        // The guest may have dropped the receiver.
         let _ = tell.send(result);
     });
     Box::new(async { told.await.unwrap_or(Err(Error::ConnectionTerminated)) })
@@ -255,12 +253,13 @@ async fn transmit(upload: Upload, instance: Alive) -> Result<(), Error> {
     tokio::select! {
         biased;
         result = finished => result,
-        // It does not end by itself if the other side neither reads nor closes.
+        // The upload alone would never end if the peer neither reads nor closes.
         () = instance.gone() => Err(Error::ConnectionTerminated),
     }
 }
 
-/// Whether the origin does not want the rest of the request: an error, and the end of the connection (RFC 9112 §9.5).
+/// Whether the origin does not want the rest of the request: it has responded with an error and closes the connection
+/// (RFC 9112 §9.5).
 fn refuses_the_rest(response: &Response<Incoming>) -> bool {
     let status = response.status();
     let closes = || {

@@ -1,4 +1,4 @@
-//! How many outgoing requests an instance has open, and how far the instance is.
+//! Counts the open outgoing requests of an instance, and tracks whether the instance is alive.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -11,7 +11,7 @@ pub(super) struct Instance {
     open: Arc<AtomicU32>,
     /// Whether the guest has returned. Dropped with the instance.
     returned: watch::Sender<bool>,
-    /// The tasks that see bodies of requests to their end.
+    /// The tasks that send request bodies.
     uploads: TaskTracker,
 }
 
@@ -20,15 +20,15 @@ impl Instance {
         Self { open: Arc::default(), returned: watch::Sender::new(false), uploads: TaskTracker::new() }
     }
 
-    /// How many are taken.
+    /// The number of slots in use.
     pub(super) fn count(&self) -> u32 {
         self.open.load(Ordering::Relaxed)
     }
 
-    /// Takes one of the instance's slots, unless `max_open` are taken.
+    /// Takes one of the instance's slots, unless `max_open` are in use.
     pub(super) fn open(&self, max_open: u32) -> Option<Arc<Slot>> {
         let taken = self.open.fetch_add(1, Ordering::Relaxed);
-        // Gives itself back if it is one too many.
+        // Dropping the slot releases it, also if it exceeds the limit.
         let slot = Slot {
             open: Arc::clone(&self.open),
             alive: Alive(self.returned.subscribe()),
@@ -37,8 +37,8 @@ impl Instance {
         (taken < max_open).then(|| Arc::new(slot))
     }
 
-    /// The guest has returned: what is still to be sent is sent without it, or not at all. Resolves when all of that
-    /// has ended. Cancel safe.
+    /// To be called when the guest has returned: uploads continue without the guest, or end. Returns a future that
+    /// resolves when all have ended; cancel safe.
     pub(super) fn finish_uploads(&self) -> impl Future<Output = ()> + Send + use<> {
         self.returned.send_replace(true);
         self.uploads.close();
@@ -47,8 +47,7 @@ impl Instance {
     }
 }
 
-/// One open outgoing request: held by its request body and its response body, given back when both
-/// are done with.
+/// One open outgoing request: held by its request body and its response body, released when both are dropped.
 pub(super) struct Slot {
     open: Arc<AtomicU32>,
     alive: Alive,
@@ -61,7 +60,7 @@ impl Slot {
         &self.alive
     }
 
-    /// Runs `upload` to its end; the instance is kept for as long.
+    /// Spawns `upload`, during which the instance is kept.
     pub(super) fn spawn_upload(&self, upload: impl Future<Output = ()> + Send + 'static) {
         self.uploads.spawn(upload);
     }
@@ -73,7 +72,7 @@ impl Drop for Slot {
     }
 }
 
-/// Whether an instance still is. What ends after it was cut off, not finished.
+/// Whether an instance is alive. A body that ends after the instance was cut off, not finished.
 #[derive(Clone)]
 pub(super) struct Alive(watch::Receiver<bool>);
 
@@ -82,17 +81,17 @@ impl Alive {
         self.0.has_changed().is_err()
     }
 
-    /// Whether the guest has returned: it writes no more.
+    /// Whether the guest has returned, and so writes nothing more.
     pub(super) fn has_returned(&self) -> bool {
         *self.0.borrow() || self.is_gone()
     }
 
-    /// Waits until the guest has returned, or was ended.
+    /// Waits until the guest has returned, or the instance was dropped.
     pub(super) async fn returned(mut self) {
         let _ = self.0.wait_for(|returned| *returned).await;
     }
 
-    /// Waits for the instance's end.
+    /// Waits until the instance is dropped.
     pub(super) async fn gone(mut self) {
         while self.0.changed().await.is_ok() {}
     }

@@ -13,12 +13,12 @@ use wasmtime_wasi_http::Error;
 use super::error;
 use crate::read_file::{MAX_CERTIFICATES_BYTES, check_file};
 
-/// The certificates that https origins are checked against. Read once, when first needed.
+/// The certificates that https origins are verified against. Read once, on first use.
 #[derive(Clone, Default)]
 pub(super) struct Trust {
-    /// Nothing if there are none, which has been logged then.
+    /// Unset until the certificates are read. None inside means that there are none, which has been logged.
     config: Arc<OnceLock<Option<Arc<ClientConfig>>>>,
-    /// Held while they are being read.
+    /// Held while the certificates are being read.
     loading: Arc<Mutex<()>>,
 }
 
@@ -29,7 +29,7 @@ impl Trust {
         Self { config: Arc::new(OnceLock::from(client_config(roots).ok())), ..Self::default() }
     }
 
-    /// Looked for certificates and found none.
+    /// In the state after a search that found no certificates.
     #[cfg(test)]
     pub(super) fn none() -> Self {
         Self { config: Arc::new(OnceLock::from(None)), ..Self::default() }
@@ -37,10 +37,10 @@ impl Trust {
 
     async fn config(&self) -> Result<Arc<ClientConfig>, Error> {
         if self.config.get().is_none() {
-            // One thread, however many requests wait for it, also when it is blocked for good.
+            // Occupies one thread only, however many requests wait, even if the read never returns.
             let loading_alone = Arc::clone(&self.loading).lock_owned().await;
             let trust = self.clone();
-            // A hundred-odd files or one of 300 KB: not on the thread that everybody shares.
+            // Reads over a hundred files, or one of 300 KB, which would block the event loop.
             let loading = tokio::task::spawn_blocking(move || {
                 trust.config.get_or_init(load);
                 drop(loading_alone);
@@ -61,7 +61,7 @@ impl Trust {
 }
 
 fn load() -> Option<Arc<ClientConfig>> {
-    // Its own reading has no limits.
+    // rustls-native-certs reads the file without limits, so check it first.
     let named = std::env::var_os("SSL_CERT_FILE");
     if let Some(Err(error)) = named.as_ref().map(|path| check_file(path.as_ref(), MAX_CERTIFICATES_BYTES)) {
         tracing::error!(

@@ -1,4 +1,4 @@
-//! The body of an outgoing request, and how it is framed.
+//! The body of an outgoing request, and its framing.
 
 use std::future::poll_fn;
 use std::pin::Pin;
@@ -19,16 +19,17 @@ use wasmtime_wasi_http::{Error, WasiBody};
 use super::slot::Slot;
 use crate::host_api::outside;
 use crate::lock::lock;
+use crate::runtime::poll_unbudgeted;
 
-/// How long to wait for a guest to say whether a GET has a body at all. A 0.3 guest says that there
-/// is none only after it has sent the request.
+/// How long to wait until a guest has decided whether a GET has a body. A 0.3 guest reports that there is none only
+/// after it has sent the request.
 const UNDECIDED_BODY_WAIT: Duration = Duration::from_millis(5);
 
-/// Decides how the body is sent and sets the header fields that say so.
+/// Decides how the body is framed and sets the header fields for that.
 ///
-/// A request without a body goes out without `Transfer-Encoding`; one whose length is not known is
-/// chunked, whatever its method; and a `Content-Length` is always that of the body, since a lie
-/// would make the next request on the connection, another instance's, part of this one's body.
+/// A request without a body is sent without `Transfer-Encoding`. A body of unknown length is chunked, whatever the
+/// method. A `Content-Length` is always the length of the body: with a wrong one, the next request on the connection,
+/// of another instance, would become part of this body.
 pub(super) async fn frame(
     head: &mut request::Parts,
     mut body: WasiBody,
@@ -49,7 +50,7 @@ pub(super) async fn frame(
         return Err(Error::HttpRequestMethodInvalid);
     }
     if length == Some(0) {
-        // hyper would not ask for such a body at all.
+        // hyper would not poll such a body at all.
         if let Some(data) = first.as_ref().and_then(Frame::data_ref).filter(|data| !data.is_empty()) {
             return Err(Error::HttpRequestBodySize(Some(len(data))));
         }
@@ -62,7 +63,7 @@ pub(super) async fn frame(
             Some(1..) => Err(Error::HttpRequestBodySize(Some(0))),
             Some(0) => Ok((RequestBody::empty(), None)),
             None => {
-                // RFC 9110 §8.6: where a body is expected, say that there is none.
+                // RFC 9110 §8.6: where a body is expected, declare that there is none.
                 if matches!(head.method, Method::POST | Method::PUT | Method::PATCH) {
                     head.headers.insert(CONTENT_LENGTH, HeaderValue::from_static("0"));
                 }
@@ -88,14 +89,14 @@ fn has_usually_no_body(method: &Method) -> bool {
     matches!(*method, Method::GET | Method::HEAD | Method::DELETE | Method::OPTIONS | Method::TRACE)
 }
 
-/// What the body begins with, if that is known already or, where it is worth it, shortly.
+/// The first frame of the body, if it is available or, with `may_wait`, arrives within [`UNDECIDED_BODY_WAIT`].
 async fn first_frame(body: &mut WasiBody, may_wait: bool) -> Option<Option<Result<Frame<Bytes>, Error>>> {
     if may_wait {
         return timeout(UNDECIDED_BODY_WAIT, body.frame()).await.ok();
     }
-    // Not a time-out of zero, which would wait for the timer's next tick.
+    // Not `timeout` with a duration of zero, which would wait for the timer's next tick.
     poll_fn(|cx| {
-        Poll::Ready(match Pin::new(&mut *body).poll_frame(cx) {
+        Poll::Ready(match poll_unbudgeted(cx, |cx| Pin::new(&mut *body).poll_frame(cx)) {
             Poll::Ready(frame) => Some(frame),
             Poll::Pending => None,
         })
@@ -103,7 +104,7 @@ async fn first_frame(body: &mut WasiBody, may_wait: bool) -> Option<Option<Resul
     .await
 }
 
-/// The one `Content-Length` there may be.
+/// The value of `Content-Length`. More than one is an error.
 fn content_length(headers: &HeaderMap) -> Result<Option<u64>, Error> {
     let mut values = headers.get_all(CONTENT_LENGTH).iter();
     let Some(value) = values.next() else {
@@ -117,30 +118,31 @@ fn content_length(headers: &HeaderMap) -> Result<Option<u64>, Error> {
     }
 }
 
-/// What the sender of a request knows of its body.
+/// The state of a request's body, for the task that sends the request.
 pub(super) struct Upload {
     finished: oneshot::Receiver<Result<(), Error>>,
     progress: Arc<Progress>,
 }
 
 impl Upload {
-    /// When the guest last gave a part of the body, or the request was begun.
+    /// When the guest last wrote a part of the body, or the request was started.
     pub(super) fn last_progress(&self) -> Instant {
         self.progress.last()
     }
 
-    /// Why the guest's body could not be sent to its end, if that is the guest's doing.
+    /// Why the body could not be sent to its end, if the guest is the cause.
     pub(super) fn failure(&mut self) -> Option<Error> {
         self.finished.try_recv().ok()?.err()
     }
 
-    /// Itself, unless the body has been sent by now or never will be.
+    /// Returns itself, unless the body has been sent or never will be.
     pub(super) fn in_progress(mut self) -> Option<Self> {
         let state = self.finished.try_recv();
         matches!(state, Err(oneshot::error::TryRecvError::Empty)).then_some(self)
     }
 
-    /// The origin has refused the rest: nothing more of it is sent, and the connection ends with the response.
+    /// To be called when the origin has rejected the rest: nothing more is sent, and the connection ends with the
+    /// response.
     pub(super) fn cease(&self) {
         self.progress.ceased.store(true, Relaxed);
     }
@@ -155,12 +157,12 @@ impl Upload {
 
     /// Waits until the body has been sent.
     pub(super) async fn finished(self) -> Result<(), Error> {
-        // Dropped before its end: the other side did not want the rest.
+        // The body was dropped before its end: the origin did not want the rest.
         self.finished.await.unwrap_or(Err(Error::ConnectionTerminated))
     }
 }
 
-/// What the body and those who send it tell each other.
+/// The state that the body and the task that sends it share.
 pub(super) struct Progress {
     last: Mutex<Instant>,
     /// The task that waits for the guest to write.
@@ -183,7 +185,7 @@ impl Progress {
         *lock(&self.last)
     }
 
-    /// The guest has returned: the body goes on without it, or ends.
+    /// To be called when the guest has returned: the body continues without it, or ends.
     pub(super) fn go_on(&self) {
         if let Some(waiting) = lock(&self.waiting).take() {
             waiting.wake();
@@ -191,16 +193,16 @@ impl Progress {
     }
 }
 
-/// The body of an outgoing request, as hyper takes it. Most have none.
+/// The body of an outgoing request, as hyper polls it. Most requests have none.
 pub(super) struct RequestBody(Option<Box<Streaming>>);
 
 struct Streaming {
     body: WasiBody,
-    /// What was taken to see whether there is a body.
+    /// The frame that was read to find out whether there is a body.
     first: Option<Frame<Bytes>>,
-    /// What completes the body by its `Content-Length`, until it is known that nothing follows.
+    /// The data that reaches the `Content-Length`, held back until it is known that nothing follows.
     last: Option<Bytes>,
-    /// Bytes until `Content-Length` is reached.
+    /// Bytes left to the `Content-Length`.
     remaining: Option<u64>,
     sent: u64,
     done: Option<oneshot::Sender<Result<(), Error>>>,
@@ -208,7 +210,7 @@ struct Streaming {
     slot: Arc<Slot>,
 }
 
-/// Tells hyper to give up. Why is told through [`Upload`].
+/// Makes hyper abort the request. The reason is reported through [`Upload`].
 #[derive(Debug, thiserror::Error)]
 #[error("the guest did not finish the request's body")]
 pub(super) struct Unfinished;
@@ -250,17 +252,18 @@ impl Streaming {
     fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Unfinished>>> {
         loop {
             if self.progress.ceased.load(Relaxed) {
-                // An error would make hyper drop the response, too.
+                // After an error, hyper would drop the response, too.
                 return Poll::Pending;
             }
             let (next, is_from_outside) = match self.first.take() {
                 Some(first) => (Poll::Ready(Some(Ok(first))), false),
-                None => outside::observe(|| Pin::new(&mut self.body).poll_frame(cx)),
+                None => outside::observe(|| poll_unbudgeted(cx, |cx| Pin::new(&mut self.body).poll_frame(cx))),
             };
             let next = match next {
                 Poll::Ready(next) => next,
                 Poll::Pending if is_from_outside => return Poll::Pending,
-                // A guest that has given what it announced may wait for the answer before it says that this is all.
+                // A guest that has written its whole `Content-Length` may wait for the response before it closes the
+                // body.
                 Poll::Pending if self.last.is_some() => None,
                 Poll::Pending if self.slot.instance().has_returned() => {
                     return Poll::Ready(Some(Err(self.fail(Error::ConnectionTerminated))));
@@ -282,12 +285,12 @@ impl Streaming {
         }
     }
 
-    /// What is to be sent now of the next frame.
+    /// Accounts for the next frame and returns what of it is to be sent now.
     fn account(&mut self, frame: Frame<Bytes>) -> Result<Option<Frame<Bytes>>, Unfinished> {
         self.progress.made();
         let data = match frame.into_data() {
             Ok(data) => data,
-            // Nothing follows trailers, and those of a body with a length are not sent (RFC 9112 §7.1.2).
+            // Nothing follows trailers. Those of a body with a length are not sent (RFC 9112 §7.1.2).
             Err(_) if self.remaining.is_some() => return self.end().transpose(),
             Err(trailers) => {
                 self.finish(Ok(()));
@@ -303,15 +306,15 @@ impl Streaming {
         if left > 0 {
             return Ok(Some(Frame::data(data)));
         }
-        // hyper does not ask for more than it announced, so what follows is looked at first.
+        // hyper polls no further than the `Content-Length`, so check first whether anything follows.
         self.last = Some(self.last.take().filter(|_| data.is_empty()).unwrap_or(data));
         Ok(None)
     }
 
-    /// The body has ended.
+    /// Completes the body.
     fn end(&mut self) -> Option<Result<Frame<Bytes>, Unfinished>> {
         if self.slot.instance().is_gone() {
-            // A body whose guest is gone ends too, but was not finished.
+            // The body of a dropped instance ends, too, but was not finished.
             return Some(Err(self.fail(Error::ConnectionTerminated)));
         }
         if self.remaining.is_some_and(|remaining| remaining > 0) {
@@ -328,7 +331,7 @@ impl Streaming {
 
     fn finish(&mut self, result: Result<(), Error>) {
         if let Some(done) = self.done.take() {
-            // Nobody listens any more once the response is read.
+            // The receiver may have been dropped after the response was read.
             drop(done.send(result));
         }
     }

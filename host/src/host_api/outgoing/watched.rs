@@ -11,7 +11,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use super::framing::{Scanner, Violation};
 use super::policy::Origin;
 
-/// What is read of a connection next. Shared by those who send requests and those who move the bytes.
+/// Which response is read next. Shared by the tasks that send requests and the task that transfers the bytes.
 #[derive(Default)]
 pub(super) struct Expected(AtomicU8);
 
@@ -20,7 +20,7 @@ const RESPONSE: u8 = 1;
 const RESPONSE_TO_HEAD: u8 = 2;
 
 impl Expected {
-    /// The response to a request that is about to be sent.
+    /// Announces the response to a request that is about to be sent.
     pub(super) fn response_to(&self, is_head_request: bool) {
         self.0.store(if is_head_request { RESPONSE_TO_HEAD } else { RESPONSE }, Relaxed);
     }
@@ -33,7 +33,7 @@ impl Expected {
     }
 }
 
-/// A stream from an origin, whose responses are looked at before they are parsed.
+/// A stream from an origin whose responses are scanned before hyper parses them.
 pub(super) struct Watched<T> {
     stream: T,
     origin: Origin,
@@ -65,7 +65,7 @@ impl<T: AsyncRead + Unpin> AsyncRead for Watched<T> {
         if valid == 0 {
             return Poll::Ready(Err(error(violation)));
         }
-        // The head of the response may be in it.
+        // The valid bytes before the violation may contain the head of the response.
         this.violation = Some(violation);
         buf.set_filled(before + valid);
         Poll::Ready(Ok(()))

@@ -1,45 +1,45 @@
-//! The end of a request's head, by the rule of httparse 1.10: empty lines before the request line are none of it, a
-//! line ends in LF or CRLF (RFC 9112 §2.2), and the next empty line ends the head.
+//! Finds the end of a request's head by the rules of httparse 1.10: empty lines before the request line do not belong
+//! to it, a line ends in LF or CRLF (RFC 9112 §2.2), and the next empty line ends the head.
 //!
-//! Only a guess is made at what follows, for hyper to agree with: the length of a body that has come with its head.
+//! The length of a body that arrives with its head is only a guess, which hyper must confirm.
 
 use memchr::{memchr, memchr2};
 
 use super::{Error, MAX_EMPTY_LINES, Step};
 
-/// How much of a head has come.
+/// How much of a head has been received.
 #[derive(Debug, Default)]
 pub(super) struct Head {
     place: Place,
     empty_lines: u8,
     request_line_bytes: usize,
-    /// The method has ended, as far as it is of another piece than the target.
+    /// A space has been read, so the method has ended, and a `#` belongs to the target.
     has_space: bool,
     has_fragment: bool,
     length: Length,
 }
 
-/// What the fields say of the body, as far as it is beyond doubt.
+/// The body's length according to the fields, if it is unambiguous.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 enum Length {
     #[default]
     None,
-    /// One `Content-Length`, and no `Transfer-Encoding`.
+    /// One valid `Content-Length`, and no `Transfer-Encoding`.
     Known(u64),
     Unclear,
 }
 
-/// Where the next byte is.
+/// Where in the head the next byte is.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 enum Place {
-    /// At the begin of a line, and all lines so far were empty.
+    /// At the start of a line, after only empty lines.
     #[default]
     Before,
-    /// The same, after a CR.
+    /// After a CR at the start of a line, after only empty lines.
     BeforeLf,
     RequestLine,
     FieldStart,
-    /// After a CR that began a line.
+    /// After a CR at the start of a line.
     FieldLf,
     Field,
     Ended,
@@ -62,7 +62,7 @@ impl Head {
         self.place == Place::Ended
     }
 
-    /// The body's length, if there are no two ways to read it.
+    /// The body's length, if it is unambiguous.
     pub(super) fn length(&self) -> Option<u64> {
         match self.length {
             Length::Known(length) => Some(length),
@@ -78,7 +78,7 @@ impl Head {
         self.place == Place::RequestLine
     }
 
-    /// With its line end, as far as it has come.
+    /// Bytes of the request line received so far, including its line end.
     pub(super) fn request_line_bytes(&self) -> usize {
         self.request_line_bytes
     }
@@ -107,7 +107,7 @@ impl Head {
         }
     }
 
-    /// Gives how many of `bytes` are of the request line. A `#` after the first space is of its target.
+    /// Returns how many of `bytes` belong to the request line. A `#` after the first space belongs to the target.
     fn pass_request_line(&mut self, bytes: &[u8]) -> usize {
         let mut at = 0;
         loop {
@@ -133,7 +133,7 @@ impl Head {
         at
     }
 
-    /// Gives where the head ends in `bytes`, or their length; the fields begin or go on at `at`.
+    /// Returns where the head ends in `bytes`, or their length. `at` is where the fields begin or continue.
     fn pass_fields(&mut self, bytes: &[u8], mut at: usize) -> usize {
         while let Some(&byte) = bytes.get(at) {
             match (self.place, byte) {
@@ -168,7 +168,7 @@ impl Head {
         at
     }
 
-    /// A line that may be about the body; none if it has not come as a whole.
+    /// Examines a line that may be a field about the body. `line` is None if it was received in pieces.
     fn note_field(&mut self, line: Option<&[u8]>) {
         let Some(line) = line else {
             self.length = Length::Unclear;
@@ -176,7 +176,7 @@ impl Head {
         };
         if let Some(value) = strip_name(line, b"content-length:") {
             let digits = value.trim_ascii();
-            // Nineteen of them always fit into 64 bits.
+            // Nineteen digits always fit into 64 bits.
             let is_number = (1..20).contains(&digits.len()) && digits.iter().all(u8::is_ascii_digit);
             self.length = if is_number && self.length == Length::None {
                 Length::Known(digits.iter().fold(0, |length, digit| length * 10 + u64::from(digit - b'0')))
@@ -189,7 +189,7 @@ impl Head {
     }
 }
 
-/// What comes after `name`, of any case.
+/// The rest of `line` after `name`, which is compared without case.
 fn strip_name<'a>(line: &'a [u8], name: &[u8]) -> Option<&'a [u8]> {
     let (begin, rest) = line.split_at_checked(name.len())?;
     begin.eq_ignore_ascii_case(name).then_some(rest)

@@ -1,11 +1,11 @@
-//! Where the messages on a client's connection end. The bytes are judged before hyper gets them, by rules that are
-//! stricter than hyper's where another parser could read them differently, and hyper gets no byte of a message part
-//! before the part in front of it is known. Pure: no socket, no clock, no allocation.
+//! Finds where each message on a client's connection ends. The bytes are checked before hyper gets them, by rules that
+//! are stricter than hyper's where two parsers could read them differently. hyper gets no byte of a message part before
+//! the end of the previous part is known. Pure: no socket, no clock, no allocation.
 //!
-//! Written for hyper 1.12.0, whose chunked decoder takes any line in a trailer section for the last one after a bare
-//! LF (`0\r\nX: a\n\r\n` swallows what follows), reads zeros of a chunk size without end, and drops a fragment of the
-//! target. Where all three are mended, the use of [`chunked`] and the fragment of [`head`] can go; `Transfer-Encoding`
-//! is judged in [`crate::transfer_coding`], since hyper takes any list that ends in `chunked`.
+//! Written for hyper 1.12.0, whose chunked decoder takes any line in a trailer section for the last one after a bare LF
+//! (`0\r\nX: a\n\r\n` swallows what follows), reads any number of leading zeros of a chunk size, and drops the fragment
+//! of a target. When hyper fixes all three, the use of [`chunked`] and the fragment in [`head`] can be removed.
+//! `Transfer-Encoding` is checked in [`crate::transfer_coding`], because hyper accepts any list that ends in `chunked`.
 
 mod head;
 #[cfg(test)]
@@ -16,31 +16,31 @@ mod tests;
 use self::head::Head;
 use crate::transfer_coding::chunked::{self, Chunked, Scanned, SizeLines};
 
-/// Empty lines before a request line (RFC 9112 §2.2 asks for at least one).
+/// Most empty lines before a request line (RFC 9112 §2.2: servers should ignore at least one).
 pub(crate) const MAX_EMPTY_LINES: u8 = 16;
 
-/// Bytes of chunked framing, without the data between them, after which other connections have their turn. hyper reads
-/// them one by one, in under a tenth of a millisecond for each KiB.
+/// Bytes of chunked framing, without chunk data, after which the connection yields to others. hyper reads them one by
+/// one, in under 0.1 ms per KiB.
 const TURN_BYTES: usize = 4 * 1024;
 
-/// Why bytes are not, or not beyond doubt, HTTP/1.1. Nothing that comes after them is a request.
+/// Why bytes are not HTTP/1.1, or are ambiguous. Bytes after them are not read as a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum Error {
-    /// More than [`MAX_EMPTY_LINES`].
+    /// More than [`MAX_EMPTY_LINES`] empty lines.
     #[error("there are more than {MAX_EMPTY_LINES} empty lines before the request line")]
     EmptyLines,
-    /// A CR before the request line that no LF follows.
+    /// A CR before the request line that is not followed by LF.
     #[error("there is a bare CR before the request line")]
     BareCr,
-    /// hyper and [`Framing`] find the end of the head at different places.
+    /// hyper and [`Framing`] disagree about the end of the head.
     #[error("the end of the head is ambiguous")]
     Ambiguous,
-    /// What is no chunk, or no trailer section.
+    /// Invalid chunked framing or trailer section.
     #[error(transparent)]
     Chunked(#[from] chunked::Error),
 }
 
-/// What the keys `max_head` and `max_headers` say of a trailer section.
+/// The limits `max_head` and `max_headers`, which also apply to a trailer section.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Limits {
     /// `max_head`.
@@ -50,7 +50,7 @@ pub(crate) struct Limits {
 }
 
 impl Limits {
-    /// hyper gives up at `max_head` bytes of a trailer section.
+    /// hyper fails when a trailer section reaches `max_head` bytes, so the limit is one less.
     fn chunked(self) -> chunked::Limits {
         chunked::Limits {
             trailer_bytes: self.head_bytes.saturating_sub(1),
@@ -60,33 +60,33 @@ impl Limits {
     }
 }
 
-/// What follows a request's head (RFC 9112 §6.3).
+/// The body that follows a request's head (RFC 9112 §6.3).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Body {
-    /// So many bytes; 0 is no body.
+    /// A body of this many bytes; 0 means no body.
     Length(u64),
-    /// Chunks, to the empty line after the last one.
+    /// A chunked body, up to the empty line after the trailer section.
     Chunked,
 }
 
-/// What is to be done with bytes that came. What is beyond both counts is not for now.
+/// What to do with received bytes. The bytes after `skip` and `pass` are for a later step.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct Step {
-    /// So many are dropped: empty lines before a request line.
+    /// Number of bytes to drop: empty lines before a request line.
     pub(crate) skip: usize,
-    /// The next so many are the parser's.
+    /// Number of bytes after those to pass to the parser.
     pub(crate) pass: usize,
 }
 
-/// The messages of one connection, one after the other.
+/// The framing of one connection's messages, one after the other.
 #[derive(Debug)]
 pub(crate) struct Framing {
     limits: Limits,
-    /// The head that is being read, or was read last.
+    /// The head that is being read, or the last one that was read.
     head: Head,
-    /// So many bytes of its body have passed with it.
+    /// Number of body bytes that were passed together with that head.
     ahead: u64,
-    /// Bytes of chunked framing that have passed in this turn.
+    /// Bytes of chunked framing that were passed since the connection last yielded.
     turn_bytes: usize,
     part: Part,
 }
@@ -94,26 +94,26 @@ pub(crate) struct Framing {
 #[derive(Debug)]
 enum Part {
     Head,
-    /// A head has passed; [`Framing::begin_body`] is to say what follows.
+    /// A head has passed; the next call of [`Framing::begin_body`] determines the body.
     HeadPassed,
-    /// So many bytes are left.
+    /// Number of body bytes left.
     Length(u64),
     Chunked(Chunked),
     Broken(Error),
 }
 
 impl Framing {
-    /// Before the first request.
+    /// The state before the first request.
     pub(crate) fn new(limits: Limits) -> Self {
         Self { limits, head: Head::default(), ahead: 0, turn_bytes: 0, part: Part::Head }
     }
 
-    /// Says what to do with `bytes`, the next ones of the connection: all that were not skipped or passed before.
-    /// A step is empty only for no bytes.
+    /// Decides what to do with `bytes`, the next bytes of the connection: all that previous steps neither skipped nor
+    /// passed. A step is empty only if `bytes` is empty.
     ///
     /// # Errors
     ///
-    /// When the first byte cannot be taken. The same error again ever after.
+    /// When the first byte is invalid. Every later call returns the same error.
     pub(crate) fn step(&mut self, bytes: &[u8]) -> Result<Step, Error> {
         let step = match &mut self.part {
             Part::Head => self.head.step(bytes).map(|step| {
@@ -150,11 +150,11 @@ impl Framing {
         step.inspect_err(|error| self.part = Part::Broken(*error))
     }
 
-    /// The parser has read the head that passed, and finds this body after it.
+    /// The parser has parsed the head that passed, and found this body after it.
     ///
     /// # Errors
     ///
-    /// When no head has passed, or [`Framing::ahead`] is another body. There is no step after that either.
+    /// When no head has passed, or the body differs from [`Framing::ahead`]. All later steps fail, too.
     pub(crate) fn begin_body(&mut self, body: Body) -> Result<(), Error> {
         match (&self.part, body) {
             (Part::HeadPassed, Body::Length(length)) if length == self.ahead => self.begin_head(),
@@ -169,33 +169,34 @@ impl Framing {
         Ok(())
     }
 
-    /// Whether a request's head, empty lines before it included, comes next or has begun.
+    /// Whether the next bytes belong to a request's head, including the empty lines before it.
     pub(crate) fn is_head(&self) -> bool {
         matches!(self.part, Part::Head)
     }
 
-    /// Whether a head has passed whose body is not known yet.
+    /// Whether a head has passed and its body is not known yet.
     pub(crate) fn has_head_passed(&self) -> bool {
         matches!(self.part, Part::HeadPassed)
     }
 
-    /// Whether the last head's target has a fragment, which none may have (RFC 9112 §3.2, RFC 9110 §7.1).
+    /// Whether the last head's target has a fragment, which is not allowed (RFC 9112 §3.2, RFC 9110 §7.1).
     pub(crate) fn has_fragment(&self) -> bool {
         self.head.has_fragment()
     }
 
-    /// Whether the request line alone, as far as it has come, is longer than a head may be.
+    /// Whether the received part of the request line alone is longer than a head may be.
     pub(crate) fn is_request_line_too_long(&self) -> bool {
         self.head.is_within_request_line() || self.head.request_line_bytes() > self.limits.head_bytes
     }
 
-    /// The length of the whole body that passed with the head, in one piece; 0 if none did. It is what the head seems
-    /// to say: the parser must find the same before it takes these bytes for anything.
+    /// The length of the whole body that was passed in one piece with the head; 0 if none was. It is taken from the
+    /// head by [`head`] only: the parser must find the same length before it uses these bytes.
     pub(crate) fn ahead(&self) -> u64 {
         self.ahead
     }
 
-    /// Adds the body to a step that ends with its head, if all of it is there: it need not be kept and copied then.
+    /// Adds the body to a step that ends with its head, if the whole body has been received: it is then not buffered
+    /// and copied.
     fn ahead_of(&mut self, step: Step, came: usize) -> Step {
         let length = self.head.length().and_then(|length| usize::try_from(length).ok());
         let whole = length.filter(|length| *length <= came - step.skip - step.pass).unwrap_or(0);
@@ -203,8 +204,8 @@ impl Framing {
         Step { pass: step.pass + whole, ..step }
     }
 
-    /// Whether so much has passed that yields nothing to a guest that others should have their turn. The next turn
-    /// begins then.
+    /// Whether the connection must yield to others, because more than [`TURN_BYTES`] of framing passed, which gives a
+    /// guest no data. Resets the count if so.
     pub(crate) fn is_turn_over(&mut self) -> bool {
         let is_over = self.turn_bytes > TURN_BYTES;
         if is_over {

@@ -1,5 +1,5 @@
-//! The rules of [`super`] once more, for tests: on the whole input at once and line by line, where [`super`] goes byte
-//! by byte through pieces. It shares no code with it but the limits.
+//! A second implementation of the rules of [`super`], for tests. It reads the whole input line by line, where [`super`]
+//! reads it byte by byte and in pieces. The two share only the limits.
 
 use super::{Body, Limits, MAX_EMPTY_LINES};
 use crate::transfer_coding::chunked::{MAX_CHUNK_SIZE_DIGITS, MAX_EXTENSION_BYTES, MAX_TRAILER_BYTES};
@@ -8,21 +8,22 @@ use crate::transfer_coding::chunked::{MAX_CHUNK_SIZE_DIGITS, MAX_EXTENSION_BYTES
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Message {
     pub(super) head: Vec<u8>,
-    /// As it was sent, chunks and trailers included.
+    /// As sent, including chunks and trailers.
     pub(super) body: Vec<u8>,
     pub(super) has_fragment: bool,
 }
 
-/// How the input ends.
+/// Why reading stopped.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum End {
-    /// In a message or before one, which could go on.
+    /// The input ends within a message or before one; more bytes could complete it.
     Open,
-    /// With what can be no message.
+    /// The next bytes are not a valid message.
     Wrong,
 }
 
-/// All whole messages of `input`, and what is behind them. `body_of` says what follows a head.
+/// All complete messages of `input`, and why reading stopped after them. `body_of` returns the body that follows a
+/// head.
 pub(super) fn read(mut input: &[u8], limits: Limits, body_of: fn(&[u8]) -> Body) -> (Vec<Message>, End) {
     let mut messages = Vec::new();
     loop {
@@ -79,7 +80,7 @@ fn without_empty_lines(mut input: &[u8]) -> Result<&[u8], End> {
     Err(End::Wrong)
 }
 
-/// How many bytes the chunks and their trailer section have.
+/// The length of a chunked body, including its trailer section.
 fn chunked(input: &[u8], limits: Limits) -> Result<usize, End> {
     let (mut at, mut extension_bytes) = (0, 0);
     loop {
@@ -114,7 +115,7 @@ fn chunked(input: &[u8], limits: Limits) -> Result<usize, End> {
     }
 }
 
-/// How many bytes the trailer section has.
+/// The length of the trailer section.
 fn trailers(input: &[u8], limits: Limits) -> Result<usize, End> {
     let most = MAX_TRAILER_BYTES.min(limits.head_bytes - 1);
     let mut at = 0;
@@ -141,7 +142,8 @@ fn trailers(input: &[u8], limits: Limits) -> Result<usize, End> {
     Err(End::Wrong)
 }
 
-/// The bytes up to CRLF, and true; or all bytes, but for a CR that may be the begin of one, and false.
+/// The bytes before the next CRLF, and true. Without a CRLF: all bytes, except a CR at the end that may begin one, and
+/// false.
 fn line(input: &[u8]) -> Result<(&[u8], bool), End> {
     let Some(end) = input.iter().position(|&byte| byte == b'\r' || byte == b'\n') else { return Ok((input, false)) };
     match &input[end..] {

@@ -6,7 +6,7 @@ use crate::transfer_coding::chunked::{self, MAX_EXTENSION_BYTES, MAX_TRAILER_BYT
 
 const LIMITS: Limits = Limits { head_bytes: 64 * 1024, fields: 3 };
 
-/// Numbers that look random, the same ones each time (xorshift).
+/// Pseudo-random numbers from a fixed seed (xorshift).
 struct Numbers(u64);
 
 impl Numbers {
@@ -26,7 +26,7 @@ impl Numbers {
     }
 }
 
-/// What the tests' heads say of their bodies.
+/// The body that a head in these tests announces.
 fn body_of(head: &[u8]) -> Body {
     let head = String::from_utf8_lossy(head);
     if head.contains("chunked") {
@@ -36,7 +36,7 @@ fn body_of(head: &[u8]) -> Body {
     Body::Length(head.lines().rev().find_map(length).unwrap_or(0))
 }
 
-/// All whole messages of `input`, which comes in pieces of the sizes that `piece` gives.
+/// All complete messages of `input`, which is read in pieces whose sizes `piece` returns.
 fn run(input: &[u8], mut piece: impl FnMut() -> usize) -> (Vec<Message>, End) {
     let mut framing = Framing::new(LIMITS);
     let mut messages = Vec::new();
@@ -152,11 +152,11 @@ fn both_readers_agree_on_generated_connections() {
             End::Wrong => wrong += 1,
         }
     }
-    // All kinds of input came.
+    // The generator produced enough input of each kind.
     assert!(open > 10_000 && wrong > 5_000 && whole > 30_000, "{open} open, {wrong} wrong, {whole} whole");
 }
 
-/// A chunked body, whole and byte by byte: how many of its bytes pass, and the error behind them.
+/// Reads a chunked body in one piece and byte by byte, and checks how many of its bytes pass and the error after them.
 #[track_caller]
 fn check(body: &[u8], passes: usize, error: Option<chunked::Error>) {
     for most in [1_usize, usize::MAX] {
@@ -233,7 +233,7 @@ fn what_yields_nothing_is_bounded() {
     let extension = |bytes: usize| [b"1;".to_vec(), vec![b'x'; bytes - 1], b"\r\nx\r\n0\r\n\r\n".to_vec()].concat();
     check(&extension(MAX_EXTENSION_BYTES), MAX_EXTENSION_BYTES + 11, None);
     check(&extension(MAX_EXTENSION_BYTES + 1), MAX_EXTENSION_BYTES + 1, Some(chunked::Error::ExtensionBytes));
-    // Those of all chunks of a body count.
+    // The limit counts the extensions of all chunks of a body.
     let many = b"1;12345678\r\nx\r\n".repeat(MAX_EXTENSION_BYTES / 9 + 1);
     check(&many, MAX_EXTENSION_BYTES / 9 * 15 + 1 + MAX_EXTENSION_BYTES % 9, Some(chunked::Error::ExtensionBytes));
     let trailer = |bytes: usize| [b"0\r\nX:".to_vec(), vec![b'x'; bytes - 6], b"\r\n\r\n".to_vec()].concat();
@@ -306,7 +306,7 @@ fn a_whole_body_passes_with_its_head() {
     assert_eq!(framing.begin_body(Body::Length(3)), Ok(()));
     assert!(framing.is_head());
 
-    // A field that was split is not read.
+    // A field that is received in pieces is not evaluated.
     let mut framing = Framing::new(LIMITS);
     framing.step(b"POST / HTTP/1.1\r\nContent-Len").unwrap();
     assert_eq!(framing.step(b"gth: 3\r\n\r\nabc"), Ok(Step { skip: 0, pass: 10 }));

@@ -1,9 +1,9 @@
-//! What the host keeps for streams and futures.
+//! The memory that the host keeps for streams and futures.
 
 use super::{Channel, Channels, Pending, Side};
 
 impl Channels {
-    /// In bytes.
+    /// Memory of all channels, in bytes.
     pub(in crate::canonical) fn kept_bytes(&self) -> usize {
         let waiting = self.0.iter().map(|(_, channel)| channel.reader.waiting_bytes() + channel.writer.waiting_bytes());
         self.0.capacity() * size_of::<Channel>() + waiting.sum::<usize>()
@@ -11,7 +11,7 @@ impl Channels {
 }
 
 impl Side {
-    /// Values that the guest has not made room for yet.
+    /// Bytes of values that wait for the guest to allocate memory.
     fn waiting_bytes(&self) -> usize {
         self.event.as_ref().and_then(|event| event.pending.as_deref()).map_or(0, Pending::kept_bytes)
     }

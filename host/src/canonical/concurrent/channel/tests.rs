@@ -1,7 +1,8 @@
 use super::super::host::byte_stream;
 use super::*;
 
-/// A guest reads so many bytes from its own stream while it writes so many: what is copied, by how many operations.
+/// Reads `read` bytes from the guest's own stream while writing `written` bytes to it. `expected`: what each pair of
+/// operations copies.
 fn check(read: u32, written: u32, expected: &[u32]) {
     const TO: u32 = 8 << 20;
     let mut memory = vec![0; 2 * TO as usize];
@@ -14,7 +15,7 @@ fn check(read: u32, written: u32, expected: &[u32]) {
         channel.begin(End::Writer, from, memory.len()).expect("a buffer");
         channel.begin(End::Reader, to, memory.len()).expect("a buffer");
         channel.meet(&mut memory).expect("a copy");
-        // Nothing goes on by itself.
+        // Without new operations, nothing more is copied.
         channel.meet(&mut memory).expect("nothing to do");
         let reader = channel.begun(End::Reader, End::Reader).map(|outcome| outcome.count);
         let writer = channel.deliver(End::Writer).expect("its event").map(|outcome| outcome.count);

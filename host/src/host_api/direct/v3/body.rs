@@ -19,26 +19,26 @@ use crate::engine::{GuestBody, State};
 use crate::host_api::content_length;
 use crate::lock::lock;
 
-/// What a request or a response has behind its head.
+/// The body of a request or a response.
 pub(crate) enum Body {
-    /// The guest writes it.
+    /// The guest writes the body.
     Guest { contents: Option<StreamReader>, trailers: FutureReader<TrailersResult>, sent: Transmission },
-    /// It comes from outside.
+    /// The body was received from a client or an origin.
     Host {
-        /// What has been taken out of it already.
+        /// Bytes that were already read from `body`.
         first: Bytes,
         body: GuestBody,
-        /// None when nobody wants to know.
+        /// None when no guest waits for the result of the transmission.
         sent: Option<Transmission>,
     },
 }
 
-/// Tells the guest what became of a body that it has made. The first result counts.
+/// Reports to the guest how the transmission of a body that it made has ended. Only the first result counts.
 #[derive(Clone)]
 pub(crate) struct Transmission(Arc<Mutex<Option<oneshot::Sender<SentResult>>>>);
 
 impl Transmission {
-    /// With the future that comes to its result, or to `unsent` when there never is one.
+    /// Also returns the future that resolves to the result, or to `unsent` when no result is ever reported.
     fn new(guest: &mut Guest<State>, unsent: SentResult) -> (Self, FutureReader<SentResult>) {
         let (sender, receiver) = oneshot::channel();
         let result = async move {
@@ -48,7 +48,7 @@ impl Transmission {
         (Self(Arc::new(Mutex::new(Some(sender)))), guest.future(later(result)))
     }
 
-    /// Tells whoever has not been told.
+    /// Reports `result` unless one was reported through `sent` before.
     pub(super) fn tell(sent: &mut Option<Self>, result: SentResult) {
         if let Some(sent) = sent.take() {
             sent.resolve(result);
@@ -64,12 +64,13 @@ impl Transmission {
 }
 
 impl Body {
-    /// One that came in.
+    /// The body of a message that was received.
     pub(super) fn incoming(body: GuestBody) -> Self {
         Self::Host { first: Bytes::new(), body, sent: None }
     }
 
-    /// One that the guest has made, and the future that tells it what became of that; `unsent` when it was dropped.
+    /// A body that the guest has made, and the future that reports its transmission; it resolves to `unsent` when the
+    /// body is dropped unsent.
     pub(super) fn new(
         state: &mut State,
         contents: Option<StreamReader>,
@@ -83,7 +84,7 @@ impl Body {
                 let source: Box<dyn Any> = source;
                 match source.downcast::<BodySource>() {
                     Ok(source) => {
-                        // It passes on what it got, which has trailers of its own.
+                        // The guest passes on a body that it received, whose own trailers follow it.
                         guest.close_future(&trailers);
                         let (first, body) = source.into_parts();
                         return (Self::Host { first, body, sent: Some(sent) }, transmitted);
@@ -97,7 +98,7 @@ impl Body {
         (Self::Guest { contents, trailers, sent }, transmitted)
     }
 
-    /// For the guest to read; `result` is what it thinks of it.
+    /// Gives the guest the body to read. `result` is the guest's verdict on the body, and is reported to the sender.
     pub(super) fn consume(
         self,
         state: &mut State,
@@ -132,7 +133,8 @@ impl Body {
         })
     }
 
-    /// For the other side. `code` is for one that has not the length which its head says.
+    /// Turns the body into one that the host sends. `code` makes the error for a body whose length is not the
+    /// content-length in `headers`.
     pub(super) fn into_http(
         self,
         state: &mut State,
@@ -160,7 +162,7 @@ impl Body {
         Ok(body.boxed_unsync())
     }
 
-    /// The guest does not want it any longer.
+    /// The guest has dropped the message: closes the streams and futures of its body.
     pub(super) fn close(self, state: &mut State) {
         if let Self::Guest { contents, trailers, .. } = self {
             let guest = state.guest();
@@ -179,12 +181,12 @@ impl Body {
     }
 }
 
-/// Who says that a body was transmitted.
+/// Which side reports that a body was transmitted.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Tells {
-    /// The body, when its end has been read.
+    /// The body itself, when its end has been read.
     Body,
-    /// Whoever sends it.
+    /// The code that sends the body.
     Sender,
 }
 

@@ -1,4 +1,4 @@
-//! wasi:http/client: requests that guests send.
+//! `wasi:http/client`: requests that guests send.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -26,7 +26,7 @@ pub(super) fn functions() -> Vec<Function<State>> {
     .into()
 }
 
-/// Sends a request. One without a path goes out as `/` (WebAssembly/WASI#949).
+/// Sends a request. A request without a path is sent with `/` (WebAssembly/WASI#949).
 fn send(state: &mut State, request: Resource<Request>) -> wasmtime::Result<Later<State>> {
     state.keep(MAX_HEAD_BYTES)?;
     let request = state.table().delete(request)?;
@@ -70,7 +70,7 @@ fn send(state: &mut State, request: Resource<Request>) -> wasmtime::Result<Later
     }))
 }
 
-/// Where a request goes, if that can be anywhere.
+/// The URI that a request is sent to, or the error code when these parts make no valid URI.
 fn target(scheme: Option<Scheme>, authority: Option<Authority>, path: Option<PathAndQuery>) -> Result<Uri, ErrorCode> {
     let scheme = scheme.unwrap_or(Scheme::HTTPS);
     if scheme != Scheme::HTTP && scheme != Scheme::HTTPS {
@@ -83,7 +83,8 @@ fn target(scheme: Option<Scheme>, authority: Option<Authority>, path: Option<Pat
     uri.build().map_err(|_| ErrorCode::HttpRequestUriInvalid)
 }
 
-/// Tells the guest what became of the request that it sends. Dropped before that is known, it was cut off.
+/// Reports to the guest how the transmission of its request has ended. Dropped without a result, it reports that the
+/// connection was terminated.
 struct Tell(Option<Transmission>);
 
 impl Tell {
@@ -96,12 +97,12 @@ impl Tell {
 
 impl Drop for Tell {
     fn drop(&mut self) {
-        // The first result counts.
+        // Has no effect when a result was reported before.
         self.tell(Err(ErrorCode::ConnectionTerminated));
     }
 }
 
-/// What is left to do for a request whose response is there. It ends with the instance, or before.
+/// Sends the rest of a request whose response head has arrived. Ends with the instance at the latest.
 type Sent = Pin<Box<dyn Future<Output = Result<(), HttpError>> + Send>>;
 
 fn received(

@@ -1,4 +1,4 @@
-//! The types of wasi:http/types that are values, and errors as the guest is told of them.
+//! The value types of `wasi:http/types`, and the conversion of errors into the codes that guests receive.
 
 use wasmtime_wasi::TrappableError;
 use wasmtime_wasi_http::Error as HttpError;
@@ -34,7 +34,7 @@ where
     direct::told(result, TrappableError::downcast)
 }
 
-/// The code for an error, as wasmtime-wasi-http has it for components.
+/// The error code for `error`, the same that wasmtime-wasi-http returns to components.
 pub(super) fn error_code(error: &HttpError) -> ErrorCode {
     let size = |field_name: &Option<String>, field_size: &Option<u32>| FieldSizePayload {
         field_name: field_name.clone(),
@@ -93,7 +93,7 @@ pub(super) fn error_code(error: &HttpError) -> ErrorCode {
         HttpError::LoopDetected => ErrorCode::LoopDetected,
         HttpError::ConfigurationError => ErrorCode::ConfigurationError,
         HttpError::InternalError(detail) => ErrorCode::InternalError(detail.clone()),
-        // Connections are our own, whose errors are all above.
+        // Connection errors come from `host_api::outgoing` only, which returns only the variants above.
         other => ErrorCode::InternalError(Some(other.to_string())),
     }
 }

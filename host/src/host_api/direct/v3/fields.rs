@@ -1,4 +1,4 @@
-//! wasi:http/types: fields.
+//! `wasi:http/types`: fields.
 
 use wasmtime::component::{LinkerInstance, Resource};
 use wasmtime_wasi_http::p3::bindings::http::types::{HeaderError, HostFields};
@@ -14,7 +14,7 @@ use crate::engine::host_memory::{field_bytes, map_bytes};
 
 common_fields!(HeaderError);
 
-/// Takes fields over. Those of a message cannot be changed any more.
+/// Takes the fields out of the table and makes them immutable, as the fields of a message are.
 pub(super) fn take(state: &mut State, fields: Resource<FieldMap>) -> wasmtime::Result<FieldMap> {
     let mut fields = state.table().delete(fields)?;
     fields.set_immutable();

@@ -1,6 +1,6 @@
 //! The interfaces of WASI 0.3. Fields, request options, clocks, random numbers and the environment are those of
-//! wasmtime-wasi and wasmtime-wasi-http; requests, responses and their bodies are our own, since theirs are made for
-//! the streams of wasmtime's component runtime.
+//! wasmtime-wasi and wasmtime-wasi-http. Requests, responses and their bodies are implemented here, because theirs
+//! require the streams of wasmtime's component runtime.
 
 mod body;
 mod client;
@@ -27,14 +27,14 @@ use crate::engine::State;
 
 pub(super) const TYPES: &str = super::http::TYPES;
 
-/// What a request, a response or a stream of the process counts when a guest makes one: itself, and the futures and
-/// streams that go with it.
+/// The host memory accounted for a request, a response or a standard stream that a guest makes, with its futures and
+/// streams.
 const MESSAGE_BYTES: usize = 2 << 10;
 
-/// What the future of a body's trailers comes to.
+/// The result of the future for a body's trailers.
 type TrailersResult = Result<Option<Resource<FieldMap>>, ErrorCode>;
 
-/// What the future of a body's transmission comes to.
+/// The result of the future for a body's transmission.
 type SentResult = Result<(), ErrorCode>;
 
 pub(super) fn functions() -> Vec<Function<State>> {

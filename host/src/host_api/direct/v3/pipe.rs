@@ -19,17 +19,17 @@ use crate::engine::State;
 use crate::host_api::outgoing::BODY_CHUNK_BYTES;
 use crate::lock::lock;
 
-/// From the guest's stream and future to a body.
+/// Connects the guest's stream and trailers future with the body that the host sends.
 #[derive(Default)]
 struct Pipe {
     data: Option<Bytes>,
     contents_ended: bool,
-    /// The body cannot come to its end.
+    /// Set when the body cannot be completed.
     failed: Option<HttpError>,
-    /// What comes after the last byte, once that is known.
+    /// The trailers or the error after the last byte, once the guest has written them.
     end: Option<Trailers>,
     reader_gone: bool,
-    /// Who waits for something to read, and for room.
+    /// The tasks that wait: `reader` for data, `writer` for room.
     reader: Option<Waker>,
     writer: Option<Waker>,
 }
@@ -40,9 +40,9 @@ fn wake(waker: &mut Option<Waker>) {
     }
 }
 
-/// A new one: what the guest's ends are connected to, and the body.
+/// A new pipe: the sinks for the guest's stream and for its trailers, and the body.
 ///
-/// `limit` is the length that the head says; `sent` tells the guest that the end of the body has been read.
+/// `limit` is the content-length of the head; `sent` reports to the guest that the end of the body has been read.
 pub(super) fn pipe(
     has_contents: bool,
     limit: Option<Limit>,
@@ -55,23 +55,23 @@ pub(super) fn pipe(
     (sink, ending, PipeBody { pipe, left, sent, is_over: false })
 }
 
-/// Where the guest writes.
+/// Receives what the guest writes to the body's stream.
 pub(super) struct PipeSink {
     pipe: Arc<Mutex<Pipe>>,
     written: u64,
     limit: Option<Limit>,
 }
 
-/// The length that the head says, and what is said of a body that has another.
+/// The content-length of a head, and how a body of another length is reported.
 pub(super) struct Limit {
     pub(super) bytes: u64,
     pub(super) code: fn(Option<u64>) -> ErrorCode,
-    /// None when nobody wants to know.
+    /// None when no guest waits for the result of the transmission.
     pub(super) sent: Option<Transmission>,
 }
 
 impl Limit {
-    /// The error of a body with `bytes` bytes, which the guest is told, too.
+    /// The error for a body of `bytes` bytes, which is also reported to the guest.
     pub(super) fn fail(&self, bytes: u64) -> HttpError {
         if let Some(sent) = &self.sent {
             sent.resolve(Err((self.code)(Some(bytes))));
@@ -81,7 +81,7 @@ impl Limit {
 }
 
 impl PipeSink {
-    /// The body has not the length that its head says.
+    /// Fails the body, whose length is not its content-length.
     fn fail(&mut self, written: u64) {
         let Some(limit) = self.limit.take() else { return };
         let error = limit.fail(written);
@@ -132,7 +132,7 @@ impl Drop for PipeSink {
     }
 }
 
-/// The guest is gone before it has written all.
+/// Marks the body as incomplete if its guest ended before it had written all of it.
 fn incomplete(pipe: &Mutex<Pipe>, is_written: fn(&Pipe) -> bool) {
     let mut pipe = lock(pipe);
     if !is_written(&pipe) && pipe.failed.is_none() {
@@ -141,7 +141,7 @@ fn incomplete(pipe: &Mutex<Pipe>, is_written: fn(&Pipe) -> bool) {
     }
 }
 
-/// Where the guest's trailers go.
+/// Receives the guest's trailers.
 pub(super) struct Ending(Option<Arc<Mutex<Pipe>>>);
 
 impl Ending {
@@ -153,7 +153,7 @@ impl Ending {
         };
         if let Some(pipe) = self.0.take() {
             let mut pipe = lock(&pipe);
-            // Nothing is kept for nobody.
+            // Discard the trailers if no reader is left.
             pipe.end = Some(end).filter(|_| !pipe.reader_gone);
             wake(&mut pipe.reader);
         }
@@ -172,7 +172,7 @@ impl Drop for Ending {
 /// A body that the guest writes.
 pub(super) struct PipeBody {
     pipe: Arc<Mutex<Pipe>>,
-    /// Bytes to come, if the head says how many.
+    /// Bytes left to send, if the head has a content-length.
     left: Option<u64>,
     sent: Option<Transmission>,
     is_over: bool,
@@ -225,7 +225,7 @@ impl http_body::Body for PipeBody {
 
 impl Drop for PipeBody {
     fn drop(&mut self) {
-        // With a content-length, nobody asks for the end after the last byte.
+        // With a content-length, hyper does not poll for the end after the last byte.
         let is_over = self.is_end_stream() || self.left == Some(0);
         Transmission::tell(&mut self.sent, if is_over { Ok(()) } else { Err(ErrorCode::ConnectionTerminated) });
         let mut pipe = lock(&self.pipe);

@@ -1,4 +1,4 @@
-//! wasi:http/types: requests, and the options of those that are sent.
+//! `wasi:http/types`: requests, and the options of outgoing requests.
 
 use std::sync::Arc;
 
@@ -19,7 +19,7 @@ use crate::engine::{GuestBody, State};
 use crate::host_api::http03::UNSENT;
 use crate::host_api::{MAX_AUTHORITY_BYTES, MAX_METHOD_BYTES, path_with_query};
 
-/// A request: one that came in, or one that the guest makes.
+/// A request that was received or that the guest makes.
 pub(crate) struct Request {
     pub(super) method: http::Method,
     pub(super) scheme: Option<http::uri::Scheme>,
@@ -30,13 +30,13 @@ pub(crate) struct Request {
     pub(super) body: Body,
 }
 
-/// What the handler is called with.
+/// The parameters of the guest's handler.
 pub(crate) type ParamsV3 = (Resource<Request>,);
 
 resources! { TYPES => Request = "request", OptionsResource = "request-options", }
 
 impl Request {
-    /// One that came in, with the scheme and authority that origin-form requests have too (wasmtime#11571).
+    /// A received request. A request in origin-form gets a scheme and an authority, too (wasmtime#11571).
     pub(crate) fn incoming(state: &mut State, request: http::Request<GuestBody>) -> Self {
         let (Parts { method, uri, headers, .. }, body) = request.into_parts();
         let uri = uri.into_parts();
@@ -58,7 +58,7 @@ impl Request {
         &self.headers
     }
 
-    /// What the host keeps for it, beside its fields.
+    /// The bytes that the host keeps for the request beside its fields.
     pub(crate) fn kept_bytes(&self) -> usize {
         let path = self.path_with_query.as_ref().map_or(0, |path| path.as_str().len());
         path + self.authority.as_ref().map_or(0, |authority| authority.as_str().len())
@@ -92,7 +92,7 @@ fn bodies() -> Vec<Function<State>> {
                 FutureReader<TrailersResult>,
                 Option<Resource<OptionsResource>>,
             )| {
-                // Where wasmtime-wasi-http reports success (wasmtime#14112).
+                // wasmtime-wasi-http reports success for an unsent request (wasmtime#14112).
                 let unsent = Err(ErrorCode::InternalError(Some(UNSENT.to_owned())));
                 state.keep(MESSAGE_BYTES)?;
                 let (body, sent) = Body::new(state, contents, trailers, unsent);
@@ -152,7 +152,7 @@ fn heads() -> Vec<Function<State>> {
     ]
 }
 
-/// Whether what a guest has set was taken.
+/// Whether the value that a guest set was accepted.
 type Set = Result<(), ()>;
 
 fn changes() -> Vec<Function<State>> {
@@ -162,7 +162,7 @@ fn changes() -> Vec<Function<State>> {
             "[method]request.set-method",
             |state: &mut State, (request, method): (ToRequest, Method)| {
                 let request = get(state, &request)?;
-                // One of any length would be memory of the host's that no limit covers.
+                // No memory limit covers a method of the host, so its length is limited.
                 let is_too_long = matches!(&method, Method::Other(name) if name.len() > MAX_METHOD_BYTES);
                 let method = http::Method::try_from(&method).ok().filter(|_| !is_too_long);
                 Ok(set(&mut request.method, method))
@@ -209,7 +209,7 @@ fn set_option<V, W>(place: &mut Option<V>, value: Option<W>, parse: impl FnOnce(
     Ok(())
 }
 
-/// One of a length that a host and a port can have, the port, if there is one, a number.
+/// Parses an authority of at most [`MAX_AUTHORITY_BYTES`]. A port must be a number.
 fn parse_authority(authority: String) -> Option<Authority> {
     if authority.len() > MAX_AUTHORITY_BYTES {
         return None;

@@ -1,4 +1,4 @@
-//! wasi:http/types: responses, and how the handler answers with one.
+//! `wasi:http/types`: responses, and how the handler returns one.
 
 use http::StatusCode;
 use wasmtime::component::Resource;
@@ -12,7 +12,7 @@ use super::{Body, MESSAGE_BYTES, SentResult, TYPES, TrailersResult, fields};
 use crate::canonical::{Borrow, Function, FutureReader, StreamReader};
 use crate::engine::State;
 
-/// A response: one that the guest makes, or one that it got.
+/// A response that the guest makes or has received.
 pub(crate) struct Response {
     pub(super) status: StatusCode,
     pub(super) headers: FieldMap,
@@ -25,7 +25,7 @@ impl Response {
     }
 }
 
-/// What the handler returns.
+/// The return value of the handler.
 pub(crate) type Answer = Result<Resource<Response>, ErrorCode>;
 
 resources! { TYPES => Response = "response", }
@@ -91,7 +91,7 @@ pub(super) fn functions() -> Vec<Function<State>> {
     ]
 }
 
-/// The handler has answered: the response goes out, and its body while the guest goes on.
+/// The handler has returned: sends the response. The body is sent while the guest continues to run.
 pub(super) fn answer(state: &mut State, answer: Answer) -> wasmtime::Result<()> {
     let head = match answer {
         Ok(response) => {

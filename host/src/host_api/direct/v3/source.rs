@@ -1,4 +1,4 @@
-//! Bodies that come from outside: as the guest reads them, and on their way out again.
+//! Bodies received from a client or an origin: read by the guest, or passed on by the host.
 
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
@@ -16,10 +16,10 @@ use crate::canonical::{ByteSource, Transfer};
 use crate::engine::{GuestBody, State};
 use crate::host_api::outgoing::remove_forbidden;
 
-/// What comes after a body's last byte.
+/// The trailers or the error after a body's last byte.
 pub(super) type Trailers = Result<Option<HeaderMap>, HttpError>;
 
-/// A stream that ends at once.
+/// An empty stream.
 pub(super) struct Nothing;
 
 impl ByteSource<State> for Nothing {
@@ -28,7 +28,7 @@ impl ByteSource<State> for Nothing {
     }
 }
 
-/// The standard input of the process, which is closed. That it could be read is not asked, as in wasmtime-wasi.
+/// The standard input of the process, which is closed. A read of zero bytes succeeds, as in wasmtime-wasi.
 pub(super) struct ClosedInput;
 
 impl ByteSource<State> for ClosedInput {
@@ -37,17 +37,17 @@ impl ByteSource<State> for ClosedInput {
     }
 }
 
-/// A body from outside, as the guest reads it.
+/// A received body as the guest reads it.
 pub(super) struct BodySource {
     body: GuestBody,
-    /// What the guest had no room for.
+    /// Bytes that did not fit into the guest's buffer.
     rest: Bytes,
-    /// Where what comes after the last byte goes.
+    /// Receives the trailers or the error after the last byte.
     trailers: Option<oneshot::Sender<Trailers>>,
 }
 
 impl BodySource {
-    /// With what comes after its last byte, once that is known.
+    /// Also returns the receiver of the trailers or the error after the last byte.
     pub(super) fn new(first: Bytes, body: GuestBody) -> (Self, oneshot::Receiver<Trailers>) {
         let (sender, trailers) = oneshot::channel();
         (Self { body, rest: first, trailers: Some(sender) }, trailers)
@@ -60,7 +60,7 @@ impl BodySource {
         Ok(Poll::Ready(Transfer::Ended))
     }
 
-    /// What was read and not yet given, and what is to come.
+    /// The bytes that were read from the body and not yet given to the guest, and the rest of the body.
     pub(super) fn into_parts(self) -> (Bytes, GuestBody) {
         (self.rest, self.body)
     }
@@ -85,21 +85,22 @@ impl ByteSource<State> for BodySource {
     }
 }
 
-/// A body from outside on its way there again.
+/// A received body that the host passes on without the guest.
 pub(super) struct Passed {
-    /// What has been taken out of it already.
+    /// Bytes that were already read from `body`.
     first: Option<Bytes>,
     body: GuestBody,
     sent: Option<Transmission>,
-    /// Until the end has been read: so long is the guest at work on it.
+    /// Dropped when the end has been read: until then, the guest counts as running.
     passed: Option<oneshot::Sender<()>>,
-    /// The length that the head says, and what has been read of it.
+    /// The content-length of the head, and how many bytes have been read.
     limit: Option<Limit>,
     read: u64,
 }
 
 impl Passed {
-    /// Told are the guest, of the transmission, and whoever keeps what the body needs, both if they want to know.
+    /// `sent` reports the transmission to the guest, `passed` the end of the body to the task that keeps the body's
+    /// resources. Both are optional.
     pub(super) fn new(
         first: Bytes,
         body: GuestBody,
@@ -116,12 +117,12 @@ impl Passed {
             && (self.body.is_end_stream() || self.body.size_hint().exact() == Some(0))
     }
 
-    /// What is missing to the length that the head says.
+    /// How many bytes are missing to the content-length.
     fn left(&self) -> Option<u64> {
         self.limit.as_ref().map(|limit| limit.bytes.saturating_sub(self.read))
     }
 
-    /// Fails a body that is longer or shorter than its head says, as wasmtime-wasi-http does for components.
+    /// Fails a body that is longer or shorter than its content-length, as wasmtime-wasi-http does for components.
     fn count(&mut self, frame: Option<Frame<Bytes>>) -> Option<Result<Frame<Bytes>, HttpError>> {
         let length = frame.as_ref().and_then(Frame::data_ref).map(Bytes::len);
         self.read = self.read.saturating_add(length.unwrap_or(0) as u64);
@@ -205,7 +206,8 @@ mod tests {
         }
     }
 
-    /// What comes of a body of `parts`, the first of them read already, whose head says 5 bytes: its bytes, or the error.
+    /// Passes on a body of `parts`, the first of them already read, with a content-length of 5: its bytes, or the
+    /// length in the error.
     #[track_caller]
     fn check(parts: &[&'static str], expected: Result<&str, u64>) {
         let rest = parts.iter().skip(1).map(|part| Bytes::from_static(part.as_bytes())).collect();

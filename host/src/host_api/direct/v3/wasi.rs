@@ -1,4 +1,4 @@
-//! wasi:cli, wasi:clocks and wasi:random.
+//! `wasi:cli`, `wasi:clocks` and `wasi:random`.
 
 use std::task::{Context, Poll};
 use std::time::Duration;
@@ -39,7 +39,7 @@ enumeration!(ErrorCode {
     "pipe" => Pipe,
 });
 
-/// What became of a stream of the process.
+/// How a standard stream of the process has ended.
 pub(super) type Written = Result<(), ErrorCode>;
 
 pub(super) fn functions() -> Vec<Function<State>> {
@@ -48,7 +48,7 @@ pub(super) fn functions() -> Vec<Function<State>> {
 
 fn stdio() -> Vec<Function<State>> {
     vec![
-        // Nobody is at the other end.
+        // The standard input is closed.
         Function::new("wasi:cli/stdin", "read-via-stream", |state: &mut State, ()| {
             state.keep(MESSAGE_BYTES)?;
             let guest = state.guest();
@@ -83,7 +83,7 @@ fn write_via_stream(
     Ok(state.guest().future(later(written)))
 }
 
-/// What the guest writes, on its way to the log.
+/// Writes the guest's output to the log.
 struct Output {
     stream: DynOutputStream,
     failed: Option<oneshot::Sender<ErrorCode>>,

@@ -1,4 +1,4 @@
-//! Bodies of requests: how they are framed, and that none is sent as complete which is not.
+//! Request bodies: their framing, and that an incomplete body is never sent as complete.
 
 use http::header::CONTENT_LENGTH;
 use http::{HeaderMap, Request};
@@ -22,7 +22,7 @@ fn post(server: &Server, length: Option<&str>, body: WasiBody) -> Request<WasiBo
     request
 }
 
-/// A body that is there in several parts.
+/// A body of several parts, all available at once.
 fn parts(parts: &[&'static str]) -> WasiBody {
     let (sender, body) = guest_body();
     for part in parts {
@@ -31,7 +31,7 @@ fn parts(parts: &[&'static str]) -> WasiBody {
     body
 }
 
-/// A server that tells what it got after the head of its first request, up to `end`, and answers.
+/// A server that reports what it receives after the head of its first request, up to `end`, and then responds.
 async fn recording(end: &'static str) -> (Server, oneshot::Receiver<String>) {
     let (tell, told) = oneshot::channel();
     let tell = std::sync::Mutex::new(Some(tell));
@@ -93,7 +93,7 @@ async fn lengths_that_are_not_the_bodys() {
         ("5", full("abc"), "HttpRequestBodySize(Some(3))"),
         ("2", full("abc"), "HttpRequestBodySize(Some(3))"),
         ("0", full("abc"), "HttpRequestBodySize(Some(3))"),
-        // The end of a part is not that of the body.
+        // The end of a part is not the end of the body.
         ("2", parts(&["ab", "c"]), "HttpRequestBodySize(Some(3))"),
         ("3", parts(&["ab", "c"]), "200 ok"),
         ("3", parts(&["ab", "c", ""]), "200 ok"),
@@ -118,8 +118,8 @@ async fn a_trace_has_no_body() {
     }
 }
 
-/// Begins a chunked upload, lets `cut` end it once the server has got a part of it, and returns what
-/// else the server got.
+/// Starts a chunked upload, lets `cut` end it once the server has received a part of it, and returns what else the
+/// server received.
 async fn cut_off(cut: impl FnOnce(Hooks, GuestSender)) -> (String, Result<(), Error>) {
     let (tell, mut told) = mpsc::unbounded_channel();
     let server = Server::start(move |mut peer, _| {
@@ -153,7 +153,7 @@ async fn a_body_the_guest_gives_up_is_not_complete() {
 
 #[tokio::test]
 async fn a_body_whose_guest_is_gone_is_not_complete() {
-    // A store that is dropped drops the body's sender, just as a guest that has finished does.
+    // Dropping a store drops the body's sender, as a guest that has finished does.
     let (got, result) = cut_off(|hooks, sender| {
         drop(sender);
         drop(hooks);
@@ -163,7 +163,7 @@ async fn a_body_whose_guest_is_gone_is_not_complete() {
     assert!(matches!(result, Err(Error::ConnectionTerminated)), "{result:?}");
 }
 
-/// Answers at once, then tells whether the rest of the body came.
+/// Responds at once, then reports whether the rest of the body arrived.
 async fn early(mut peer: Peer<tokio::net::TcpStream>, tell: oneshot::Sender<bool>) {
     peer.head().await;
     peer.send(OK).await;
@@ -193,7 +193,7 @@ async fn an_early_answer_does_not_end_the_upload() {
     }
 }
 
-/// What an upload goes on with after its guest has returned.
+/// Which uploads continue after their guest has returned.
 #[tokio::test]
 async fn a_guest_that_has_returned_leaves_what_it_has_finished_or_passed_on() {
     for (is_from_outside, is_ended, is_whole) in
@@ -218,7 +218,7 @@ async fn a_guest_that_has_returned_leaves_what_it_has_finished_or_passed_on() {
     }
 }
 
-/// RFC 9112 §9.5: an error that ends the connection ends the upload; no other answer does.
+/// RFC 9112 §9.5: an error response that ends the connection ends the upload; no other response does.
 #[tokio::test]
 async fn an_origin_may_refuse_the_rest() {
     for (head, ceases) in [
@@ -246,7 +246,7 @@ async fn an_origin_may_refuse_the_rest() {
         let (sender, body) = guest_body();
         let mut hooks = Route::loopback().hooks();
         let (response, sent) = send(&mut hooks, post(&server, None, body)).await.unwrap();
-        // What the guest still writes does not go out, but the whole answer comes in.
+        // What the guest writes now is not sent, but the whole response is received.
         let _ = sender.send(data("abc")).await;
         drop(sender);
         if !ceases {

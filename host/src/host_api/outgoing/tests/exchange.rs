@@ -1,4 +1,4 @@
-//! What goes out and what comes back.
+//! Requests as the origin receives them, and responses as the guest receives them.
 
 use http::{Request, Response};
 use tokio::sync::mpsc;
@@ -6,7 +6,7 @@ use wasmtime_wasi_http::{Error, WasiBody};
 
 use super::harness::{Route, Server, empty, ended, fetch, full, get, outcome, read, request, soon};
 
-/// The head that a server gets.
+/// The request head that the server receives.
 async fn head_of(build: impl FnOnce(&str) -> Request<WasiBody>) -> String {
     let (seen, mut heads) = mpsc::unbounded_channel();
     let server = Server::start(move |mut peer, _| {
@@ -62,7 +62,7 @@ async fn the_head_is_ours_where_it_is_about_the_connection() {
     assert_eq!(head.await, "GET / HTTP/1.1\r\nhost: SERVER\r\nx-end: 2\r\n\r\n");
 }
 
-/// RFC 9110 §10.1.1: not without content.
+/// RFC 9110 §10.1.1: no expectation without content.
 #[tokio::test]
 async fn an_expectation_needs_a_body() {
     for (body, expected) in [(empty(), ""), (full("x"), "expect: 100-continue\r\ntransfer-encoding: chunked\r\n")] {
@@ -103,7 +103,7 @@ async fn responses_and_what_is_wrong_with_them() {
         ("HTTP/1.0 200 OK\r\n\r\nold", "200 old"),
         ("HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 204 No Content\r\n\r\n", "204 "),
         ("HTTP/1.1 302 Found\r\nlocation: /b\r\ncontent-length: 0\r\n\r\n", "302 "),
-        // Cut off.
+        // Truncated.
         ("", "ConnectionTerminated"),
         ("HTTP/1.1 200 OK\r\ncontent-le", "ConnectionTerminated"),
         ("HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\nok", "HttpResponseIncomplete"),

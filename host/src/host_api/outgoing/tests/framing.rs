@@ -1,10 +1,10 @@
-//! What is looked at before hyper gets it.
+//! The scan of a response before hyper parses it.
 
 use super::super::framing::{Scanner, Violation};
 use super::harness::{Route, Server, fetch, get, read};
 use crate::transfer_coding::chunked::Error::{BareCr, ChunkEnd, ChunkSize, Extension, Trailer};
 
-/// Scans `bytes` in one piece and in pieces of every size up to 7: the same each time.
+/// Scans `bytes` in one piece and in pieces of every size up to 7, each with the same result.
 fn check(is_head_request: bool, bytes: &str, expected: Result<(), (usize, Violation)>) {
     for size in [bytes.len(), 1, 2, 3, 4, 5, 6, 7] {
         let mut scanner = Scanner::response_to(is_head_request);
@@ -35,7 +35,7 @@ fn heads() {
     for fine in [
         "HTTP/1.1 200 OK\r\n\r\n",
         "\r\nHTTP/1.1 200 OK\r\n\r\n",
-        // Not chunks: hyper's to count, or to refuse.
+        // Not chunked: counted or rejected by hyper.
         "HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nzz",
         "HTTP/1.1 200 OK\r\nx-transfer-encoding: chunked\r\n\r\nzz",
         "HTTP/1.1 200 OK\r\ntransfer-encodin: chunked\r\n\r\nzz",
@@ -70,7 +70,7 @@ fn interim_responses() {
     check(false, &format!("{}{ok}", large.repeat(4)), Ok(()));
     let over = large.repeat(5);
     check(false, &over, Err((over.len() - 1, Violation::InterimResponses)));
-    // A field of theirs says nothing of the final response.
+    // A field of an interim response does not apply to the final response.
     let coded = "HTTP/1.1 103 Early Hints\r\ntransfer-encoding: chunked\r\n\r\n";
     check(false, &format!("{coded}{ok}zz"), Ok(()));
 }
@@ -117,20 +117,20 @@ fn what_chunks_carry_besides_has_limits() {
     for extension in [";", " ", "\t"] {
         check_chunks(&format!("2{}\r\nok\r\n0\r\n\r\n", extension.repeat(16_383)), Ok(()));
         check_chunks(&format!("2{}", extension.repeat(16_385)), Err((16_384, Violation::ChunkExtensions)));
-        // All chunks together.
+        // The limit is for all chunks together.
         let half = format!("1{}\r\nx\r\n", extension.repeat(8_192));
         let valid = half.len() + 1 + 8_191;
         check_chunks(&half.repeat(2), Err((valid, Violation::ChunkExtensions)));
     }
-    // With the empty line at its end.
+    // The empty line at the end counts.
     check_chunks(&format!("0\r\nx:{}\r\n\r\n", "x".repeat(16_377)), Ok(()));
     check_chunks(&format!("0\r\nx:{}\r\n\r\n", "x".repeat(16_378)), Err((3 + 16_383, Violation::Trailers)));
     check_chunks(&format!("0\r\n{}\r\n", "x:\r\n".repeat(1024)), Ok(()));
     check_chunks(&format!("0\r\n{}\r\n", "x:\r\n".repeat(1025)), Err((3 + 4096, Violation::Trailers)));
 }
 
-/// What a guest gets of a response, and whether the connection goes on: the outcome of two requests and the number of
-/// connections.
+/// Checks what a guest receives of a response, and whether the connection is reused: the outcome of two requests and
+/// the number of connections.
 async fn check_exchange(response: String, expected: &str, connections: usize) {
     let shown: String = response.chars().take(200).collect();
     let server = Server::answering(response.leak()).await;
@@ -188,7 +188,7 @@ async fn lengths_as_guests_see_them() {
         ("content-length: 2", "ok", Some("2"), 1),
         ("content-length: 2, 2", "ok", Some("2"), 1),
         ("content-length: 2\r\ncontent-length: 2", "ok", Some("2"), 1),
-        // Chunks count, and nobody is to take the rest of them for a response.
+        // The chunks determine the length. The connection is closed, so that their rest is not taken for a response.
         ("content-length: 1\r\ntransfer-encoding: chunked", "2\r\nok\r\n0\r\n\r\n", None, 2),
         ("transfer-encoding: Chunked", "2\r\nok\r\n0\r\n\r\n", None, 1),
         ("transfer-encoding:\r\n chunked", "2\r\nok\r\n0\r\n\r\n", None, 1),

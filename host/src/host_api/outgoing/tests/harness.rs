@@ -1,4 +1,4 @@
-//! Servers, guests' bodies and calls.
+//! Test servers, guest bodies and requests.
 
 use std::net::SocketAddr;
 use std::pin::Pin;
@@ -27,19 +27,19 @@ use crate::host_api::outside;
 /// How long a test waits for something that should happen at once.
 const DEADLINE: Duration = Duration::from_secs(10);
 
-/// Waits for what should happen at once.
+/// Waits for something that should happen at once.
 pub(super) async fn soon<F: Future>(future: F) -> F::Output {
     tokio::time::timeout(DEADLINE, future).await.expect("it should have happened by now")
 }
 
-/// A listener on loopback and the number of connections it has accepted.
+/// A listener on loopback and the number of connections that it has accepted.
 pub(super) struct Server {
     pub(super) address: SocketAddr,
     accepted: Arc<AtomicUsize>,
 }
 
 impl Server {
-    /// Runs `serve` for each connection, which it numbers from 0.
+    /// Runs `serve` for each connection; connections are numbered from 0.
     pub(super) async fn start<S, F>(serve: S) -> Self
     where
         S: Fn(Peer<TcpStream>, usize) -> F + Send + 'static,
@@ -58,7 +58,7 @@ impl Server {
         Self { address, accepted }
     }
 
-    /// Answers every request on every connection with `response`.
+    /// Responds to every request on every connection with `response`.
     pub(super) async fn answering(response: &'static str) -> Self {
         Self::start(move |mut peer, _| async move {
             while peer.head().await.is_some() {
@@ -68,7 +68,7 @@ impl Server {
         .await
     }
 
-    /// Answers the first request with `response` and closes.
+    /// Responds to the first request with `response` and closes the connection.
     pub(super) async fn answering_once(response: &'static str) -> Self {
         Self::start(move |mut peer, _| async move {
             peer.head().await;
@@ -98,12 +98,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Peer<S> {
         Self { stream, buffer }
     }
 
-    /// The head of the next request, or nothing if there is none.
+    /// The head of the next request, or None if there is none.
     pub(super) async fn head(&mut self) -> Option<String> {
         self.through("\r\n\r\n").await
     }
 
-    /// What comes up to and with `end`.
+    /// What is received up to and including `end`.
     pub(super) async fn through(&mut self, end: &str) -> Option<String> {
         loop {
             let text = String::from_utf8_lossy(&self.buffer).into_owned();
@@ -118,13 +118,13 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Peer<S> {
         }
     }
 
-    /// What comes until the other side closes.
+    /// What is received until the client closes the connection.
     pub(super) async fn rest(&mut self) -> String {
         while self.stream.read_buf(&mut self.buffer).await.unwrap_or(0) > 0 {}
         String::from_utf8_lossy(&self.buffer).into_owned()
     }
 
-    /// Sends, if there is still somebody to send to.
+    /// Sends `text`, unless the connection is closed.
     pub(super) async fn send(&mut self, text: &str) {
         if self.stream.write_all(text.as_bytes()).await.is_ok() {
             drop(self.stream.flush().await);
@@ -152,7 +152,7 @@ impl Route {
         }
     }
 
-    /// May reach everything on 127.0.0.1.
+    /// May reach every port of 127.0.0.1.
     pub(super) fn loopback() -> Self {
         Self::allowing(&["http://127.0.0.1:*"])
     }
@@ -169,7 +169,7 @@ impl Route {
     }
 }
 
-/// What a guest gets: the response, and the future that ends when its request has been sent.
+/// What a guest receives: the response, and the future that resolves when its request has been sent.
 pub(super) type Answer = (Response<WasiBody>, Pin<Box<dyn Future<Output = Result<(), Error>> + Send>>);
 
 pub(super) fn begin(
@@ -197,7 +197,7 @@ pub(super) async fn read(response: Response<WasiBody>) -> Result<(String, Header
     Ok((String::from_utf8(collected.to_bytes().into()).unwrap(), trailers))
 }
 
-/// Sends a GET and reads its answer: the status and the body, or the error code of either.
+/// Sends a GET and reads its response: the status and the body, or the error code of either.
 pub(super) async fn fetch(hooks: &mut Hooks, url: &str) -> String {
     outcome(hooks, request("GET", url, empty())).await
 }
@@ -224,8 +224,8 @@ pub(super) fn full(text: &'static str) -> WasiBody {
     Full::new(Bytes::from_static(text.as_bytes())).map_err(|never| match never {}).boxed_unsync()
 }
 
-/// A body as guests make them: it says neither its length nor whether it has ended, and it ends when
-/// its sender is dropped, whoever drops it.
+/// A body as guests make them: it has no known length, reports no end in advance, and ends when its sender is dropped,
+/// by the guest or by the host.
 pub(super) struct GuestBody(mpsc::Receiver<Result<Frame<Bytes>, Error>>);
 
 pub(super) type GuestSender = mpsc::Sender<Result<Frame<Bytes>, Error>>;
@@ -235,7 +235,7 @@ pub(super) fn guest_body() -> (GuestSender, WasiBody) {
     (sender, GuestBody(receiver).boxed_unsync())
 }
 
-/// A body that turns out to be none when it is first asked for.
+/// A body that turns out to be empty when it is first polled.
 pub(super) fn ended() -> WasiBody {
     let (_, body) = guest_body();
     body
@@ -254,7 +254,7 @@ impl Body for GuestBody {
     }
 }
 
-/// A client's body that a guest has passed on.
+/// A client's body that a guest passes on.
 pub(super) fn from_outside(body: WasiBody) -> WasiBody {
     Outside(body).boxed_unsync()
 }

@@ -1,4 +1,4 @@
-//! Requests end with whoever made them, and there are only so many.
+//! Requests end with the instance that made them, and their number is limited.
 
 use std::time::Duration;
 
@@ -8,7 +8,7 @@ use wasmtime_wasi_http::Error;
 
 use super::harness::{Route, Server, begin, data, empty, fetch, get, guest_body, read, request, send, soon};
 
-/// Sends `response` to each request and tells of two things: a request, and a closed connection.
+/// Sends `response` to each request and reports two events: a request, and a closed connection.
 async fn telling(response: &'static str) -> (Server, mpsc::UnboundedReceiver<&'static str>) {
     let (tell, told) = mpsc::unbounded_channel();
     let server = Server::start(move |mut peer, _| {
@@ -46,7 +46,7 @@ async fn a_response_nobody_reads_is_cut() {
     soon(response.body_mut().frame()).await.unwrap().unwrap();
     drop(response);
     assert_eq!(soon(told.recv()).await, Some("closed"));
-    // Nor is what was left of it taken for the answer to the next request.
+    // Nor is the rest of it taken for the response to the next request.
     get(&mut hooks, &server.url("/")).await.unwrap();
     assert_eq!(server.accepted(), 2);
 }
@@ -54,7 +54,7 @@ async fn a_response_nobody_reads_is_cut() {
 #[tokio::test]
 async fn an_upload_nobody_waits_for_is_cut() {
     for sent_is_dropped in [true, false] {
-        // The server has answered and does not read on, so the upload is stuck when the guest ends.
+        // The server has responded and reads no more, so the upload is blocked when the guest ends.
         let (tell, mut told) = mpsc::unbounded_channel();
         let (go_on, _) = tokio::sync::broadcast::channel::<()>(1);
         let waiting = go_on.clone();
@@ -82,7 +82,7 @@ async fn an_upload_nobody_waits_for_is_cut() {
         if let Some(sent) = sent {
             assert!(soon(sent).await.unwrap().is_err());
         }
-        // The task that moves the connection's bytes ends although there is no room for them.
+        // The task that transfers the connection's bytes ends, although the peer accepts none of them.
         soon(async {
             while alive_tasks() >= tasks {
                 tokio::task::yield_now().await;
@@ -111,14 +111,14 @@ async fn an_instance_has_only_so_many_requests_open() {
     let two = begin(&mut hooks, request("GET", &server.url("/"), empty()), None);
     let three = send(&mut hooks, request("GET", &server.url("/"), empty())).await;
     assert!(matches!(three, Err(Error::ConnectionLimitReached)));
-    // What is denied does not count, and another instance has its own.
+    // A denied request does not count, and another instance has its own limit.
     assert_eq!(fetch(&mut hooks, "http://name.test/").await, "HttpRequestDenied");
     assert_eq!(fetch(&mut super::super::Hooks::new(policy), &ok.url("/")).await, "200 ok");
 
     drop(two);
     assert_eq!(fetch(&mut hooks, &ok.url("/")).await, "200 ok");
     assert_eq!(fetch(&mut hooks, "http://127.0.0.1:1/").await, "ConnectionRefused");
-    // Read to its end it counts no longer, even if it is kept.
+    // A response that was read to its end no longer counts, even if the guest keeps it.
     let mut ended = get(&mut hooks, &ok.url("/")).await.unwrap();
     soon(ended.body_mut().frame()).await.unwrap().unwrap();
     assert_eq!(fetch(&mut hooks, &ok.url("/")).await, "200 ok");

@@ -1,4 +1,4 @@
-//! The client against servers on loopback that do exactly what a test tells them to.
+//! Tests of the client against servers on loopback whose behaviour each test scripts.
 
 #![allow(
     clippy::unwrap_used,

@@ -1,4 +1,4 @@
-//! Where requests may go.
+//! Which origins and addresses a request may reach.
 
 use std::net::IpAddr;
 use std::time::Duration;
@@ -29,7 +29,7 @@ async fn denies_what_is_not_listed() {
         (listed, "https://listed.test@evil.test/", "HttpRequestUriInvalid"),
         (listed, "https://evil.test@listed.test/", "HttpRequestUriInvalid"),
         (listed, "ftp://127.0.0.1:1/", "HttpProtocolError"),
-        // Listed, and nobody is there.
+        // Listed, but no server listens.
         (listed, "http://127.0.0.1:1/", "ConnectionRefused"),
     ] {
         assert_eq!(fetch(&mut Route::allowing(allow).hooks(), url).await, expected, "{url}");
@@ -45,14 +45,14 @@ async fn connects_to_permitted_addresses_only() {
         (name, "name.test", &["127.0.0.1"][..], "DestinationIpProhibited"),
         (name, "name.test", &["10.0.0.1", "::1", "::ffff:127.0.0.1"], "DestinationIpProhibited"),
         (name, "name.test", &["169.254.169.254"], "DestinationIpProhibited"),
-        // A listed name does not come with the next one's addresses.
+        // Listing `localhost` allows loopback addresses, and no other address that is not public.
         (localhost, "localhost", &["10.0.0.1"], "DestinationIpProhibited"),
         (localhost, "localhost", &["127.0.0.1"], "200 ok"),
         (localhost, "LOCALHOST", &["127.0.0.1"], "200 ok"),
         (name_and_address, "name.test", &["127.0.0.1"], "200 ok"),
-        // Those refused are left out …
+        // Denied addresses are left out …
         (name_and_address, "name.test", &["10.0.0.1", "127.0.0.1"], "200 ok"),
-        // … and those that do not answer are passed over.
+        // … and unresponsive ones are skipped.
         (localhost, "localhost", &["127.0.0.2", "127.0.0.1"], "200 ok"),
         (localhost, "localhost", &["127.0.0.2", "127.0.0.3"], "ConnectionRefused"),
     ] {
@@ -67,7 +67,7 @@ async fn connects_to_permitted_addresses_only() {
     }
 }
 
-/// A listener on 127.0.0.2 that takes no more connections: the next one is not answered at all.
+/// A listener on 127.0.0.2 whose backlog is full: the next connection attempt gets no reply.
 async fn full_listener(port: u16) -> (TcpListener, Vec<TcpStream>) {
     let socket = TcpSocket::new_v4().unwrap();
     socket.bind(([127, 0, 0, 2], port).into()).unwrap();

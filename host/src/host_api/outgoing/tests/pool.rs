@@ -1,4 +1,4 @@
-//! Connections are used again, by the same route only and only while they are good.
+//! Connections are reused, by the same route only and only while they are in a known state.
 
 use tokio::sync::mpsc;
 
@@ -16,9 +16,9 @@ async fn connections_are_used_again() {
         ("GET", "HTTP/1.1 304 Not Modified\r\ncontent-length: 9\r\n\r\n", "304 ", 1),
         ("HEAD", "HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\n", "200 ", 1),
         ("GET", "HTTP/1.1 200 OK\r\nconnection: close\r\ncontent-length: 2\r\n\r\nok", "200 ok", 3),
-        // It could not be sent a body whose length is not known.
+        // The connection could not carry a request body of unknown length.
         ("GET", "HTTP/1.0 200 OK\r\nconnection: keep-alive\r\ncontent-length: 2\r\n\r\nok", "200 ok", 3),
-        // More than was asked for: who knows what comes next.
+        // Bytes follow the response, so the state of the connection is unknown.
         ("GET", "HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nokHTTP/1.1 200 OK\r\n\r\nforged", "200 ok", 3),
     ] {
         let server = Server::answering(response).await;
@@ -33,7 +33,7 @@ async fn connections_are_used_again() {
     }
 }
 
-/// Bytes that come later than the response that nobody asked for them with.
+/// Bytes that arrive after the response, without a request.
 #[tokio::test]
 async fn a_connection_on_which_something_came_unasked_is_not_used() {
     let (sent, mut forged) = mpsc::unbounded_channel();
@@ -56,7 +56,7 @@ async fn a_connection_on_which_something_came_unasked_is_not_used() {
         if server.accepted() == 1 {
             soon(forged.recv()).await.unwrap();
         }
-        // With no time for the client to notice before it sends the next request.
+        // The client has no time to detect that before it sends the next request.
         assert_eq!(outcome(&mut hooks, request(method, &server.url("/"), empty())).await, "200 ok", "{method}");
     }
     assert_eq!(server.accepted(), 3);
@@ -125,7 +125,7 @@ async fn connections_that_the_other_side_has_closed_are_not_used() {
     .await;
     let mut hooks = Route::loopback().hooks();
     assert_eq!(fetch(&mut hooks, &server.url("/")).await, "200 ok");
-    // Closed with no time for the client to notice before it gets a request that it can't repeat.
+    // Closed with no time for the client to detect it before it gets a request that it cannot repeat.
     drop(soon(used.recv()).await.unwrap());
     assert_eq!(outcome(&mut hooks, request("POST", &server.url("/"), full("abc"))).await, "200 ok");
     assert_eq!(server.accepted(), 2);
@@ -136,12 +136,12 @@ async fn a_request_that_can_be_repeated_is() {
     for (method, body, expected) in [
         ("GET", "", "200 ok"),
         ("DELETE", "", "200 ok"),
-        // What it has changed may not be changed twice.
+        // A POST may have changed something, so it is not repeated.
         ("POST", "", "ConnectionTerminated"),
-        // What was sent of it is gone.
+        // A body that was sent in part cannot be sent again.
         ("PUT", "abc", "ConnectionTerminated"),
     ] {
-        // Closes the first connection only when the second request has come.
+        // Closes the first connection only after the second request has arrived.
         let server = Server::start(|mut peer, number| async move {
             peer.head().await;
             peer.send(OK).await;

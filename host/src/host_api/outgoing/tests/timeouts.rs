@@ -1,4 +1,4 @@
-//! Nothing waits for longer than it may.
+//! Every wait has a time-out.
 
 use std::time::Duration;
 
@@ -13,7 +13,7 @@ use super::harness::{Route, Server, begin, data, empty, fetch, get, guest_body, 
 const SHORT: Duration = Duration::from_millis(50);
 const HOUR: Duration = Duration::from_secs(3600);
 
-/// Reads a request and then sends `response` but nothing more. Tells when the client hangs up.
+/// Reads a request, sends `response` and then nothing more. Reports when the client closes the connection.
 async fn silent_after(response: &'static str) -> (Server, mpsc::UnboundedReceiver<()>) {
     let (closed, closings) = mpsc::unbounded_channel();
     let server = Server::start(move |mut peer, _| {

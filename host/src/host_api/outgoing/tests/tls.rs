@@ -1,4 +1,4 @@
-//! https.
+//! Tests of https origins.
 
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
@@ -31,7 +31,7 @@ impl Authority {
         roots
     }
 
-    /// Serves https as `name`: answers each request with `response`. Returns the port.
+    /// Serves https as `name`: responds to each request with `response`. Returns the port.
     async fn serve(&self, name: &str, response: &'static str) -> u16 {
         let key = KeyPair::generate().unwrap();
         let params = CertificateParams::new([name.to_owned()]).unwrap();
@@ -108,7 +108,7 @@ async fn a_server_without_tls() {
 
 #[tokio::test]
 async fn a_body_that_may_have_been_cut_is_not_complete() {
-    // Ends with the connection, and the connection ends without close_notify.
+    // The body ends with the connection, and the connection ends without close_notify.
     let authority = Authority::new();
     let port = authority.serve("localhost", "HTTP/1.1 200 OK\r\n\r\ncut").await;
     let got = fetch(&mut hooks(authority.roots()), &format!("https://localhost:{port}/")).await;
