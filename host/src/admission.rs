@@ -142,7 +142,8 @@ impl Admission {
             let giving_way = self.look();
             if giving_way > 0 && self.gave_way.is_news() {
                 tracing::warn!(
-                    "{giving_way} requests, whose clients neither sent nor read for too long, give way to others (said once a second)"
+                    "{giving_way} requests of stalled clients aborted, because other requests were queued (logged \
+                     once a second)"
                 );
             }
         }

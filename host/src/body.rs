@@ -111,7 +111,8 @@ impl Streamed {
             }
         }
         while let Some(rest) = &mut self.rest {
-            let (next, is_from_outside) = outside::observe(|| poll_unbudgeted(cx, |cx| Pin::new(&mut *rest).poll_frame(cx)));
+            let (next, is_from_outside) =
+                outside::observe(|| poll_unbudgeted(cx, |cx| Pin::new(&mut *rest).poll_frame(cx)));
             match next {
                 // The guest has written everything that it announced, so do not wait until it also closes its body.
                 Poll::Pending if !is_from_outside && self.last.is_some() => break,
@@ -120,7 +121,9 @@ impl Streamed {
                     return Poll::Pending;
                 }
                 // A guest that has ended writes nothing more.
-                Poll::Pending => return Poll::Ready(Some(Err(self.cut("the guest ended before it")))),
+                Poll::Pending => {
+                    return Poll::Ready(Some(Err(self.cut("the guest ended before it finished its body"))));
+                }
                 Poll::Ready(Some(Ok(frame))) => match frame.into_data() {
                     Ok(bytes) => match self.count(bytes).transpose() {
                         Some(counted) => return Poll::Ready(Some(counted)),
@@ -132,10 +135,12 @@ impl Streamed {
                     return Poll::Ready(Some(Err(self.cut(Excerpt::display(error).as_str()))));
                 }
                 Poll::Ready(None) if self.is_short() || self.hold.exchange.is_end_trusted() => {}
-                Poll::Ready(None) => return Poll::Ready(Some(Err(self.cut("the guest was ended before it")))),
+                Poll::Ready(None) => {
+                    return Poll::Ready(Some(Err(self.cut("the guest was aborted before it finished its body"))));
+                }
             }
             if self.is_short() {
-                return Poll::Ready(Some(Err(self.cut("it is shorter than its content-length"))));
+                return Poll::Ready(Some(Err(self.cut("the body is shorter than its content-length"))));
             }
             self.rest = None;
         }
@@ -171,7 +176,7 @@ impl Streamed {
     fn count(&mut self, bytes: Bytes) -> io::Result<Option<Frame<Bytes>>> {
         let Some(missing) = self.missing_bytes else { return Ok(Some(Frame::data(bytes))) };
         let Some(missing) = missing.checked_sub(bytes.len() as u64) else {
-            return Err(self.cut("it is longer than its content-length"));
+            return Err(self.cut("the body is longer than its content-length"));
         };
         self.missing_bytes = Some(missing);
         if missing > 0 || self.rest.is_none() {
@@ -190,11 +195,17 @@ impl Streamed {
             Some(ending) if !ending.is_clean() => report_end(exchange),
             _ if exchange.fault().is_some() => {
                 let record = exchange.record();
-                tracing::debug!(request = %record.id, route = %record.route(), "response cut with the request's body: {why}");
+                tracing::debug!(
+                    request = %record.id, route = %record.route(),
+                    "response cut because the request body failed: {why}"
+                );
             }
             _ => {
                 let record = exchange.record();
-                tracing::warn!(request = %record.id, route = %record.route(), "guest failed in its response, which was cut: {why}");
+                tracing::warn!(
+                    request = %record.id, route = %record.route(),
+                    "guest failed during its response, which was cut: {why}"
+                );
             }
         }
         io::Error::other("response cut")

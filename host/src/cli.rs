@@ -26,10 +26,10 @@ pub(crate) struct Cli {
     pub(crate) serve: What,
 }
 
-const EXIT_CODES: &str = "Exit codes: 0 done; 1 internal error; 2 usage; 65 a component is refused; \
-66 a component cannot be read; 69 cannot listen, or no server to talk to; 71 no memory for compiled code; \
+const EXIT_CODES: &str = "Exit codes: 0 success; 1 internal error; 2 usage; 65 a component cannot be loaded; \
+66 a component cannot be read; 69 cannot listen, or no responding server found; 71 no memory for compiled code; \
 75 requests were cut at the end of shutdown_timeout; \
-77 the server is another user's; 78 configuration error.";
+77 the server belongs to another user; 78 configuration error.";
 
 /// A command.
 #[derive(Debug, Subcommand)]
@@ -37,22 +37,22 @@ pub(crate) enum Command {
     /// Serve a component, or the routes of a configuration file (the default command)
     #[command(after_help = EXIT_CODES)]
     Serve(What),
-    /// Show a running server: its workers, routes and what is draining
+    /// Show the workers, routes and counters of a running server
     #[command(after_help = EXIT_CODES)]
     Status {
         #[command(flatten)]
         server: Running,
-        /// For machines
+        /// Print JSON
         #[arg(long)]
         json: bool,
     },
-    /// Make a running server read its configuration and components anew, and wait until it serves them
+    /// Reload a running server's configuration and components, and wait until it serves them
     #[command(after_help = EXIT_CODES)]
     Reload(Running),
     /// Stop a running server, and wait until its requests are finished
     #[command(after_help = EXIT_CODES)]
     Stop(Running),
-    /// Say whether `serve` would start with the same arguments, and why not
+    /// Check whether `serve` would start with the same arguments, and print the errors if not
     #[command(after_help = EXIT_CODES)]
     Check(What),
 }
@@ -60,7 +60,7 @@ pub(crate) enum Command {
 /// Which server to talk to.
 #[derive(Args, Debug)]
 pub(crate) struct Running {
-    /// The control socket of the server [default: that of the only server which this user runs]
+    /// Control socket of the server [default: that of the only running server of this user]
     #[arg(long, value_name = "SOCKET", env = "DAYLILY_CONTROL")]
     pub(crate) control: Option<PathBuf>,
 }
@@ -68,8 +68,8 @@ pub(crate) struct Running {
 /// What to serve, and how.
 #[derive(Args, Clone, Debug, Default)]
 pub(crate) struct What {
-    /// The component to answer every request (without it and without --config: ./daylily.toml if there
-    /// is one, else the built-in Hello World)
+    /// Component that handles every request [default, without --config: the routes of ./daylily.toml if
+    /// that file exists, else the built-in Hello World]
     #[arg(value_name = "COMPONENT.wasm", conflicts_with = "config")]
     pub(crate) component: Option<PathBuf>,
     /// Serve the routes of this configuration file
@@ -78,7 +78,7 @@ pub(crate) struct What {
     /// `config` was not given: the default file was found, and has been required since.
     #[arg(skip)]
     pub(crate) config_was_found: bool,
-    /// For development: reload when the configuration or a component is written
+    /// For development: reload when the configuration or a component file changes
     #[arg(long)]
     pub(crate) watch: bool,
     #[command(flatten)]
@@ -95,46 +95,46 @@ pub(crate) struct Settings {
     /// Worker processes: a number, or `auto` for one per core [default: auto]
     #[arg(long, value_name = "COUNT", env = "DAYLILY_WORKERS")]
     workers: Option<Workers>,
-    /// Where compiled components are kept [default: `daylily` in the user's cache directory]
+    /// Cache directory for compiled components [default: `daylily` in the user's cache directory]
     #[arg(long, value_name = "DIR", env = "DAYLILY_CACHE_DIR")]
     cache_dir: Option<PathBuf>,
-    /// The socket for `daylily status`, `reload` and `stop` [default: one in the user's runtime directory]
+    /// Control socket, for `daylily status`, `reload` and `stop` [default: one in the user's runtime directory]
     #[arg(long, value_name = "SOCKET", env = "DAYLILY_CONTROL")]
     control: Option<PathBuf>,
-    /// An environment variable for guests (may be repeated)
+    /// Environment variable for guests (may be repeated)
     #[arg(long, value_name = "KEY=VALUE", value_parser = grants::parse_env)]
     env: Vec<(String, String)>,
-    /// A wasi:config variable for guests (may be repeated)
+    /// wasi:config variable for guests (may be repeated)
     #[arg(long, value_name = "KEY=VALUE", value_parser = grants::parse_var)]
     var: Vec<(String, String)>,
-    /// A directory for guests; with :ro they can only read it (may be repeated)
+    /// Host directory that guests may access, read-only with :ro (may be repeated)
     #[arg(long, value_name = "HOST::GUEST[:ro]")]
     dir: Vec<DirGrant>,
-    /// An origin that guests may send HTTP requests to, such as https://api.example.com (may be repeated)
+    /// Origin that guests may send HTTP requests to, such as https://api.example.com (may be repeated)
     #[arg(long, value_name = "ORIGIN")]
     allow_http: Vec<Origin>,
-    /// Memory of one instance [default: 64MiB]
+    /// Memory limit of one instance [default: 64MiB]
     #[arg(long, value_name = "SIZE", env = "DAYLILY_MAX_MEMORY", value_parser = max_memory)]
     max_memory: Option<u64>,
-    /// CPU time of one request [default: 1s]
+    /// CPU time limit of one request [default: 1s]
     #[arg(long, value_name = "TIME", env = "DAYLILY_CPU_TIME", value_parser = cpu_time)]
     cpu_time: Option<Duration>,
-    /// Time of one request, to the end of its response [default: 30s]
+    /// Wall time limit of one request, to the end of its response [default: 30s]
     #[arg(long, value_name = "TIME", env = "DAYLILY_WALL_TIME", value_parser = wall_time)]
     wall_time: Option<Duration>,
-    /// Size of a request body [default: 16MiB]
+    /// Size limit of a request body [default: 16MiB]
     #[arg(long, value_name = "SIZE", env = "DAYLILY_MAX_BODY", value_parser = max_body)]
     max_body: Option<u64>,
-    /// Requests in progress at a time [default: 256]
+    /// Maximum number of requests in progress, per worker [default: 256]
     #[arg(long, value_name = "COUNT", env = "DAYLILY_MAX_CONCURRENCY", value_parser = max_concurrency)]
     max_concurrency: Option<u32>,
-    /// Requests that wait for their turn, beyond which they are refused [default: 1024]
+    /// Maximum number of queued requests, per worker; more are answered with 503 [default: 1024]
     #[arg(long, value_name = "COUNT", env = "DAYLILY_MAX_QUEUE", value_parser = max_queue)]
     max_queue: Option<u32>,
-    /// For development: tell clients in full why a request failed
+    /// For development: include the details of errors in responses
     #[arg(long, env = "DAYLILY_DEV", value_parser = FalseyValueParser::new())]
     dev: bool,
-    /// What to log: error, warn, info, debug or trace [default: info]
+    /// Log level: error, warn, info, debug or trace [default: info]
     #[arg(long, value_name = "LEVEL", env = "DAYLILY_LOG")]
     log: Option<LogLevel>,
 }

@@ -34,13 +34,14 @@ pub(crate) enum Failure {
     #[error("failed to open the control socket `{path}`: {reason}; name another with control (--control)")]
     Control { path: String, reason: String },
     #[error(
-        "not prepared within {limit}: a file system does not answer, or the components take too long to compile; \
-         look at the places of the configuration, the components and the cache", limit = format_duration(*.limit)
+        "preparation timed out after {limit}: a file system does not respond, or the components take too long to \
+         compile; check the file systems of the configuration, the components and the cache",
+        limit = format_duration(*.limit)
     )]
     NotPrepared { limit: Duration },
     #[error("{text}")]
     Worker { text: String, code: u8 },
-    #[error("not all requests were finished in time; cut: {cut}")]
+    #[error("not all requests finished in time; requests cut: {cut}")]
     Cut { cut: u64 },
     #[error("failed to write to standard output: {error}")]
     Output { error: io::Error },
@@ -65,7 +66,7 @@ impl Failure {
                 failures.push(last);
                 Self::Several(failures)
             }
-            None => Self::Internal(io::Error::other("nothing is known to be wrong")),
+            None => Self::Internal(io::Error::other("unknown error")),
         }
     }
 

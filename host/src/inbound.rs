@@ -69,7 +69,7 @@ pub(crate) fn check_framing(request: &Request<Incoming>, in_request: &InRequest)
 pub(crate) fn target<B>(request: &Request<B>) -> Result<Target<'_>, Refusal> {
     let malformed = |detail: Excerpt| Refusal::Malformed { detail };
     if request.method() == Method::CONNECT {
-        return Err(malformed("the method CONNECT is for proxies".into()));
+        return Err(malformed("the method CONNECT is not supported".into()));
     }
     let uri = request.uri();
     if let Some(scheme) = uri.scheme_str()
@@ -99,11 +99,11 @@ fn host_field<B>(request: &Request<B>) -> Result<Option<Authority<'_>>, Refusal>
     let Some(value) = values.next() else {
         return match request.version() {
             Version::HTTP_09 | Version::HTTP_10 => Ok(None),
-            _ => Err(malformed("there is no Host".into())),
+            _ => Err(malformed("the Host field is missing".into())),
         };
     };
     if values.next().is_some() {
-        return Err(malformed("there is more than one Host".into()));
+        return Err(malformed("there is more than one Host field".into()));
     }
     let value = value.to_str().map_err(|_| malformed("Host has characters that are not ASCII".into()))?;
     let authority = authority::parse(value);
@@ -333,13 +333,13 @@ mod tests {
 
     #[test]
     fn refuses_what_rfc_9112_forbids() {
-        check("GET / 1.1", Err("there is no Host"));
+        check("GET / 1.1", Err("the Host field is missing"));
         check("GET / 1.1\nhost: a\nhost: a", Err("more than one Host"));
         check("GET / 1.0\nhost: a\nhost: b", Err("more than one Host"));
         check("GET / 1.1\nhost: a b", Err("Host is invalid"));
         check("GET / 1.1\nhost: ", Err("Host is invalid"));
         check("GET / 1.1\nhost: user@a", Err("Host is invalid"));
-        check("GET http://a/ 1.1", Err("there is no Host"));
+        check("GET http://a/ 1.1", Err("the Host field is missing"));
         check("GET http://a/ 1.1\nhost: b/c", Err("Host is invalid"));
         check("GET ftp://a/ 1.1\nhost: a", Err("scheme is `ftp`"));
         check("GET * 1.1\nhost: a", Err("not a path"));

@@ -31,7 +31,7 @@ pub(crate) fn start(level: LogLevel) -> io::Result<Log> {
 }
 
 fn say_dropped(lines: u64) {
-    tracing::warn!("log lines dropped: {lines}; stderr was read more slowly than they came");
+    tracing::warn!("log lines dropped: {lines}; stderr was read too slowly");
 }
 
 /// The open log; dropping it closes it.

@@ -72,7 +72,8 @@ pub(crate) fn with_found(what: &What) -> What {
 
 fn unreadable(what: &What, path: &Path, error: io::Error) -> Failure {
     let remedy = if what.config_was_found {
-        "it was found in the working directory, and is required since; put it back, or start daylily anew without it"
+        "it was found in the working directory earlier, and is required since then; put it back, or restart \
+         daylily without it"
     } else {
         "check the path given with --config"
     };

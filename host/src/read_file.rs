@@ -111,7 +111,7 @@ fn within<T: Send + 'static>(
     match receiver.recv_timeout(limit) {
         Ok(outcome) => outcome,
         Err(RecvTimeoutError::Timeout) => {
-            let reason = format!("its file system did not answer for {}", format_duration(limit));
+            let reason = format!("its file system did not respond for {}", format_duration(limit));
             Err(io::Error::new(io::ErrorKind::TimedOut, reason))
         }
         Err(RecvTimeoutError::Disconnected) => Err(io::Error::other("the thread that read it ended")),
@@ -127,7 +127,7 @@ impl Place {
         if count.fetch_add(1, Relaxed) < MAX_BLOCKED {
             return Ok(place);
         }
-        Err(io::Error::other(format!("{MAX_BLOCKED} files before it are still waited for")))
+        Err(io::Error::other(format!("{MAX_BLOCKED} other files are still being read")))
     }
 }
 
@@ -187,8 +187,8 @@ mod tests {
             };
             errors.push(within(limit, &OTHERS, work).expect_err("it does not end").to_string());
         }
-        assert_eq!(errors.first().map(String::as_str), Some("its file system did not answer for 10ms"));
-        assert_eq!(errors.last().map(String::as_str), Some("16 files before it are still waited for"));
+        assert_eq!(errors.first().map(String::as_str), Some("its file system did not respond for 10ms"));
+        assert_eq!(errors.last().map(String::as_str), Some("16 other files are still being read"));
         drop(end);
         let deadline = std::time::Instant::now() + Duration::from_secs(10);
         while within(Duration::from_secs(10), &OTHERS, || Ok(())).is_err() {

@@ -22,7 +22,7 @@ pub(crate) enum Stop {
     #[error("refused: {0}")]
     Refused(#[from] Refusal),
     /// The client has closed the connection, so no response is sent.
-    #[error("the client left before its response")]
+    #[error("client disconnected before its response")]
     ClientGone,
 }
 
@@ -92,13 +92,13 @@ fn refuse(worker: &Worker, refusal: &Refusal, record: &Record) -> Response<Body>
     record.set_status(refusal.status());
     let (request, route) = (&record.id, record.route());
     match refusal.blame() {
-        Blame::Client => tracing::debug!(%request, %route, "refused: {refusal}"),
+        Blame::Client => tracing::debug!(%request, %route, "request refused: {refusal}"),
         Blame::Guest => tracing::warn!(%request, %route, "guest failed: {refusal}"),
         Blame::Overload if worker.overload.is_news() => {
-            tracing::warn!(%request, %route, "refused: {refusal} (said once a second)");
+            tracing::warn!(%request, %route, "request refused: {refusal} (logged once a second)");
         }
-        Blame::Overload => tracing::debug!(%request, %route, "refused: {refusal}"),
-        Blame::Host => tracing::error!(%request, %route, "failed: {refusal}"),
+        Blame::Overload => tracing::debug!(%request, %route, "request refused: {refusal}"),
+        Blame::Host => tracing::error!(%request, %route, "request failed: {refusal}"),
     }
     response::refusal(refusal, record, worker.dev)
 }

@@ -237,10 +237,13 @@ async fn finish(guest: Watched, hold: Arc<Hold>) {
 /// Logs the outcome of a guest that had begun its response, unless it returned normally.
 pub(crate) fn report_end(exchange: &Exchange) {
     let record = exchange.record();
-    let when = if exchange.is_delivered() { "after its response" } else { "in its response, which was cut" };
+    let when = if exchange.is_delivered() { "after its response" } else { "during its response, which was cut" };
     match exchange.ending().cloned().map(Ending::into_stop) {
         Some(Stop::ClientGone) => {
-            tracing::debug!(request = %record.id, route = %record.route(), "the client left before the end of its response");
+            tracing::debug!(
+                request = %record.id, route = %record.route(),
+                "client disconnected before the end of its response"
+            );
         }
         Some(Stop::Refused(why)) if !matches!(why, Refusal::NoResponse) => {
             tracing::warn!(request = %record.id, route = %record.route(), "guest failed {when}: {why}");
@@ -258,7 +261,7 @@ fn check(status: StatusCode) -> Result<(), Refusal> {
     if status.as_u16() >= 200 {
         return Ok(());
     }
-    let detail = format!("its status is {}, which is not a final one", status.as_u16());
+    let detail = format!("its status {} is informational (1xx)", status.as_u16());
     Err(Refusal::InvalidResponse { detail: detail.into() })
 }
 

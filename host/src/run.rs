@@ -24,7 +24,8 @@ use crate::{log, prepare, system};
 const WORKER: &str = "worker";
 
 /// Printed when a user starts a successor by hand.
-const NOT_FOR_HANDS: &str = "this command is what daylily starts its successor with; send SIGUSR2 to a running server";
+const NOT_FOR_HANDS: &str =
+    "this command is internal: daylily starts its successor with it; to upgrade, send SIGUSR2 to a running server";
 
 /// Runs daylily with the arguments of a command line, the program's name first.
 pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {

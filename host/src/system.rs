@@ -21,7 +21,7 @@ pub(crate) fn over_file_size(error: io::Error) -> io::Error {
     if error.kind() != io::ErrorKind::FileTooLarge {
         return error;
     }
-    io::Error::new(error.kind(), "files in memory are over the limit of file sizes; raise it (ulimit -f, LimitFSIZE=)")
+    io::Error::new(error.kind(), "a file in memory exceeds the file size limit; raise it (ulimit -f, LimitFSIZE=)")
 }
 
 /// The remedy when the system has run out of a resource, to append to the error's text; empty for other errors.
@@ -29,7 +29,7 @@ pub(crate) fn hint(error: &io::Error) -> &'static str {
     match Errno::from_io_error(error) {
         Some(Errno::MFILE | Errno::NFILE) => "; raise the limit of open files (ulimit -n, LimitNOFILE=)",
         Some(Errno::AGAIN) => "; raise the limit of processes and threads (ulimit -u, TasksMax=)",
-        Some(Errno::NOMEM) => "; there is no memory or address space for it (ulimit -v, MemoryMax=)",
+        Some(Errno::NOMEM) => "; not enough memory or address space (check ulimit -v, MemoryMax=)",
         _ => "",
     }
 }

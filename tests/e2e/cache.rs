@@ -104,7 +104,7 @@ fn flip(entry: &Path, at: usize) {
     fs::write(entry, bytes).expect("the entry");
 }
 
-const DAMAGED: &str = "it is damaged, or not what its name says";
+const DAMAGED: &str = "it is corrupt, or its content does not match its name";
 
 const DAMAGES: &[Damage] = &[
     ("magic", |_, entry| flip(entry, 0), DAMAGED),
@@ -163,7 +163,7 @@ fn an_entry_that_is_not_sure_to_be_right_is_not_used() {
         damage(&cache, &entry);
         let server = cache.start("hello");
         expect_hello(&server);
-        server.log().wait_for(&["WARN", "is not used", reason, "compiled anew"]);
+        server.log().wait_for(&["WARN", "cache entry", "ignored", reason, "compiled again"]);
         let again = fs::symlink_metadata(&entry).expect("a new entry");
         assert!(again.is_file(), "what was in the way is still there");
         assert_eq!(again.mode() & 0o7777, 0o600);
@@ -185,7 +185,7 @@ fn a_directory_in_the_place_of_an_entry_is_left_alone() {
     fs::create_dir(&entry).expect("a directory");
     let server = cache.start("hello");
     expect_hello(&server);
-    server.log().wait_for(&["WARN", "is not used", "no regular file", "compiled anew"]);
+    server.log().wait_for(&["WARN", "cache entry", "ignored", "not a regular file", "compiled again"]);
     assert_eq!(fs::read_dir(cache.path()).expect("a list of files").count(), 1, "an unfinished file is left");
 }
 

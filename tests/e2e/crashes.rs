@@ -84,11 +84,11 @@ fn what_waits_in_the_backlog_is_answered_by_the_replacement() {
     });
 }
 
-/// The log lines about deaths: the number of quick deaths in a row, and the wait before the next start.
+/// The log lines about deaths: the number of quick crashes in a row, and the wait before the next start.
 fn deaths(server: &Daylily) -> Vec<(u32, Duration)> {
-    let lines = server.log().matching(|line| line.contains("worker 0 ") && line.contains("quick deaths in a row"));
+    let lines = server.log().matching(|line| line.contains("worker 0 ") && line.contains("quick crashes in a row"));
     let parse = |line: &String| {
-        let count = line.split_once(" quick deaths")?.0.rsplit_once('(')?.1.parse().ok()?;
+        let count = line.split_once(" quick crashes")?.0.rsplit_once('(')?.1.parse().ok()?;
         let wait = line.split_once("replaced in ")?.1;
         let wait = match wait.strip_suffix("ms") {
             Some(ms) => ms.parse::<f64>().ok()? / 1000.0,

@@ -51,21 +51,21 @@ fn cases() -> Vec<Case> {
     vec![
         get("trap.test", "/before", 500, &["guest trapped"], "unreachable"),
         get("trap.test", "/stack", 500, &["guest trapped"], "stack"),
-        get("trap.test", "/exit", 500, &["guest trapped", "guest gave no response"], ""),
-        get("trap.test", "/none", 500, &["guest gave no response"], ""),
-        get("trap.test", "/error", 502, &["guest answered with an error code"], "boom"),
+        get("trap.test", "/exit", 500, &["guest trapped", "guest returned no response"], ""),
+        get("trap.test", "/none", 500, &["guest returned no response"], ""),
+        get("trap.test", "/error", 502, &["guest returned an error code"], "boom"),
         get("memory.test", "/forever", 500, &["guest trapped"], ""),
-        get("burn.test", "/loop", 504, &["cpu time used up"], ""),
-        get("stream.test", "/silent?ms=60000", 504, &["time used up"], ""),
+        get("burn.test", "/loop", 504, &["CPU time limit exceeded"], ""),
+        get("stream.test", "/silent?ms=60000", 504, &["wall time limit exceeded"], ""),
         get("service03.test", "/trap", 500, &["guest trapped"], "unreachable"),
-        get("service03.test", "/loop", 504, &["cpu time used up"], ""),
-        get("service03.test", "/error", 502, &["guest answered with an error code"], ""),
+        get("service03.test", "/loop", 504, &["CPU time limit exceeded"], ""),
+        get("service03.test", "/error", 502, &["guest returned an error code"], ""),
         refused(Request::get("nowhere.test", "/"), 404, &["no such route"]),
         refused(Request::get("not a host", "/"), 400, &["malformed request"]),
         refused(Request::get("hello.test", "/").header("bad name", "x"), 400, &["malformed request"]),
         refused(Request::get("hello.test", "/").header("x", &"x".repeat(70_000)), 431, &["request head too large"]),
         refused(Request::post("echo.test", "/").body(&[0; 1001]), 413, &["request body too large"]),
-        refused(Request::post("echo.test", "/count").header("Content-Length", "9"), 408, &["request body too slow"]),
+        refused(Request::post("echo.test", "/count").header("Content-Length", "9"), 408, &["request body timed out"]),
     ]
 }
 
@@ -173,13 +173,13 @@ fn a_refused_connection_goes_on_or_ends_but_is_not_confused() {
 const CUT: &[(&str, &str, &str, bool)] = &[
     ("trap.test", "/after-head", "guest trapped", true),
     ("trap.test", "/after-length", "guest trapped", true),
-    ("trap.test", "/drop-body", "guest gave an invalid response", true),
-    ("trap.test", "/short", "guest gave an invalid response", true),
-    ("burn.test", "/after-head", "cpu time used up", false),
-    ("stream.test", "/?chunks=100&size=10&pause_ms=50", "time used up", false),
+    ("trap.test", "/drop-body", "guest returned an invalid response", true),
+    ("trap.test", "/short", "guest returned an invalid response", true),
+    ("burn.test", "/after-head", "CPU time limit exceeded", false),
+    ("stream.test", "/?chunks=100&size=10&pause_ms=50", "wall time limit exceeded", false),
     ("service03.test", "/trap-after", "guest trapped", true),
-    ("service03.test", "/loop-after", "cpu time used up", false),
-    ("service03.test", "/short", "guest gave an invalid response", true),
+    ("service03.test", "/loop-after", "CPU time limit exceeded", false),
+    ("service03.test", "/short", "guest returned an invalid response", true),
 ];
 
 #[test]

@@ -85,7 +85,7 @@ fn streams_of_0_3_read_and_write_whole_files() {
 fn block(server: &Daylily) {
     std::thread::scope(|scope| {
         for _ in 0..THREADS {
-            scope.spawn(|| server.get("bad.test", "/?read=held").expect_refusal(504, "time used up"));
+            scope.spawn(|| server.get("bad.test", "/?read=held").expect_refusal(504, "wall time limit exceeded"));
         }
     });
 }
@@ -138,8 +138,8 @@ fn calls_that_do_not_return_take_their_own_routes_threads_and_have_the_worker_re
         expect_others_work();
         let replaced = eventually(PATIENCE, || server.status().total("workers_blocked") == 1);
         assert!(replaced, "{:?}", server.status());
-        server.log().wait_for(&["all 16 threads for files are blocked", "bad.test"]);
-        server.log().wait_for(&["has 16 file calls that do not return", "takes its place"]);
+        server.log().wait_for(&["all 16 file threads are blocked", "bad.test"]);
+        server.log().wait_for(&["has 16 file calls that do not return", "replaces it"]);
         let second = server.workers()[0];
         assert_ne!(first, second);
         assert!(eventually(PATIENCE, || !first.is_running()), "the old process stays");
@@ -150,7 +150,7 @@ fn calls_that_do_not_return_take_their_own_routes_threads_and_have_the_worker_re
         block(&server);
         let seen = eventually(PATIENCE, || server.status().of_worker(0, "blocked_file_calls") == THREADS as u64);
         assert!(seen, "{:?}", server.status());
-        server.get("bad.test", "/?read=file").expect_refusal(503, "no instance could be made");
+        server.get("bad.test", "/?read=file").expect_refusal(503, "cannot create an instance");
         expect_others_work();
         assert_eq!((server.workers()[0], server.status().total("workers_blocked")), (second, 1));
 

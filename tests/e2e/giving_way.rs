@@ -128,7 +128,7 @@ fn a_request_is_answered_beside_clients_that_keep_all_places() {
         }
         // As many requests gave way as others were waiting; the rest continue.
         expect_in_progress(&server, PLACES - 1);
-        server.log().wait_for(&["give way to others"]);
+        server.log().wait_for(&["requests of stalled clients aborted"]);
         let gave_way = held.iter_mut().filter_map(|held| fate(held, *client)).collect::<Vec<_>>();
         let expected = match (client, guests.body) {
             (Client::NotReading, _) | (_, "service03") => Fate::Cut,
@@ -154,7 +154,7 @@ fn fate(held: &mut Held, client: Client) -> Option<Fate> {
     let mut text = Vec::new();
     held.connection.finish(&mut response, "POST", &mut |piece| text.extend_from_slice(piece));
     if response.status == 408 {
-        assert!(text.starts_with(b"request body too slow while others waited"), "{text:?}");
+        assert!(text.starts_with(b"request body too slow while other requests waited"), "{text:?}");
         return Some(Fate::Refused);
     }
     (response.ending == Ending::Truncated).then_some(Fate::Cut)
@@ -187,7 +187,7 @@ fn others_keep_their_places() {
             connection
         })
         .collect();
-    silent.connection.response("POST").expect_refusal(408, "request body too slow while others waited");
+    silent.connection.response("POST").expect_refusal(408, "request body too slow while other requests waited");
     timer.response("GET").expect(200, "done\n");
     steady.pause();
     steady.connection.send(b"0\r\n\r\n");
@@ -212,7 +212,7 @@ fn a_route_leaves_a_quarter_of_the_places_to_others() {
             connection
         })
         .collect();
-    server.get("stream.test", "/?chunks=1").expect_refusal(503, "too many requests");
+    server.get("stream.test", "/?chunks=1").expect_refusal(503, "request queue full");
     server.get("hello.test", "/").expect(200, "Hello World\n");
     held.pop().expect("one of them").leave();
     let free = eventually(PATIENCE, || server.get("stream.test", "/?chunks=1").status == 200);
@@ -224,5 +224,5 @@ fn a_route_leaves_a_quarter_of_the_places_to_others() {
         connection.send(&Request::get("a.test", "/?chunks=100000&size=1&pause_ms=50").bytes());
         assert_eq!(connection.head().status, 200);
     }
-    server.get("a.test", "/").expect_refusal(503, "too many requests");
+    server.get("a.test", "/").expect_refusal(503, "request queue full");
 }

@@ -114,7 +114,7 @@ fn a_stalled_request_body_is_refused() {
         for part in [&b""[..], b"1\r\nx"] {
             let mut connection = server.connect();
             connection.send(&request.head_bytes()).send(part);
-            connection.response("POST").expect_refusal(408, "request body too slow");
+            connection.response("POST").expect_refusal(408, "request body timed out");
             connection.expect_closed();
         }
     }

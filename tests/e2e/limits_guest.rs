@@ -111,7 +111,7 @@ fn instances_at_under_and_over() {
     assert!(need > 0, "one is not enough for a component with its adapters");
     for (host, at) in hosts.iter().zip(0..) {
         match at < need {
-            true => drop(server.get(host, "/").expect_refusal(503, "no instance could be made")),
+            true => drop(server.get(host, "/").expect_refusal(503, "cannot create an instance")),
             false => drop(server.get(host, "/").expect(200, "Hello World\n")),
         }
     }
@@ -123,7 +123,7 @@ fn cpu_time_under_and_over() {
     server.get("brief.test", "/ms?n=150").expect(200, "done\n");
     for (host, target) in [("brief.test", "/loop"), ("brief.test", "/ms?n=60000"), ("brief03.test", "/loop")] {
         let (before, start) = (server.process().cpu_time(), Instant::now());
-        server.get(host, target).expect_refusal(504, "cpu time used up");
+        server.get(host, target).expect_refusal(504, "CPU time limit exceeded");
         let used = server.process().cpu_time() - before;
         assert!(used >= Duration::from_millis(250), "{host}{target} was stopped after {used:?} of its 300 ms");
         assert!(start.elapsed() < Duration::from_secs(10), "{host}{target} ran for {:?}", start.elapsed());
@@ -161,7 +161,7 @@ fn wall_time_under_and_over() {
     ];
     each(&cases, |(host, target)| {
         let start = Instant::now();
-        server.get(host, target).expect_refusal(504, "time used up");
+        server.get(host, target).expect_refusal(504, "wall time limit exceeded");
         let took = start.elapsed();
         assert!(took >= Duration::from_millis(350) && took < Duration::from_secs(10), "it took {took:?}");
         expect_healthy(&server);

@@ -135,7 +135,7 @@ fn a_head_that_takes_too_long_is_refused() {
         let mut connection = server.connect();
         let start = Instant::now();
         connection.send(part.as_bytes());
-        connection.response("GET").expect_refusal(408, "request head too slow");
+        connection.response("GET").expect_refusal(408, "request head timed out");
         assert!(start.elapsed() >= Duration::from_millis(700), "after {:?} of 800 ms", start.elapsed());
         connection.expect_closed();
     }
@@ -160,7 +160,7 @@ fn a_trickling_head_is_refused_all_the_same() {
             }
             assert!(start.elapsed() < PATIENCE, "still waiting for the head");
         };
-        refused.expect_refusal(408, "request head too slow");
+        refused.expect_refusal(408, "request head timed out");
     }
 }
 

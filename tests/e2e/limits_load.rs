@@ -66,7 +66,7 @@ fn over_the_requests_in_progress_the_queue_and_over_the_queue_503() {
     let (first, second) = (hold(&server, "held.test"), hold(&server, "held.test"));
     // Whichever two arrive first wait; the third gets an error response at once.
     let mut waiting: Vec<Connection> = (0..3).map(|_| send(&server, "hello.test")).collect();
-    first_answer(&mut waiting).expect_refusal(503, "too many requests");
+    first_answer(&mut waiting).expect_refusal(503, "request queue full");
     for connection in &mut waiting {
         assert!(connection.is_quiet_for(Duration::from_millis(200)), "a third request is in progress");
     }
@@ -82,8 +82,8 @@ fn a_queue_of_none_refuses_at_once() {
     let server = small("max_concurrency = 1\nmax_queue = 0").start();
     server.get("hello.test", "/").expect(200, "Hello World\n");
     let held = hold(&server, "held.test");
-    server.get("hello.test", "/").expect_refusal(503, "too many requests");
-    server.get("hello.test", "/").expect_refusal(503, "too many requests");
+    server.get("hello.test", "/").expect_refusal(503, "request queue full");
+    server.get("hello.test", "/").expect_refusal(503, "request queue full");
     held.finish();
     expect_place(&server, "the one that held it");
 }
@@ -94,8 +94,8 @@ fn the_queue_has_a_deadline() {
     let held = hold(&server, "held.test");
     let start = Instant::now();
     let mut waiting = vec![send(&server, "hello.test"), send(&server, "hello.test")];
-    first_answer(&mut waiting).expect_refusal(503, "waited too long for a turn");
-    first_answer(&mut waiting).expect_refusal(503, "waited too long for a turn");
+    first_answer(&mut waiting).expect_refusal(503, "timed out in queue");
+    first_answer(&mut waiting).expect_refusal(503, "timed out in queue");
     let took = start.elapsed();
     assert!(took >= Duration::from_millis(450) && took < Duration::from_secs(10), "it took {took:?}");
     held.finish();
@@ -124,7 +124,7 @@ fn a_client_that_leaves_the_queue_frees_its_place() {
     let server = small("max_concurrency = 1\nmax_queue = 1\nqueue_timeout = '60s'").start();
     let held = hold(&server, "held.test");
     let mut waiting = vec![send(&server, "hello.test"), send(&server, "hello.test")];
-    first_answer(&mut waiting).expect_refusal(503, "too many requests");
+    first_answer(&mut waiting).expect_refusal(503, "request queue full");
     waiting.pop().expect("one that waits").leave();
     let mut waits = None;
     let start = Instant::now();
@@ -133,7 +133,7 @@ fn a_client_that_leaves_the_queue_frees_its_place() {
         match next.try_response("GET", Duration::from_millis(300)) {
             Err(Silence::Waiting) => waits = Some(next),
             Err(Silence::Closed) => panic!("closed without an answer"),
-            Ok(refused) => drop(refused.expect_refusal(503, "too many requests")),
+            Ok(refused) => drop(refused.expect_refusal(503, "request queue full")),
         }
     }
     held.finish();
@@ -194,7 +194,7 @@ fn every_ending_gives_the_place_back() {
             server.get("trap.test", target);
             expect_place(&server, target);
         }
-        server.get("burn.test", "/loop").expect_refusal(504, "cpu time used up");
+        server.get("burn.test", "/loop").expect_refusal(504, "CPU time limit exceeded");
         expect_place(&server, "/loop");
         server.exchange(&Request::post("small.test", "/").body(b"xx")).expect_refusal(413, "request body too large");
         expect_place(&server, "a body too large");

@@ -24,13 +24,13 @@ fn a_reload_to_what_is_no_component_says_what_helps() {
     let config = server.config();
     let half = hello.get(..hello.len() / 2).expect("a half");
     let cases: [(&str, Spoil<'_>, i32, &str); 7] = [
-        ("a component that ends early", &put(half), 65, "ends early"),
+        ("a component that ends early", &put(half), 65, "truncated"),
         ("a core module", &put(b"\0asm\x01\0\0\0"), 65, "core module"),
-        ("a draft of WASI", &put(&draft), 65, "rebuild it with a released 0.2"),
+        ("a draft of WASI", &put(&draft), 65, "rebuild it for the released WASI 0.2"),
         ("a directory", &named("."), 66, "give the path of the `.wasm` file in it"),
         ("a web address", &named("https://files.example.com/app.wasm"), 66, "a web address"),
         ("a reference to a registry", &named("registry.example.com/app:1"), 66, "a reference to a registry"),
-        ("a configuration", &named("daylily.toml"), 65, "a configuration is given with `-c`"),
+        ("a configuration", &named("daylily.toml"), 65, "pass a configuration file with `-c`"),
     ];
     for (what, spoil, code, says) in cases {
         server.put("daylily.toml", &config);

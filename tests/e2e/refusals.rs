@@ -44,13 +44,21 @@ fn what_is_no_servable_component() {
     let of_snapshot = draft("wasi:http/incoming-handler@0.2.0-rc-2023-12-05").expect("a component");
     let of_candidate = draft("wasi:http/handler@0.3.0-rc-2025-09-16").expect("a component");
     let cases: [(&str, &[u8], &[&str]); 10] = [
-        ("app.toml", b"[[route]]", &["app.toml", "not WebAssembly", "a configuration is given with `-c`"]),
-        ("snapshot.wasm", &of_snapshot, &["snapshot.wasm", "0.2.0-rc-2023-12-05", "rebuild it with a released 0.2"]),
-        ("candidate.wasm", &of_candidate, &["candidate.wasm", "0.3.0-rc-2025-09-16", "rebuild it with a released 0.3"]),
+        ("app.toml", b"[[route]]", &["app.toml", "not WebAssembly", "pass a configuration file with `-c`"]),
+        (
+            "snapshot.wasm",
+            &of_snapshot,
+            &["snapshot.wasm", "0.2.0-rc-2023-12-05", "rebuild it for the released WASI 0.2"],
+        ),
+        (
+            "candidate.wasm",
+            &of_candidate,
+            &["candidate.wasm", "0.3.0-rc-2025-09-16", "rebuild it for the released WASI 0.3"],
+        ),
         ("module.wasm", CORE_MODULE, &["module.wasm", "core module", "component", "wasm32-wasip2"]),
         ("text.wasm", b"Hello World\n", &["text.wasm", "not WebAssembly"]),
         ("empty.wasm", b"", &["empty.wasm", "not WebAssembly"]),
-        ("half.wasm", half, &["half.wasm", "ends early", "build it or fetch it again"]),
+        ("half.wasm", half, &["half.wasm", "truncated", "rebuild it or download it again"]),
         ("damaged.wasm", &damaged, &["damaged.wasm"]),
         (
             "header.wasm",

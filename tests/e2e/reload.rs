@@ -77,7 +77,7 @@ const BAD: &[Bad] = &[
         "an import that nobody provides",
         |server| server.put("app.wasm", component("wants")),
         65,
-        &["nothing provides what it imports", "example:missing/thing", "wasi:keyvalue/store"],
+        &["daylily does not provide these imports", "example:missing/thing", "wasi:keyvalue/store"],
     ),
     (
         "more memory than it may have",
@@ -380,7 +380,7 @@ fn a_socket_that_was_removed_is_made_again_by_a_reload() {
     std::fs::remove_file(&path).expect("the socket");
     let other = std::os::unix::net::UnixListener::bind(&path).expect("a socket");
     server.signal(Signal::HUP);
-    server.log().wait_for(&["WARN", "failed to open the control socket", "another daylily listens there"]);
+    server.log().wait_for(&["WARN", "failed to open the control socket", "another daylily server listens there"]);
     drop(other);
     server.signal(Signal::HUP);
     assert!(eventually(PATIENCE, || server.command(&["status"]).code == 0), "it is not made again");

@@ -130,14 +130,16 @@ fn write(server: &Daylily, flavour: &str, write: Write, mib: u32, proof: Proof) 
     match write {
         Write::Returns => expect_clean(&response(send("ample", "return"))),
         Write::Traps => drop(response(send("ample", "trap")).expect_refusal(500, "guest trapped")),
-        Write::UsesUpCpuTime => drop(response(send("cpu", "spin")).expect_refusal(504, "cpu time used up")),
+        Write::UsesUpCpuTime => drop(response(send("cpu", "spin")).expect_refusal(504, "CPU time limit exceeded")),
         Write::UsesUpCpuTimeAfterHead => {
             let response = response(send("cpu", "head"));
             expect_clean(&response);
             assert_eq!(response.ending, Ending::Truncated, "{response:?}");
         }
-        Write::UsesUpWallTime => drop(response(send("wall", "spin")).expect_refusal(504, "time used up")),
-        Write::UsesUpWallTimeWaiting => drop(response(send("wall", "wait")).expect_refusal(504, "time used up")),
+        Write::UsesUpWallTime => drop(response(send("wall", "spin")).expect_refusal(504, "wall time limit exceeded")),
+        Write::UsesUpWallTimeWaiting => {
+            drop(response(send("wall", "wait")).expect_refusal(504, "wall time limit exceeded"))
+        }
         Write::IsLeft => leave(send("ample", "spin")),
         Write::IsLeftWaiting => leave(send("ample", "wait")),
         Write::IsLeftAfterHead => {

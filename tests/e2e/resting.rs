@@ -10,7 +10,7 @@ fn start() -> Daylily {
 /// Waits until connections have gone to rest this many times since the start.
 #[track_caller]
 fn wait_for_rest(server: &Daylily, times: usize) {
-    let rested = || server.log().matching(|line| line.contains("a silent connection gave up its buffers")).len();
+    let rested = || server.log().matching(|line| line.contains("an idle connection released its buffers")).len();
     assert!(eventually(PATIENCE, || rested() >= times), "{} of {times} connections went to rest", rested());
 }
 

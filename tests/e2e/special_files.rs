@@ -113,5 +113,5 @@ fn certificates_are_not_waited_for() {
         assert_eq!(response.text(), "error: ErrorCode::ConfigurationError\n");
         expect_quick(start);
     }
-    server.log().wait_for(&["failed to read the trusted certificates that SSL_CERT_FILE names", "named pipe"]);
+    server.log().wait_for(&["failed to read the trusted certificates in SSL_CERT_FILE", "named pipe"]);
 }

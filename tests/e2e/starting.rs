@@ -55,7 +55,7 @@ fn a_configuration_that_was_found_is_required_from_then_on() {
     expect_required(&server);
     // A program that takes over reads the file and requires it, too; and so do later reloads of that program.
     server.signal(Signal::USR2);
-    server.log().wait_for(&["not upgraded", "exit status: 78"]);
+    server.log().wait_for(&["upgrade failed", "exit status: 78"]);
     server.put("daylily.toml", &config);
     server.signal(Signal::USR2);
     let old = server.supervisor();
@@ -175,7 +175,10 @@ fn an_address_that_is_in_use_is_refused() {
     let server = hello().without("--control").env("RUNTIME_DIRECTORY", &runtime).start();
     let address = server.address().to_string();
     let refused = run_in(&[], &[("RUNTIME_DIRECTORY", &runtime)], &["serve", "--listen", &address]);
-    refused.expect(69, &["a daylily runs there", &format!("daylily stop --control {runtime}/{address}.sock")]);
+    refused.expect(
+        69,
+        &["another daylily server runs there", &format!("daylily stop --control {runtime}/{address}.sock")],
+    );
 }
 
 /// A component that takes long to compile and is then rejected: until then the kernel accepts no connection, which

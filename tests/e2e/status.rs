@@ -113,9 +113,9 @@ fn people_are_shown_tables() {
     has(" 0 1 1 4");
     has("ROUTE COMPONENT");
     has("hello.test /");
-    has("requests: 4 on 2 connections, 0 cut, 0 lost with their worker");
-    has("workers replaced: 0, 0 of them because they hung, 0 because file calls did not return");
-    has("reloads: 0, 0 of them refused");
+    has("requests: 4 on 2 connections, 0 cut after shutdown_timeout, 0 lost when their worker died");
+    has("workers replaced: 0, 0 of them hung, 0 of them with blocked file calls");
+    has("reloads: 0, 0 of them failed");
 }
 
 #[test]
@@ -125,12 +125,12 @@ fn without_a_server_there_is_a_remedy() {
     left_behind.expect_no_process(PATIENCE);
     each(&["status", "reload", "stop"], |command| {
         let refused = run(&[command, "--control", "nowhere.sock"]);
-        refused.expect(69, &["no daylily answers at `nowhere.sock`", "is it running?"]);
+        refused.expect(69, &["no daylily server responds at `nowhere.sock`", "is it running?"]);
         assert_eq!(refused.stdout, "");
-        left_behind.command(&[command]).expect(69, &["no daylily answers at `control.sock`", "is it running?"]);
+        left_behind.command(&[command]).expect(69, &["no daylily server responds at `control.sock`", "is it running?"]);
     });
     let by_environment = run_in(&[], &[("DAYLILY_CONTROL", "elsewhere.sock")], &["status"]);
-    by_environment.expect(69, &["no daylily answers at `elsewhere.sock`"]);
+    by_environment.expect(69, &["no daylily server responds at `elsewhere.sock`"]);
 }
 
 /// The runtime directory of this user's servers, in a temporary directory. Root's servers also use `/run/daylily`,
@@ -170,7 +170,7 @@ fn the_only_server_is_found_and_of_several_one_must_be_chosen() {
     assert!(!others_run(), "servers run in /run/daylily: stop them, or run this as another user");
     let runtime = Runtime::new();
     let none = runtime.status();
-    none.expect(69, &["no daylily of yours is running (looked into ", "name its socket with --control"]);
+    none.expect(69, &["no daylily server of this user is running (looked in ", "give its control socket with"]);
     none.expect(69, &[&runtime.directory().display().to_string()]);
     let first = runtime.start();
     let mode = |path: &Path| fs::metadata(path).expect("a file").permissions().mode() & 0o7777;
@@ -181,7 +181,7 @@ fn the_only_server_is_found_and_of_several_one_must_be_chosen() {
     assert_eq!(status.supervisor(), first.supervisor());
     let second = runtime.start();
     let several = runtime.status();
-    several.expect(69, &["several are running; choose one:"]);
+    several.expect(69, &["several daylily servers are running; choose one:"]);
     for server in [&first, &second] {
         several.expect(69, &[&format!("--control {}", runtime.socket(server).display())]);
     }
@@ -191,7 +191,7 @@ fn the_only_server_is_found_and_of_several_one_must_be_chosen() {
     runtime.status().expect(0, &[]);
     first.signal(Signal::TERM);
     first.expect_exit(0, &[]);
-    runtime.status().expect(69, &["no daylily of yours is running"]);
+    runtime.status().expect(69, &["no daylily server of this user is running"]);
 }
 
 /// Root may connect to every socket, unless it runs without that capability.
@@ -212,7 +212,7 @@ fn the_socket_is_for_its_user_alone() {
     let output = command.args(["status", "--control"]).arg(&socket).output().expect("the binary under test");
     let stderr = String::from_utf8_lossy(&output.stderr);
     assert_eq!((output.status.code(), output.stdout.as_slice()), (Some(77), &[][..]), "{stderr}");
-    assert!(stderr.contains("is another user's") && stderr.contains("as root"), "{stderr}");
+    assert!(stderr.contains("belongs to another user") && stderr.contains("as root"), "{stderr}");
 }
 
 /// A name, a function that changes a directory and returns the socket's path, and the error.
@@ -226,7 +226,7 @@ const REFUSED: &[Refused] = &[
         &["others can write to its directory (mode 777)", "chmod go-w"],
     ),
     ("writable by the group", |directory| in_mode(directory, 0o770), &["others can write to its directory (mode 770)"]),
-    ("a file", in_place_of_a_file, &["there is something that is no socket"]),
+    ("a file", in_place_of_a_file, &["the path exists and is not a socket"]),
     ("no directory", |_| "/proc/nothing/control.sock".into(), &["/proc/nothing"]),
 ];
 
@@ -289,7 +289,7 @@ fn a_socket_in_use_stays_with_its_server_and_one_left_behind_is_taken() {
     let start = || hello().flags(&["--control", &path]).start();
     let first = start();
     let refused = run(&["serve", "--listen", "127.0.0.1:0", "--control", &path]);
-    refused.expect(69, &["another daylily listens there"]);
+    refused.expect(69, &["another daylily server listens there"]);
     assert_eq!(refused.stdout, "");
     run(&["status", "--control", &path]).expect(0, &[]);
     first.signal(Signal::KILL);
@@ -389,7 +389,7 @@ fn a_server_that_is_stopping_says_so() {
     server.signal(Signal::TERM);
     server.log().wait_for(&["draining, requests in progress"]);
     assert_eq!(server.status().state(), "stopping");
-    server.command(&["reload"]).expect(69, &["not reloaded", "this daylily is stopping"]);
+    server.command(&["reload"]).expect(69, &["reload refused", "the server is stopping"]);
     // A second stop command waits for the stop in progress.
     server.command(&["stop"]).expect(0, &[]);
     connection.finish(&mut response, "GET", &mut |_| {});

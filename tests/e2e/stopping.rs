@@ -123,7 +123,7 @@ fn what_takes_too_long_is_cut() {
         match by {
             By::Command => {
                 let stopped = server.command(&["stop"]);
-                stopped.expect(75, &["not all requests were finished in time; cut: 6"]);
+                stopped.expect(75, &["not all requests finished in time; requests cut: 6"]);
             }
             _ => server.signal(Signal::TERM),
         }
@@ -134,7 +134,7 @@ fn what_takes_too_long_is_cut() {
             assert_eq!(response.finish().1, Ending::Truncated);
         }
         assert!(start.elapsed() >= Duration::from_millis(550), "cut after {:?} of 600 ms", start.elapsed());
-        server.expect_exit(75, &["not all requests were finished in time; cut: 6"]);
+        server.expect_exit(75, &["not all requests finished in time; requests cut: 6"]);
         assert!(start.elapsed() < PROMPTLY, "it took {:?}", start.elapsed());
         server.expect_no_process(PATIENCE);
     });
@@ -215,7 +215,7 @@ fn a_second_signal_stops_at_once() {
                 assert_eq!(response.finish().1, Ending::Truncated);
             }
             spinning.expect_closed();
-            server.expect_exit(75, &["not all requests were finished in time; cut: 3"]);
+            server.expect_exit(75, &["not all requests finished in time; requests cut: 3"]);
             assert!(start.elapsed() < PROMPTLY, "it took {:?}", start.elapsed());
             server.expect_no_process(PATIENCE);
         },
@@ -375,7 +375,7 @@ fn a_stop_ends_what_drains() {
     assert_eq!(server.status().draining(), 1);
     server.signal(Signal::TERM);
     assert_eq!(begun.finish().1, Ending::Truncated);
-    server.expect_exit(75, &["not all requests were finished in time; cut: 1"]);
+    server.expect_exit(75, &["not all requests finished in time; requests cut: 1"]);
     server.expect_no_process(PATIENCE);
 }
 

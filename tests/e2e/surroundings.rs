@@ -48,7 +48,7 @@ fn a_log_at_the_limit_of_file_sizes_ends_nothing() {
 
 /// A system limit that prevents a start, and the error.
 const TOO_LITTLE: &[(&str, i32, &[&str])] = &[
-    ("ulimit -f 8", 1, &["files in memory are over the limit of file sizes", "ulimit -f", "LimitFSIZE="]),
+    ("ulimit -f 8", 1, &["a file in memory exceeds the file size limit", "ulimit -f", "LimitFSIZE="]),
     ("ulimit -n 7", 1, &["Too many open files", "ulimit -n", "LimitNOFILE="]),
     ("ulimit -n 8", 1, &["Too many open files", "ulimit -n", "LimitNOFILE="]),
     ("ulimit -n 9", 1, &["Too many open files", "ulimit -n", "LimitNOFILE="]),

@@ -64,7 +64,7 @@ fn trapping(length: usize) -> String {
 
 /// Routes, targets, and the status and reason of the response.
 fn long_texts() -> Vec<(&'static str, String, u16, &'static str)> {
-    let error = "guest answered with an error code";
+    let error = "guest returned an error code";
     let mut cases: Vec<_> = ["direct-trap.test", "entire-trap.test", "direct-service03.test", "entire-service03.test"]
         .into_iter()
         .map(|host| (host, format!("/error-long?kib={LONG_KIB}"), 502, error))
@@ -216,7 +216,7 @@ fn an_unread_log_does_not_make_the_worker_grow() {
             for _ in 0..count {
                 server
                     .get(host, &format!("/error-long?kib={LONG_KIB}"))
-                    .expect_refusal(502, "guest answered with an error code");
+                    .expect_refusal(502, "guest returned an error code");
             }
             // Lines of 8 KiB: more than the queue holds.
             server.get("output.test", "/flood?kib=8000").expect(200, "ok\n");

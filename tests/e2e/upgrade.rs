@@ -163,7 +163,7 @@ fn a_reload_during_an_upgrade_is_answered() {
         assert!(!waits.is_finished(), "it was answered before anything was read");
         std::io::Write::write_all(&mut writing, b"go\n").expect("the new program reads");
         let reload = waits.join().expect("a reload");
-        assert!(reload.code == 0 || reload.stderr.contains("not reloaded"), "what came of it? {reload:?}");
+        assert!(reload.code == 0 || reload.stderr.contains("reload refused"), "what came of it? {reload:?}");
     });
     assert_eq!(server.wait_exit(), 0);
     server.get("hello.test", "/").expect(200, "Hello World\n");
@@ -209,7 +209,7 @@ fn a_program_that_cannot_take_over_changes_nothing() {
         let (config, workers) = (server.config(), server.workers());
         spoil(&server);
         server.signal(Signal::USR2);
-        server.log().wait_for(&["ERROR", "not upgraded", reason, "this process goes on"]);
+        server.log().wait_for(&["ERROR", "upgrade failed", reason, "this process keeps serving"]);
         let status = server.status();
         assert_eq!((status.supervisor(), status.state()), (server.supervisor(), "serving"));
         assert_eq!(server.workers(), workers);
@@ -253,7 +253,7 @@ fn what_a_program_leaves_behind_goes_with_it() {
     let server = setup().start();
     replace_by(&server, "#!/bin/sh\nsleep 1000 </dev/null &\nexit 3\n", 0o755);
     server.signal(Signal::USR2);
-    server.log().wait_for(&["not upgraded", "ended before it was ready (exit status: 3)"]);
+    server.log().wait_for(&["upgrade failed", "ended before it was ready (exit status: 3)"]);
     assert!(eventually(PATIENCE, || server.processes().len() == 2), "{:?} run", server.processes());
     server.get("hello.test", "/").expect(200, "Hello World\n");
 }

@@ -27,7 +27,7 @@ fn expect_soon(server: &Daylily, host: &str, body: &str) {
 /// Fails unless the log has at least `refused` failed reloads and `reason`, and `body` is still served.
 #[track_caller]
 fn expect_refused(server: &Daylily, refused: usize, reason: &str, body: &str) {
-    let lines = || server.log().matching(|line| line.contains("ERROR") && line.contains("not reloaded"));
+    let lines = || server.log().matching(|line| line.contains("ERROR") && line.contains("reload failed"));
     assert!(eventually(PATIENCE, || lines().len() >= refused), "nothing was refused");
     // An error in the configuration continues on the next lines.
     server.log().wait_for(&[reason]);

@@ -166,5 +166,5 @@ fn every_client_of_a_stop_knows_what_it_got() {
         connection.finish(response, "GET", &mut |_| {});
         assert_eq!(response.ending, Ending::Truncated);
     }
-    server.expect_exit(75, &["not all requests were finished in time; cut: 6"]);
+    server.expect_exit(75, &["not all requests finished in time; requests cut: 6"]);
 }

@@ -49,7 +49,7 @@ fn parse_name(text: &str) -> Result<String, ValueError> {
     }
     let name = text.strip_suffix('.').unwrap_or(text);
     if name.is_empty() || name.split('.').any(str::is_empty) {
-        return Err(refused("a name and each of its labels has at least one character"));
+        return Err(refused("a name and its labels must not be empty"));
     }
     if name.contains('*') {
         return Err(refused("`*` can only be the whole first label, as in \"*.example.com\""));
@@ -59,7 +59,7 @@ fn parse_name(text: &str) -> Result<String, ValueError> {
     }
     match name.bytes().filter(|byte| *byte == b':').count() {
         0 => {}
-        1 => return Err(refused("there is no port here")),
+        1 => return Err(refused("write the host without a port")),
         _ => return Err(refused("an IPv6 address goes in brackets")),
     }
     if !name.bytes().all(|byte| is_name_byte(byte) || byte == b'.') {
@@ -112,14 +112,14 @@ mod tests {
         check("[0:0::0001]", Ok("ip ::1"));
         check("[::ffff:1.2.3.4]", Ok("ip ::ffff:1.2.3.4"));
 
-        check("", Err("at least one character"));
-        check(".", Err("at least one character"));
-        check("a..b", Err("at least one character"));
-        check("a.b..", Err("at least one character"));
+        check("", Err("must not be empty"));
+        check(".", Err("must not be empty"));
+        check("a..b", Err("must not be empty"));
+        check("a.b..", Err("must not be empty"));
         check("*", Err("whole first label"));
         check("a.*.b", Err("whole first label"));
         check("::1", Err("brackets"));
-        check("a:80", Err("no port here"));
+        check("a:80", Err("without a port"));
         check("a/b", Err("without scheme and path"));
         check("http://a", Err("without scheme and path"));
         check("a b", Err("letters, digits"));

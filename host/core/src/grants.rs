@@ -50,13 +50,13 @@ impl FromStr for DirGrant {
             return Err(refused(DIR_HELP));
         }
         if host.contains('\0') || guest.contains('\0') {
-            return Err(refused("a path has no NUL character"));
+            return Err(refused("a path must not contain a NUL character"));
         }
         if guest.contains(':') {
-            return Err(refused("the guest's path has no `:`, and the only mode is `:ro`"));
+            return Err(refused("the guest's path must not contain `:`, and the only mode is `:ro`"));
         }
         if guest.split('/').any(|part| part == "..") {
-            return Err(refused("the guest's path has no `..`"));
+            return Err(refused("the guest's path must not contain `..`"));
         }
         if guest != "." && !guest.starts_with('/') {
             return Err(refused("the guest's path starts with `/`, or is `.`"));
@@ -94,11 +94,11 @@ pub(crate) fn check_env(name: &str, value: &str) -> Result<(), ValueError> {
     if name.is_empty() {
         refused("it needs a name")
     } else if name.contains('=') {
-        refused("a name has no `=`")
+        refused("a name must not contain `=`")
     } else if name.chars().any(|c| c.is_whitespace() || c.is_control()) {
-        refused("a name has no white space and no control characters")
+        refused("a name must not contain white space or control characters")
     } else if value.contains('\0') {
-        refused("a value has no NUL character")
+        refused("a value must not contain a NUL character")
     } else {
         Ok(())
     }
@@ -109,7 +109,7 @@ pub(crate) fn check_var(key: &str, _value: &str) -> Result<(), ValueError> {
     if key.is_empty() {
         refused("it needs a key")
     } else if key.chars().any(char::is_control) {
-        refused("a key has no control characters")
+        refused("a key must not contain control characters")
     } else {
         Ok(())
     }
@@ -151,7 +151,7 @@ mod tests {
         check("data::/data:rw", Err("the only mode is `:ro`"));
         check("a::b::/c", Err("the only mode is `:ro`"));
         check("data::data", Err("starts with `/`"));
-        check("data::/a/../b", Err("no `..`"));
+        check("data::/a/../b", Err("must not contain `..`"));
         check("da\0ta::/a", Err("NUL"));
     }
 
@@ -178,8 +178,8 @@ mod tests {
         check(parse_env, "A=b=c d", Ok(("A", "b=c d")));
         check(parse_env, "A", Err("write \"NAME=VALUE\""));
         check(parse_env, "=b", Err("needs a name"));
-        check(parse_env, "A B=c", Err("no white space"));
-        check(parse_env, "A\n=c", Err("no white space"));
+        check(parse_env, "A B=c", Err("must not contain white space"));
+        check(parse_env, "A\n=c", Err("must not contain white space"));
         check(parse_env, "A=\0", Err("NUL"));
         check(parse_var, "a.b c=d", Ok(("a.b c", "d")));
         check(parse_var, "=d", Err("needs a key"));

@@ -41,7 +41,7 @@ pub enum Refusal {
         /// What is wrong with it.
         detail: Excerpt,
     },
-    /// 502: the guest answered with an error code of `wasi:http`.
+    /// 502: the guest returned an error code of `wasi:http`.
     GuestError {
         /// The error code.
         detail: Excerpt,
@@ -112,23 +112,23 @@ impl Refusal {
         match self {
             Self::Malformed { .. } => "malformed request",
             Self::NoRoute => "no such route",
-            Self::HeadTimeout => "request head too slow",
-            Self::BodyTimeout => "request body too slow",
-            Self::GaveWay => "request body too slow while others waited",
+            Self::HeadTimeout => "request head timed out",
+            Self::BodyTimeout => "request body timed out",
+            Self::GaveWay => "request body too slow while other requests waited",
             Self::BodyTooLarge => "request body too large",
             Self::TargetTooLong => "request target too long",
             Self::HeadTooLarge => "request head too large",
-            Self::UnknownCoding => "unknown transfer coding",
+            Self::UnknownCoding => "unsupported transfer coding",
             Self::Trap { .. } => "guest trapped",
-            Self::NoResponse => "guest gave no response",
-            Self::InvalidResponse { .. } => "guest gave an invalid response",
-            Self::GuestError { .. } => "guest answered with an error code",
-            Self::QueueFull => "too many requests",
-            Self::QueueTimeout => "waited too long for a turn",
-            Self::NoInstance { .. } => "no instance could be made",
+            Self::NoResponse => "guest returned no response",
+            Self::InvalidResponse { .. } => "guest returned an invalid response",
+            Self::GuestError { .. } => "guest returned an error code",
+            Self::QueueFull => "request queue full",
+            Self::QueueTimeout => "timed out in queue",
+            Self::NoInstance { .. } => "cannot create an instance",
             Self::ShuttingDown => "server is shutting down",
-            Self::CpuTime { .. } => "cpu time used up",
-            Self::WallTime { .. } => "time used up",
+            Self::CpuTime { .. } => "CPU time limit exceeded",
+            Self::WallTime { .. } => "wall time limit exceeded",
             Self::Internal { .. } => "internal error",
         }
     }
@@ -234,23 +234,23 @@ mod tests {
         let detail = || Excerpt::of("why");
         check(Refusal::Malformed { detail: detail() }, "400 [malformed request: why] client");
         check(Refusal::NoRoute, "404 [no such route] client");
-        check(Refusal::HeadTimeout, "408 [request head too slow] client");
-        check(Refusal::BodyTimeout, "408 [request body too slow] client");
-        check(Refusal::GaveWay, "408 [request body too slow while others waited] client");
+        check(Refusal::HeadTimeout, "408 [request head timed out] client");
+        check(Refusal::BodyTimeout, "408 [request body timed out] client");
+        check(Refusal::GaveWay, "408 [request body too slow while other requests waited] client");
         check(Refusal::BodyTooLarge, "413 [request body too large] client");
         check(Refusal::TargetTooLong, "414 [request target too long] client");
         check(Refusal::HeadTooLarge, "431 [request head too large] client");
         check(Refusal::Trap { detail: detail() }, "500 [guest trapped: why] guest");
-        check(Refusal::NoResponse, "500 [guest gave no response] guest");
-        check(Refusal::InvalidResponse { detail: detail() }, "500 [guest gave an invalid response: why] guest");
-        check(Refusal::GuestError { detail: detail() }, "502 [guest answered with an error code: why] guest");
-        check(Refusal::QueueFull, "503 [too many requests] overload retry 1");
-        check(Refusal::QueueTimeout, "503 [waited too long for a turn] overload retry 1");
-        check(Refusal::NoInstance { detail: detail() }, "503 [no instance could be made: why] host retry 1");
+        check(Refusal::NoResponse, "500 [guest returned no response] guest");
+        check(Refusal::InvalidResponse { detail: detail() }, "500 [guest returned an invalid response: why] guest");
+        check(Refusal::GuestError { detail: detail() }, "502 [guest returned an error code: why] guest");
+        check(Refusal::QueueFull, "503 [request queue full] overload retry 1");
+        check(Refusal::QueueTimeout, "503 [timed out in queue] overload retry 1");
+        check(Refusal::NoInstance { detail: detail() }, "503 [cannot create an instance: why] host retry 1");
         check(Refusal::ShuttingDown, "503 [server is shutting down] overload retry 1");
-        check(Refusal::CpuTime { detail: detail() }, "504 [cpu time used up: why] guest");
-        check(Refusal::WallTime { detail: detail() }, "504 [time used up: why] guest");
-        check(Refusal::UnknownCoding, "501 [unknown transfer coding] client");
+        check(Refusal::CpuTime { detail: detail() }, "504 [CPU time limit exceeded: why] guest");
+        check(Refusal::WallTime { detail: detail() }, "504 [wall time limit exceeded: why] guest");
+        check(Refusal::UnknownCoding, "501 [unsupported transfer coding] client");
         check(Refusal::Internal { detail: detail() }, "500 [internal error: why] host");
     }
 

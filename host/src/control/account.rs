@@ -94,7 +94,7 @@ impl Account {
                 // The predecessor has ended, so none of its requests is in progress any more: they count as lost.
                 let told = std::mem::take(&mut self.told).counts;
                 self.scoreboard.add(told.at_death().since(told));
-                tracing::warn!("the predecessor did not say what it counted: {error}");
+                tracing::warn!("failed to receive the predecessor's counters: {error}");
             }
         }
     }

@@ -66,7 +66,7 @@ impl ControlSocket {
         let refused = |reason: String| Failure::Control { path: path.display().to_string(), reason };
         check_directory(path).map_err(refused)?;
         if !succeeds && client::answers(path) {
-            return Err(refused("another daylily listens there".to_owned()));
+            return Err(refused("another daylily server listens there".to_owned()));
         }
         let mut new = path.as_os_str().to_owned();
         new.push(".new");
@@ -158,7 +158,7 @@ fn bind(path: &Path, new: &Path) -> io::Result<(UnixListener, u64)> {
         return Err(io::Error::other(format!("the path is longer than {} bytes", MAX_PATH_BYTES - ".new".len())));
     }
     if fs::symlink_metadata(path).is_ok_and(|file| !file.file_type().is_socket()) {
-        return Err(io::Error::other("there is something that is no socket"));
+        return Err(io::Error::other("the path exists and is not a socket"));
     }
     let _ = fs::remove_file(new);
     let listener = StdUnixListener::bind(new)?;
@@ -183,7 +183,7 @@ fn check_directory(path: &Path) -> Result<(), String> {
         return Err(format!("its directory belongs to user {}, not to user {us}", stat.uid()));
     }
     if writable {
-        return Err(format!("others can write to its directory (mode {mode:o}); take that from them (chmod go-w)"));
+        return Err(format!("others can write to its directory (mode {mode:o}); remove that permission (chmod go-w)"));
     }
     Ok(())
 }
@@ -212,8 +212,8 @@ async fn accept(listener: UnixListener, requests: mpsc::Sender<Request>, clients
 async fn answer(mut stream: UnixStream, requests: &mpsc::Sender<Request>) -> io::Result<()> {
     let (peer, us) = (stream.peer_cred()?.uid(), geteuid().as_raw());
     if peer != us && peer != 0 {
-        tracing::warn!("user {peer} was refused on the control socket, which is for user {us}");
-        let reason = format!("this daylily belongs to user {us}, and you are user {peer}");
+        tracing::warn!("refused user {peer} on the control socket; only user {us} and root may connect");
+        let reason = format!("this server belongs to user {us}, and you are user {peer}");
         return send(&mut stream, &Reply::Failed { reason, exit_code: 77 }).await;
     }
     let mut line = String::new();
@@ -239,7 +239,7 @@ async fn send(stream: &mut UnixStream, reply: &Reply) -> io::Result<()> {
 
 async fn ask(command: Command, requests: &mpsc::Sender<Request>) -> io::Result<Reply> {
     let (reply, answer) = oneshot::channel();
-    let gone = || io::Error::other("the supervisor is about to end");
+    let gone = || io::Error::other("the supervisor is shutting down");
     requests.send(Request { command, reply }).await.map_err(|_| gone())?;
     answer.await.map_err(|_| gone())
 }

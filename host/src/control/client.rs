@@ -57,7 +57,10 @@ pub(crate) fn run(command: Command, socket: Option<&Path>, form: Form) -> Result
     let failed = |text| Failure::Worker { text, code: 69 };
     let reply = reply.map_err(|error| match error.kind() {
         ErrorKind::TimedOut => failed(unresponsive(&path)),
-        _ => failed(format!("the daylily at `{}` ended without an answer ({error}); its log says why", path.display())),
+        _ => failed(format!(
+            "the daylily server at `{}` closed the connection without a reply ({error}); see its log",
+            path.display()
+        )),
     })?;
     match reply {
         Reply::Status(status) => print(&show(&status, form)?),
@@ -81,8 +84,8 @@ pub(super) fn answers(path: &Path) -> bool {
 
 fn unresponsive(path: &Path) -> String {
     format!(
-        "the daylily at `{}` has not responded for {ANSWER_TIMEOUT:?}; is its process stopped, or the machine out of \
-         memory?",
+        "the daylily server at `{}` has not responded for {ANSWER_TIMEOUT:?}; is its process stopped, or the machine \
+         out of memory?",
         path.display()
     )
 }
@@ -155,12 +158,12 @@ fn connect(socket: Option<&Path>, deadline: Instant) -> Result<(PathBuf, UnixStr
             // The kernel checks the socket's mode before the server sees the client.
             ErrorKind::PermissionDenied => Failure::Worker {
                 text: format!(
-                    "the control socket `{}` is another user's: {error}; run this as that user or as root",
+                    "the control socket `{}` belongs to another user: {error}; run this as that user or as root",
                     path.display()
                 ),
                 code: EXIT_NOT_YOURS,
             },
-            _ => none(format!("no daylily answers at `{}`: {error}; is it running?", path.display())),
+            _ => none(format!("no daylily server responds at `{}`: {error}; is it running?", path.display())),
         });
     }
     let dirs = places::control_dirs();
@@ -173,13 +176,16 @@ fn connect(socket: Option<&Path>, deadline: Instant) -> Result<(PathBuf, UnixStr
         (None, _) => {
             let looked: Vec<_> = dirs.iter().map(|dir| dir.display().to_string()).collect();
             Err(none(format!(
-                "no daylily of yours is running (looked into {}); name its socket with --control",
+                "no daylily server of this user is running (looked in {}); give its control socket with --control",
                 looked.join(" and ")
             )))
         }
         (Some(last), others) => {
             let paths = others.iter().chain([&last]).map(|path| format!("  --control {}", path.display()));
-            Err(none(format!("several are running; choose one:\n{}", paths.collect::<Vec<_>>().join("\n"))))
+            Err(none(format!(
+                "several daylily servers are running; choose one:\n{}",
+                paths.collect::<Vec<_>>().join("\n")
+            )))
         }
     }
 }

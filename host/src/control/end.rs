@@ -50,7 +50,7 @@ pub(super) async fn after(
     successor: Successor,
     mut signals: Signals,
 ) -> Result<(), Failure> {
-    tracing::info!("process {} has taken over; this one finishes what it has", successor.pid);
+    tracing::info!("process {} has taken over; this process drains", successor.pid);
     systemd::succeeded_by(successor.pid);
     // From here on, only the successor replies to `daylily status`. It is sent the totals after that, so it never
     // reports less than this process did.
@@ -89,11 +89,11 @@ async fn drain(
         tokio::select! {
             ended = supervisor.ends.join_next() => match ended {
                 Some(Ok(number)) => supervisor.forget(number),
-                Some(Err(error)) => tracing::error!("a generation was not waited for to its end: {error}"),
+                Some(Err(error)) => tracing::error!("failed to wait for a generation to drain: {error}"),
                 None => break,
             },
             asked = signals.next() => if asked == Asked::Stop {
-                tracing::warn!("ending at once");
+                tracing::warn!("stopping immediately");
                 supervisor.draining.iter().chain([&supervisor.current]).for_each(|view| view.wish(Wish::Kill));
             },
             rest = joined(&mut supervisor.rest) => supervisor.account.hear(rest),
@@ -101,7 +101,7 @@ async fn drain(
                 Command::Stop => answers.push(request.reply),
                 Command::Status => status::answer(&supervisor.overview(), request.reply),
                 Command::Reload => {
-                    let reason = "not reloaded: this daylily is stopping".to_owned();
+                    let reason = "reload refused: the server is stopping".to_owned();
                     let _ = request.reply.send(Reply::Failed { reason, exit_code: 69 });
                 }
             },

@@ -71,7 +71,7 @@ fn pass() -> Pass {
         if waitpid(Some(pid), WaitOptions::NOHANG).is_err() {
             return Pass::Done;
         }
-        tracing::debug!("an orphan has ended: process {pid:?}");
+        tracing::debug!("reaped the orphaned process {pid:?}");
     }
     Pass::Done
 }

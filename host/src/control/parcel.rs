@@ -54,7 +54,7 @@ pub(crate) fn receive(socket: &UnixStream) -> io::Result<(Vec<u8>, Vec<OwnedFd>)
     (&mut &*socket).read_exact(&mut count)?;
     let count = u32::from_le_bytes(count) as usize;
     if count == 0 || count > MAX_DESCRIPTORS {
-        return Err(io::Error::other(format!("{count} descriptors announced")));
+        return Err(io::Error::other(format!("invalid number of file descriptors in a message: {count}")));
     }
     let mut descriptors = Vec::with_capacity(count);
     while descriptors.len() < count {
@@ -85,7 +85,9 @@ fn receive_chunk(socket: &UnixStream, descriptors: &mut Vec<OwnedFd>) -> io::Res
     }
     // At the descriptor limit, the kernel drops the remaining descriptors without an error.
     if descriptors.len() == before {
-        return Err(io::Error::other("the descriptors did not come; is the descriptor limit (ulimit -n) too low?"));
+        return Err(io::Error::other(
+            "file descriptors are missing in a message; is the limit of open files (ulimit -n) too low?",
+        ));
     }
     Ok(())
 }

@@ -74,7 +74,7 @@ pub(super) enum Event {
 pub(super) enum StartError {
     #[error("failed to start a worker: {0}{hint}", hint = system::hint(.0))]
     System(#[from] io::Error),
-    #[error("failed to start a worker: {limit} are running or draining; wait until some have ended")]
+    #[error("failed to start a worker: {limit} workers are running or draining; wait until some have ended")]
     TooMany { limit: u32 },
     #[error("a worker was not ready after start_timeout = {0:?}")]
     TimedOut(Duration),
@@ -168,7 +168,7 @@ impl WorkerProcess {
         // Commands are small and few: a full socket buffer means that the worker hangs.
         let flags = SendFlags::DONTWAIT | SendFlags::NOSIGNAL;
         if let Err(error) = rustix::net::send(&self.channel, &order.to_bytes(), flags) {
-            tracing::debug!("an order did not reach the worker with pid {}: {error}", self.pid);
+            tracing::debug!("failed to send a command to the worker with pid {}: {error}", self.pid);
         }
     }
 

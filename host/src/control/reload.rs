@@ -133,7 +133,8 @@ fn with_holder(failure: Failure) -> Failure {
     match (holder(&failure), failure) {
         (Some(holder), Failure::Listen { address, at, error, .. }) => {
             let remedy = format!(
-                "a daylily runs there: stop it (daylily stop --control {}), or choose another address with --listen",
+                "another daylily server runs there: stop it (daylily stop --control {}), or choose another \
+                 address with --listen",
                 holder.display()
             );
             Failure::Listen { address, at, error, remedy: remedy.into() }

@@ -124,9 +124,9 @@ impl Status {
         let totals = &self.totals;
         let _ = write!(
             text,
-            "\nrequests: {} on {} connections, {} cut, {} lost with their worker\n\
-             workers replaced: {}, {} of them because they hung, {} because file calls did not return\n\
-             reloads: {}, {} of them refused\n",
+            "\nrequests: {} on {} connections, {} cut after shutdown_timeout, {} lost when their worker died\n\
+             workers replaced: {}, {} of them hung, {} of them with blocked file calls\n\
+             reloads: {}, {} of them failed\n",
             totals.requests,
             totals.connections,
             totals.requests_cut,

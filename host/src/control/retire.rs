@@ -22,7 +22,9 @@ pub(super) fn say_drained(launch: &Launch, worker: u32, process: &WorkerProcess,
         Ok(status) if status.code() == Some(EXIT_CUT.into()) => {
             let limit = format_duration(launch.prepared.config.server.shutdown_timeout);
             let cut = counts.requests_cut;
-            tracing::warn!("worker {worker} (pid {pid}) drained for shutdown_timeout = {limit}, requests cut: {cut}");
+            tracing::warn!(
+                "worker {worker} (pid {pid}) did not drain within shutdown_timeout = {limit}, requests cut: {cut}"
+            );
         }
         Ok(status) => {
             let lost = counts.requests_in_progress();

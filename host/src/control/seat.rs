@@ -210,8 +210,8 @@ impl Seat {
             }
             Some(Ok(next)) => {
                 tracing::error!(
-                    "worker {worker} (pid {pid}) has {calls} file calls that do not return, and no thread for files left \
-                     on {routes} of its routes; the process with pid {} takes its place",
+                    "worker {worker} (pid {pid}) has {calls} file calls that do not return, and no file threads left \
+                     on {routes} of its routes; the process with pid {} replaces it",
                     next.pid
                 );
                 self.seen_mut(|seen| {
@@ -221,7 +221,7 @@ impl Seat {
                 Some(next)
             }
             Some(Err(error)) => {
-                tracing::error!("worker {worker} (pid {pid}) cannot be replaced: {error}; it goes on");
+                tracing::error!("worker {worker} (pid {pid}) cannot be replaced: {error}; it keeps running");
                 None
             }
         }
@@ -309,7 +309,7 @@ impl Seat {
             if delay.is_zero() { "it is replaced now".to_owned() } else { format!("it is replaced in {delay:.1?}") };
         let again = match restarts.quick_deaths() {
             0 | 1 => String::new(),
-            deaths => format!(" ({deaths} quick deaths in a row)"),
+            deaths => format!(" ({deaths} quick crashes in a row)"),
         };
         tracing::error!(
             "worker {worker} (pid {pid}) {how} after {lived:.1?}, requests in progress: {lost}{again}; {when}"

@@ -197,7 +197,7 @@ impl Supervisor {
                     Ok(successor) => return end::after(self, successor, signals).await,
                     Err(error) => {
                         self.state = State::Serving;
-                        tracing::error!("not upgraded: {error}; this process goes on");
+                        tracing::error!("upgrade failed: {error}; this process keeps serving");
                     }
                 },
                 rest = joined(&mut self.rest) => {
@@ -333,7 +333,7 @@ impl Supervisor {
         if self.watch.is_some() {
             watch(&mut self.watch, &self.what, prepare::read(&self.what).ok().as_ref());
         }
-        tracing::error!("not reloaded, generation {} goes on: {failure}", self.current.number());
+        tracing::error!("reload failed, generation {} keeps serving: {failure}", self.current.number());
         self.answer(|| Reply::Failed { reason: failure.to_string(), exit_code: failure.exit_code() });
     }
 
@@ -342,7 +342,7 @@ impl Supervisor {
         self.reloading.take().inspect(JoinHandle::abort);
         self.upgrading.take().inspect(JoinHandle::abort);
         self.answers.append(&mut self.next);
-        self.answer(|| Reply::Failed { reason: "not reloaded: this daylily is stopping".to_owned(), exit_code: 69 });
+        self.answer(|| Reply::Failed { reason: "reload refused: the server is stopping".to_owned(), exit_code: 69 });
     }
 
     fn answer(&mut self, reply: impl Fn() -> Reply) {
@@ -353,7 +353,7 @@ impl Supervisor {
 
     fn upgrade(&mut self) {
         if self.upgrading.is_some() || self.reloading.is_some() {
-            tracing::warn!("not upgraded: an upgrade or a reload is in progress; ask again when it is done");
+            tracing::warn!("upgrade refused: an upgrade or a reload is in progress; try again when it is done");
             return;
         }
         self.state = State::Upgrading;

@@ -151,7 +151,7 @@ impl Successor {
     pub(super) fn tell(&self, totals: Totals) {
         let line = serde_json::to_string(&totals).map_err(io::Error::other).map(|line| line + "\n");
         if let Err(error) = line.and_then(|line| (&self.channel).write_all(line.as_bytes())) {
-            tracing::warn!("failed to tell process {} what was counted: {error}", self.pid);
+            tracing::warn!("failed to send the counters to process {}: {error}", self.pid);
         }
     }
 

@@ -24,7 +24,7 @@ use crate::worker::Worker;
 use crate::{log, memory, runtime};
 
 /// Printed when a user starts a worker by hand.
-const NOT_FOR_HANDS: &str = "this command is what daylily starts its workers with; start `daylily serve`";
+const NOT_FOR_HANDS: &str = "this command is internal: daylily starts its workers with it; run `daylily serve` instead";
 
 /// The name in `ps` and `top`. Without it, that would be `exe`, from /proc/self/exe.
 const PROCESS_NAME: &CStr = c"daylily-worker";

@@ -109,20 +109,25 @@ pub(crate) enum LoadError {
     Unreadable { error: std::io::Error, component: SourceName },
     #[error("failed to load component {component}: {reason}{}", misnamed::not_servable(component, reason))]
     NotServable { reason: NotServable, component: SourceName },
-    #[error("failed to load component {component}: nothing provides what it imports:\n{list}", list = lines(imports))]
+    #[error(
+        "failed to load component {component}: daylily does not provide these imports:\n{list}", list = lines(imports)
+    )]
     Unmet { imports: Vec<String>, component: SourceName },
     #[error("failed to load component {component}: {reason}")]
     OverLimit { reason: String, component: SourceName },
     #[error("failed to load component {component}: {}", Excerpt::display(format_args!("{error:#}")))]
     Refused { error: wasmtime::Error, component: SourceName },
-    #[error("failed to put the code of component {component} into memory: {error}")]
+    #[error("failed to copy the compiled code of component {component} into memory: {error}")]
     Memory { error: io::Error, component: SourceName },
     #[error(
-        "failed to map the code of component {component}: {error:#}; does the service manager forbid executable memory \
-         (MemoryDenyWriteExecute=)?"
+        "failed to map the compiled code of component {component}: {error:#}; does the service manager forbid executable \
+         memory (MemoryDenyWriteExecute=)?"
     )]
     Unmappable { error: wasmtime::Error, component: SourceName },
-    #[error("failed to make room for instances: {error:#}; {}", address_space_remedy().as_deref().unwrap_or("lower max_concurrency or max_memory"))]
+    #[error(
+        "failed to reserve memory for instances: {error:#}; {}",
+        address_space_remedy().as_deref().unwrap_or("lower max_concurrency or max_memory")
+    )]
     Pool { error: wasmtime::Error },
     #[error("failed to open the directory `{dir}` that route `{route}` grants: {error}; check `dirs`", dir = dir.display())]
     Directory { dir: PathBuf, route: String, error: std::io::Error },

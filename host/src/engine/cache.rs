@@ -55,7 +55,7 @@ pub(crate) enum CacheError {
     #[error("failed to open the cache directory `{path}`: {error}; name another with cache_dir (--cache-dir)", path = path.display())]
     Unusable { path: PathBuf, error: io::Error },
     #[error(
-        "the cache directory `{path}` is not safe: {reason}, and whoever can write compiled code there runs it here; \
+        "the cache directory `{path}` is not safe: {reason}, and daylily executes the compiled code in it; \
          {remedy}, or name another with cache_dir (--cache-dir)", path = path.display()
     )]
     Unsafe { path: PathBuf, reason: String, remedy: &'static str },
@@ -94,7 +94,10 @@ impl Cache {
                 Err(reason) => reason,
             },
         };
-        tracing::warn!("the cached code `{}/{name}` is not used: {error}; it is compiled anew", self.path.display());
+        tracing::warn!(
+            "cache entry `{}/{name}` ignored: {error}; the component is compiled again",
+            self.path.display()
+        );
         // A file, or a directory that a process of this user has put in its place.
         for kind in [AtFlags::empty(), AtFlags::REMOVEDIR] {
             let _ = rustix::fs::unlinkat(&self.dir, &*name, kind);
@@ -161,7 +164,7 @@ impl Cache {
 fn read(file: &OwnedFd, key: &Key) -> Result<Entry, String> {
     let stat = rustix::fs::fstat(file).map_err(|error| error.to_string())?;
     if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
-        return Err("it is no regular file".to_owned());
+        return Err("it is not a regular file".to_owned());
     }
     if let Some((reason, _)) = not_ours_alone(&stat) {
         return Err(reason);
@@ -174,7 +177,7 @@ fn read(file: &OwnedFd, key: &Key) -> Result<Entry, String> {
         .take(MAX_ENTRY_BYTES)
         .read_to_end(&mut bytes)
         .map_err(|error| error.to_string())?;
-    parse(&bytes, key).ok_or_else(|| "it is damaged, or not what its name says".to_owned())
+    parse(&bytes, key).ok_or_else(|| "it is corrupt, or its content does not match its name".to_owned())
 }
 
 pub(super) fn parse(bytes: &[u8], key: &Key) -> Option<Entry> {
@@ -195,7 +198,8 @@ fn not_ours_alone(stat: &Stat) -> Option<(String, &'static str)> {
         return Some((format!("it belongs to user {}, not to user {us}", stat.st_uid), "change its owner (chown)"));
     }
     let mode = stat.st_mode & 0o7777;
-    (mode & 0o022 != 0).then(|| (format!("others can write to it (mode {mode:o})"), "take that from them (chmod go-w)"))
+    (mode & 0o022 != 0)
+        .then(|| (format!("others can write to it (mode {mode:o})"), "remove that permission (chmod go-w)"))
 }
 
 /// Sets the modification time, by which entries are evicted, to now. If that fails, the entry is evicted a little

@@ -51,7 +51,7 @@ pub(super) struct HostMemory {
 
 /// The trap of a guest that exceeds its budget.
 #[derive(Debug, thiserror::Error)]
-#[error("the host keeps more for this instance than max_host_memory = {}", format_size(*max_bytes))]
+#[error("host memory for this instance exceeds max_host_memory = {}", format_size(*max_bytes))]
 pub(super) struct HostMemoryUsedUp {
     max_bytes: u64,
 }

@@ -26,13 +26,13 @@ pub(crate) enum NotServable {
     )]
     CoreModule,
     /// The file ends in the middle of a section.
-    #[error("it ends early, after {bytes} bytes; it was not written or copied as a whole: build it or fetch it again")]
+    #[error("it is truncated after {bytes} bytes; rebuild it or download it again")]
     Truncated { bytes: usize },
     /// The file is damaged.
-    #[error("it is damaged: {0}; build it or fetch it again")]
+    #[error("it is corrupt: {0}; rebuild it or download it again")]
     Damaged(Excerpt),
     /// A component for an unreleased version of WASI.
-    #[error("its handler, {handler}, is of a draft of WASI {release}; rebuild it with a released {release}")]
+    #[error("its handler, {handler}, is from a draft of WASI {release}; rebuild it for the released WASI {release}")]
     Draft { handler: Excerpt, release: &'static str },
     /// A component without an HTTP handler.
     #[error(

@@ -74,9 +74,9 @@ impl fmt::Display for Refused {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Memory { max_bytes } => {
-                write!(f, "it had asked for more than max_memory = {}", format_size(*max_bytes))
+                write!(f, "it requested more than max_memory = {}", format_size(*max_bytes))
             }
-            Self::Table { max_elements } => write!(f, "it had asked for more than max_table_elements = {max_elements}"),
+            Self::Table { max_elements } => write!(f, "it requested more than max_table_elements = {max_elements}"),
         }
     }
 }

@@ -27,7 +27,7 @@ pub(super) fn not_servable(component: &SourceName, reason: &NotServable) -> &'st
     let is_toml =
         Path::new(component.path()).extension().is_some_and(|extension| extension.eq_ignore_ascii_case("toml"));
     match reason {
-        NotServable::NotWasm if is_toml => "; a configuration is given with `-c`",
+        NotServable::NotWasm if is_toml => "; pass a configuration file with `-c`",
         _ => "",
     }
 }

@@ -190,7 +190,7 @@ impl Slot {
         let (start, flags) = (self.start.wrapping_add(range.start).cast(), Reserved::FLAGS | MapFlags::FIXED);
         // SAFETY: a part of this slot, whose contents its owner does not use any more.
         if let Err(error) = unsafe { mmap_anonymous(start, range.len(), ProtFlags::empty(), flags) } {
-            tracing::error!(%error, "failed to give memory of an instance back; this process ends");
+            tracing::error!(%error, "failed to reset the memory of an instance; this process aborts");
             std::process::abort();
         }
     }

@@ -66,7 +66,7 @@ pub(crate) struct State {
 
 /// The trap of a guest that exceeds its CPU time limit.
 #[derive(Debug, thiserror::Error)]
-#[error("cpu time used up")]
+#[error("CPU time limit exceeded")]
 pub(super) struct CpuTimeUsedUp;
 
 /// Creates the store for one request. `wasi` is the result of [`granted_dirs`], if directories are granted.

@@ -151,7 +151,9 @@ fn describe(import: &str) -> String {
     }
     let release = if version.starts_with("0.2.") { "0.2" } else { "0.3" };
     if version.contains('-') && [PROVIDED_V2, PROVIDED_V3].iter().any(|provided| provided.contains(&interface)) {
-        return format!("{import} (of a draft of WASI {release}; rebuild the component with a released {release})");
+        return format!(
+            "{import} (from a draft of WASI {release}; rebuild the component for the released WASI {release})"
+        );
     }
     if import.starts_with("wasi:") {
         return format!("{import} (this version of daylily does not provide it, and no configuration key grants it)");
@@ -188,8 +190,8 @@ mod tests {
     #[test]
     fn says_what_could_be_done() {
         for (import, said) in [
-            ("wasi:random/random@0.3.0-rc-2025-09-16", "rebuild the component with a released 0.3"),
-            ("wasi:cli/environment@0.2.0-rc-2023-12-05", "rebuild the component with a released 0.2"),
+            ("wasi:random/random@0.3.0-rc-2025-09-16", "rebuild the component for the released WASI 0.3"),
+            ("wasi:cli/environment@0.2.0-rc-2023-12-05", "rebuild the component for the released WASI 0.2"),
             ("wasi:config/store@0.2.0-draft-2024-09-27", "provides wasi:config/store@0.2.0-rc.1"),
             ("wasi:keyvalue/store@0.2.0-draft", "no configuration key grants it"),
             ("wasi:http/handler@0.3.0", "compose the components into one"),

@@ -177,7 +177,8 @@ impl Lines {
             self.is_cut = true;
             tracing::warn!(
                 target: "guest", route = %self.route, request = %self.request,
-                "output cut: the guest wrote more than max_output = {}", daylily_core::units::format_size(self.limit_bytes),
+                "output truncated: the guest wrote more than max_output = {}",
+                daylily_core::units::format_size(self.limit_bytes),
             );
         }
     }

@@ -62,7 +62,7 @@ pub(crate) fn empty_backlog(listener: &std::net::TcpListener, worker: &Arc<Worke
         let Ok((stream, _peer)) = listener.accept() else { return };
         match stream.set_nonblocking(true).and_then(|()| TcpStream::from_std(stream)) {
             Ok(stream) => begin(stream, permit, worker),
-            Err(error) => tracing::error!(%error, "failed to take a connection from the backlog"),
+            Err(error) => tracing::error!(%error, "failed to accept a connection from the backlog"),
         }
     }
 }

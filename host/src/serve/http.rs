@@ -87,7 +87,7 @@ async fn serve_until_silent(
                 // hyper holds no bytes of a head: a connection that has received part of a head does not rest.
                 let io = serving.into_parts().io.into_inner();
                 memory::note_freed();
-                tracing::debug!("a silent connection gave up its buffers");
+                tracing::debug!("an idle connection released its buffers");
                 return Some(io.rested());
             }
             // The next poll of `serving` reads the connection's changed time-outs.

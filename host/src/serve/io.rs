@@ -178,7 +178,7 @@ pub(super) fn unparsable() -> Refusal {
 /// A complete error response that gives the reason and announces that the connection closes.
 pub(super) fn last_word(refusal: &Refusal, dev: bool) -> String {
     let id = RequestId::next();
-    tracing::debug!(request = %id, "refused: {refusal}");
+    tracing::debug!(request = %id, "request refused: {refusal}");
     let body = refusal.body(&id.to_string(), dev);
     let reason = http::StatusCode::from_u16(refusal.status()).ok().and_then(|status| status.canonical_reason());
     format!(

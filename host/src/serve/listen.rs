@@ -139,7 +139,7 @@ pub(crate) fn refuse_handshakes(listener: &TcpListener) {
         ];
         // Without the filter, the few clients that connect at the moment of closing may be reset.
         if let Err(error) = SockRef::from(listener).attach_filter(&filter) {
-            tracing::debug!("failed to refuse new handshakes: {error}");
+            tracing::debug!("failed to attach the packet filter that drops new handshakes: {error}");
         }
     }
     #[cfg(not(target_os = "linux"))]
@@ -159,8 +159,8 @@ impl Refused {
             Some(Errno::ADDRNOTAVAIL) => "no network interface of this machine has this address; choose another with \
                  --listen, such as 0.0.0.0 for every IPv4 address or [::] for every address"
                 .into(),
-            Some(Errno::AFNOSUPPORT) => "this machine or its service manager (RestrictAddressFamilies=) has no such \
-                 addresses; choose an IPv4 address with --listen where it is IPv6 that is missing"
+            Some(Errno::AFNOSUPPORT) => "this machine or its service manager (RestrictAddressFamilies=) does not \
+                 support this address family; choose an IPv4 address with --listen if IPv6 is disabled"
                 .into(),
             Some(Errno::MFILE | Errno::NFILE) => "raise the limit of open files (ulimit -n, LimitNOFILE=)".into(),
             Some(Errno::NOBUFS | Errno::NOMEM) => "the kernel has no memory for it".into(),

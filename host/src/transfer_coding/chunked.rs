@@ -19,7 +19,7 @@ pub(crate) const MAX_TRAILER_BYTES: usize = 16 * 1024 - 1;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum Error {
     /// A chunk does not begin with a digit, or its size is followed by something other than an extension.
-    #[error("a chunk size is no hexadecimal number")]
+    #[error("a chunk size is not a hexadecimal number")]
     ChunkSize,
     /// More than [`MAX_CHUNK_SIZE_DIGITS`] digits.
     #[error("a chunk size has more than {MAX_CHUNK_SIZE_DIGITS} digits")]
@@ -31,7 +31,7 @@ pub(crate) enum Error {
     #[error("the chunk extensions have more than {MAX_EXTENSION_BYTES} bytes")]
     ExtensionBytes,
     /// A CR that is not followed by LF.
-    #[error("a bare CR is in the chunked framing")]
+    #[error("there is a bare CR in the chunked framing")]
     BareCr,
     /// The data of a chunk is not followed by CRLF.
     #[error("a chunk's data does not end in CRLF")]

@@ -66,10 +66,10 @@ impl FromStr for Origin {
     fn from_str(text: &str) -> Result<Self, ValueError> {
         let (scheme, rest) = split_scheme(text)?;
         if rest.contains(['/', '?', '#']) {
-            return Err(refused(text).help("an origin ends after its host and port: it has no path"));
+            return Err(refused(text).help("an origin must not have a path"));
         }
         if rest.contains('@') {
-            return Err(refused(text).help("an origin has no user name or password"));
+            return Err(refused(text).help("an origin must not have a user name or password"));
         }
         if !rest.contains('[') && rest.matches(':').count() > 1 {
             return Err(refused(text).help("an IPv6 address goes in brackets, as in \"http://[::1]:80\""));
@@ -132,7 +132,7 @@ fn parse_host(text: &str, host: &str) -> Result<OriginHost, ValueError> {
         },
         Some(parent) => match Host::parse(parent).map_err(with_place)? {
             Host::Name(name) => Ok(OriginHost::Below(format!(".{name}"))),
-            Host::Ip(_) => Err(refused(text).help("an address has no names below it")),
+            Host::Ip(_) => Err(refused(text).help("a wildcard cannot be used with an IP address")),
         },
     }
 }
@@ -183,23 +183,23 @@ mod tests {
         check("[0:0::1]:8443", Ok("https://[::1]:8443"));
         check("https://[::1]:*", Ok("https://[::1]:*"));
 
-        check("", Err("at least one character"));
-        check("https://", Err("at least one character"));
+        check("", Err("must not be empty"));
+        check("https://", Err("must not be empty"));
         check("*", Err("list each host"));
         check("https://*", Err("list each host"));
         check("http://*:80", Err("list each host"));
-        check("*.", Err("at least one character"));
+        check("*.", Err("must not be empty"));
         check("*.*.example.org", Err("whole first label"));
         check("api.*.example.org", Err("whole first label"));
         check("*example.org", Err("whole first label"));
-        check("*.10.0.0.1", Err("no names below"));
-        check("*.[::1]", Err("no names below"));
+        check("*.10.0.0.1", Err("cannot be used with an IP address"));
+        check("*.[::1]", Err("cannot be used with an IP address"));
         check("ftp://example.org", Err("`http` or `https`"));
         check("://example.org", Err("`http` or `https`"));
-        check("https://example.org/", Err("no path"));
-        check("https://example.org/v1", Err("no path"));
-        check("https://example.org?q", Err("no path"));
-        check("https://user@example.org", Err("no user name"));
+        check("https://example.org/", Err("must not have a path"));
+        check("https://example.org/v1", Err("must not have a path"));
+        check("https://example.org?q", Err("must not have a path"));
+        check("https://user@example.org", Err("must not have a user name"));
         check("example.org:", Err("from 1 to 65535"));
         check("example.org:0", Err("from 1 to 65535"));
         check("example.org:65536", Err("from 1 to 65535"));

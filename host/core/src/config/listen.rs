@@ -88,7 +88,7 @@ impl FromStr for ListenAddr {
             return Err(refused(format!("write host and port, such as \"127.0.0.1:{text}\"")));
         }
         if text.contains('/') {
-            return Err(refused("it has no scheme and no path, as in \"127.0.0.1:3000\"".to_owned()));
+            return Err(refused("write host and port without scheme and path, such as \"127.0.0.1:3000\"".to_owned()));
         }
         if !text.starts_with('[') && text.matches(':').count() > 1 {
             return Err(refused("an IPv6 address goes in brackets, as in \"[::1]:3000\"".to_owned()));
@@ -155,8 +155,8 @@ mod tests {
         check("[::1]", Err("write host and port"));
         check("::1:3000", Err("brackets"));
         check("localhost:65536", Err("the port is invalid"));
-        check("http://localhost:80", Err("no scheme"));
-        check("localhost:80/", Err("no scheme"));
+        check("http://localhost:80", Err("without scheme"));
+        check("localhost:80/", Err("without scheme"));
         check("a b:80", Err("invalid character"));
         check("127.1:80", Err("four decimal numbers"));
         check("user@localhost:80", Err("user information"));

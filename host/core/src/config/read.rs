@@ -141,7 +141,7 @@ fn read_dirs(file: &File<'_>, listed: Vec<Located<DirGrant>>, problems: &mut Pro
     let mut dirs: Vec<DirGrant> = Vec::new();
     for Located { span, value: dir } in listed {
         if dirs.iter().any(|earlier| earlier.guest == dir.guest) {
-            problems.add(span, ValueError::new(format!("two directories at {:?}", dir.guest)));
+            problems.add(span, ValueError::new(format!("two directories have the guest path {:?}", dir.guest)));
         }
         dirs.push(DirGrant { host: file.dir.join(dir.host), ..dir });
     }
@@ -206,7 +206,7 @@ fn read_name<'a>(section: &mut Section<'a, '_>) -> Option<Located<&'a str>> {
     let name = section.text("name")?;
     if name.value.is_empty() || name.value.chars().any(char::is_control) {
         let error = ValueError::new(format!("invalid route name {:?}", name.value));
-        section.problems().add(name.span, error.help("a name is not empty and has no control characters"));
+        section.problems().add(name.span, error.help("a name must not be empty or contain control characters"));
         return None;
     }
     Some(name)
@@ -234,7 +234,7 @@ fn read_path(file: &File<'_>, section: &mut Section<'_, '_>, key: &'static str, 
     let path = section.text(key)?;
     if path.value.is_empty() || path.value.contains('\0') {
         let error = ValueError::new(format!("invalid {} {:?}", of.name, path.value));
-        let help = if path.value.is_empty() { of.help } else { "a path has no NUL character" };
+        let help = if path.value.is_empty() { of.help } else { "a path must not contain a NUL character" };
         section.problems().add(path.span, error.help(help));
         return None;
     }

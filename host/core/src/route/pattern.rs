@@ -42,7 +42,7 @@ impl FromStr for HostPattern {
         };
         match Host::parse(parent)? {
             Host::Name(name) => Ok(Self(HostKind::Below(format!(".{name}")))),
-            Host::Ip(_) => refused("an address has no names below it"),
+            Host::Ip(_) => refused("a wildcard cannot be used with an IP address"),
         }
     }
 }
@@ -105,14 +105,16 @@ impl FromStr for PathPattern {
             return refused("`*` can only be the whole last segment, as in \"/v1/*\"".to_owned());
         }
         if path.contains(['?', '#']) {
-            return refused("a route has no query and no fragment".to_owned());
+            return refused("a path must not have a query or a fragment".to_owned());
         }
         if path.split('/').any(|segment| matches!(segment, "." | "..")) {
-            return refused("clients remove `.` and `..` before they send a path".to_owned());
+            return refused(
+                "a path must not contain `.` or `..` segments: clients remove them before they send it".to_owned(),
+            );
         }
         if !is_path(path) {
             return refused(
-                "write what is not allowed in a URL percent-encoded, such as \"%20\" for a space".to_owned(),
+                "percent-encode characters that are not allowed in a URL, such as \"%20\" for a space".to_owned(),
             );
         }
         let path = path.to_owned();
@@ -169,11 +171,11 @@ mod tests {
         check::<HostPattern>("127.0.0.1", Ok("127.0.0.1"));
         check::<HostPattern>("[0:0::1]", Ok("[::1]"));
         check::<HostPattern>("*", Err("leave `host` out"));
-        check::<HostPattern>("", Err("at least one character"));
-        check::<HostPattern>("example.com:80", Err("no port here"));
+        check::<HostPattern>("", Err("must not be empty"));
+        check::<HostPattern>("example.com:80", Err("without a port"));
         check::<HostPattern>("a.*.com", Err("whole first label"));
         check::<HostPattern>("*.*.com", Err("whole first label"));
-        check::<HostPattern>("*.127.0.0.1", Err("no names below"));
+        check::<HostPattern>("*.127.0.0.1", Err("cannot be used with an IP address"));
         check::<HostPattern>("https://example.com", Err("invalid host name"));
         assert_eq!(HostPattern::any().to_string(), "");
     }
@@ -193,14 +195,14 @@ mod tests {
         check::<PathPattern>("/v1*", Err("whole last segment"));
         check::<PathPattern>("/*/v1", Err("whole last segment"));
         check::<PathPattern>("/**", Err("whole last segment"));
-        check::<PathPattern>("/a?b", Err("no query"));
-        check::<PathPattern>("/a#b", Err("no query"));
+        check::<PathPattern>("/a?b", Err("must not have a query"));
+        check::<PathPattern>("/a#b", Err("must not have a query"));
         check::<PathPattern>("/a/../b", Err("`..`"));
         check::<PathPattern>("/./*", Err("`..`"));
-        check::<PathPattern>("/a b", Err("percent-encoded"));
-        check::<PathPattern>("/ü", Err("percent-encoded"));
-        check::<PathPattern>("/a%2", Err("percent-encoded"));
-        check::<PathPattern>("/a\"b", Err("percent-encoded"));
+        check::<PathPattern>("/a b", Err("percent-encode"));
+        check::<PathPattern>("/ü", Err("percent-encode"));
+        check::<PathPattern>("/a%2", Err("percent-encode"));
+        check::<PathPattern>("/a\"b", Err("percent-encode"));
         check::<PathPattern>(&format!("/{}", "a".repeat(1024)), Err("at most 1024 bytes"));
     }
 }

@@ -49,7 +49,7 @@ struct Pool(Option<Runtime>);
 
 /// All threads of a route are blocked.
 #[derive(Debug, thiserror::Error)]
-#[error("all {MAX_THREADS} threads for files of the route are blocked by calls that do not return")]
+#[error("all {MAX_THREADS} file threads of the route are blocked by calls that do not return")]
 pub(crate) struct Blocked;
 
 /// A call in progress. Dropped before its end, it counts as abandoned until it is over.
@@ -115,7 +115,7 @@ impl RouteFiles {
             match built {
                 Ok(runtime) => Some(Pool(Some(runtime))),
                 Err(error) => {
-                    tracing::error!(route = %self.route, "failed to make threads for files: {error}");
+                    tracing::error!(route = %self.route, "failed to start file threads: {error}");
                     None
                 }
             }
@@ -139,11 +139,11 @@ impl RouteFiles {
             if is_blocked {
                 tracing::error!(
                     %route,
-                    "all {MAX_THREADS} threads for files are blocked by calls that outlived their requests: further \
-                     calls fail with `busy`; look at the file systems of the directories that are granted"
+                    "all {MAX_THREADS} file threads are blocked by calls that outlived their requests: further \
+                     calls fail with `busy`; check the file systems of the granted directories"
                 );
             } else {
-                tracing::info!(%route, "threads for files are free again");
+                tracing::info!(%route, "file threads are free again");
             }
         }
         calls

@@ -92,7 +92,7 @@ impl WasiHttpHooks for Hooks {
         };
         let instance = self.instance.get_or_insert_with(Instance::new);
         let Some(slot) = instance.open(self.policy.max_open()) else {
-            destination.log_denied("as many requests open as max_outgoing permits");
+            destination.log_denied("the limit of open requests, max_outgoing, is reached");
             return Box::new(future::ready(Err(Error::ConnectionLimitReached)));
         };
         Box::new(send::send(Exchange {

@@ -163,7 +163,7 @@ impl Origin {
     pub(super) fn log_denied(&self, reason: &str) {
         let (scheme, host, port) = (self.scheme.as_str(), Excerpt::within(&self.host, MAX_HOST_BYTES), self.port);
         if DENIALS.is_news() {
-            tracing::warn!("outgoing request to {scheme}://{host}:{port} denied: {reason} (said once a second)");
+            tracing::warn!("outgoing request to {scheme}://{host}:{port} denied: {reason} (logged once a second)");
         } else {
             tracing::debug!("outgoing request to {scheme}://{host}:{port} denied: {reason}");
         }
@@ -173,7 +173,7 @@ impl Origin {
     pub(super) fn log_violation(&self, violation: Violation) {
         let (scheme, host, port) = (self.scheme.as_str(), &self.host, self.port);
         if VIOLATIONS.is_news() {
-            tracing::warn!("outgoing request to {scheme}://{host}:{port} failed: {violation} (said once a second)");
+            tracing::warn!("outgoing request to {scheme}://{host}:{port} failed: {violation} (logged once a second)");
         } else {
             tracing::debug!("outgoing request to {scheme}://{host}:{port} failed: {violation}");
         }

@@ -65,8 +65,8 @@ fn load() -> Option<Arc<ClientConfig>> {
     let named = std::env::var_os("SSL_CERT_FILE");
     if let Some(Err(error)) = named.as_ref().map(|path| check_file(path.as_ref(), MAX_CERTIFICATES_BYTES)) {
         tracing::error!(
-            "failed to read the trusted certificates that SSL_CERT_FILE names: {error}; \
-             point it to a file of certificates, and start again"
+            "failed to read the trusted certificates in SSL_CERT_FILE: {error}; \
+             set it to a PEM file of CA certificates, and restart daylily"
         );
         return None;
     }
@@ -77,7 +77,7 @@ fn load() -> Option<Arc<ClientConfig>> {
         let reason = found.errors.first().map_or_else(|| "none found".to_owned(), ToString::to_string);
         tracing::error!(
             "no trusted certificates for outgoing https: {reason}; \
-             install the system's CA certificates or point SSL_CERT_FILE to some, and start again"
+             install the system's CA certificates or set SSL_CERT_FILE, and restart daylily"
         );
         return None;
     }

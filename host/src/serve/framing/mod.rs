@@ -30,7 +30,7 @@ pub(crate) enum Error {
     #[error("there are more than {MAX_EMPTY_LINES} empty lines before the request line")]
     EmptyLines,
     /// A CR before the request line that is not followed by LF.
-    #[error("a bare CR is before the request line")]
+    #[error("there is a bare CR before the request line")]
     BareCr,
     /// hyper and [`Framing`] disagree about the end of the head.
     #[error("the end of the head is ambiguous")]
