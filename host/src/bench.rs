@@ -12,13 +12,18 @@ use http::{Request, Response};
 use http_body_util::{BodyExt, Empty};
 use tokio::sync::Semaphore;
 
-use crate::control::scoreboard::Slot;
-use crate::drain::Drain;
-use crate::engine::{App, Compiler, Ending, State};
-use crate::load::{self, Surroundings};
-use crate::request_id::RequestId;
-use crate::worker::{Worker, WorkerRoute};
-use crate::{engine, inbound};
+use crate::artifact::LoadError;
+use crate::artifact::compile::Compiler;
+use crate::call::app::App;
+use crate::call::{Call, Ending, Remains};
+use crate::http::inbound;
+use crate::http::server::{Worker, WorkerRoute};
+use crate::observe::request_id::RequestId;
+use crate::observe::scoreboard::Slot;
+use crate::sys::drain::Drain;
+use crate::wasi::state::State;
+use crate::worker::load;
+use crate::worker::load::Surroundings;
 
 /// Above the number of polls of any step that does not wait for something outside the process.
 const MAX_POLLS: u32 = 1_000;
@@ -38,7 +43,7 @@ pub struct Store(wasmtime::Store<State>);
 pub struct Called {
     /// The whole response.
     pub response: Response<Bytes>,
-    _remains: engine::Remains,
+    _remains: Remains,
 }
 
 impl Steps {
@@ -48,8 +53,7 @@ impl Steps {
     ///
     /// When a component cannot be compiled, loaded or linked.
     pub fn load(config: &Config) -> Result<Self> {
-        let said =
-            |errors: Vec<engine::LoadError>| errors.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n");
+        let said = |errors: Vec<LoadError>| errors.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n");
         let artefacts = load::artefacts(config, &Compiler::new(None)?, &[]).map_err(said)?;
         let around =
             Surroundings { connection_limit: Semaphore::MAX_PERMITS, drain: Drain::new(), counters: Slot::unshared() };
@@ -101,7 +105,7 @@ impl Steps {
     /// When the guest gives no response, does not return, or waits for something outside the process.
     pub fn call(&self, request: Request<()>) -> Result<Called> {
         let request = request.map(|()| Empty::new().map_err(|never| match never {}));
-        let engine::Call { run, head } = self.app()?.call(RequestId::next(), request);
+        let Call { run, head } = self.app()?.call(RequestId::next(), request);
         let response = async {
             let (parts, body) = head.await?.map_err(String::from)?.into_parts();
             Result::Ok(Response::from_parts(parts, body.collect().await?.to_bytes()))

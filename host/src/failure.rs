@@ -9,9 +9,10 @@ use std::time::Duration;
 use daylily_core::config::Diagnostics;
 use daylily_core::units::format_duration;
 
-use crate::engine::{CacheError, LoadError};
-use crate::serve::listen::Refused;
-use crate::system::hint;
+use crate::artifact::LoadError;
+use crate::artifact::cache::CacheError;
+use crate::net::listen::Refused;
+use crate::sys::limits::hint;
 
 /// Requests were cut at the end of `shutdown_timeout`, or by a second signal (EX_TEMPFAIL of sysexits.h: a temporary
 /// failure, which may be retried).

@@ -8,17 +8,22 @@ use clap::Parser;
 use daylily_core::config::{ComponentSource, Listen, ListenAddr};
 
 use crate::cli::{Cli, Command, What};
-use crate::control::client::{self, Form};
-use crate::control::report;
-use crate::control::scoreboard::Slot;
-use crate::control::supervise::{self, Task};
-use crate::control::upgrade::{Inheritance, Invocation, SUCCESSOR};
-use crate::control::worker;
-use crate::drain::Drain;
 use crate::failure::Failure;
-use crate::load::{self, Surroundings};
+use crate::observe::log;
+use crate::observe::scoreboard::Slot;
 use crate::stdout::{print, unless_reader_left};
-use crate::{log, prepare, system};
+use crate::supervisor::control_socket::client;
+use crate::supervisor::control_socket::client::Form;
+use crate::supervisor::control_socket::report;
+use crate::supervisor::prepare;
+use crate::supervisor::supervise;
+use crate::supervisor::supervise::Task;
+use crate::supervisor::upgrade::{Inheritance, Invocation, SUCCESSOR};
+use crate::sys::drain::Drain;
+use crate::sys::limits;
+use crate::worker;
+use crate::worker::load;
+use crate::worker::load::Surroundings;
 
 /// The first argument of a worker's command line; only daylily itself starts workers.
 const WORKER: &str = "worker";
@@ -29,7 +34,7 @@ const NOT_FOR_HANDS: &str =
 
 /// Runs daylily with the arguments of a command line, the program's name first.
 pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
-    system::survive_file_size_limit();
+    limits::survive_file_size_limit();
     let mut arguments: Vec<OsString> = arguments.into_iter().collect();
     let program = if arguments.is_empty() { "daylily".into() } else { arguments.remove(0) };
     if arguments.first().is_some_and(|first| first == WORKER) {

@@ -17,7 +17,7 @@ const TICK: Duration = Duration::from_millis(1);
 const IDLE_TICKS: u32 = 64;
 
 /// The thread that increments the epochs while guests run.
-pub(super) struct Ticker {
+pub(crate) struct Ticker {
     shared: Arc<Shared>,
     thread: thread::Thread,
 }
@@ -29,7 +29,7 @@ struct Shared {
 }
 
 /// A guard for a running guest. Dropping it reports that the guest has ended.
-pub(super) struct Running(Arc<Shared>);
+pub(crate) struct Running(Arc<Shared>);
 
 impl Ticker {
     /// Starts the thread.
@@ -37,7 +37,7 @@ impl Ticker {
     /// # Errors
     ///
     /// If the system cannot create a thread.
-    pub(super) fn start(engines: Vec<Engine>) -> wasmtime::Result<Self> {
+    pub(crate) fn start(engines: Vec<Engine>) -> wasmtime::Result<Self> {
         let shared = Arc::new(Shared {
             running: AtomicUsize::new(0),
             parked: AtomicBool::new(false),
@@ -49,7 +49,7 @@ impl Ticker {
     }
 
     /// Keeps the epochs advancing until the returned guard is dropped.
-    pub(super) fn keep_running(&self) -> Running {
+    pub(crate) fn keep_running(&self) -> Running {
         // Pairs with `Shared::park`: either that sees this count before it parks, or this sees that it is parked.
         self.shared.running.fetch_add(1, Ordering::SeqCst);
         if self.shared.parked.swap(false, Ordering::SeqCst) {

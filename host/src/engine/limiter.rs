@@ -7,7 +7,7 @@ use daylily_core::units::format_size;
 use wasmtime::ResourceLimiter;
 
 /// Denies growth beyond a route's limits. The guest's `memory.grow` fails, but the guest goes on.
-pub(super) struct Limiter {
+pub(crate) struct Limiter {
     limits: RouteLimits,
     memory_bytes: u64,
     refused: Option<Refused>,
@@ -15,21 +15,21 @@ pub(super) struct Limiter {
 
 /// The last growth that was denied. It is logged if the guest fails.
 #[derive(Clone, Copy)]
-pub(super) enum Refused {
+pub(crate) enum Refused {
     Memory { max_bytes: u64 },
     Table { max_elements: u32 },
 }
 
 impl Limiter {
-    pub(super) fn new(limits: RouteLimits) -> Self {
+    pub(crate) fn new(limits: RouteLimits) -> Self {
         Self { limits, memory_bytes: 0, refused: None }
     }
 
-    pub(super) fn limits(&self) -> &RouteLimits {
+    pub(crate) fn limits(&self) -> &RouteLimits {
         &self.limits
     }
 
-    pub(super) fn refused(&self) -> Option<Refused> {
+    pub(crate) fn refused(&self) -> Option<Refused> {
         self.refused
     }
 }

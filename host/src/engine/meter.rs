@@ -10,8 +10,8 @@ use std::time::Duration;
 
 use rustix::time::{ClockId, clock_gettime};
 
-use super::call::{Ending, Remains};
-use super::turns::{Turn, Turns};
+use super::cpu_queue::{Turn, Turns};
+use crate::call::{Ending, Remains};
 
 /// A call that has used this much, by the monotonic clock, is measured by the thread's CPU clock from its next poll on.
 /// Less than a slice.
@@ -22,7 +22,7 @@ const CHEAPLY_MEASURED_NS: u64 = 1_000_000;
 const FIRST_SLICE_TICKS: u64 = 2;
 
 /// Ticks of every later slice, which is the rest of the tick in progress.
-pub(super) const SLICE_TICKS: u64 = 1;
+pub(crate) const SLICE_TICKS: u64 = 1;
 
 /// An upper bound of a first slice. If the monotonic clock shows more, the host worked for the guest, the kernel ran
 /// another thread, or the machine was suspended. Only the thread's CPU clock can tell these apart.
@@ -74,7 +74,7 @@ fn time_ns(clock: ClockId) -> u64 {
 /// Reading the thread's CPU clock is a system call, of which a small request would need two. So a call is measured by
 /// the monotonic clock first, which costs a fraction of that and never advances more slowly. A call that has used about
 /// a slice is measured by the thread's CPU clock, which does not charge a guest while other threads run.
-pub(super) struct Meter {
+pub(crate) struct Meter {
     budget_ns: u64,
     used_ns: AtomicU64,
     /// When the poll in progress began, by the clock in use.
@@ -94,7 +94,7 @@ pub(super) struct Meter {
 /// queue from the start. If first slices were always free, a few guests that compute would block the event loop one
 /// after the other, before anything else could run.
 #[derive(Default)]
-pub(super) struct Habit {
+pub(crate) struct Habit {
     long_calls: AtomicU32,
 }
 
@@ -114,7 +114,7 @@ impl Habit {
 }
 
 impl Meter {
-    pub(super) fn new(budget: Duration, habit: Arc<Habit>) -> Self {
+    pub(crate) fn new(budget: Duration, habit: Arc<Habit>) -> Self {
         let takes_turns = habit.is_long();
         Self {
             takes_turns: AtomicBool::new(takes_turns),
@@ -129,7 +129,7 @@ impl Meter {
     }
 
     /// Called within a poll, at the end of a slice. Returns whether the budget is spent.
-    pub(super) fn end_slice(&self) -> bool {
+    pub(crate) fn end_slice(&self) -> bool {
         self.note_long();
         self.used_ns.load(Relaxed) + self.in_this_poll() >= self.budget_ns
     }
@@ -174,7 +174,7 @@ impl Meter {
     }
 
     /// Ticks until the first interruption.
-    pub(super) fn first_slice_ticks(&self) -> u64 {
+    pub(crate) fn first_slice_ticks(&self) -> u64 {
         self.first_slice_ticks
     }
 
@@ -201,7 +201,7 @@ pub(crate) struct Metered {
 }
 
 impl Metered {
-    pub(super) fn new(
+    pub(crate) fn new(
         guest: impl Future<Output = (Ending, Remains)> + Send + 'static,
         meter: Arc<Meter>,
         turns: Turns,

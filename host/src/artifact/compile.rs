@@ -1,0 +1,188 @@
+//! From a component file to its artifact: a known one, one from the cache, or a newly compiled one.
+
+use std::borrow::Cow;
+use std::hash::{Hash, Hasher};
+
+use daylily_core::excerpt::Excerpt;
+use wasmtime::Module;
+use wasmtime::component::Component;
+
+use super::cache::{Cache, Key};
+use super::inspect::{Inspection, inspect};
+use super::{Artefact, Facts, LoadError, Source};
+use crate::component_abi::Function;
+use crate::component_link::candidate;
+use crate::component_link::candidate::released;
+use crate::component_link::direct;
+use crate::component_link::relink;
+use crate::component_link::relink::relink;
+use crate::engine::pool::{Flavour, KINDS, MAX_METADATA_BYTES, PoolKind, WHOLE_RESET_BYTES, compiler};
+use crate::sys::read_file::{MAX_COMPONENT_BYTES, read_file};
+use crate::wasi::direct::functions as direct_functions;
+use crate::wasi::link;
+use crate::wasi::state::State;
+
+/// The Hello World of the README, which is served if no component is given.
+static HELLO_WORLD: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/hello.wasm"));
+
+/// Components of at least this size are logged before they are compiled, since that takes a noticeable time.
+const LARGE_BYTES: usize = 1 << 20;
+
+/// Checks a component as far as possible without compiling it.
+///
+/// # Errors
+///
+/// If the file cannot be read, is not a component with an HTTP handler, or has an import that is not provided.
+pub(crate) fn check(source: &Source) -> Result<(), LoadError> {
+    inspected(source, &released(&read(source)?)).map(drop)
+}
+
+fn read(source: &Source) -> Result<Cow<'static, [u8]>, LoadError> {
+    match source {
+        Source::HelloWorld => Ok(HELLO_WORLD.into()),
+        Source::File(path) => read_file(path, MAX_COMPONENT_BYTES)
+            .map(Cow::from)
+            .map_err(|error| LoadError::Unreadable { error, component: source.name() }),
+    }
+}
+
+fn inspected(source: &Source, bytes: &[u8]) -> Result<Inspection, LoadError> {
+    let refused = |reason| LoadError::NotServable { reason, component: source.name() };
+    let inspection = inspect(bytes).map_err(refused)?;
+    let unmet = link::unmet_imports(&inspection.imports, inspection.pool.flavour);
+    if unmet.is_empty() { Ok(inspection) } else { Err(LoadError::Unmet { imports: unmet, component: source.name() }) }
+}
+
+/// Compiles components that are not compiled yet.
+pub(crate) struct Compiler {
+    /// A digest of everything that determines a component's compiled code and its facts.
+    settings: blake3::Hasher,
+    cache: Option<Cache>,
+    /// The host functions that directly linked modules may import.
+    functions: Vec<Function<State>>,
+}
+
+impl Compiler {
+    /// # Errors
+    ///
+    /// If wasmtime does not support this machine.
+    pub(crate) fn new(cache: Option<Cache>) -> wasmtime::Result<Self> {
+        let mut settings = Blake3(blake3::Hasher::new());
+        (
+            env!("CARGO_PKG_VERSION"),
+            relink::VERSION,
+            direct::VERSION,
+            candidate::VERSION,
+            WHOLE_RESET_BYTES,
+            MAX_METADATA_BYTES,
+        )
+            .hash(&mut settings);
+        let functions = direct_functions();
+        for function in &functions {
+            (function.import(), function.allocates).hash(&mut settings);
+        }
+        for kind in KINDS {
+            // wasmtime's version, its settings, and the CPU's features.
+            compiler(kind)?.precompile_compatibility_hash().hash(&mut settings);
+        }
+        Ok(Self { settings: settings.0, cache, functions })
+    }
+
+    /// Reads a component and returns its artifact: from `known` if possible, else from the cache, else it is checked
+    /// and compiled.
+    ///
+    /// # Errors
+    ///
+    /// If the file cannot be read, is not a component with an HTTP handler, has imports that are not provided (all of
+    /// them are named), or does not compile.
+    pub(crate) fn artefact(&self, source: &Source, known: &[Artefact]) -> Result<Artefact, LoadError> {
+        let bytes = &*read(source)?;
+        let key = self.key(bytes);
+        if let Some(same) = known.iter().find(|artefact| artefact.key == Some(key)) {
+            return Ok(same.of(source));
+        }
+        let (facts, code) = match self.cached(&key) {
+            Some(cached) => cached,
+            None => self.compile(source, bytes, &key)?,
+        };
+        tracing::debug!("component {} is linked {}", source.name(), facts.form);
+        Artefact::new(source, key, facts, &code).map_err(|error| LoadError::Memory { error, component: source.name() })
+    }
+
+    fn key(&self, bytes: &[u8]) -> Key {
+        Key(*self.settings.clone().update(bytes).finalize().as_bytes())
+    }
+
+    fn cached(&self, key: &Key) -> Option<(Facts, Vec<u8>)> {
+        let entry = self.cache.as_ref()?.get(key)?;
+        // The digest was correct, so this cannot fail. If it does, the component is compiled.
+        Some((postcard::from_bytes(&entry.facts).ok()?, entry.code))
+    }
+
+    fn compile(&self, source: &Source, bytes: &[u8], key: &Key) -> Result<(Facts, Vec<u8>), LoadError> {
+        let name = source.name();
+        let released = released(bytes);
+        let bytes = &*released;
+        let inspection = inspected(source, bytes)?;
+        if bytes.len() >= LARGE_BYTES {
+            tracing::info!("compiling component {name}");
+        }
+        let refused = |error| LoadError::Refused { error, component: name.clone() };
+        let (facts, code) = compiled(bytes, &inspection, &self.functions).map_err(refused)?;
+        if let Some(cache) = &self.cache {
+            let stored = postcard::to_stdvec(&facts)
+                .map_err(std::io::Error::other)
+                .and_then(|facts| cache.put(key, &facts, &code));
+            if let Err(error) = stored {
+                tracing::warn!(
+                    "failed to store the code of component {name} in the cache: {error}; the next start compiles it again"
+                );
+            }
+        }
+        Ok((facts, code))
+    }
+}
+
+/// Compiles a component: only its main module if that can be linked directly; else the whole component, without its
+/// shim module if that is possible. Errors refer to the original bytes.
+fn compiled(
+    bytes: &[u8],
+    inspection: &Inspection,
+    functions: &[Function<State>],
+) -> wasmtime::Result<(Facts, Vec<u8>)> {
+    if let Some(module) = direct::main_module(bytes, functions) {
+        // A module does not use wasmtime's component runtime, so it needs no concurrency support, whatever its WASI
+        // version.
+        let pool = PoolKind { flavour: Flavour::V2, ..inspection.pool };
+        match Module::new(&compiler(pool)?, module) {
+            Ok(module) => return Ok((Facts::of_module(&module, pool, inspection), module.serialize()?)),
+            Err(error) => {
+                tracing::debug!("a component is not linked directly: {}", Excerpt::display(format_args!("{error:#}")))
+            }
+        }
+    }
+    let engine = &compiler(inspection.pool)?;
+    let component = match relink(bytes).map(|relinked| Component::new(engine, relinked)) {
+        Some(Ok(component)) => component,
+        Some(Err(error)) => {
+            tracing::debug!("a component is compiled with its shim: {}", Excerpt::display(format_args!("{error:#}")));
+            Component::new(engine, bytes)?
+        }
+        None => Component::new(engine, bytes)?,
+    };
+    Ok((Facts::of_component(&component, inspection), component.serialize()?))
+}
+
+/// A [`Hasher`] that updates a cryptographic digest.
+struct Blake3(blake3::Hasher);
+
+impl Hasher for Blake3 {
+    fn write(&mut self, bytes: &[u8]) {
+        self.0.update(bytes);
+    }
+
+    fn finish(&self) -> u64 {
+        let digest = self.0.finalize();
+        digest.as_bytes().first_chunk().map_or(0, |first| u64::from_le_bytes(*first))
+    }
+}

@@ -1,0 +1,311 @@
+//! One call: a new instance answers one request, and is dropped.
+
+pub(crate) mod app;
+pub(crate) mod direct;
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) mod fuzzing;
+pub(crate) mod handler;
+#[cfg(test)]
+mod residue;
+mod steps;
+#[cfg(test)]
+mod testing;
+mod trapped;
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use bytes::Bytes;
+use daylily_core::excerpt::Excerpt;
+use http::request::Parts;
+use http_body::{Body, Frame, SizeHint};
+use http_body_util::BodyExt;
+use http_body_util::combinators::UnsyncBoxBody;
+use tokio::sync::oneshot;
+use wasmtime::Store;
+use wasmtime::component::{Accessor, Resource};
+use wasmtime_wasi_http::p2::bindings::http::types::{IncomingRequest, ResponseOutparam, Scheme};
+use wasmtime_wasi_http::{Error as HttpError, FieldMap, WasiHttpView};
+
+use super::call::app::App;
+use super::call::direct::handler::{Direct, Handle};
+use super::call::handler::{HandleV2, HandleV3, Handler};
+use super::call::trapped::Failure;
+use super::engine::meter::{Meter, Metered};
+use crate::observe::request_id::RequestId;
+use crate::wasi::direct::{RequestV3, describe_v2, describe_v3};
+use crate::wasi::state;
+use crate::wasi::state::State;
+
+/// A body in the type that wasmtime-wasi-http uses.
+pub(crate) type GuestBody = UnsyncBoxBody<Bytes, HttpError>;
+
+/// The guest's response, whose body may still be being written, or its error code.
+pub(crate) type Head = Result<http::Response<GuestBody>, Excerpt>;
+
+/// The running call of a guest for one request.
+pub(crate) struct Call {
+    /// Instantiates the guest and runs it to its end. Dropping this future ends the guest at once.
+    pub(crate) run: Metered,
+    /// Receives the guest's response while `run` is polled. Closed without a value if the guest ends without a
+    /// response.
+    pub(crate) head: oneshot::Receiver<Head>,
+}
+
+/// The store of a guest that has ended. While it is kept, a response body that the guest did not finish stays open.
+/// Dropping it would make the unfinished body of a component look finished.
+pub(crate) struct Remains(#[expect(dead_code, reason = "kept for its drop")] Option<Box<Store<State>>>);
+
+impl Remains {
+    pub(crate) const NONE: Self = Self(None);
+}
+
+/// The outcome of a call: how the guest ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Ending {
+    /// It returned.
+    Done,
+    /// It called `exit`. After a response, code 0 is equivalent to returning.
+    Exit(i32),
+    /// It trapped.
+    Trap(Excerpt),
+    /// It exceeded its CPU time limit, which is given.
+    CpuTime(Duration),
+    /// It exceeded its wall time limit, which is given.
+    WallTime(Duration),
+    /// The client closed the connection before the end of the response.
+    ClientGone,
+    /// The worker's drain was over, and the call was cut.
+    ShutDown,
+    /// No instance could be created.
+    NoInstance(Excerpt),
+}
+
+impl App {
+    /// Prepares a call. Nothing runs until [`Call::run`] is polled.
+    ///
+    /// `request` must have a path, and an authority in its target or its `Host` field.
+    pub(crate) fn call<B>(self: &Arc<Self>, id: RequestId, request: http::Request<B>) -> Call
+    where
+        B: Body<Data = Bytes, Error = HttpError> + Send + 'static,
+    {
+        let app = Arc::clone(self);
+        let meter = Arc::new(Meter::new(self.settings().limits.cpu_time, Arc::clone(&self.habit)));
+        let turns = self.engines.turns.clone();
+        let (sender, head) = oneshot::channel();
+        let guest = run(app, id, Arc::clone(&meter), request, sender);
+        Call { run: Metered::new(guest, meter, turns), head }
+    }
+}
+
+async fn run<B>(
+    app: Arc<App>,
+    id: RequestId,
+    meter: Arc<Meter>,
+    request: http::Request<B>,
+    head: oneshot::Sender<Head>,
+) -> (Ending, Remains)
+where
+    B: Body<Data = Bytes, Error = HttpError> + Send + 'static,
+{
+    let _running = app.engines.ticker.keep_running();
+    let dirs = match app.settings().grants.dirs.is_empty() {
+        true => Ok(None),
+        // Boxed, so that the future of a call stays small: most calls have no directories.
+        false => Box::pin(state::granted_dirs(&app, id)).await.map(Some),
+    };
+    let mut store = match dirs {
+        Ok(dirs) => state::fresh(&app, id, meter, dirs),
+        Err(error) => return (Ending::NoInstance(Excerpt::display(format_args!("{error:#}"))), Remains::NONE),
+    };
+    let result = match &*app.handler {
+        Handler::Direct(direct) => run_direct(direct, &mut store, request, head).await,
+        Handler::V2(handle) => run_v2(handle, &mut store, request, head).await,
+        Handler::V3(handle) => run_v3(handle, &mut store, request, head).await,
+    };
+    let ending = match result {
+        Ok(()) => {
+            // The guest has returned. Its store is kept until the bodies of its outgoing requests are sent.
+            let uploads = store.data().finish_uploads();
+            if let Some(uploads) = uploads {
+                uploads.await;
+            }
+            if let Some(refused) = store.data().refused() {
+                // The guest ended well in spite of it, but the operator may want to know the cause of a poor response.
+                tracing::warn!(request = %id, route = %app.settings().route, "guest was refused memory: {refused}");
+            }
+            Ending::Done
+        }
+        Err(failure) => failure.into_ending(store.data()),
+    };
+    (ending, Remains(Some(Box::new(store))))
+}
+
+async fn run_v2<B>(
+    handle: &HandleV2,
+    store: &mut Store<State>,
+    request: http::Request<B>,
+    head: oneshot::Sender<Head>,
+) -> Result<(), Failure>
+where
+    B: Body<Data = Bytes, Error = HttpError> + Send + 'static,
+{
+    let handle = handle.instantiate(store).await.map_err(Failure::Instantiating)?;
+    let arguments = arguments_v2(store.data_mut(), request, head).map_err(Failure::Running)?;
+    handle.call_async(store, arguments).await.map_err(Failure::Running)
+}
+
+async fn run_direct<B>(
+    direct: &Direct,
+    store: &mut Store<State>,
+    request: http::Request<B>,
+    head: oneshot::Sender<Head>,
+) -> Result<(), Failure>
+where
+    B: Body<Data = Bytes, Error = HttpError> + Send + 'static,
+{
+    match direct.instantiate(store).await.map_err(Failure::Instantiating)? {
+        Handle::V2(handle) => {
+            let give = |state: &mut State| {
+                let (request, answer) = arguments_v2(state, request, head)?;
+                wasmtime::error::Ok((state.guest().give(&request)?, state.guest().give(&answer)?))
+            };
+            let arguments = give(store.data_mut()).map_err(Failure::Running)?;
+            handle.call_async(store, arguments).await.map_err(Failure::Running)
+        }
+        Handle::V3(handle) => {
+            let give = |state: &mut State| {
+                let request = RequestV3::incoming(state, request.map(BodyExt::boxed_unsync));
+                let request = state.table().push(request)?;
+                state.answer_to(head);
+                state.guest().give(&request)
+            };
+            let request = give(store.data_mut()).map_err(Failure::Running)?;
+            handle.run(store, request).await.map_err(Failure::Running)?;
+            if let Some(passed) = store.data_mut().passed() {
+                let _ = passed.await;
+            }
+            Ok(())
+        }
+    }
+}
+
+/// The guest's arguments: the request, and the outparam that it sets its response with.
+fn arguments_v2<B>(
+    state: &mut State,
+    request: http::Request<B>,
+    head: oneshot::Sender<Head>,
+) -> wasmtime::Result<(Resource<IncomingRequest>, Resource<ResponseOutparam>)>
+where
+    B: Body<Data = Bytes, Error = HttpError> + Send + 'static,
+{
+    let mut http = state.http();
+    let request = http.new_incoming_request(Scheme::Http, request)?;
+    let answer = http.new_response_outparam_from_callback(move |answer| {
+        let _ = head.send(answer.map_err(describe_v2));
+    })?;
+    Ok((request, answer))
+}
+
+async fn run_v3<B>(
+    handle: &HandleV3,
+    store: &mut Store<State>,
+    request: http::Request<B>,
+    head: oneshot::Sender<Head>,
+) -> Result<(), Failure>
+where
+    B: Body<Data = Bytes, Error = HttpError> + Send + 'static,
+{
+    let handle = handle.instantiate(store).await.map_err(Failure::Instantiating)?;
+    let run = async |accessor: &Accessor<State>| {
+        let request = accessor.with(|mut store| {
+            let request = new_request_v3(store.data_mut(), request);
+            store.data_mut().table().push(request)
+        })?;
+        match handle.call_concurrent(accessor, (request,)).await?.0 {
+            Err(code) => {
+                let _ = head.send(Err(describe_v3(code)));
+            }
+            Ok(response) => {
+                // The guest learns from its transmission future whether the whole response was sent.
+                let (sent, transmitted) = oneshot::channel();
+                let transmitted = async { transmitted.await.unwrap_or(Err(HttpError::ConnectionTerminated)) };
+                let response = accessor
+                    .with(|mut store| store.data_mut().table().delete(response)?.into_http(store, transmitted))?;
+                // While the body is being sent, the store's event loop must be polled.
+                let (ended, body_ended) = oneshot::channel();
+                let _ = head.send(Ok(response.map(|body| SentBody::new(body, sent, ended).boxed_unsync())));
+                let _ = body_ended.await;
+            }
+        }
+        std::future::poll_fn(|cx| accessor.poll_no_interesting_tasks(cx)).await;
+        wasmtime::error::Ok(())
+    };
+    store.run_concurrent(run).await.and_then(|result| result).map_err(Failure::Running)
+}
+
+/// A P3 request. Scheme and authority are set for origin-form requests, too (wasmtime#11571).
+fn new_request_v3<B>(state: &mut State, request: http::Request<B>) -> wasmtime_wasi_http::p3::Request
+where
+    B: Body<Data = Bytes, Error = HttpError> + Send + 'static,
+{
+    let (Parts { method, uri, headers, .. }, body) = request.into_parts();
+    let uri = uri.into_parts();
+    let authority = uri.authority.or_else(|| headers.get(http::header::HOST)?.as_bytes().try_into().ok());
+    let headers = FieldMap::new_immutable(state.http().hooks, headers);
+    let scheme = Some(http::uri::Scheme::HTTP);
+    wasmtime_wasi_http::p3::Request::new(method, scheme, authority, uri.path_and_query, headers, None, body).0
+}
+
+/// A P3 response body that reports its end to the store's event loop, and the result of the transmission to the guest.
+struct SentBody {
+    body: GuestBody,
+    /// Both are Some until the end of the body has been read. After that the guest may end, and its store be dropped.
+    sent: Option<oneshot::Sender<Result<(), HttpError>>>,
+    ended: Option<oneshot::Sender<()>>,
+}
+
+impl SentBody {
+    fn new(body: GuestBody, sent: oneshot::Sender<Result<(), HttpError>>, ended: oneshot::Sender<()>) -> Self {
+        Self { body, sent: Some(sent), ended: Some(ended) }
+    }
+
+    fn finish(&mut self) {
+        if let Some(sent) = self.sent.take() {
+            let _ = sent.send(Ok(()));
+        }
+        self.ended = None;
+    }
+}
+
+impl Body for SentBody {
+    type Data = Bytes;
+    type Error = HttpError;
+
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, HttpError>>> {
+        let poll = Pin::new(&mut self.body).poll_frame(cx);
+        if matches!(poll, Poll::Ready(None)) {
+            self.finish();
+        }
+        poll
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
+
+impl Drop for SentBody {
+    fn drop(&mut self) {
+        // With a content-length, hyper does not poll for the end of the body after its last byte.
+        if self.body.is_end_stream() || self.body.size_hint().exact() == Some(0) {
+            self.finish();
+        }
+    }
+}

@@ -1,0 +1,71 @@
+//! Components under test, each with a pool for one instance.
+
+use std::sync::Arc;
+
+use daylily_core::config::{Grants, RouteLimits};
+use wasmtime::Module;
+use wasmtime::component::Component;
+use wasmtime_wasi_config::WasiConfigVariables;
+
+use super::app::{App, AppSettings};
+use super::direct;
+use super::direct::handler::DirectLinker;
+use super::handler::Handler;
+use crate::artifact::{Form, Needs};
+use crate::engine::pool::{Engines, Flavour, PoolKind};
+use crate::wasi::direct::functions;
+use crate::wasi::files::RouteFiles;
+use crate::wasi::http::client::{OutgoingClient, OutgoingPolicy};
+use crate::wasi::link;
+
+/// The needs of one instance of any component under test.
+pub(crate) fn needs() -> Needs {
+    let limits = RouteLimits::default();
+    Needs {
+        memories: 2,
+        memory_bytes: limits.max_memory_bytes,
+        tables: 4,
+        table_elements: 0,
+        core_instances: limits.max_instances,
+        stacks: 8,
+    }
+}
+
+/// A component in a pool of the usual configuration.
+pub(crate) fn app(kind: PoolKind, form: Form, component: &[u8], limits: RouteLimits) -> Arc<App> {
+    let engines = Engines::new(&[(kind, needs())], 1).expect("a pool");
+    app_in(Arc::new(engines), kind, form, component, limits)
+}
+
+/// A component in a given pool.
+pub(crate) fn app_in(
+    engines: Arc<Engines>,
+    kind: PoolKind,
+    form: Form,
+    component: &[u8],
+    limits: RouteLimits,
+) -> Arc<App> {
+    let engine = engines.pool(kind).expect("the pool");
+    let is_v3 = kind.flavour == Flavour::V3;
+    let handler = match form {
+        Form::Component => {
+            let component = Component::new(engine, component).expect("its code");
+            let linker = link::linker(engine, kind.flavour).expect("a linker");
+            Handler::new(linker.instantiate_pre(&component).expect("its imports"), is_v3)
+        }
+        Form::Module => {
+            let module = direct::main_module(component, &functions()).expect("its main module");
+            let module = Module::new(engine, module).expect("its code");
+            DirectLinker::new(engine).expect("a linker").link(&module).map(Handler::Direct)
+        }
+    };
+    let settings = AppSettings {
+        files: RouteFiles::new("test".into()),
+        route: "under test".into(),
+        limits,
+        grants: Arc::new(Grants::default()),
+        vars: Arc::new(WasiConfigVariables::new()),
+        outgoing: OutgoingPolicy::new(&OutgoingClient::new(), Grants::default().allow_http, &limits),
+    };
+    Arc::new(App::new(&engines, &Arc::new(handler.expect("its export")), settings))
+}

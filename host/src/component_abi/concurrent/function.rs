@@ -1,0 +1,118 @@
+//! Asynchronous host functions: the guest starts a call, and runs on while the call is in progress.
+
+use std::mem::MaybeUninit;
+use std::task::{Context, Poll, Waker};
+
+use wasmtime::{Caller, Engine, FuncType, Linker, ValRaw, ValType, ensure};
+
+use super::{Later, SUBTASK_BYTES, Status, Subtask, wait};
+use crate::component_abi::function;
+use crate::component_abi::function::{Function, Params, V3, What, initialized, lift, raw, write_result};
+use crate::component_abi::guest::{Host, parts};
+use crate::component_abi::handles::Waitable;
+use crate::component_abi::lower::MAX_RESULT_BYTES;
+use crate::component_abi::{Flat, Wit};
+
+/// Parameters that an async-lowered import takes as core values. With more, they would be passed in memory.
+const MAX_FLAT_PARAMS: usize = 4;
+
+impl<T: Host> Function<T> {
+    /// An asynchronous function in both of its forms: async-lowered (the call returns at once) and sync-lowered (it
+    /// blocks).
+    pub(crate) fn new_concurrent<P, R, F>(interface: &'static str, name: &'static str, function: F) -> [Self; 2]
+    where
+        P: Params,
+        R: Wit,
+        F: Fn(&mut T, P) -> wasmtime::Result<Later<T>> + Copy + Send + Sync + 'static,
+    {
+        const {
+            assert!(
+                P::FLAT <= MAX_FLAT_PARAMS && R::FLAT != 1 && R::SIZE <= MAX_RESULT_BYTES,
+                "a function that there is no room for here"
+            )
+        };
+        let begin = move |linker: &mut Linker<T>, module: &str, name: &str| {
+            let call = move |mut caller: Caller<'_, T>, values: &mut [MaybeUninit<ValRaw>]| {
+                let params = initialized(values, const { P::FLAT + has_result::<R>() });
+                let status = begin::<T, P, R>(&mut caller, params, function)?;
+                if let Some(value) = values.first_mut() {
+                    value.write(ValRaw::u32(status));
+                }
+                Ok(())
+            };
+            let ty = func_type::<P, R>(linker.engine(), Some(ValType::I32));
+            #[expect(unsafe_code, reason = "generic in the function's type, which `Linker::func_wrap` is not")]
+            // SAFETY: `call` reads as many values as the type has parameters, and writes its result. All of them are
+            // numbers.
+            unsafe {
+                linker.func_new_unchecked(module, name, ty, call)?;
+            }
+            Ok(())
+        };
+        let wait = move |linker: &mut Linker<T>, module: &str, name: &str| {
+            let ty = func_type::<P, R>(linker.engine(), None);
+            linker.func_new_async(module, name, ty, move |caller, params, _| {
+                let values: Vec<ValRaw> = params.iter().map(raw).collect();
+                Box::new(async move { call::<T, P, R>(caller, &values, function).await })
+            })?;
+            Ok(())
+        };
+        [
+            Self::from_parts(import::<P, R>(interface, name, true), R::HAS_LISTS, Box::new(begin)),
+            Self::from_parts(import::<P, R>(interface, name, false), R::HAS_LISTS, Box::new(wait)),
+        ]
+    }
+}
+
+fn import<P: Params, R: Wit>(interface: &'static str, name: &'static str, is_async: bool) -> What {
+    What::Import { interface, release: V3, name: name.into(), can_wait: true, is_async, is: function::is_async::<P, R> }
+}
+
+const fn has_result<R: Wit>() -> usize {
+    (R::FLAT > 0) as usize
+}
+
+/// The core function type: the parameters as core values, then the address of the result, if there is a result.
+fn func_type<P: Params, R: Wit>(engine: &Engine, result: Option<ValType>) -> FuncType {
+    let mut params = Vec::new();
+    P::flatten(&mut params);
+    params.extend((R::FLAT > 0).then_some(Flat::I32));
+    FuncType::new(engine, params.into_iter().map(Flat::value_type), result)
+}
+
+/// Starts an async-lowered call. Returns its status, and the handle of its subtask if it has not returned yet.
+fn begin<T: Host, P: Params, R: Wit>(
+    caller: &mut Caller<'_, T>,
+    values: &[ValRaw],
+    function: impl Fn(&mut T, P) -> wasmtime::Result<Later<T>>,
+) -> wasmtime::Result<u32> {
+    let (params, to) = lift::<T, P>(caller, values)?;
+    ensure!((to as usize).is_multiple_of(R::ALIGN), "pointer not aligned");
+    let is_within = R::FLAT == 0 || (to as usize).saturating_add(R::SIZE) <= parts(caller).0.len();
+    ensure!(is_within, "pointer out of bounds of memory");
+    let mut running = function(caller.data_mut(), params)?;
+    // The guest does not wait for this call, so no waker is needed: a later wait polls again.
+    if let Poll::Ready(value) = running.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
+        let lowered = value.lower(caller.data_mut())?;
+        write_result::<T, R>(caller, lowered, to)?;
+        return Ok(Status::Returned as u32);
+    }
+    caller.data_mut().keep(SUBTASK_BYTES)?;
+    let guest = caller.data_mut().guest();
+    let number = guest.concurrent.subtasks.insert(Subtask { running: Some(running), to, size: R::SIZE, event: None });
+    let handle = guest.handles.insert_waitable(Waitable::Subtask(number))?;
+    Ok(handle << 4 | Status::Started as u32)
+}
+
+/// A sync-lowered call, until its result is written.
+async fn call<T: Host, P: Params, R: Wit>(
+    mut caller: Caller<'_, T>,
+    values: &[ValRaw],
+    function: impl Fn(&mut T, P) -> wasmtime::Result<Later<T>>,
+) -> wasmtime::Result<()> {
+    let (params, to) = lift::<T, P>(&mut caller, values)?;
+    let mut running = function(caller.data_mut(), params)?;
+    let value = wait::meanwhile(&mut caller, |cx| running.as_mut().poll(cx)).await?;
+    let lowered = value.lower(caller.data_mut())?;
+    write_result::<T, R>(&mut caller, lowered, to)
+}

@@ -1,0 +1,77 @@
+//! Direct linking, for components that need no component runtime.
+//!
+//! wit-component makes three core modules of an ordinary guest: the guest's own, a shim module, and a fixups module
+//! that fills the shim's table (see [`relink`](crate::component_link::relink)). The reason is that the lowered functions that the guest
+//! imports need its memory, which does not exist when they are created. wasmtime instantiates all three modules for
+//! each request, and looks up all functions and the resources' tables again. None of that is necessary if the host's
+//! functions are linked to the guest's own module as core functions ([`canonical`](crate::component_abi)), and find its
+//! memory in the store.
+//!
+//! This module checks whether a component has that form, and the types that the host has. Then it extracts the main
+//! module and rewrites it: a call of a function whose result needs memory is followed by a loop, within the guest, that
+//! allocates it. So the host never calls the guest during a call of the host. Components of any other form, or with
+//! other imports, are compiled as components.
+
+use wasm_encoder::reencode;
+use wasmparser::component_types::ComponentFuncType;
+
+mod built_in;
+mod fixups;
+mod form;
+mod module;
+mod surface;
+
+use crate::component_abi::{self, Function, WitTypes};
+use crate::wasi::direct;
+
+/// Must be incremented with every change to this module's output: it is a part of the cache key.
+pub(crate) const VERSION: u32 = 3;
+
+/// The name of the exported memory of such a module.
+pub(crate) const MEMORY: &str = "memory";
+
+/// The prefix of the exports that are added to such a module, and these exports.
+pub(crate) const OURS: &str = "daylily:";
+pub(crate) const HANDLE: &str = "daylily:handle";
+pub(crate) const CALLBACK: &str = "daylily:callback";
+pub(crate) const REALLOC: &str = "daylily:realloc";
+
+/// The handler interface, by WASI version.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Handler {
+    V2,
+    V3,
+}
+
+impl Handler {
+    /// The handler that an interface is, if it is one.
+    pub(crate) fn of(interface: &str) -> Option<Self> {
+        match component_abi::release(interface)? {
+            "wasi:http/incoming-handler@0.2" => Some(Self::V2),
+            "wasi:http/handler@0.3" => Some(Self::V3),
+            _ => None,
+        }
+    }
+
+    /// Whether `ty` is the type of its function.
+    pub(crate) fn is(self, types: &WitTypes<'_>, ty: &ComponentFuncType) -> bool {
+        match self {
+            Self::V2 => component_abi::is::<direct::ParamsV2, ()>(types, ty),
+            Self::V3 => component_abi::is_async::<direct::ParamsV3, direct::Answer>(types, ty),
+        }
+    }
+}
+
+/// The module has a feature that is not supported.
+#[derive(Debug, thiserror::Error)]
+#[error("it cannot be linked directly")]
+pub(crate) struct Unfit;
+
+pub(crate) type Result<T> = std::result::Result<T, reencode::Error<Unfit>>;
+
+/// The rewritten main module of a component, to be linked to `functions`. None if the component cannot be linked
+/// directly.
+pub(crate) fn main_module<T>(component: &[u8], functions: &[Function<T>]) -> Option<Vec<u8>> {
+    let form = form::Form::of(component, functions)?;
+    module::with_allocations(&form)
+}

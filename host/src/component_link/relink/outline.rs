@@ -1,0 +1,133 @@
+//! A component's core definitions.
+
+use wasmparser::{
+    CanonicalFunction, ComponentAlias, ComponentExternalKind, ComponentOuterAliasKind, ComponentTypeRef, ExternalKind,
+    Instance, Payload,
+};
+
+use crate::artifact::inspect::top_level;
+
+/// The index spaces of a component that concern its core modules.
+#[derive(Default)]
+pub(crate) struct Outline<'a> {
+    /// Core modules. None for those that are defined elsewhere.
+    modules: Vec<Option<&'a [u8]>>,
+    /// Core instances.
+    pub(crate) instances: Vec<Instance<'a>>,
+    pub(crate) functions: Vec<CoreFunction<'a>>,
+    /// Tables of core instances for which the component has an alias.
+    pub(crate) tables: Vec<Alias<'a>>,
+    /// Memories likewise: a component has no other core memories.
+    pub(crate) memories: Vec<Alias<'a>>,
+}
+
+/// The origin of a core function of the component.
+#[derive(Debug)]
+pub(crate) enum CoreFunction<'a> {
+    Exported(Alias<'a>),
+    Canonical(CanonicalFunction),
+}
+
+impl<'a> CoreFunction<'a> {
+    pub(crate) fn alias(&self) -> Option<Alias<'a>> {
+        match self {
+            Self::Exported(alias) => Some(*alias),
+            Self::Canonical(_) => None,
+        }
+    }
+}
+
+/// An export of a core instance.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Alias<'a> {
+    pub(crate) instance: u32,
+    pub(crate) name: &'a str,
+    /// The number of core instances that are defined before this alias.
+    pub(super) after_instances: usize,
+}
+
+impl<'a> Outline<'a> {
+    pub(crate) fn read(bytes: &'a [u8]) -> wasmparser::Result<Self> {
+        let mut outline = Self::default();
+        for payload in top_level(bytes) {
+            match payload? {
+                Payload::ModuleSection { unchecked_range, .. } => outline.modules.push(bytes.get(unchecked_range)),
+                payload => outline.add(payload)?,
+            }
+        }
+        Ok(outline)
+    }
+
+    fn add(&mut self, payload: Payload<'a>) -> wasmparser::Result<()> {
+        match payload {
+            Payload::InstanceSection(section) => {
+                for instance in section {
+                    self.instances.push(instance?);
+                }
+            }
+            Payload::ComponentAliasSection(section) => {
+                for alias in section {
+                    self.add_alias(&alias?);
+                }
+            }
+            Payload::ComponentCanonicalSection(section) => {
+                for function in section {
+                    match function? {
+                        CanonicalFunction::Lift { .. } => {}
+                        function => self.functions.push(CoreFunction::Canonical(function)),
+                    }
+                }
+            }
+            Payload::ComponentImportSection(section) => {
+                for import in section {
+                    if matches!(import?.ty, ComponentTypeRef::Module(_)) {
+                        self.modules.push(None);
+                    }
+                }
+            }
+            Payload::ComponentExportSection(section) => {
+                for export in section {
+                    let export = export?;
+                    if export.kind == ComponentExternalKind::Module {
+                        // An export also adds an index to the index space of its kind.
+                        self.modules.push(self.module(export.index));
+                    }
+                }
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+
+    fn add_alias(&mut self, alias: &ComponentAlias<'a>) {
+        match *alias {
+            ComponentAlias::CoreInstanceExport { kind, instance_index: instance, name } => {
+                let alias = Alias { instance, name, after_instances: self.instances.len() };
+                match kind {
+                    ExternalKind::Func | ExternalKind::FuncExact => {
+                        self.functions.push(CoreFunction::Exported(alias));
+                    }
+                    ExternalKind::Table => self.tables.push(alias),
+                    ExternalKind::Memory => self.memories.push(alias),
+                    _ => {}
+                }
+            }
+            ComponentAlias::InstanceExport { kind: ComponentExternalKind::Module, .. }
+            | ComponentAlias::Outer { kind: ComponentOuterAliasKind::CoreModule, .. } => self.modules.push(None),
+            _ => {}
+        }
+    }
+
+    /// The bytes of a core module that is defined in this component.
+    pub(crate) fn module(&self, index: u32) -> Option<&'a [u8]> {
+        *self.modules.get(index as usize)?
+    }
+
+    /// The exports of a core instance that is made from exports of others. Empty for instances of modules.
+    pub(crate) fn gathered(&self, instance: u32) -> &[wasmparser::Export<'a>] {
+        match self.instances.get(instance as usize) {
+            Some(Instance::FromExports(exports)) => exports,
+            _ => &[],
+        }
+    }
+}

@@ -1,0 +1,75 @@
+//! The accept loop. No error ends it, and it waits only for `accept` and for a free connection permit.
+
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::OwnedSemaphorePermit;
+
+use super::connection::Connection;
+use super::h1;
+use crate::http::server::Worker;
+
+/// How long to wait before the next `accept` after one failed because file descriptors or memory ran out.
+const EXHAUSTED_PAUSE: Duration = Duration::from_millis(50);
+
+/// Accepts connections for as long as it is polled. Each connection is served in its own task on this thread. Cancel
+/// safe: a connection that has not been accepted stays in the backlog.
+pub(crate) async fn run(listener: TcpListener, worker: Arc<Worker>) {
+    loop {
+        let Ok(permit) = Arc::clone(&worker.connections).acquire_owned().await else { return };
+        let stream = accept(&listener).await;
+        begin(stream, permit, &worker);
+    }
+}
+
+fn begin(stream: TcpStream, permit: OwnedSemaphorePermit, worker: &Arc<Worker>) {
+    // Sends heads and small bodies at once (no Nagle delay). A failure only costs latency.
+    let _ = stream.set_nodelay(true);
+    let connection = Connection::new(stream, &worker.limits, worker.dev, worker.drain.clone());
+    let worker = Arc::clone(worker);
+    let unfinished = worker.drain.begin_task();
+    tokio::task::spawn(async move {
+        let _counted = worker.counters.begin_connection();
+        h1::serve(connection, worker).await;
+        drop((permit, unfinished));
+    });
+}
+
+async fn accept(listener: &TcpListener) -> TcpStream {
+    loop {
+        let error = match listener.accept().await {
+            Ok((stream, _peer)) => return stream,
+            Err(error) => error,
+        };
+        if is_exhausted(&error) {
+            tracing::error!(%error, "failed to accept a connection; trying again in {EXHAUSTED_PAUSE:?}");
+            tokio::time::sleep(EXHAUSTED_PAUSE).await;
+        } else {
+            // The client gave up while it was waiting in the backlog (accept(2), "Error handling").
+            tracing::debug!(%error, "a connection ended before it was accepted");
+        }
+    }
+}
+
+/// Accepts the connections in the backlog, because the kernel resets them when the listener closes. Connections over
+/// the connection limit stay in the backlog.
+///
+/// Must be called within a tokio runtime.
+pub(crate) fn empty_backlog(listener: &std::net::TcpListener, worker: &Arc<Worker>) {
+    while let Ok(permit) = Arc::clone(&worker.connections).try_acquire_owned() {
+        let Ok((stream, _peer)) = listener.accept() else { return };
+        match stream.set_nonblocking(true).and_then(|()| TcpStream::from_std(stream)) {
+            Ok(stream) => begin(stream, permit, worker),
+            Err(error) => tracing::error!(%error, "failed to accept a connection from the backlog"),
+        }
+    }
+}
+
+/// Whether `accept` failed because this process or the machine ran out of descriptors or memory.
+fn is_exhausted(error: &io::Error) -> bool {
+    use rustix::io::Errno;
+    let exhausted = [Errno::MFILE, Errno::NFILE, Errno::NOBUFS, Errno::NOMEM];
+    Errno::from_io_error(error).is_some_and(|errno| exhausted.contains(&errno))
+}

@@ -1,0 +1,178 @@
+//! Limits the requests in progress, and the number and waiting time of queued ones.
+
+use std::iter::once;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
+use std::time::Duration;
+
+use daylily_core::config::ServerLimits;
+use daylily_core::refusal::Refusal;
+use tokio::sync::{AcquireError, Notify, OwnedSemaphorePermit, Semaphore};
+use tokio::time::Instant;
+
+use crate::http::stall::{Stalls, ask_to_give_way};
+use crate::observe::log::OncePerSecond;
+
+/// How often the requests that wait for their clients are checked while other requests wait for a permit.
+const LOOK: Duration = Duration::from_millis(50);
+
+/// Gives out permits, first come, first served.
+pub(crate) struct Admission {
+    turns: Arc<Semaphore>,
+    /// Number of requests in the queue.
+    waiting: AtomicU32,
+    /// How many of those need only a permit of the server, because they have their route's.
+    waiting_for_server: AtomicU32,
+    max_waiting: u32,
+    max_wait: Duration,
+    routes: Vec<RouteShare>,
+    /// Notified when a request begins to wait, which ends the pause of `relieve`.
+    pressure: Notify,
+    gave_way: OncePerSecond,
+}
+
+/// A route's share of the server's permits. Without a maximum, the route may use all of them. Cheap to clone.
+#[derive(Clone)]
+pub(crate) struct RouteShare(Arc<Share>);
+
+struct Share {
+    permits: Option<Arc<Semaphore>>,
+    /// Number of requests that wait for one of these permits.
+    waiting: AtomicU32,
+    /// The route's requests whose guests wait for their clients.
+    stalls: Stalls,
+}
+
+/// The right of one request to be in progress, until it is dropped.
+pub(crate) struct Permit {
+    _server: OwnedSemaphorePermit,
+    _route: Option<OwnedSemaphorePermit>,
+    share: RouteShare,
+}
+
+/// A counted place in the queue. Dropping it decrements the count, so cancellation cannot leak it.
+struct Place<'a>(&'a AtomicU32);
+
+impl RouteShare {
+    pub(crate) fn new(max_concurrency: Option<u32>) -> Self {
+        let permits = max_concurrency.map(|share| Arc::new(Semaphore::new(share as usize)));
+        Self(Arc::new(Share { permits, waiting: AtomicU32::new(0), stalls: Stalls::default() }))
+    }
+
+    /// The route's requests whose guests wait for their clients.
+    pub(crate) fn stalls(&self) -> &Stalls {
+        &self.0.stalls
+    }
+}
+
+impl Permit {
+    pub(crate) fn share(&self) -> &RouteShare {
+        &self.share
+    }
+}
+
+impl Admission {
+    pub(crate) fn new(limits: &ServerLimits, routes: Vec<RouteShare>) -> Self {
+        Self {
+            turns: Arc::new(Semaphore::new(limits.max_concurrency as usize)),
+            waiting: AtomicU32::new(0),
+            waiting_for_server: AtomicU32::new(0),
+            max_waiting: limits.max_queue,
+            max_wait: limits.queue_timeout,
+            routes,
+            pressure: Notify::new(),
+            gave_way: OncePerSecond::new(),
+        }
+    }
+
+    /// Waits for a permit. Cancel safe: dropping the future leaves the queue.
+    ///
+    /// # Errors
+    ///
+    /// `QueueFull` at once, or `QueueTimeout` after `queue_timeout`.
+    pub(crate) async fn admit(&self, share: &RouteShare) -> Result<Permit, Refusal> {
+        if let Some(permit) = self.try_admit(share) {
+            return Ok(permit);
+        }
+        let _place = self.take_place().ok_or(Refusal::QueueFull)?;
+        self.pressure.notify_one();
+        match tokio::time::timeout(self.max_wait, self.wait(share)).await {
+            Ok(Ok(permit)) => Ok(permit),
+            Ok(Err(closed)) => Err(Refusal::Internal { detail: closed.to_string().into() }),
+            Err(_elapsed) => Err(Refusal::QueueTimeout),
+        }
+    }
+
+    fn try_admit(&self, share: &RouteShare) -> Option<Permit> {
+        let route = match &share.0.permits {
+            Some(permits) => Some(Arc::clone(permits).try_acquire_owned().ok()?),
+            None => None,
+        };
+        let server = Arc::clone(&self.turns).try_acquire_owned().ok()?;
+        Some(Permit { _server: server, _route: route, share: share.clone() })
+    }
+
+    /// Takes the route's permit first: a route over its share must not hold a server permit that others could use.
+    async fn wait(&self, share: &RouteShare) -> Result<Permit, AcquireError> {
+        let route = match &share.0.permits {
+            Some(permits) => {
+                let (_place, _) = Place::take(&share.0.waiting);
+                Some(Arc::clone(permits).acquire_owned().await?)
+            }
+            None => None,
+        };
+        let (_place, _) = Place::take(&self.waiting_for_server);
+        let server = Arc::clone(&self.turns).acquire_owned().await?;
+        Ok(Permit { _server: server, _route: route, share: share.clone() })
+    }
+
+    fn take_place(&self) -> Option<Place<'_>> {
+        let (place, before) = Place::take(&self.waiting);
+        (before < self.max_waiting).then_some(place)
+    }
+
+    /// Frees permits that other requests wait for: requests whose guests have waited too long for their clients are
+    /// asked to give way. Never returns; does nothing while no request waits.
+    pub(crate) async fn relieve(&self) {
+        loop {
+            if self.waiting.load(Relaxed) == 0 {
+                self.pressure.notified().await;
+            }
+            tokio::time::sleep(LOOK).await;
+            let giving_way = self.look();
+            if giving_way > 0 && self.gave_way.is_news() {
+                tracing::warn!(
+                    "{giving_way} requests of stalled clients aborted, because other requests were queued (logged \
+                     once a second)"
+                );
+            }
+        }
+    }
+
+    /// A route's requests give way to other requests of the route. Requests that wait only for a server permit can make
+    /// requests of any route give way.
+    fn look(&self) -> usize {
+        let now = Instant::now();
+        let of_routes = self
+            .routes
+            .iter()
+            .map(|RouteShare(share)| ask_to_give_way(once(&share.stalls), share.waiting.load(Relaxed) as usize, now));
+        let of_routes: usize = of_routes.sum();
+        let stalls = self.routes.iter().map(RouteShare::stalls);
+        of_routes + ask_to_give_way(stalls, self.waiting_for_server.load(Relaxed) as usize, now)
+    }
+}
+
+impl<'a> Place<'a> {
+    /// Increments `count`, and returns the previous value.
+    fn take(count: &'a AtomicU32) -> (Self, u32) {
+        let before = count.fetch_add(1, Relaxed);
+        (Self(count), before)
+    }
+}
+
+impl Drop for Place<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Relaxed);
+    }
+}

@@ -1,0 +1,258 @@
+//! The response bodies that hyper sends.
+
+use std::collections::VecDeque;
+use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+
+use bytes::Bytes;
+use daylily_core::excerpt::Excerpt;
+use http::HeaderMap;
+use http_body::{Body as _, Frame, SizeHint};
+use tokio::task::JoinHandle;
+
+use crate::call::GuestBody;
+use crate::http::connection::InRequest;
+use crate::http::response::{Hold, report_end};
+use crate::sys::runtime::poll_unbudgeted;
+use crate::wasi::http::received;
+
+/// A response body.
+pub(crate) struct Body {
+    kind: Kind,
+    /// Keeps the request in progress until the body has been sent.
+    in_request: Option<InRequest>,
+}
+
+enum Kind {
+    /// A body in one piece, with a content-length.
+    Whole {
+        /// The bytes, until hyper has taken them.
+        bytes: Option<Bytes>,
+        /// Kept until hyper has taken the bytes.
+        _hold: Option<Arc<Hold>>,
+    },
+    /// A body that is sent as the guest writes it.
+    Streamed(Box<Streamed>),
+}
+
+/// A body that the guest is still writing, or that has trailers.
+pub(crate) struct Streamed {
+    /// The frames that were written before the response was sent.
+    first: VecDeque<Bytes>,
+    rest: Option<GuestBody>,
+    trailers: Option<HeaderMap>,
+    /// Number of bytes that are left of the announced content-length.
+    missing_bytes: Option<u64>,
+    /// The last bytes of the announced content-length, when the guest passes on another body. They are held back until
+    /// it is known that no byte follows.
+    last: Option<Bytes>,
+    /// The task that runs the guest, until it ends.
+    task: Option<JoinHandle<()>>,
+    hold: Arc<Hold>,
+}
+
+impl Body {
+    /// The whole response of a guest that buffered it.
+    pub(crate) fn whole(bytes: Bytes, hold: Arc<Hold>) -> Self {
+        Self::from(Kind::Whole { bytes: Some(bytes).filter(|bytes| !bytes.is_empty()), _hold: Some(hold) })
+    }
+
+    /// A response by the host.
+    pub(crate) fn text(text: String) -> Self {
+        Self::from(Kind::Whole { bytes: Some(text.into()), _hold: None })
+    }
+
+    /// A response that the guest still writes, or that has trailers.
+    pub(crate) fn streamed(streamed: Streamed) -> Self {
+        Self::from(Kind::Streamed(Box::new(streamed)))
+    }
+
+    /// Whether the length of the body is unknown.
+    pub(crate) fn is_open_ended(&self) -> bool {
+        matches!(&self.kind, Kind::Streamed(streamed) if streamed.missing_bytes.is_none())
+    }
+
+    /// Keeps `in_request` until the body is dropped.
+    pub(crate) fn during(self, in_request: InRequest) -> Self {
+        if self.is_open_ended() {
+            in_request.begin_open_ended();
+        }
+        if let Kind::Streamed(streamed) = &self.kind {
+            in_request.begin_streaming(streamed.hold.share());
+        }
+        Self { in_request: Some(in_request), ..self }
+    }
+}
+
+impl From<Kind> for Body {
+    fn from(kind: Kind) -> Self {
+        Self { kind, in_request: None }
+    }
+}
+
+impl Streamed {
+    pub(crate) fn new(
+        first: VecDeque<Bytes>,
+        trailers: Option<HeaderMap>,
+        rest: Option<GuestBody>,
+        length: Option<u64>,
+        task: Option<JoinHandle<()>>,
+        hold: Arc<Hold>,
+    ) -> Self {
+        Self { first, rest, trailers, missing_bytes: length, last: None, task, hold }
+    }
+
+    fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<io::Result<Frame<Bytes>>>> {
+        while let Some(bytes) = self.first.pop_front() {
+            if let Some(counted) = self.count(bytes).transpose() {
+                return Poll::Ready(Some(counted));
+            }
+        }
+        while let Some(rest) = &mut self.rest {
+            let (next, is_from_outside) =
+                received::observe(|| poll_unbudgeted(cx, |cx| Pin::new(&mut *rest).poll_frame(cx)));
+            match next {
+                // The guest has written everything that it announced, so do not wait until it also closes its body.
+                Poll::Pending if !is_from_outside && self.last.is_some() => break,
+                Poll::Pending if self.hold.exchange.ending().is_none() => {
+                    self.hold.exchange.wake_at_end(cx);
+                    return Poll::Pending;
+                }
+                // A guest that has ended writes nothing more.
+                Poll::Pending => {
+                    return Poll::Ready(Some(Err(self.cut("the guest ended before it finished its body"))));
+                }
+                Poll::Ready(Some(Ok(frame))) => match frame.into_data() {
+                    Ok(bytes) => match self.count(bytes).transpose() {
+                        Some(counted) => return Poll::Ready(Some(counted)),
+                        None => continue,
+                    },
+                    Err(frame) => self.trailers = frame.into_trailers().ok(),
+                },
+                Poll::Ready(Some(Err(error))) => {
+                    return Poll::Ready(Some(Err(self.cut(Excerpt::display(error).as_str()))));
+                }
+                Poll::Ready(None) if self.is_short() || self.hold.exchange.is_end_trusted() => {}
+                Poll::Ready(None) => {
+                    return Poll::Ready(Some(Err(self.cut("the guest was aborted before it finished its body"))));
+                }
+            }
+            if self.is_short() {
+                return Poll::Ready(Some(Err(self.cut("the body is shorter than its content-length"))));
+            }
+            self.rest = None;
+        }
+        Poll::Ready(match (self.last.take(), self.trailers.take()) {
+            (Some(last), trailers) => {
+                self.trailers = trailers;
+                Some(Ok(Frame::data(last)))
+            }
+            (None, Some(trailers)) => Some(Ok(Frame::trailers(trailers))),
+            (None, None) => {
+                self.complete();
+                None
+            }
+        })
+    }
+
+    fn is_short(&self) -> bool {
+        self.missing_bytes.is_some_and(|missing| missing > 0)
+    }
+
+    fn complete(&mut self) {
+        let exchange = &self.hold.exchange;
+        if exchange.is_delivered() {
+            return;
+        }
+        exchange.mark_delivered();
+        if exchange.ending().is_some() {
+            report_end(exchange);
+        }
+    }
+
+    /// Counts `bytes` against the announced length. Returns the frame to send now, if any.
+    fn count(&mut self, bytes: Bytes) -> io::Result<Option<Frame<Bytes>>> {
+        let Some(missing) = self.missing_bytes else { return Ok(Some(Frame::data(bytes))) };
+        let Some(missing) = missing.checked_sub(bytes.len() as u64) else {
+            return Err(self.cut("the body is longer than its content-length"));
+        };
+        self.missing_bytes = Some(missing);
+        if missing > 0 || self.rest.is_none() {
+            return Ok(Some(Frame::data(bytes)));
+        }
+        // hyper does not read beyond the announced length, so check for excess bytes before these are sent.
+        self.last = Some(self.last.take().filter(|_| bytes.is_empty()).unwrap_or(bytes));
+        Ok(None)
+    }
+
+    /// The error that makes hyper close the connection (HTTP/1.1) or reset the stream (HTTP/2), so that clients do not
+    /// take a partial body for a complete one.
+    fn cut(&self, why: &str) -> io::Error {
+        let exchange = &self.hold.exchange;
+        match exchange.ending() {
+            Some(ending) if !ending.is_clean() => report_end(exchange),
+            _ if exchange.fault().is_some() => {
+                let record = exchange.record();
+                tracing::debug!(
+                    request = %record.id, route = %record.route(),
+                    "response cut because the request body failed: {why}"
+                );
+            }
+            _ => {
+                let record = exchange.record();
+                tracing::warn!(
+                    request = %record.id, route = %record.route(),
+                    "guest failed during its response, which was cut: {why}"
+                );
+            }
+        }
+        io::Error::other("response cut")
+    }
+}
+
+impl http_body::Body for Body {
+    type Data = Bytes;
+    type Error = io::Error;
+
+    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<io::Result<Frame<Bytes>>>> {
+        let this = self.get_mut();
+        let frame = match &mut this.kind {
+            Kind::Whole { bytes, .. } => bytes.take().map(|bytes| Ok(Frame::data(bytes))),
+            Kind::Streamed(streamed) => ready!(streamed.poll_next(cx)),
+        };
+        if let (Some(Err(_)), Some(in_request)) = (&frame, &this.in_request) {
+            in_request.cut();
+        }
+        Poll::Ready(frame)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match &self.kind {
+            Kind::Whole { bytes, .. } => bytes.is_none(),
+            Kind::Streamed(_) => false,
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match &self.kind {
+            Kind::Whole { bytes, .. } => SizeHint::with_exact(bytes.as_ref().map_or(0, |bytes| bytes.len() as u64)),
+            Kind::Streamed(_) => SizeHint::default(),
+        }
+    }
+}
+
+impl Drop for Streamed {
+    fn drop(&mut self) {
+        if self.missing_bytes == Some(0) && self.first.is_empty() && self.last.is_none() {
+            // hyper does not poll for the end after the last byte of an announced length.
+            self.complete();
+        }
+        if !self.hold.exchange.is_delivered()
+            && let Some(task) = self.task.take()
+        {
+            task.abort();
+        }
+    }
+}

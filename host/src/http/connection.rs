@@ -1,0 +1,385 @@
+//! One client connection: the state that its tasks share, and the operations on it.
+
+use std::io;
+use std::net::SocketAddr;
+use std::pin::pin;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, Mutex};
+use std::task::{Context, Poll, Waker};
+use std::time::Duration;
+
+use daylily_core::config::ServerLimits;
+use http::{HeaderValue, Request, Version};
+use http_body::Body;
+use rustix::net::Shutdown;
+use socket2::SockRef;
+use tokio::io::Interest;
+use tokio::net::TcpStream;
+use tokio::time::Instant;
+
+use super::h1::arrival::{Arrival, Head};
+use super::h1::framing;
+use crate::http::admission::RouteShare;
+use crate::http::stall::Wait;
+use crate::sys::drain::Drain;
+use crate::sys::lock::lock;
+
+/// How many bytes and for how long a connection is read after its last response, so that a reset does not destroy the
+/// response (RFC 9112 §9.6, "lingering close").
+const LINGER_BYTES: usize = 1 << 20;
+const LINGER_TIME: Duration = Duration::from_secs(2);
+
+/// How long a client must be silent between requests before its connection rests: hyper and the buffers that make
+/// reading and writing fast are released.
+const REST_AFTER: Duration = Duration::from_secs(1);
+
+/// A client's socket, shared by hyper (which reads and writes it) and the request in progress (which checks whether the
+/// client is still connected). Cheap to clone.
+#[derive(Clone)]
+pub(crate) struct Connection(Arc<Shared>);
+
+struct Shared {
+    stream: TcpStream,
+    /// Tells whether the worker still accepts new requests.
+    drain: Drain,
+    /// Error responses contain the details that are otherwise only in the log.
+    dev: bool,
+    opened: Instant,
+    head_timeout: Duration,
+    idle_timeout: Duration,
+    /// A request has been read, and hyper has not taken its whole response yet.
+    in_request: AtomicBool,
+    /// Everything that hyper wrote has been written to the socket, and no request has arrived since.
+    flushed: AtomicBool,
+    /// The error response to a head that could not be parsed has been sent. It is the last response on the connection.
+    answered: AtomicBool,
+    /// The client sent no head, or did not complete one, in time.
+    timed_out: AtomicBool,
+    /// Closing the socket now, also by the death of this process, resets the connection (`SO_LINGER` with 0 s).
+    resets_when_closed: AtomicBool,
+    /// The client has been silent for [`REST_AFTER`], and only the socket is kept for it.
+    rests: AtomicBool,
+    arrival: Arrival,
+    /// A request body was not read to its end: hyper may close the connection while the client still sends.
+    unread: AtomicBool,
+    /// When the client became silent between requests.
+    idle_since: Moment,
+    /// When the first byte of the request head that is arriving was received.
+    head_since: Moment,
+    /// When the response in progress must have been sent.
+    response_due: Moment,
+    /// The longest time that a write may make no progress, in milliseconds.
+    stall_ms: AtomicU64,
+    /// The route whose permit the response in progress holds, while it is streamed.
+    streams_for: Mutex<Option<RouteShare>>,
+}
+
+/// A point in time that one task sets and another reads: milliseconds after the connection opened, plus one. 0 means
+/// unset.
+struct Moment(AtomicU64);
+
+/// Guard of a request in progress on a connection. It is dropped with the response body.
+pub(crate) struct InRequest {
+    connection: Connection,
+    version: Version,
+    head: Head,
+    streams: AtomicBool,
+}
+
+impl Connection {
+    pub(crate) fn new(stream: TcpStream, limits: &ServerLimits, dev: bool, drain: Drain) -> Self {
+        Self(Arc::new(Shared {
+            stream,
+            drain,
+            dev,
+            opened: Instant::now(),
+            head_timeout: limits.head_timeout,
+            idle_timeout: limits.idle_timeout,
+            in_request: AtomicBool::new(false),
+            flushed: AtomicBool::new(true),
+            answered: AtomicBool::new(false),
+            timed_out: AtomicBool::new(false),
+            resets_when_closed: AtomicBool::new(false),
+            rests: AtomicBool::new(false),
+            arrival: Arrival::new(),
+            unread: AtomicBool::new(false),
+            idle_since: Moment::none(),
+            head_since: Moment::none(),
+            response_due: Moment::none(),
+            stall_ms: AtomicU64::new(u64::try_from(limits.idle_timeout.as_millis()).unwrap_or(u64::MAX)),
+            streams_for: Mutex::new(None),
+        }))
+    }
+
+    pub(crate) fn stream(&self) -> &TcpStream {
+        &self.0.stream
+    }
+
+    /// Whether the client has closed its side or reset the connection, even while bytes that it sent before are unread.
+    /// (The poller reports the end of the stream separately from readable bytes.)
+    pub(crate) fn is_gone(&self) -> bool {
+        let mut context = Context::from_waker(Waker::noop());
+        match pin!(self.0.stream.ready(Interest::READABLE)).poll(&mut context) {
+            Poll::Ready(Ok(ready)) => ready.is_read_closed(),
+            Poll::Ready(Err(_)) => true,
+            Poll::Pending => false,
+        }
+    }
+
+    /// The address that the client connected to, as a `Host` value. On a dual-stack socket, an IPv4-mapped address is
+    /// written as an IPv4 address.
+    pub(crate) fn local_authority(&self) -> HeaderValue {
+        let address = self.0.stream.local_addr().ok();
+        let address = address.map(|address| SocketAddr::new(address.ip().to_canonical(), address.port()));
+        let authority = address.and_then(|address| HeaderValue::from_str(&address.to_string()).ok());
+        authority.unwrap_or(HeaderValue::from_static("localhost"))
+    }
+
+    /// Begins a request whose head is complete. The head and idle time-outs do not run until the guard is dropped. Must
+    /// be called before hyper reads on.
+    pub(crate) fn begin_request<B: Body>(&self, request: &Request<B>) -> InRequest {
+        let shared = &self.0;
+        shared.in_request.store(true, Relaxed);
+        shared.flushed.store(false, Relaxed);
+        shared.head_since.clear();
+        shared.response_due.clear();
+        let body = request.body().size_hint().exact().map_or(framing::Body::Chunked, framing::Body::Length);
+        let head = shared.arrival.begin_body(body);
+        self.set_unread(body != framing::Body::Length(0));
+        InRequest { connection: self.clone(), version: request.version(), head, streams: AtomicBool::new(false) }
+    }
+
+    /// The state that the framing and the service share.
+    pub(crate) fn arrival(&self) -> &Arrival {
+        &self.0.arrival
+    }
+
+    /// Limits the writes of the response in progress: the whole response must be sent within `whole` from now, and no
+    /// single write may wait longer than `stall`.
+    pub(crate) fn bound_writes(&self, whole: Duration, stall: Duration) {
+        self.0.response_due.set(self.0.opened, Instant::now() + whole);
+        self.0.stall_ms.store(u64::try_from(stall.as_millis()).unwrap_or(u64::MAX), Relaxed);
+    }
+
+    /// When a write that waits for the client to read times out.
+    pub(crate) fn write_limit(&self) -> Instant {
+        let stalled = Instant::now() + Duration::from_millis(self.0.stall_ms.load(Relaxed));
+        self.0.response_due.get(self.0.opened).map_or(stalled, |due| due.min(stalled))
+    }
+
+    /// A write waits for the client to read: puts the wait on the route's list of waits that can be asked to give way,
+    /// if the request holds a permit of a route while it is streamed.
+    pub(crate) fn enlist(&self, wait: Option<Wait>) -> Option<Wait> {
+        let streams_for = lock(&self.0.streams_for);
+        let share = streams_for.as_ref()?;
+        Some(wait.unwrap_or_else(|| share.stalls().enlist()))
+    }
+
+    /// When a read times out, because the head is incomplete or has not begun. None during a request, whose body has
+    /// its own limits.
+    pub(crate) fn read_limit(&self) -> Option<Instant> {
+        let shared = &self.0;
+        if shared.is_receiving() {
+            return None;
+        }
+        let since = |moment: &Moment| moment.get(shared.opened);
+        Some(match (since(&shared.head_since), since(&shared.idle_since)) {
+            (Some(head_since), _) => head_since + shared.head_timeout,
+            (None, Some(idle_since)) => shared.or_drained(idle_since, idle_since + shared.idle_timeout),
+            // A new connection must begin its first request within `head_timeout`, not `idle_timeout`.
+            (None, None) => shared.or_drained(shared.opened, shared.opened + shared.head_timeout),
+        })
+    }
+
+    /// When the connection may rest: [`REST_AFTER`] after a response that has been sent completely, if nothing was
+    /// received since.
+    pub(crate) fn rest_time(&self) -> Option<Instant> {
+        let shared = &self.0;
+        let is_between_requests = !shared.is_receiving() && shared.flushed.load(Relaxed) && shared.head_since.is_none();
+        is_between_requests.then(|| shared.idle_since.get(shared.opened)).flatten().map(|since| since + REST_AFTER)
+    }
+
+    pub(crate) fn note_rest(&self) {
+        self.0.rests.store(true, Relaxed);
+    }
+
+    pub(crate) fn end_rest(&self) {
+        self.0.rests.store(false, Relaxed);
+    }
+
+    pub(crate) fn rests(&self) -> bool {
+        self.0.rests.load(Relaxed)
+    }
+
+    /// Bytes of a head, or empty lines before one, were received.
+    pub(crate) fn note_head(&self) {
+        let shared = &self.0;
+        if shared.head_since.is_none() {
+            shared.head_since.set(shared.opened, Instant::now());
+        }
+    }
+
+    pub(crate) fn note_timed_out(&self) {
+        self.0.timed_out.store(true, Relaxed);
+    }
+
+    /// hyper flushed: everything written so far is in the socket.
+    pub(crate) fn note_flushed(&self) {
+        if !self.0.in_request.load(Relaxed) {
+            self.0.flushed.store(true, Relaxed);
+        }
+    }
+
+    /// Whether the bytes being written answer no request that reached the service, but are hyper's own error response.
+    pub(crate) fn is_unasked(&self) -> bool {
+        self.0.flushed.load(Relaxed) && !self.0.in_request.load(Relaxed) && !self.0.answered.load(Relaxed)
+    }
+
+    pub(crate) fn is_dev(&self) -> bool {
+        self.0.dev
+    }
+
+    pub(crate) fn note_answered(&self) {
+        self.0.answered.store(true, Relaxed);
+    }
+
+    /// Whether the client began a request head and did not complete it in time.
+    pub(crate) fn is_head_too_slow(&self) -> bool {
+        self.0.timed_out.load(Relaxed) && !self.0.head_since.is_none()
+    }
+
+    /// Sets whether a request body is arriving that has not been read to its end.
+    pub(crate) fn set_unread(&self, unread: bool) {
+        self.0.unread.store(unread, Relaxed);
+    }
+
+    /// Writes as much of `bytes` as the socket takes without waiting: the last response before the connection closes.
+    pub(crate) fn write_now(&self, bytes: &[u8]) {
+        let _ = self.0.stream.try_write(bytes);
+    }
+
+    /// Whether a request is in progress.
+    pub(crate) fn is_in_request(&self) -> bool {
+        self.0.in_request.load(Relaxed)
+    }
+
+    pub(crate) fn shut_down_writing(&self) -> io::Result<()> {
+        if self.0.resets_when_closed.swap(false, Relaxed) {
+            // Everything was written, so a normal close now correctly marks the end of the response.
+            let _ = SockRef::from(&self.0.stream).set_linger(None);
+        }
+        Ok(rustix::net::shutdown(&self.0.stream, Shutdown::Write)?)
+    }
+
+    /// From now on, closing the socket resets the connection, also when the kernel closes it.
+    fn reset_when_closed(&self) {
+        let _ = SockRef::from(&self.0.stream).set_linger(Some(Duration::ZERO));
+    }
+
+    /// Reads and discards what the client still sends after the last response, within limits, so that closing the
+    /// socket does not reset the connection before the client has received the response.
+    pub(crate) async fn linger(&self) {
+        let shared = &self.0;
+        let may_still_send = shared.arrival.is_coming() || shared.unread.load(Relaxed) || !shared.head_since.is_none();
+        if !may_still_send || self.shut_down_writing().is_err() {
+            return;
+        }
+        let drain = async {
+            // On the heap, because every connection reserves room for this future.
+            let mut scratch = vec![0_u8; 4096];
+            let mut left = LINGER_BYTES;
+            while left > 0 && self.0.stream.readable().await.is_ok() {
+                // Yields to other tasks while a client sends faster than this reads.
+                tokio::task::coop::consume_budget().await;
+                match self.0.stream.try_read(&mut scratch) {
+                    Ok(0) => return,
+                    Ok(read) => left = left.saturating_sub(read),
+                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                    Err(_) => return,
+                }
+            }
+        };
+        // A client that still sends after this time may lose the response to a reset.
+        let _ = tokio::time::timeout(LINGER_TIME, drain).await;
+    }
+}
+
+impl InRequest {
+    /// A response of unknown length begins. For an HTTP/1.0 client the end of the connection is the end of the body
+    /// (RFC 9112 §6.3), so only a reset shows that part of the body is missing. Until everything has been written,
+    /// every close is therefore a reset, including the kernel's close when this process is killed.
+    pub(crate) fn begin_open_ended(&self) {
+        if self.version < Version::HTTP_11 {
+            self.connection.reset_when_closed();
+            self.connection.0.resets_when_closed.store(true, Relaxed);
+        }
+    }
+
+    /// What the framing found in the request's head.
+    pub(crate) fn head(&self) -> Head {
+        self.head
+    }
+
+    /// A streamed response begins: the guest writes it as the client reads it.
+    pub(crate) fn begin_streaming(&self, share: &RouteShare) {
+        *lock(&self.connection.0.streams_for) = Some(share.clone());
+        self.streams.store(true, Relaxed);
+    }
+
+    /// The response ends before it is complete.
+    pub(crate) fn cut(&self) {
+        if self.version < Version::HTTP_11 {
+            self.connection.reset_when_closed();
+            self.connection.set_unread(false);
+            self.connection.0.arrival.note_body_end();
+        }
+    }
+}
+
+impl Shared {
+    /// `limit`, or the earlier time at which the drain closes a client that has been idle since `since`.
+    fn or_drained(&self, since: Instant, limit: Instant) -> Instant {
+        self.drain.idle_limit(since).map_or(limit, |drained| drained.min(limit))
+    }
+
+    /// Whether received bytes cannot be a head: a request is in progress, or the rest of its body is still arriving
+    /// after an early response.
+    fn is_receiving(&self) -> bool {
+        self.in_request.load(Relaxed) || self.arrival.is_body_coming()
+    }
+}
+
+impl Drop for InRequest {
+    fn drop(&mut self) {
+        let shared = &self.connection.0;
+        shared.idle_since.set(shared.opened, Instant::now());
+        shared.in_request.store(false, Relaxed);
+        if self.streams.load(Relaxed) {
+            *lock(&shared.streams_for) = None;
+        }
+    }
+}
+
+impl Moment {
+    const fn none() -> Self {
+        Self(AtomicU64::new(0))
+    }
+
+    fn is_none(&self) -> bool {
+        self.0.load(Relaxed) == 0
+    }
+
+    fn clear(&self) {
+        self.0.store(0, Relaxed);
+    }
+
+    fn set(&self, opened: Instant, at: Instant) {
+        let after_ms = at.saturating_duration_since(opened).as_millis();
+        self.0.store(u64::try_from(after_ms).unwrap_or(u64::MAX - 1) + 1, Relaxed);
+    }
+
+    fn get(&self, opened: Instant) -> Option<Instant> {
+        let after_ms = self.0.load(Relaxed).checked_sub(1)?;
+        Some(opened + Duration::from_millis(after_ms))
+    }
+}

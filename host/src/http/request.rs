@@ -1,0 +1,104 @@
+//! ← Start here. The life of one request, from its head to its response.
+
+use std::sync::Arc;
+
+use daylily_core::refusal::{Blame, Refusal};
+use http::header::{CONNECTION, DATE};
+use http::{HeaderValue, Request, Response, Version};
+use hyper::body::Incoming;
+
+use crate::http::body::Body;
+use crate::http::connection::{Connection, InRequest};
+use crate::http::exchange::Exchange;
+use crate::http::response::{Begun, Hold};
+use crate::http::server::Worker;
+use crate::http::{inbound, response, watchdog};
+use crate::observe::record::Record;
+
+/// Why a request gets no response from a guest.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Stop {
+    /// The host sends an error response instead.
+    #[error("refused: {0}")]
+    Refused(#[from] Refusal),
+    /// The client has closed the connection, so no response is sent.
+    #[error("client disconnected before its response")]
+    ClientGone,
+}
+
+/// Responds to the request of `in_request`. Cancel safe: dropping the future ends the guest at once.
+///
+/// # Errors
+///
+/// [`Stop::ClientGone`], which makes hyper close the connection.
+pub(crate) async fn handle(
+    worker: &Worker,
+    connection: &Connection,
+    in_request: InRequest,
+    request: Request<Incoming>,
+) -> Result<Response<Body>, Stop> {
+    let version = request.version();
+    let exchange = Arc::new(Exchange::begin(worker.counters, worker.drain.begin_task()));
+    let mut response = match answer(worker, connection, &in_request, &exchange, request).await {
+        Err(Stop::Refused(refusal)) => refuse(worker, &refusal, exchange.record()),
+        outcome => outcome?,
+    };
+    // hyper would announce `keep-alive` although the body ends with the connection.
+    let ends_with_body = version < Version::HTTP_11 && response.body().is_open_ended();
+    if worker.drain.has_begun() || ends_with_body {
+        response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+        // Otherwise hyper adds `keep-alive` for an HTTP/1.0 client that requested it.
+        *response.version_mut() = version;
+    }
+    if let Some(date) = worker.date.correction() {
+        response.headers_mut().entry(DATE).or_insert(date);
+    }
+    Ok(response.map(|body| body.during(in_request)))
+}
+
+async fn answer(
+    worker: &Worker,
+    connection: &Connection,
+    in_request: &InRequest,
+    exchange: &Arc<Exchange>,
+    request: Request<Incoming>,
+) -> Result<Response<Body>, Stop> {
+    inbound::check_framing(&request, in_request)?;
+    let target = inbound::target(&request)?;
+    let route = worker.route(&target).ok_or(Refusal::NoRoute)?;
+    let (settings, limits) = (route.app.settings(), &route.app.settings().limits);
+    exchange.record().set_route(&settings.route);
+
+    let method = request.method().clone();
+    let request = inbound::prepare(request, limits, &route.share, exchange, connection)?;
+    let permit = tokio::select! {
+        biased;
+        permit = worker.admission.admit(&route.share) => permit?,
+        () = watchdog::client_gone(connection) => return Err(Stop::ClientGone),
+        () = worker.drain.cut_off() => return Err(Refusal::ShuttingDown.into()),
+    };
+    if worker.drain.is_cut() {
+        return Err(Refusal::ShuttingDown.into());
+    }
+
+    connection.bound_writes(limits.wall_time, limits.body_timeout);
+    let call = route.app.call(exchange.record().id, request);
+    let (guest, head) = watchdog::watch(call, limits.wall_time, connection.clone(), Arc::clone(exchange), worker);
+    response::begin(Begun { guest, head, hold: Hold::new(Arc::clone(exchange), permit) }, &method).await
+}
+
+/// Makes the error response for a request that no guest answered, and logs it once, at the level of who is to blame.
+fn refuse(worker: &Worker, refusal: &Refusal, record: &Record) -> Response<Body> {
+    record.set_status(refusal.status());
+    let (request, route) = (&record.id, record.route());
+    match refusal.blame() {
+        Blame::Client => tracing::debug!(%request, %route, "request refused: {refusal}"),
+        Blame::Guest => tracing::warn!(%request, %route, "guest failed: {refusal}"),
+        Blame::Overload if worker.overload.is_news() => {
+            tracing::warn!(%request, %route, "request refused: {refusal} (logged once a second)");
+        }
+        Blame::Overload => tracing::debug!(%request, %route, "request refused: {refusal}"),
+        Blame::Host => tracing::error!(%request, %route, "request failed: {refusal}"),
+    }
+    response::refusal(refusal, record, worker.dev)
+}

@@ -1,0 +1,300 @@
+//! Runs a guest until its response can go to hyper.
+//!
+//! The guest runs in the connection's task until it has responded and ended, or waits for something. Only a guest that
+//! still runs when its response must be sent gets a task of its own, which ends with the response body.
+
+use std::collections::VecDeque;
+use std::future::poll_fn;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use bytes::{Bytes, BytesMut};
+use daylily_core::excerpt::Excerpt;
+use daylily_core::refusal::Refusal;
+use http::header::{CONTENT_LENGTH, HeaderValue, RETRY_AFTER};
+use http::{HeaderMap, Method, Response, StatusCode};
+use http_body::{Body as _, Frame};
+use tokio::sync::oneshot;
+
+use crate::call::{Ending, GuestBody, Head};
+use crate::http::admission::{Permit, RouteShare};
+use crate::http::body::{Body, Streamed};
+use crate::http::exchange::Exchange;
+use crate::http::request::Stop;
+use crate::http::watchdog::Watched;
+use crate::observe::record::Record;
+use crate::sys::runtime::poll_unbudgeted;
+use crate::wasi::http::content_length;
+
+/// Largest response that is sent in one piece, with a content-length, if the guest does not wait before its end.
+const MAX_WHOLE_BYTES: usize = 64 << 10;
+
+/// The request guard: what a request holds until the last byte of its response is sent.
+pub(crate) struct Hold {
+    pub(crate) exchange: Arc<Exchange>,
+    permit: Permit,
+}
+
+impl Hold {
+    pub(crate) fn new(exchange: Arc<Exchange>, permit: Permit) -> Self {
+        Self { exchange, permit }
+    }
+
+    /// The share of permits of the request's route.
+    pub(crate) fn share(&self) -> &RouteShare {
+        self.permit.share()
+    }
+}
+
+impl Drop for Hold {
+    fn drop(&mut self) {
+        // Before the permit is released, because the request that gets it needs the pool slot of this store.
+        self.exchange.drop_remains();
+    }
+}
+
+/// A running guest.
+pub(crate) struct Begun {
+    pub(crate) guest: Watched,
+    /// The head of the guest's response, once it has been returned.
+    pub(crate) head: oneshot::Receiver<Head>,
+    pub(crate) hold: Hold,
+}
+
+/// Frames that the guest wrote without waiting: the buffered start of a response.
+#[derive(Default)]
+struct Settled {
+    frames: VecDeque<Bytes>,
+    bytes: usize,
+    trailers: Option<HeaderMap>,
+    /// The body ends after these frames.
+    ended: bool,
+}
+
+/// Runs the guest until it has returned a response, and on until it waits. Cancel safe: dropping the future ends the
+/// guest.
+///
+/// # Errors
+///
+/// When the guest ended without a response, its response cannot be sent, or the request body failed.
+pub(crate) async fn begin(mut begun: Begun, method: &Method) -> Result<Response<Body>, Stop> {
+    let head = poll_fn(|cx| begun.poll_head(cx)).await?;
+    let response = head.map_err(|code| Refusal::GuestError { detail: code })?;
+    check(response.status())?;
+    begun.hold.exchange.record().set_status(response.status().as_u16());
+
+    let (mut parts, mut body) = response.into_parts();
+    if method == Method::HEAD || !may_have_body(parts.status) {
+        if !may_have_body(parts.status) {
+            // RFC 9110 §8.6 forbids Content-Length with 204; with 304 it could only be wrong; with 205 it is 0, which
+            // hyper adds.
+            parts.headers.remove(CONTENT_LENGTH);
+        }
+        return Ok(Response::from_parts(parts, begun.send_without(body)));
+    }
+    let settled = poll_fn(|cx| Poll::Ready(begun.settle(&mut body, cx))).await?;
+    if begun.hold.exchange.is_continued() && begun.hold.exchange.ending().is_none() {
+        // hyper sends no `100 Continue` after a head, so yield to let it send that first.
+        tokio::task::yield_now().await;
+    }
+    let length = content_length(&parts.headers);
+    let is_wrong = |length| if settled.ended { length != settled.bytes as u64 } else { length < settled.bytes as u64 };
+    if length.is_some_and(is_wrong) {
+        let detail = format!("its content-length is {}, its body {} bytes", length.unwrap_or(0), settled.bytes);
+        return Err(Refusal::InvalidResponse { detail: detail.into() }.into());
+    }
+    Ok(Response::from_parts(parts, begun.send(settled, body, length)))
+}
+
+impl Begun {
+    fn poll_head(&mut self, cx: &mut Context<'_>) -> Poll<Result<Head, Stop>> {
+        self.drive(cx);
+        if let Some(fault) = self.hold.exchange.fault() {
+            return Poll::Ready(Err(fault.to_stop()));
+        }
+        if let Ok(head) = self.head.try_recv() {
+            return Poll::Ready(Ok(head));
+        }
+        match self.hold.exchange.ending() {
+            Some(ending) => Poll::Ready(Err(ending.clone().into_stop())),
+            None => Poll::Pending,
+        }
+    }
+
+    /// Polls the guest unless it has ended.
+    fn drive(&mut self, cx: &mut Context<'_>) {
+        if self.hold.exchange.ending().is_none() {
+            let _ = self.guest.as_mut().poll(cx);
+        }
+    }
+
+    /// Buffers what the guest writes without waiting. Nothing has been sent yet, so if the guest fails before its
+    /// response ends, an error response is sent instead.
+    fn settle(&mut self, body: &mut GuestBody, cx: &mut Context<'_>) -> Result<Settled, Stop> {
+        let mut settled = Settled::default();
+        let mut driven = false;
+        while !settled.ended && settled.bytes <= MAX_WHOLE_BYTES {
+            match poll_unbudgeted(cx, |cx| Pin::new(&mut *body).poll_frame(cx)) {
+                Poll::Ready(Some(Ok(frame))) => {
+                    driven = false;
+                    settled.push(frame);
+                }
+                Poll::Ready(Some(Err(error))) => {
+                    if let Some(fault) = self.hold.exchange.fault() {
+                        return Err(fault.to_stop());
+                    }
+                    let detail = Excerpt::display(format_args!("its body ended with: {error}"));
+                    return Err(Refusal::InvalidResponse { detail }.into());
+                }
+                Poll::Ready(None) => settled.ended = true,
+                Poll::Pending if driven => break,
+                Poll::Pending => {
+                    self.drive(cx);
+                    driven = true;
+                }
+            }
+        }
+        if settled.ended && self.hold.exchange.is_end_trusted() {
+            // One more poll often lets the guest return.
+            self.drive(cx);
+            return Ok(settled);
+        }
+        match self.hold.exchange.ending() {
+            Some(ending) if !ending.is_clean() => Err(ending.clone().into_stop()),
+            Some(_) if settled.bytes <= MAX_WHOLE_BYTES => Err(unfinished().into()),
+            _ => Ok(settled),
+        }
+    }
+
+    /// The body of a buffered response: in one piece if it has ended, otherwise streamed.
+    fn send(self, settled: Settled, rest: GuestBody, length: Option<u64>) -> Body {
+        let Self { guest, hold, .. } = self;
+        let hold = Arc::new(hold);
+        let is_whole = settled.ended && settled.trailers.is_none();
+        if is_whole {
+            hold.exchange.mark_delivered();
+        }
+        if is_whole && hold.exchange.ending().is_some() {
+            report_end(&hold.exchange);
+        }
+        let at_work = hold.exchange.ending().is_none();
+        let task = at_work.then(|| tokio::spawn(finish(guest, Arc::clone(&hold))));
+        if is_whole {
+            return Body::whole(concat(settled.frames), hold);
+        }
+        let rest = (!settled.ended).then_some(rest);
+        Body::streamed(Streamed::new(settled.frames, settled.trailers, rest, length, task, hold))
+    }
+
+    /// A response without a body. What the guest writes to its body is read and discarded, within its limits.
+    fn send_without(self, mut body: GuestBody) -> Body {
+        let Self { guest, hold, .. } = self;
+        let hold = Arc::new(hold);
+        if hold.exchange.ending().is_some() {
+            hold.exchange.mark_delivered();
+            report_end(&hold.exchange);
+            return Body::whole(Bytes::new(), hold);
+        }
+        let held = Arc::clone(&hold);
+        tokio::spawn(async move {
+            let guest = async {
+                guest.await;
+                report_end(&held.exchange);
+                // Otherwise a body that the guest did not finish would never end.
+                held.exchange.drop_remains();
+            };
+            let drain = async {
+                while let Some(Ok(_)) = poll_fn(|cx| Pin::new(&mut body).poll_frame(cx)).await {}
+                held.exchange.mark_delivered();
+            };
+            tokio::join!(biased; guest, drain);
+        });
+        Body::whole(Bytes::new(), hold)
+    }
+}
+
+impl Settled {
+    fn push(&mut self, frame: Frame<Bytes>) {
+        match frame.into_data() {
+            Ok(data) => {
+                self.bytes += data.len();
+                self.frames.push_back(data);
+            }
+            Err(frame) => self.trailers = frame.into_trailers().ok(),
+        }
+    }
+}
+
+/// Runs a guest that has responded to its end. If its response has not ended by then, the body reports the outcome.
+async fn finish(guest: Watched, hold: Arc<Hold>) {
+    guest.await;
+    if hold.exchange.is_delivered() {
+        report_end(&hold.exchange);
+    }
+}
+
+/// Logs the outcome of a guest that had begun its response, unless it returned normally.
+pub(crate) fn report_end(exchange: &Exchange) {
+    let record = exchange.record();
+    let when = if exchange.is_delivered() { "after its response" } else { "during its response, which was cut" };
+    match exchange.ending().cloned().map(Ending::into_stop) {
+        Some(Stop::ClientGone) => {
+            tracing::debug!(
+                request = %record.id, route = %record.route(),
+                "client disconnected before the end of its response"
+            );
+        }
+        Some(Stop::Refused(why)) if !matches!(why, Refusal::NoResponse) => {
+            tracing::warn!(request = %record.id, route = %record.route(), "guest failed {when}: {why}");
+        }
+        _ => {}
+    }
+}
+
+pub(crate) fn unfinished() -> Refusal {
+    Refusal::InvalidResponse { detail: "it returned without finishing its body".into() }
+}
+
+/// Guests must not return informational statuses (RFC 9110 §15.2).
+fn check(status: StatusCode) -> Result<(), Refusal> {
+    if status.as_u16() >= 200 {
+        return Ok(());
+    }
+    let detail = format!("its status {} is informational (1xx)", status.as_u16());
+    Err(Refusal::InvalidResponse { detail: detail.into() })
+}
+
+/// See RFC 9110 §15.3.5, §15.3.6 and §15.4.5.
+fn may_have_body(status: StatusCode) -> bool {
+    !matches!(status, StatusCode::NO_CONTENT | StatusCode::RESET_CONTENT | StatusCode::NOT_MODIFIED)
+}
+
+fn concat(mut frames: VecDeque<Bytes>) -> Bytes {
+    match frames.len() {
+        0 => Bytes::new(),
+        1 => frames.pop_front().unwrap_or_default(),
+        _ => {
+            let mut all = BytesMut::with_capacity(frames.iter().map(Bytes::len).sum());
+            for frame in frames {
+                all.extend_from_slice(&frame);
+            }
+            all.freeze()
+        }
+    }
+}
+
+/// An error response: one line of plain text.
+pub(crate) fn refusal(refusal: &Refusal, record: &Record, dev: bool) -> Response<Body> {
+    let mut response = Response::new(Body::text(refusal.body(&record.id.to_string(), dev)));
+    *response.status_mut() = StatusCode::from_u16(refusal.status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    let headers = response.headers_mut();
+    headers.insert(http::header::CONTENT_TYPE, HeaderValue::from_static("text/plain"));
+    if let Some(seconds) = refusal.retry_after_s() {
+        headers.insert(RETRY_AFTER, HeaderValue::from(seconds));
+    }
+    if matches!(refusal, Refusal::Malformed { .. } | Refusal::UnknownCoding) {
+        headers.insert(http::header::CONNECTION, HeaderValue::from_static("close"));
+    }
+    response
+}

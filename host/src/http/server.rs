@@ -1,0 +1,62 @@
+//! The state of a worker process: its routes, each with a component that is ready to be instantiated.
+
+use std::sync::Arc;
+
+use daylily_core::config::ServerLimits;
+use daylily_core::route::RouteTable;
+
+use tokio::sync::Semaphore;
+
+use crate::call::app::App;
+use crate::http::admission::{Admission, RouteShare};
+use crate::http::date::Date;
+use crate::http::pulse::Pulse;
+use crate::observe::log::OncePerSecond;
+use crate::observe::scoreboard::Slot;
+use crate::sys::drain::Drain;
+use daylily_core::route::Target;
+
+/// The state that all requests in this process share.
+pub(crate) struct Worker {
+    pub(crate) table: RouteTable,
+    /// Indexed by the indices that the table returns.
+    pub(crate) routes: Vec<WorkerRoute>,
+    pub(crate) admission: Admission,
+    pub(crate) limits: ServerLimits,
+    /// Permits for connections: `max_connections`, or what the descriptor limit allows.
+    pub(crate) connections: Arc<Semaphore>,
+    /// Error responses contain the details that are otherwise only in the log.
+    pub(crate) dev: bool,
+    pub(crate) overload: OncePerSecond,
+    /// Whether the worker drains, and how far it has got.
+    pub(crate) drain: Drain,
+    /// The correct `date` of responses while hyper's is wrong.
+    pub(crate) date: Date,
+    /// Timer for requests in progress to check on their clients and deadlines.
+    pub(crate) pulse: Pulse,
+    /// Counters on the scoreboard, which the supervisor reads.
+    pub(crate) counters: &'static Slot,
+}
+
+/// One route of a worker.
+pub(crate) struct WorkerRoute {
+    pub(crate) app: Arc<App>,
+    pub(crate) share: RouteShare,
+}
+
+impl Worker {
+    pub(crate) fn route(&self, target: &Target<'_>) -> Option<&WorkerRoute> {
+        self.routes.get(self.table.find(target.host, target.path)?)
+    }
+
+    /// Counts the file calls that do not return on the scoreboard.
+    pub(crate) fn note_blocked(&self) {
+        let (mut calls, mut routes) = (0, 0);
+        for route in &self.routes {
+            let files = &route.app.settings().files;
+            calls += files.blocked_calls() as u64;
+            routes += u64::from(files.is_blocked());
+        }
+        self.counters.note_blocked(calls, routes);
+    }
+}

@@ -1,0 +1,72 @@
+//! The watchdog of a guest: ends it at its deadline, when its client has left, and when the drain cuts off requests.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use crate::call::{Call, Ending, Head};
+use crate::http::connection::Connection;
+use crate::http::exchange::Exchange;
+use crate::http::pulse;
+use crate::http::server::Worker;
+
+/// A watched guest. Polling it runs the guest; it resolves once the exchange has an outcome. Dropping it ends the guest
+/// at once.
+pub(crate) type Watched = std::pin::Pin<Box<dyn Future<Output = ()> + Send>>;
+
+/// Watches `call`. Its outcome is recorded in the exchange before its store is dropped.
+pub(crate) fn watch(
+    call: Call,
+    wall_time: Duration,
+    connection: Connection,
+    exchange: Arc<Exchange>,
+    worker: &Worker,
+) -> (Watched, tokio::sync::oneshot::Receiver<Head>) {
+    let Call { run, head } = call;
+    let deadline = Instant::now() + wall_time;
+    let (drain, pulse) = (worker.drain.clone(), worker.pulse.clone());
+    let watched = async move {
+        let mut run = run;
+        // Declared after `run`, so that it is dropped first if a panic unwinds.
+        let _unended = Unended(&exchange);
+        let ending = loop {
+            tokio::select! {
+                biased;
+                (ending, remains) = &mut run => return exchange.end(ending, Some(remains)),
+                () = pulse.next(deadline) => {}
+            }
+            if Instant::now() >= deadline {
+                break Ending::WallTime(wall_time);
+            }
+            if drain.is_cut() {
+                break Ending::ShutDown;
+            }
+            if !exchange.is_delivered() && connection.is_gone() {
+                break Ending::ClientGone;
+            }
+        };
+        // Record the outcome before dropping the store.
+        exchange.end(ending, None);
+        drop(run);
+    };
+    (Box::pin(watched), head)
+}
+
+/// Records an outcome when it is dropped, if there is none, so that no store is dropped without one.
+struct Unended<'a>(&'a Exchange);
+
+impl Drop for Unended<'_> {
+    fn drop(&mut self) {
+        if self.0.ending().is_none() {
+            self.0.end(Ending::ClientGone, None);
+        }
+    }
+}
+
+/// Resolves when the client has closed its side or reset the connection. Cancel safe.
+pub(crate) async fn client_gone(connection: &Connection) {
+    while !connection.is_gone() {
+        tokio::time::sleep(pulse::PERIOD).await;
+    }
+}

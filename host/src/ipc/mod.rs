@@ -1,0 +1,4 @@
+//! Messages between the processes of one server.
+
+pub(crate) mod command;
+pub(crate) mod fd_message;

@@ -1,0 +1,133 @@
+//! The totals of a supervisor, including those of its predecessor. They never go backwards.
+
+use std::io;
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+use super::generation::View;
+use crate::observe::scoreboard::{Counts, Scoreboard};
+
+/// What was counted since the first start, across reloads, upgrades and deaths of workers.
+#[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub(crate) struct Totals {
+    pub(crate) counts: Counts,
+    pub(crate) reloads: u64,
+    pub(crate) reloads_failed: u64,
+    pub(crate) restarts: u64,
+    pub(crate) hangs: u64,
+    /// Workers that were replaced because their file calls did not return.
+    pub(crate) blocked: u64,
+}
+
+impl Totals {
+    /// What was counted since the totals `before`.
+    pub(crate) fn since(self, before: Self) -> Self {
+        Self {
+            counts: self.counts.since(before.counts),
+            reloads: self.reloads.saturating_sub(before.reloads),
+            reloads_failed: self.reloads_failed.saturating_sub(before.reloads_failed),
+            restarts: self.restarts.saturating_sub(before.restarts),
+            hangs: self.hangs.saturating_sub(before.hangs),
+            blocked: self.blocked.saturating_sub(before.blocked),
+        }
+    }
+
+    pub(crate) fn plus(self, other: Self) -> Self {
+        Self {
+            counts: self.counts + other.counts,
+            reloads: self.reloads + other.reloads,
+            reloads_failed: self.reloads_failed + other.reloads_failed,
+            restarts: self.restarts + other.restarts,
+            hangs: self.hangs + other.hangs,
+            blocked: self.blocked + other.blocked,
+        }
+    }
+}
+
+/// The counters of one supervisor.
+pub(crate) struct Account {
+    pub(crate) scoreboard: Arc<Scoreboard>,
+    /// Counted by this process and its predecessor, except for what is on the scoreboard and what the worker sessions
+    /// of generations that have not ended count.
+    counted: Totals,
+    /// The latest totals that the predecessor has sent.
+    told: Totals,
+}
+
+impl Account {
+    /// # Errors
+    ///
+    /// When shared memory cannot be created or mapped.
+    pub(crate) fn open(slots: u32, told: Totals) -> io::Result<Self> {
+        let scoreboard = Scoreboard::new(slots, told.counts)?;
+        Ok(Self { scoreboard, counted: Totals { counts: Counts::default(), ..told }, told })
+    }
+
+    /// The totals. `views` are the generations that have not ended.
+    pub(crate) fn totals<'a>(&self, views: impl Iterator<Item = &'a Arc<View>>) -> Totals {
+        let counted = views.fold(self.counted, |totals, view| totals.plus(view.deaths()));
+        Totals { counts: self.scoreboard.totals(), ..counted }
+    }
+
+    /// Counts a reload.
+    pub(crate) fn note_reload(&mut self, failed: bool) {
+        self.counted.reloads += 1;
+        self.counted.reloads_failed += u64::from(failed);
+    }
+
+    /// Adds the counts of a generation that has ended.
+    pub(crate) fn keep(&mut self, view: &View) {
+        self.counted = self.counted.plus(view.deaths());
+    }
+
+    /// Adds what the predecessor has counted since its last report.
+    pub(crate) fn hear(&mut self, totals: io::Result<Totals>) {
+        match totals {
+            Ok(totals) => {
+                let new = totals.since(std::mem::replace(&mut self.told, totals));
+                self.scoreboard.add(new.counts);
+                self.counted = self.counted.plus(Totals { counts: Counts::default(), ..new });
+            }
+            Err(error) => {
+                // The predecessor has ended, so none of its requests is in progress any more: they count as lost.
+                let told = std::mem::take(&mut self.told).counts;
+                self.scoreboard.add(told.at_death().since(told));
+                tracing::warn!("failed to receive the predecessor's counters: {error}");
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn requests(begun: u64, ended: u64) -> Totals {
+        Totals {
+            counts: Counts { requests_begun: begun, requests_ended: ended, ..Counts::default() },
+            ..Totals::default()
+        }
+    }
+
+    #[test]
+    fn a_predecessor_is_counted_once() {
+        let mut account = Account::open(1, requests(10, 8)).expect("shared memory");
+        let totals = |account: &Account| account.totals(std::iter::empty()).counts;
+        assert_eq!((totals(&account).requests_begun, totals(&account).requests_in_progress()), (10, 2));
+        account.hear(Ok(Totals { reloads: 3, ..requests(15, 14) }));
+        assert_eq!((totals(&account).requests_begun, totals(&account).requests_in_progress()), (15, 1));
+        account.hear(Ok(Totals { reloads: 3, ..requests(16, 16) }));
+        assert_eq!((totals(&account).requests_begun, totals(&account).requests_in_progress()), (16, 0));
+        assert_eq!(account.totals(std::iter::empty()).reloads, 3);
+    }
+
+    #[test]
+    fn a_predecessor_that_says_nothing_has_nothing_in_progress() {
+        let mut account = Account::open(1, requests(10, 8)).expect("shared memory");
+        account.hear(Err(io::ErrorKind::UnexpectedEof.into()));
+        let counts = account.totals(std::iter::empty()).counts;
+        assert_eq!((counts.requests_begun, counts.requests_in_progress(), counts.requests_lost), (10, 0, 2));
+    }
+}

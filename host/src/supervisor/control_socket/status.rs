@@ -1,0 +1,121 @@
+//! The supervisor's state, for `daylily status`, for systemd and for the log.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use daylily_core::config::{ComponentSource, Route};
+use tokio::sync::oneshot;
+use tokio::time::Instant;
+
+use super::report;
+use super::report::{Reply, RouteStatus, Status, WorkerStatus};
+use crate::supervisor::account::Totals;
+use crate::supervisor::generation::View;
+use crate::supervisor::seat::Seat;
+
+/// What the supervisor is doing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum State {
+    Serving,
+    Reloading,
+    Upgrading,
+    Stopping,
+}
+
+/// The supervisor's state, as reported by `daylily status`.
+pub(crate) struct Overview<'a> {
+    pub(crate) state: State,
+    pub(crate) began: Instant,
+    pub(crate) current: &'a View,
+    pub(crate) draining: &'a [Arc<View>],
+    pub(crate) totals: Totals,
+}
+
+/// The line that is printed to standard output when the server is ready.
+pub(crate) fn announcement(view: &View) -> String {
+    let urls = urls(view);
+    let workers = view.launch.workers;
+    format!("Server running at {} with {workers} worker{}", urls.join(" and "), if workers == 1 { "" } else { "s" })
+}
+
+/// One line about the generation that serves.
+pub(crate) fn summary(view: &View) -> String {
+    let (workers, routes) = (view.launch.workers, view.launch.prepared.config.routes.len());
+    format!(
+        "generation {} serves {routes} route{} with {workers} worker{}",
+        view.number(),
+        if routes == 1 { "" } else { "s" },
+        if workers == 1 { "" } else { "s" }
+    )
+}
+
+pub(crate) fn answer(overview: &Overview<'_>, reply: oneshot::Sender<Reply>) {
+    let _ = reply.send(Reply::Status(Box::new(status(overview))));
+}
+
+fn status(overview: &Overview<'_>) -> Status {
+    let (view, totals) = (overview.current, overview.totals);
+    let workers = |view: &View| -> Vec<WorkerStatus> {
+        view.seats.iter().filter(|seat| !seat.is_gone()).map(|seat| worker(view, seat)).collect()
+    };
+    Status {
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        pid: std::process::id(),
+        uptime_ms: ms(overview.began.elapsed()),
+        generation: view.number(),
+        state: format!("{:?}", overview.state).to_lowercase(),
+        listen: urls(view),
+        routes: view.launch.prepared.config.routes.iter().map(route).collect(),
+        workers: workers(view),
+        draining: overview.draining.iter().flat_map(|view| workers(view)).collect(),
+        totals: report::Totals {
+            connections: totals.counts.connections_opened,
+            requests: totals.counts.requests_begun,
+            requests_in_progress: totals.counts.requests_in_progress(),
+            requests_cut: totals.counts.requests_cut,
+            requests_lost: totals.counts.requests_lost,
+            reloads: totals.reloads,
+            reloads_failed: totals.reloads_failed,
+            worker_restarts: totals.restarts,
+            worker_hangs: totals.hangs,
+            workers_blocked: totals.blocked,
+        },
+    }
+}
+
+fn worker(view: &View, seat: &Seat) -> WorkerStatus {
+    let seen = seat.seen();
+    WorkerStatus {
+        worker: seat.worker(),
+        generation: view.number(),
+        pid: seen.pid,
+        state: format!("{:?}", seen.state).to_lowercase(),
+        uptime_ms: ms(seen.since.map(|since| since.elapsed()).unwrap_or_default()),
+        restarts: seen.restarts,
+        hangs: seen.hangs,
+        connections: seen.counts.connections_open(),
+        requests_in_progress: seen.counts.requests_in_progress(),
+        requests: seen.counts.requests_begun,
+        blocked_file_calls: seen.blocked_calls,
+    }
+}
+
+fn route(route: &Route) -> RouteStatus {
+    RouteStatus {
+        name: route.name.clone(),
+        host: route.host.to_string(),
+        path: route.path.to_string(),
+        component: match &route.component {
+            ComponentSource::HelloWorld => None,
+            ComponentSource::File(path) => Some(path.display().to_string()),
+        },
+    }
+}
+
+fn urls(view: &View) -> Vec<String> {
+    view.launch.sockets().addresses().iter().map(|address| format!("http://{address}/")).collect()
+}
+
+fn ms(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}

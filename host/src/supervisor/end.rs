@@ -1,0 +1,116 @@
+//! The end of a supervisor, by a stop or after an upgrade: all workers drain and end.
+
+use daylily_core::units::format_duration;
+use tokio::sync::oneshot;
+
+use super::control_socket::report::{Command, Reply};
+use super::control_socket::status;
+use super::control_socket::status::State;
+use super::seat::Wish;
+use super::signal::{Asked, Signals};
+use super::supervise::{Supervisor, joined, next_request};
+use super::systemd;
+use super::upgrade::Successor;
+use crate::failure::Failure;
+use crate::ipc::command::End;
+use crate::net::sockets::Sockets;
+
+/// Ends after a request to stop: by a signal, or by the clients of the control socket that `answers` reply to.
+///
+/// # Errors
+///
+/// [`Failure::Cut`], when requests were cut.
+pub(crate) async fn by_request(
+    mut supervisor: Supervisor,
+    mut signals: Signals,
+    mut answers: Vec<oneshot::Sender<Reply>>,
+) -> Result<(), Failure> {
+    systemd::stopping();
+    if !answers.is_empty() {
+        signals.note_stop();
+    }
+    let closes = supervisor.current.launch.sockets().closing(&Sockets::default());
+    let outcome = drain(&mut supervisor, End { is_last: true, closes }, &mut signals, &mut answers).await;
+    for answer in answers {
+        let requests_cut = if let Err(Failure::Cut { cut }) = outcome { cut } else { 0 };
+        let _ = answer.send(Reply::Stopped { requests_cut });
+    }
+    if let Some(control) = supervisor.control {
+        control.finish().await;
+    }
+    outcome
+}
+
+/// Ends because `successor` serves on the same sockets; sends it the totals now and at the end.
+///
+/// # Errors
+///
+/// [`Failure::Cut`], when requests were cut.
+pub(crate) async fn after(
+    mut supervisor: Supervisor,
+    successor: Successor,
+    mut signals: Signals,
+) -> Result<(), Failure> {
+    tracing::info!("process {} has taken over; this process drains", successor.pid);
+    systemd::succeeded_by(successor.pid);
+    // From here on, only the successor replies to `daylily status`. It is sent the totals after that, so it never
+    // reports less than this process did.
+    if let Some(control) = supervisor.control.take() {
+        control.leave().await;
+    }
+    successor.tell(supervisor.totals());
+    let outcome = drain(&mut supervisor, End::default(), &mut signals, &mut Vec::new()).await;
+    if supervisor.rest.is_some() {
+        // The final totals of this process's own predecessor are passed on to the successor.
+        let rest = joined(&mut supervisor.rest).await;
+        supervisor.account.hear(rest);
+    }
+    successor.tell(supervisor.totals());
+    successor.release();
+    outcome
+}
+
+/// Drains all workers. A second signal to stop kills them.
+async fn drain(
+    supervisor: &mut Supervisor,
+    end: End,
+    signals: &mut Signals,
+    answers: &mut Vec<oneshot::Sender<Reply>>,
+) -> Result<(), Failure> {
+    supervisor.give_up_starting();
+    supervisor.state = State::Stopping;
+    let before = supervisor.totals().counts;
+    tracing::info!(
+        "draining, requests in progress: {}; they have shutdown_timeout = {} to finish, and a second signal ends them at once",
+        before.requests_in_progress(),
+        format_duration(supervisor.current.launch.prepared.config.server.shutdown_timeout),
+    );
+    supervisor.current.wish(Wish::End(end));
+    loop {
+        tokio::select! {
+            ended = supervisor.ends.join_next() => match ended {
+                Some(Ok(number)) => supervisor.forget(number),
+                Some(Err(error)) => tracing::error!("failed to wait for a generation to drain: {error}"),
+                None => break,
+            },
+            asked = signals.next() => if asked == Asked::Stop {
+                tracing::warn!("stopping immediately");
+                supervisor.draining.iter().chain([&supervisor.current]).for_each(|view| view.wish(Wish::Kill));
+            },
+            rest = joined(&mut supervisor.rest) => supervisor.account.hear(rest),
+            request = next_request(&mut supervisor.control) => match request.command {
+                Command::Stop => answers.push(request.reply),
+                Command::Status => status::answer(&supervisor.overview(), request.reply),
+                Command::Reload => {
+                    let reason = "reload refused: the server is stopping".to_owned();
+                    let _ = request.reply.send(Reply::Failed { reason, exit_code: 69 });
+                }
+            },
+        }
+    }
+    let since = supervisor.totals().counts.since(before);
+    match since.requests_cut + since.requests_lost {
+        0 => Ok(()),
+        cut => Err(Failure::Cut { cut }),
+    }
+}

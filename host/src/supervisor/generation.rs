@@ -1,0 +1,98 @@
+//! The workers that serve one configuration.
+
+use std::sync::Arc;
+
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+
+use super::account::Totals;
+use super::process::{Launch, WorkerProcess};
+use super::seat::{Seat, Wish};
+use crate::failure::Failure;
+
+/// The workers of one configuration. All were ready before any accepted, and each is replaced when it dies. Dropping it
+/// kills them.
+pub(crate) struct Generation {
+    view: Arc<View>,
+    keepers: JoinSet<()>,
+}
+
+/// A shared handle to a generation, for its state and its desired state. The future of [`Generation::split`] owns the
+/// workers.
+pub(crate) struct View {
+    pub(crate) launch: Arc<Launch>,
+    pub(crate) seats: Vec<Arc<Seat>>,
+    wishes: watch::Sender<Wish>,
+}
+
+impl Generation {
+    /// Starts all workers of `launch`, waits until they are ready, and lets them accept. Cancel safe: workers that were
+    /// started are killed.
+    ///
+    /// # Errors
+    ///
+    /// The error of the first worker that fails to start; the others are killed.
+    pub(crate) async fn start(launch: Launch) -> Result<Self, Failure> {
+        let launch = Arc::new(launch);
+        let mut starting = JoinSet::new();
+        for worker in 0..launch.workers {
+            let launch = Arc::clone(&launch);
+            starting.spawn(async move { (worker, WorkerProcess::start(&launch, worker).await) });
+        }
+        let mut ready = Vec::new();
+        while let Some(started) = starting.join_next().await {
+            let (worker, process) = started.map_err(std::io::Error::other)?;
+            ready.push((worker, process.map_err(Failure::from)?));
+        }
+        ready.sort_by_key(|(worker, _)| *worker);
+        launch.sockets().listen()?;
+        let wishes = watch::Sender::new(Wish::Serve);
+        let mut seats = Vec::new();
+        let mut keepers = JoinSet::new();
+        for (worker, process) in ready {
+            let seat = Seat::new(worker, Arc::clone(&launch));
+            keepers.spawn(Arc::clone(&seat).keep(process, wishes.subscribe()));
+            seats.push(seat);
+        }
+        Ok(Self { view: Arc::new(View { launch, seats, wishes }), keepers })
+    }
+
+    /// Splits it into a handle and a future. The future resolves to the generation's number when no worker is left,
+    /// which happens only after a [`View::wish`] for the end. Dropping the future kills the workers.
+    pub(crate) fn split(self) -> (Arc<View>, impl Future<Output = u64> + Send + 'static) {
+        let Self { view, mut keepers } = self;
+        let number = view.number();
+        let end = async move {
+            while keepers.join_next().await.is_some() {}
+            number
+        };
+        (view, end)
+    }
+}
+
+impl View {
+    pub(crate) fn number(&self) -> u64 {
+        self.launch.generation
+    }
+
+    /// Resolves when its workers have stopped accepting: new connections go to another generation. Cancel safe.
+    pub(crate) async fn closed(&self) {
+        for seat in &self.seats {
+            seat.closed().await;
+        }
+    }
+
+    /// How often its workers were replaced: the fields `restarts`, `hangs` and `blocked`; the others are 0.
+    pub(crate) fn deaths(&self) -> Totals {
+        self.seats.iter().fold(Totals::default(), |totals, seat| totals.plus(seat.deaths()))
+    }
+
+    /// Sets the desired state of all worker sessions. For an end, this process closes its listening sockets first, so
+    /// that the last process to close a socket is a worker, which has emptied the backlog.
+    pub(crate) fn wish(&self, wish: Wish) {
+        if wish != Wish::Serve {
+            self.launch.close_sockets();
+        }
+        self.wishes.send_replace(wish);
+    }
+}

@@ -1,0 +1,24 @@
+//! The processes: a supervisor, and the workers that it starts, watches and replaces.
+//!
+//! Start, crash recovery, reload and upgrade are one mechanism: start workers with a configuration, wait until all are
+//! ready, and then drain the previous ones.
+
+mod account;
+pub(crate) mod control_socket;
+mod end;
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) mod fuzzing;
+mod generation;
+mod looks;
+mod orphans;
+mod pace;
+pub(crate) mod prepare;
+mod process;
+mod reload;
+mod retire;
+mod seat;
+mod signal;
+pub(crate) mod supervise;
+mod systemd;
+pub(crate) mod upgrade;
+mod watch;

@@ -1,0 +1,150 @@
+//! From the command line to what workers are given: the configuration, read again each time, and the compiled code of
+//! its components.
+
+use std::io::{self, ErrorKind};
+use std::path::{Path, PathBuf};
+
+use daylily_core::config::{self, ComponentSource, Config};
+
+use crate::artifact::Artefact;
+use crate::artifact::cache::{Cache, CacheError};
+use crate::artifact::compile::Compiler;
+use crate::cli::What;
+use crate::failure::Failure;
+use crate::net::listen;
+use crate::sys::dirs;
+use crate::sys::read_file::{MAX_CONFIG_BYTES, read_file};
+use crate::worker::load;
+
+/// Read when it exists and neither a component nor a configuration is given.
+const DEFAULT_CONFIG: &str = "daylily.toml";
+
+/// Descriptors that each worker reserves for outgoing connections.
+const OUTGOING_DESCRIPTORS: u64 = 1024;
+
+/// What the workers of one generation are given.
+pub(crate) struct Prepared {
+    pub(crate) config: Config,
+    /// One for each of `load::sources`.
+    pub(crate) artefacts: Vec<Artefact>,
+    /// Maximum number of connections of each worker: `max_connections`, or what the descriptor limit allows.
+    pub(crate) connection_limit: usize,
+}
+
+/// Reads the configuration of [`settled`] arguments. Flags take precedence over environment variables, these over the
+/// file, and the file over defaults. Blocks for as long as [`read_file`] does.
+///
+/// # Errors
+///
+/// When the file cannot be read, and all errors in it at once.
+pub(crate) fn read(what: &What) -> Result<Config, Failure> {
+    let overrides = what.settings.overrides();
+    if let Some(component) = &what.component {
+        return Ok(config::single(ComponentSource::File(component.clone()), &overrides));
+    }
+    let Some(path) = &what.config else {
+        return Ok(config::single(ComponentSource::HelloWorld, &overrides));
+    };
+    let text = read_file(path, MAX_CONFIG_BYTES)
+        .and_then(|bytes| String::from_utf8(bytes).map_err(|_| io::Error::other("it is not valid UTF-8")))
+        .map_err(|error| unreadable(what, path, error))?;
+    Ok(config::parse(path, &text, &overrides)?)
+}
+
+/// The arguments, completed with the default configuration file if it exists. From then on the file is required: a
+/// reload without it fails instead of dropping its routes.
+///
+/// # Errors
+///
+/// When it is unknown whether the file exists. A symbolic link to nothing exists, and fails to be read.
+pub(crate) fn settled(what: &What) -> Result<What, Failure> {
+    if what.component.is_some() || what.config.is_some() {
+        return Ok(what.clone());
+    }
+    match Path::new(DEFAULT_CONFIG).symlink_metadata() {
+        Ok(_) => Ok(with_found(what)),
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(what.clone()),
+        Err(error) => Err(unreadable(&with_found(what), Path::new(DEFAULT_CONFIG), error)),
+    }
+}
+
+/// The arguments with the default configuration file, which this process or its predecessor has found.
+pub(crate) fn with_found(what: &What) -> What {
+    What { config: Some(PathBuf::from(DEFAULT_CONFIG)), config_was_found: true, ..what.clone() }
+}
+
+fn unreadable(what: &What, path: &Path, error: io::Error) -> Failure {
+    let remedy = if what.config_was_found {
+        "it was found in the working directory earlier, and is required since then; put it back, or restart \
+         daylily without it"
+    } else {
+        "check the path given with --config"
+    };
+    Failure::ConfigUnreadable { path: path.display().to_string(), error, remedy }
+}
+
+/// The file to watch: the configuration, or the path where the default one would be found.
+pub(crate) fn config_path(what: &What) -> Option<PathBuf> {
+    if what.component.is_some() {
+        return None;
+    }
+    Some(what.config.clone().unwrap_or_else(|| PathBuf::from(DEFAULT_CONFIG)))
+}
+
+/// Compiles the components of `config` that are not in `known`. Blocks, for seconds with large components.
+///
+/// # Errors
+///
+/// When the cache is not safe to use, and all components that cannot be served.
+pub(crate) fn compile(config: Config, known: &[Artefact]) -> Result<Prepared, Failure> {
+    let wanted = u64::from(config.server.max_connections);
+    let fitting = raise_descriptor_limit(&config);
+    if let Some(fitting) = fitting {
+        tracing::warn!(
+            "the descriptor limit allows {fitting} connections, fewer than max_connections = {wanted}; raise the hard limit (ulimit -n)"
+        );
+    }
+    let connection_limit = usize::try_from(fitting.unwrap_or(wanted)).unwrap_or(usize::MAX);
+    let Ok(cache) = cache(&config) else { return Err(Failure::all(faults(&config))) };
+    let compiler = Compiler::new(cache).map_err(|error| std::io::Error::other(format!("{error:#}")))?;
+    let artefacts = load::artefacts(&config, &compiler, known).map_err(Failure::Components)?;
+    Ok(Prepared { config, artefacts, connection_limit })
+}
+
+/// Raises the descriptor limit to what `config` needs; returns the number of connections that fit, if fewer.
+pub(crate) fn raise_descriptor_limit(config: &Config) -> Option<u64> {
+    listen::raise_descriptor_limit(u64::from(config.server.max_connections), OUTGOING_DESCRIPTORS)
+}
+
+/// All errors in what `config` serves that can be found without compiling. Blocks while components are read.
+pub(crate) fn faults(config: &Config) -> Vec<Failure> {
+    let cache = cache(config);
+    let components = load::faults(config);
+    cache
+        .err()
+        .map(Failure::from)
+        .into_iter()
+        .chain((!components.is_empty()).then(|| Failure::Components(components)))
+        .collect()
+}
+
+fn cache(config: &Config) -> Result<Option<Cache>, CacheError> {
+    if config.cache_max_bytes == 0 {
+        return Ok(None);
+    }
+    if let Some(dir) = &config.cache_dir {
+        return Cache::open(dir, config.cache_max_bytes).map(Some);
+    }
+    let Some(dir) = dirs::cache_dir() else {
+        tracing::warn!("there is no cache directory, so each start compiles its components; name one with cache_dir");
+        return Ok(None);
+    };
+    match Cache::open(&dir, config.cache_max_bytes) {
+        // The default directory is optional: starts are faster with it, and work without it.
+        Err(error @ CacheError::Unusable { .. }) => {
+            tracing::warn!("{error}; until then, each start compiles its components");
+            Ok(None)
+        }
+        opened => opened.map(Some),
+    }
+}

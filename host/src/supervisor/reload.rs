@@ -1,0 +1,186 @@
+//! From the configuration, read again each time, to a generation that serves it.
+
+use std::io::ErrorKind;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use daylily_core::config::Config;
+use tokio::time::Instant;
+
+use super::control_socket::client;
+use super::generation::Generation;
+use super::process::{Launch, StartError, workers};
+use crate::cli::What;
+use crate::failure::Failure;
+use crate::net::sockets::Sockets;
+use crate::observe::scoreboard::Scoreboard;
+use crate::supervisor::prepare;
+use crate::supervisor::prepare::Prepared;
+use crate::sys::dirs;
+
+/// How long the workers of a supervisor that was killed may keep their address: they reject new handshakes, wait 0.1 s
+/// for those in progress, and close.
+pub(crate) const RELEASE_PATIENCE: Duration = Duration::from_secs(2);
+
+/// Delay between attempts to bind an address in use.
+const RETRY: Duration = Duration::from_millis(20);
+
+/// What a new generation is made from.
+#[derive(Clone)]
+pub(crate) struct Basis {
+    pub(crate) scoreboard: Arc<Scoreboard>,
+    /// The open sockets; those that are still configured are kept.
+    pub(crate) sockets: Sockets,
+    /// What serves now; its compiled code is reused.
+    pub(crate) known: Option<Arc<Prepared>>,
+    /// The number of the new generation.
+    pub(crate) generation: u64,
+    /// How long to wait for an address that another server uses.
+    pub(crate) patience: Duration,
+}
+
+/// Maximum time from reading the configuration and its components to compiled code. A file system may never respond,
+/// and must not block later reloads.
+const PREPARE_LIMIT: Duration = Duration::from_secs(600);
+
+/// Reads the configuration in a thread, so that nothing else waits for its file system. Also returns the arguments as
+/// [`prepare::settled`] completes them.
+///
+/// # Errors
+///
+/// As [`prepare::settled`] and [`prepare::read`].
+pub(crate) async fn read(what: What) -> Result<(What, Config), Failure> {
+    let read = move || {
+        let what = prepare::settled(&what)?;
+        let config = prepare::read(&what)?;
+        Ok((what, config))
+    };
+    apart(PREPARE_LIMIT, read).await
+}
+
+/// Compiles the components of `config`, starts its workers and waits until all are ready. The generation that serves is
+/// not affected. Cancel safe: what was started is killed. `found` are errors that are known already.
+///
+/// # Errors
+///
+/// All errors that can be found without compiling, at once; otherwise those of compiling or starting. Nothing is left
+/// behind.
+pub(crate) async fn attempt(basis: Basis, config: Config, mut found: Vec<Failure>) -> Result<Generation, Failure> {
+    // Before the components are compiled, so that a port in use is reported at once. `found` has an error when another
+    // daylily has the control socket: it keeps its address for as long as it runs, so do not wait for it.
+    let patience = if found.is_empty() { basis.patience } else { Duration::ZERO };
+    let sockets = match open(&basis, &config, patience).await {
+        Ok(sockets) if found.is_empty() => sockets,
+        outcome => {
+            found.splice(0..0, outcome.err().unwrap_or_default());
+            let others = tokio::task::spawn_blocking(move || prepare::faults(&config));
+            found.extend(others.await.map_err(std::io::Error::other)?);
+            return Err(Failure::all(found));
+        }
+    };
+    let known = basis.known.clone();
+    let compile = move || {
+        let known = known.as_ref().map_or(&[][..], |known| &known.artefacts);
+        prepare::compile(config, known)
+    };
+    // In a thread: compiling takes seconds, and workers that die meanwhile must be replaced.
+    let prepared = apart(PREPARE_LIMIT, compile).await?;
+    let launch = Launch::new(basis.generation, Arc::new(prepared), sockets, basis.scoreboard);
+    Generation::start(launch).await
+}
+
+/// Opens the sockets. While another server has an address that may soon be free, retries for up to `patience`.
+async fn open(basis: &Basis, config: &Config, patience: Duration) -> Result<Sockets, Vec<Failure>> {
+    let deadline = Instant::now() + patience;
+    // Many workers have many sockets. A limit that is too low is reported after the components have been read.
+    let _ = prepare::raise_descriptor_limit(config);
+    loop {
+        let (sockets, listen, workers) = (basis.sockets.clone(), config.listen.clone(), workers(config.workers));
+        // In a thread: names are resolved, for as long as the resolver takes.
+        let opened = tokio::task::spawn_blocking(move || sockets.open(listen.as_deref(), workers)).await;
+        let failures = match opened.map_err(|error| vec![std::io::Error::other(error).into()])? {
+            Ok(sockets) => return Ok(sockets),
+            Err(failures) => failures,
+        };
+        if Instant::now() >= deadline || !failures.iter().all(may_pass) {
+            // Only at a start: a reload would find this server's own control socket.
+            let is_start = !basis.patience.is_zero();
+            let named = |failure| if is_start { with_holder(failure) } else { failure };
+            return Err(failures.into_iter().map(named).collect());
+        }
+        tokio::time::sleep(RETRY).await;
+    }
+}
+
+/// Whether the address may belong to the workers of a supervisor that was killed, which release it soon. It does not
+/// when a daylily that responds has it.
+fn may_pass(failure: &Failure) -> bool {
+    matches!(failure, Failure::Listen { error, .. } if error.kind() == ErrorKind::AddrInUse)
+        && holder(failure).is_none()
+}
+
+/// The control socket of this user's daylily that has the address, if it can be found.
+fn holder(failure: &Failure) -> Option<PathBuf> {
+    match failure {
+        Failure::Listen { at: Some(at), error, .. } if error.kind() == ErrorKind::AddrInUse => {
+            Some(dirs::control_socket(at)).filter(|path| client::answers(path))
+        }
+        _ => None,
+    }
+}
+
+fn with_holder(failure: Failure) -> Failure {
+    match (holder(&failure), failure) {
+        (Some(holder), Failure::Listen { address, at, error, .. }) => {
+            let remedy = format!(
+                "another daylily server runs there: stop it (daylily stop --control {}), or choose another \
+                 address with --listen",
+                holder.display()
+            );
+            Failure::Listen { address, at, error, remedy: remedy.into() }
+        }
+        (_, failure) => failure,
+    }
+}
+
+/// Runs `work` in a thread and returns its result. After `limit`, returns an error, and the thread is abandoned.
+async fn apart<T: Send + 'static>(
+    limit: Duration,
+    work: impl FnOnce() -> Result<T, Failure> + Send + 'static,
+) -> Result<T, Failure> {
+    match tokio::time::timeout(limit, tokio::task::spawn_blocking(work)).await {
+        Ok(done) => done.map_err(std::io::Error::other)?,
+        Err(_elapsed) => Err(Failure::NotPrepared { limit }),
+    }
+}
+
+impl From<StartError> for Failure {
+    fn from(error: StartError) -> Self {
+        match error {
+            StartError::Refused { reason, exit_code } => Self::Worker { text: reason, code: exit_code },
+            other => Self::Worker { text: other.to_string(), code: 1 },
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn work_that_does_not_end_is_not_waited_for() {
+        let (end, ended) = std::sync::mpsc::channel::<()>();
+        let limit = Duration::from_millis(10);
+        let stuck = apart(limit, move || {
+            let _ = ended.recv();
+            Ok(())
+        })
+        .await
+        .expect_err("it does not end");
+        assert!(stuck.to_string().contains("10ms"), "{stuck}");
+        let next = apart(Duration::from_secs(60), || Ok(())).await;
+        assert!(next.is_ok(), "the next call waits for one that hangs");
+        drop(end);
+    }
+}

@@ -1,0 +1,67 @@
+//! Worker processes that drain.
+
+use std::io;
+use std::process::ExitStatus;
+use std::sync::Arc;
+
+use daylily_core::units::format_duration;
+use tokio::sync::watch;
+
+use super::process::{Event, Launch, WorkerProcess};
+use super::seat::{Wish, next_wish};
+use crate::failure::EXIT_CUT;
+use crate::ipc::command::{End, Order};
+use crate::worker::LAST_WORDS;
+
+/// Logs what a drain did not finish. Without this, only a stop of the whole server would report it.
+pub(crate) fn say_drained(launch: &Launch, worker: u32, process: &WorkerProcess, status: &io::Result<ExitStatus>) {
+    let pid = process.pid;
+    let counts = process.slot().counts();
+    match status {
+        Ok(status) if status.success() => {}
+        Ok(status) if status.code() == Some(EXIT_CUT.into()) => {
+            let limit = format_duration(launch.prepared.config.server.shutdown_timeout);
+            let cut = counts.requests_cut;
+            tracing::warn!(
+                "worker {worker} (pid {pid}) did not drain within shutdown_timeout = {limit}, requests cut: {cut}"
+            );
+        }
+        Ok(status) => {
+            let lost = counts.requests_in_progress();
+            tracing::error!(
+                "worker {worker} (pid {pid}) ended ({status}) while it drained, requests in progress: {lost}"
+            );
+        }
+        Err(error) => tracing::error!("worker {worker} (pid {pid}) cannot be waited for ({error})"),
+    }
+}
+
+/// Drains a process that another one has replaced. Kills it when it has not ended `shutdown_timeout` and twice
+/// [`LAST_WORDS`] later.
+pub(crate) async fn retire(
+    launch: Arc<Launch>,
+    worker: u32,
+    mut process: WorkerProcess,
+    mut wishes: watch::Receiver<Wish>,
+) {
+    let limit = launch.prepared.config.server.shutdown_timeout + 2 * LAST_WORDS;
+    process.order(&Order::End(End::default()));
+    let ended = async {
+        loop {
+            tokio::select! {
+                biased;
+                event = process.event() => if let Event::Ended(status) = event {
+                    return Some(status);
+                },
+                wish = next_wish(&mut wishes) => if wish == Wish::Kill {
+                    return None;
+                },
+            }
+        }
+    };
+    let ended = tokio::time::timeout(limit, ended).await;
+    match ended {
+        Ok(Some(status)) => say_drained(&launch, worker, &process, &status),
+        Ok(None) | Err(_) => drop(process.kill().await),
+    }
+}

@@ -1,0 +1,379 @@
+//! A worker session: keeps one worker process running, and replaces it when it dies, until the generation drains.
+
+use std::io;
+use std::pin::pin;
+use std::process::ExitStatus;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use daylily_core::restart::Restarts;
+use daylily_core::units::format_duration;
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+use tokio::time::Instant;
+
+use super::account::Totals;
+use super::looks::Looks;
+use super::process::{Event, Launch, StartError, WorkerProcess};
+use super::retire::{retire, say_drained};
+use crate::ipc::command::{End, Order};
+use crate::observe::scoreboard::{Counts, Slot};
+use crate::sys::lock::lock;
+use crate::worker::LAST_WORDS;
+
+/// A worker whose event loop has not run for this long does not accept either. The others accept on its sockets until
+/// it runs again or has been replaced.
+const COVERED_AFTER: Duration = Duration::from_secs(1);
+
+/// The desired state of all worker sessions of a generation.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Wish {
+    Serve,
+    End(End),
+    Kill,
+}
+
+/// The state of a worker session, for `daylily status`.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Seen {
+    pub(crate) pid: Option<u32>,
+    pub(crate) state: State,
+    pub(crate) since: Option<Instant>,
+    pub(crate) restarts: u64,
+    pub(crate) hangs: u64,
+    /// How often its process was replaced because file calls did not return.
+    pub(crate) blocked: u64,
+    pub(crate) counts: Counts,
+    pub(crate) blocked_calls: u64,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum State {
+    #[default]
+    Starting,
+    Ready,
+    /// Its process died several times in a row, and the next start is delayed.
+    Waiting,
+    Draining,
+    Ended,
+}
+
+/// A worker session, shared between the task that runs it ([`Seat::keep`]) and the readers of its state.
+pub(crate) struct Seat {
+    worker: u32,
+    launch: Arc<Launch>,
+    seen: Mutex<Seen>,
+    /// Its process has stopped accepting, and will not be replaced.
+    has_closed: watch::Sender<bool>,
+    /// The counters of the process, while one is running.
+    slot: Mutex<Option<&'static Slot>>,
+}
+
+/// Why a process has ended or is to be replaced.
+enum Left {
+    /// As requested: it has drained, or was killed because of [`Wish::Kill`] or because its drain took too long.
+    Drained,
+    Died(io::Result<ExitStatus>),
+    /// Its event loop hung, and it was killed.
+    Hung,
+    /// It still serves, but its file calls do not return, and another process is to replace it.
+    Blocked,
+}
+
+impl Seat {
+    pub(crate) fn new(worker: u32, launch: Arc<Launch>) -> Arc<Self> {
+        Arc::new(Self {
+            worker,
+            launch,
+            seen: Mutex::default(),
+            has_closed: watch::Sender::new(false),
+            slot: Mutex::default(),
+        })
+    }
+
+    pub(crate) fn worker(&self) -> u32 {
+        self.worker
+    }
+
+    /// Resolves when its process has stopped accepting and will not be replaced. Cancel safe.
+    pub(crate) async fn closed(&self) {
+        // Cannot fail: the sender is in `self`.
+        let _ = self.has_closed.subscribe().wait_for(|has_closed| *has_closed).await;
+    }
+
+    /// Whether the session has ended: no process is running, and none will be started.
+    pub(crate) fn is_gone(&self) -> bool {
+        lock(&self.seen).state == State::Ended
+    }
+
+    /// How often its process was replaced: the fields `restarts`, `hangs` and `blocked`; the others are 0.
+    pub(crate) fn deaths(&self) -> Totals {
+        let seen = lock(&self.seen);
+        Totals { restarts: seen.restarts, hangs: seen.hangs, blocked: seen.blocked, ..Totals::default() }
+    }
+
+    pub(crate) fn seen(&self) -> Seen {
+        let slot = *lock(&self.slot);
+        let counts = slot.map(Slot::counts).unwrap_or_default();
+        Seen { counts, blocked_calls: slot.map_or(0, Slot::blocked_calls), ..lock(&self.seen).clone() }
+    }
+
+    /// Runs the session, at first with `process`, until `wishes` requests the end. Cancel safe: the process is killed.
+    pub(crate) async fn keep(self: Arc<Self>, mut process: WorkerProcess, mut wishes: watch::Receiver<Wish>) {
+        let mut restarts = Restarts::default();
+        // Processes that have been replaced and are still draining.
+        let mut retiring = JoinSet::new();
+        loop {
+            self.sits(&process);
+            let left = self.watch_over(&mut process, &mut wishes).await;
+            if let Left::Blocked = left {
+                if let Some(next) = self.relieve(&process, &mut wishes).await {
+                    let old = std::mem::replace(&mut process, next);
+                    retiring.spawn(retire(Arc::clone(&self.launch), self.worker, old, wishes.clone()));
+                }
+                continue;
+            }
+            let lost = process.slot().counts().requests_in_progress();
+            let lived = process.ready_at.elapsed();
+            let pid = process.pid;
+            self.leaves();
+            drop(process);
+            if let Left::Drained = left {
+                self.has_closed.send_replace(true);
+                while retiring.join_next().await.is_some() {}
+                return;
+            }
+            let delay = restarts.died(Some(lived), random());
+            self.say(pid, &left, lost, lived, &restarts, delay);
+            match self.replace(&mut restarts, delay, &mut wishes).await {
+                Some(next) => process = next,
+                None => {
+                    self.has_closed.send_replace(true);
+                    self.note(State::Ended);
+                    while retiring.join_next().await.is_some() {}
+                    return;
+                }
+            }
+        }
+    }
+
+    /// Waits until `process` has ended, has hung and was killed, has drained or was killed as requested, or is to be
+    /// replaced because its file calls do not return.
+    async fn watch_over(&self, process: &mut WorkerProcess, wishes: &mut watch::Receiver<Wish>) -> Left {
+        let limit = self.launch.prepared.config.server.hang_timeout;
+        let mut looks = Looks::new(limit, process.slot());
+        let mut absent = self.launch.absent.subscribe();
+        absent.mark_changed();
+        loop {
+            tokio::select! {
+                biased;
+                event = process.event() => if let Event::Ended(status) = event {
+                    return Left::Died(status);
+                },
+                wish = next_wish(wishes) => match wish {
+                    Wish::Serve => {}
+                    Wish::End(end) => return self.drain(process, end, wishes, looks).await,
+                    Wish::Kill => return kill(process, Left::Drained).await,
+                },
+                Ok(()) = absent.changed() => {
+                    let absent = absent.borrow_and_update().clone();
+                    process.order(&Order::Cover(absent.into_iter().filter(|other| *other != self.worker).collect()));
+                }
+                silent = looks.silent() => {
+                    if silent >= limit {
+                        return kill(process, Left::Hung).await;
+                    }
+                    self.mark_absent(silent >= COVERED_AFTER);
+                    if process.slot().blocked_routes() > 0 && self.launch.relief.allows(Instant::now()) {
+                        return Left::Blocked;
+                    }
+                }
+            }
+        }
+    }
+
+    /// Starts a process that replaces one whose file calls do not return; the old one serves until then. None when the
+    /// generation is to end or the start failed: the old process goes on.
+    async fn relieve(&self, old: &WorkerProcess, wishes: &mut watch::Receiver<Wish>) -> Option<WorkerProcess> {
+        let (worker, pid) = (self.worker, old.pid);
+        let (calls, routes) = (old.slot().blocked_calls(), old.slot().blocked_routes());
+        let started = tokio::select! {
+            biased;
+            _ = wishes.wait_for(|wish| *wish != Wish::Serve) => None,
+            started = WorkerProcess::start(&self.launch, worker) => Some(started),
+        };
+        match started {
+            None => {
+                // So that [`Self::watch_over`] sees the change, too.
+                wishes.mark_changed();
+                None
+            }
+            Some(Ok(next)) => {
+                tracing::error!(
+                    "worker {worker} (pid {pid}) has {calls} file calls that do not return, and no file threads left \
+                     on {routes} of its routes; the process with pid {} replaces it",
+                    next.pid
+                );
+                self.seen_mut(|seen| {
+                    seen.restarts += 1;
+                    seen.blocked += 1;
+                });
+                Some(next)
+            }
+            Some(Err(error)) => {
+                tracing::error!("worker {worker} (pid {pid}) cannot be replaced: {error}; it keeps running");
+                None
+            }
+        }
+    }
+
+    /// Tells `process` to drain and waits for its end. Kills it when it hangs, or has not ended after
+    /// `shutdown_timeout` and twice [`LAST_WORDS`].
+    async fn drain(
+        &self,
+        process: &mut WorkerProcess,
+        end: End,
+        wishes: &mut watch::Receiver<Wish>,
+        mut looks: Looks,
+    ) -> Left {
+        let server = &self.launch.prepared.config.server;
+        self.note(State::Draining);
+        process.order(&Order::End(end));
+        let mut too_long = pin!(tokio::time::sleep(server.shutdown_timeout + 2 * LAST_WORDS));
+        loop {
+            tokio::select! {
+                biased;
+                event = process.event() => match event {
+                    Event::Closed => drop(self.has_closed.send_replace(true)),
+                    Event::Ended(status) => {
+                        say_drained(&self.launch, self.worker, process, &status);
+                        return Left::Drained;
+                    }
+                },
+                wish = next_wish(wishes) => if wish == Wish::Kill {
+                    return kill(process, Left::Drained).await;
+                },
+                () = &mut too_long => return kill(process, Left::Drained).await,
+                silent = looks.silent() => if silent >= server.hang_timeout {
+                    return kill(process, Left::Drained).await;
+                }
+            }
+        }
+    }
+
+    /// Starts a new process after `delay`, and retries until one is ready; None when the generation ends before that.
+    async fn replace(
+        &self,
+        restarts: &mut Restarts,
+        mut delay: Duration,
+        wishes: &mut watch::Receiver<Wish>,
+    ) -> Option<WorkerProcess> {
+        loop {
+            self.note(if delay.is_zero() { State::Starting } else { State::Waiting });
+            let start = async {
+                tokio::time::sleep(delay).await;
+                self.note(State::Starting);
+                WorkerProcess::start(&self.launch, self.worker).await
+            };
+            let started = tokio::select! {
+                biased;
+                _ = wishes.wait_for(|wish| *wish != Wish::Serve) => return None,
+                started = start => started,
+            };
+            match started {
+                Ok(process) => {
+                    self.seen_mut(|seen| seen.restarts += 1);
+                    return Some(process);
+                }
+                Err(error) => {
+                    delay = restarts.died(None, random());
+                    self.say_not_started(&error, delay);
+                }
+            }
+        }
+    }
+
+    fn say(&self, pid: u32, left: &Left, lost: u64, lived: Duration, restarts: &Restarts, delay: Duration) {
+        let worker = self.worker;
+        let how = match left {
+            Left::Hung => {
+                self.seen_mut(|seen| seen.hangs += 1);
+                let limit = format_duration(self.launch.prepared.config.server.hang_timeout);
+                format!("did not respond for hang_timeout = {limit} and was killed")
+            }
+            Left::Died(Ok(status)) => format!("ended ({status})"),
+            Left::Died(Err(error)) => format!("cannot be waited for ({error})"),
+            Left::Drained | Left::Blocked => "drained".to_owned(),
+        };
+        let when =
+            if delay.is_zero() { "it is replaced now".to_owned() } else { format!("it is replaced in {delay:.1?}") };
+        let again = match restarts.quick_deaths() {
+            0 | 1 => String::new(),
+            deaths => format!(" ({deaths} quick crashes in a row)"),
+        };
+        tracing::error!(
+            "worker {worker} (pid {pid}) {how} after {lived:.1?}, requests in progress: {lost}{again}; {when}"
+        );
+    }
+
+    fn say_not_started(&self, error: &StartError, delay: Duration) {
+        tracing::error!("worker {} cannot be replaced: {error}; trying again in {delay:.1?}", self.worker);
+    }
+
+    fn sits(&self, process: &WorkerProcess) {
+        self.mark_absent(false);
+        *lock(&self.slot) = Some(process.slot());
+        self.seen_mut(|seen| {
+            seen.pid = Some(process.pid);
+            seen.state = State::Ready;
+            seen.since = Some(process.ready_at);
+        });
+    }
+
+    fn leaves(&self) {
+        self.mark_absent(true);
+        *lock(&self.slot) = None;
+        self.seen_mut(|seen| {
+            seen.pid = None;
+            seen.state = State::Ended;
+            seen.since = None;
+        });
+    }
+
+    /// Sets whether the other workers accept on this worker's sockets.
+    fn mark_absent(&self, is_absent: bool) {
+        self.launch.absent.send_if_modified(|absent| {
+            if is_absent { absent.insert(self.worker) } else { absent.remove(&self.worker) }
+        });
+    }
+
+    fn note(&self, state: State) {
+        self.seen_mut(|seen| seen.state = state);
+    }
+
+    fn seen_mut(&self, change: impl FnOnce(&mut Seen)) {
+        change(&mut lock(&self.seen));
+    }
+}
+
+/// Waits for the next desired state. A closed channel means [`Wish::Kill`]. Cancel safe.
+pub(crate) async fn next_wish(wishes: &mut watch::Receiver<Wish>) -> Wish {
+    match wishes.changed().await {
+        Ok(()) => wishes.borrow_and_update().clone(),
+        Err(_) => Wish::Kill,
+    }
+}
+
+async fn kill(process: &mut WorkerProcess, left: Left) -> Left {
+    // Fails only when the process has ended already.
+    let _ = process.kill().await;
+    left
+}
+
+/// A random number, for jitter: workers that died together should not restart together.
+fn random() -> u32 {
+    use std::hash::{BuildHasher, RandomState};
+    #[expect(clippy::cast_possible_truncation, reason = "any bits will do")]
+    let bits = RandomState::new().hash_one(0_u8) as u32;
+    bits
+}

@@ -1,0 +1,404 @@
+//! The supervisor: it owns the sockets, the configuration and the workers, and runs no guest.
+
+use std::io::Write;
+use std::sync::Arc;
+use std::time::Duration;
+
+use daylily_core::config::Config;
+use tokio::sync::oneshot;
+use tokio::task::{JoinHandle, JoinSet};
+use tokio::time::Instant;
+
+use super::account::{Account, Totals};
+use super::control_socket::admin::{ControlSocket, Request};
+use super::control_socket::report::{Command, Reply};
+use super::control_socket::status;
+use super::control_socket::status::{Overview, State};
+use super::end;
+use super::generation::{Generation, View};
+use super::orphans;
+use super::process::workers;
+use super::reload;
+use super::reload::Basis;
+use super::seat::Wish;
+use super::signal::{Asked, Signals};
+use super::systemd;
+use super::upgrade::{Inheritance, Invocation, Legacy, Successor};
+use super::watch::Watch;
+use crate::cli::What;
+use crate::failure::Failure;
+use crate::ipc::command::End;
+use crate::net::sockets::Sockets;
+use crate::observe::log;
+use crate::supervisor::prepare;
+use crate::sys::runtime;
+
+/// Maximum number of generations that drain at a time. At the limit, a reload waits until one of them has ended.
+const MAX_DRAINING: usize = 16;
+
+/// How long the reply to a reload waits for workers of previous generations to report that they have stopped accepting.
+const CLOSING_PATIENCE: Duration = Duration::from_secs(2);
+
+/// Maximum number of worker processes: 256 for each generation that is draining, serving or starting.
+const MAX_PROCESSES: u32 = 256 * (MAX_DRAINING as u32 + 2);
+
+/// What the supervisor serves, and how it was started.
+pub(crate) struct Task {
+    pub(crate) what: What,
+    pub(crate) invocation: Invocation,
+    /// The predecessor's handoff, when this process is the successor in an upgrade.
+    pub(crate) inheritance: Option<Inheritance>,
+}
+
+/// Serves until a signal or `daylily stop` ends it.
+///
+/// # Errors
+///
+/// The reason why the start failed; or [`Failure::Cut`], when requests were cut at the end.
+pub(crate) fn serve(mut task: Task) -> Result<(), Failure> {
+    let was_found = task.inheritance.as_ref().is_some_and(|inheritance| inheritance.legacy.config_was_found);
+    task.what = if was_found { prepare::with_found(&task.what) } else { prepare::settled(&task.what)? };
+    let config = prepare::read(&task.what)?;
+    let log = log::start(config.log)?;
+    // Before the event loop: systemd passes open descriptors by number, which no other code may take.
+    let sockets = match &mut task.inheritance {
+        Some(inheritance) => std::mem::take(&mut inheritance.sockets),
+        None => Sockets::from_systemd()?,
+    };
+    runtime::run(async {
+        let mut signals = Signals::new()?;
+        tokio::spawn(orphans::reap());
+        let supervisor = Supervisor::start(task, config, sockets, log, &mut signals).await?;
+        match supervisor {
+            Some(supervisor) => supervisor.run(signals).await,
+            None => Ok(()),
+        }
+    })
+}
+
+type Reloading = JoinHandle<Result<(Generation, What), Failure>>;
+type Rest = JoinHandle<std::io::Result<Totals>>;
+type Upgrading = JoinHandle<std::io::Result<Successor>>;
+
+pub(crate) struct Supervisor {
+    what: What,
+    invocation: Invocation,
+    log: log::Log,
+    pub(crate) control: Option<ControlSocket>,
+    watch: Option<Watch>,
+    pub(crate) began: Instant,
+    pub(crate) state: State,
+    pub(crate) current: Arc<View>,
+    /// Draining generations.
+    pub(crate) draining: Vec<Arc<View>>,
+    pub(crate) ends: JoinSet<u64>,
+    /// The highest generation number used so far, also by a generation that failed to start.
+    number: u64,
+    reloading: Option<Reloading>,
+    upgrading: Option<Upgrading>,
+    /// Clients that wait for the reload in progress (`answers`), and for the one after it (`next`).
+    answers: Vec<oneshot::Sender<Reply>>,
+    next: Vec<oneshot::Sender<Reply>>,
+    is_reload_wanted: bool,
+    pub(crate) account: Account,
+    /// Receives the predecessor's final totals, when it has drained.
+    pub(crate) rest: Option<Rest>,
+}
+
+impl Supervisor {
+    /// Starts the first generation; None when a signal to stop arrived before it was ready.
+    async fn start(
+        task: Task,
+        config: Config,
+        sockets: Sockets,
+        log: log::Log,
+        signals: &mut Signals,
+    ) -> Result<Option<Self>, Failure> {
+        let Task { what, invocation, inheritance } = task;
+        let legacy = inheritance.as_ref().map(|inheritance| inheritance.legacy);
+        let totals = legacy.map(|legacy| legacy.totals).unwrap_or_default();
+        let number = legacy.map_or(1, |legacy| legacy.generation + 1);
+        let slots = MAX_PROCESSES.min(workers(config.workers).saturating_mul(64).max(1024));
+        let account = Account::open(slots, totals)?;
+        let mut watch = what.watch.then(Watch::new);
+        self::watch(&mut watch, &what, Some(&config));
+        let patience = if inheritance.is_some() { Duration::ZERO } else { reload::RELEASE_PATIENCE };
+        let scoreboard = Arc::clone(&account.scoreboard);
+        let basis = Basis { scoreboard, sockets, known: None, generation: number, patience };
+        // A configured control socket must open: otherwise the start fails before any connection is accepted.
+        let (mut control, found) = match ControlSocket::of(&config, None, inheritance.is_some()) {
+            Ok(control) => (control, Vec::new()),
+            Err(failure) => (None, vec![failure]),
+        };
+        let current = tokio::select! {
+            biased;
+            generation = reload::attempt(basis, config, found) => generation?,
+            () = asked_to_stop(signals) => return Ok(None),
+        };
+        let (current, end) = current.split();
+        let mut ends = JoinSet::new();
+        ends.spawn(end);
+        if control.is_none() {
+            let address = current.launch.sockets().addresses().first().copied();
+            control = ControlSocket::of(&current.launch.prepared.config, address, inheritance.is_some())?;
+        }
+        let mut supervisor = Self {
+            what,
+            invocation,
+            log,
+            control,
+            watch,
+            began: Instant::now(),
+            state: State::Serving,
+            current,
+            draining: Vec::new(),
+            ends,
+            number,
+            reloading: None,
+            upgrading: None,
+            answers: Vec::new(),
+            next: Vec::new(),
+            is_reload_wanted: false,
+            account,
+            rest: None,
+        };
+        match inheritance {
+            Some(inheritance) => supervisor.take_over(inheritance).await,
+            None => systemd::ready(&status::summary(&supervisor.current)),
+        }
+        if let Some(control) = &supervisor.control {
+            control.publish()?;
+        }
+        // Ignore errors: standard output may have no reader any more, such as after an upgrade.
+        let _ = writeln!(std::io::stdout(), "{}", status::announcement(&supervisor.current));
+        Ok(Some(supervisor))
+    }
+
+    async fn run(mut self, mut signals: Signals) -> Result<(), Failure> {
+        let mut watchdog = systemd::Watchdog::new();
+        let stopped = loop {
+            self.reload_if_wanted();
+            tokio::select! {
+                asked = signals.next() => match asked {
+                    Asked::Stop => break Vec::new(),
+                    Asked::Reload => self.is_reload_wanted = true,
+                    Asked::Upgrade => self.upgrade(),
+                },
+                request = next_request(&mut self.control) => match request.command {
+                    Command::Stop => break vec![request.reply],
+                    Command::Status => status::answer(&self.overview(), request.reply),
+                    Command::Reload => {
+                        self.next.push(request.reply);
+                        self.is_reload_wanted = true;
+                    }
+                },
+                () = changed(&mut self.watch) => {
+                    tracing::info!("a file has changed: reloading");
+                    self.is_reload_wanted = true;
+                }
+                outcome = joined(&mut self.reloading) => self.reloaded(outcome),
+                outcome = joined(&mut self.upgrading) => match outcome {
+                    Ok(successor) => return end::after(self, successor, signals).await,
+                    Err(error) => {
+                        self.state = State::Serving;
+                        tracing::error!("upgrade failed: {error}; this process keeps serving");
+                    }
+                },
+                rest = joined(&mut self.rest) => {
+                    self.account.hear(rest);
+                    // By now systemd accepts notifications from this process (MAINPID=).
+                    systemd::ready(&status::summary(&self.current));
+                }
+                Some(Ok(number)) = self.ends.join_next() => self.forget(number),
+                () = watchdog.due() => systemd::Watchdog::feed(),
+            }
+        };
+        end::by_request(self, signals, stopped).await
+    }
+
+    pub(crate) fn overview(&self) -> Overview<'_> {
+        Overview {
+            state: self.state,
+            began: self.began,
+            current: &self.current,
+            draining: &self.draining,
+            totals: self.totals(),
+        }
+    }
+
+    pub(crate) fn totals(&self) -> Totals {
+        self.account.totals(self.draining.iter().chain([&self.current]))
+    }
+
+    /// Reports to the predecessor that this process serves, so that it drains. The predecessor sends the new main pid
+    /// to systemd, which still accepts notifications only from it.
+    async fn take_over(&mut self, inheritance: Inheritance) {
+        match inheritance.take_over().await {
+            Ok((totals, mut predecessor)) => {
+                self.account.hear(Ok(totals));
+                self.rest = Some(tokio::spawn(async move { predecessor.totals().await }));
+            }
+            Err(error) => self.account.hear(Err(error)),
+        }
+        tracing::info!("took over: {}", status::summary(&self.current));
+    }
+
+    pub(crate) fn forget(&mut self, number: u64) {
+        for view in self.draining.extract_if(.., |view| view.number() == number) {
+            self.account.keep(&view);
+        }
+    }
+
+    /// Runs one reload at a time. A request that arrives during a reload starts another one after it, since the reload
+    /// in progress may have read the files before they were changed.
+    fn reload_if_wanted(&mut self) {
+        let is_busy = self.reloading.is_some() || self.upgrading.is_some() || self.draining.len() >= MAX_DRAINING;
+        if !self.is_reload_wanted || is_busy {
+            return;
+        }
+        self.is_reload_wanted = false;
+        self.answers = std::mem::take(&mut self.next);
+        self.state = State::Reloading;
+        self.number += 1;
+        systemd::reloading();
+        let launch = &self.current.launch;
+        let basis = Basis {
+            scoreboard: Arc::clone(&self.account.scoreboard),
+            sockets: launch.sockets(),
+            known: Some(Arc::clone(&launch.prepared)),
+            generation: self.number,
+            patience: Duration::ZERO,
+        };
+        let what = self.what.clone();
+        self.reloading = Some(tokio::spawn(async move {
+            let (what, config) = reload::read(what).await?;
+            let generation = reload::attempt(basis, config, Vec::new()).await?;
+            Ok((generation, what))
+        }));
+    }
+
+    fn reloaded(&mut self, outcome: Result<(Generation, What), Failure>) {
+        self.state = State::Serving;
+        self.account.note_reload(outcome.is_err());
+        self.restore_control();
+        match outcome {
+            Ok((next, what)) => {
+                self.what = what;
+                self.go_on_with(next);
+            }
+            Err(failure) => self.go_on_as_it_was(&failure),
+        }
+        systemd::ready(&status::summary(&self.current));
+    }
+
+    /// Recreates the control socket when its path no longer leads to it.
+    fn restore_control(&mut self) {
+        let Some(control) = self.control.as_ref().filter(|control| !control.is_in_place()) else { return };
+        match control.anew() {
+            Ok(anew) => self.control = Some(anew),
+            Err(failure) => tracing::warn!("{failure}; until then, only signals reach this server"),
+        }
+    }
+
+    /// Makes `next` the current generation and drains the previous one.
+    fn go_on_with(&mut self, next: Generation) {
+        let (next, end) = next.split();
+        self.ends.spawn(end);
+        if next.launch.prepared.config.control != self.current.launch.prepared.config.control {
+            tracing::warn!("`control` is read at start only; to change it, restart daylily or upgrade it (SIGUSR2)");
+        }
+        let old = std::mem::replace(&mut self.current, next);
+        let config = &self.current.launch.prepared.config;
+        self.log.set_level(config.log);
+        watch(&mut self.watch, &self.what, Some(config));
+        let closes = old.launch.sockets().closing(&self.current.launch.sockets());
+        old.wish(Wish::End(End { is_last: false, closes }));
+        self.draining.push(old);
+        tracing::info!("reloaded: {}", status::summary(&self.current));
+        let (generation, answers) = (self.number, std::mem::take(&mut self.answers));
+        let former = self.draining.clone();
+        tokio::spawn(async move {
+            // A client that receives `Reloaded` may rely on new connections reaching the new generation, so wait until
+            // the previous workers have stopped accepting. `CLOSING_PATIENCE` bounds the wait for a worker that hangs.
+            let closed = async {
+                for view in &former {
+                    view.closed().await;
+                }
+            };
+            let _ = tokio::time::timeout(CLOSING_PATIENCE, closed).await;
+            for answer in answers {
+                let _ = answer.send(Reply::Reloaded { generation });
+            }
+        });
+    }
+
+    fn go_on_as_it_was(&mut self, failure: &Failure) {
+        // Also watch the files of the configuration that failed: one of them will be fixed.
+        if self.watch.is_some() {
+            watch(&mut self.watch, &self.what, prepare::read(&self.what).ok().as_ref());
+        }
+        tracing::error!("reload failed, generation {} keeps serving: {failure}", self.current.number());
+        self.answer(|| Reply::Failed { reason: failure.to_string(), exit_code: failure.exit_code() });
+    }
+
+    /// Cancels a reload or upgrade in progress. Processes that were started for it are killed.
+    pub(crate) fn give_up_starting(&mut self) {
+        self.reloading.take().inspect(JoinHandle::abort);
+        self.upgrading.take().inspect(JoinHandle::abort);
+        self.answers.append(&mut self.next);
+        self.answer(|| Reply::Failed { reason: "reload refused: the server is stopping".to_owned(), exit_code: 69 });
+    }
+
+    fn answer(&mut self, reply: impl Fn() -> Reply) {
+        for answer in self.answers.drain(..) {
+            let _ = answer.send(reply());
+        }
+    }
+
+    fn upgrade(&mut self) {
+        if self.upgrading.is_some() || self.reloading.is_some() {
+            tracing::warn!("upgrade refused: an upgrade or a reload is in progress; try again when it is done");
+            return;
+        }
+        self.state = State::Upgrading;
+        let invocation = self.invocation.clone();
+        let config_was_found = self.what.config_was_found;
+        let legacy = Legacy { generation: self.number, totals: self.totals(), config_was_found };
+        let sockets = self.current.launch.sockets();
+        self.upgrading = Some(tokio::spawn(async move { invocation.succeed(&sockets, legacy).await }));
+    }
+}
+
+async fn asked_to_stop(signals: &mut Signals) {
+    while signals.next().await != Asked::Stop {}
+}
+
+pub(crate) async fn next_request(control: &mut Option<ControlSocket>) -> Request {
+    if let Some(control) = control
+        && let Some(request) = control.requests.recv().await
+    {
+        return request;
+    }
+    std::future::pending().await
+}
+
+fn watch(watch: &mut Option<Watch>, what: &What, config: Option<&Config>) {
+    if let Some(watch) = watch {
+        watch.add(prepare::config_path(what), config);
+    }
+}
+
+async fn changed(watch: &mut Option<Watch>) {
+    match watch {
+        Some(watch) => watch.changed().await,
+        None => std::future::pending().await,
+    }
+}
+
+/// Waits for the task and clears it; without a task, never resolves. Cancel safe.
+pub(crate) async fn joined<T, E: From<std::io::Error>>(task: &mut Option<JoinHandle<Result<T, E>>>) -> Result<T, E> {
+    let Some(running) = task else { return std::future::pending().await };
+    let outcome = running.await;
+    *task = None;
+    outcome.map_err(std::io::Error::other)?
+}

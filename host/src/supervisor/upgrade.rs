@@ -1,0 +1,220 @@
+//! Upgrades: the supervisor starts the new binary with its sockets, and drains when that one is ready.
+
+use std::ffi::OsString;
+use std::io::{self, Write};
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::net::UnixStream as StdUnixStream;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use rustix::process::{Pid, Signal, kill_process_group};
+use serde::{Deserialize, Serialize};
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
+use tokio::net::UnixStream;
+use tokio::process::{Child, Command};
+
+use super::account::Totals;
+use super::orphans;
+use crate::ipc::fd_message;
+use crate::net::sockets::{Inventory, Sockets};
+
+/// The hidden first argument of a successor's command line.
+pub(crate) const SUCCESSOR: &str = "successor";
+
+/// How long a successor may take to be ready: it compiles the components with its own wasmtime first.
+const READY_TIMEOUT: Duration = Duration::from_secs(600);
+
+const READY: u8 = b'r';
+
+/// Maximum length of a predecessor's message, and how long to wait for the first one.
+const MAX_LINE_BYTES: u64 = 1 << 16;
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// How this program was started, so that a newer one can be started the same way.
+#[derive(Clone)]
+pub(crate) struct Invocation {
+    program: PathBuf,
+    arguments: Vec<OsString>,
+}
+
+/// The handoff: what a successor receives from its predecessor.
+pub(crate) struct Inheritance {
+    pub(crate) sockets: Sockets,
+    pub(crate) legacy: Legacy,
+    predecessor: StdUnixStream,
+}
+
+/// A successor that is ready to take over.
+pub(crate) struct Successor {
+    child: Child,
+    channel: StdUnixStream,
+    pub(crate) pid: u32,
+}
+
+/// The payload of the handoff. Read by other versions of this program: fields may be added, with a default, but not
+/// renamed or removed.
+#[derive(Serialize, Deserialize)]
+pub(crate) struct Estate {
+    pub(crate) inventory: Inventory,
+    #[serde(flatten)]
+    legacy: Legacy,
+}
+
+/// The state that continues across an upgrade, besides the sockets. A part of [`Estate`].
+#[derive(Clone, Copy, Serialize, Deserialize)]
+pub(crate) struct Legacy {
+    /// The number of the latest generation.
+    pub(crate) generation: u64,
+    pub(crate) totals: Totals,
+    /// The configuration file was found without being named, and has been required since.
+    #[serde(default)]
+    pub(crate) config_was_found: bool,
+}
+
+/// The process group of a successor that is not ready yet. Killing it also ends the processes that the successor has
+/// started, which would otherwise keep the sockets open. Dropping this kills the group.
+struct Group(Option<Pid>);
+
+impl Group {
+    fn kill(&self) {
+        // Fails only when all processes of the group have ended.
+        let _ = self.0.map(|leader| kill_process_group(leader, Signal::KILL));
+    }
+}
+
+impl Drop for Group {
+    fn drop(&mut self) {
+        self.kill();
+    }
+}
+
+impl Invocation {
+    /// `program` is the first word of the command line. Its path is kept, not the file: an upgrade starts the file that
+    /// has this path by then.
+    pub(crate) fn new(program: OsString, arguments: Vec<OsString>) -> Self {
+        Self { program: locate(PathBuf::from(program)), arguments }
+    }
+
+    /// Starts the program that has this path now, and waits until it is ready to serve. Cancel safe: the new process is
+    /// killed.
+    ///
+    /// # Errors
+    ///
+    /// When it does not start, ends before it is ready (its stderr says why), or is not ready within `READY_TIMEOUT`.
+    pub(crate) async fn succeed(&self, sockets: &Sockets, legacy: Legacy) -> io::Result<Successor> {
+        let (ours, theirs) = StdUnixStream::pair()?;
+        let mut command = Command::new(&self.program);
+        command.arg(SUCCESSOR).args(&self.arguments).stdin(OwnedFd::from(theirs)).process_group(0).kill_on_drop(true);
+        // These variables are valid only for this process's pid.
+        for variable in ["WATCHDOG_PID", "LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES"] {
+            command.env_remove(variable);
+        }
+        let mut child = command
+            .spawn()
+            .map_err(|error| io::Error::new(error.kind(), format!("`{}`: {error}", self.program.display())))?;
+        // Close this process's copy of the successor's socket. Otherwise the channel would stay open after the
+        // successor has ended.
+        drop(command);
+        orphans::keep(&child);
+        let pid = child.id().unwrap_or_default();
+        let mut group = Group(i32::try_from(pid).ok().and_then(Pid::from_raw));
+        let (inventory, descriptors) = sockets.inventory();
+        let estate = serde_json::to_vec(&Estate { inventory, legacy })?;
+        let sent = fd_message::send(&ours, &estate, &descriptors);
+        ours.set_nonblocking(true)?;
+        let mut channel = UnixStream::from_std(ours)?;
+        let word = async {
+            // An error here means that the program has ended already; its exit status is reported below.
+            sent?;
+            channel.read_u8().await
+        };
+        match tokio::time::timeout(READY_TIMEOUT, word).await {
+            Ok(Ok(READY)) => {
+                group.0 = None;
+                Ok(Successor { child, channel: channel.into_std()?, pid })
+            }
+            Ok(_) => {
+                group.kill();
+                let status = child.wait().await?;
+                Err(io::Error::other(format!("the new program ended before it was ready ({status})")))
+            }
+            Err(_elapsed) => {
+                group.kill();
+                child.wait().await?;
+                Err(io::Error::other(format!("the new program was not ready after {READY_TIMEOUT:?}")))
+            }
+        }
+    }
+}
+
+impl Successor {
+    /// Sends it the totals so far: when it takes over, and at the end.
+    pub(crate) fn tell(&self, totals: Totals) {
+        let line = serde_json::to_string(&totals).map_err(io::Error::other).map(|line| line + "\n");
+        if let Err(error) = line.and_then(|line| (&self.channel).write_all(line.as_bytes())) {
+            tracing::warn!("failed to send the counters to process {}: {error}", self.pid);
+        }
+    }
+
+    /// Keeps it running when this process ends: dropping `child` would kill it.
+    pub(crate) fn release(self) {
+        std::mem::forget(self.child);
+    }
+}
+
+impl Inheritance {
+    /// Receives the handoff from the predecessor through standard input. Blocks until it has arrived.
+    ///
+    /// # Errors
+    ///
+    /// When standard input is not connected to a predecessor, or its payload cannot be decoded.
+    pub(crate) fn receive() -> io::Result<Self> {
+        let predecessor = StdUnixStream::from(io::stdin().as_fd().try_clone_to_owned()?);
+        let (payload, descriptors) = fd_message::receive(&predecessor)?;
+        let estate: Estate = serde_json::from_slice(&payload)?;
+        let sockets = Sockets::from_inventory(estate.inventory, &mut descriptors.into_iter())?;
+        Ok(Self { sockets, legacy: estate.legacy, predecessor })
+    }
+
+    /// Reports to the predecessor that this process serves, so that it drains. Returns its totals so far; from then on,
+    /// the predecessor does not reply on the control socket.
+    ///
+    /// # Errors
+    ///
+    /// When the predecessor closes the connection, or does not send its totals within `ANSWER_TIMEOUT`.
+    pub(crate) async fn take_over(self) -> io::Result<(Totals, Predecessor)> {
+        self.predecessor.set_nonblocking(true)?;
+        let mut predecessor = BufReader::new(UnixStream::from_std(self.predecessor)?);
+        predecessor.write_all(&[READY]).await?;
+        let mut predecessor = Predecessor(predecessor);
+        let totals = tokio::time::timeout(ANSWER_TIMEOUT, predecessor.totals()).await??;
+        Ok((totals, predecessor))
+    }
+}
+
+/// The predecessor, while it drains.
+pub(crate) struct Predecessor(BufReader<UnixStream>);
+
+impl Predecessor {
+    /// Its next totals. It sends the last ones at its end, which may take its `shutdown_timeout`.
+    ///
+    /// # Errors
+    ///
+    /// When it closes the connection without sending them.
+    pub(crate) async fn totals(&mut self) -> io::Result<Totals> {
+        let mut line = String::new();
+        (&mut self.0).take(MAX_LINE_BYTES).read_line(&mut line).await?;
+        Ok(serde_json::from_str(&line)?)
+    }
+}
+
+/// The absolute path of the program. Symbolic links are not resolved, so that a link that leads to a newer version by
+/// the time of an upgrade is followed there.
+fn locate(program: PathBuf) -> PathBuf {
+    if program.components().count() > 1 {
+        return std::path::absolute(&program).unwrap_or(program);
+    }
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let found = std::env::split_paths(&path).map(|dir| dir.join(&program)).find(|path| path.is_file());
+    found.or_else(|| std::env::current_exe().ok()).unwrap_or(program)
+}

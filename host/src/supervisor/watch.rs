@@ -1,0 +1,114 @@
+//! `--watch`: detects when the configuration or a component was written.
+//!
+//! The files are polled four times a second. Unlike the kernel's notifications (inotify), this works for a directory
+//! that was removed and created again (`cargo clean`), for files behind symbolic links and on network file systems; and
+//! it waits until a file is no longer being written.
+
+use std::collections::HashMap;
+use std::fs;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use daylily_core::config::{ComponentSource, Config};
+use tokio::time::{Interval, MissedTickBehavior, interval};
+
+const LOOK: Duration = Duration::from_millis(250);
+
+/// Time of modification (seconds and nanoseconds), size and inode; None where there is no file.
+type Looks = Option<(i64, i64, u64, u64)>;
+
+/// The files of one configuration, as they were when they were read.
+pub(crate) struct Watch {
+    looks: Interval,
+    files: HashMap<PathBuf, Looks>,
+    /// The files at the latest check, when they differ from what was read.
+    changed: Option<HashMap<PathBuf, Looks>>,
+}
+
+impl Watch {
+    /// Watches no files yet. Must be called within a tokio runtime.
+    pub(crate) fn new() -> Self {
+        let mut looks = interval(LOOK);
+        looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        Self { looks, files: HashMap::new(), changed: None }
+    }
+
+    /// Watches the configuration's file and the components in it from now on. Files that are watched already stay, with
+    /// the state in which they were read: after a configuration that failed, one of them may be fixed next.
+    pub(crate) fn add(&mut self, path: Option<PathBuf>, config: Option<&Config>) {
+        let components =
+            config.into_iter().flat_map(|config| &config.routes).filter_map(|route| match &route.component {
+                ComponentSource::File(path) => Some(path.clone()),
+                ComponentSource::HelloWorld => None,
+            });
+        for path in path.into_iter().chain(components) {
+            let looks = looks(&path);
+            self.files.entry(path).or_insert(looks);
+        }
+        self.changed = None;
+    }
+
+    /// Resolves when files have changed, and have not changed again by the next check. Cancel safe.
+    pub(crate) async fn changed(&mut self) {
+        loop {
+            self.looks.tick().await;
+            if self.look() {
+                return;
+            }
+        }
+    }
+
+    /// Whether files differ from what was read, and are the same as at the previous check.
+    fn look(&mut self) -> bool {
+        let now = look(&self.files);
+        if now == self.files {
+            self.changed = None;
+            return false;
+        }
+        if self.changed.as_ref() == Some(&now) {
+            self.files = now;
+            self.changed = None;
+            return true;
+        }
+        self.changed = Some(now);
+        false
+    }
+}
+
+fn look(files: &HashMap<PathBuf, Looks>) -> HashMap<PathBuf, Looks> {
+    files.keys().map(|path| (path.clone(), looks(path))).collect()
+}
+
+fn looks(path: &Path) -> Looks {
+    let file = fs::metadata(path).ok()?;
+    Some((file.mtime(), file.mtime_nsec(), file.size(), file.ino()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn is_told(watch: &mut Watch) -> bool {
+        watch.look() || watch.look()
+    }
+
+    #[tokio::test]
+    async fn reports_each_change_once_when_it_is_complete() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let path = dir.path().join("daylily.toml");
+        let mut watch = Watch::new();
+        watch.add(Some(path.clone()), None);
+        assert!(!is_told(&mut watch), "reported without a change");
+        fs::write(&path, "a").expect("a file");
+        assert!(is_told(&mut watch), "a new file was not reported");
+        assert!(!is_told(&mut watch), "reported twice");
+        for step in ["ab", "abc", "abcd"] {
+            fs::write(&path, step).expect("a file");
+            assert!(!watch.look(), "reported while it was being written");
+        }
+        assert!(is_told(&mut watch), "a written file was not reported");
+        fs::remove_file(&path).expect("a file");
+        assert!(is_told(&mut watch), "a removed file was not reported");
+    }
+}

@@ -1,0 +1,11 @@
+//! The system: memory, files, limits and the event loop of a process.
+
+pub(crate) mod allocator;
+pub(crate) mod dirs;
+pub(crate) mod drain;
+pub(crate) mod limits;
+pub(crate) mod lock;
+pub(crate) mod memory;
+pub(crate) mod read_file;
+pub(crate) mod runtime;
+pub(crate) mod sealed;

@@ -1,0 +1,254 @@
+//! The parts that `wasi:http` and `wasi:cli` share between WASI 0.2 and 0.3, as macros: they expand to the bindings in
+//! scope.
+
+/// The longest text that is kept of an error code that a guest gives to the host. It may be logged, or read back by a
+/// guest.
+pub(crate) const MAX_TEXT_BYTES: usize = 1 << 10;
+
+/// The value types of `wasi:http/types`, and the functions that limit and format the texts in its error codes.
+macro_rules! http_types {
+    () => {
+        variant!(Method {
+            "get" => Get,
+            "head" => Head,
+            "post" => Post,
+            "put" => Put,
+            "delete" => Delete,
+            "connect" => Connect,
+            "options" => Options,
+            "trace" => Trace,
+            "patch" => Patch,
+            "other" => Other(String),
+        });
+
+        variant!(Scheme {
+            "HTTP" => Http,
+            "HTTPS" => Https,
+            "other" => Other(String),
+        });
+
+        record!(DnsErrorPayload { rcode: Option<String> = "rcode", info_code: Option<u16> = "info-code" });
+        record!(TlsAlertReceivedPayload {
+            alert_id: Option<u8> = "alert-id",
+            alert_message: Option<String> = "alert-message"
+        });
+        record!(FieldSizePayload { field_name: Option<String> = "field-name", field_size: Option<u32> = "field-size" });
+
+        variant!(ErrorCode {
+            "DNS-timeout" => DnsTimeout,
+            "DNS-error" => DnsError(DnsErrorPayload),
+            "destination-not-found" => DestinationNotFound,
+            "destination-unavailable" => DestinationUnavailable,
+            "destination-IP-prohibited" => DestinationIpProhibited,
+            "destination-IP-unroutable" => DestinationIpUnroutable,
+            "connection-refused" => ConnectionRefused,
+            "connection-terminated" => ConnectionTerminated,
+            "connection-timeout" => ConnectionTimeout,
+            "connection-read-timeout" => ConnectionReadTimeout,
+            "connection-write-timeout" => ConnectionWriteTimeout,
+            "connection-limit-reached" => ConnectionLimitReached,
+            "TLS-protocol-error" => TlsProtocolError,
+            "TLS-certificate-error" => TlsCertificateError,
+            "TLS-alert-received" => TlsAlertReceived(TlsAlertReceivedPayload),
+            "HTTP-request-denied" => HttpRequestDenied,
+            "HTTP-request-length-required" => HttpRequestLengthRequired,
+            "HTTP-request-body-size" => HttpRequestBodySize(Option<u64>),
+            "HTTP-request-method-invalid" => HttpRequestMethodInvalid,
+            "HTTP-request-URI-invalid" => HttpRequestUriInvalid,
+            "HTTP-request-URI-too-long" => HttpRequestUriTooLong,
+            "HTTP-request-header-section-size" => HttpRequestHeaderSectionSize(Option<u32>),
+            "HTTP-request-header-size" => HttpRequestHeaderSize(Option<FieldSizePayload>),
+            "HTTP-request-trailer-section-size" => HttpRequestTrailerSectionSize(Option<u32>),
+            "HTTP-request-trailer-size" => HttpRequestTrailerSize(FieldSizePayload),
+            "HTTP-response-incomplete" => HttpResponseIncomplete,
+            "HTTP-response-header-section-size" => HttpResponseHeaderSectionSize(Option<u32>),
+            "HTTP-response-header-size" => HttpResponseHeaderSize(FieldSizePayload),
+            "HTTP-response-body-size" => HttpResponseBodySize(Option<u64>),
+            "HTTP-response-trailer-section-size" => HttpResponseTrailerSectionSize(Option<u32>),
+            "HTTP-response-trailer-size" => HttpResponseTrailerSize(FieldSizePayload),
+            "HTTP-response-transfer-coding" => HttpResponseTransferCoding(Option<String>),
+            "HTTP-response-content-coding" => HttpResponseContentCoding(Option<String>),
+            "HTTP-response-timeout" => HttpResponseTimeout,
+            "HTTP-upgrade-failed" => HttpUpgradeFailed,
+            "HTTP-protocol-error" => HttpProtocolError,
+            "loop-detected" => LoopDetected,
+            "configuration-error" => ConfigurationError,
+            "internal-error" => InternalError(Option<String>),
+        });
+
+        /// The same code, its text cut to [`MAX_TEXT_BYTES`].
+        pub(crate) fn shortened(mut code: ErrorCode) -> ErrorCode {
+            let text = match &mut code {
+                ErrorCode::DnsError(DnsErrorPayload { rcode: text, .. })
+                | ErrorCode::TlsAlertReceived(TlsAlertReceivedPayload { alert_message: text, .. })
+                | ErrorCode::HttpRequestHeaderSize(Some(FieldSizePayload { field_name: text, .. }))
+                | ErrorCode::HttpRequestTrailerSize(FieldSizePayload { field_name: text, .. })
+                | ErrorCode::HttpResponseHeaderSize(FieldSizePayload { field_name: text, .. })
+                | ErrorCode::HttpResponseTrailerSize(FieldSizePayload { field_name: text, .. })
+                | ErrorCode::HttpResponseTransferCoding(text)
+                | ErrorCode::HttpResponseContentCoding(text)
+                | ErrorCode::InternalError(text) => text,
+                _ => return code,
+            };
+            if let Some(text) = text {
+                text.truncate(text.floor_char_boundary(MAX_TEXT_BYTES));
+                text.shrink_to_fit();
+            }
+            code
+        }
+
+        /// An error code for the log and for developers. Its text is cut before it is formatted, because escapes could
+        /// make it five times as long.
+        pub(crate) fn describe(code: ErrorCode) -> daylily_core::excerpt::Excerpt {
+            daylily_core::excerpt::Excerpt::display(format_args!("{:?}", shortened(code)))
+        }
+    };
+}
+
+/// The functions of `fields`, and the types they are declared with. Each function that makes the host keep more memory
+/// accounts for it first.
+macro_rules! common_fields {
+    ($header_error:ty) => {
+        type Fields = Borrow<FieldMap>;
+        type Entries = Vec<(String, Vec<u8>)>;
+        type Changed<T> = wasmtime::Result<Result<T, $header_error>>;
+
+        fn from_list(state: &mut State, list: Entries) -> Changed<Resource<FieldMap>> {
+            state.keep(list.iter().map(|(name, value)| field_bytes(name, value)).sum())?;
+            told(HostFields::from_list(&mut state.http(), list))
+        }
+
+        fn set(state: &mut State, fields: Resource<FieldMap>, name: String, values: Vec<Vec<u8>>) -> Changed<()> {
+            state.keep(values.iter().map(|value| field_bytes(&name, value)).sum())?;
+            told(HostFields::set(&mut state.http(), fields, name, values))
+        }
+
+        fn append(state: &mut State, fields: Resource<FieldMap>, name: String, value: Vec<u8>) -> Changed<()> {
+            state.keep(field_bytes(&name, &value))?;
+            told(HostFields::append(&mut state.http(), fields, name, value))
+        }
+
+        /// Accounts for a full copy now. The copy is made when either resource is changed.
+        fn clone(state: &mut State, fields: Resource<FieldMap>) -> wasmtime::Result<Resource<FieldMap>> {
+            let bytes = state.table().get(&fields).map_or(0, |fields| map_bytes(fields));
+            state.keep(bytes)?;
+            HostFields::clone(&mut state.http(), fields)
+        }
+
+        /// Registers the same accounting functions for components. The linker must allow shadowing.
+        pub(crate) fn count_fields(types: &mut LinkerInstance<'_, State>) -> wasmtime::Result<()> {
+            type Store<'a> = wasmtime::StoreContextMut<'a, State>;
+            type Own = Resource<FieldMap>;
+            types.func_wrap("[static]fields.from-list", |mut store: Store<'_>, (list,): (Entries,)| {
+                Ok((from_list(store.data_mut(), list)?,))
+            })?;
+            types.func_wrap(
+                "[method]fields.set",
+                |mut store: Store<'_>, (fields, name, values): (Own, String, Vec<Vec<u8>>)| {
+                    Ok((set(store.data_mut(), fields, name, values)?,))
+                },
+            )?;
+            types.func_wrap(
+                "[method]fields.append",
+                |mut store: Store<'_>, (fields, name, value): (Own, String, Vec<u8>)| {
+                    Ok((append(store.data_mut(), fields, name, value)?,))
+                },
+            )?;
+            types.func_wrap("[method]fields.clone", |mut store: Store<'_>, (fields,): (Own,)| {
+                Ok((clone(store.data_mut(), fields)?,))
+            })
+        }
+
+        fn common_fields() -> Vec<Function<State>> {
+            vec![
+                drop(|state, fields: Resource<FieldMap>| HostFields::drop(&mut state.http(), fields)),
+                Function::new(TYPES, "[constructor]fields", |state: &mut State, ()| HostFields::new(&mut state.http())),
+                Function::new(TYPES, "[static]fields.from-list", |state: &mut State, (list,): (Entries,)| {
+                    from_list(state, list)
+                }),
+                Function::new(TYPES, "[method]fields.get", |state: &mut State, (fields, name): (Fields, String)| {
+                    HostFields::get(&mut state.http(), fields.0, name)
+                }),
+                Function::new(TYPES, "[method]fields.has", |state: &mut State, (fields, name): (Fields, String)| {
+                    HostFields::has(&mut state.http(), fields.0, name)
+                }),
+                Function::new(
+                    TYPES,
+                    "[method]fields.set",
+                    |state: &mut State, (fields, name, values): (Fields, String, Vec<Vec<u8>>)| {
+                        set(state, fields.0, name, values)
+                    },
+                ),
+                Function::new(TYPES, "[method]fields.delete", |state: &mut State, (fields, name): (Fields, String)| {
+                    told(HostFields::delete(&mut state.http(), fields.0, name))
+                }),
+                Function::new(
+                    TYPES,
+                    "[method]fields.append",
+                    |state: &mut State, (fields, name, value): (Fields, String, Vec<u8>)| {
+                        append(state, fields.0, name, value)
+                    },
+                ),
+                Function::new(TYPES, "[method]fields.clone", |state: &mut State, (fields,): (Fields,)| {
+                    clone(state, fields.0)
+                }),
+            ]
+        }
+    };
+}
+
+/// The functions of `wasi:cli`, `wasi:clocks` and `wasi:random`, and the names of the interfaces.
+macro_rules! common_wasi {
+    () => {
+        const MONOTONIC: &str = "wasi:clocks/monotonic-clock";
+        const RANDOM: &str = "wasi:random/random";
+        const INSECURE: &str = "wasi:random/insecure";
+        const ENVIRONMENT: &str = "wasi:cli/environment";
+        const EXIT: &str = "wasi:cli/exit";
+
+        resources! { "wasi:cli/terminal-input" => TerminalInput = "terminal-input", }
+        resources! { "wasi:cli/terminal-output" => TerminalOutput = "terminal-output", }
+
+        fn common() -> Vec<Function<State>> {
+            vec![
+                Function::new(ENVIRONMENT, "get-environment", |state: &mut State, ()| {
+                    environment::Host::get_environment(&mut state.cli())
+                }),
+                Function::new(ENVIRONMENT, "get-arguments", |state: &mut State, ()| {
+                    environment::Host::get_arguments(&mut state.cli())
+                }),
+                Function::new(EXIT, "exit", |state: &mut State, (status,): (Result<(), ()>,)| {
+                    exit::Host::exit(&mut state.cli(), status)
+                }),
+                drop(|state, terminal: Resource<TerminalInput>| HostTerminalInput::drop(&mut state.cli(), terminal)),
+                drop(|state, terminal: Resource<TerminalOutput>| HostTerminalOutput::drop(&mut state.cli(), terminal)),
+                Function::new("wasi:cli/terminal-stdin", "get-terminal-stdin", |state: &mut State, ()| {
+                    terminal_stdin::Host::get_terminal_stdin(&mut state.cli())
+                }),
+                Function::new("wasi:cli/terminal-stdout", "get-terminal-stdout", |state: &mut State, ()| {
+                    terminal_stdout::Host::get_terminal_stdout(&mut state.cli())
+                }),
+                Function::new("wasi:cli/terminal-stderr", "get-terminal-stderr", |state: &mut State, ()| {
+                    terminal_stderr::Host::get_terminal_stderr(&mut state.cli())
+                }),
+                Function::new(RANDOM, "get-random-bytes", |state: &mut State, (len,): (u64,)| {
+                    random::Host::get_random_bytes(state.random(), len)
+                }),
+                Function::new(RANDOM, "get-random-u64", |state: &mut State, ()| {
+                    random::Host::get_random_u64(state.random())
+                }),
+                Function::new(INSECURE, "get-insecure-random-bytes", |state: &mut State, (len,): (u64,)| {
+                    insecure::Host::get_insecure_random_bytes(state.random(), len)
+                }),
+                Function::new(INSECURE, "get-insecure-random-u64", |state: &mut State, ()| {
+                    insecure::Host::get_insecure_random_u64(state.random())
+                }),
+                Function::new(MONOTONIC, "now", |state: &mut State, ()| {
+                    monotonic_clock::Host::now(&mut state.clocks())
+                }),
+            ]
+        }
+    };
+}
+
+pub(crate) use {common_fields, common_wasi, http_types};

@@ -1,0 +1,81 @@
+//! The imports that a directly linked module may have: the interfaces of WASI 0.2 and 0.3 that ordinary guests of Rust
+//! and C import. A function of WASI 0.2 calls the same function of wasmtime-wasi or wasmtime-wasi-http that components
+//! get. A guest that imports anything else (files, sockets, `wasi:config`) is linked as a component.
+
+use wasmtime::component::Resource;
+use wasmtime::{Engine, Linker};
+
+use crate::component_abi;
+use crate::component_abi::{Function, Guest, Host, HostResource, NEXT_ALLOCATION};
+use crate::wasi::state::State;
+
+/// Declares the resources of an interface, with the names that the interface gives them.
+macro_rules! resources {
+    ($interface:expr => $($resource:ty = $name:literal,)+) => {
+        $(impl $crate::component_abi::HostResource for $resource {
+            const INTERFACE: &'static str = $interface;
+            const NAME: &'static str = $name;
+        })+
+    };
+}
+
+mod common;
+mod http;
+mod io;
+mod outgoing;
+mod v3;
+mod wasi;
+
+pub(crate) use http::{ParamsV2, count_fields as count_fields_v2, describe as describe_v2, response_body};
+pub(crate) use outgoing::request_body;
+pub(crate) use v3::{
+    Answer, ParamsV3, Request as RequestV3, Response as ResponseV3, count_fields as count_fields_v3,
+    describe as describe_v3,
+};
+
+impl Host for State {
+    fn guest(&mut self) -> &mut Guest<Self> {
+        self.guest()
+    }
+
+    fn keep(&mut self, bytes: usize) -> wasmtime::Result<()> {
+        self.keep(bytes)
+    }
+
+    fn guest_waits(&mut self) {
+        self.pass_answer();
+    }
+}
+
+/// All functions that a directly linked module may import.
+pub(crate) fn functions() -> Vec<Function<State>> {
+    [http::functions(), outgoing::functions(), io::functions(), wasi::functions(), v3::functions()]
+        .into_iter()
+        .flatten()
+        .collect()
+}
+
+/// The destructor of a resource, called when the guest drops its handle.
+fn drop<T, F>(function: F) -> Function<State>
+where
+    T: HostResource,
+    F: Fn(&mut State, Resource<T>) -> wasmtime::Result<()> + Copy + Send + Sync + 'static,
+{
+    Function::new_drop(function)
+}
+
+/// Converts an error into the error code that the guest receives, or into a trap.
+fn told<V, E, W>(result: Result<V, E>, code: impl FnOnce(E) -> wasmtime::Result<W>) -> wasmtime::Result<Result<V, W>> {
+    match result {
+        Ok(value) => Ok(Ok(value)),
+        Err(error) => code(error).map(Err),
+    }
+}
+
+/// A linker for the core modules of `engine`, with no WASI function defined yet.
+pub(crate) fn linker(engine: &Engine) -> wasmtime::Result<Linker<State>> {
+    let mut linker = Linker::new(engine);
+    let (module, name) = NEXT_ALLOCATION;
+    linker.func_wrap(module, name, component_abi::next_allocation::<State>)?;
+    Ok(linker)
+}

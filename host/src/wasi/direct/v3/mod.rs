@@ -1,0 +1,58 @@
+//! The interfaces of WASI 0.3. Fields, request options, clocks, random numbers and the environment are those of
+//! wasmtime-wasi and wasmtime-wasi-http. Requests, responses and their bodies are implemented here, because theirs
+//! require the streams of wasmtime's component runtime.
+
+mod body;
+mod client;
+mod error;
+mod fields;
+mod pipe;
+mod request;
+mod response;
+mod source;
+mod wasi;
+
+use wasmtime::component::Resource;
+use wasmtime_wasi_http::FieldMap;
+use wasmtime_wasi_http::p3::bindings::http::types::ErrorCode;
+
+use body::Body;
+pub(crate) use error::describe;
+pub(crate) use fields::count_fields;
+pub(crate) use request::{ParamsV3, Request};
+pub(crate) use response::{Answer, Response};
+
+use crate::component_abi::{Function, of_futures, of_streams, of_tasks, task_return};
+use crate::wasi::state::State;
+
+pub(crate) const TYPES: &str = super::http::TYPES;
+
+/// The host memory accounted for a request, a response or a standard stream that a guest makes, with its futures and
+/// streams.
+const MESSAGE_BYTES: usize = 2 << 10;
+
+/// The result of the future for a body's trailers.
+type TrailersResult = Result<Option<Resource<FieldMap>>, ErrorCode>;
+
+/// The result of the future for a body's transmission.
+type SentResult = Result<(), ErrorCode>;
+
+pub(crate) fn functions() -> Vec<Function<State>> {
+    let imports = [
+        fields::functions(),
+        request::functions(),
+        request::options(),
+        response::functions(),
+        client::functions(),
+        wasi::functions(),
+    ];
+    let built_in = [
+        vec![task_return::<State, Answer>(response::answer)],
+        of_tasks(),
+        of_streams(),
+        of_futures::<State, TrailersResult>("trailers"),
+        of_futures::<State, SentResult>("sent"),
+        of_futures::<State, wasi::Written>("written"),
+    ];
+    imports.into_iter().flatten().map(Function::v3).chain(built_in.into_iter().flatten()).collect()
+}

@@ -1,0 +1,277 @@
+//! `wasi:http/types`: requests, and the options of outgoing requests.
+
+use std::sync::Arc;
+
+use http::request::Parts;
+use http::uri::{Authority, PathAndQuery};
+use wasmtime::component::Resource;
+use wasmtime_wasi_http::p3::MaybeMutable;
+use wasmtime_wasi_http::p3::bindings::http::types::{
+    ErrorCode, HostRequestOptions, Method, RequestOptions as OptionsResource, Scheme,
+};
+use wasmtime_wasi_http::{FieldMap, RequestOptions, WasiHttpView};
+
+use super::error::told;
+use super::{Body, MESSAGE_BYTES, SentResult, TYPES, TrailersResult, fields};
+use crate::call::GuestBody;
+use crate::component_abi::{Borrow, Function, FutureReader, StreamReader};
+use crate::wasi::direct::drop;
+use crate::wasi::http::p3::UNSENT;
+use crate::wasi::http::{MAX_AUTHORITY_BYTES, MAX_METHOD_BYTES, path_with_query};
+use crate::wasi::state::State;
+
+/// A request that was received or that the guest makes.
+pub(crate) struct Request {
+    pub(super) method: http::Method,
+    pub(super) scheme: Option<http::uri::Scheme>,
+    pub(super) authority: Option<Authority>,
+    pub(super) path_with_query: Option<PathAndQuery>,
+    pub(super) headers: FieldMap,
+    pub(super) options: Option<Arc<RequestOptions>>,
+    pub(super) body: Body,
+}
+
+/// The parameters of the guest's handler.
+pub(crate) type ParamsV3 = (Resource<Request>,);
+
+resources! { TYPES => Request = "request", OptionsResource = "request-options", }
+
+impl Request {
+    /// A received request. A request in origin-form gets a scheme and an authority, too (wasmtime#11571).
+    pub(crate) fn incoming(state: &mut State, request: http::Request<GuestBody>) -> Self {
+        let (Parts { method, uri, headers, .. }, body) = request.into_parts();
+        let uri = uri.into_parts();
+        let authority = uri.authority.or_else(|| headers.get(http::header::HOST)?.as_bytes().try_into().ok());
+        Self {
+            method,
+            scheme: Some(http::uri::Scheme::HTTP),
+            authority,
+            path_with_query: uri.path_and_query,
+            headers: FieldMap::new_immutable(state.http().hooks, headers),
+            options: None,
+            body: Body::incoming(body),
+        }
+    }
+}
+
+impl Request {
+    pub(crate) fn headers(&self) -> &FieldMap {
+        &self.headers
+    }
+
+    /// The bytes that the host keeps for the request beside its fields.
+    pub(crate) fn kept_bytes(&self) -> usize {
+        let path = self.path_with_query.as_ref().map_or(0, |path| path.as_str().len());
+        path + self.authority.as_ref().map_or(0, |authority| authority.as_str().len())
+    }
+}
+
+type ToRequest = Borrow<Request>;
+
+fn get<'a>(state: &'a mut State, request: &ToRequest) -> wasmtime::Result<&'a mut Request> {
+    Ok(state.table().get_mut(&request.0)?)
+}
+
+pub(super) fn functions() -> Vec<Function<State>> {
+    [bodies(), heads(), changes()].into_iter().flatten().collect()
+}
+
+fn bodies() -> Vec<Function<State>> {
+    vec![
+        drop(|state, request: Resource<Request>| {
+            let request = state.table().delete(request)?;
+            request.body.close(state);
+            Ok(())
+        }),
+        Function::new(
+            TYPES,
+            "[static]request.new",
+            |state: &mut State,
+             (headers, contents, trailers, options): (
+                Resource<FieldMap>,
+                Option<StreamReader>,
+                FutureReader<TrailersResult>,
+                Option<Resource<OptionsResource>>,
+            )| {
+                // wasmtime-wasi-http reports success for an unsent request (wasmtime#14112).
+                let unsent = Err(ErrorCode::InternalError(Some(UNSENT.to_owned())));
+                state.keep(MESSAGE_BYTES)?;
+                let (body, sent) = Body::new(state, contents, trailers, unsent);
+                let headers = fields::take(state, headers)?;
+                let options = match options {
+                    Some(options) => Some(state.table().delete(options)?.into_arc()),
+                    None => None,
+                };
+                let request = Request {
+                    method: http::Method::GET,
+                    scheme: None,
+                    authority: None,
+                    path_with_query: None,
+                    headers,
+                    options,
+                    body,
+                };
+                Ok((state.table().push(request)?, sent))
+            },
+        ),
+        Function::new(
+            TYPES,
+            "[static]request.consume-body",
+            |state: &mut State, (request, result): (Resource<Request>, FutureReader<SentResult>)| {
+                let request = state.table().delete(request)?;
+                request.body.consume(state, &result)
+            },
+        ),
+    ]
+}
+
+fn heads() -> Vec<Function<State>> {
+    vec![
+        Function::new(TYPES, "[method]request.get-method", |state: &mut State, (request,): (ToRequest,)| {
+            Ok(Method::from(&get(state, &request)?.method))
+        }),
+        Function::new(TYPES, "[method]request.get-path-with-query", |state: &mut State, (request,): (ToRequest,)| {
+            Ok(get(state, &request)?.path_with_query.as_ref().map(|path| path.as_str().to_owned()))
+        }),
+        Function::new(TYPES, "[method]request.get-scheme", |state: &mut State, (request,): (ToRequest,)| {
+            Ok(get(state, &request)?.scheme.as_ref().map(Scheme::from))
+        }),
+        Function::new(TYPES, "[method]request.get-authority", |state: &mut State, (request,): (ToRequest,)| {
+            Ok(get(state, &request)?.authority.as_ref().map(|authority| authority.as_str().to_owned()))
+        }),
+        Function::new(TYPES, "[method]request.get-options", |state: &mut State, (request,): (ToRequest,)| {
+            let options = get(state, &request)?.options.clone();
+            options
+                .map(|options| state.table().push(MaybeMutable::new_immutable(options)))
+                .transpose()
+                .map_err(Into::into)
+        }),
+        Function::new(TYPES, "[method]request.get-headers", |state: &mut State, (request,): (ToRequest,)| {
+            let headers = get(state, &request)?.headers.clone();
+            Ok(state.table().push(headers)?)
+        }),
+    ]
+}
+
+/// Whether the value that a guest set was accepted.
+type Set = Result<(), ()>;
+
+fn changes() -> Vec<Function<State>> {
+    vec![
+        Function::new(
+            TYPES,
+            "[method]request.set-method",
+            |state: &mut State, (request, method): (ToRequest, Method)| {
+                let request = get(state, &request)?;
+                // No memory limit covers a method of the host, so its length is limited.
+                let is_too_long = matches!(&method, Method::Other(name) if name.len() > MAX_METHOD_BYTES);
+                let method = http::Method::try_from(&method).ok().filter(|_| !is_too_long);
+                Ok(set(&mut request.method, method))
+            },
+        ),
+        Function::new(
+            TYPES,
+            "[method]request.set-path-with-query",
+            |state: &mut State, (request, path): (ToRequest, Option<String>)| {
+                state.keep(path.as_ref().map_or(0, String::len))?;
+                let request = get(state, &request)?;
+                Ok(set_option(&mut request.path_with_query, path, |path| path_with_query(&path)))
+            },
+        ),
+        Function::new(
+            TYPES,
+            "[method]request.set-scheme",
+            |state: &mut State, (request, scheme): (ToRequest, Option<Scheme>)| {
+                let request = get(state, &request)?;
+                Ok(set_option(&mut request.scheme, scheme, |scheme| (&scheme).try_into().ok()))
+            },
+        ),
+        Function::new(
+            TYPES,
+            "[method]request.set-authority",
+            |state: &mut State, (request, authority): (ToRequest, Option<String>)| {
+                let request = get(state, &request)?;
+                Ok(set_option(&mut request.authority, authority, parse_authority))
+            },
+        ),
+    ]
+}
+
+fn set<V>(place: &mut V, value: Option<V>) -> Set {
+    *place = value.ok_or(())?;
+    Ok(())
+}
+
+fn set_option<V, W>(place: &mut Option<V>, value: Option<W>, parse: impl FnOnce(W) -> Option<V>) -> Set {
+    *place = match value {
+        Some(value) => Some(parse(value).ok_or(())?),
+        None => None,
+    };
+    Ok(())
+}
+
+/// Parses an authority of at most [`MAX_AUTHORITY_BYTES`]. A port must be a number.
+fn parse_authority(authority: String) -> Option<Authority> {
+    if authority.len() > MAX_AUTHORITY_BYTES {
+        return None;
+    }
+    let host_end = authority.rfind(']').unwrap_or(0);
+    let has_port = authority.get(host_end..).is_some_and(|rest| rest.contains(':'));
+    Authority::try_from(authority).ok().filter(|authority| !has_port || authority.port_u16().is_some())
+}
+
+type Options = Borrow<OptionsResource>;
+
+pub(super) fn options() -> Vec<Function<State>> {
+    vec![
+        drop(|state, options: Resource<OptionsResource>| HostRequestOptions::drop(&mut state.http(), options)),
+        Function::new(TYPES, "[constructor]request-options", |state: &mut State, ()| {
+            HostRequestOptions::new(&mut state.http())
+        }),
+        Function::new(TYPES, "[method]request-options.clone", |state: &mut State, (options,): (Options,)| {
+            HostRequestOptions::clone(&mut state.http(), options.0)
+        }),
+        Function::new(
+            TYPES,
+            "[method]request-options.get-connect-timeout",
+            |state: &mut State, (options,): (Options,)| {
+                HostRequestOptions::get_connect_timeout(&mut state.http(), options.0)
+            },
+        ),
+        Function::new(
+            TYPES,
+            "[method]request-options.set-connect-timeout",
+            |state: &mut State, (options, timeout): (Options, Option<u64>)| {
+                told(HostRequestOptions::set_connect_timeout(&mut state.http(), options.0, timeout))
+            },
+        ),
+        Function::new(
+            TYPES,
+            "[method]request-options.get-first-byte-timeout",
+            |state: &mut State, (options,): (Options,)| {
+                HostRequestOptions::get_first_byte_timeout(&mut state.http(), options.0)
+            },
+        ),
+        Function::new(
+            TYPES,
+            "[method]request-options.set-first-byte-timeout",
+            |state: &mut State, (options, timeout): (Options, Option<u64>)| {
+                told(HostRequestOptions::set_first_byte_timeout(&mut state.http(), options.0, timeout))
+            },
+        ),
+        Function::new(
+            TYPES,
+            "[method]request-options.get-between-bytes-timeout",
+            |state: &mut State, (options,): (Options,)| {
+                HostRequestOptions::get_between_bytes_timeout(&mut state.http(), options.0)
+            },
+        ),
+        Function::new(
+            TYPES,
+            "[method]request-options.set-between-bytes-timeout",
+            |state: &mut State, (options, timeout): (Options, Option<u64>)| {
+                told(HostRequestOptions::set_between_bytes_timeout(&mut state.http(), options.0, timeout))
+            },
+        ),
+    ]
+}

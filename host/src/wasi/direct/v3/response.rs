@@ -1,0 +1,110 @@
+//! `wasi:http/types`: responses, and how the handler returns one.
+
+use http::StatusCode;
+use wasmtime::component::Resource;
+use wasmtime_wasi_http::FieldMap;
+use wasmtime_wasi_http::p3::bindings::http::types::ErrorCode;
+
+use super::body::Tells;
+use super::error::describe;
+use super::{Body, MESSAGE_BYTES, SentResult, TYPES, TrailersResult, fields};
+use crate::component_abi::{Borrow, Function, FutureReader, StreamReader};
+use crate::wasi::direct::drop;
+use crate::wasi::state::State;
+
+/// A response that the guest makes or has received.
+pub(crate) struct Response {
+    pub(super) status: StatusCode,
+    pub(super) headers: FieldMap,
+    pub(super) body: Body,
+}
+
+impl Response {
+    pub(crate) fn headers(&self) -> &FieldMap {
+        &self.headers
+    }
+}
+
+/// The return value of the handler.
+pub(crate) type Answer = Result<Resource<Response>, ErrorCode>;
+
+resources! { TYPES => Response = "response", }
+
+type ToResponse = Borrow<Response>;
+
+fn get<'a>(state: &'a mut State, response: &ToResponse) -> wasmtime::Result<&'a mut Response> {
+    Ok(state.table().get_mut(&response.0)?)
+}
+
+pub(super) fn functions() -> Vec<Function<State>> {
+    vec![
+        drop(|state, response: Resource<Response>| {
+            let response = state.table().delete(response)?;
+            response.body.close(state);
+            Ok(())
+        }),
+        Function::new(
+            TYPES,
+            "[static]response.new",
+            |state: &mut State,
+             (headers, contents, trailers): (
+                Resource<FieldMap>,
+                Option<StreamReader>,
+                FutureReader<TrailersResult>,
+            )| {
+                state.keep(MESSAGE_BYTES)?;
+                let (body, sent) = Body::new(state, contents, trailers, Ok(()));
+                let headers = fields::take(state, headers)?;
+                let response = Response { status: StatusCode::OK, headers, body };
+                Ok((state.table().push(response)?, sent))
+            },
+        ),
+        Function::new(TYPES, "[method]response.get-status-code", |state: &mut State, (response,): (ToResponse,)| {
+            Ok(get(state, &response)?.status.as_u16())
+        }),
+        Function::new(
+            TYPES,
+            "[method]response.set-status-code",
+            |state: &mut State, (response, status): (ToResponse, u16)| {
+                let response = get(state, &response)?;
+                Ok(match StatusCode::from_u16(status) {
+                    Ok(code) if status < 600 => {
+                        response.status = code;
+                        Ok(())
+                    }
+                    _ => Err(()),
+                })
+            },
+        ),
+        Function::new(TYPES, "[method]response.get-headers", |state: &mut State, (response,): (ToResponse,)| {
+            let headers = get(state, &response)?.headers.clone();
+            Ok(state.table().push(headers)?)
+        }),
+        Function::new(
+            TYPES,
+            "[static]response.consume-body",
+            |state: &mut State, (response, result): (Resource<Response>, FutureReader<SentResult>)| {
+                let response = state.table().delete(response)?;
+                response.body.consume(state, &result)
+            },
+        ),
+    ]
+}
+
+/// The handler has returned: sends the response. The body is sent while the guest continues to run.
+pub(super) fn answer(state: &mut State, answer: Answer) -> wasmtime::Result<()> {
+    let head = match answer {
+        Ok(response) => {
+            let Response { status, headers, body } = state.table().delete(response)?;
+            let headers = headers.into();
+            let body = body.into_http(state, &headers, ErrorCode::HttpResponseBodySize, Tells::Body)?;
+            let mut response = http::Response::new(body);
+            *response.status_mut() = status;
+            *response.headers_mut() = headers;
+            Ok(response)
+        }
+        Err(code) => Err(describe(code)),
+    };
+    state.answer(head);
+    Ok(())
+}

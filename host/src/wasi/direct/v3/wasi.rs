@@ -1,0 +1,152 @@
+//! `wasi:cli`, `wasi:clocks` and `wasi:random`.
+
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use bytes::Bytes;
+use tokio::sync::oneshot;
+use wasmtime::component::Resource;
+use wasmtime_wasi::cli::WasiCliView;
+use wasmtime_wasi::clocks::WasiClocksView;
+use wasmtime_wasi::p2::DynOutputStream;
+use wasmtime_wasi::p2::bindings::cli::{stderr, stdout};
+use wasmtime_wasi::p3::bindings::cli::terminal_input::{HostTerminalInput, TerminalInput};
+use wasmtime_wasi::p3::bindings::cli::terminal_output::{HostTerminalOutput, TerminalOutput};
+use wasmtime_wasi::p3::bindings::cli::types::ErrorCode;
+use wasmtime_wasi::p3::bindings::cli::{environment, exit, terminal_stderr, terminal_stdin, terminal_stdout};
+use wasmtime_wasi::p3::bindings::clocks::system_clock::Instant;
+use wasmtime_wasi::p3::bindings::clocks::{monotonic_clock, system_clock};
+use wasmtime_wasi::p3::bindings::random::{insecure, insecure_seed, random};
+use wasmtime_wasi::random::WasiRandomView;
+
+use super::MESSAGE_BYTES;
+use super::source::ClosedInput;
+use crate::component_abi::{
+    ByteSink, Function, FutureReader, StreamReader, Transfer, enumeration, later, pipe, record,
+};
+use crate::wasi::direct::common::common_wasi;
+use crate::wasi::direct::drop;
+use crate::wasi::output::of_one_call;
+use crate::wasi::state::State;
+
+const SYSTEM: &str = "wasi:clocks/system-clock";
+
+common_wasi!();
+
+record!(Instant { seconds: i64 = "seconds", nanoseconds: u32 = "nanoseconds" });
+
+enumeration!(ErrorCode {
+    "io" => Io,
+    "illegal-byte-sequence" => IllegalByteSequence,
+    "pipe" => Pipe,
+});
+
+/// How a standard stream of the process has ended.
+pub(super) type Written = Result<(), ErrorCode>;
+
+pub(super) fn functions() -> Vec<Function<State>> {
+    [common(), stdio(), clocks(), others()].into_iter().flatten().collect()
+}
+
+fn stdio() -> Vec<Function<State>> {
+    vec![
+        // The standard input is closed.
+        Function::new("wasi:cli/stdin", "read-via-stream", |state: &mut State, ()| {
+            state.keep(MESSAGE_BYTES)?;
+            let guest = state.guest();
+            let done: FutureReader<Written> =
+                guest.future(later(async { |_: &mut State| wasmtime::error::Ok(Written::Ok(())) }));
+            Ok((guest.stream(ClosedInput), done))
+        }),
+        Function::new("wasi:cli/stdout", "write-via-stream", |state: &mut State, (data,): (StreamReader,)| {
+            let stream = stdout::Host::get_stdout(&mut state.cli())?;
+            write_via_stream(state, stream, data)
+        }),
+        Function::new("wasi:cli/stderr", "write-via-stream", |state: &mut State, (data,): (StreamReader,)| {
+            let stream = stderr::Host::get_stderr(&mut state.cli())?;
+            write_via_stream(state, stream, data)
+        }),
+    ]
+}
+
+fn write_via_stream(
+    state: &mut State,
+    stream: Resource<DynOutputStream>,
+    data: StreamReader,
+) -> wasmtime::Result<FutureReader<Written>> {
+    state.keep(MESSAGE_BYTES)?;
+    let stream = state.table().delete(stream)?;
+    let (sender, written) = oneshot::channel();
+    pipe(state, data, Box::new(Output { stream, failed: Some(sender) }))?;
+    let written = async move {
+        let written = written.await.map_or(Ok(()), Err);
+        move |_: &mut State| wasmtime::error::Ok(written)
+    };
+    Ok(state.guest().future(later(written)))
+}
+
+/// Writes the guest's output to the log.
+struct Output {
+    stream: DynOutputStream,
+    failed: Option<oneshot::Sender<ErrorCode>>,
+}
+
+impl ByteSink<State> for Output {
+    fn poll_write(&mut self, cx: &mut Context<'_>, _: &mut State, bytes: &[u8]) -> wasmtime::Result<Poll<Transfer>> {
+        if matches!(self.stream.check_write(), Ok(0)) && self.stream.ready().as_mut().poll(cx).is_pending() {
+            return Ok(Poll::Pending);
+        }
+        let bytes = of_one_call(bytes);
+        if self.stream.write(Bytes::copy_from_slice(bytes)).is_err() {
+            if let Some(failed) = self.failed.take() {
+                let _ = failed.send(ErrorCode::Io);
+            }
+            return Ok(Poll::Ready(Transfer::Ended));
+        }
+        Ok(Poll::Ready(Transfer::Done(bytes.len())))
+    }
+
+    fn end(self: Box<Self>, _: &mut State) {}
+}
+
+fn clocks() -> Vec<Function<State>> {
+    let wait_for = Function::new_concurrent::<(u64,), (), _>(MONOTONIC, "wait-for", |_, (nanos,)| Ok(sleep(nanos)));
+    let wait_until =
+        Function::new_concurrent::<(u64,), (), _>(MONOTONIC, "wait-until", |state: &mut State, (when,)| {
+            let now = monotonic_clock::Host::now(&mut state.clocks())?;
+            Ok(sleep(when.saturating_sub(now)))
+        });
+    let others = [
+        Function::new(MONOTONIC, "get-resolution", |state: &mut State, ()| {
+            monotonic_clock::Host::get_resolution(&mut state.clocks())
+        }),
+        Function::new(SYSTEM, "now", |state: &mut State, ()| system_clock::Host::now(&mut state.clocks())),
+        Function::new(SYSTEM, "get-resolution", |state: &mut State, ()| {
+            system_clock::Host::get_resolution(&mut state.clocks())
+        }),
+    ];
+    wait_for.into_iter().chain(wait_until).chain(others).collect()
+}
+
+fn sleep(nanos: u64) -> crate::component_abi::Later<State> {
+    later(async move {
+        if nanos > 0 {
+            tokio::time::sleep(Duration::from_nanos(nanos)).await;
+        }
+        |_: &mut State| wasmtime::error::Ok(())
+    })
+}
+
+fn others() -> Vec<Function<State>> {
+    vec![
+        Function::new(ENVIRONMENT, "get-initial-cwd", |state: &mut State, ()| {
+            environment::Host::get_initial_cwd(&mut state.cli())
+        }),
+        Function::new(EXIT, "exit-with-code", |state: &mut State, (code,): (u8,)| {
+            exit::Host::exit_with_code(&mut state.cli(), code)
+        }),
+        Function::new("wasi:random/insecure-seed", "get-insecure-seed", |state: &mut State, ()| {
+            insecure_seed::Host::get_insecure_seed(state.random())
+        }),
+    ]
+}

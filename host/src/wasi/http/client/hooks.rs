@@ -1,0 +1,107 @@
+//! The hooks that wasmtime-wasi-http calls in its host.
+
+use std::future;
+use std::sync::{Arc, LazyLock};
+
+use http::HeaderName;
+use wasmtime_wasi_http::{Error, ForbiddenHeaderFilter, RequestOptions, WasiBody, WasiHttpHooks};
+
+use super::connect::MAX_BUFFER_BYTES;
+use super::headers::is_forbidden_header;
+use super::policy::OutgoingPolicy;
+use super::send;
+use super::send::Exchange;
+use super::slot::Instance;
+
+/// Shared, because wasmtime-wasi-http requests an `Arc` for every request.
+static FORBIDDEN: LazyLock<ForbiddenHeaderFilter> = LazyLock::new(|| Arc::new(is_forbidden_header));
+
+/// One instance's access to outgoing HTTP, part of its store's data.
+///
+/// Creating it does not allocate; the first outgoing request does. Dropping it aborts all transfers of the instance.
+pub(crate) struct Hooks {
+    policy: Arc<OutgoingPolicy>,
+    instance: Option<Instance>,
+}
+
+impl Hooks {
+    /// For one instance of the route that `policy` belongs to.
+    pub(crate) fn new(policy: Arc<OutgoingPolicy>) -> Self {
+        Self { policy, instance: None }
+    }
+
+    /// The host memory accounted for the open requests.
+    pub(crate) fn kept_bytes(&self) -> usize {
+        let open = self.instance.as_ref().map_or(0, Instance::count);
+        usize::try_from(open).unwrap_or(usize::MAX).saturating_mul(EXCHANGE_BYTES)
+    }
+
+    /// Checks whether the route may send requests to `uri`. A denial is logged.
+    pub(crate) fn check(&self, uri: &http::Uri) -> Result<(), Error> {
+        self.policy.admit(uri).map(drop)
+    }
+
+    /// To be called when the guest has returned. Uploads continue even if their origin has responded early (RFC 9112
+    /// §9.5), provided that the guest has written the body to its end or passes on a received body. Returns a future
+    /// that resolves when they have ended; cancel safe.
+    pub(crate) fn finish_uploads(&self) -> Option<impl Future<Output = ()> + Send + use<>> {
+        self.instance.as_ref().map(Instance::finish_uploads)
+    }
+}
+
+/// The host memory accounted for an open request: what its connection may buffer of the response, and what may be
+/// buffered of the request's body.
+const EXCHANGE_BYTES: usize = MAX_BUFFER_BYTES + 2 * BODY_CHUNK_BYTES;
+
+/// The most that a guest can write at once to a request body. The host buffers up to two such pieces for each body,
+/// outside the guest's memory limit.
+pub(crate) const BODY_CHUNK_BYTES: usize = 64 << 10;
+
+/// The result of a request: the response's head and body, and a future that resolves when the request's body has been
+/// sent.
+type Response = (http::Response<WasiBody>, Box<dyn Future<Output = Result<(), Error>> + Send>);
+
+impl WasiHttpHooks for Hooks {
+    fn p2_outgoing_body_chunk_size(&mut self) -> usize {
+        BODY_CHUNK_BYTES
+    }
+
+    fn p3_outgoing_body_chunk_size(&mut self) -> usize {
+        BODY_CHUNK_BYTES
+    }
+
+    fn is_forbidden_header(&mut self, name: &HeaderName) -> bool {
+        is_forbidden_header(name)
+    }
+
+    fn forbidden_header_filter(&mut self) -> ForbiddenHeaderFilter {
+        Arc::clone(&FORBIDDEN)
+    }
+
+    /// Sends `request` if the route allows it. Each time-out is the shorter one of `options` and of the route.
+    ///
+    /// Needs a tokio runtime when it is polled. Dropping the future, or the response's body, closes the connection.
+    fn send_request(
+        &mut self,
+        request: http::Request<WasiBody>,
+        options: Option<RequestOptions>,
+        _response_processed: Box<dyn Future<Output = Result<(), Error>> + Send>,
+    ) -> Box<dyn Future<Output = Result<Response, Error>> + Send> {
+        let destination = match self.policy.admit(request.uri()) {
+            Ok(destination) => destination,
+            Err(error) => return Box::new(future::ready(Err(error))),
+        };
+        let instance = self.instance.get_or_insert_with(Instance::new);
+        let Some(slot) = instance.open(self.policy.max_open()) else {
+            destination.log_denied("the limit of open requests, max_outgoing, is reached");
+            return Box::new(future::ready(Err(Error::ConnectionLimitReached)));
+        };
+        Box::new(send::send(Exchange {
+            timeouts: self.policy.timeouts(options),
+            policy: Arc::clone(&self.policy),
+            destination,
+            request,
+            slot,
+        }))
+    }
+}

@@ -1,0 +1,33 @@
+//! `wasi:http`, P2 and P3, and the client of outgoing requests.
+
+pub(crate) mod client;
+pub(crate) mod p2;
+pub(crate) mod p3;
+pub(crate) mod received;
+
+use http::HeaderMap;
+use http::header::CONTENT_LENGTH;
+use http::uri::PathAndQuery;
+
+/// The content-length of a head. An invalid one is rejected elsewhere.
+pub(crate) fn content_length(headers: &HeaderMap) -> Option<u64> {
+    headers.get(CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
+}
+
+/// The path and query that a guest sets for an outgoing request: an absolute path, a query, or nothing, which means the
+/// path `/` (RFC 9112 §3.2.1). `*` is not allowed, and neither is a fragment, which is not sent to an origin (RFC 9110
+/// §7.1).
+pub(crate) fn path_with_query(text: &str) -> Option<PathAndQuery> {
+    match text.as_bytes().first() {
+        None => Some(PathAndQuery::from_static("/")),
+        Some(b'/' | b'?') if !text.contains('#') => PathAndQuery::try_from(text).ok(),
+        Some(_) => None,
+    }
+}
+
+/// The longest method that a guest may set for an outgoing request; the methods of RFC 9110 §9 have at most 7 bytes.
+pub(crate) const MAX_METHOD_BYTES: usize = 64;
+
+/// The longest authority that a guest may set for an outgoing request: enough for user information, a DNS name (at most
+/// 253 bytes) and a port. The limit exists because no memory limit of the host covers an authority.
+pub(crate) const MAX_AUTHORITY_BYTES: usize = 1 << 10;

@@ -1,0 +1,97 @@
+//! A worker's accept loops: on its own sockets, and on those of absent workers.
+
+use std::collections::HashMap;
+use std::io;
+use std::net::TcpListener;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::net;
+use tokio::task::JoinHandle;
+
+use crate::http::accept;
+use crate::http::server::Worker;
+use crate::net::listen;
+
+/// How long clients have to complete TCP handshakes that have begun when a socket is about to close.
+const HANDSHAKE: Duration = Duration::from_millis(100);
+
+/// A listening socket, and the workers that it belongs to.
+pub(crate) struct Listener {
+    pub(crate) socket: TcpListener,
+    /// The workers that accept on it while no worker is absent.
+    pub(crate) owners: Vec<u32>,
+    /// systemd passed it, and keeps it open.
+    pub(crate) is_lent: bool,
+}
+
+/// The accept loops of one worker.
+pub(crate) struct Reception {
+    worker: Arc<Worker>,
+    number: u32,
+    listeners: Vec<Listener>,
+    /// By the index of their listener.
+    loops: HashMap<u32, JoinHandle<()>>,
+}
+
+impl Reception {
+    /// For worker `number`. Nothing is accepted until [`Reception::cover`] is called.
+    pub(crate) fn new(worker: Arc<Worker>, number: u32, listeners: Vec<Listener>) -> Self {
+        Self { worker, number, listeners, loops: HashMap::new() }
+    }
+
+    /// Accepts on the worker's own sockets and on those of `workers`, and stops accepting on all others. No connection
+    /// is lost by that: one that was not accepted stays in the backlog until another worker accepts it.
+    ///
+    /// # Errors
+    ///
+    /// When a socket cannot be duplicated, or the event loop cannot register it.
+    pub(crate) fn cover(&mut self, workers: &[u32]) -> io::Result<()> {
+        let is_ours =
+            |listener: &Listener| listener.owners.iter().any(|owner| *owner == self.number || workers.contains(owner));
+        for (at, listener) in (0..).zip(&self.listeners) {
+            if !is_ours(listener) {
+                self.loops.remove(&at).inspect(JoinHandle::abort);
+            } else if !self.loops.contains_key(&at) {
+                let listener = net::TcpListener::from_std(listener.socket.try_clone()?)?;
+                self.loops.insert(at, tokio::spawn(accept::run(listener, Arc::clone(&self.worker))));
+            }
+        }
+        Ok(())
+    }
+
+    /// The indexes of the sockets that only daylily's own processes have open, and systemd does not.
+    pub(crate) fn own_sockets(&self) -> Vec<u32> {
+        (0..).zip(&self.listeners).filter(|(_, listener)| !listener.is_lent).map(|(at, _)| at).collect()
+    }
+
+    /// Stops accepting, except on the sockets in `closing`, which no other process accepts on. The worker is draining
+    /// already.
+    pub(crate) fn leave(&mut self, closing: &[u32]) {
+        self.loops.retain(|at, accepting| {
+            let closes = closing.contains(at);
+            if !closes {
+                accepting.abort();
+            }
+            closes
+        });
+        let mut places = 0..;
+        self.listeners.retain(|_| places.next().is_some_and(|at| self.loops.contains_key(&at)));
+    }
+
+    /// Empties the backlogs of the sockets that [`Reception::leave`] has kept, and closes them: the kernel resets
+    /// connections that are still in a backlog at the close.
+    pub(crate) async fn close(self) {
+        if self.listeners.is_empty() {
+            return;
+        }
+        for listener in &self.listeners {
+            listen::refuse_handshakes(&listener.socket);
+        }
+        tokio::time::sleep(HANDSHAKE).await;
+        self.loops.values().for_each(JoinHandle::abort);
+        for listener in &self.listeners {
+            accept::empty_backlog(&listener.socket, &self.worker);
+        }
+    }
+}

@@ -1,0 +1,162 @@
+//! From a configuration to a worker: every component compiled once, loaded and linked, every route with its grants. The
+//! supervisor compiles, the worker does the rest.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use daylily_core::config::{ComponentSource, Config, Route};
+use daylily_core::limits::route_share;
+use daylily_core::route::RouteTable;
+use tokio::sync::Semaphore;
+use wasmtime_wasi_config::WasiConfigVariables;
+
+use crate::artifact::compile;
+use crate::artifact::compile::Compiler;
+use crate::artifact::{Artefact, LoadError, Needs, Source};
+use crate::call::app::{App, AppSettings};
+use crate::call::handler::{Handler, Loader};
+use crate::engine::pool::{Engines, PoolKind};
+use crate::http::admission::{Admission, RouteShare};
+use crate::http::date::Date;
+use crate::http::pulse::Pulse;
+use crate::http::server::{Worker, WorkerRoute};
+use crate::observe::log::OncePerSecond;
+use crate::observe::scoreboard::Slot;
+use crate::sys::drain::Drain;
+use crate::wasi::files::RouteFiles;
+use crate::wasi::http::client::{OutgoingClient, OutgoingPolicy};
+
+/// What a worker needs besides its configuration and components.
+pub(crate) struct Surroundings {
+    /// Maximum number of connections at a time.
+    pub(crate) connection_limit: usize,
+    pub(crate) drain: Drain,
+    pub(crate) counters: &'static Slot,
+}
+
+/// Loads and links all that `config` serves. `artefacts` has one for each of its [`sources`].
+///
+/// # Errors
+///
+/// All components that cannot be served, each with its reason.
+pub(crate) fn worker(config: &Config, artefacts: &[Artefact], around: Surroundings) -> Result<Worker, Vec<LoadError>> {
+    let needs = needs(&config.routes, artefacts)?;
+    let engines =
+        Engines::new(&needs, config.server.max_concurrency).map_err(|error| vec![LoadError::Pool { error }])?;
+    let engines = Arc::new(engines);
+    let mut loader = Loader::new(&engines);
+    let handlers = all(artefacts.iter().map(|artefact| {
+        let handler = loader.load(artefact)?;
+        Ok((&artefact.source, Arc::new(handler)))
+    }))?;
+    let handlers: HashMap<&Source, Arc<Handler>> = handlers.into_iter().collect();
+    let outgoing = OutgoingClient::new();
+    let routes = all(config.routes.iter().map(|route| {
+        let handler = handlers.get(&source(route)).ok_or_else(|| LoadError::not_compiled(&source(route)))?;
+        let settings = settings(route, &outgoing)?;
+        let share = RouteShare::new(share(config, route));
+        Ok(WorkerRoute { app: Arc::new(App::new(&engines, handler, settings)), share })
+    }))?;
+    let shares = routes.iter().map(|route| route.share.clone()).collect();
+    Ok(Worker {
+        table: RouteTable::new(&config.routes),
+        routes,
+        admission: Admission::new(&config.server, shares),
+        limits: config.server,
+        connections: Arc::new(Semaphore::new(around.connection_limit.min(Semaphore::MAX_PERMITS))),
+        dev: config.dev,
+        overload: OncePerSecond::new(),
+        drain: around.drain,
+        date: Date::new(SystemTime::now()),
+        pulse: Pulse::default(),
+        counters: around.counters,
+    })
+}
+
+/// Maximum number of requests of `route` in progress; None when only the server's limit applies.
+fn share(config: &Config, route: &Route) -> Option<u32> {
+    let of_several = config.routes.len() > 1;
+    let default = of_several.then(|| route_share(config.server.max_concurrency));
+    route.limits.max_concurrency.or(default)
+}
+
+/// The components of all routes, each once, in the order of the routes.
+pub(crate) fn sources(routes: &[Route]) -> Vec<Source> {
+    let mut seen = HashSet::new();
+    routes.iter().map(source).filter(|source| seen.insert(source.clone())).collect()
+}
+
+/// One artifact for each of [`sources`]. Those in `known` are not compiled again.
+///
+/// # Errors
+///
+/// All components that cannot be served, or whose needs are over their limits.
+pub(crate) fn artefacts(
+    config: &Config,
+    compiler: &Compiler,
+    known: &[Artefact],
+) -> Result<Vec<Artefact>, Vec<LoadError>> {
+    let sources = sources(&config.routes);
+    let artefacts = all(sources.iter().map(|source| compiler.artefact(source, known)))?;
+    needs(&config.routes, &artefacts)?;
+    Ok(artefacts)
+}
+
+/// All errors of the components and granted directories of `config` that can be found without compiling.
+pub(crate) fn faults(config: &Config) -> Vec<LoadError> {
+    let components = sources(&config.routes).into_iter().filter_map(|source| compile::check(&source).err());
+    components.chain(config.routes.iter().filter_map(|route| check_directories(route).err())).collect()
+}
+
+fn needs(routes: &[Route], artefacts: &[Artefact]) -> Result<Vec<(PoolKind, Needs)>, Vec<LoadError>> {
+    let by_source: HashMap<&Source, &Artefact> =
+        artefacts.iter().map(|artefact| (&artefact.source, artefact)).collect();
+    all(routes.iter().map(|route| {
+        let artefact = by_source.get(&source(route)).ok_or_else(|| LoadError::not_compiled(&source(route)))?;
+        Ok((artefact.facts.pool, artefact.needs(&route.limits)?))
+    }))
+}
+
+fn check_directories(route: &Route) -> Result<(), LoadError> {
+    for dir in &route.grants.dirs {
+        if let Err(error) = std::fs::read_dir(&dir.host) {
+            return Err(LoadError::Directory { dir: dir.host.clone(), route: route.name.clone(), error });
+        }
+    }
+    Ok(())
+}
+
+fn settings(route: &Route, outgoing: &OutgoingClient) -> Result<AppSettings, LoadError> {
+    check_directories(route)?;
+    let allow_http = route.grants.allow_http.clone();
+    let name: Arc<str> = route.name.as_str().into();
+    Ok(AppSettings {
+        files: RouteFiles::new(Arc::clone(&name)),
+        route: name,
+        limits: route.limits,
+        vars: Arc::new(WasiConfigVariables::from_iter(route.grants.vars.clone())),
+        outgoing: OutgoingPolicy::new(outgoing, allow_http, &route.limits),
+        grants: Arc::new(route.grants.clone()),
+    })
+}
+
+fn source(route: &Route) -> Source {
+    match &route.component {
+        ComponentSource::HelloWorld => Source::HelloWorld,
+        ComponentSource::File(path) => Source::File(path.clone()),
+    }
+}
+
+/// All values, or all errors.
+fn all<T>(results: impl Iterator<Item = Result<T, LoadError>>) -> Result<Vec<T>, Vec<LoadError>> {
+    let mut values = Vec::new();
+    let mut errors = Vec::new();
+    for result in results {
+        match result {
+            Ok(value) => values.push(value),
+            Err(error) => errors.push(error),
+        }
+    }
+    if errors.is_empty() { Ok(values) } else { Err(errors) }
+}

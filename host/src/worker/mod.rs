@@ -1,0 +1,177 @@
+//! The worker process: receives what it serves from its supervisor, serves, and drains when it is told to or when its
+//! supervisor has ended.
+
+mod accept_loops;
+pub(crate) mod load;
+pub(crate) mod setup;
+
+use std::ffi::CStr;
+use std::io::{self, Write};
+use std::os::fd::AsFd;
+use std::os::unix::net::UnixStream;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::mpsc;
+use tokio::time::Instant;
+
+use self::accept_loops::Reception;
+use self::load::Surroundings;
+use self::setup::Handover;
+use crate::engine::meter::note_cpu_clock;
+use crate::failure::{EXIT_CUT, Failure};
+use crate::http::server::Worker;
+use crate::ipc::command::{CLOSED, End, FAILED, Order, READY};
+use crate::observe::log;
+use crate::sys::drain::{Drain, Farewell};
+use crate::sys::{memory, runtime};
+
+/// Printed when a user starts a worker by hand.
+const NOT_FOR_HANDS: &str = "this command is internal: daylily starts its workers with it; run `daylily serve` instead";
+
+/// The name in `ps` and `top`. Without it, that would be `exe`, from /proc/self/exe.
+const PROCESS_NAME: &CStr = c"daylily-worker";
+
+/// Maximum interval between heartbeats, which show the supervisor that the event loop runs.
+const HEARTBEAT: Duration = Duration::from_millis(250);
+
+/// How long a drain waits for an idle client, which may be sending its next request just now: while another generation
+/// serves, and at a stop, when none does.
+const IDLE_PATIENCE: Duration = Duration::from_secs(1);
+const IDLE_PATIENCE_AT_STOP: Duration = Duration::from_millis(500);
+
+/// How long connections may take, after the cut, to send the error responses of requests that were cut.
+pub(crate) const LAST_WORDS: Duration = Duration::from_secs(2);
+
+/// Runs a worker to its end.
+pub(crate) fn main() -> ExitCode {
+    let (supervisor, handover) = match begin() {
+        Ok(begun) => begun,
+        Err(error) => {
+            let _ = writeln!(io::stderr(), "{NOT_FOR_HANDS} ({error})");
+            return ExitCode::from(2);
+        }
+    };
+    // Before any thread is started: threads inherit the name.
+    #[cfg(target_os = "linux")]
+    let _ = rustix::thread::set_name(PROCESS_NAME);
+    let served = log::start(handover.config.log).and_then(|_log| runtime::run(serve(&supervisor, handover)));
+    match served {
+        Ok(code) => code,
+        Err(error) => {
+            report(&supervisor, &Failure::Internal(error));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn begin() -> io::Result<(UnixStream, Handover)> {
+    let supervisor = UnixStream::from(io::stdin().as_fd().try_clone_to_owned()?);
+    let handover = setup::receive(&supervisor)?;
+    Ok((supervisor, handover))
+}
+
+async fn serve(supervisor: &UnixStream, handover: Handover) -> io::Result<ExitCode> {
+    let Handover { share, config, connection_limit, artefacts, listeners, counters } = handover;
+    let _ignored = ignore_signals()?;
+    let drain = Drain::new();
+    let around = Surroundings { connection_limit, drain: drain.clone(), counters };
+    let worker = match load::worker(&config, &artefacts, around) {
+        Ok(worker) => Arc::new(worker),
+        Err(errors) => {
+            report(supervisor, &Failure::Components(errors));
+            return Ok(ExitCode::FAILURE);
+        }
+    };
+    // The code is mapped by now, so its files can be closed.
+    drop(artefacts);
+    let mut reception = Reception::new(Arc::clone(&worker), share.worker, listeners);
+    let server = config.server;
+    tokio::spawn(worker.pulse.clone().beat());
+    let relieved = Arc::clone(&worker);
+    tokio::spawn(async move { relieved.admission.relieve().await });
+    tokio::spawn(beat(Arc::clone(&worker), HEARTBEAT.min(server.hang_timeout / 4)));
+    let mut orders = listen_to(supervisor, server.shutdown_timeout)?;
+    (&mut &*supervisor).write_all(&[READY])?;
+    tracing::debug!(generation = share.generation, worker = share.worker, "ready");
+
+    let end = loop {
+        match orders.recv().await {
+            Some(Order::Cover(workers)) => reception.cover(&workers)?,
+            Some(Order::End(end)) => break end,
+            // The channel is closed: the supervisor has ended.
+            None => break End { is_last: true, closes: reception.own_sockets() },
+        }
+    };
+    let idle_patience = if end.is_last { IDLE_PATIENCE_AT_STOP } else { IDLE_PATIENCE };
+    drain.begin(Farewell { began: Instant::now(), idle_patience });
+    reception.leave(&end.closes);
+    // Ignore errors: the supervisor may have ended.
+    let _ = (&mut &*supervisor).write_all(&[CLOSED]);
+    reception.close().await;
+    Ok(finish(&worker, server.shutdown_timeout).await)
+}
+
+/// Waits for the connections and requests in progress; after `shutdown_timeout`, cuts them.
+async fn finish(worker: &Worker, shutdown_timeout: Duration) -> ExitCode {
+    if tokio::time::timeout(shutdown_timeout, worker.drain.finished()).await.is_ok() {
+        return ExitCode::SUCCESS;
+    }
+    worker.counters.note_cut();
+    worker.drain.cut();
+    // Guests end at once. A client that does not read its error response is not waited for any longer.
+    let _ = tokio::time::timeout(LAST_WORDS, worker.drain.finished()).await;
+    ExitCode::from(EXIT_CUT)
+}
+
+async fn beat(worker: Arc<Worker>, every: Duration) {
+    let mut interval = tokio::time::interval(every);
+    loop {
+        interval.tick().await;
+        worker.counters.beat();
+        worker.date.look(SystemTime::now());
+        note_cpu_clock();
+        worker.note_blocked();
+        memory::give_back();
+    }
+}
+
+/// Receives worker commands; the channel closes when the supervisor has ended. A thread reads them. It also ends the
+/// process when the event loop has not done so `shutdown_timeout` and twice [`LAST_WORDS`] after the supervisor's end,
+/// because no other process would kill a hung worker then.
+fn listen_to(supervisor: &UnixStream, shutdown_timeout: Duration) -> io::Result<mpsc::UnboundedReceiver<Order>> {
+    let (sender, orders) = mpsc::unbounded_channel();
+    let mut supervisor = supervisor.try_clone()?;
+    std::thread::Builder::new().name("orders".into()).spawn(move || {
+        while let Ok(order) = Order::read(&mut supervisor) {
+            let _ = sender.send(order);
+        }
+        drop(sender);
+        std::thread::sleep(shutdown_timeout + 2 * LAST_WORDS);
+        std::process::exit(EXIT_CUT.into());
+    })?;
+    Ok(orders)
+}
+
+/// Reports to the supervisor why this worker does not serve.
+fn report(mut supervisor: &UnixStream, failure: &Failure) {
+    let mut message = vec![FAILED, failure.exit_code()];
+    message.extend_from_slice(failure.to_string().as_bytes());
+    // Ignore errors: the supervisor may have ended.
+    let _ = supervisor.write_all(&message);
+}
+
+/// Ignores signals: they are sent to the whole process group (Ctrl-C) or to the whole service, and the supervisor
+/// decides when its workers end.
+fn ignore_signals() -> io::Result<Vec<Signal>> {
+    let ignored = [
+        SignalKind::terminate(),
+        SignalKind::interrupt(),
+        SignalKind::hangup(),
+        SignalKind::user_defined1(),
+        SignalKind::user_defined2(),
+    ];
+    ignored.into_iter().map(signal).collect()
+}

@@ -1,0 +1,103 @@
+//! What a supervisor sends to a worker at its start.
+
+use std::fs::File;
+use std::io;
+use std::net::TcpListener;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::os::unix::net::UnixStream;
+
+use daylily_core::config::Config;
+use serde::{Deserialize, Serialize};
+
+use super::accept_loops::Listener;
+
+use crate::artifact::{Artefact, Facts};
+use crate::ipc::fd_message;
+use crate::net::sockets::Sockets;
+use crate::observe::scoreboard::{Lease, Slot, map_slot};
+use crate::supervisor::prepare::Prepared;
+use crate::worker::load;
+
+/// Everything that a worker needs to serve: its descriptors opened, its scoreboard slot mapped.
+pub(crate) struct Handover {
+    pub(crate) share: Share,
+    pub(crate) config: Config,
+    pub(crate) connection_limit: usize,
+    pub(crate) artefacts: Vec<Artefact>,
+    /// The listeners of all workers.
+    pub(crate) listeners: Vec<Listener>,
+    pub(crate) counters: &'static Slot,
+}
+
+/// Precedes the configuration in the payload, and describes the descriptors. Their order is: the scoreboard, the
+/// listeners, the code of each component.
+#[derive(Serialize, Deserialize)]
+pub(crate) struct Head {
+    share: Share,
+    slot: u32,
+    connection_limit: u64,
+    /// For each listener: the workers that it belongs to, and whether systemd passed it.
+    listeners: Vec<(Vec<u32>, bool)>,
+    facts: Vec<Facts>,
+}
+
+/// Sends the handover to a worker.
+///
+/// # Errors
+///
+/// When the worker has closed the channel, or the system has no memory or descriptors left.
+pub(crate) fn send(
+    worker: &UnixStream,
+    share: Share,
+    workers: u32,
+    prepared: &Prepared,
+    sockets: &Sockets,
+    lease: &Lease,
+) -> io::Result<()> {
+    let (sockets, listeners): (Vec<BorrowedFd<'_>>, _) = sockets.of_workers(workers).into_iter().unzip();
+    let head = Head {
+        share,
+        slot: lease.index(),
+        connection_limit: prepared.connection_limit as u64,
+        listeners,
+        facts: prepared.artefacts.iter().map(|artefact| artefact.facts).collect(),
+    };
+    let payload = postcard::to_stdvec(&(head, &prepared.config)).map_err(io::Error::other)?;
+    let codes = prepared.artefacts.iter().map(|artefact| artefact.code().as_fd());
+    let descriptors: Vec<_> = std::iter::once(lease.file()).chain(sockets).chain(codes).collect();
+    fd_message::send(worker, &payload, &descriptors)
+}
+
+/// Receives what [`send`] sent. Blocks until it has arrived.
+///
+/// # Errors
+///
+/// When the supervisor has closed the channel, or is of another version and its payload cannot be decoded.
+pub(crate) fn receive(supervisor: &UnixStream) -> io::Result<Handover> {
+    let (payload, descriptors) = fd_message::receive(supervisor)?;
+    let (head, config): (Head, Config) = postcard::from_bytes(&payload).map_err(io::Error::other)?;
+    let mut descriptors = descriptors.into_iter();
+    let mut next = || descriptors.next().ok_or_else(|| io::Error::other("a descriptor is missing"));
+    let counters = map_slot(next()?.as_fd(), head.slot)?;
+    let listeners = head.listeners.into_iter().map(|(owners, is_lent)| {
+        let socket = TcpListener::from(next()?);
+        Ok(Listener { socket, owners, is_lent })
+    });
+    let listeners = listeners.collect::<io::Result<_>>()?;
+    let artefacts = load::sources(&config.routes)
+        .into_iter()
+        .zip(head.facts)
+        .map(|(source, facts)| Ok(Artefact::handed_over(source, facts, File::from(next()?))))
+        .collect::<io::Result<_>>()?;
+    let connection_limit = usize::try_from(head.connection_limit).unwrap_or(usize::MAX);
+    Ok(Handover { share: head.share, config, connection_limit, artefacts, listeners, counters })
+}
+
+/// Identifies a worker: its generation and its number in it.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+pub(crate) struct Share {
+    /// Increases with every reload, also across upgrades.
+    pub(crate) generation: u64,
+    /// From 0. A worker's replacement has the same number.
+    pub(crate) worker: u32,
+}
