@@ -193,7 +193,12 @@ fn body<'i>(input: &'i [u8], codings: &[&[u8]], lengths: &[&[u8]], is_1_1: bool)
             let body = usize::try_from(length).ok().and_then(|length| input.split_at_checked(length));
             body.map(|(body, rest)| (body.to_vec(), rest)).ok_or(Next::Unfinished)
         }
-        ([], _) => Err(if lengths.iter().all(|length| *length == lengths[0]) { Next::Either } else { Next::Refused }),
+        // Equal numbers may be accepted (RFC 9110 §8.6), whatever zeros they begin with.
+        ([], _) => {
+            let number = |length: &[u8]| String::from_utf8_lossy(length).trim_start_matches('0').to_owned();
+            let is_one_number = lengths.iter().all(|length| number(length) == number(lengths[0]));
+            Err(if is_one_number { Next::Either } else { Next::Refused })
+        }
         // Both fields: §6.1 requires that the connection is closed after the response, at the latest.
         (_, [_, ..]) => Err(Next::Either),
         _ if !is_1_1 => Err(Next::Either),

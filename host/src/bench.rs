@@ -14,8 +14,9 @@ use tokio::sync::Semaphore;
 
 use crate::artifact::LoadError;
 use crate::artifact::compile::Compiler;
+use crate::call::Call;
 use crate::call::app::App;
-use crate::call::{Call, Ending, Remains};
+use crate::engine::outcome::{Ending, Remains};
 use crate::http::inbound;
 use crate::http::server::{Worker, WorkerRoute};
 use crate::observe::request_id::RequestId;

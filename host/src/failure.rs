@@ -1,9 +1,7 @@
 //! Why daylily does not start or reload: messages and exit codes.
 
-use std::borrow::Cow;
 use std::fmt::Display;
 use std::io;
-use std::net::SocketAddr;
 use std::time::Duration;
 
 use daylily_core::config::Diagnostics;
@@ -11,7 +9,7 @@ use daylily_core::units::format_duration;
 
 use crate::artifact::LoadError;
 use crate::artifact::cache::CacheError;
-use crate::net::listen::Refused;
+use crate::net::listen::ListenError;
 use crate::sys::limits::hint;
 
 /// Requests were cut at the end of `shutdown_timeout`, or by a second signal (EX_TEMPFAIL of sysexits.h: a temporary
@@ -29,9 +27,8 @@ pub(crate) enum Failure {
     Components(Vec<LoadError>),
     #[error("{0}")]
     Cache(#[from] CacheError),
-    /// `at` is the resolved address, if `address` could be resolved.
-    #[error("failed to listen on {address}: {error}; {remedy}")]
-    Listen { address: String, at: Option<SocketAddr>, error: io::Error, remedy: Cow<'static, str> },
+    #[error(transparent)]
+    Listen(#[from] ListenError),
     #[error("failed to open the control socket `{path}`: {reason}; name another with control (--control)")]
     Control { path: String, reason: String },
     #[error(
@@ -54,11 +51,6 @@ pub(crate) enum Failure {
 }
 
 impl Failure {
-    pub(crate) fn listen(address: impl Display, refused: Refused) -> Self {
-        let Refused { at, error, remedy } = refused;
-        Self::Listen { address: address.to_string(), at, error, remedy }
-    }
-
     /// Combines failures, in the order in which they are to be printed.
     pub(crate) fn all(mut failures: Vec<Self>) -> Self {
         match failures.pop() {
@@ -76,7 +68,7 @@ impl Failure {
         match self {
             Self::Config(_) | Self::ConfigUnreadable { .. } | Self::Cache(_) => 78,
             Self::Components(errors) => errors.first().map_or(65, LoadError::exit_code),
-            Self::Listen { .. } | Self::Control { .. } => 69,
+            Self::Listen(_) | Self::Control { .. } => 69,
             Self::Worker { code, .. } => *code,
             Self::Cut { .. } => EXIT_CUT,
             Self::Output { .. } | Self::Internal(_) | Self::NotPrepared { .. } => 1,

@@ -1,8 +1,9 @@
 //! Inspection of a file before it is compiled: whether it is a component, and its imports and exports.
 
 use daylily_core::excerpt::Excerpt;
-use wasmparser::{Encoding, Parser, Payload};
+use wasmparser::{Encoding, Payload};
 
+use crate::component_link::payloads::{payloads, top_level};
 use crate::engine::pool::{Flavour, MAX_METADATA_BYTES, PoolKind, Reset, WHOLE_RESET_BYTES};
 
 /// The result of the inspection of a component.
@@ -127,30 +128,6 @@ impl Size {
             && self.nested_instances == 0
             && self.items.saturating_mul(ITEM_BYTES).saturating_mul(self.instances) <= MAX_METADATA_BYTES as u64
     }
-}
-
-/// The payloads of a module or a component, without the contents of nested ones.
-pub(crate) fn top_level(bytes: &[u8]) -> impl Iterator<Item = wasmparser::Result<Payload<'_>>> {
-    payloads(bytes).filter_map(|payload| match payload {
-        Ok((depth, payload)) => (depth == 0).then_some(Ok(payload)),
-        Err(error) => Some(Err(error)),
-    })
-}
-
-/// The payloads of a module or a component including nested ones, each with its nesting depth.
-fn payloads(bytes: &[u8]) -> impl Iterator<Item = wasmparser::Result<(u32, Payload<'_>)>> {
-    // The payloads of a nested one are between its section's start and its `End`.
-    let mut depth = 0_u32;
-    Parser::new(0).parse_all(bytes).map(move |payload| {
-        let payload = payload?;
-        let nested_in = depth;
-        match payload {
-            Payload::ModuleSection { .. } | Payload::ComponentSection { .. } => depth += 1,
-            Payload::End(_) => depth = depth.saturating_sub(1),
-            _ => {}
-        }
-        Ok((nested_in, payload))
-    })
 }
 
 /// P3 if it exports a P3 handler, or exports a P2 handler and imports anything of P3.

@@ -21,7 +21,7 @@ use wasmtime::{Module, ResourcesRequired};
 use self::cache::Key;
 use self::inspect::{Inspection, NotServable};
 
-use crate::engine::pool::{Flavour, PoolKind};
+use crate::engine::pool::{Flavour, Needs, PoolKind};
 use crate::sys::limits::address_space_remedy;
 use crate::sys::sealed::sealed;
 
@@ -81,30 +81,6 @@ struct Declared {
     max_initial_memory_bytes: u64,
     tables: u32,
     max_initial_table_elements: u64,
-}
-
-/// The capacity that a slot of the pool needs.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Needs {
-    pub(crate) memories: u32,
-    pub(crate) memory_bytes: u64,
-    pub(crate) tables: u32,
-    pub(crate) table_elements: usize,
-    pub(crate) core_instances: u32,
-    pub(crate) stacks: u32,
-}
-
-impl Needs {
-    pub(crate) fn max(self, other: Self) -> Self {
-        Self {
-            memories: self.memories.max(other.memories),
-            memory_bytes: self.memory_bytes.max(other.memory_bytes),
-            tables: self.tables.max(other.tables),
-            table_elements: self.table_elements.max(other.table_elements),
-            core_instances: self.core_instances.max(other.core_instances),
-            stacks: self.stacks.max(other.stacks),
-        }
-    }
 }
 
 /// Why a component cannot be served.

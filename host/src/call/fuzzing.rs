@@ -19,17 +19,18 @@ use wasmtime::{Engine, Module, StoreContextMut};
 use wasmtime_wasi_config::WasiConfigVariables;
 use wasmtime_wasi_http::Error as HttpError;
 
-use super::app::{App, AppSettings};
-use super::direct;
 use super::direct::handler::DirectLinker;
 use super::handler::Handler;
-use super::{Call, Ending};
-use crate::artifact::Needs;
 use crate::artifact::cache;
 use crate::artifact::inspect::inspect;
+use crate::call::Call;
+use crate::call::app::App;
 use crate::component_abi::Function;
+use crate::component_link;
 use crate::component_link::relink;
 use crate::engine::epoch::Ticker;
+use crate::engine::outcome::Ending;
+use crate::engine::pool::Needs;
 use crate::engine::pool::{Engines, Flavour, PoolKind, Reset, compiler};
 use crate::observe::request_id::RequestId;
 use crate::wasi::direct::functions;
@@ -37,6 +38,7 @@ use crate::wasi::files::RouteFiles;
 use crate::wasi::http::client::{OutgoingClient, OutgoingPolicy};
 use crate::wasi::http::content_length;
 use crate::wasi::link;
+use crate::wasi::settings::AppSettings;
 use crate::wasi::state::State;
 
 /// The interface from which a guest reads its program and to which it reports results: `word: func(at: u32) -> u64` and
@@ -163,7 +165,7 @@ impl Forms {
         };
         Ok(Self {
             direct: app(Flavour::V2, |engine| {
-                let module = direct::main_module(component, &traced_functions())
+                let module = component_link::direct::main_module(component, &traced_functions())
                     .ok_or_else(|| wasmtime::format_err!("it is not linked directly"))?;
                 DirectLinker::of(engine, traced_functions())?.link(&Module::new(engine, module)?).map(Handler::Direct)
             })?,
@@ -326,7 +328,7 @@ pub fn main_module(component: &[u8]) -> Option<Vec<u8>> {
     thread_local! {
         static FUNCTIONS: Vec<Function<State>> = traced_functions();
     }
-    FUNCTIONS.with(|functions| direct::main_module(component, functions))
+    FUNCTIONS.with(|functions| component_link::direct::main_module(component, functions))
 }
 
 /// Whether the file is recognized as a component with an HTTP handler.

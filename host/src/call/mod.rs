@@ -8,6 +8,7 @@ pub(crate) mod handler;
 #[cfg(test)]
 mod residue;
 mod steps;
+mod store;
 #[cfg(test)]
 mod testing;
 mod trapped;
@@ -15,35 +16,28 @@ mod trapped;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
-use std::time::Duration;
 
 use bytes::Bytes;
 use daylily_core::excerpt::Excerpt;
 use http::request::Parts;
 use http_body::{Body, Frame, SizeHint};
 use http_body_util::BodyExt;
-use http_body_util::combinators::UnsyncBoxBody;
 use tokio::sync::oneshot;
 use wasmtime::Store;
 use wasmtime::component::{Accessor, Resource};
 use wasmtime_wasi_http::p2::bindings::http::types::{IncomingRequest, ResponseOutparam, Scheme};
 use wasmtime_wasi_http::{Error as HttpError, FieldMap, WasiHttpView};
 
-use super::call::app::App;
-use super::call::direct::handler::{Direct, Handle};
-use super::call::handler::{HandleV2, HandleV3, Handler};
-use super::call::trapped::Failure;
-use super::engine::meter::{Meter, Metered};
+use self::app::App;
+use self::direct::handler::{Direct, Handle};
+use self::handler::{HandleV2, HandleV3, Handler};
+use self::trapped::Failure;
+use crate::engine::meter::{Meter, Metered};
+use crate::engine::outcome::{Ending, Remains};
 use crate::observe::request_id::RequestId;
 use crate::wasi::direct::{RequestV3, describe_v2, describe_v3};
-use crate::wasi::state;
+use crate::wasi::http::{GuestBody, Head};
 use crate::wasi::state::State;
-
-/// A body in the type that wasmtime-wasi-http uses.
-pub(crate) type GuestBody = UnsyncBoxBody<Bytes, HttpError>;
-
-/// The guest's response, whose body may still be being written, or its error code.
-pub(crate) type Head = Result<http::Response<GuestBody>, Excerpt>;
 
 /// The running call of a guest for one request.
 pub(crate) struct Call {
@@ -52,35 +46,6 @@ pub(crate) struct Call {
     /// Receives the guest's response while `run` is polled. Closed without a value if the guest ends without a
     /// response.
     pub(crate) head: oneshot::Receiver<Head>,
-}
-
-/// The store of a guest that has ended. While it is kept, a response body that the guest did not finish stays open.
-/// Dropping it would make the unfinished body of a component look finished.
-pub(crate) struct Remains(#[expect(dead_code, reason = "kept for its drop")] Option<Box<Store<State>>>);
-
-impl Remains {
-    pub(crate) const NONE: Self = Self(None);
-}
-
-/// The outcome of a call: how the guest ended.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Ending {
-    /// It returned.
-    Done,
-    /// It called `exit`. After a response, code 0 is equivalent to returning.
-    Exit(i32),
-    /// It trapped.
-    Trap(Excerpt),
-    /// It exceeded its CPU time limit, which is given.
-    CpuTime(Duration),
-    /// It exceeded its wall time limit, which is given.
-    WallTime(Duration),
-    /// The client closed the connection before the end of the response.
-    ClientGone,
-    /// The worker's drain was over, and the call was cut.
-    ShutDown,
-    /// No instance could be created.
-    NoInstance(Excerpt),
 }
 
 impl App {
@@ -114,10 +79,10 @@ where
     let dirs = match app.settings().grants.dirs.is_empty() {
         true => Ok(None),
         // Boxed, so that the future of a call stays small: most calls have no directories.
-        false => Box::pin(state::granted_dirs(&app, id)).await.map(Some),
+        false => Box::pin(store::granted_dirs(&app, id)).await.map(Some),
     };
     let mut store = match dirs {
-        Ok(dirs) => state::fresh(&app, id, meter, dirs),
+        Ok(dirs) => store::fresh(&app, id, meter, dirs),
         Err(error) => return (Ending::NoInstance(Excerpt::display(format_args!("{error:#}"))), Remains::NONE),
     };
     let result = match &*app.handler {
@@ -140,7 +105,7 @@ where
         }
         Err(failure) => failure.into_ending(store.data()),
     };
-    (ending, Remains(Some(Box::new(store))))
+    (ending, Remains::new(store))
 }
 
 async fn run_v2<B>(

@@ -15,13 +15,15 @@ use tokio::sync::oneshot;
 use wasmtime::{Config, Enabled, Engine, InstanceAllocationStrategy, PoolingAllocationConfig};
 
 use crate::artifact::Form;
+use crate::call::Call;
 use crate::call::app::App;
 use crate::call::testing::{app_in, needs};
-use crate::call::{Call, Ending, Head};
 use crate::engine::cpu_queue::Turns;
 use crate::engine::epoch::Ticker;
+use crate::engine::outcome::Ending;
 use crate::engine::pool::{Engines, Flavour, PoolKind, Reset, base, pooling, use_slots};
 use crate::observe::request_id::RequestId;
+use crate::wasi::http::Head;
 
 type Change = fn(&mut PoolingAllocationConfig, &mut Config);
 

@@ -4,18 +4,18 @@ use std::sync::Arc;
 
 use wasmtime::Store;
 
-use super::app::App;
 use super::handler::Handler;
+use super::store;
+use crate::call::app::App;
 use crate::engine::meter::Meter;
 use crate::observe::request_id::RequestId;
-use crate::wasi::state;
 use crate::wasi::state::State;
 
 impl App {
     /// A new store, like that of a call of a route without directories.
     pub(crate) fn store(self: &Arc<Self>) -> Store<State> {
         let meter = Arc::new(Meter::new(self.settings().limits.cpu_time, Arc::clone(&self.habit)));
-        state::fresh(self, RequestId::next(), meter, None)
+        store::fresh(self, RequestId::next(), meter, None)
     }
 
     /// Creates an instance in a new store.

@@ -7,16 +7,18 @@ use wasmtime::Module;
 use wasmtime::component::Component;
 use wasmtime_wasi_config::WasiConfigVariables;
 
-use super::app::{App, AppSettings};
-use super::direct;
 use super::direct::handler::DirectLinker;
 use super::handler::Handler;
-use crate::artifact::{Form, Needs};
+use crate::artifact::Form;
+use crate::call::app::App;
+use crate::component_link;
+use crate::engine::pool::Needs;
 use crate::engine::pool::{Engines, Flavour, PoolKind};
 use crate::wasi::direct::functions;
 use crate::wasi::files::RouteFiles;
 use crate::wasi::http::client::{OutgoingClient, OutgoingPolicy};
 use crate::wasi::link;
+use crate::wasi::settings::AppSettings;
 
 /// The needs of one instance of any component under test.
 pub(crate) fn needs() -> Needs {
@@ -54,7 +56,7 @@ pub(crate) fn app_in(
             Handler::new(linker.instantiate_pre(&component).expect("its imports"), is_v3)
         }
         Form::Module => {
-            let module = direct::main_module(component, &functions()).expect("its main module");
+            let module = component_link::direct::main_module(component, &functions()).expect("its main module");
             let module = Module::new(engine, module).expect("its code");
             DirectLinker::new(engine).expect("a linker").link(&module).map(Handler::Direct)
         }

@@ -6,9 +6,10 @@ use daylily_core::excerpt::Excerpt;
 use wasmtime::{PoolConcurrencyLimitError, Trap, WasmBacktrace};
 use wasmtime_wasi::I32Exit;
 
-use super::Ending;
+use crate::call::store::CpuTimeUsedUp;
+use crate::engine::outcome::Ending;
 use crate::engine::pool::slots::SlotsInUse;
-use crate::wasi::state::{CpuTimeUsedUp, State};
+use crate::wasi::state::State;
 
 /// Frames of a wasm backtrace that a message contains.
 const SHOWN_FRAMES: usize = 5;

@@ -122,7 +122,7 @@ mod tests {
         wasmparser::Validator::new().validate_all(&released).expect("a valid component");
         let names = |component: &[u8]| {
             let mut names = Vec::new();
-            for payload in crate::artifact::inspect::top_level(component) {
+            for payload in crate::component_link::payloads::top_level(component) {
                 match payload.expect("a payload") {
                     Payload::ComponentImportSection(section) => {
                         names.extend(section.into_iter().map(|import| import.expect("an import").name.name.to_owned()));

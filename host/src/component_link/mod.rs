@@ -2,4 +2,5 @@
 
 pub(crate) mod candidate;
 pub(crate) mod direct;
+pub(crate) mod payloads;
 pub(crate) mod relink;

@@ -11,7 +11,7 @@ use std::time::Duration;
 use rustix::time::{ClockId, clock_gettime};
 
 use super::cpu_queue::{Turn, Turns};
-use crate::call::{Ending, Remains};
+use crate::engine::outcome::{Ending, Remains};
 
 /// A call that has used this much, by the monotonic clock, is measured by the thread's CPU clock from its next poll on.
 /// Less than a slice.

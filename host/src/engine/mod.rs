@@ -6,4 +6,5 @@ pub(crate) mod cpu_queue;
 pub(crate) mod epoch;
 pub(crate) mod limiter;
 pub(crate) mod meter;
+pub(crate) mod outcome;
 pub(crate) mod pool;

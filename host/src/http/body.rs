@@ -12,10 +12,10 @@ use http::HeaderMap;
 use http_body::{Body as _, Frame, SizeHint};
 use tokio::task::JoinHandle;
 
-use crate::call::GuestBody;
 use crate::http::connection::InRequest;
 use crate::http::response::{Hold, report_end};
 use crate::sys::runtime::poll_unbudgeted;
+use crate::wasi::http::GuestBody;
 use crate::wasi::http::received;
 
 /// A response body.

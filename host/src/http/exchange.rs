@@ -10,7 +10,7 @@ use daylily_core::units::format_duration;
 
 use tokio_util::task::task_tracker::TaskTrackerToken;
 
-use crate::call::{Ending, Remains};
+use crate::engine::outcome::{Ending, Remains};
 use crate::http::request::Stop;
 use crate::observe::record::Record;
 use crate::observe::scoreboard::Slot;

@@ -17,7 +17,7 @@ use http::{HeaderMap, Method, Response, StatusCode};
 use http_body::{Body as _, Frame};
 use tokio::sync::oneshot;
 
-use crate::call::{Ending, GuestBody, Head};
+use crate::engine::outcome::Ending;
 use crate::http::admission::{Permit, RouteShare};
 use crate::http::body::{Body, Streamed};
 use crate::http::exchange::Exchange;
@@ -26,6 +26,7 @@ use crate::http::watchdog::Watched;
 use crate::observe::record::Record;
 use crate::sys::runtime::poll_unbudgeted;
 use crate::wasi::http::content_length;
+use crate::wasi::http::{GuestBody, Head};
 
 /// Largest response that is sent in one piece, with a content-length, if the guest does not wait before its end.
 const MAX_WHOLE_BYTES: usize = 64 << 10;

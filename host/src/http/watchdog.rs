@@ -5,11 +5,13 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use crate::call::{Call, Ending, Head};
+use crate::call::Call;
+use crate::engine::outcome::Ending;
 use crate::http::connection::Connection;
 use crate::http::exchange::Exchange;
 use crate::http::pulse;
 use crate::http::server::Worker;
+use crate::wasi::http::Head;
 
 /// A watched guest. Polling it runs the guest; it resolves once the exchange has an outcome. Dropping it ends the guest
 /// at once.

@@ -1,6 +1,7 @@
 //! Listening sockets, and the limit of file descriptors that their connections need.
 
 use std::borrow::Cow;
+use std::fmt::Display;
 use std::io;
 use std::net::{SocketAddr, TcpListener, ToSocketAddrs};
 use std::os::fd::{AsFd, OwnedFd};
@@ -144,6 +145,25 @@ pub(crate) fn refuse_handshakes(listener: &TcpListener) {
     }
     #[cfg(not(target_os = "linux"))]
     let _ = listener;
+}
+
+/// Why this server does not listen at an address.
+#[derive(Debug, thiserror::Error)]
+#[error("failed to listen on {address}: {error}; {remedy}")]
+pub(crate) struct ListenError {
+    /// As it is configured.
+    pub(crate) address: String,
+    /// The resolved address, if `address` could be resolved.
+    pub(crate) at: Option<SocketAddr>,
+    pub(crate) error: io::Error,
+    pub(crate) remedy: Cow<'static, str>,
+}
+
+impl ListenError {
+    pub(crate) fn new(address: impl Display, refused: Refused) -> Self {
+        let Refused { at, error, remedy } = refused;
+        Self { address: address.to_string(), at, error, remedy }
+    }
 }
 
 impl Refused {

@@ -10,9 +10,8 @@ use daylily_core::config::{Listen, ListenAddr};
 use rustix::net::{AddressFamily, SocketType, sockopt};
 use serde::{Deserialize, Serialize};
 
-use crate::failure::Failure;
 use crate::net::listen;
-use crate::net::listen::Refused;
+use crate::net::listen::{ListenError, Refused};
 
 /// The sockets of one generation. Cheap to clone: clones share the sockets, and the last one closes them.
 #[derive(Clone, Default)]
@@ -61,11 +60,11 @@ impl Sockets {
     /// # Errors
     ///
     /// When one of them is not a TCP listener.
-    pub(crate) fn from_systemd() -> Result<Self, Failure> {
+    pub(crate) fn from_systemd() -> Result<Self, ListenError> {
         if !is_for_this_process() {
             return Ok(Self::default());
         }
-        let refused = |name: Option<&str>, error: io::Error| Failure::Listen {
+        let refused = |name: Option<&str>, error: io::Error| ListenError {
             address: Listen::Systemd(name.map(str::to_owned)).to_string(),
             error,
             at: None,
@@ -77,7 +76,7 @@ impl Sockets {
             check_listener(&socket).map_err(|error| refused(Some(&name), error))?;
             Ok(Given { name, socket: Arc::new(socket) })
         });
-        Ok(Self { bound: Vec::new(), given: given.collect::<Result<_, Failure>>()? })
+        Ok(Self { bound: Vec::new(), given: given.collect::<Result<_, ListenError>>()? })
     }
 
     /// The sockets for `wanted` and this number of workers: sockets that are open are kept, missing ones are bound. For
@@ -88,7 +87,7 @@ impl Sockets {
     /// # Errors
     ///
     /// Every address that cannot be bound, and every socket that systemd did not pass.
-    pub(crate) fn open(&self, wanted: Option<&[Listen]>, workers: u32) -> Result<Self, Vec<Failure>> {
+    pub(crate) fn open(&self, wanted: Option<&[Listen]>, workers: u32) -> Result<Self, Vec<ListenError>> {
         let unsaid =
             [if self.given.is_empty() { Listen::Address(ListenAddr::default()) } else { Listen::Systemd(None) }];
         let wanted = wanted.unwrap_or(&unsaid);
@@ -122,7 +121,7 @@ impl Sockets {
         Ok(Self { bound, given: self.given.clone() })
     }
 
-    fn find<'a>(&self, listen: &'a Listen) -> Result<Found<'a>, Failure> {
+    fn find<'a>(&self, listen: &'a Listen) -> Result<Found<'a>, ListenError> {
         let address = match listen {
             Listen::Systemd(name) => return self.given_as(name.as_deref()).map(Found::Given),
             Listen::Address(address) => address,
@@ -131,22 +130,22 @@ impl Sockets {
             return Ok(Found::Open(address, bound.clone()));
         }
         let free = listen::free(address.as_str(), &self.addresses());
-        free.map(|free| Found::Free(address, free)).map_err(|refused| Failure::listen(address, refused))
+        free.map(|free| Found::Free(address, free)).map_err(|refused| ListenError::new(address, refused))
     }
 
-    fn bind(&self, found: Found<'_>, workers: u32) -> Result<Vec<Bound>, Failure> {
+    fn bind(&self, found: Found<'_>, workers: u32) -> Result<Vec<Bound>, ListenError> {
         let wanted = if listen::SPREADS_CONNECTIONS { workers as usize } else { 1 };
         match found {
             Found::Given(given) => Ok(given),
             Found::Free(listen, free) => {
-                let refused = |refused| Failure::listen(listen, refused);
+                let refused = |refused| ListenError::new(listen, refused);
                 let (sockets, address) = listen::bind(free, wanted).map_err(refused)?;
                 let sockets = sockets.into_iter().map(Arc::new).collect();
                 let is_alone = !listen::shares_port(address, &self.addresses());
                 Ok(vec![Bound { listen: Listen::Address(listen.clone()), address, sockets, is_alone }])
             }
             Found::Open(listen, mut bound) => {
-                let refused = |error| Failure::listen(listen, Refused::at(bound.address, error));
+                let refused = |error| ListenError::new(listen, Refused::at(bound.address, error));
                 while bound.sockets.len() < wanted {
                     bound.sockets.push(Arc::new(listen::bind_another(bound.address).map_err(refused)?));
                 }
@@ -155,9 +154,9 @@ impl Sockets {
         }
     }
 
-    fn given_as(&self, name: Option<&str>) -> Result<Vec<Bound>, Failure> {
+    fn given_as(&self, name: Option<&str>) -> Result<Vec<Bound>, ListenError> {
         let matching = self.given.iter().filter(|given| name.is_none_or(|name| given.name == name));
-        let refused = |error| Failure::Listen {
+        let refused = |error| ListenError {
             address: Listen::Systemd(name.map(str::to_owned)).to_string(),
             error,
             at: None,
@@ -170,7 +169,7 @@ impl Sockets {
                 let address = local_address(&given.socket).map_err(refused)?;
                 Ok(Bound { listen, address, sockets: vec![Arc::clone(&given.socket)], is_alone: false })
             })
-            .collect::<Result<_, Failure>>()?;
+            .collect::<Result<_, ListenError>>()?;
         if bound.is_empty() {
             return Err(refused(io::Error::other("systemd passed no such socket")));
         }
@@ -183,15 +182,15 @@ impl Sockets {
     /// # Errors
     ///
     /// When another server has begun to listen at an address meanwhile, or a system call fails.
-    pub(crate) fn listen(&self) -> Result<(), Failure> {
+    pub(crate) fn listen(&self) -> Result<(), ListenError> {
         // A bound socket that does not listen does not keep other servers from listening at its address, so check once
         // more. All addresses are checked before any socket listens: daylily's own would conflict with each other.
         for bound in self.bound.iter().filter(|bound| bound.is_new()) {
-            listen::check(bound.address).map_err(|refused| Failure::listen(&bound.listen, refused))?;
+            listen::check(bound.address).map_err(|refused| ListenError::new(&bound.listen, refused))?;
         }
         for bound in self.bound.iter().filter(|bound| !bound.is_lent()) {
             for socket in &bound.sockets {
-                let refused = |error| Failure::listen(&bound.listen, Refused::at(bound.address, error));
+                let refused = |error| ListenError::new(&bound.listen, Refused::at(bound.address, error));
                 listen::listen(socket).map_err(refused)?;
             }
         }

@@ -15,21 +15,13 @@ use crate::net::listen;
 use crate::sys::dirs;
 use crate::sys::read_file::{MAX_CONFIG_BYTES, read_file};
 use crate::worker::load;
+use crate::worker::setup::Prepared;
 
 /// Read when it exists and neither a component nor a configuration is given.
 const DEFAULT_CONFIG: &str = "daylily.toml";
 
 /// Descriptors that each worker reserves for outgoing connections.
 const OUTGOING_DESCRIPTORS: u64 = 1024;
-
-/// What the workers of one generation are given.
-pub(crate) struct Prepared {
-    pub(crate) config: Config,
-    /// One for each of `load::sources`.
-    pub(crate) artefacts: Vec<Artefact>,
-    /// Maximum number of connections of each worker: `max_connections`, or what the descriptor limit allows.
-    pub(crate) connection_limit: usize,
-}
 
 /// Reads the configuration of [`settled`] arguments. Flags take precedence over environment variables, these over the
 /// file, and the file over defaults. Blocks for as long as [`read_file`] does.

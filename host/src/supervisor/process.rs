@@ -21,10 +21,10 @@ use super::pace::Pace;
 use crate::ipc::command::{CLOSED, FAILED, Order, READY};
 use crate::net::sockets::Sockets;
 use crate::observe::scoreboard::{Lease, Scoreboard, Slot};
-use crate::supervisor::prepare::Prepared;
 use crate::sys::limits;
 use crate::sys::lock::lock;
 use crate::worker::setup;
+use crate::worker::setup::Prepared;
 use crate::worker::setup::Share;
 
 /// Maximum length of a failure reason that is read from a worker.

@@ -13,11 +13,12 @@ use super::generation::Generation;
 use super::process::{Launch, StartError, workers};
 use crate::cli::What;
 use crate::failure::Failure;
+use crate::net::listen::ListenError;
 use crate::net::sockets::Sockets;
 use crate::observe::scoreboard::Scoreboard;
 use crate::supervisor::prepare;
-use crate::supervisor::prepare::Prepared;
 use crate::sys::dirs;
+use crate::worker::setup::Prepared;
 
 /// How long the workers of a supervisor that was killed may keep their address: they reject new handshakes, wait 0.1 s
 /// for those in progress, and close.
@@ -99,15 +100,15 @@ async fn open(basis: &Basis, config: &Config, patience: Duration) -> Result<Sock
         let (sockets, listen, workers) = (basis.sockets.clone(), config.listen.clone(), workers(config.workers));
         // In a thread: names are resolved, for as long as the resolver takes.
         let opened = tokio::task::spawn_blocking(move || sockets.open(listen.as_deref(), workers)).await;
-        let failures = match opened.map_err(|error| vec![std::io::Error::other(error).into()])? {
+        let errors = match opened.map_err(|error| vec![std::io::Error::other(error).into()])? {
             Ok(sockets) => return Ok(sockets),
-            Err(failures) => failures,
+            Err(errors) => errors,
         };
-        if Instant::now() >= deadline || !failures.iter().all(may_pass) {
+        if Instant::now() >= deadline || !errors.iter().all(may_pass) {
             // Only at a start: a reload would find this server's own control socket.
             let is_start = !basis.patience.is_zero();
-            let named = |failure| if is_start { with_holder(failure) } else { failure };
-            return Err(failures.into_iter().map(named).collect());
+            let named = |error| Failure::Listen(if is_start { with_holder(error) } else { error });
+            return Err(errors.into_iter().map(named).collect());
         }
         tokio::time::sleep(RETRY).await;
     }
@@ -115,33 +116,23 @@ async fn open(basis: &Basis, config: &Config, patience: Duration) -> Result<Sock
 
 /// Whether the address may belong to the workers of a supervisor that was killed, which release it soon. It does not
 /// when a daylily that responds has it.
-fn may_pass(failure: &Failure) -> bool {
-    matches!(failure, Failure::Listen { error, .. } if error.kind() == ErrorKind::AddrInUse)
-        && holder(failure).is_none()
+fn may_pass(error: &ListenError) -> bool {
+    error.error.kind() == ErrorKind::AddrInUse && holder(error).is_none()
 }
 
 /// The control socket of this user's daylily that has the address, if it can be found.
-fn holder(failure: &Failure) -> Option<PathBuf> {
-    match failure {
-        Failure::Listen { at: Some(at), error, .. } if error.kind() == ErrorKind::AddrInUse => {
-            Some(dirs::control_socket(at)).filter(|path| client::answers(path))
-        }
-        _ => None,
-    }
+fn holder(error: &ListenError) -> Option<PathBuf> {
+    let at = error.at.as_ref().filter(|_| error.error.kind() == ErrorKind::AddrInUse)?;
+    Some(dirs::control_socket(at)).filter(|path| client::answers(path))
 }
 
-fn with_holder(failure: Failure) -> Failure {
-    match (holder(&failure), failure) {
-        (Some(holder), Failure::Listen { address, at, error, .. }) => {
-            let remedy = format!(
-                "another daylily server runs there: stop it (daylily stop --control {}), or choose another \
-                 address with --listen",
-                holder.display()
-            );
-            Failure::Listen { address, at, error, remedy: remedy.into() }
-        }
-        (_, failure) => failure,
-    }
+fn with_holder(error: ListenError) -> ListenError {
+    let Some(holder) = holder(&error) else { return error };
+    let remedy = format!(
+        "another daylily server runs there: stop it (daylily stop --control {}), or choose another address with --listen",
+        holder.display()
+    );
+    ListenError { remedy: remedy.into(), ..error }
 }
 
 /// Runs `work` in a thread and returns its result. After `limit`, returns an error, and the thread is abandoned.

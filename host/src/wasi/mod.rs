@@ -6,4 +6,5 @@ pub(crate) mod host_memory;
 pub(crate) mod http;
 pub(crate) mod link;
 pub(crate) mod output;
+pub(crate) mod settings;
 pub(crate) mod state;

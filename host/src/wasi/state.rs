@@ -5,33 +5,27 @@ use std::sync::Arc;
 use daylily_core::config::RouteLimits;
 use tokio::sync::oneshot;
 use wasmtime::component::ResourceTable;
-use wasmtime::{Store, UpdateDeadline};
 use wasmtime_wasi::{FsPerms, WasiCtx, WasiCtxBuilder, WasiCtxView, WasiView};
 use wasmtime_wasi_config::WasiConfigVariables;
 use wasmtime_wasi_http::{WasiHttpCtx, WasiHttpCtxView, WasiHttpView};
 
 use super::host_memory::{HostMemory, Look};
-use crate::call::Head;
-use crate::call::app::{App, AppSettings};
-use crate::component_abi::{Guest, MAX_HANDLES};
+use crate::component_abi::Guest;
 use crate::engine::limiter::{Limiter, Refused};
-use crate::engine::meter::{Meter, SLICE_TICKS};
 use crate::observe::request_id::RequestId;
 use crate::wasi::files::RouteFiles;
+use crate::wasi::http::Head;
 use crate::wasi::http::client::Hooks;
 use crate::wasi::http::p3::UnsentRequests;
 use crate::wasi::output::{GuestOutput, Stream};
+use crate::wasi::settings::AppSettings;
 
 /// Host resources (requests, bodies, streams, fields …) that one instance may have handles of, so that the host does
 /// not keep more memory for a guest than the guest may have itself.
 const MAX_HOST_RESOURCES: usize = 1_000;
 
-/// Entries of wasmtime's component runtime for one instance's streams, futures, calls and waitable sets: each stream
-/// takes three, for itself and for both ends.
-const MAX_CONCURRENT_RESOURCES: usize = 3 * MAX_HANDLES;
-
 /// Bytes that one call into the host may copy. The copy blocks the event loop.
-const MAX_HOSTCALL_BYTES: usize = 2 << 20;
+pub(crate) const MAX_HOSTCALL_BYTES: usize = 2 << 20;
 
 /// Random bytes in one call. Generating them blocks the event loop for a fraction of a millisecond.
 const MAX_RANDOM_BYTES: u64 = 256 << 10;
@@ -44,14 +38,14 @@ const EXPECTED_HOST_RESOURCES: usize = 16;
 
 /// The data of one store.
 pub(crate) struct State {
-    app: Arc<App>,
+    settings: Arc<AppSettings>,
     request: RequestId,
     /// Created at the guest's first use of a WASI interface other than HTTP; many guests never use any.
     wasi: Option<Box<WasiCtx>>,
     http: WasiHttpCtx,
     hooks: Hooks,
     table: ResourceTable,
-    limiter: Limiter,
+    pub(crate) limiter: Limiter,
     host_memory: HostMemory,
     unsent_requests: UnsentRequests,
     guest: Guest<Self>,
@@ -62,66 +56,6 @@ pub(crate) struct State {
     answered: Option<Head>,
     /// If the guest has only passed a body on as its response's: closed at the end of that body.
     passed: Option<oneshot::Receiver<()>>,
-}
-
-/// The trap of a guest that exceeds its CPU time limit.
-#[derive(Debug, thiserror::Error)]
-#[error("CPU time limit exceeded")]
-pub(crate) struct CpuTimeUsedUp;
-
-/// Creates the store for one request. `wasi` is the result of [`granted_dirs`], if directories are granted.
-pub(crate) fn fresh(app: &Arc<App>, request: RequestId, meter: Arc<Meter>, wasi: Option<Box<WasiCtx>>) -> Store<State> {
-    let settings = app.settings();
-    let mut table = ResourceTable::with_capacity(EXPECTED_HOST_RESOURCES);
-    table.set_max_capacity(MAX_HOST_RESOURCES);
-    let mut http = WasiHttpCtx::new();
-    http.set_field_size_limit(MAX_FIELDS_BYTES);
-    let state = State {
-        app: Arc::clone(app),
-        request,
-        wasi,
-        http,
-        hooks: Hooks::new(Arc::clone(&settings.outgoing)),
-        table,
-        limiter: Limiter::new(settings.limits),
-        host_memory: HostMemory::new(settings.limits.max_host_memory_bytes),
-        unsent_requests: UnsentRequests::default(),
-        guest: Guest::new(MAX_HOSTCALL_BYTES),
-        answer: None,
-        answered: None,
-        passed: None,
-    };
-    let mut store = Store::new(app.engine(), state);
-    store.limiter(|state| &mut state.limiter);
-    store.set_hostcall_fuel(MAX_HOSTCALL_BYTES);
-    if !app.handler.is_direct() {
-        store.set_max_component_handles(MAX_HANDLES);
-        if let Some(table) = store.concurrent_resource_table() {
-            table.set_max_capacity(MAX_CONCURRENT_RESOURCES);
-        }
-    }
-    store.set_epoch_deadline(meter.first_slice_ticks());
-    store.epoch_deadline_callback(move |mut store| {
-        if meter.end_slice() {
-            return Err(CpuTimeUsedUp.into());
-        }
-        // As in a component, where the host also makes progress while the guest waits in the CPU queue.
-        store.data_mut().pass_answer();
-        Ok(UpdateDeadline::Yield(SLICE_TICKS))
-    });
-    store
-}
-
-/// The WASI context with the granted directories, which must be created before the store. Opening them may block, and
-/// is done on the route's threads. Cancel safe.
-///
-/// # Errors
-///
-/// If a directory cannot be opened, or the route's threads are blocked.
-pub(crate) async fn granted_dirs(app: &Arc<App>, request: RequestId) -> wasmtime::Result<Box<WasiCtx>> {
-    let opening = Arc::clone(app);
-    let opened = app.settings().files.run(move || wasi_with_dirs(opening.settings(), request)).await??;
-    Ok(Box::new(opened))
 }
 
 /// Denies everything by default except clocks, random numbers, output to the log, and what is granted by name.
@@ -140,7 +74,12 @@ fn wasi(settings: &AppSettings, request: RequestId) -> WasiCtxBuilder {
     wasi
 }
 
-fn wasi_with_dirs(settings: &AppSettings, request: RequestId) -> wasmtime::Result<WasiCtx> {
+/// The WASI context with the granted directories. Opening them may block.
+///
+/// # Errors
+///
+/// If one cannot be opened.
+pub(crate) fn wasi_with_dirs(settings: &AppSettings, request: RequestId) -> wasmtime::Result<WasiCtx> {
     let mut wasi = wasi(settings, request);
     for dir in &settings.grants.dirs {
         let permissions = if dir.read_only { FsPerms::ReadOnly } else { FsPerms::ReadWrite };
@@ -150,8 +89,31 @@ fn wasi_with_dirs(settings: &AppSettings, request: RequestId) -> wasmtime::Resul
 }
 
 impl State {
+    /// `wasi` is made in advance if directories are granted, otherwise at the guest's first use.
+    pub(crate) fn new(settings: &Arc<AppSettings>, request: RequestId, wasi: Option<Box<WasiCtx>>) -> Self {
+        let mut table = ResourceTable::with_capacity(EXPECTED_HOST_RESOURCES);
+        table.set_max_capacity(MAX_HOST_RESOURCES);
+        let mut http = WasiHttpCtx::new();
+        http.set_field_size_limit(MAX_FIELDS_BYTES);
+        Self {
+            settings: Arc::clone(settings),
+            request,
+            wasi,
+            http,
+            hooks: Hooks::new(Arc::clone(&settings.outgoing)),
+            table,
+            limiter: Limiter::new(settings.limits),
+            host_memory: HostMemory::new(settings.limits.max_host_memory_bytes),
+            unsent_requests: UnsentRequests::default(),
+            guest: Guest::new(MAX_HOSTCALL_BYTES),
+            answer: None,
+            answered: None,
+            passed: None,
+        }
+    }
+
     pub(crate) fn vars(&self) -> &WasiConfigVariables {
-        &self.app.settings().vars
+        &self.settings.vars
     }
 
     /// Charges `bytes`, an upper bound, to the guest. Must be called before the host allocates them for the guest.
@@ -172,7 +134,7 @@ impl State {
 
     /// The thread pool for the route's file operations.
     pub(crate) fn files(&self) -> &Arc<RouteFiles> {
-        &self.app.settings().files
+        &self.settings.files
     }
 
     /// The host resources that the guest has handles of.
@@ -238,7 +200,7 @@ impl State {
 
 impl WasiView for State {
     fn ctx(&mut self) -> WasiCtxView<'_> {
-        let make = || Box::new(wasi(self.app.settings(), self.request).build());
+        let make = || Box::new(wasi(&self.settings, self.request).build());
         WasiCtxView { ctx: self.wasi.get_or_insert_with(make), table: &mut self.table }
     }
 }

@@ -13,9 +13,10 @@ use wasmtime_wasi_config::WasiConfigVariables;
 
 use crate::artifact::compile;
 use crate::artifact::compile::Compiler;
-use crate::artifact::{Artefact, LoadError, Needs, Source};
-use crate::call::app::{App, AppSettings};
+use crate::artifact::{Artefact, LoadError, Source};
+use crate::call::app::App;
 use crate::call::handler::{Handler, Loader};
+use crate::engine::pool::Needs;
 use crate::engine::pool::{Engines, PoolKind};
 use crate::http::admission::{Admission, RouteShare};
 use crate::http::date::Date;
@@ -26,6 +27,7 @@ use crate::observe::scoreboard::Slot;
 use crate::sys::drain::Drain;
 use crate::wasi::files::RouteFiles;
 use crate::wasi::http::client::{OutgoingClient, OutgoingPolicy};
+use crate::wasi::settings::AppSettings;
 
 /// What a worker needs besides its configuration and components.
 pub(crate) struct Surroundings {

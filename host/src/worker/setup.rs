@@ -10,13 +10,20 @@ use daylily_core::config::Config;
 use serde::{Deserialize, Serialize};
 
 use super::accept_loops::Listener;
-
 use crate::artifact::{Artefact, Facts};
 use crate::ipc::fd_message;
 use crate::net::sockets::Sockets;
 use crate::observe::scoreboard::{Lease, Slot, map_slot};
-use crate::supervisor::prepare::Prepared;
 use crate::worker::load;
+
+/// What the workers of one generation are given.
+pub(crate) struct Prepared {
+    pub(crate) config: Config,
+    /// One for each of `load::sources`.
+    pub(crate) artefacts: Vec<Artefact>,
+    /// Maximum number of connections of each worker: `max_connections`, or what the descriptor limit allows.
+    pub(crate) connection_limit: usize,
+}
 
 /// Everything that a worker needs to serve: its descriptors opened, its scoreboard slot mapped.
 pub(crate) struct Handover {

@@ -7,8 +7,9 @@ use daylily_core::config::RouteLimits;
 use http_body_util::{BodyExt, Full};
 
 use crate::artifact::Form;
+use crate::call::Call;
 use crate::call::testing::app;
-use crate::call::{Call, Ending};
+use crate::engine::outcome::Ending;
 use crate::engine::pool::{Flavour, PoolKind, Reset};
 use crate::observe::request_id::RequestId;
 

@@ -3,7 +3,7 @@
 
 use super::agreement::{check_all, outcome};
 use crate::artifact::Form;
-use crate::call::Ending;
+use crate::engine::outcome::Ending;
 use crate::engine::pool::Flavour;
 
 const GUEST: &str = include_str!("agreement03.wat");

@@ -4,7 +4,7 @@
 use super::agreement::{check_all, outcome};
 use super::agreement03::{FAR, FIELDS, INPUT, SET, STREAM, TRAILERS, component, direct};
 use crate::artifact::Form;
-use crate::call::Ending;
+use crate::engine::outcome::Ending;
 use crate::engine::pool::Flavour;
 
 const JOIN_READER: &str = "(local.set $a (call $set-new)) (call $join (call $reader) (local.get $a))";

@@ -10,7 +10,7 @@ use super::built_in;
 use super::built_in::BuiltInUse;
 use super::fixups::Filling;
 use super::surface::{Surface, WitFunction};
-use super::{Handler, MEMORY, OURS};
+use super::{Handler, HandlerTypes, MEMORY, OURS};
 use crate::component_abi;
 use crate::component_abi::{Function, WitTypes};
 use crate::component_link::relink::main_module::MainModule;
@@ -50,7 +50,7 @@ impl<T> From<&Function<T>> for Import {
 }
 
 impl<'a> Form<'a> {
-    pub(crate) fn of<T>(component: &'a [u8], functions: &[Function<T>]) -> Option<Self> {
+    pub(crate) fn of<T: HandlerTypes>(component: &'a [u8], functions: &[Function<T>]) -> Option<Self> {
         let types = types(component)?;
         let surface = Surface::read(component)?;
         let reader = Reader {
@@ -99,7 +99,7 @@ struct Lifted<'a> {
     memory: Option<u32>,
 }
 
-impl<'r, 'a, T> Reader<'r, 'a, T> {
+impl<'r, 'a, T: HandlerTypes> Reader<'r, 'a, T> {
     fn form(&self) -> Option<Form<'a>> {
         let lifted = self.lifted()?;
         let (main, args) = instantiations(&self.outline).find(|(place, _)| place.instance == lifted.handle.instance)?;
@@ -175,7 +175,7 @@ impl<'r, 'a, T> Reader<'r, 'a, T> {
         }
         let function = self.surface.exported_function(interface, "handle")?;
         let ty = &self.types[self.types.component_function_at(function)];
-        if !handler.is(&self.wit_types, ty) {
+        if !T::is_handler(handler, &self.wit_types, ty) {
             return None;
         }
         let WitFunction::Lifted { core_function, options } = self.surface.function(function)? else { return None };

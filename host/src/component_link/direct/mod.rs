@@ -22,7 +22,6 @@ mod module;
 mod surface;
 
 use crate::component_abi::{self, Function, WitTypes};
-use crate::wasi::direct;
 
 /// Must be incremented with every change to this module's output: it is a part of the cache key.
 pub(crate) const VERSION: u32 = 3;
@@ -52,14 +51,12 @@ impl Handler {
             _ => None,
         }
     }
+}
 
-    /// Whether `ty` is the type of its function.
-    pub(crate) fn is(self, types: &WitTypes<'_>, ty: &ComponentFuncType) -> bool {
-        match self {
-            Self::V2 => component_abi::is::<direct::ParamsV2, ()>(types, ty),
-            Self::V3 => component_abi::is_async::<direct::ParamsV3, direct::Answer>(types, ty),
-        }
-    }
+/// The types of the handlers, which a store's data has beside its functions.
+pub(crate) trait HandlerTypes {
+    /// Whether `ty` is the type of that handler's function.
+    fn is_handler(handler: Handler, types: &WitTypes<'_>, ty: &ComponentFuncType) -> bool;
 }
 
 /// The module has a feature that is not supported.
@@ -71,7 +68,7 @@ pub(crate) type Result<T> = std::result::Result<T, reencode::Error<Unfit>>;
 
 /// The rewritten main module of a component, to be linked to `functions`. None if the component cannot be linked
 /// directly.
-pub(crate) fn main_module<T>(component: &[u8], functions: &[Function<T>]) -> Option<Vec<u8>> {
+pub(crate) fn main_module<T: HandlerTypes>(component: &[u8], functions: &[Function<T>]) -> Option<Vec<u8>> {
     let form = form::Form::of(component, functions)?;
     module::with_allocations(&form)
 }

@@ -9,9 +9,9 @@ use wasmparser::{
     Payload,
 };
 
-use crate::artifact::inspect::top_level;
 use crate::component_abi;
 use crate::component_abi::WitTypes;
+use crate::component_link::payloads::top_level;
 
 /// The index spaces of a component that concern its interfaces.
 #[derive(Default)]

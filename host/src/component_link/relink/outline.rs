@@ -5,7 +5,7 @@ use wasmparser::{
     Instance, Payload,
 };
 
-use crate::artifact::inspect::top_level;
+use crate::component_link::payloads::top_level;
 
 /// The index spaces of a component that concern its core modules.
 #[derive(Default)]

@@ -13,7 +13,6 @@ use wasmtime::{Config, Enabled, Engine, InstanceAllocationStrategy, PoolingAlloc
 use super::cpu_queue::Turns;
 use super::epoch::Ticker;
 use super::pool::slots::{MEMORY_GUARD_BYTES, MEMORY_RESERVATION_BYTES, Memories, STACK_BYTES, Stacks};
-use crate::artifact::Needs;
 
 #[cfg(target_os = "linux")]
 mod pagemap;
@@ -78,7 +77,7 @@ const MIN_TABLE_ELEMENTS: usize = 20_000;
 
 /// The engines of one process, and the state that all its calls share.
 pub(crate) struct Engines {
-    pools: Vec<(PoolKind, Engine)>,
+    pub(crate) pools: Vec<(PoolKind, Engine)>,
     pub(crate) ticker: Ticker,
     pub(crate) turns: Turns,
 }
@@ -117,7 +116,7 @@ pub(crate) fn compiler(kind: PoolKind) -> wasmtime::Result<Engine> {
 }
 
 /// All settings that determine the generated code.
-fn base(kind: PoolKind) -> Config {
+pub(crate) fn base(kind: PoolKind) -> Config {
     let concurrent = kind.flavour == Flavour::V3;
     let mut config = Config::new();
     config
@@ -154,7 +153,7 @@ fn pool(kind: PoolKind, most: Needs, slots: u32, routes: u32) -> wasmtime::Resul
 }
 
 /// Uses our own slots, which are reset as a whole.
-fn use_slots(config: &mut Config, most: Needs, slots: u32) -> wasmtime::Result<()> {
+pub(crate) fn use_slots(config: &mut Config, most: Needs, slots: u32) -> wasmtime::Result<()> {
     let memories = Memories::new(memories(slots, slots, most))?;
     let stacks = Stacks::new(slots.saturating_mul(most.stacks))?;
     config.with_host_memory(Arc::new(memories)).with_host_stack(Arc::new(stacks));
@@ -168,7 +167,7 @@ fn memories(memory_slots: u32, slots: u32, most: Needs) -> u32 {
 }
 
 /// wasmtime's pooling allocator, of whose slots only the written pages are reset.
-fn pooling(most: Needs, slots: u32, routes: u32, scan: Enabled) -> PoolingAllocationConfig {
+pub(crate) fn pooling(most: Needs, slots: u32, routes: u32, scan: Enabled) -> PoolingAllocationConfig {
     let with_images = slots.saturating_add(routes.saturating_mul(shards()).min(MAX_SLOTS_FOR_ROUTES));
     let mut pool = PoolingAllocationConfig::new();
     pool.total_component_instances(slots)
@@ -196,6 +195,30 @@ fn pooling(most: Needs, slots: u32, routes: u32, scan: Enabled) -> PoolingAlloca
 fn shards() -> u32 {
     let threads = std::thread::available_parallelism().map_or(1, usize::from);
     u32::try_from(threads.min(16)).unwrap_or(1)
+}
+
+/// The capacity that a slot of the pool needs.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Needs {
+    pub(crate) memories: u32,
+    pub(crate) memory_bytes: u64,
+    pub(crate) tables: u32,
+    pub(crate) table_elements: usize,
+    pub(crate) core_instances: u32,
+    pub(crate) stacks: u32,
+}
+
+impl Needs {
+    pub(crate) fn max(self, other: Self) -> Self {
+        Self {
+            memories: self.memories.max(other.memories),
+            memory_bytes: self.memory_bytes.max(other.memory_bytes),
+            tables: self.tables.max(other.tables),
+            table_elements: self.table_elements.max(other.table_elements),
+            core_instances: self.core_instances.max(other.core_instances),
+            stacks: self.stacks.max(other.stacks),
+        }
+    }
 }
 
 #[cfg(test)]

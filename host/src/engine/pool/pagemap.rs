@@ -182,7 +182,7 @@ mod tests {
     use rustix::mm::{MapFlags, ProtFlags, mmap_anonymous, munmap};
 
     use super::*;
-    use crate::artifact::Needs;
+    use crate::engine::pool::Needs;
     use crate::engine::pool::{Engines, Flavour, PoolKind, Reset};
 
     /// Otherwise pools would be created without scans, and ordinary guests would cost twice as much.

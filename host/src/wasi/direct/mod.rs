@@ -2,11 +2,13 @@
 //! and C import. A function of WASI 0.2 calls the same function of wasmtime-wasi or wasmtime-wasi-http that components
 //! get. A guest that imports anything else (files, sockets, `wasi:config`) is linked as a component.
 
+use wasmparser::component_types::ComponentFuncType;
 use wasmtime::component::Resource;
 use wasmtime::{Engine, Linker};
 
 use crate::component_abi;
-use crate::component_abi::{Function, Guest, Host, HostResource, NEXT_ALLOCATION};
+use crate::component_abi::{Function, Guest, Host, HostResource, NEXT_ALLOCATION, WitTypes};
+use crate::component_link::direct::{Handler, HandlerTypes};
 use crate::wasi::state::State;
 
 /// Declares the resources of an interface, with the names that the interface gives them.
@@ -32,6 +34,15 @@ pub(crate) use v3::{
     Answer, ParamsV3, Request as RequestV3, Response as ResponseV3, count_fields as count_fields_v3,
     describe as describe_v3,
 };
+
+impl HandlerTypes for State {
+    fn is_handler(handler: Handler, types: &WitTypes<'_>, ty: &ComponentFuncType) -> bool {
+        match handler {
+            Handler::V2 => component_abi::is::<ParamsV2, ()>(types, ty),
+            Handler::V3 => component_abi::is_async::<ParamsV3, Answer>(types, ty),
+        }
+    }
+}
 
 impl Host for State {
     fn guest(&mut self) -> &mut Guest<Self> {

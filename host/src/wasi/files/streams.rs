@@ -9,7 +9,8 @@ use wasmtime_wasi::p2::{
     DynInputStream, DynOutputStream, InputStream, OutputStream, Pollable, StreamError, StreamResult,
 };
 
-use super::{Blocked, Call, RouteFiles, Token};
+use super::Call;
+use super::{Blocked, RouteFiles, Token};
 
 /// An input stream from a file.
 pub(super) struct Input {

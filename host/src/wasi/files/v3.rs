@@ -19,8 +19,9 @@ use wasmtime_wasi::p3::bindings::filesystem::types::{
 };
 use wasmtime_wasi::p3::filesystem::{FilesystemError, FilesystemResult};
 
+use super::Blocked;
+use super::Call;
 use super::v2::{Files, FilesView, view};
-use super::{Blocked, Call};
 use crate::wasi::state::State;
 
 /// The most that a stream transfers at once, as in wasmtime-wasi.

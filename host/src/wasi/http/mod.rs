@@ -5,9 +5,19 @@ pub(crate) mod p2;
 pub(crate) mod p3;
 pub(crate) mod received;
 
+use bytes::Bytes;
+use daylily_core::excerpt::Excerpt;
 use http::HeaderMap;
 use http::header::CONTENT_LENGTH;
 use http::uri::PathAndQuery;
+use http_body_util::combinators::UnsyncBoxBody;
+use wasmtime_wasi_http::Error as HttpError;
+
+/// A body in the type that wasmtime-wasi-http uses.
+pub(crate) type GuestBody = UnsyncBoxBody<Bytes, HttpError>;
+
+/// The guest's response, whose body may still be being written, or its error code.
+pub(crate) type Head = Result<http::Response<GuestBody>, Excerpt>;
 
 /// The content-length of a head. An invalid one is rejected elsewhere.
 pub(crate) fn content_length(headers: &HeaderMap) -> Option<u64> {

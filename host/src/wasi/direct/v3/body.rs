@@ -14,10 +14,10 @@ use super::error::{error_code, shortened};
 use super::pipe::{Limit, pipe};
 use super::source::{BodySource, Nothing, Passed, Trailers};
 use super::{MESSAGE_BYTES, SentResult, TrailersResult};
-use crate::call::GuestBody;
 use crate::component_abi;
 use crate::component_abi::{FutureReader, Guest, StreamReader, later};
 use crate::sys::lock::lock;
+use crate::wasi::http::GuestBody;
 use crate::wasi::http::content_length;
 use crate::wasi::state::State;
 

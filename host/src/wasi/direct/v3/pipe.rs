@@ -92,11 +92,18 @@ impl PipeSink {
 }
 
 impl ByteSink<State> for PipeSink {
-    fn poll_write(&mut self, cx: &mut Context<'_>, _: &mut State, bytes: &[u8]) -> wasmtime::Result<Poll<Transfer>> {
+    fn poll_write(
+        &mut self,
+        cx: &mut Context<'_>,
+        state: &mut State,
+        bytes: &[u8],
+    ) -> wasmtime::Result<Poll<Transfer>> {
         let bytes = bytes.get(..BODY_CHUNK_BYTES).unwrap_or(bytes);
         let written = self.written + bytes.len() as u64;
         if self.limit.as_ref().is_some_and(|limit| written > limit.bytes) {
             self.fail(written);
+            // As in a component, where the guest waits until the host has read so much of its response.
+            state.pass_answer();
             return Ok(Poll::Ready(Transfer::Ended));
         }
         let mut pipe = lock(&self.pipe);

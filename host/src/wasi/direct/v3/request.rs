@@ -13,9 +13,9 @@ use wasmtime_wasi_http::{FieldMap, RequestOptions, WasiHttpView};
 
 use super::error::told;
 use super::{Body, MESSAGE_BYTES, SentResult, TYPES, TrailersResult, fields};
-use crate::call::GuestBody;
 use crate::component_abi::{Borrow, Function, FutureReader, StreamReader};
 use crate::wasi::direct::drop;
+use crate::wasi::http::GuestBody;
 use crate::wasi::http::p3::UNSENT;
 use crate::wasi::http::{MAX_AUTHORITY_BYTES, MAX_METHOD_BYTES, path_with_query};
 use crate::wasi::state::State;

@@ -1,0 +1,22 @@
+//! What a route's guests are granted, and their limits.
+
+use std::sync::Arc;
+
+use daylily_core::config::{Grants, RouteLimits};
+use wasmtime_wasi_config::WasiConfigVariables;
+
+use crate::wasi::files::RouteFiles;
+use crate::wasi::http::client::OutgoingPolicy;
+
+/// A route's settings for its component.
+#[derive(Clone)]
+pub(crate) struct AppSettings {
+    /// The route's name, for the log.
+    pub(crate) route: Arc<str>,
+    pub(crate) limits: RouteLimits,
+    pub(crate) grants: Arc<Grants>,
+    pub(crate) vars: Arc<WasiConfigVariables>,
+    pub(crate) outgoing: Arc<OutgoingPolicy>,
+    /// The thread pool for the route's file operations.
+    pub(crate) files: Arc<RouteFiles>,
+}
