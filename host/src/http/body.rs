@@ -13,7 +13,7 @@ use http_body::{Body as _, Frame, SizeHint};
 use tokio::task::JoinHandle;
 
 use crate::http::connection::InRequest;
-use crate::http::response::{Hold, report_end};
+use crate::http::exchange::{Hold, report_end};
 use crate::sys::runtime::poll_unbudgeted;
 use crate::wasi::http::GuestBody;
 use crate::wasi::http::received;

@@ -1,7 +1,7 @@
 //! The state that the parts of one request and its response share.
 
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
-use std::sync::{Mutex, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::task::{Context, Waker};
 
 use daylily_core::excerpt::Excerpt;
@@ -11,7 +11,7 @@ use daylily_core::units::format_duration;
 use tokio_util::task::task_tracker::TaskTrackerToken;
 
 use crate::engine::outcome::{Ending, Remains};
-use crate::http::request::Stop;
+use crate::http::admission::{Permit, RouteShare};
 use crate::observe::record::Record;
 use crate::observe::scoreboard::Slot;
 use crate::sys::lock::lock;
@@ -29,6 +29,17 @@ pub(crate) struct Exchange {
     delivered: AtomicBool,
     /// The guest has begun to read a body that the client sends only after `100 Continue`.
     continued: AtomicBool,
+}
+
+/// Why a request gets no response from a guest.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Stop {
+    /// The host sends an error response instead.
+    #[error("refused: {0}")]
+    Refused(#[from] Refusal),
+    /// The client has closed the connection, so no response is sent.
+    #[error("client disconnected before its response")]
+    ClientGone,
 }
 
 /// What went wrong with the request body while the guest was reading it.
@@ -158,5 +169,47 @@ impl Fault {
             Self::GaveWay => Refusal::GaveWay,
             Self::Malformed(detail) => Refusal::Malformed { detail: detail.clone() },
         })
+    }
+}
+
+/// The request guard: what a request holds until the last byte of its response is sent.
+pub(crate) struct Hold {
+    pub(crate) exchange: Arc<Exchange>,
+    permit: Permit,
+}
+
+impl Hold {
+    pub(crate) fn new(exchange: Arc<Exchange>, permit: Permit) -> Self {
+        Self { exchange, permit }
+    }
+
+    /// The share of permits of the request's route.
+    pub(crate) fn share(&self) -> &RouteShare {
+        self.permit.share()
+    }
+}
+
+impl Drop for Hold {
+    fn drop(&mut self) {
+        // Before the permit is released, because the request that gets it needs the pool slot of this store.
+        self.exchange.drop_remains();
+    }
+}
+
+/// Logs the outcome of a guest that had begun its response, unless it returned normally.
+pub(crate) fn report_end(exchange: &Exchange) {
+    let record = exchange.record();
+    let when = if exchange.is_delivered() { "after its response" } else { "during its response, which was cut" };
+    match exchange.ending().cloned().map(Ending::into_stop) {
+        Some(Stop::ClientGone) => {
+            tracing::debug!(
+                request = %record.id, route = %record.route(),
+                "client disconnected before the end of its response"
+            );
+        }
+        Some(Stop::Refused(why)) if !matches!(why, Refusal::NoResponse) => {
+            tracing::warn!(request = %record.id, route = %record.route(), "guest failed {when}: {why}");
+        }
+        _ => {}
     }
 }

@@ -23,9 +23,10 @@ use crate::http::admission::RouteShare;
 use crate::http::connection::{Connection, InRequest};
 use crate::http::exchange::{Exchange, Fault};
 use crate::http::stall::Wait;
+use crate::message::fields::{named_by_connection, remove_forbidden};
 use crate::message::transfer_coding;
 use crate::message::transfer_coding::CodingError;
-use crate::wasi::http::client::{error_from_hyper, named_by_connection, remove_forbidden};
+use crate::wasi::http::client::error_from_hyper;
 use crate::wasi::http::received;
 
 /// Rejects requests that hyper accepts although they are invalid.

@@ -9,22 +9,11 @@ use hyper::body::Incoming;
 
 use crate::http::body::Body;
 use crate::http::connection::{Connection, InRequest};
-use crate::http::exchange::Exchange;
-use crate::http::response::{Begun, Hold};
+use crate::http::exchange::{Exchange, Hold, Stop};
+use crate::http::response::Begun;
 use crate::http::server::Worker;
 use crate::http::{inbound, response, watchdog};
 use crate::observe::record::Record;
-
-/// Why a request gets no response from a guest.
-#[derive(Debug, thiserror::Error)]
-pub(crate) enum Stop {
-    /// The host sends an error response instead.
-    #[error("refused: {0}")]
-    Refused(#[from] Refusal),
-    /// The client has closed the connection, so no response is sent.
-    #[error("client disconnected before its response")]
-    ClientGone,
-}
 
 /// Responds to the request of `in_request`. Cancel safe: dropping the future ends the guest at once.
 ///
@@ -83,7 +72,14 @@ async fn answer(
 
     connection.bound_writes(limits.wall_time, limits.body_timeout);
     let call = route.app.call(exchange.record().id, request);
-    let (guest, head) = watchdog::watch(call, limits.wall_time, connection.clone(), Arc::clone(exchange), worker);
+    let (guest, head) = watchdog::watch(
+        call,
+        limits.wall_time,
+        connection.clone(),
+        Arc::clone(exchange),
+        worker.drain.clone(),
+        worker.pulse.clone(),
+    );
     response::begin(Begun { guest, head, hold: Hold::new(Arc::clone(exchange), permit) }, &method).await
 }
 

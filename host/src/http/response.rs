@@ -17,11 +17,8 @@ use http::{HeaderMap, Method, Response, StatusCode};
 use http_body::{Body as _, Frame};
 use tokio::sync::oneshot;
 
-use crate::engine::outcome::Ending;
-use crate::http::admission::{Permit, RouteShare};
 use crate::http::body::{Body, Streamed};
-use crate::http::exchange::Exchange;
-use crate::http::request::Stop;
+use crate::http::exchange::{Hold, Stop, report_end};
 use crate::http::watchdog::Watched;
 use crate::observe::record::Record;
 use crate::sys::runtime::poll_unbudgeted;
@@ -30,30 +27,6 @@ use crate::wasi::http::{GuestBody, Head};
 
 /// Largest response that is sent in one piece, with a content-length, if the guest does not wait before its end.
 const MAX_WHOLE_BYTES: usize = 64 << 10;
-
-/// The request guard: what a request holds until the last byte of its response is sent.
-pub(crate) struct Hold {
-    pub(crate) exchange: Arc<Exchange>,
-    permit: Permit,
-}
-
-impl Hold {
-    pub(crate) fn new(exchange: Arc<Exchange>, permit: Permit) -> Self {
-        Self { exchange, permit }
-    }
-
-    /// The share of permits of the request's route.
-    pub(crate) fn share(&self) -> &RouteShare {
-        self.permit.share()
-    }
-}
-
-impl Drop for Hold {
-    fn drop(&mut self) {
-        // Before the permit is released, because the request that gets it needs the pool slot of this store.
-        self.exchange.drop_remains();
-    }
-}
 
 /// A running guest.
 pub(crate) struct Begun {
@@ -232,24 +205,6 @@ async fn finish(guest: Watched, hold: Arc<Hold>) {
     guest.await;
     if hold.exchange.is_delivered() {
         report_end(&hold.exchange);
-    }
-}
-
-/// Logs the outcome of a guest that had begun its response, unless it returned normally.
-pub(crate) fn report_end(exchange: &Exchange) {
-    let record = exchange.record();
-    let when = if exchange.is_delivered() { "after its response" } else { "during its response, which was cut" };
-    match exchange.ending().cloned().map(Ending::into_stop) {
-        Some(Stop::ClientGone) => {
-            tracing::debug!(
-                request = %record.id, route = %record.route(),
-                "client disconnected before the end of its response"
-            );
-        }
-        Some(Stop::Refused(why)) if !matches!(why, Refusal::NoResponse) => {
-            tracing::warn!(request = %record.id, route = %record.route(), "guest failed {when}: {why}");
-        }
-        _ => {}
     }
 }
 

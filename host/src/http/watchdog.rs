@@ -9,8 +9,8 @@ use crate::call::Call;
 use crate::engine::outcome::Ending;
 use crate::http::connection::Connection;
 use crate::http::exchange::Exchange;
-use crate::http::pulse;
-use crate::http::server::Worker;
+use crate::http::pulse::{self, Pulse};
+use crate::sys::drain::Drain;
 use crate::wasi::http::Head;
 
 /// A watched guest. Polling it runs the guest; it resolves once the exchange has an outcome. Dropping it ends the guest
@@ -23,11 +23,11 @@ pub(crate) fn watch(
     wall_time: Duration,
     connection: Connection,
     exchange: Arc<Exchange>,
-    worker: &Worker,
+    drain: Drain,
+    pulse: Pulse,
 ) -> (Watched, tokio::sync::oneshot::Receiver<Head>) {
     let Call { run, head } = call;
     let deadline = Instant::now() + wall_time;
-    let (drain, pulse) = (worker.drain.clone(), worker.pulse.clone());
     let watched = async move {
         let mut run = run;
         // Declared after `run`, so that it is dropped first if a panic unwinds.

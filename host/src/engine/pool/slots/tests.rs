@@ -106,7 +106,7 @@ fn growth_that_the_system_refuses_changes_nothing() {
     const IS_LIMITED: &str = "DAYLILY_TEST_IS_LIMITED";
     const LIMIT: u64 = 256 << 20;
     if std::env::var_os(IS_LIMITED).is_none() {
-        let name = "engine::slots::tests::growth_that_the_system_refuses_changes_nothing";
+        let name = "engine::pool::slots::tests::growth_that_the_system_refuses_changes_nothing";
         let mut limited = Command::new(std::env::current_exe().expect("this program"));
         let output = limited.args(["--exact", name]).env(IS_LIMITED, "").output().expect("it runs");
         let said = String::from_utf8_lossy(&output.stdout);

@@ -91,7 +91,9 @@ impl Body {
                         let (first, body) = source.into_parts();
                         return (Self::Host { first, body, sent: Some(sent) }, transmitted);
                     }
-                    Err(_) => None,
+                    // Every other stream of the host's ends at once. Its end, unlike a missing stream, is compared with
+                    // the content-length before the trailers arrive.
+                    Err(_) => Some(guest.stream(Nothing)),
                 }
             }
             Some(Err(contents)) => Some(contents),

@@ -13,8 +13,8 @@ use wasmtime_wasi_http::p3::bindings::http::types::ErrorCode;
 use super::body::Transmission;
 use super::pipe::Limit;
 use crate::component_abi::{ByteSource, Transfer};
+use crate::message::fields::remove_forbidden;
 use crate::wasi::http::GuestBody;
-use crate::wasi::http::client::remove_forbidden;
 use crate::wasi::state::State;
 
 /// The trailers or the error after a body's last byte.

@@ -13,9 +13,9 @@ use tokio::time::{Instant, Sleep, sleep};
 use wasmtime_wasi_http::Error;
 
 use super::error;
-use super::headers::remove_forbidden;
 use super::pool::Lease;
 use super::slot::Slot;
+use crate::message::fields::remove_forbidden;
 use crate::wasi::http::received;
 
 /// A response's body, which releases its connection and its slot at its end.

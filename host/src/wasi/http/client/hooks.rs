@@ -7,11 +7,11 @@ use http::HeaderName;
 use wasmtime_wasi_http::{Error, ForbiddenHeaderFilter, RequestOptions, WasiBody, WasiHttpHooks};
 
 use super::connect::MAX_BUFFER_BYTES;
-use super::headers::is_forbidden_header;
 use super::policy::OutgoingPolicy;
 use super::send;
 use super::send::Exchange;
 use super::slot::Instance;
+use crate::message::fields::is_forbidden_header;
 
 /// Shared, because wasmtime-wasi-http requests an `Arc` for every request.
 static FORBIDDEN: LazyLock<ForbiddenHeaderFilter> = LazyLock::new(|| Arc::new(is_forbidden_header));

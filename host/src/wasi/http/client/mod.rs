@@ -27,7 +27,6 @@ mod connect;
 mod download;
 mod error;
 mod framing;
-mod headers;
 mod hooks;
 mod policy;
 mod pool;
@@ -44,7 +43,6 @@ use std::sync::Arc;
 
 pub(crate) use connect::MAX_BUFFER_BYTES as MAX_HEAD_BYTES;
 pub(crate) use error::error_from_hyper;
-pub(crate) use headers::{named_by_connection, remove_forbidden};
 pub(crate) use hooks::{BODY_CHUNK_BYTES, Hooks};
 pub(crate) use policy::OutgoingPolicy;
 

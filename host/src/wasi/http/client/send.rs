@@ -17,13 +17,12 @@ use wasmtime_wasi_http::{Error, WasiBody};
 use super::connect::connect;
 use super::download::{Held, ResponseBody};
 use super::error;
-use super::headers;
-use super::headers::remove_hop_by_hop;
 use super::policy::{Destination, OutgoingPolicy, Timeouts};
 use super::pool::{Connection, Lease};
 use super::slot::{Alive, Slot};
 use super::upload;
 use super::upload::{RequestBody, Upload};
+use crate::message::fields::{has_connection_option, remove_hop_by_hop};
 use crate::message::transfer_coding;
 use crate::sys::runtime;
 
@@ -266,7 +265,7 @@ async fn transmit(upload: Upload, instance: Alive) -> Result<(), Error> {
 fn refuses_the_rest(response: &Response<Incoming>) -> bool {
     let status = response.status();
     let closes = || {
-        let has = |option: &str| headers::has_connection_option(response.headers(), option);
+        let has = |option: &str| has_connection_option(response.headers(), option);
         has("close") || response.version() < Version::HTTP_11 && !has("keep-alive")
     };
     (status.is_client_error() || status.is_server_error()) && closes()

@@ -19,7 +19,7 @@ const HOP_BY_HOP: [HeaderName; 9] = [
 /// belongs to the connection, too (RFC 9110 §10.1.4).
 ///
 /// Called for each field of each request and response, so it neither allocates nor hashes.
-pub(super) fn is_forbidden_header(name: &HeaderName) -> bool {
+pub(crate) fn is_forbidden_header(name: &HeaderName) -> bool {
     matches!(
         name.as_str(),
         "connection"
@@ -44,7 +44,7 @@ pub(crate) fn remove_forbidden(headers: &mut HeaderMap) {
 }
 
 /// Removes the fields that belong to one connection, with those that `Connection` names.
-pub(super) fn remove_hop_by_hop(headers: &mut HeaderMap) {
+pub(crate) fn remove_hop_by_hop(headers: &mut HeaderMap) {
     for name in named_by_connection(headers) {
         headers.remove(name);
     }
@@ -54,7 +54,7 @@ pub(super) fn remove_hop_by_hop(headers: &mut HeaderMap) {
 }
 
 /// Whether `Connection` has this option (RFC 9110 §7.6.1).
-pub(super) fn has_connection_option(headers: &HeaderMap, option: &str) -> bool {
+pub(crate) fn has_connection_option(headers: &HeaderMap, option: &str) -> bool {
     let values = headers.get_all(header::CONNECTION).iter().filter_map(|value| value.to_str().ok());
     values.flat_map(|value| value.split(',')).any(|found| found.trim().eq_ignore_ascii_case(option))
 }
