@@ -1,5 +1,5 @@
 //! `daylily-bench ADDR:PORT THREADS`: responds as the measured guests do, but without guests, as a lower bound for the
-//! cost of a request: hyper with the settings of daylily's `serve/http.rs`, one single-threaded event loop per thread,
+//! cost of a request: hyper with the settings of daylily's `http/h1/mod.rs`, one single-threaded event loop per thread,
 //! each with its own listening socket.
 
 use std::net::SocketAddr;

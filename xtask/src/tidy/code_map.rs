@@ -73,9 +73,9 @@ mod tests {
 
     const SOURCES: [(&str, &str); 4] = [
         ("host/src/main.rs", ""),
-        ("host/src/control/mod.rs", ""),
-        ("host/src/control/seat.rs", ""),
-        ("host/src/control/parcel.rs", ""),
+        ("host/src/supervisor/mod.rs", ""),
+        ("host/src/supervisor/seat.rs", ""),
+        ("host/src/ipc/fd_message.rs", ""),
     ];
 
     fn expect_of(map: &str, faults: &[&str]) {
@@ -87,11 +87,11 @@ mod tests {
     #[test]
     fn the_map_matches_the_files() {
         expect_of(
-            "host/           the host\n  main.rs       the program\n  src/control/\n    seat.rs parcel.rs    both\n",
+            "host/           the host\n  main.rs       the program\n  src/supervisor/\n    seat.rs parcel.rs    both\n",
             &[],
         );
-        expect_of("host/src/       the host\n  main.rs       the program\n  control/      processes\n", &[]);
+        expect_of("host/src/       the host\n  main.rs       the program\n  supervisor/      processes\n", &[]);
         expect_of("host/src/\n  main.rs\n  run.rs\n", &["ARCHITECTURE.md:6: the map has `host/src/run.rs`"]);
-        expect_of("host/src/\n  control/\n    seat.rs\n", &["not `host/src/control/parcel.rs`"]);
+        expect_of("host/src/\n  supervisor/\n    seat.rs\n", &["not `host/src/ipc/fd_message.rs`"]);
     }
 }

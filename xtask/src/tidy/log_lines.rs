@@ -108,12 +108,12 @@ mod tests {
         let text = format!("## Where log lines come from\n| where | level | line |\n{row}\n");
         let errors = format!("## The supervisor's lines\n| level | line |\n| error | {row} |\n");
         let text = if path == super::ARCHITECTURE { text } else { errors };
-        expect(check, &[("host/src/control/seat.rs", SOURCE), (path, text.as_str())], faults);
+        expect(check, &[("host/src/supervisor/seat.rs", SOURCE), (path, text.as_str())], faults);
     }
 
     #[test]
     fn a_line_is_in_its_source() {
-        let row = |text: &str| format!("| `control/seat.rs` | error | `{text}` |");
+        let row = |text: &str| format!("| `supervisor/seat.rs` | error | `{text}` |");
         let check = |text: &str, faults: &[&str]| expect_of(super::ARCHITECTURE, &row(text), faults);
         check("worker … did not respond for hang_timeout = …", &[]);
         check("worker did not respond", &[]);

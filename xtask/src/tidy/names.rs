@@ -77,7 +77,7 @@ mod tests {
     use crate::tidy::expect;
 
     const SOURCES: [(&str, &str); 3] = [
-        ("host/src/control/order.rs", "enum Order { End, Cover }"),
+        ("host/src/ipc/command.rs", "enum Order { End, Cover }"),
         ("host/core/src/limits.rs", ""),
         ("tests/e2e/cuts.rs", "fn seen() {}"),
     ];
@@ -89,9 +89,9 @@ mod tests {
 
     #[test]
     fn a_path_must_be_there() {
-        expect_in("ARCHITECTURE.md", "`control/order.rs`, `core/limits.rs`, `host/core`, `/proc/self/exe`", &[]);
-        expect_in("ARCHITECTURE.md", "`control/orders.rs`", &["there is no `control/orders.rs`"]);
-        expect_in("ARCHITECTURE.md", "\n`engine/direct`", &["ARCHITECTURE.md:2: there is no `engine/direct`"]);
+        expect_in("ARCHITECTURE.md", "`ipc/command.rs`, `core/limits.rs`, `host/core`, `/proc/self/exe`", &[]);
+        expect_in("ARCHITECTURE.md", "`supervisor/orders.rs`", &["there is no `supervisor/orders.rs`"]);
+        expect_in("ARCHITECTURE.md", "\n`component_link/direct`", &["ARCHITECTURE.md:2: there is no `component_link/direct`"]);
         expect_in("docs/a.md", "`text/plain`, `target/release/daylily`, `tests/e2e`", &[]);
         expect_in("docs/a.md", "`tests/unit`, `gone.rs`", &["`tests/unit`", "`gone.rs`"]);
     }

@@ -115,7 +115,7 @@ mod tests {
 
     #[test]
     fn a_module_of_the_host_may_have_the_same_name() {
-        let host = ("host/src/control/cuts.rs", "fn attempt() {}");
+        let host = ("host/src/supervisor/cuts.rs", "fn attempt() {}");
         expect(check, &[TESTS, host, ("docs/a.md", "`cuts::attempt`")], &[]);
     }
 

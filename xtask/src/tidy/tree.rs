@@ -86,10 +86,10 @@ mod tests {
 
     #[test]
     fn paths_are_found_whole() {
-        let tree = Tree::of(&[("host/src/control/seat.rs", "")]);
+        let tree = Tree::of(&[("host/src/supervisor/seat.rs", "")]);
         let found = |path: &str| (tree.has(path), tree.has_somewhere(path));
         assert_eq!(found("host/src/"), (true, true));
-        assert_eq!(found("control/seat.rs"), (false, true));
+        assert_eq!(found("supervisor/seat.rs"), (false, true));
         assert_eq!(found("seat.rs"), (false, true));
         assert_eq!([found("eat.rs"), found("trol/seat.rs"), found("host/sr")], [(false, false); 3]);
     }
