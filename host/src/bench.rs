@@ -16,7 +16,7 @@ use crate::artifact::LoadError;
 use crate::artifact::compile::Compiler;
 use crate::call::Call;
 use crate::call::app::App;
-use crate::engine::outcome::{Ending, Remains};
+use crate::engine::outcome::{EndedStore, Outcome};
 use crate::http::inbound;
 use crate::http::server::{Worker, WorkerRoute};
 use crate::observe::request_id::RequestId;
@@ -44,7 +44,7 @@ pub struct Store(wasmtime::Store<State>);
 pub struct Called {
     /// The whole response.
     pub response: Response<Bytes>,
-    _remains: Remains,
+    _remains: EndedStore,
 }
 
 impl Steps {
@@ -55,10 +55,10 @@ impl Steps {
     /// When a component cannot be compiled, loaded or linked.
     pub fn load(config: &Config) -> Result<Self> {
         let said = |errors: Vec<LoadError>| errors.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n");
-        let artefacts = load::artefacts(config, &Compiler::new(None)?, &[]).map_err(said)?;
+        let artifacts = load::artifacts(config, &Compiler::new(None)?, &[]).map_err(said)?;
         let around =
             Surroundings { connection_limit: Semaphore::MAX_PERMITS, drain: Drain::new(), counters: Slot::unshared() };
-        Ok(Self { worker: load::worker(config, &artefacts, around).map_err(said)? })
+        Ok(Self { worker: load::worker(config, &artifacts, around).map_err(said)? })
     }
 
     /// Whether a route matches a request.
@@ -112,11 +112,11 @@ impl Steps {
             Result::Ok(Response::from_parts(parts, body.collect().await?.to_bytes()))
         };
         // Polled together, because the guest may have to run for its body to be read, and vice versa.
-        let (response, (ending, remains)) = finish(async { tokio::join!(biased; response, run) })?;
-        if ending != Ending::Done {
-            return Err(format!("the guest ended: {ending:?}").into());
+        let (response, (outcome, ended_store)) = finish(async { tokio::join!(biased; response, run) })?;
+        if outcome != Outcome::Done {
+            return Err(format!("the guest ended: {outcome:?}").into());
         }
-        Ok(Called { response: response?, _remains: remains })
+        Ok(Called { response: response?, _remains: ended_store })
     }
 
     fn app(&self) -> Result<&Arc<App>> {

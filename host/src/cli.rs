@@ -23,7 +23,7 @@ pub(crate) struct Cli {
     #[command(subcommand)]
     pub(crate) command: Option<Command>,
     #[command(flatten)]
-    pub(crate) serve: What,
+    pub(crate) serve: ServeArguments,
 }
 
 const EXIT_CODES: &str = "Exit codes: 0 success; 1 internal error; 2 usage; 65 a component cannot be loaded; \
@@ -36,38 +36,38 @@ const EXIT_CODES: &str = "Exit codes: 0 success; 1 internal error; 2 usage; 65 a
 pub(crate) enum Command {
     /// Serve a component, or the routes of a configuration file (the default command)
     #[command(after_help = EXIT_CODES)]
-    Serve(What),
+    Serve(ServeArguments),
     /// Show the workers, routes and counters of a running server
     #[command(after_help = EXIT_CODES)]
     Status {
         #[command(flatten)]
-        server: Running,
+        server: RunningServer,
         /// Print JSON
         #[arg(long)]
         json: bool,
     },
     /// Reload a running server's configuration and components, and wait until it serves them
     #[command(after_help = EXIT_CODES)]
-    Reload(Running),
+    Reload(RunningServer),
     /// Stop a running server, and wait until its requests are finished
     #[command(after_help = EXIT_CODES)]
-    Stop(Running),
+    Stop(RunningServer),
     /// Check whether `serve` would start with the same arguments, and print the errors if not
     #[command(after_help = EXIT_CODES)]
-    Check(What),
+    Check(ServeArguments),
 }
 
 /// Which server to talk to.
 #[derive(Args, Debug)]
-pub(crate) struct Running {
+pub(crate) struct RunningServer {
     /// Control socket of the server [default: that of the only running server of this user]
     #[arg(long, value_name = "SOCKET", env = "DAYLILY_CONTROL")]
     pub(crate) control: Option<PathBuf>,
 }
 
-/// What to serve, and how.
+/// ServeArguments to serve, and how.
 #[derive(Args, Clone, Debug, Default)]
-pub(crate) struct What {
+pub(crate) struct ServeArguments {
     /// Component that handles every request [default, without --config: the routes of ./daylily.toml if
     /// that file exists, else the built-in Hello World]
     #[arg(value_name = "COMPONENT.wasm", conflicts_with = "config")]
@@ -139,7 +139,7 @@ pub(crate) struct Settings {
     log: Option<LogLevel>,
 }
 
-impl What {
+impl ServeArguments {
     /// The command, when it was given after the flags, where clap takes it for a component.
     pub(crate) fn misplaced_command(&self) -> Option<&str> {
         let component = self.component.as_deref()?;

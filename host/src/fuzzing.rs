@@ -2,7 +2,7 @@
 //! ways of linking. This is not a stable interface, and is compiled only with the feature `fuzzing`.
 
 pub use crate::call::fuzzing::{
-    Ended, Form, Forms, Input, Outcome, TRACE, WAITS, Wasi, cache_entry, compiles, digest, inspected, main_module,
+    Ended, Form, Forms, GuestRun, Input, TRACE, WAITS, Wasi, cache_entry, compiles, digest, inspected, main_module,
     relinked,
 };
 pub use crate::http::fuzzing::Server;

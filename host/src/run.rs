@@ -7,13 +7,13 @@ use std::process::ExitCode;
 use clap::Parser;
 use daylily_core::config::{ComponentSource, Listen, ListenAddr};
 
-use crate::cli::{Cli, Command, What};
+use crate::cli::{Cli, Command, ServeArguments};
 use crate::failure::Failure;
 use crate::observe::log;
 use crate::observe::scoreboard::Slot;
 use crate::stdout::{print, unless_reader_left};
 use crate::supervisor::control_socket::client;
-use crate::supervisor::control_socket::client::Form;
+use crate::supervisor::control_socket::client::OutputFormat;
 use crate::supervisor::control_socket::report;
 use crate::supervisor::prepare;
 use crate::supervisor::supervise;
@@ -64,11 +64,11 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Command::Serve(what) => serve(what, Invocation::new(program, arguments), succeeds),
         Command::Check(what) => check(&what),
         Command::Status { server, json } => {
-            let form = if json { Form::Json } else { Form::Text };
+            let form = if json { OutputFormat::Json } else { OutputFormat::Text };
             client::run(report::Command::Status, server.control.as_deref(), form)
         }
-        Command::Reload(server) => client::run(report::Command::Reload, server.control.as_deref(), Form::Text),
-        Command::Stop(server) => client::run(report::Command::Stop, server.control.as_deref(), Form::Text),
+        Command::Reload(server) => client::run(report::Command::Reload, server.control.as_deref(), OutputFormat::Text),
+        Command::Stop(server) => client::run(report::Command::Stop, server.control.as_deref(), OutputFormat::Text),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
@@ -82,7 +82,7 @@ fn told(failure: &Failure) -> ExitCode {
     ExitCode::from(failure.exit_code())
 }
 
-fn serve(what: What, invocation: Invocation, succeeds: bool) -> Result<(), Failure> {
+fn serve(what: ServeArguments, invocation: Invocation, succeeds: bool) -> Result<(), Failure> {
     let inheritance = if succeeds {
         let inherited = Inheritance::receive();
         Some(inherited.map_err(|error| Failure::Worker { text: format!("{NOT_FOR_HANDS} ({error})"), code: 2 })?)
@@ -92,14 +92,14 @@ fn serve(what: What, invocation: Invocation, succeeds: bool) -> Result<(), Failu
     supervise::serve(Task { what, invocation, inheritance })
 }
 
-fn check(what: &What) -> Result<(), Failure> {
+fn check(what: &ServeArguments) -> Result<(), Failure> {
     let config = prepare::read(&prepare::settled(what)?)?;
     let _log = log::start(config.log)?;
     let prepared = prepare::compile(config, &[])?;
     let config = &prepared.config;
     let around =
         Surroundings { connection_limit: prepared.connection_limit, drain: Drain::new(), counters: Slot::unshared() };
-    load::worker(config, &prepared.artefacts, around).map_err(Failure::Components)?;
+    load::worker(config, &prepared.artifacts, around).map_err(Failure::Components)?;
     for route in &config.routes {
         let component = match &route.component {
             ComponentSource::HelloWorld => "the built-in Hello World".to_owned(),

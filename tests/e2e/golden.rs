@@ -22,9 +22,9 @@ const fn case(name: &'static str, arguments: &'static [&'static str]) -> Case {
 }
 
 /// Minimal components: each exports an empty instance under the name of a draft's handler.
-const DRAFT_V2: &[u8] =
+const DRAFT_P2: &[u8] =
     b"\0asm\x0d\0\x01\0\x05\x03\x01\x01\0\x0b4\x01\0.wasi:http/incoming-handler@0.2.0-rc-2023-12-05\x05\0\0";
-const DRAFT_V3: &[u8] = b"\0asm\x0d\0\x01\0\x05\x03\x01\x01\0\x0b+\x01\0%wasi:http/handler@0.3.0-rc-2025-09-16\x05\0\0";
+const DRAFT_P3: &[u8] = b"\0asm\x0d\0\x01\0\x05\x03\x01\x01\0\x0b+\x01\0%wasi:http/handler@0.3.0-rc-2025-09-16\x05\0\0";
 /// A 0.3 handler that imports interfaces of a draft that no release has.
 const IMPORTS_OF_DRAFTS: &[u8] = b"\0asm\x0d\0\x01\0\x07\x03\x01B\0\x0a-\x01\0(wasi:cli/environment@0.2.0-rc-2023-12-05\x05\0\x0a+\x01\0&wasi:random/random@0.3.0-rc-2025-09-16\x05\0\x0a-\x01\0(wasi:config/store@0.2.0-draft-2024-09-27\x05\0\x05\x03\x01\x01\0\x0b\x1d\x01\0\x17wasi:http/handler@0.3.0\x05\x03\0";
 
@@ -59,8 +59,8 @@ const CASES: &[Case] = &[
         arguments: &["check", "half.wasm"],
         files: &[("half.wasm", b"\0asm\x0d\0\x01\0\x07\x99\x01\x01\x42")],
     },
-    Case { name: "component-draft-0.2", arguments: &["check", "draft.wasm"], files: &[("draft.wasm", DRAFT_V2)] },
-    Case { name: "component-draft-0.3", arguments: &["check", "draft.wasm"], files: &[("draft.wasm", DRAFT_V3)] },
+    Case { name: "component-draft-0.2", arguments: &["check", "draft.wasm"], files: &[("draft.wasm", DRAFT_P2)] },
+    Case { name: "component-draft-0.3", arguments: &["check", "draft.wasm"], files: &[("draft.wasm", DRAFT_P3)] },
     Case {
         name: "component-imports-of-drafts",
         arguments: &["check", "drafts.wasm"],

@@ -10,7 +10,7 @@ use residue_guest::{FIELD, PLACES, Wasi, component, places};
 use crate::harness::{Connection, Daylily, Ending, PATIENCE, Request, Response, Setup, as_component, each, eventually};
 
 /// The guests of 0.2 are linked directly, except one.
-const GUESTS: [(Wasi, &str); 3] = [(Wasi::V2, "v2"), (Wasi::V2, "v2-component"), (Wasi::V3, "v3")];
+const GUESTS: [(Wasi, &str); 3] = [(Wasi::P2, "v2"), (Wasi::P2, "v2-component"), (Wasi::P3, "v3")];
 
 /// How a guest ends after it has written. The route and the path determine it.
 #[derive(Debug, Clone, Copy)]

@@ -29,7 +29,7 @@ fn setup() -> Setup {
             .route_to(&format!("direct-{name}.test"), &direct)
             .route_to(&format!("entire-{name}.test"), &entire)
     });
-    let module = encode(&trapping(450_000), Wasi::V2).expect("a component");
+    let module = encode(&trapping(450_000), Wasi::P2).expect("a component");
     let limits = "cpu_time = '20s'\nwall_time = '1m'";
     forms
         .defaults(limits)

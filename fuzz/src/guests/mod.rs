@@ -9,8 +9,8 @@ use std::fmt::Write as _;
 use anyhow::{Result, ensure};
 use residue_guest::Wasi;
 
-mod v2;
-mod v3;
+mod p2;
+mod p3;
 
 /// Bytes of an operation in an input.
 pub(crate) const WORD_BYTES: usize = 6;
@@ -164,8 +164,8 @@ const SKELETON: &str = r#"
 /// All operations of a guest, numbered from 1.
 pub(crate) fn ops(wasi: Wasi) -> Vec<Op> {
     let own = match wasi {
-        Wasi::V2 => v2::OPS,
-        Wasi::V3 => v3::OPS,
+        Wasi::P2 => p2::OPS,
+        Wasi::P3 => p3::OPS,
     };
     COMMON.iter().chain(own).copied().collect()
 }
@@ -175,8 +175,8 @@ pub(crate) fn component(wasi: Wasi) -> Result<Vec<u8>> {
     let ops = ops(wasi);
     ensure!(ops.len() < 256, "an operation is one byte");
     let (more, text, world) = match wasi {
-        Wasi::V2 => (v2::MORE, v2::TEXT, "world fuzz { include daylily:guest/http@0.2.0; import trace; }"),
-        Wasi::V3 => (v3::MORE, v3::TEXT, "world fuzz { include daylily:guest/service@0.3.0; import trace; }"),
+        Wasi::P2 => (p2::MORE, p2::TEXT, "world fuzz { include daylily:guest/http@0.2.0; import trace; }"),
+        Wasi::P3 => (p3::MORE, p3::TEXT, "world fuzz { include daylily:guest/service@0.3.0; import trace; }"),
     };
     let mut module = String::from("(module\n(type $op (func (param i64) (result i64)))\n");
     for (number, op) in ops.iter().enumerate() {
@@ -274,7 +274,7 @@ fn body(number: usize, op: Op) -> String {
             param(letter, at).1
         })
         .collect();
-    let race = if v2::RACES.contains(&op.name) { "(call $record (i32.const 0x400) (i64.const 0))" } else { "" };
+    let race = if p2::RACES.contains(&op.name) { "(call $record (i32.const 0x400) (i64.const 0))" } else { "" };
     let call = format!("{race} (call $call{number} {})", params.join(" "));
     let done = match op.result {
         Gives::Nothing => format!("{call} (local.set $r (i64.const 0))"),

@@ -3,14 +3,14 @@
 
 use std::sync::LazyLock;
 
-use daylily::fuzzing::{Ended, Form, Forms, Input, Outcome, digest, inspected, main_module, relinked};
+use daylily::fuzzing::{Ended, Form, Forms, GuestRun, Input, digest, inspected, main_module, relinked};
 use residue_guest::Wasi;
 use wasmparser::Validator;
 
 /// The components to damage. They have the structure that wit-component writes, so that inspection covers all of it.
 static WHOLE: LazyLock<Vec<Vec<u8>>> = LazyLock::new(|| {
-    let large = [Wasi::V2, Wasi::V3].map(|wasi| residue_guest::component(wasi).expect("a guest"));
-    let small = residue_guest::encode(include_str!("../guests/echo.wat"), Wasi::V2).expect("a guest");
+    let large = [Wasi::P2, Wasi::P3].map(|wasi| residue_guest::component(wasi).expect("a guest"));
+    let small = residue_guest::encode(include_str!("../guests/echo.wat"), Wasi::P2).expect("a guest");
     [small].into_iter().chain(large).collect()
 });
 
@@ -76,10 +76,10 @@ fn look(bytes: &[u8], runs: bool) {
 fn compare(component: &[u8]) {
     let input = Input { body: vec![b"0123", b"456789"], ends: true, ..Input::default() };
     // A damaged component may fail to link in either form.
-    let Ok(forms) = Forms::new(component, daylily::fuzzing::Wasi::V2) else { return };
+    let Ok(forms) = Forms::new(component, daylily::fuzzing::Wasi::P2) else { return };
     let direct = forms.run(Form::Direct, &input).expect("a request");
     let component = forms.run(Form::Component, &input).expect("a request");
-    let traps = |outcome: &Outcome| matches!(&outcome.ended, Ended::Trap(_));
+    let traps = |outcome: &GuestRun| matches!(&outcome.ended, Ended::Trap(_));
     let is_same = direct.ended == component.ended && direct.response == component.response;
     assert!(is_same || (traps(&direct) && traps(&component)), "directly: {direct:?}\nas a component: {component:?}");
 }

@@ -5,7 +5,7 @@
 use std::cell::RefCell;
 use std::fmt::Write as _;
 
-use daylily::fuzzing::{Ended, Form, Forms, Input, Outcome, WAITS};
+use daylily::fuzzing::{Ended, Form, Forms, GuestRun, Input, WAITS};
 use residue_guest::Wasi;
 
 use crate::guests::{self, WORD_BYTES};
@@ -23,14 +23,14 @@ const MAX_TIMERS: usize = 2;
 
 pub(crate) fn run02(data: &[u8]) {
     thread_local! {
-        static GUEST: RefCell<Guest> = RefCell::new(Guest::new(Wasi::V2));
+        static GUEST: RefCell<Guest> = RefCell::new(Guest::new(Wasi::P2));
     }
     GUEST.with_borrow(|guest| guest.run(data));
 }
 
 pub(crate) fn run03(data: &[u8]) {
     thread_local! {
-        static GUEST: RefCell<Guest> = RefCell::new(Guest::new(Wasi::V3));
+        static GUEST: RefCell<Guest> = RefCell::new(Guest::new(Wasi::P3));
     }
     GUEST.with_borrow(|guest| guest.run(data));
 }
@@ -45,8 +45,8 @@ impl Guest {
     fn new(wasi: Wasi) -> Self {
         let component = guests::component(wasi).expect("the guest");
         let of = match wasi {
-            Wasi::V2 => daylily::fuzzing::Wasi::V2,
-            Wasi::V3 => daylily::fuzzing::Wasi::V3,
+            Wasi::P2 => daylily::fuzzing::Wasi::P2,
+            Wasi::P3 => daylily::fuzzing::Wasi::P3,
         };
         let forms = Forms::new(&component, of).expect("both forms");
         Self { wasi, ops: guests::ops(wasi), forms }
@@ -93,15 +93,15 @@ impl Guest {
     }
 
     /// The difference between the two forms, if any.
-    fn difference(&self, direct: &Outcome, component: &Outcome) -> Option<String> {
-        let race = |outcome: &Outcome| outcome.trace.iter().position(|(what, _)| *what == RACE);
+    fn difference(&self, direct: &GuestRun, component: &GuestRun) -> Option<String> {
+        let race = |outcome: &GuestRun| outcome.trace.iter().position(|(what, _)| *what == RACE);
         if let (Some(one), Some(other)) = (race(direct), race(component)) {
             return (direct.trace[..one] != component.trace[..other]).then(|| "before a race, forms differ".to_owned());
         }
         if direct.trace != component.trace {
             return Some("operations find something else".to_owned());
         }
-        let has_trapped = |outcome: &Outcome| matches!(outcome.ended, Ended::Trap(_));
+        let has_trapped = |outcome: &GuestRun| matches!(outcome.ended, Ended::Trap(_));
         if has_trapped(direct) && has_trapped(component) {
             // A 0.3 guest's response may not have been forwarded before the trap, and a guest that waits has none.
             return None;
@@ -117,7 +117,7 @@ impl Guest {
         (direct.response != component.response).then(|| "the response is another one".to_owned())
     }
 
-    fn listing(&self, input: &Input, direct: &Outcome, component: &Outcome) -> String {
+    fn listing(&self, input: &Input, direct: &GuestRun, component: &GuestRun) -> String {
         let mut text = format!("guest of {:?}, body {:?}, ends: {}\n", self.wasi, input.body, input.ends);
         for word in &input.program {
             let [_, operands @ .., _, _] = word.to_le_bytes();

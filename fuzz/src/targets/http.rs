@@ -26,7 +26,7 @@ pub(crate) fn run(data: &[u8]) {
 }
 
 fn server() -> Server {
-    let component = residue_guest::encode(include_str!("../guests/echo.wat"), Wasi::V2).expect("the guest");
+    let component = residue_guest::encode(include_str!("../guests/echo.wat"), Wasi::P2).expect("the guest");
     let path = std::env::temp_dir().join(format!("daylily-fuzz-{}.wasm", std::process::id()));
     std::fs::write(&path, component).expect("a file");
     let server = Server::new(&path);

@@ -7,10 +7,10 @@
 pub mod allow_http;
 pub mod authority;
 pub mod config;
+pub mod error_response;
 pub mod excerpt;
 pub mod grants;
 pub mod limits;
-pub mod refusal;
 pub mod restart;
 pub mod route;
 pub mod units;

@@ -9,14 +9,14 @@ use wasmtime::component::Component;
 
 use super::cache::{Cache, Key};
 use super::inspect::{Inspection, inspect};
-use super::{Artefact, Facts, LoadError, Source};
+use super::{Artifact, Facts, LoadError, Source};
 use crate::component_abi::Function;
 use crate::component_link::candidate;
 use crate::component_link::candidate::released;
 use crate::component_link::direct;
 use crate::component_link::relink;
 use crate::component_link::relink::relink;
-use crate::engine::pool::{Flavour, KINDS, MAX_METADATA_BYTES, PoolKind, WHOLE_RESET_BYTES, compiler};
+use crate::engine::pool::{KINDS, MAX_METADATA_BYTES, PoolKind, WHOLE_RESET_BYTES, WasiVersion, compiler};
 use crate::sys::read_file::{MAX_COMPONENT_BYTES, read_file};
 use crate::wasi::direct::functions as direct_functions;
 use crate::wasi::link;
@@ -49,7 +49,7 @@ fn read(source: &Source) -> Result<Cow<'static, [u8]>, LoadError> {
 fn inspected(source: &Source, bytes: &[u8]) -> Result<Inspection, LoadError> {
     let refused = |reason| LoadError::NotServable { reason, component: source.name() };
     let inspection = inspect(bytes).map_err(refused)?;
-    let unmet = link::unmet_imports(&inspection.imports, inspection.pool.flavour);
+    let unmet = link::unmet_imports(&inspection.imports, inspection.pool.wasi_version);
     if unmet.is_empty() { Ok(inspection) } else { Err(LoadError::Unmet { imports: unmet, component: source.name() }) }
 }
 
@@ -95,10 +95,10 @@ impl Compiler {
     ///
     /// If the file cannot be read, is not a component with an HTTP handler, has imports that are not provided (all of
     /// them are named), or does not compile.
-    pub(crate) fn artefact(&self, source: &Source, known: &[Artefact]) -> Result<Artefact, LoadError> {
+    pub(crate) fn artifact(&self, source: &Source, known: &[Artifact]) -> Result<Artifact, LoadError> {
         let bytes = &*read(source)?;
         let key = self.key(bytes);
-        if let Some(same) = known.iter().find(|artefact| artefact.key == Some(key)) {
+        if let Some(same) = known.iter().find(|artifact| artifact.key == Some(key)) {
             return Ok(same.of(source));
         }
         let (facts, code) = match self.cached(&key) {
@@ -106,7 +106,7 @@ impl Compiler {
             None => self.compile(source, bytes, &key)?,
         };
         tracing::debug!("component {} is linked {}", source.name(), facts.form);
-        Artefact::new(source, key, facts, &code).map_err(|error| LoadError::Memory { error, component: source.name() })
+        Artifact::new(source, key, facts, &code).map_err(|error| LoadError::Memory { error, component: source.name() })
     }
 
     fn key(&self, bytes: &[u8]) -> Key {
@@ -153,7 +153,7 @@ fn compiled(
     if let Some(module) = direct::main_module(bytes, functions) {
         // A module does not use wasmtime's component runtime, so it needs no concurrency support, whatever its WASI
         // version.
-        let pool = PoolKind { flavour: Flavour::V2, ..inspection.pool };
+        let pool = PoolKind { wasi_version: WasiVersion::P2, ..inspection.pool };
         match Module::new(&compiler(pool)?, module) {
             Ok(module) => return Ok((Facts::of_module(&module, pool, inspection), module.serialize()?)),
             Err(error) => {

@@ -4,13 +4,13 @@ use daylily_core::excerpt::Excerpt;
 use wasmparser::{Encoding, Payload};
 
 use crate::component_link::payloads::{payloads, top_level};
-use crate::engine::pool::{Flavour, MAX_METADATA_BYTES, PoolKind, Reset, WHOLE_RESET_BYTES};
+use crate::engine::pool::{MAX_METADATA_BYTES, PoolKind, Reset, WHOLE_RESET_BYTES, WasiVersion};
 
 /// The result of the inspection of a component.
 pub(crate) struct Inspection {
     pub(crate) pool: PoolKind,
     /// Whether it exports a P3 handler, which is used even if it exports a P2 handler as well.
-    pub(crate) exports_v3: bool,
+    pub(crate) exports_p3: bool,
     /// The names of its imports, in order.
     pub(crate) imports: Vec<String>,
 }
@@ -73,10 +73,10 @@ pub(crate) fn inspect(bytes: &[u8]) -> Result<Inspection, NotServable> {
             _ => {}
         }
     }
-    let flavour = flavour(&imports, &exports).ok_or_else(|| no_handler(&exports))?;
+    let wasi_version = wasi_version(&imports, &exports).ok_or_else(|| no_handler(&exports))?;
     let is_small = Size::of(bytes).map_err(damaged)?.is_small();
-    let pool = PoolKind { flavour, reset: if is_small { Reset::Whole } else { Reset::Written } };
-    Ok(Inspection { pool, exports_v3: exports_v3(&exports), imports })
+    let pool = PoolKind { wasi_version, reset: if is_small { Reset::Whole } else { Reset::Written } };
+    Ok(Inspection { pool, exports_p3: exports_p3(&exports), imports })
 }
 
 /// The size of an instance.
@@ -131,23 +131,23 @@ impl Size {
 }
 
 /// P3 if it exports a P3 handler, or exports a P2 handler and imports anything of P3.
-fn flavour(imports: &[String], exports: &[String]) -> Option<Flavour> {
-    if exports_v3(exports) {
-        return Some(Flavour::V3);
+fn wasi_version(imports: &[String], exports: &[String]) -> Option<WasiVersion> {
+    if exports_p3(exports) {
+        return Some(WasiVersion::P3);
     }
-    exports.iter().any(|name| is_of_release(name, HANDLER_V2)).then(|| {
+    exports.iter().any(|name| is_of_release(name, HANDLER_P2)).then(|| {
         let needs_concurrency = imports.iter().any(|name| name.starts_with("wasi:") && name.contains("@0.3."));
-        if needs_concurrency { Flavour::V3 } else { Flavour::V2 }
+        if needs_concurrency { WasiVersion::P3 } else { WasiVersion::P2 }
     })
 }
 
-fn exports_v3(exports: &[String]) -> bool {
-    exports.iter().any(|name| is_of_release(name, HANDLER_V3))
+fn exports_p3(exports: &[String]) -> bool {
+    exports.iter().any(|name| is_of_release(name, HANDLER_P3))
 }
 
 /// The names of the handlers, up to the patch version.
-const HANDLER_V2: &str = "wasi:http/incoming-handler@0.2.";
-const HANDLER_V3: &str = "wasi:http/handler@0.3.";
+const HANDLER_P2: &str = "wasi:http/incoming-handler@0.2.";
+const HANDLER_P3: &str = "wasi:http/handler@0.3.";
 
 /// Versions of drafts have a hyphen. They are compatible with no other version.
 fn is_of_release(name: &str, interface: &str) -> bool {
@@ -157,7 +157,7 @@ fn is_of_release(name: &str, interface: &str) -> bool {
 fn no_handler(exports: &[String]) -> NotServable {
     let draft = |name: &String| {
         let is_of = |(interface, _): &(&str, &str)| name.starts_with(interface);
-        let (_, release) = [(HANDLER_V2, "0.2"), (HANDLER_V3, "0.3")].into_iter().find(is_of)?;
+        let (_, release) = [(HANDLER_P2, "0.2"), (HANDLER_P3, "0.3")].into_iter().find(is_of)?;
         Some(NotServable::Draft { handler: Excerpt::of(name), release })
     };
     exports.iter().find_map(draft).unwrap_or_else(|| NotServable::NoHandler { exports: list(exports) })
@@ -183,8 +183,8 @@ mod tests {
     }
 
     fn reset(content: &str) -> Reset {
-        let PoolKind { flavour, reset } = inspect(&component(content)).expect("a handler").pool;
-        assert_eq!(flavour, Flavour::V2);
+        let PoolKind { wasi_version, reset } = inspect(&component(content)).expect("a handler").pool;
+        assert_eq!(wasi_version, WasiVersion::P2);
         reset
     }
 

@@ -21,7 +21,7 @@ use wasmtime::{Module, ResourcesRequired};
 use self::cache::Key;
 use self::inspect::{Inspection, NotServable};
 
-use crate::engine::pool::{Flavour, Needs, PoolKind};
+use crate::engine::pool::{Needs, PoolKind, WasiVersion};
 use crate::sys::limits::address_space_remedy;
 use crate::sys::sealed::sealed;
 
@@ -38,7 +38,7 @@ pub(crate) enum Source {
 
 /// A component's compiled code, and what an instance of it needs. The code is in a sealed file that all workers map:
 /// they share its pages, and run exactly what was checked.
-pub(crate) struct Artefact {
+pub(crate) struct Artifact {
     pub(crate) source: Source,
     pub(crate) facts: Facts,
     /// None in a worker: only the supervisor compares keys.
@@ -52,7 +52,7 @@ pub(crate) struct Facts {
     /// The pool that its instances come from; its code is compiled for that pool.
     pub(crate) pool: PoolKind,
     pub(crate) form: Form,
-    pub(crate) exports_v3: bool,
+    pub(crate) exports_p3: bool,
     declared: Declared,
 }
 
@@ -169,11 +169,11 @@ impl Facts {
     }
 
     fn new(form: Form, pool: PoolKind, declared: Option<&ResourcesRequired>, inspection: &Inspection) -> Self {
-        Self { pool, form, exports_v3: inspection.exports_v3, declared: Declared::of(declared) }
+        Self { pool, form, exports_p3: inspection.exports_p3, declared: Declared::of(declared) }
     }
 }
 
-impl Artefact {
+impl Artifact {
     /// Writes compiled code to a sealed file that workers can map.
     pub(crate) fn new(source: &Source, key: Key, facts: Facts, code: &[u8]) -> io::Result<Self> {
         Ok(Self { source: source.clone(), facts, key: Some(key), code: Arc::new(sealed("daylily-code", code)?) })
@@ -230,7 +230,7 @@ impl Artefact {
             table_elements: usize::try_from(declared.max_initial_table_elements).unwrap_or(usize::MAX),
             core_instances: limits.max_instances,
             // A P3 component runs each of its tasks on its own stack.
-            stacks: if self.facts.pool.flavour == Flavour::V3 { 8 } else { 1 },
+            stacks: if self.facts.pool.wasi_version == WasiVersion::P3 { 8 } else { 1 },
         })
     }
 }

@@ -29,9 +29,9 @@ use crate::component_abi::Function;
 use crate::component_link;
 use crate::component_link::relink;
 use crate::engine::epoch::Ticker;
-use crate::engine::outcome::Ending;
+use crate::engine::outcome::Outcome;
 use crate::engine::pool::Needs;
-use crate::engine::pool::{Engines, Flavour, PoolKind, Reset, compiler};
+use crate::engine::pool::{Engines, PoolKind, Reset, WasiVersion, compiler};
 use crate::observe::request_id::RequestId;
 use crate::wasi::direct::functions;
 use crate::wasi::files::RouteFiles;
@@ -69,9 +69,9 @@ pub enum Form {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Wasi {
     /// `wasi:http/incoming-handler@0.2`.
-    V2,
+    P2,
     /// `wasi:http/handler@0.3`.
-    V3,
+    P3,
 }
 
 /// The guest's request, and its program.
@@ -104,7 +104,7 @@ pub enum Ended {
 
 /// The result of a run.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Outcome {
+pub struct GuestRun {
     /// How the guest ended.
     pub ended: Ended,
     /// The results that it has reported.
@@ -159,18 +159,18 @@ impl Forms {
     ///
     /// If the component cannot be linked in both forms.
     pub fn new(component: &[u8], wasi: Wasi) -> wasmtime::Result<Self> {
-        let flavour = match wasi {
-            Wasi::V2 => Flavour::V2,
-            Wasi::V3 => Flavour::V3,
+        let wasi_version = match wasi {
+            Wasi::P2 => WasiVersion::P2,
+            Wasi::P3 => WasiVersion::P3,
         };
         Ok(Self {
-            direct: app(Flavour::V2, |engine| {
+            direct: app(WasiVersion::P2, |engine| {
                 let module = component_link::direct::main_module(component, &traced_functions())
                     .ok_or_else(|| wasmtime::format_err!("it is not linked directly"))?;
                 DirectLinker::of(engine, traced_functions())?.link(&Module::new(engine, module)?).map(Handler::Direct)
             })?,
-            component: app(flavour, |engine| {
-                let mut linker = link::linker(engine, flavour)?;
+            component: app(wasi_version, |engine| {
+                let mut linker = link::linker(engine, wasi_version)?;
                 let mut trace = linker.instance(&format!("{TRACE}@0.2.0"))?;
                 trace.func_wrap("word", |_: StoreContextMut<'_, State>, (at,): (u32,)| Ok((word(at),)))?;
                 trace.func_wrap("note", |_: StoreContextMut<'_, State>, (what, value): (u32, u64)| {
@@ -178,7 +178,7 @@ impl Forms {
                     Ok(())
                 })?;
                 let component = Component::new(engine, component)?;
-                Handler::new(linker.instantiate_pre(&component)?, wasi == Wasi::V3)
+                Handler::new(linker.instantiate_pre(&component)?, wasi == Wasi::P3)
             })?,
             runtime: tokio::runtime::Builder::new_current_thread().enable_all().build()?,
         })
@@ -189,7 +189,7 @@ impl Forms {
     /// # Errors
     ///
     /// If the request is invalid.
-    pub fn run(&self, form: Form, input: &Input) -> http::Result<Outcome> {
+    pub fn run(&self, form: Form, input: &Input) -> http::Result<GuestRun> {
         RUN.set(Run { program: input.program.clone(), trace: Vec::new() });
         let app = match form {
             Form::Direct => &self.direct,
@@ -199,12 +199,15 @@ impl Forms {
         let request = request.body(RequestBody::of(input))?;
         let outcome = self.runtime.block_on(outcome(app, request, input.timers));
         let (ended, response) = outcome.unwrap_or_else(|| (Ended::Trap(WAITS.to_owned()), String::new()));
-        Ok(Outcome { ended, response, trace: RUN.take().trace })
+        Ok(GuestRun { ended, response, trace: RUN.take().trace })
     }
 }
 
-fn app(flavour: Flavour, link: impl FnOnce(&Engine) -> wasmtime::Result<Handler>) -> wasmtime::Result<Arc<App>> {
-    let kind = PoolKind { flavour, reset: Reset::Whole };
+fn app(
+    wasi_version: WasiVersion,
+    link: impl FnOnce(&Engine) -> wasmtime::Result<Handler>,
+) -> wasmtime::Result<Arc<App>> {
+    let kind = PoolKind { wasi_version, reset: Reset::Whole };
     let limits = RouteLimits::default();
     let needs = Needs {
         memories: 2,
@@ -257,15 +260,15 @@ async fn outcome(app: &Arc<App>, request: http::Request<RequestBody>, timers: us
         }
     };
     let run = async {
-        let (ending, remains) = run.await;
+        let (outcome, ended_store) = run.await;
         has_ended.set(true);
         // The ended store keeps a body open that its guest did not finish. For outcomes after which an end of the body
         // counts as the guest's own, it is kept until the response has ended, as by the server.
-        let kept = matches!(ending, Ending::Exit(_)).then_some(remains);
-        let ended = match ending {
-            Ending::Done => Ended::Returned,
-            Ending::Exit(code) => Ended::Exit(code),
-            Ending::Trap(detail) => Ended::Trap(detail.into()),
+        let kept = matches!(outcome, Outcome::Exit(_)).then_some(ended_store);
+        let ended = match outcome {
+            Outcome::Done => Ended::Returned,
+            Outcome::Exit(code) => Ended::Exit(code),
+            Outcome::Trap(detail) => Ended::Trap(detail.into()),
             other => Ended::Other(format!("{other:?}")),
         };
         (ended, kept)
@@ -342,7 +345,7 @@ pub fn inspected(file: &[u8]) -> Result<(), String> {
 ///
 /// wasmtime's error if it does not.
 pub fn compiles(wasm: &[u8], form: Form) -> wasmtime::Result<()> {
-    let engine = compiler(PoolKind { flavour: Flavour::V3, reset: Reset::Whole })?;
+    let engine = compiler(PoolKind { wasi_version: WasiVersion::P3, reset: Reset::Whole })?;
     match form {
         Form::Direct => Module::new(&engine, wasm).map(drop),
         Form::Component => Component::new(&engine, wasm).map(drop),

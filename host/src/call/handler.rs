@@ -15,7 +15,7 @@ use wasmtime_wasi_http::p2::bindings::http::types::{IncomingRequest, ResponseOut
 use wasmtime_wasi_http::p3::bindings::http::types::{ErrorCode, Request, Response};
 
 use super::direct::handler::{Direct, DirectLinker};
-use crate::artifact::{Artefact, Form, LoadError};
+use crate::artifact::{Artifact, Form, LoadError};
 use crate::engine::pool::{Engines, PoolKind};
 use crate::wasi::link;
 use crate::wasi::state::State;
@@ -25,9 +25,9 @@ pub(crate) enum Handler {
     /// A module that is linked directly, of either WASI version.
     Direct(Direct),
     /// `wasi:http/incoming-handler@0.2.x`.
-    V2(HandleV2),
+    P2(HandleP2),
     /// `wasi:http/handler@0.3.x`.
-    V3(HandleV3),
+    P3(HandleP3),
 }
 
 impl Handler {
@@ -37,8 +37,8 @@ impl Handler {
     }
 }
 
-pub(crate) type HandleV2 = Export<(Resource<IncomingRequest>, Resource<ResponseOutparam>), ()>;
-pub(crate) type HandleV3 = Export<(Resource<Request>,), (Result<Resource<Response>, ErrorCode>,)>;
+pub(crate) type HandleP2 = Export<(Resource<IncomingRequest>, Resource<ResponseOutparam>), ()>;
+pub(crate) type HandleP3 = Export<(Resource<Request>,), (Result<Resource<Response>, ErrorCode>,)>;
 
 /// A linked component, and one of its exported functions.
 pub(crate) struct Export<Params, Results> {
@@ -68,24 +68,24 @@ impl<'a> Loader<'a> {
     /// # Errors
     ///
     /// If an import is provided with another type, or if an instance does not fit into the pool's slots.
-    pub(crate) fn load(&mut self, artefact: &Artefact) -> Result<Handler, LoadError> {
-        let refused = |error| LoadError::Refused { error, component: artefact.source.name() };
-        let kind = artefact.facts.pool;
+    pub(crate) fn load(&mut self, artifact: &Artifact) -> Result<Handler, LoadError> {
+        let refused = |error| LoadError::Refused { error, component: artifact.source.name() };
+        let kind = artifact.facts.pool;
         let engine =
             self.engines.pool(kind).ok_or_else(|| refused(wasmtime::format_err!("its engine was not prepared")))?;
-        let mapped = match artefact.facts.form {
-            Form::Component => component(engine, artefact.code()).map(Loaded::Component),
-            Form::Module => module(engine, artefact.code()).map(Loaded::Module),
+        let mapped = match artifact.facts.form {
+            Form::Component => component(engine, artifact.code()).map(Loaded::Component),
+            Form::Module => module(engine, artifact.code()).map(Loaded::Module),
         };
-        let loaded = mapped.map_err(|error| LoadError::Unmappable { error, component: artefact.source.name() })?;
-        self.link(kind, engine, &loaded, artefact.facts.exports_v3).map_err(refused)
+        let loaded = mapped.map_err(|error| LoadError::Unmappable { error, component: artifact.source.name() })?;
+        self.link(kind, engine, &loaded, artifact.facts.exports_p3).map_err(refused)
     }
 
-    fn link(&mut self, kind: PoolKind, engine: &Engine, code: &Loaded, exports_v3: bool) -> wasmtime::Result<Handler> {
+    fn link(&mut self, kind: PoolKind, engine: &Engine, code: &Loaded, exports_p3: bool) -> wasmtime::Result<Handler> {
         match code {
             // A P2 handler that imports P3 interfaces runs in the P3 pool.
             Loaded::Component(component) => {
-                Handler::new(self.linker(kind, engine)?.instantiate_pre(component)?, exports_v3)
+                Handler::new(self.linker(kind, engine)?.instantiate_pre(component)?, exports_p3)
             }
             Loaded::Module(module) => self.direct_linker(kind, engine)?.link(module).map(Handler::Direct),
         }
@@ -94,7 +94,7 @@ impl<'a> Loader<'a> {
     fn linker(&mut self, kind: PoolKind, engine: &Engine) -> wasmtime::Result<&Linker<State>> {
         Ok(match self.linkers.entry(kind) {
             Entry::Occupied(known) => known.into_mut(),
-            Entry::Vacant(new) => new.insert(link::linker(engine, kind.flavour)?),
+            Entry::Vacant(new) => new.insert(link::linker(engine, kind.wasi_version)?),
         })
     }
 
@@ -116,19 +116,19 @@ impl Handler {
     /// # Errors
     ///
     /// If the component exports no function of that name.
-    pub(crate) fn new(linked: InstancePre<State>, exports_v3: bool) -> wasmtime::Result<Self> {
-        if exports_v3 {
-            Export::new(linked, "wasi:http/handler@0.3.0").map(Self::V3)
+    pub(crate) fn new(linked: InstancePre<State>, exports_p3: bool) -> wasmtime::Result<Self> {
+        if exports_p3 {
+            Export::new(linked, "wasi:http/handler@0.3.0").map(Self::P3)
         } else {
-            Export::new(linked, "wasi:http/incoming-handler@0.2.12").map(Self::V2)
+            Export::new(linked, "wasi:http/incoming-handler@0.2.12").map(Self::P2)
         }
     }
 
     pub(crate) fn engine(&self) -> &Engine {
         match self {
             Self::Direct(direct) => direct.engine(),
-            Self::V2(export) => export.linked.engine(),
-            Self::V3(export) => export.linked.engine(),
+            Self::P2(export) => export.linked.engine(),
+            Self::P3(export) => export.linked.engine(),
         }
     }
 }

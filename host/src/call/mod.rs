@@ -30,13 +30,13 @@ use wasmtime_wasi_http::{Error as HttpError, FieldMap, WasiHttpView};
 
 use self::app::App;
 use self::direct::handler::{Direct, Handle};
-use self::handler::{HandleV2, HandleV3, Handler};
+use self::handler::{HandleP2, HandleP3, Handler};
 use self::trapped::Failure;
 use crate::engine::meter::{Meter, Metered};
-use crate::engine::outcome::{Ending, Remains};
+use crate::engine::outcome::{EndedStore, Outcome};
 use crate::observe::request_id::RequestId;
-use crate::wasi::direct::{RequestV3, describe_v2, describe_v3};
-use crate::wasi::http::{GuestBody, Head};
+use crate::wasi::direct::{RequestP3, describe_p2, describe_p3};
+use crate::wasi::http::{GuestBody, GuestResponse};
 use crate::wasi::state::State;
 
 /// The running call of a guest for one request.
@@ -45,7 +45,7 @@ pub(crate) struct Call {
     pub(crate) run: Metered,
     /// Receives the guest's response while `run` is polled. Closed without a value if the guest ends without a
     /// response.
-    pub(crate) head: oneshot::Receiver<Head>,
+    pub(crate) head: oneshot::Receiver<GuestResponse>,
 }
 
 impl App {
@@ -70,8 +70,8 @@ async fn run<B>(
     id: RequestId,
     meter: Arc<Meter>,
     request: http::Request<B>,
-    head: oneshot::Sender<Head>,
-) -> (Ending, Remains)
+    head: oneshot::Sender<GuestResponse>,
+) -> (Outcome, EndedStore)
 where
     B: Body<Data = Bytes, Error = HttpError> + Send + 'static,
 {
@@ -83,14 +83,14 @@ where
     };
     let mut store = match dirs {
         Ok(dirs) => store::fresh(&app, id, meter, dirs),
-        Err(error) => return (Ending::NoInstance(Excerpt::display(format_args!("{error:#}"))), Remains::NONE),
+        Err(error) => return (Outcome::NoInstance(Excerpt::display(format_args!("{error:#}"))), EndedStore::NONE),
     };
     let result = match &*app.handler {
         Handler::Direct(direct) => run_direct(direct, &mut store, request, head).await,
-        Handler::V2(handle) => run_v2(handle, &mut store, request, head).await,
-        Handler::V3(handle) => run_v3(handle, &mut store, request, head).await,
+        Handler::P2(handle) => run_p2(handle, &mut store, request, head).await,
+        Handler::P3(handle) => run_p3(handle, &mut store, request, head).await,
     };
-    let ending = match result {
+    let outcome = match result {
         Ok(()) => {
             // The guest has returned. Its store is kept until the bodies of its outgoing requests are sent.
             let uploads = store.data().finish_uploads();
@@ -101,24 +101,24 @@ where
                 // The guest ended well in spite of it, but the operator may want to know the cause of a poor response.
                 tracing::warn!(request = %id, route = %app.settings().route, "guest was refused memory: {refused}");
             }
-            Ending::Done
+            Outcome::Done
         }
-        Err(failure) => failure.into_ending(store.data()),
+        Err(failure) => failure.into_outcome(store.data()),
     };
-    (ending, Remains::new(store))
+    (outcome, EndedStore::new(store))
 }
 
-async fn run_v2<B>(
-    handle: &HandleV2,
+async fn run_p2<B>(
+    handle: &HandleP2,
     store: &mut Store<State>,
     request: http::Request<B>,
-    head: oneshot::Sender<Head>,
+    head: oneshot::Sender<GuestResponse>,
 ) -> Result<(), Failure>
 where
     B: Body<Data = Bytes, Error = HttpError> + Send + 'static,
 {
     let handle = handle.instantiate(store).await.map_err(Failure::Instantiating)?;
-    let arguments = arguments_v2(store.data_mut(), request, head).map_err(Failure::Running)?;
+    let arguments = arguments_p2(store.data_mut(), request, head).map_err(Failure::Running)?;
     handle.call_async(store, arguments).await.map_err(Failure::Running)
 }
 
@@ -126,23 +126,23 @@ async fn run_direct<B>(
     direct: &Direct,
     store: &mut Store<State>,
     request: http::Request<B>,
-    head: oneshot::Sender<Head>,
+    head: oneshot::Sender<GuestResponse>,
 ) -> Result<(), Failure>
 where
     B: Body<Data = Bytes, Error = HttpError> + Send + 'static,
 {
     match direct.instantiate(store).await.map_err(Failure::Instantiating)? {
-        Handle::V2(handle) => {
+        Handle::P2(handle) => {
             let give = |state: &mut State| {
-                let (request, answer) = arguments_v2(state, request, head)?;
+                let (request, answer) = arguments_p2(state, request, head)?;
                 wasmtime::error::Ok((state.guest().give(&request)?, state.guest().give(&answer)?))
             };
             let arguments = give(store.data_mut()).map_err(Failure::Running)?;
             handle.call_async(store, arguments).await.map_err(Failure::Running)
         }
-        Handle::V3(handle) => {
+        Handle::P3(handle) => {
             let give = |state: &mut State| {
-                let request = RequestV3::incoming(state, request.map(BodyExt::boxed_unsync));
+                let request = RequestP3::incoming(state, request.map(BodyExt::boxed_unsync));
                 let request = state.table().push(request)?;
                 state.answer_to(head);
                 state.guest().give(&request)
@@ -158,10 +158,10 @@ where
 }
 
 /// The guest's arguments: the request, and the outparam that it sets its response with.
-fn arguments_v2<B>(
+fn arguments_p2<B>(
     state: &mut State,
     request: http::Request<B>,
-    head: oneshot::Sender<Head>,
+    head: oneshot::Sender<GuestResponse>,
 ) -> wasmtime::Result<(Resource<IncomingRequest>, Resource<ResponseOutparam>)>
 where
     B: Body<Data = Bytes, Error = HttpError> + Send + 'static,
@@ -169,16 +169,16 @@ where
     let mut http = state.http();
     let request = http.new_incoming_request(Scheme::Http, request)?;
     let answer = http.new_response_outparam_from_callback(move |answer| {
-        let _ = head.send(answer.map_err(describe_v2));
+        let _ = head.send(answer.map_err(describe_p2));
     })?;
     Ok((request, answer))
 }
 
-async fn run_v3<B>(
-    handle: &HandleV3,
+async fn run_p3<B>(
+    handle: &HandleP3,
     store: &mut Store<State>,
     request: http::Request<B>,
-    head: oneshot::Sender<Head>,
+    head: oneshot::Sender<GuestResponse>,
 ) -> Result<(), Failure>
 where
     B: Body<Data = Bytes, Error = HttpError> + Send + 'static,
@@ -186,12 +186,12 @@ where
     let handle = handle.instantiate(store).await.map_err(Failure::Instantiating)?;
     let run = async |accessor: &Accessor<State>| {
         let request = accessor.with(|mut store| {
-            let request = new_request_v3(store.data_mut(), request);
+            let request = new_request_p3(store.data_mut(), request);
             store.data_mut().table().push(request)
         })?;
         match handle.call_concurrent(accessor, (request,)).await?.0 {
             Err(code) => {
-                let _ = head.send(Err(describe_v3(code)));
+                let _ = head.send(Err(describe_p3(code)));
             }
             Ok(response) => {
                 // The guest learns from its transmission future whether the whole response was sent.
@@ -212,7 +212,7 @@ where
 }
 
 /// A P3 request. Scheme and authority are set for origin-form requests, too (wasmtime#11571).
-fn new_request_v3<B>(state: &mut State, request: http::Request<B>) -> wasmtime_wasi_http::p3::Request
+fn new_request_p3<B>(state: &mut State, request: http::Request<B>) -> wasmtime_wasi_http::p3::Request
 where
     B: Body<Data = Bytes, Error = HttpError> + Send + 'static,
 {

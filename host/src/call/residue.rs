@@ -18,12 +18,12 @@ use crate::artifact::Form;
 use crate::call::Call;
 use crate::call::app::App;
 use crate::call::testing::{app_in, needs};
-use crate::engine::cpu_queue::Turns;
+use crate::engine::cpu_queue::CpuQueue;
 use crate::engine::epoch::Ticker;
-use crate::engine::outcome::Ending;
-use crate::engine::pool::{Engines, Flavour, PoolKind, Reset, base, pooling, use_slots};
+use crate::engine::outcome::Outcome;
+use crate::engine::pool::{Engines, PoolKind, Reset, WasiVersion, base, pooling, use_slots};
 use crate::observe::request_id::RequestId;
-use crate::wasi::http::Head;
+use crate::wasi::http::GuestResponse;
 
 type Change = fn(&mut PoolingAllocationConfig, &mut Config);
 
@@ -81,20 +81,20 @@ enum By {
 
 #[tokio::test]
 async fn nothing_is_left_for_the_next_instance_of_0_2() {
-    check_all(Flavour::V2).await;
+    check_all(WasiVersion::P2).await;
 }
 
 #[tokio::test]
 async fn nothing_is_left_for_the_next_instance_of_0_3() {
-    check_all(Flavour::V3).await;
+    check_all(WasiVersion::P3).await;
 }
 
-async fn check_all(flavour: Flavour) {
-    let forms = if flavour == Flavour::V2 { &[Form::Component, Form::Module][..] } else { &[Form::Component] };
+async fn check_all(wasi_version: WasiVersion) {
+    let forms = if wasi_version == WasiVersion::P2 { &[Form::Component, Form::Module][..] } else { &[Form::Component] };
     for form in forms {
-        check(PoolKind { flavour, reset: Reset::Whole }, *form, NONE).await;
+        check(PoolKind { wasi_version, reset: Reset::Whole }, *form, NONE).await;
         for setting in SETTINGS.iter().chain([NONE]) {
-            check(PoolKind { flavour, reset: Reset::Written }, *form, setting).await;
+            check(PoolKind { wasi_version, reset: Reset::Written }, *form, setting).await;
         }
     }
 }
@@ -115,7 +115,7 @@ async fn check(kind: PoolKind, form: Form, (off, change): &(&str, Change)) {
 
 /// A component in a pool with one slot, whose settings are modified by `change`.
 fn app(kind: PoolKind, form: Form, change: Change) -> Arc<App> {
-    let flavour = kind.flavour;
+    let wasi_version = kind.wasi_version;
     let limits = RouteLimits { cpu_time: Duration::from_millis(300), ..RouteLimits::default() };
     let mut config = base(kind);
     match kind.reset {
@@ -127,10 +127,10 @@ fn app(kind: PoolKind, form: Form, change: Change) -> Arc<App> {
         }
     }
     let engine = Engine::new(&config).expect("a pool");
-    let wasi = if flavour == Flavour::V3 { Wasi::V3 } else { Wasi::V2 };
+    let wasi = if wasi_version == WasiVersion::P3 { Wasi::P3 } else { Wasi::P2 };
     let component = component(wasi).expect("a component");
     let ticker = Ticker::start(vec![engine.clone()]).expect("a thread");
-    let engines = Arc::new(Engines { pools: vec![(kind, engine)], ticker, turns: Turns::new() });
+    let engines = Arc::new(Engines { pools: vec![(kind, engine)], ticker, turns: CpuQueue::new() });
     app_in(engines, kind, form, &component, limits)
 }
 
@@ -143,12 +143,12 @@ fn call(app: &Arc<App>, target: &str) -> Call {
 /// The findings of a guest that ends by returning.
 async fn answer(app: &Arc<App>, target: &str) -> Vec<&'static str> {
     let Call { run, head } = call(app, target);
-    let ((ending, _remains), found) = tokio::join!(run, found(head));
-    assert!(matches!(ending, Ending::Done), "{target}: {ending:?}");
+    let ((outcome, _remains), found) = tokio::join!(run, found(head));
+    assert!(matches!(outcome, Outcome::Done), "{target}: {outcome:?}");
     found
 }
 
-async fn found(head: oneshot::Receiver<Head>) -> Vec<&'static str> {
+async fn found(head: oneshot::Receiver<GuestResponse>) -> Vec<&'static str> {
     let (head, body) = head.await.expect("an answer").expect("a response").into_parts();
     // A P3 guest ends only after its response has been read.
     body.collect().await.expect("an empty body");
@@ -161,16 +161,16 @@ async fn end(app: &Arc<App>, target: &str, by: By) {
     let Call { mut run, head } = call(app, target);
     match by {
         By::Returning => {
-            let ((ending, _remains), found) = tokio::join!(run, found(head));
-            assert!(matches!(ending, Ending::Done) && found.is_empty(), "{ending:?}, {found:?}");
+            let ((outcome, _remains), found) = tokio::join!(run, found(head));
+            assert!(matches!(outcome, Outcome::Done) && found.is_empty(), "{outcome:?}, {found:?}");
         }
         By::Trap => {
-            let (ending, _remains) = run.await;
-            assert!(matches!(ending, Ending::Trap(_)), "{ending:?}");
+            let (outcome, _remains) = run.await;
+            assert!(matches!(outcome, Outcome::Trap(_)), "{outcome:?}");
         }
         By::CpuTime => {
-            let (ending, _remains) = run.await;
-            assert!(matches!(ending, Ending::CpuTime(_)), "{ending:?}");
+            let (outcome, _remains) = run.await;
+            assert!(matches!(outcome, Outcome::CpuTime(_)), "{outcome:?}");
         }
         By::DropWhileWaiting | By::DropPagedOut => {
             let ended = tokio::time::timeout(Duration::from_millis(100), &mut run).await;

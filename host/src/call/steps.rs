@@ -26,8 +26,8 @@ impl App {
     pub(crate) async fn instantiate(&self, store: &mut Store<State>) -> wasmtime::Result<()> {
         match &*self.handler {
             Handler::Direct(direct) => direct.instantiate(store).await.map(drop),
-            Handler::V2(handle) => handle.instantiate(store).await.map(drop),
-            Handler::V3(handle) => handle.instantiate(store).await.map(drop),
+            Handler::P2(handle) => handle.instantiate(store).await.map(drop),
+            Handler::P3(handle) => handle.instantiate(store).await.map(drop),
         }
     }
 }

@@ -13,7 +13,7 @@ use crate::artifact::Form;
 use crate::call::app::App;
 use crate::component_link;
 use crate::engine::pool::Needs;
-use crate::engine::pool::{Engines, Flavour, PoolKind};
+use crate::engine::pool::{Engines, PoolKind, WasiVersion};
 use crate::wasi::direct::functions;
 use crate::wasi::files::RouteFiles;
 use crate::wasi::http::client::{OutgoingClient, OutgoingPolicy};
@@ -48,12 +48,12 @@ pub(crate) fn app_in(
     limits: RouteLimits,
 ) -> Arc<App> {
     let engine = engines.pool(kind).expect("the pool");
-    let is_v3 = kind.flavour == Flavour::V3;
+    let is_p3 = kind.wasi_version == WasiVersion::P3;
     let handler = match form {
         Form::Component => {
             let component = Component::new(engine, component).expect("its code");
-            let linker = link::linker(engine, kind.flavour).expect("a linker");
-            Handler::new(linker.instantiate_pre(&component).expect("its imports"), is_v3)
+            let linker = link::linker(engine, kind.wasi_version).expect("a linker");
+            Handler::new(linker.instantiate_pre(&component).expect("its imports"), is_p3)
         }
         Form::Module => {
             let module = component_link::direct::main_module(component, &functions()).expect("its main module");

@@ -7,7 +7,7 @@ use wasmtime::{PoolConcurrencyLimitError, Trap, WasmBacktrace};
 use wasmtime_wasi::I32Exit;
 
 use crate::call::store::CpuTimeUsedUp;
-use crate::engine::outcome::Ending;
+use crate::engine::outcome::Outcome;
 use crate::engine::pool::slots::SlotsInUse;
 use crate::wasi::state::State;
 
@@ -31,16 +31,16 @@ pub(crate) enum Failure {
 }
 
 impl Failure {
-    pub(crate) fn into_ending(self, state: &State) -> Ending {
+    pub(crate) fn into_outcome(self, state: &State) -> Outcome {
         let (error, instantiating) = match self {
             Self::Instantiating(error) => (error, true),
             Self::Running(error) => (error, false),
         };
         if error.is::<CpuTimeUsedUp>() {
-            return Ending::CpuTime(state.limits().cpu_time);
+            return Outcome::CpuTime(state.limits().cpu_time);
         }
         if let Some(I32Exit(code)) = error.downcast_ref() {
-            return Ending::Exit(*code);
+            return Outcome::Exit(*code);
         }
         let mut detail = String::from(Excerpt::display_within(error.root_cause(), MAX_MESSAGE_BYTES));
         let no_more_instances = detail.contains("instance count too high");
@@ -60,7 +60,7 @@ impl Failure {
         let no_room = error.is::<PoolConcurrencyLimitError>() || error.is::<SlotsInUse>();
         let no_fault_of_the_guest = no_room || instantiating && !error.is::<Trap>();
         let detail = Excerpt::from(detail);
-        if no_fault_of_the_guest { Ending::NoInstance(detail) } else { Ending::Trap(detail) }
+        if no_fault_of_the_guest { Outcome::NoInstance(detail) } else { Outcome::Trap(detail) }
     }
 }
 

@@ -4,7 +4,7 @@ use wasmparser::PrimitiveValType;
 use wasmparser::component_types::{ComponentDefinedType, ComponentValType};
 use wasmtime::bail;
 
-use super::{Flat, FlatValues, Lift, Lifting, Lower, Lowering, Place, Wit, WitTypes, align_to, max};
+use super::{Flat, FlatValues, Lift, Lifting, Location, Lower, Lowering, Wit, WitTypes, align_to, max};
 
 /// Lists and strings are passed as a pointer and a length.
 const POINTER_BYTES: usize = 4;
@@ -39,7 +39,7 @@ impl<T: Lift> Lift for Vec<T> {
 }
 
 impl<T: Lower> Lower for Vec<T> {
-    fn store(self, cx: &mut Lowering<'_>, to: Place) -> wasmtime::Result<()> {
+    fn store(self, cx: &mut Lowering<'_>, to: Location) -> wasmtime::Result<()> {
         u32::try_from(self.len())?.store(cx, to.plus(POINTER_BYTES))?;
         T::store_list(self, cx, to)
     }
@@ -64,7 +64,7 @@ impl Lift for String {
 }
 
 impl Lower for String {
-    fn store(self, cx: &mut Lowering<'_>, to: Place) -> wasmtime::Result<()> {
+    fn store(self, cx: &mut Lowering<'_>, to: Location) -> wasmtime::Result<()> {
         self.into_bytes().store(cx, to)
     }
 }
@@ -141,7 +141,7 @@ impl<T: Lift> Lift for Option<T> {
 }
 
 impl<T: Lower> Lower for Option<T> {
-    fn store(self, cx: &mut Lowering<'_>, to: Place) -> wasmtime::Result<()> {
+    fn store(self, cx: &mut Lowering<'_>, to: Location) -> wasmtime::Result<()> {
         let Some(value) = self else { return 0_u8.store(cx, to) };
         1_u8.store(cx, to)?;
         value.store(cx, to.plus(payload_offset(&[T::ALIGN])))
@@ -185,7 +185,7 @@ impl<T: Lift, E: Lift> Lift for Result<T, E> {
 }
 
 impl<T: Lower, E: Lower> Lower for Result<T, E> {
-    fn store(self, cx: &mut Lowering<'_>, to: Place) -> wasmtime::Result<()> {
+    fn store(self, cx: &mut Lowering<'_>, to: Location) -> wasmtime::Result<()> {
         let value_at = to.plus(payload_offset(&[T::ALIGN, E::ALIGN]));
         match self {
             Ok(value) => {
@@ -233,7 +233,7 @@ impl<A: Lift, B: Lift> Lift for (A, B) {
 }
 
 impl<A: Lower, B: Lower> Lower for (A, B) {
-    fn store(self, cx: &mut Lowering<'_>, to: Place) -> wasmtime::Result<()> {
+    fn store(self, cx: &mut Lowering<'_>, to: Location) -> wasmtime::Result<()> {
         self.0.store(cx, to)?;
         self.1.store(cx, to.plus(second_offset::<A, B>()))
     }
@@ -272,7 +272,7 @@ macro_rules! record {
             fn store(
                 self,
                 cx: &mut $crate::component_abi::Lowering<'_>,
-                to: $crate::component_abi::Place,
+                to: $crate::component_abi::Location,
             ) -> wasmtime::Result<()> {
                 (self.$a, self.$b).store(cx, to)
             }
@@ -331,7 +331,7 @@ macro_rules! variant {
             }
 
             impl Lower for $variant {
-                fn store(self, cx: &mut Lowering<'_>, to: Place) -> wasmtime::Result<()> {
+                fn store(self, cx: &mut Lowering<'_>, to: Location) -> wasmtime::Result<()> {
                     variant! { @store self cx to $(($case $($of)?))+ }
                 }
             }
@@ -383,7 +383,7 @@ macro_rules! enumeration {
             }
 
             impl Lower for $enumeration {
-                fn store(self, cx: &mut Lowering<'_>, to: Place) -> wasmtime::Result<()> {
+                fn store(self, cx: &mut Lowering<'_>, to: Location) -> wasmtime::Result<()> {
                     (self as u8).store(cx, to)
                 }
             }

@@ -59,14 +59,14 @@ pub(crate) type BoxFuture<'a, R> = Pin<Box<dyn Future<Output = wasmtime::Result<
 
 /// A host function that core modules can import.
 pub(crate) struct Function<T> {
-    what: What,
+    what: FunctionKind,
     /// Whether [`NEXT_ALLOCATION`](super::NEXT_ALLOCATION) must be called after it.
     pub(crate) allocates: bool,
     define: Define<T>,
 }
 
-/// What a function is at the level of components: an import or a built-in.
-pub(super) enum What {
+/// FunctionKind a function is at the level of components: an import or a built-in.
+pub(super) enum FunctionKind {
     Import {
         /// The interface, without its version.
         interface: &'static str,
@@ -92,14 +92,14 @@ pub(super) enum What {
 pub(super) type Define<T> = Box<dyn Fn(&mut Linker<T>, &str, &str) -> wasmtime::Result<()>>;
 
 impl<T> Function<T> {
-    pub(super) fn from_parts(what: What, allocates: bool, define: Define<T>) -> Self {
+    pub(super) fn from_parts(what: FunctionKind, allocates: bool, define: Define<T>) -> Self {
         Self { what, allocates, define }
     }
 
     /// The same function, of WASI P3.
-    pub(crate) fn v3(mut self) -> Self {
-        if let What::Import { release, .. } = &mut self.what {
-            *release = V3;
+    pub(crate) fn p3(mut self) -> Self {
+        if let FunctionKind::Import { release, .. } = &mut self.what {
+            *release = P3;
         }
         self
     }
@@ -107,10 +107,10 @@ impl<T> Function<T> {
     /// The module and the name under which core modules import it.
     pub(crate) fn import(&self) -> (String, String) {
         match &self.what {
-            What::Import { interface, release, name, is_async, .. } => {
+            FunctionKind::Import { interface, release, name, is_async, .. } => {
                 (format!("{interface}@{release}"), if *is_async { async_name(name) } else { name.to_string() })
             }
-            What::BuiltIn { built_in, payload, .. } => {
+            FunctionKind::BuiltIn { built_in, payload, .. } => {
                 (BUILT_IN.to_owned(), format!("{built_in:?} {payload}").trim_end().to_owned())
             }
         }
@@ -119,19 +119,19 @@ impl<T> Function<T> {
     /// Whether it is an asynchronous function, or a built-in for concurrency.
     pub(crate) fn is_concurrent(&self) -> bool {
         match &self.what {
-            What::Import { can_wait, .. } => *can_wait,
-            What::BuiltIn { .. } => true,
+            FunctionKind::Import { can_wait, .. } => *can_wait,
+            FunctionKind::BuiltIn { .. } => true,
         }
     }
 
     /// Whether it is an import of this type.
     pub(crate) fn is(&self, types: &WitTypes<'_>, ty: &ComponentFuncType) -> bool {
-        matches!(&self.what, What::Import { is, .. } if is(types, ty))
+        matches!(&self.what, FunctionKind::Import { is, .. } if is(types, ty))
     }
 
     /// Whether it is this built-in, for that payload type.
     pub(crate) fn is_built_in(&self, types: &WitTypes<'_>, of: BuiltIn, payload: Option<ComponentValType>) -> bool {
-        matches!(&self.what, What::BuiltIn { built_in, is, .. } if *built_in == of && is(types, payload))
+        matches!(&self.what, FunctionKind::BuiltIn { built_in, is, .. } if *built_in == of && is(types, payload))
     }
 
     /// Adds the function to a linker.
@@ -142,8 +142,8 @@ impl<T> Function<T> {
 }
 
 /// The releases of WASI whose functions are provided.
-const V2: &str = "0.2";
-pub(super) const V3: &str = "0.3";
+const P2: &str = "0.2";
+pub(super) const P3: &str = "0.3";
 
 /// The module from which built-ins are imported.
 const BUILT_IN: &str = "canon";
@@ -158,7 +158,7 @@ pub(crate) fn async_name(name: &str) -> String {
 pub(crate) fn release(interface: &str) -> Option<&str> {
     let (name, version) = interface.split_once('@')?;
     let of = |release: &str| version.strip_prefix(release).is_some_and(|patch| patch.starts_with('.'));
-    let release = [V2, V3].into_iter().find(|release| of(release))?;
+    let release = [P2, P3].into_iter().find(|release| of(release))?;
     if version.contains('-') {
         return None;
     }
@@ -280,8 +280,8 @@ impl<T: Host> Function<T> {
 }
 
 /// An import whose WIT type is not `async`.
-fn import<P: Params, R: Wit>(interface: &'static str, name: Cow<'static, str>) -> What {
-    What::Import { interface, release: V2, name, can_wait: false, is_async: false, is: is::<P, R> }
+fn import<P: Params, R: Wit>(interface: &'static str, name: Cow<'static, str>) -> FunctionKind {
+    FunctionKind::Import { interface, release: P2, name, can_wait: false, is_async: false, is: is::<P, R> }
 }
 
 /// Whether a function's WIT type is not `async`, and has these parameter and result types.

@@ -6,7 +6,7 @@ use wasmtime::{AsContextMut, Caller, Memory, Store, bail, ensure};
 use super::concurrent::Concurrent;
 use super::handles::{Handles, HostResource};
 use super::lower::{List, Lowered, MAX_RESULT_BYTES};
-use super::{Lifting, Lower, Lowering, Place};
+use super::{Lifting, Location, Lower, Lowering};
 
 /// Imported by generated modules, which call it after each function whose result may need memory. The parameter is the
 /// pointer that `realloc` returned for the last request (ignored in the first call). The result is the next request,
@@ -78,7 +78,7 @@ impl<T: Host> Guest<T> {
     pub(super) fn lowered<V: Lower>(&mut self, value: V) -> wasmtime::Result<Lowered> {
         let mut bytes = [0; MAX_RESULT_BYTES];
         let mut lowering = Lowering::new(&mut self.handles, &mut bytes);
-        value.store(&mut lowering, Place::VALUE)?;
+        value.store(&mut lowering, Location::VALUE)?;
         let (written, lists) = lowering.end();
         Ok(Lowered { value: bytes, written, lists })
     }
@@ -87,7 +87,7 @@ impl<T: Host> Guest<T> {
     /// when the lists are allocated.
     pub(super) fn write_result<V: Lower>(&mut self, value: V, room: &mut [u8], to: u32) -> wasmtime::Result<()> {
         let mut lowering = Lowering::new(&mut self.handles, room);
-        value.store(&mut lowering, Place::VALUE)?;
+        value.store(&mut lowering, Location::VALUE)?;
         let (_, lists) = lowering.end();
         if !lists.is_empty() {
             self.pending = Some(Pending::new(Lowered::of_lists(lists), to, V::SIZE));

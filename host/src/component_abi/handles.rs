@@ -11,7 +11,7 @@ use wasmtime::component::Resource;
 use wasmtime::{Trap, bail, ensure};
 
 use super::concurrent::End;
-use super::{FlatValues, Lift, Lifting, Lower, Lowering, Place, Wit, WitTypes};
+use super::{FlatValues, Lift, Lifting, Location, Lower, Lowering, Wit, WitTypes};
 
 /// A resource type that the host implements and a WIT interface defines.
 pub(crate) trait HostResource: 'static {
@@ -241,7 +241,7 @@ impl<T: HostResource> Lift for Resource<T> {
 }
 
 impl<T: HostResource> Lower for Resource<T> {
-    fn store(self, cx: &mut Lowering<'_>, to: Place) -> wasmtime::Result<()> {
+    fn store(self, cx: &mut Lowering<'_>, to: Location) -> wasmtime::Result<()> {
         let handle = cx.handles.insert(&self)?;
         handle.store(cx, to)
     }

@@ -31,19 +31,19 @@ pub(crate) struct Lowered {
 pub(super) struct List {
     pub(super) bytes: Vec<u8>,
     pub(super) align: usize,
-    pub(super) pointer_at: Place,
+    pub(super) pointer_at: Location,
     /// Its address in the guest's memory, once it is allocated.
     pub(super) pointer: u32,
 }
 
 /// An offset within the value, or within the list of that number.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Place {
+pub(crate) struct Location {
     list: Option<usize>,
     offset: usize,
 }
 
-impl Place {
+impl Location {
     pub(super) const VALUE: Self = Self { list: None, offset: 0 };
 
     pub(crate) fn plus(self, bytes: usize) -> Self {
@@ -57,7 +57,7 @@ impl Lowered {
         Self { value: [0; MAX_RESULT_BYTES], written: 0, lists }
     }
 
-    pub(super) fn write(&mut self, to: Place, bytes: &[u8]) {
+    pub(super) fn write(&mut self, to: Location, bytes: &[u8]) {
         write(&mut self.value, &mut self.written, &mut self.lists, to, bytes);
     }
 
@@ -87,7 +87,7 @@ fn first_bits(count: usize) -> u64 {
 
 /// Writes a part of the value or of a list. Their buffers have the size of their types, so that each part fits.
 #[inline]
-fn write(value: &mut [u8], written: &mut u64, lists: &mut [List], to: Place, bytes: &[u8]) {
+fn write(value: &mut [u8], written: &mut u64, lists: &mut [List], to: Location, bytes: &[u8]) {
     let part = match to.list {
         None => {
             *written |= first_bits(bytes.len()) << to.offset;
@@ -112,13 +112,13 @@ impl<'a> Lowering<'a> {
     }
 
     #[inline]
-    pub(crate) fn write(&mut self, to: Place, bytes: &[u8]) {
+    pub(crate) fn write(&mut self, to: Location, bytes: &[u8]) {
         write(self.value, &mut self.written, &mut self.lists, to, bytes);
     }
 
     /// Adds a list with these bytes, for which the guest is to allocate memory. Its address is written to `pointer_at`.
-    pub(super) fn allocate(&mut self, bytes: Vec<u8>, align: usize, pointer_at: Place) -> Place {
+    pub(super) fn allocate(&mut self, bytes: Vec<u8>, align: usize, pointer_at: Location) -> Location {
         self.lists.push(List { bytes, align, pointer_at, pointer: 0 });
-        Place { list: Some(self.lists.len() - 1), offset: 0 }
+        Location { list: Some(self.lists.len() - 1), offset: 0 }
     }
 }

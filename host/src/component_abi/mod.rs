@@ -47,7 +47,7 @@ pub(crate) use guest::{Allocation, Guest, Host, NEXT_ALLOCATION, NOTHING_TO_ALLO
 pub(crate) use handles::{Borrow, HostResource, MAX_HANDLES};
 pub(crate) use in_the_form_of;
 pub(crate) use lift::{FlatValues, Lifting};
-pub(crate) use lower::{Lowering, Place};
+pub(crate) use lower::{Location, Lowering};
 pub(crate) use types::WitTypes;
 
 /// A WIT type: the layout of its values.
@@ -91,10 +91,10 @@ pub(crate) trait Lift: Wit {
 /// Values that the host passes to guests.
 pub(crate) trait Lower: Wit {
     /// Lowers a value to [`Wit::SIZE`] bytes at `to`.
-    fn store(self, cx: &mut Lowering<'_>, to: Place) -> wasmtime::Result<()>;
+    fn store(self, cx: &mut Lowering<'_>, to: Location) -> wasmtime::Result<()>;
 
     /// Lowers a list to a new allocation.
-    fn store_list(list: Vec<Self>, cx: &mut Lowering<'_>, pointer_at: Place) -> wasmtime::Result<()> {
+    fn store_list(list: Vec<Self>, cx: &mut Lowering<'_>, pointer_at: Location) -> wasmtime::Result<()> {
         let start = cx.allocate(vec![0; list.len() * Self::SIZE], Self::ALIGN, pointer_at);
         for (index, value) in list.into_iter().enumerate() {
             value.store(cx, start.plus(index * Self::SIZE))?;

@@ -3,7 +3,7 @@
 use wasmparser::PrimitiveValType;
 use wasmparser::component_types::ComponentValType;
 
-use super::{Flat, FlatValues, Lift, Lifting, Lower, Lowering, Place, Wit, WitTypes};
+use super::{Flat, FlatValues, Lift, Lifting, Location, Lower, Lowering, Wit, WitTypes};
 
 macro_rules! number {
     ($number:ty, $wit:ident, $flat:ident, $read:ident $(, { $($lift:tt)* } { $($lower:tt)* })?) => {
@@ -37,7 +37,7 @@ macro_rules! number {
         }
 
         impl Lower for $number {
-            fn store(self, cx: &mut Lowering<'_>, to: Place) -> wasmtime::Result<()> {
+            fn store(self, cx: &mut Lowering<'_>, to: Location) -> wasmtime::Result<()> {
                 cx.write(to, &self.to_le_bytes());
                 Ok(())
             }
@@ -53,7 +53,7 @@ number!(u8, U8, I32, u32, {
         Ok(bytes.to_vec())
     }
 } {
-    fn store_list(list: Vec<Self>, cx: &mut Lowering<'_>, pointer_at: Place) -> wasmtime::Result<()> {
+    fn store_list(list: Vec<Self>, cx: &mut Lowering<'_>, pointer_at: Location) -> wasmtime::Result<()> {
         cx.allocate(list, 1, pointer_at);
         Ok(())
     }
@@ -72,7 +72,7 @@ impl Wit for bool {
 }
 
 impl Lower for bool {
-    fn store(self, cx: &mut Lowering<'_>, to: Place) -> wasmtime::Result<()> {
+    fn store(self, cx: &mut Lowering<'_>, to: Location) -> wasmtime::Result<()> {
         u8::from(self).store(cx, to)
     }
 }
@@ -106,7 +106,7 @@ impl Lift for () {
 }
 
 impl Lower for () {
-    fn store(self, _: &mut Lowering<'_>, _: Place) -> wasmtime::Result<()> {
+    fn store(self, _: &mut Lowering<'_>, _: Location) -> wasmtime::Result<()> {
         Ok(())
     }
 }

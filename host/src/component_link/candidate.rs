@@ -115,7 +115,7 @@ mod tests {
 
     #[test]
     fn a_component_of_the_candidate_becomes_one_of_the_release() {
-        let component = residue_guest::component(residue_guest::Wasi::V3).expect("a component");
+        let component = residue_guest::component(residue_guest::Wasi::P3).expect("a component");
         let text = wasmprinter::print_bytes(&component).expect("its text");
         let of_candidate = wat::parse_str(text.replace(RELEASE, CANDIDATE)).expect("a component");
         let released = released(&of_candidate);

@@ -13,14 +13,14 @@ use crate::sys::runtime;
 
 /// The queue of guests that have used up their first slice: first in, first out.
 #[derive(Clone)]
-pub(crate) struct Turns(Arc<Semaphore>);
+pub(crate) struct CpuQueue(Arc<Semaphore>);
 
 /// The right to run one slice.
 pub(crate) struct Turn {
     _permit: Option<OwnedSemaphorePermit>,
 }
 
-impl Turns {
+impl CpuQueue {
     pub(crate) fn new() -> Self {
         Self(Arc::new(Semaphore::new(1)))
     }
@@ -47,7 +47,7 @@ mod tests {
     fn a_turn_comes_after_a_look_at_the_sockets_however_often_one_asks() {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().expect("a runtime");
         let taken = runtime.block_on(async {
-            let mut turn = pin!(Turns::new().take());
+            let mut turn = pin!(CpuQueue::new().take());
             poll_fn(|cx| {
                 for _ in 0..3 {
                     assert!(turn.as_mut().poll(cx).is_pending(), "the event loop did not run in between");

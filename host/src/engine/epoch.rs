@@ -29,7 +29,7 @@ struct Shared {
 }
 
 /// A guard for a running guest. Dropping it reports that the guest has ended.
-pub(crate) struct Running(Arc<Shared>);
+pub(crate) struct RunningGuest(Arc<Shared>);
 
 impl Ticker {
     /// Starts the thread.
@@ -49,13 +49,13 @@ impl Ticker {
     }
 
     /// Keeps the epochs advancing until the returned guard is dropped.
-    pub(crate) fn keep_running(&self) -> Running {
+    pub(crate) fn keep_running(&self) -> RunningGuest {
         // Pairs with `Shared::park`: either that sees this count before it parks, or this sees that it is parked.
         self.shared.running.fetch_add(1, Ordering::SeqCst);
         if self.shared.parked.swap(false, Ordering::SeqCst) {
             self.thread.unpark();
         }
-        Running(Arc::clone(&self.shared))
+        RunningGuest(Arc::clone(&self.shared))
     }
 }
 
@@ -96,7 +96,7 @@ impl Drop for Ticker {
     }
 }
 
-impl Drop for Running {
+impl Drop for RunningGuest {
     fn drop(&mut self) {
         self.0.running.fetch_sub(1, Ordering::SeqCst);
     }

@@ -10,8 +10,8 @@ use std::time::Duration;
 
 use rustix::time::{ClockId, clock_gettime};
 
-use super::cpu_queue::{Turn, Turns};
-use crate::engine::outcome::{Ending, Remains};
+use super::cpu_queue::{CpuQueue, Turn};
+use crate::engine::outcome::{EndedStore, Outcome};
 
 /// A call that has used this much, by the monotonic clock, is measured by the thread's CPU clock from its next poll on.
 /// Less than a slice.
@@ -194,24 +194,24 @@ impl Meter {
 
 /// Polls a guest's future and charges its CPU time. After the guest has used up a slice, it waits in the CPU queue.
 pub(crate) struct Metered {
-    guest: Pin<Box<dyn Future<Output = (Ending, Remains)> + Send>>,
+    guest: Pin<Box<dyn Future<Output = (Outcome, EndedStore)> + Send>>,
     meter: Arc<Meter>,
-    turns: Turns,
+    turns: CpuQueue,
     waiting: Option<Pin<Box<dyn Future<Output = Turn> + Send>>>,
 }
 
 impl Metered {
     pub(crate) fn new(
-        guest: impl Future<Output = (Ending, Remains)> + Send + 'static,
+        guest: impl Future<Output = (Outcome, EndedStore)> + Send + 'static,
         meter: Arc<Meter>,
-        turns: Turns,
+        turns: CpuQueue,
     ) -> Self {
         Self { guest: Box::pin(guest), meter, turns, waiting: None }
     }
 }
 
 impl Future for Metered {
-    type Output = (Ending, Remains);
+    type Output = (Outcome, EndedStore);
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = &mut *self;
@@ -226,8 +226,8 @@ impl Future for Metered {
         if this.meter.is_spent() {
             // The host's work for a waiting guest is not interrupted, so it is checked here.
             this.meter.end_call();
-            let ending = Ending::CpuTime(Duration::from_nanos(this.meter.budget_ns));
-            return Poll::Ready((ending, Remains::NONE));
+            let outcome = Outcome::CpuTime(Duration::from_nanos(this.meter.budget_ns));
+            return Poll::Ready((outcome, EndedStore::NONE));
         }
         this.meter.begin_poll();
         let poll = this.guest.as_mut().poll(cx);
@@ -269,8 +269,8 @@ mod tests {
             }
         };
         let meter = Arc::new(Meter::new(budget, Arc::default()));
-        let (ending, _) = Metered::new(busy, Arc::clone(&meter), Turns::new()).await;
-        assert_eq!(ending, Ending::CpuTime(budget));
+        let (outcome, _) = Metered::new(busy, Arc::clone(&meter), CpuQueue::new()).await;
+        assert_eq!(outcome, Outcome::CpuTime(budget));
         assert!(meter.is_spent(), "and not before");
     }
 
@@ -282,13 +282,13 @@ mod tests {
             let began_ns = time_ns(ClockId::ThreadCPUTime);
             while time_ns(ClockId::ThreadCPUTime) < began_ns + 200_000_000 {}
             tokio::task::yield_now().await;
-            (Ending::Done, Remains::NONE)
+            (Outcome::Done, EndedStore::NONE)
         };
         let habit: Arc<Habit> = Arc::default();
         let meter = Arc::new(Meter::new(budget, Arc::clone(&habit)));
         note_cpu_clock();
-        let (ending, _) = Metered::new(busy, Arc::clone(&meter), Turns::new()).await;
-        assert_eq!(ending, Ending::CpuTime(budget));
+        let (outcome, _) = Metered::new(busy, Arc::clone(&meter), CpuQueue::new()).await;
+        assert_eq!(outcome, Outcome::CpuTime(budget));
         assert_eq!(habit.long_calls.load(Relaxed), 1, "it was no short call");
     }
 

@@ -6,7 +6,7 @@ use daylily_core::excerpt::Excerpt;
 
 /// The outcome of a call: how the guest ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Ending {
+pub(crate) enum Outcome {
     /// It returned.
     Done,
     /// It called `exit`. After a response, code 0 is equivalent to returning.
@@ -27,9 +27,9 @@ pub(crate) enum Ending {
 
 /// The store of a guest that has ended. While it is kept, a response body that the guest did not finish stays open.
 /// Dropping it would make the unfinished body of a component look finished.
-pub(crate) struct Remains(#[expect(dead_code, reason = "kept for its drop")] Option<Box<dyn Send>>);
+pub(crate) struct EndedStore(#[expect(dead_code, reason = "kept for its drop")] Option<Box<dyn Send>>);
 
-impl Remains {
+impl EndedStore {
     /// Of a call without a store.
     pub(crate) const NONE: Self = Self(None);
 

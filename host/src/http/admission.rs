@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 use std::time::Duration;
 
 use daylily_core::config::ServerLimits;
-use daylily_core::refusal::Refusal;
+use daylily_core::error_response::ErrorResponse;
 use tokio::sync::{AcquireError, Notify, OwnedSemaphorePermit, Semaphore};
 use tokio::time::Instant;
 
@@ -51,7 +51,7 @@ pub(crate) struct Permit {
 }
 
 /// A counted place in the queue. Dropping it decrements the count, so cancellation cannot leak it.
-struct Place<'a>(&'a AtomicU32);
+struct QueuedRequest<'a>(&'a AtomicU32);
 
 impl RouteShare {
     pub(crate) fn new(max_concurrency: Option<u32>) -> Self {
@@ -90,16 +90,16 @@ impl Admission {
     /// # Errors
     ///
     /// `QueueFull` at once, or `QueueTimeout` after `queue_timeout`.
-    pub(crate) async fn admit(&self, share: &RouteShare) -> Result<Permit, Refusal> {
+    pub(crate) async fn admit(&self, share: &RouteShare) -> Result<Permit, ErrorResponse> {
         if let Some(permit) = self.try_admit(share) {
             return Ok(permit);
         }
-        let _place = self.take_place().ok_or(Refusal::QueueFull)?;
+        let _place = self.take_place().ok_or(ErrorResponse::QueueFull)?;
         self.pressure.notify_one();
         match tokio::time::timeout(self.max_wait, self.wait(share)).await {
             Ok(Ok(permit)) => Ok(permit),
-            Ok(Err(closed)) => Err(Refusal::Internal { detail: closed.to_string().into() }),
-            Err(_elapsed) => Err(Refusal::QueueTimeout),
+            Ok(Err(closed)) => Err(ErrorResponse::Internal { detail: closed.to_string().into() }),
+            Err(_elapsed) => Err(ErrorResponse::QueueTimeout),
         }
     }
 
@@ -116,18 +116,18 @@ impl Admission {
     async fn wait(&self, share: &RouteShare) -> Result<Permit, AcquireError> {
         let route = match &share.0.permits {
             Some(permits) => {
-                let (_place, _) = Place::take(&share.0.waiting);
+                let (_place, _) = QueuedRequest::take(&share.0.waiting);
                 Some(Arc::clone(permits).acquire_owned().await?)
             }
             None => None,
         };
-        let (_place, _) = Place::take(&self.waiting_for_server);
+        let (_place, _) = QueuedRequest::take(&self.waiting_for_server);
         let server = Arc::clone(&self.turns).acquire_owned().await?;
         Ok(Permit { _server: server, _route: route, share: share.clone() })
     }
 
-    fn take_place(&self) -> Option<Place<'_>> {
-        let (place, before) = Place::take(&self.waiting);
+    fn take_place(&self) -> Option<QueuedRequest<'_>> {
+        let (place, before) = QueuedRequest::take(&self.waiting);
         (before < self.max_waiting).then_some(place)
     }
 
@@ -163,7 +163,7 @@ impl Admission {
     }
 }
 
-impl<'a> Place<'a> {
+impl<'a> QueuedRequest<'a> {
     /// Increments `count`, and returns the previous value.
     fn take(count: &'a AtomicU32) -> (Self, u32) {
         let before = count.fetch_add(1, Relaxed);
@@ -171,7 +171,7 @@ impl<'a> Place<'a> {
     }
 }
 
-impl Drop for Place<'_> {
+impl Drop for QueuedRequest<'_> {
     fn drop(&mut self) {
         self.0.fetch_sub(1, Relaxed);
     }

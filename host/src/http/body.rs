@@ -13,7 +13,7 @@ use http_body::{Body as _, Frame, SizeHint};
 use tokio::task::JoinHandle;
 
 use crate::http::connection::InRequest;
-use crate::http::exchange::{Hold, report_end};
+use crate::http::exchange::{RequestGuard, report_end};
 use crate::sys::runtime::poll_unbudgeted;
 use crate::wasi::http::GuestBody;
 use crate::wasi::http::received;
@@ -31,7 +31,7 @@ enum Kind {
         /// The bytes, until hyper has taken them.
         bytes: Option<Bytes>,
         /// Kept until hyper has taken the bytes.
-        _hold: Option<Arc<Hold>>,
+        _hold: Option<Arc<RequestGuard>>,
     },
     /// A body that is sent as the guest writes it.
     Streamed(Box<Streamed>),
@@ -50,12 +50,12 @@ pub(crate) struct Streamed {
     last: Option<Bytes>,
     /// The task that runs the guest, until it ends.
     task: Option<JoinHandle<()>>,
-    hold: Arc<Hold>,
+    hold: Arc<RequestGuard>,
 }
 
 impl Body {
     /// The whole response of a guest that buffered it.
-    pub(crate) fn whole(bytes: Bytes, hold: Arc<Hold>) -> Self {
+    pub(crate) fn whole(bytes: Bytes, hold: Arc<RequestGuard>) -> Self {
         Self::from(Kind::Whole { bytes: Some(bytes).filter(|bytes| !bytes.is_empty()), _hold: Some(hold) })
     }
 
@@ -99,7 +99,7 @@ impl Streamed {
         rest: Option<GuestBody>,
         length: Option<u64>,
         task: Option<JoinHandle<()>>,
-        hold: Arc<Hold>,
+        hold: Arc<RequestGuard>,
     ) -> Self {
         Self { first, rest, trailers, missing_bytes: length, last: None, task, hold }
     }
@@ -116,7 +116,7 @@ impl Streamed {
             match next {
                 // The guest has written everything that it announced, so do not wait until it also closes its body.
                 Poll::Pending if !is_from_outside && self.last.is_some() => break,
-                Poll::Pending if self.hold.exchange.ending().is_none() => {
+                Poll::Pending if self.hold.exchange.outcome().is_none() => {
                     self.hold.exchange.wake_at_end(cx);
                     return Poll::Pending;
                 }
@@ -167,7 +167,7 @@ impl Streamed {
             return;
         }
         exchange.mark_delivered();
-        if exchange.ending().is_some() {
+        if exchange.outcome().is_some() {
             report_end(exchange);
         }
     }
@@ -191,9 +191,9 @@ impl Streamed {
     /// take a partial body for a complete one.
     fn cut(&self, why: &str) -> io::Error {
         let exchange = &self.hold.exchange;
-        match exchange.ending() {
-            Some(ending) if !ending.is_clean() => report_end(exchange),
-            _ if exchange.fault().is_some() => {
+        match exchange.outcome() {
+            Some(outcome) if !outcome.is_clean() => report_end(exchange),
+            _ if exchange.body_error().is_some() => {
                 let record = exchange.record();
                 tracing::debug!(
                     request = %record.id, route = %record.route(),

@@ -19,10 +19,10 @@ const AHEAD: Duration = Duration::from_secs(2);
 /// Whether hyper's date is wrong, and the date to send instead.
 pub(crate) struct Date {
     is_corrected: AtomicBool,
-    seen: Mutex<Seen>,
+    seen: Mutex<ClockReading>,
 }
 
-struct Seen {
+struct ClockReading {
     last: SystemTime,
     /// hyper keeps its date until the clock is past this.
     stands_until: SystemTime,
@@ -32,7 +32,7 @@ struct Seen {
 impl Date {
     /// `now` is the system's clock.
     pub(crate) fn new(now: SystemTime) -> Self {
-        let seen = Seen { last: now, stands_until: now, now: HeaderValue::from_static("") };
+        let seen = ClockReading { last: now, stands_until: now, now: HeaderValue::from_static("") };
         Self { is_corrected: AtomicBool::new(false), seen: Mutex::new(seen) }
     }
 

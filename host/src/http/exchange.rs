@@ -4,13 +4,13 @@ use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, OnceLock};
 use std::task::{Context, Waker};
 
+use daylily_core::error_response::ErrorResponse;
 use daylily_core::excerpt::Excerpt;
-use daylily_core::refusal::Refusal;
 use daylily_core::units::format_duration;
 
 use tokio_util::task::task_tracker::TaskTrackerToken;
 
-use crate::engine::outcome::{Ending, Remains};
+use crate::engine::outcome::{EndedStore, Outcome};
 use crate::http::admission::{Permit, RouteShare};
 use crate::observe::record::Record;
 use crate::observe::scoreboard::Slot;
@@ -20,12 +20,12 @@ use crate::sys::lock::lock;
 pub(crate) struct Exchange {
     record: Record,
     _unfinished: TaskTrackerToken,
-    ending: OnceLock<Ending>,
+    outcome: OnceLock<Outcome>,
     /// The ended store, kept until the end of its response body has been read.
-    remains: Mutex<Option<Remains>>,
+    ended_store: Mutex<Option<EndedStore>>,
     /// The task that waits for the guest to write its body or to end.
     reader: Mutex<Option<Waker>>,
-    fault: OnceLock<Fault>,
+    body_error: OnceLock<BodyError>,
     delivered: AtomicBool,
     /// The guest has begun to read a body that the client sends only after `100 Continue`.
     continued: AtomicBool,
@@ -33,10 +33,10 @@ pub(crate) struct Exchange {
 
 /// Why a request gets no response from a guest.
 #[derive(Debug, thiserror::Error)]
-pub(crate) enum Stop {
+pub(crate) enum Abort {
     /// The host sends an error response instead.
     #[error("refused: {0}")]
-    Refused(#[from] Refusal),
+    Refused(#[from] ErrorResponse),
     /// The client has closed the connection, so no response is sent.
     #[error("client disconnected before its response")]
     ClientGone,
@@ -44,7 +44,7 @@ pub(crate) enum Stop {
 
 /// What went wrong with the request body while the guest was reading it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Fault {
+pub(crate) enum BodyError {
     /// The body is over `max_body`.
     TooLarge,
     /// The body made no progress for `body_timeout`.
@@ -63,10 +63,10 @@ impl Exchange {
         Self {
             record: Record::begin(counters),
             _unfinished: unfinished,
-            ending: OnceLock::new(),
-            remains: Mutex::new(None),
+            outcome: OnceLock::new(),
+            ended_store: Mutex::new(None),
             reader: Mutex::new(None),
-            fault: OnceLock::new(),
+            body_error: OnceLock::new(),
             delivered: AtomicBool::new(false),
             continued: AtomicBool::new(false),
         }
@@ -78,9 +78,9 @@ impl Exchange {
 
     /// Records that the guest has ended. Must be called before its store is dropped: the drop ends the guest's body,
     /// and a reader would take that for the end of the response.
-    pub(crate) fn end(&self, ending: Ending, remains: Option<Remains>) {
-        let _ = self.ending.set(ending);
-        *lock(&self.remains) = remains;
+    pub(crate) fn end(&self, outcome: Outcome, ended_store: Option<EndedStore>) {
+        let _ = self.outcome.set(outcome);
+        *lock(&self.ended_store) = ended_store;
         if let Some(reader) = lock(&self.reader).take() {
             reader.wake();
         }
@@ -94,25 +94,25 @@ impl Exchange {
     /// Whether the end of the response body, if read now, was written by the guest. It was if the guest returned, or if
     /// its store still exists, because a dropped store ends the body, too.
     pub(crate) fn is_end_trusted(&self) -> bool {
-        self.ending().is_none_or(Ending::is_clean) || lock(&self.remains).is_some()
+        self.outcome().is_none_or(Outcome::is_clean) || lock(&self.ended_store).is_some()
     }
 
     /// Drops the ended store, after the end of its response body has been read.
-    pub(crate) fn drop_remains(&self) {
-        drop(lock(&self.remains).take());
+    pub(crate) fn drop_ended_store(&self) {
+        drop(lock(&self.ended_store).take());
     }
 
-    pub(crate) fn ending(&self) -> Option<&Ending> {
-        self.ending.get()
+    pub(crate) fn outcome(&self) -> Option<&Outcome> {
+        self.outcome.get()
     }
 
     /// Records a body error. Only the first one counts.
-    pub(crate) fn fail(&self, fault: Fault) {
-        let _ = self.fault.set(fault);
+    pub(crate) fn fail(&self, body_error: BodyError) {
+        let _ = self.body_error.set(body_error);
     }
 
-    pub(crate) fn fault(&self) -> Option<&Fault> {
-        self.fault.get()
+    pub(crate) fn body_error(&self) -> Option<&BodyError> {
+        self.body_error.get()
     }
 
     /// Records that the guest has begun to read a body whose client waits for `100 Continue`.
@@ -134,51 +134,51 @@ impl Exchange {
     }
 }
 
-impl Ending {
+impl Outcome {
     /// Whether a response that the guest began can be complete.
     pub(crate) fn is_clean(&self) -> bool {
         matches!(self, Self::Done | Self::Exit(0))
     }
 
     /// What happens to a request whose guest had this outcome before it returned a response.
-    pub(crate) fn into_stop(self) -> Stop {
-        Stop::Refused(match self {
-            Self::ClientGone => return Stop::ClientGone,
-            Self::Done | Self::Exit(0) => Refusal::NoResponse,
-            Self::Exit(code) => Refusal::Trap { detail: format!("it called exit with code {code}").into() },
-            Self::Trap(detail) => Refusal::Trap { detail },
+    pub(crate) fn into_abort(self) -> Abort {
+        Abort::Refused(match self {
+            Self::ClientGone => return Abort::ClientGone,
+            Self::Done | Self::Exit(0) => ErrorResponse::NoResponse,
+            Self::Exit(code) => ErrorResponse::Trap { detail: format!("it called exit with code {code}").into() },
+            Self::Trap(detail) => ErrorResponse::Trap { detail },
             Self::CpuTime(limit) => {
-                Refusal::CpuTime { detail: format!("cpu_time = {}", format_duration(limit)).into() }
+                ErrorResponse::CpuTime { detail: format!("cpu_time = {}", format_duration(limit)).into() }
             }
-            Self::ShutDown => Refusal::ShuttingDown,
+            Self::ShutDown => ErrorResponse::ShuttingDown,
             Self::WallTime(limit) => {
-                Refusal::WallTime { detail: format!("wall_time = {}", format_duration(limit)).into() }
+                ErrorResponse::WallTime { detail: format!("wall_time = {}", format_duration(limit)).into() }
             }
-            Self::NoInstance(detail) => Refusal::NoInstance { detail },
+            Self::NoInstance(detail) => ErrorResponse::NoInstance { detail },
         })
     }
 }
 
-impl Fault {
+impl BodyError {
     /// What happens to the request instead of sending the guest's response.
-    pub(crate) fn to_stop(&self) -> Stop {
-        Stop::Refused(match self {
-            Self::ClientGone => return Stop::ClientGone,
-            Self::TooLarge => Refusal::BodyTooLarge,
-            Self::TooSlow => Refusal::BodyTimeout,
-            Self::GaveWay => Refusal::GaveWay,
-            Self::Malformed(detail) => Refusal::Malformed { detail: detail.clone() },
+    pub(crate) fn to_abort(&self) -> Abort {
+        Abort::Refused(match self {
+            Self::ClientGone => return Abort::ClientGone,
+            Self::TooLarge => ErrorResponse::BodyTooLarge,
+            Self::TooSlow => ErrorResponse::BodyTimeout,
+            Self::GaveWay => ErrorResponse::GaveWay,
+            Self::Malformed(detail) => ErrorResponse::Malformed { detail: detail.clone() },
         })
     }
 }
 
 /// The request guard: what a request holds until the last byte of its response is sent.
-pub(crate) struct Hold {
+pub(crate) struct RequestGuard {
     pub(crate) exchange: Arc<Exchange>,
     permit: Permit,
 }
 
-impl Hold {
+impl RequestGuard {
     pub(crate) fn new(exchange: Arc<Exchange>, permit: Permit) -> Self {
         Self { exchange, permit }
     }
@@ -189,10 +189,10 @@ impl Hold {
     }
 }
 
-impl Drop for Hold {
+impl Drop for RequestGuard {
     fn drop(&mut self) {
         // Before the permit is released, because the request that gets it needs the pool slot of this store.
-        self.exchange.drop_remains();
+        self.exchange.drop_ended_store();
     }
 }
 
@@ -200,14 +200,14 @@ impl Drop for Hold {
 pub(crate) fn report_end(exchange: &Exchange) {
     let record = exchange.record();
     let when = if exchange.is_delivered() { "after its response" } else { "during its response, which was cut" };
-    match exchange.ending().cloned().map(Ending::into_stop) {
-        Some(Stop::ClientGone) => {
+    match exchange.outcome().cloned().map(Outcome::into_abort) {
+        Some(Abort::ClientGone) => {
             tracing::debug!(
                 request = %record.id, route = %record.route(),
                 "client disconnected before the end of its response"
             );
         }
-        Some(Stop::Refused(why)) if !matches!(why, Refusal::NoResponse) => {
+        Some(Abort::Refused(why)) if !matches!(why, ErrorResponse::NoResponse) => {
             tracing::warn!(request = %record.id, route = %record.route(), "guest failed {when}: {why}");
         }
         _ => {}

@@ -46,10 +46,10 @@ impl Server {
     pub fn new(component: &Path) -> Result<Self, Box<dyn Error>> {
         let config = config::single(ComponentSource::File(component.to_owned()), &Overrides::default());
         let said = |errors: Vec<_>| errors.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n");
-        let artefacts = load::artefacts(&config, &Compiler::new(None)?, &[]).map_err(said)?;
+        let artifacts = load::artifacts(&config, &Compiler::new(None)?, &[]).map_err(said)?;
         let around =
             Surroundings { connection_limit: Semaphore::MAX_PERMITS, drain: Drain::new(), counters: Slot::unshared() };
-        let worker = Arc::new(load::worker(&config, &artefacts, around).map_err(said)?);
+        let worker = Arc::new(load::worker(&config, &artifacts, around).map_err(said)?);
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let listener = runtime.block_on(TcpListener::bind("127.0.0.1:0"))?;
         Ok(Self { worker, listener, runtime })
@@ -134,7 +134,7 @@ mod tests {
         let guest = include_str!("../../../fuzz/src/guests/echo.wat");
         let dir = tempfile::tempdir().expect("a directory");
         let path = dir.path().join("echo.wasm");
-        std::fs::write(&path, residue_guest::encode(guest, Wasi::V2).expect("a component")).expect("a file");
+        std::fs::write(&path, residue_guest::encode(guest, Wasi::P2).expect("a component")).expect("a file");
         let server = Server::new(&path).expect("a server");
         let request = b"POST /a HTTP/1.1\r\nHost: a\r\nConnection: close\r\nTransfer-Encoding: chunked\r\n\r\n\
             1\r\nx\r\n1\r\ny\r\n0\r\n\r\n";

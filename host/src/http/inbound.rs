@@ -9,8 +9,8 @@ use std::time::Duration;
 use bytes::Bytes;
 use daylily_core::authority::{self, Authority};
 use daylily_core::config::RouteLimits;
+use daylily_core::error_response::ErrorResponse;
 use daylily_core::excerpt::Excerpt;
-use daylily_core::refusal::Refusal;
 use daylily_core::route::Target;
 use http::header::{CONTENT_LENGTH, EXPECT, HOST, HeaderMap, HeaderName, TRANSFER_ENCODING};
 use http::{Method, Request, Uri, Version};
@@ -21,7 +21,7 @@ use wasmtime_wasi_http::Error as HttpError;
 
 use crate::http::admission::RouteShare;
 use crate::http::connection::{Connection, InRequest};
-use crate::http::exchange::{Exchange, Fault};
+use crate::http::exchange::{BodyError, Exchange};
 use crate::http::stall::Wait;
 use crate::message::fields::{named_by_connection, remove_forbidden};
 use crate::message::transfer_coding;
@@ -35,8 +35,8 @@ use crate::wasi::http::received;
 ///
 /// `Malformed` for a target with a fragment, for an invalid `Transfer-Encoding`, and for a head whose end is ambiguous;
 /// `UnknownCoding` for a coding other than `chunked` before `chunked`.
-pub(crate) fn check_framing(request: &Request<Incoming>, in_request: &InRequest) -> Result<(), Refusal> {
-    let malformed = |detail: &str| Refusal::Malformed { detail: detail.into() };
+pub(crate) fn check_framing(request: &Request<Incoming>, in_request: &InRequest) -> Result<(), ErrorResponse> {
+    let malformed = |detail: &str| ErrorResponse::Malformed { detail: detail.into() };
     if !in_request.head().is_agreed {
         return Err(malformed("the end of the head is ambiguous"));
     }
@@ -50,7 +50,7 @@ pub(crate) fn check_framing(request: &Request<Incoming>, in_request: &InRequest)
     let codings = request.headers().get_all(TRANSFER_ENCODING);
     transfer_coding::judge(codings.iter().map(http::HeaderValue::as_bytes)).map_err(|error| match error {
         CodingError::Malformed(detail) => malformed(detail),
-        CodingError::Unknown => Refusal::UnknownCoding,
+        CodingError::Unknown => ErrorResponse::UnknownCoding,
     })
 }
 
@@ -60,8 +60,8 @@ pub(crate) fn check_framing(request: &Request<Incoming>, in_request: &InRequest)
 ///
 /// `Malformed` for a missing (HTTP/1.1), repeated or invalid `Host` (RFC 9112 §3.2), for `CONNECT`, and for a target
 /// whose scheme is not http or https.
-pub(crate) fn target<B>(request: &Request<B>) -> Result<Target<'_>, Refusal> {
-    let malformed = |detail: Excerpt| Refusal::Malformed { detail };
+pub(crate) fn target<B>(request: &Request<B>) -> Result<Target<'_>, ErrorResponse> {
+    let malformed = |detail: Excerpt| ErrorResponse::Malformed { detail };
     if request.method() == Method::CONNECT {
         return Err(malformed("the method CONNECT is not supported".into()));
     }
@@ -87,8 +87,8 @@ pub(crate) fn target<B>(request: &Request<B>) -> Result<Target<'_>, Refusal> {
     Ok(Target { host: authority.map(|authority| authority.host), path })
 }
 
-fn host_field<B>(request: &Request<B>) -> Result<Option<Authority<'_>>, Refusal> {
-    let malformed = |detail: Excerpt| Refusal::Malformed { detail };
+fn host_field<B>(request: &Request<B>) -> Result<Option<Authority<'_>>, ErrorResponse> {
+    let malformed = |detail: Excerpt| ErrorResponse::Malformed { detail };
     let mut values = request.headers().get_all(HOST).iter();
     let Some(value) = values.next() else {
         return match request.version() {
@@ -115,7 +115,7 @@ pub(crate) fn prepare(
     share: &RouteShare,
     exchange: &Arc<Exchange>,
     connection: &Connection,
-) -> Result<Request<InboundBody>, Refusal> {
+) -> Result<Request<InboundBody>, ErrorResponse> {
     let announced = request.body().size_hint().exact();
     // `Expect` is ignored in a request without a body (RFC 9110 §10.1.1).
     let is_expected = announced != Some(0) && request.headers().contains_key(EXPECT);
@@ -145,7 +145,7 @@ pub(crate) fn prepare(
         connection: connection.clone(),
     };
     if announced.is_some_and(|announced| announced > limits.max_body_bytes) {
-        return Err(Refusal::BodyTooLarge);
+        return Err(ErrorResponse::BodyTooLarge);
     }
     Ok(Request::from_parts(parts, body))
 }
@@ -209,13 +209,13 @@ pub(crate) struct InboundBody {
 impl InboundBody {
     fn poll_stalled(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, HttpError>>> {
         if self.wait.get_or_insert_with(|| self.share.stalls().enlist()).has_to_give_way(cx, Instant::now()) {
-            self.exchange.fail(Fault::GaveWay);
+            self.exchange.fail(BodyError::GaveWay);
             return Poll::Ready(Some(Err(HttpError::ConnectionReadTimeout)));
         }
         let stall = self.stall;
         let sleep = self.stalled.get_or_insert_with(|| Box::pin(sleep(stall)));
         ready!(sleep.as_mut().poll(cx));
-        self.exchange.fail(Fault::TooSlow);
+        self.exchange.fail(BodyError::TooSlow);
         Poll::Ready(Some(Err(HttpError::ConnectionReadTimeout)))
     }
 
@@ -227,7 +227,7 @@ impl InboundBody {
                 Ok(frame)
             }
             None => {
-                self.exchange.fail(Fault::TooLarge);
+                self.exchange.fail(BodyError::TooLarge);
                 Err(HttpError::HttpRequestBodySize(Some(self.max_bytes)))
             }
         }
@@ -239,9 +239,9 @@ impl InboundBody {
         let source = error.source().and_then(|source| source.downcast_ref::<std::io::Error>());
         self.exchange.fail(match source {
             Some(why) if matches!(why.kind(), ErrorKind::InvalidInput | ErrorKind::InvalidData) => {
-                Fault::Malformed(Excerpt::display(format_args!("the request body's framing is invalid: {why}")))
+                BodyError::Malformed(Excerpt::display(format_args!("the request body's framing is invalid: {why}")))
             }
-            _ => Fault::ClientGone,
+            _ => BodyError::ClientGone,
         });
         error_from_hyper(error)
     }

@@ -2,15 +2,15 @@
 
 use std::sync::Arc;
 
-use daylily_core::refusal::{Blame, Refusal};
+use daylily_core::error_response::{Blame, ErrorResponse};
 use http::header::{CONNECTION, DATE};
 use http::{HeaderValue, Request, Response, Version};
 use hyper::body::Incoming;
 
 use crate::http::body::Body;
 use crate::http::connection::{Connection, InRequest};
-use crate::http::exchange::{Exchange, Hold, Stop};
-use crate::http::response::Begun;
+use crate::http::exchange::{Abort, Exchange, RequestGuard};
+use crate::http::response::InFlight;
 use crate::http::server::Worker;
 use crate::http::{inbound, response, watchdog};
 use crate::observe::record::Record;
@@ -19,17 +19,17 @@ use crate::observe::record::Record;
 ///
 /// # Errors
 ///
-/// [`Stop::ClientGone`], which makes hyper close the connection.
+/// [`Abort::ClientGone`], which makes hyper close the connection.
 pub(crate) async fn handle(
     worker: &Worker,
     connection: &Connection,
     in_request: InRequest,
     request: Request<Incoming>,
-) -> Result<Response<Body>, Stop> {
+) -> Result<Response<Body>, Abort> {
     let version = request.version();
     let exchange = Arc::new(Exchange::begin(worker.counters, worker.drain.begin_task()));
     let mut response = match answer(worker, connection, &in_request, &exchange, request).await {
-        Err(Stop::Refused(refusal)) => refuse(worker, &refusal, exchange.record()),
+        Err(Abort::Refused(refusal)) => refuse(worker, &refusal, exchange.record()),
         outcome => outcome?,
     };
     // hyper would announce `keep-alive` although the body ends with the connection.
@@ -51,10 +51,10 @@ async fn answer(
     in_request: &InRequest,
     exchange: &Arc<Exchange>,
     request: Request<Incoming>,
-) -> Result<Response<Body>, Stop> {
+) -> Result<Response<Body>, Abort> {
     inbound::check_framing(&request, in_request)?;
     let target = inbound::target(&request)?;
-    let route = worker.route(&target).ok_or(Refusal::NoRoute)?;
+    let route = worker.route(&target).ok_or(ErrorResponse::NoRoute)?;
     let (settings, limits) = (route.app.settings(), &route.app.settings().limits);
     exchange.record().set_route(&settings.route);
 
@@ -63,11 +63,11 @@ async fn answer(
     let permit = tokio::select! {
         biased;
         permit = worker.admission.admit(&route.share) => permit?,
-        () = watchdog::client_gone(connection) => return Err(Stop::ClientGone),
-        () = worker.drain.cut_off() => return Err(Refusal::ShuttingDown.into()),
+        () = watchdog::client_gone(connection) => return Err(Abort::ClientGone),
+        () = worker.drain.cut_off() => return Err(ErrorResponse::ShuttingDown.into()),
     };
     if worker.drain.is_cut() {
-        return Err(Refusal::ShuttingDown.into());
+        return Err(ErrorResponse::ShuttingDown.into());
     }
 
     connection.bound_writes(limits.wall_time, limits.body_timeout);
@@ -80,11 +80,11 @@ async fn answer(
         worker.drain.clone(),
         worker.pulse.clone(),
     );
-    response::begin(Begun { guest, head, hold: Hold::new(Arc::clone(exchange), permit) }, &method).await
+    response::begin(InFlight { guest, head, hold: RequestGuard::new(Arc::clone(exchange), permit) }, &method).await
 }
 
 /// Makes the error response for a request that no guest answered, and logs it once, at the level of who is to blame.
-fn refuse(worker: &Worker, refusal: &Refusal, record: &Record) -> Response<Body> {
+fn refuse(worker: &Worker, refusal: &ErrorResponse, record: &Record) -> Response<Body> {
     record.set_status(refusal.status());
     let (request, route) = (&record.id, record.route());
     match refusal.blame() {

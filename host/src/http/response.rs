@@ -10,35 +10,35 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use bytes::{Bytes, BytesMut};
+use daylily_core::error_response::ErrorResponse;
 use daylily_core::excerpt::Excerpt;
-use daylily_core::refusal::Refusal;
 use http::header::{CONTENT_LENGTH, HeaderValue, RETRY_AFTER};
 use http::{HeaderMap, Method, Response, StatusCode};
 use http_body::{Body as _, Frame};
 use tokio::sync::oneshot;
 
 use crate::http::body::{Body, Streamed};
-use crate::http::exchange::{Hold, Stop, report_end};
+use crate::http::exchange::{Abort, RequestGuard, report_end};
 use crate::http::watchdog::Watched;
 use crate::observe::record::Record;
 use crate::sys::runtime::poll_unbudgeted;
 use crate::wasi::http::content_length;
-use crate::wasi::http::{GuestBody, Head};
+use crate::wasi::http::{GuestBody, GuestResponse};
 
 /// Largest response that is sent in one piece, with a content-length, if the guest does not wait before its end.
 const MAX_WHOLE_BYTES: usize = 64 << 10;
 
 /// A running guest.
-pub(crate) struct Begun {
+pub(crate) struct InFlight {
     pub(crate) guest: Watched,
     /// The head of the guest's response, once it has been returned.
-    pub(crate) head: oneshot::Receiver<Head>,
-    pub(crate) hold: Hold,
+    pub(crate) head: oneshot::Receiver<GuestResponse>,
+    pub(crate) hold: RequestGuard,
 }
 
 /// Frames that the guest wrote without waiting: the buffered start of a response.
 #[derive(Default)]
-struct Settled {
+struct Buffered {
     frames: VecDeque<Bytes>,
     bytes: usize,
     trailers: Option<HeaderMap>,
@@ -52,9 +52,9 @@ struct Settled {
 /// # Errors
 ///
 /// When the guest ended without a response, its response cannot be sent, or the request body failed.
-pub(crate) async fn begin(mut begun: Begun, method: &Method) -> Result<Response<Body>, Stop> {
+pub(crate) async fn begin(mut begun: InFlight, method: &Method) -> Result<Response<Body>, Abort> {
     let head = poll_fn(|cx| begun.poll_head(cx)).await?;
-    let response = head.map_err(|code| Refusal::GuestError { detail: code })?;
+    let response = head.map_err(|code| ErrorResponse::GuestError { detail: code })?;
     check(response.status())?;
     begun.hold.exchange.record().set_status(response.status().as_u16());
 
@@ -67,61 +67,62 @@ pub(crate) async fn begin(mut begun: Begun, method: &Method) -> Result<Response<
         }
         return Ok(Response::from_parts(parts, begun.send_without(body)));
     }
-    let settled = poll_fn(|cx| Poll::Ready(begun.settle(&mut body, cx))).await?;
-    if begun.hold.exchange.is_continued() && begun.hold.exchange.ending().is_none() {
+    let buffered = poll_fn(|cx| Poll::Ready(begun.buffer(&mut body, cx))).await?;
+    if begun.hold.exchange.is_continued() && begun.hold.exchange.outcome().is_none() {
         // hyper sends no `100 Continue` after a head, so yield to let it send that first.
         tokio::task::yield_now().await;
     }
     let length = content_length(&parts.headers);
-    let is_wrong = |length| if settled.ended { length != settled.bytes as u64 } else { length < settled.bytes as u64 };
+    let is_wrong =
+        |length| if buffered.ended { length != buffered.bytes as u64 } else { length < buffered.bytes as u64 };
     if length.is_some_and(is_wrong) {
-        let detail = format!("its content-length is {}, its body {} bytes", length.unwrap_or(0), settled.bytes);
-        return Err(Refusal::InvalidResponse { detail: detail.into() }.into());
+        let detail = format!("its content-length is {}, its body {} bytes", length.unwrap_or(0), buffered.bytes);
+        return Err(ErrorResponse::InvalidResponse { detail: detail.into() }.into());
     }
-    Ok(Response::from_parts(parts, begun.send(settled, body, length)))
+    Ok(Response::from_parts(parts, begun.send(buffered, body, length)))
 }
 
-impl Begun {
-    fn poll_head(&mut self, cx: &mut Context<'_>) -> Poll<Result<Head, Stop>> {
+impl InFlight {
+    fn poll_head(&mut self, cx: &mut Context<'_>) -> Poll<Result<GuestResponse, Abort>> {
         self.drive(cx);
-        if let Some(fault) = self.hold.exchange.fault() {
-            return Poll::Ready(Err(fault.to_stop()));
+        if let Some(body_error) = self.hold.exchange.body_error() {
+            return Poll::Ready(Err(body_error.to_abort()));
         }
         if let Ok(head) = self.head.try_recv() {
             return Poll::Ready(Ok(head));
         }
-        match self.hold.exchange.ending() {
-            Some(ending) => Poll::Ready(Err(ending.clone().into_stop())),
+        match self.hold.exchange.outcome() {
+            Some(outcome) => Poll::Ready(Err(outcome.clone().into_abort())),
             None => Poll::Pending,
         }
     }
 
     /// Polls the guest unless it has ended.
     fn drive(&mut self, cx: &mut Context<'_>) {
-        if self.hold.exchange.ending().is_none() {
+        if self.hold.exchange.outcome().is_none() {
             let _ = self.guest.as_mut().poll(cx);
         }
     }
 
     /// Buffers what the guest writes without waiting. Nothing has been sent yet, so if the guest fails before its
     /// response ends, an error response is sent instead.
-    fn settle(&mut self, body: &mut GuestBody, cx: &mut Context<'_>) -> Result<Settled, Stop> {
-        let mut settled = Settled::default();
+    fn buffer(&mut self, body: &mut GuestBody, cx: &mut Context<'_>) -> Result<Buffered, Abort> {
+        let mut buffered = Buffered::default();
         let mut driven = false;
-        while !settled.ended && settled.bytes <= MAX_WHOLE_BYTES {
+        while !buffered.ended && buffered.bytes <= MAX_WHOLE_BYTES {
             match poll_unbudgeted(cx, |cx| Pin::new(&mut *body).poll_frame(cx)) {
                 Poll::Ready(Some(Ok(frame))) => {
                     driven = false;
-                    settled.push(frame);
+                    buffered.push(frame);
                 }
                 Poll::Ready(Some(Err(error))) => {
-                    if let Some(fault) = self.hold.exchange.fault() {
-                        return Err(fault.to_stop());
+                    if let Some(body_error) = self.hold.exchange.body_error() {
+                        return Err(body_error.to_abort());
                     }
                     let detail = Excerpt::display(format_args!("its body ended with: {error}"));
-                    return Err(Refusal::InvalidResponse { detail }.into());
+                    return Err(ErrorResponse::InvalidResponse { detail }.into());
                 }
-                Poll::Ready(None) => settled.ended = true,
+                Poll::Ready(None) => buffered.ended = true,
                 Poll::Pending if driven => break,
                 Poll::Pending => {
                     self.drive(cx);
@@ -129,43 +130,43 @@ impl Begun {
                 }
             }
         }
-        if settled.ended && self.hold.exchange.is_end_trusted() {
+        if buffered.ended && self.hold.exchange.is_end_trusted() {
             // One more poll often lets the guest return.
             self.drive(cx);
-            return Ok(settled);
+            return Ok(buffered);
         }
-        match self.hold.exchange.ending() {
-            Some(ending) if !ending.is_clean() => Err(ending.clone().into_stop()),
-            Some(_) if settled.bytes <= MAX_WHOLE_BYTES => Err(unfinished().into()),
-            _ => Ok(settled),
+        match self.hold.exchange.outcome() {
+            Some(outcome) if !outcome.is_clean() => Err(outcome.clone().into_abort()),
+            Some(_) if buffered.bytes <= MAX_WHOLE_BYTES => Err(unfinished().into()),
+            _ => Ok(buffered),
         }
     }
 
     /// The body of a buffered response: in one piece if it has ended, otherwise streamed.
-    fn send(self, settled: Settled, rest: GuestBody, length: Option<u64>) -> Body {
+    fn send(self, buffered: Buffered, rest: GuestBody, length: Option<u64>) -> Body {
         let Self { guest, hold, .. } = self;
         let hold = Arc::new(hold);
-        let is_whole = settled.ended && settled.trailers.is_none();
+        let is_whole = buffered.ended && buffered.trailers.is_none();
         if is_whole {
             hold.exchange.mark_delivered();
         }
-        if is_whole && hold.exchange.ending().is_some() {
+        if is_whole && hold.exchange.outcome().is_some() {
             report_end(&hold.exchange);
         }
-        let at_work = hold.exchange.ending().is_none();
+        let at_work = hold.exchange.outcome().is_none();
         let task = at_work.then(|| tokio::spawn(finish(guest, Arc::clone(&hold))));
         if is_whole {
-            return Body::whole(concat(settled.frames), hold);
+            return Body::whole(concat(buffered.frames), hold);
         }
-        let rest = (!settled.ended).then_some(rest);
-        Body::streamed(Streamed::new(settled.frames, settled.trailers, rest, length, task, hold))
+        let rest = (!buffered.ended).then_some(rest);
+        Body::streamed(Streamed::new(buffered.frames, buffered.trailers, rest, length, task, hold))
     }
 
     /// A response without a body. What the guest writes to its body is read and discarded, within its limits.
     fn send_without(self, mut body: GuestBody) -> Body {
         let Self { guest, hold, .. } = self;
         let hold = Arc::new(hold);
-        if hold.exchange.ending().is_some() {
+        if hold.exchange.outcome().is_some() {
             hold.exchange.mark_delivered();
             report_end(&hold.exchange);
             return Body::whole(Bytes::new(), hold);
@@ -176,7 +177,7 @@ impl Begun {
                 guest.await;
                 report_end(&held.exchange);
                 // Otherwise a body that the guest did not finish would never end.
-                held.exchange.drop_remains();
+                held.exchange.drop_ended_store();
             };
             let drain = async {
                 while let Some(Ok(_)) = poll_fn(|cx| Pin::new(&mut body).poll_frame(cx)).await {}
@@ -188,7 +189,7 @@ impl Begun {
     }
 }
 
-impl Settled {
+impl Buffered {
     fn push(&mut self, frame: Frame<Bytes>) {
         match frame.into_data() {
             Ok(data) => {
@@ -201,24 +202,24 @@ impl Settled {
 }
 
 /// Runs a guest that has responded to its end. If its response has not ended by then, the body reports the outcome.
-async fn finish(guest: Watched, hold: Arc<Hold>) {
+async fn finish(guest: Watched, hold: Arc<RequestGuard>) {
     guest.await;
     if hold.exchange.is_delivered() {
         report_end(&hold.exchange);
     }
 }
 
-pub(crate) fn unfinished() -> Refusal {
-    Refusal::InvalidResponse { detail: "it returned without finishing its body".into() }
+pub(crate) fn unfinished() -> ErrorResponse {
+    ErrorResponse::InvalidResponse { detail: "it returned without finishing its body".into() }
 }
 
 /// Guests must not return informational statuses (RFC 9110 §15.2).
-fn check(status: StatusCode) -> Result<(), Refusal> {
+fn check(status: StatusCode) -> Result<(), ErrorResponse> {
     if status.as_u16() >= 200 {
         return Ok(());
     }
     let detail = format!("its status {} is informational (1xx)", status.as_u16());
-    Err(Refusal::InvalidResponse { detail: detail.into() })
+    Err(ErrorResponse::InvalidResponse { detail: detail.into() })
 }
 
 /// See RFC 9110 §15.3.5, §15.3.6 and §15.4.5.
@@ -241,7 +242,7 @@ fn concat(mut frames: VecDeque<Bytes>) -> Bytes {
 }
 
 /// An error response: one line of plain text.
-pub(crate) fn refusal(refusal: &Refusal, record: &Record, dev: bool) -> Response<Body> {
+pub(crate) fn refusal(refusal: &ErrorResponse, record: &Record, dev: bool) -> Response<Body> {
     let mut response = Response::new(Body::text(refusal.body(&record.id.to_string(), dev)));
     *response.status_mut() = StatusCode::from_u16(refusal.status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
     let headers = response.headers_mut();
@@ -249,7 +250,7 @@ pub(crate) fn refusal(refusal: &Refusal, record: &Record, dev: bool) -> Response
     if let Some(seconds) = refusal.retry_after_s() {
         headers.insert(RETRY_AFTER, HeaderValue::from(seconds));
     }
-    if matches!(refusal, Refusal::Malformed { .. } | Refusal::UnknownCoding) {
+    if matches!(refusal, ErrorResponse::Malformed { .. } | ErrorResponse::UnknownCoding) {
         headers.insert(http::header::CONNECTION, HeaderValue::from_static("close"));
     }
     response

@@ -33,10 +33,10 @@ pub(crate) struct Stalls(Arc<Mutex<Slab<Arc<Stall>>>>);
 
 /// One direction of one request: how long its guest has waited for the client.
 #[derive(Default)]
-struct Stall(Mutex<State>);
+struct Stall(Mutex<StallState>);
 
 #[derive(Default)]
-struct State {
+struct StallState {
     /// Waiting time before `since`, less what bytes have paid off.
     debt: Duration,
     /// When the current wait began; None if the guest does not wait.
@@ -100,7 +100,7 @@ impl Stall {
             Some(asked) if now - asked < REACTION => return Due::Asked,
             Some(_) => {
                 // The guest has not polled since it was asked, so it does not wait for this client.
-                *state = State::default();
+                *state = StallState::default();
                 return Due::Nothing;
             }
             None => {}
@@ -140,7 +140,7 @@ impl Wait {
         let state = &mut *lock(&self.stall.0);
         let waited = state.since.map(|since| now - since).unwrap_or_default();
         let made_up = Duration::from_millis((bytes as u64).saturating_mul(1000) / MIN_BYTES_PER_S);
-        *state = State { debt: (state.debt + waited).saturating_sub(made_up), ..State::default() };
+        *state = StallState { debt: (state.debt + waited).saturating_sub(made_up), ..StallState::default() };
         state.debt.is_zero()
     }
 }

@@ -6,12 +6,12 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use crate::call::Call;
-use crate::engine::outcome::Ending;
+use crate::engine::outcome::Outcome;
 use crate::http::connection::Connection;
 use crate::http::exchange::Exchange;
 use crate::http::pulse::{self, Pulse};
 use crate::sys::drain::Drain;
-use crate::wasi::http::Head;
+use crate::wasi::http::GuestResponse;
 
 /// A watched guest. Polling it runs the guest; it resolves once the exchange has an outcome. Dropping it ends the guest
 /// at once.
@@ -25,31 +25,31 @@ pub(crate) fn watch(
     exchange: Arc<Exchange>,
     drain: Drain,
     pulse: Pulse,
-) -> (Watched, tokio::sync::oneshot::Receiver<Head>) {
+) -> (Watched, tokio::sync::oneshot::Receiver<GuestResponse>) {
     let Call { run, head } = call;
     let deadline = Instant::now() + wall_time;
     let watched = async move {
         let mut run = run;
         // Declared after `run`, so that it is dropped first if a panic unwinds.
         let _unended = Unended(&exchange);
-        let ending = loop {
+        let outcome = loop {
             tokio::select! {
                 biased;
-                (ending, remains) = &mut run => return exchange.end(ending, Some(remains)),
+                (outcome, ended_store) = &mut run => return exchange.end(outcome, Some(ended_store)),
                 () = pulse.next(deadline) => {}
             }
             if Instant::now() >= deadline {
-                break Ending::WallTime(wall_time);
+                break Outcome::WallTime(wall_time);
             }
             if drain.is_cut() {
-                break Ending::ShutDown;
+                break Outcome::ShutDown;
             }
             if !exchange.is_delivered() && connection.is_gone() {
-                break Ending::ClientGone;
+                break Outcome::ClientGone;
             }
         };
         // Record the outcome before dropping the store.
-        exchange.end(ending, None);
+        exchange.end(outcome, None);
         drop(run);
     };
     (Box::pin(watched), head)
@@ -60,8 +60,8 @@ struct Unended<'a>(&'a Exchange);
 
 impl Drop for Unended<'_> {
     fn drop(&mut self) {
-        if self.0.ending().is_none() {
-            self.0.end(Ending::ClientGone, None);
+        if self.0.outcome().is_none() {
+            self.0.end(Outcome::ClientGone, None);
         }
     }
 }

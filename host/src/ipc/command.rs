@@ -3,20 +3,20 @@
 
 use std::io::{self, Read};
 
-/// Sent once by a worker: it has loaded everything, and accepts connections after the first [`Order::Cover`].
+/// Sent once by a worker: it has loaded everything, and accepts connections after the first [`WorkerCommand::Cover`].
 pub(crate) const READY: u8 = b'r';
 
 /// Sent by a worker instead of [`READY`]: it cannot serve. An exit code (one byte) and the reason (up to the end of the
 /// stream) follow.
 pub(crate) const FAILED: u8 = b'f';
 
-/// Sent by a worker after [`Order::End`]: it has stopped accepting, except that it empties the backlogs of the sockets
+/// Sent by a worker after [`WorkerCommand::End`]: it has stopped accepting, except that it empties the backlogs of the sockets
 /// in [`End::closes`].
 pub(crate) const CLOSED: u8 = b'c';
 
 /// A worker command: sent by the supervisor.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Order {
+pub(crate) enum WorkerCommand {
     End(End),
     /// Accept on the worker's own sockets and on those of these absent workers, and on no others.
     Cover(Vec<u32>),
@@ -32,7 +32,7 @@ pub(crate) struct End {
     pub(crate) closes: Vec<u32>,
 }
 
-impl Order {
+impl WorkerCommand {
     pub(crate) fn to_bytes(&self) -> Vec<u8> {
         let (kind, numbers) = match self {
             Self::End(End { is_last: false, closes }) => (b'd', closes),
@@ -72,17 +72,17 @@ mod tests {
     #[test]
     fn orders_arrive_as_they_were_given() {
         let orders = [
-            Order::Cover(vec![]),
-            Order::Cover(vec![0, 7, 255]),
-            Order::End(End::default()),
-            Order::End(End { is_last: true, closes: vec![3, 1] }),
+            WorkerCommand::Cover(vec![]),
+            WorkerCommand::Cover(vec![0, 7, 255]),
+            WorkerCommand::End(End::default()),
+            WorkerCommand::End(End { is_last: true, closes: vec![3, 1] }),
         ];
-        let bytes: Vec<u8> = orders.iter().flat_map(Order::to_bytes).collect();
+        let bytes: Vec<u8> = orders.iter().flat_map(WorkerCommand::to_bytes).collect();
         let mut bytes = bytes.as_slice();
         for order in orders {
-            assert_eq!(Order::read(&mut bytes).expect("an order"), order);
+            assert_eq!(WorkerCommand::read(&mut bytes).expect("an order"), order);
         }
-        assert!(Order::read(&mut bytes).is_err());
-        assert!(Order::read(&mut &b"?\0\0\0\0"[..]).is_err());
+        assert!(WorkerCommand::read(&mut bytes).is_err());
+        assert!(WorkerCommand::read(&mut &b"?\0\0\0\0"[..]).is_err());
     }
 }

@@ -5,12 +5,12 @@ use tokio::sync::oneshot;
 
 use super::control_socket::report::{Command, Reply};
 use super::control_socket::status;
-use super::control_socket::status::State;
-use super::seat::Wish;
+use super::control_socket::status::ServerState;
 use super::signal::{Asked, Signals};
 use super::supervise::{Supervisor, joined, next_request};
 use super::systemd;
 use super::upgrade::Successor;
+use super::worker_session::DesiredState;
 use crate::failure::Failure;
 use crate::ipc::command::End;
 use crate::net::sockets::Sockets;
@@ -78,14 +78,14 @@ async fn drain(
     answers: &mut Vec<oneshot::Sender<Reply>>,
 ) -> Result<(), Failure> {
     supervisor.give_up_starting();
-    supervisor.state = State::Stopping;
+    supervisor.state = ServerState::Stopping;
     let before = supervisor.totals().counts;
     tracing::info!(
         "draining, requests in progress: {}; they have shutdown_timeout = {} to finish, and a second signal ends them at once",
         before.requests_in_progress(),
         format_duration(supervisor.current.launch.prepared.config.server.shutdown_timeout),
     );
-    supervisor.current.wish(Wish::End(end));
+    supervisor.current.wish(DesiredState::End(end));
     loop {
         tokio::select! {
             ended = supervisor.ends.join_next() => match ended {
@@ -95,7 +95,7 @@ async fn drain(
             },
             asked = signals.next() => if asked == Asked::Stop {
                 tracing::warn!("stopping immediately");
-                supervisor.draining.iter().chain([&supervisor.current]).for_each(|view| view.wish(Wish::Kill));
+                supervisor.draining.iter().chain([&supervisor.current]).for_each(|view| view.wish(DesiredState::Kill));
             },
             rest = joined(&mut supervisor.rest) => supervisor.account.hear(rest),
             request = next_request(&mut supervisor.control) => match request.command {

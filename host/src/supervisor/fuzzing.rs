@@ -8,13 +8,13 @@ use daylily_core::config::Config;
 
 use super::account::Totals;
 use super::control_socket::report::{Command, Reply};
-use super::upgrade::Estate;
+use super::upgrade::Handoff;
 use crate::artifact::Facts;
-use crate::ipc::command::Order;
+use crate::ipc::command::WorkerCommand;
 use crate::ipc::fd_message;
 use crate::net::sockets::Sockets;
 use crate::sys::sealed::sealed;
-use crate::worker::setup::Head;
+use crate::worker::setup::SetupHeader;
 
 /// The result of one decoder.
 #[derive(Debug, PartialEq, Eq)]
@@ -32,7 +32,7 @@ pub fn messages(bytes: &[u8]) -> Vec<Message> {
         kind,
         understood: understood.and_then(Result::ok),
     };
-    let estate = || serde_json::from_slice::<Estate>(bytes).ok();
+    let estate = || serde_json::from_slice::<Handoff>(bytes).ok();
     if let Some(estate) = estate() {
         // Without the descriptors that it announces.
         drop(Sockets::from_inventory(estate.inventory, &mut std::iter::empty()));
@@ -48,7 +48,7 @@ pub fn messages(bytes: &[u8]) -> Vec<Message> {
         json("estate", estate().map(|it| serde_json::to_vec(&it))),
         Message {
             kind: "handover",
-            understood: postcard::from_bytes::<(Head, Config)>(bytes)
+            understood: postcard::from_bytes::<(SetupHeader, Config)>(bytes)
                 .ok()
                 .and_then(|(head, config)| postcard::to_stdvec(&(head, config)).ok()),
         },
@@ -56,7 +56,7 @@ pub fn messages(bytes: &[u8]) -> Vec<Message> {
             kind: "facts",
             understood: postcard::from_bytes::<Facts>(bytes).ok().and_then(|it| postcard::to_stdvec(&it).ok()),
         },
-        Message { kind: "order", understood: Order::read(&mut { bytes }).ok().map(|order| order.to_bytes()) },
+        Message { kind: "order", understood: WorkerCommand::read(&mut { bytes }).ok().map(|order| order.to_bytes()) },
         Message { kind: "parcel", understood: parcel_of(bytes) },
     ]
 }

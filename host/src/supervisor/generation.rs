@@ -6,8 +6,8 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 use super::account::Totals;
-use super::process::{Launch, WorkerProcess};
-use super::seat::{Seat, Wish};
+use super::process::{WorkerLaunch, WorkerProcess};
+use super::worker_session::{DesiredState, WorkerSession};
 use crate::failure::Failure;
 
 /// The workers of one configuration. All were ready before any accepted, and each is replaced when it dies. Dropping it
@@ -20,9 +20,9 @@ pub(crate) struct Generation {
 /// A shared handle to a generation, for its state and its desired state. The future of [`Generation::split`] owns the
 /// workers.
 pub(crate) struct View {
-    pub(crate) launch: Arc<Launch>,
-    pub(crate) seats: Vec<Arc<Seat>>,
-    wishes: watch::Sender<Wish>,
+    pub(crate) launch: Arc<WorkerLaunch>,
+    pub(crate) seats: Vec<Arc<WorkerSession>>,
+    wishes: watch::Sender<DesiredState>,
 }
 
 impl Generation {
@@ -32,7 +32,7 @@ impl Generation {
     /// # Errors
     ///
     /// The error of the first worker that fails to start; the others are killed.
-    pub(crate) async fn start(launch: Launch) -> Result<Self, Failure> {
+    pub(crate) async fn start(launch: WorkerLaunch) -> Result<Self, Failure> {
         let launch = Arc::new(launch);
         let mut starting = JoinSet::new();
         for worker in 0..launch.workers {
@@ -46,11 +46,11 @@ impl Generation {
         }
         ready.sort_by_key(|(worker, _)| *worker);
         launch.sockets().listen()?;
-        let wishes = watch::Sender::new(Wish::Serve);
+        let wishes = watch::Sender::new(DesiredState::Serve);
         let mut seats = Vec::new();
         let mut keepers = JoinSet::new();
         for (worker, process) in ready {
-            let seat = Seat::new(worker, Arc::clone(&launch));
+            let seat = WorkerSession::new(worker, Arc::clone(&launch));
             keepers.spawn(Arc::clone(&seat).keep(process, wishes.subscribe()));
             seats.push(seat);
         }
@@ -89,8 +89,8 @@ impl View {
 
     /// Sets the desired state of all worker sessions. For an end, this process closes its listening sockets first, so
     /// that the last process to close a socket is a worker, which has emptied the backlog.
-    pub(crate) fn wish(&self, wish: Wish) {
-        if wish != Wish::Serve {
+    pub(crate) fn wish(&self, wish: DesiredState) {
+        if wish != DesiredState::Serve {
             self.launch.close_sockets();
         }
         self.wishes.send_replace(wish);

@@ -9,16 +9,16 @@ mod end;
 #[cfg(any(test, feature = "fuzzing"))]
 pub(crate) mod fuzzing;
 mod generation;
-mod looks;
+mod heartbeats;
 mod orphans;
 mod pace;
 pub(crate) mod prepare;
 mod process;
 mod reload;
 mod retire;
-mod seat;
 mod signal;
 pub(crate) mod supervise;
 mod systemd;
 pub(crate) mod upgrade;
 mod watch;
+mod worker_session;

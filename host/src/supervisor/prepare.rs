@@ -6,10 +6,10 @@ use std::path::{Path, PathBuf};
 
 use daylily_core::config::{self, ComponentSource, Config};
 
-use crate::artifact::Artefact;
+use crate::artifact::Artifact;
 use crate::artifact::cache::{Cache, CacheError};
 use crate::artifact::compile::Compiler;
-use crate::cli::What;
+use crate::cli::ServeArguments;
 use crate::failure::Failure;
 use crate::net::listen;
 use crate::sys::dirs;
@@ -29,7 +29,7 @@ const OUTGOING_DESCRIPTORS: u64 = 1024;
 /// # Errors
 ///
 /// When the file cannot be read, and all errors in it at once.
-pub(crate) fn read(what: &What) -> Result<Config, Failure> {
+pub(crate) fn read(what: &ServeArguments) -> Result<Config, Failure> {
     let overrides = what.settings.overrides();
     if let Some(component) = &what.component {
         return Ok(config::single(ComponentSource::File(component.clone()), &overrides));
@@ -49,7 +49,7 @@ pub(crate) fn read(what: &What) -> Result<Config, Failure> {
 /// # Errors
 ///
 /// When it is unknown whether the file exists. A symbolic link to nothing exists, and fails to be read.
-pub(crate) fn settled(what: &What) -> Result<What, Failure> {
+pub(crate) fn settled(what: &ServeArguments) -> Result<ServeArguments, Failure> {
     if what.component.is_some() || what.config.is_some() {
         return Ok(what.clone());
     }
@@ -61,11 +61,11 @@ pub(crate) fn settled(what: &What) -> Result<What, Failure> {
 }
 
 /// The arguments with the default configuration file, which this process or its predecessor has found.
-pub(crate) fn with_found(what: &What) -> What {
-    What { config: Some(PathBuf::from(DEFAULT_CONFIG)), config_was_found: true, ..what.clone() }
+pub(crate) fn with_found(what: &ServeArguments) -> ServeArguments {
+    ServeArguments { config: Some(PathBuf::from(DEFAULT_CONFIG)), config_was_found: true, ..what.clone() }
 }
 
-fn unreadable(what: &What, path: &Path, error: io::Error) -> Failure {
+fn unreadable(what: &ServeArguments, path: &Path, error: io::Error) -> Failure {
     let remedy = if what.config_was_found {
         "it was found in the working directory earlier, and is required since then; put it back, or restart \
          daylily without it"
@@ -76,7 +76,7 @@ fn unreadable(what: &What, path: &Path, error: io::Error) -> Failure {
 }
 
 /// The file to watch: the configuration, or the path where the default one would be found.
-pub(crate) fn config_path(what: &What) -> Option<PathBuf> {
+pub(crate) fn config_path(what: &ServeArguments) -> Option<PathBuf> {
     if what.component.is_some() {
         return None;
     }
@@ -88,7 +88,7 @@ pub(crate) fn config_path(what: &What) -> Option<PathBuf> {
 /// # Errors
 ///
 /// When the cache is not safe to use, and all components that cannot be served.
-pub(crate) fn compile(config: Config, known: &[Artefact]) -> Result<Prepared, Failure> {
+pub(crate) fn compile(config: Config, known: &[Artifact]) -> Result<Prepared, Failure> {
     let wanted = u64::from(config.server.max_connections);
     let fitting = raise_descriptor_limit(&config);
     if let Some(fitting) = fitting {
@@ -99,8 +99,8 @@ pub(crate) fn compile(config: Config, known: &[Artefact]) -> Result<Prepared, Fa
     let connection_limit = usize::try_from(fitting.unwrap_or(wanted)).unwrap_or(usize::MAX);
     let Ok(cache) = cache(&config) else { return Err(Failure::all(faults(&config))) };
     let compiler = Compiler::new(cache).map_err(|error| std::io::Error::other(format!("{error:#}")))?;
-    let artefacts = load::artefacts(&config, &compiler, known).map_err(Failure::Components)?;
-    Ok(Prepared { config, artefacts, connection_limit })
+    let artifacts = load::artifacts(&config, &compiler, known).map_err(Failure::Components)?;
+    Ok(Prepared { config, artifacts, connection_limit })
 }
 
 /// Raises the descriptor limit to what `config` needs; returns the number of connections that fit, if fewer.

@@ -18,14 +18,14 @@ use tokio::time::{Instant, timeout};
 
 use super::orphans;
 use super::pace::Pace;
-use crate::ipc::command::{CLOSED, FAILED, Order, READY};
+use crate::ipc::command::{CLOSED, FAILED, READY, WorkerCommand};
 use crate::net::sockets::Sockets;
 use crate::observe::scoreboard::{Lease, Scoreboard, Slot};
 use crate::sys::limits;
 use crate::sys::lock::lock;
 use crate::worker::setup;
 use crate::worker::setup::Prepared;
-use crate::worker::setup::Share;
+use crate::worker::setup::WorkerId;
 
 /// Maximum length of a failure reason that is read from a worker.
 const MAX_REASON_BYTES: u64 = 1 << 20;
@@ -41,8 +41,8 @@ const RELIEVE_EVERY: Duration = Duration::from_secs(60);
 const NOT_INHERITED: [&str; 6] =
     ["NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID", "LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES"];
 
-/// What the workers of one generation are started with.
-pub(crate) struct Launch {
+/// ServeArguments the workers of one generation are started with.
+pub(crate) struct WorkerLaunch {
     pub(crate) generation: u64,
     pub(crate) workers: u32,
     pub(crate) prepared: Arc<Prepared>,
@@ -87,7 +87,7 @@ pub(crate) enum StartError {
     Refused { reason: String, exit_code: u8 },
 }
 
-impl Launch {
+impl WorkerLaunch {
     pub(crate) fn new(generation: u64, prepared: Arc<Prepared>, sockets: Sockets, scoreboard: Arc<Scoreboard>) -> Self {
         let workers = workers(prepared.config.workers);
         Self {
@@ -106,7 +106,7 @@ impl Launch {
         lock(&self.sockets).clone()
     }
 
-    /// Closes the supervisor's copies of the sockets, so no worker may be started afterwards. Running workers keep
+    /// Closes the supervisor's copies of the sockets, so no worker may be started afterwards. RunningServer workers keep
     /// theirs.
     pub(crate) fn close_sockets(&self) {
         drop(std::mem::take(&mut *lock(&self.sockets)));
@@ -128,13 +128,13 @@ pub(crate) fn workers(workers: Workers) -> u32 {
 impl WorkerProcess {
     /// Starts a worker and waits until it is ready to accept connections. Cancel safe: a worker that is not ready yet
     /// is killed.
-    pub(crate) async fn start(launch: &Launch, worker: u32) -> Result<Self, StartError> {
+    pub(crate) async fn start(launch: &WorkerLaunch, worker: u32) -> Result<Self, StartError> {
         let lease = launch.scoreboard.lease();
         let lease = lease.ok_or(StartError::TooMany { limit: launch.scoreboard.slots() })?;
         let (ours, theirs) = StdUnixStream::pair()?;
         let mut child = spawn(worker, theirs)?;
         let pid = child.id().unwrap_or_default();
-        let share = Share { generation: launch.generation, worker };
+        let share = WorkerId { generation: launch.generation, worker };
         let sent = setup::send(&ours, share, launch.workers, &launch.prepared, &launch.sockets(), &lease);
         ours.set_nonblocking(true)?;
         let mut channel = UnixStream::from_std(ours)?;
@@ -166,7 +166,7 @@ impl WorkerProcess {
     }
 
     /// Sends a worker command. If the process has ended already, [`Self::event`] reports that.
-    pub(crate) fn order(&self, order: &Order) {
+    pub(crate) fn order(&self, order: &WorkerCommand) {
         // Commands are small and few: a full socket buffer means that the worker hangs.
         let flags = SendFlags::DONTWAIT | SendFlags::NOSIGNAL;
         if let Err(error) = rustix::net::send(&self.channel, &order.to_bytes(), flags) {

@@ -10,8 +10,8 @@ use tokio::time::Instant;
 
 use super::control_socket::client;
 use super::generation::Generation;
-use super::process::{Launch, StartError, workers};
-use crate::cli::What;
+use super::process::{StartError, WorkerLaunch, workers};
+use crate::cli::ServeArguments;
 use crate::failure::Failure;
 use crate::net::listen::ListenError;
 use crate::net::sockets::Sockets;
@@ -27,13 +27,13 @@ pub(crate) const RELEASE_PATIENCE: Duration = Duration::from_secs(2);
 /// Delay between attempts to bind an address in use.
 const RETRY: Duration = Duration::from_millis(20);
 
-/// What a new generation is made from.
+/// ServeArguments a new generation is made from.
 #[derive(Clone)]
-pub(crate) struct Basis {
+pub(crate) struct GenerationInputs {
     pub(crate) scoreboard: Arc<Scoreboard>,
     /// The open sockets; those that are still configured are kept.
     pub(crate) sockets: Sockets,
-    /// What serves now; its compiled code is reused.
+    /// ServeArguments serves now; its compiled code is reused.
     pub(crate) known: Option<Arc<Prepared>>,
     /// The number of the new generation.
     pub(crate) generation: u64,
@@ -51,7 +51,7 @@ const PREPARE_LIMIT: Duration = Duration::from_secs(600);
 /// # Errors
 ///
 /// As [`prepare::settled`] and [`prepare::read`].
-pub(crate) async fn read(what: What) -> Result<(What, Config), Failure> {
+pub(crate) async fn read(what: ServeArguments) -> Result<(ServeArguments, Config), Failure> {
     let read = move || {
         let what = prepare::settled(&what)?;
         let config = prepare::read(&what)?;
@@ -67,7 +67,11 @@ pub(crate) async fn read(what: What) -> Result<(What, Config), Failure> {
 ///
 /// All errors that can be found without compiling, at once; otherwise those of compiling or starting. Nothing is left
 /// behind.
-pub(crate) async fn attempt(basis: Basis, config: Config, mut found: Vec<Failure>) -> Result<Generation, Failure> {
+pub(crate) async fn attempt(
+    basis: GenerationInputs,
+    config: Config,
+    mut found: Vec<Failure>,
+) -> Result<Generation, Failure> {
     // Before the components are compiled, so that a port in use is reported at once. `found` has an error when another
     // daylily has the control socket: it keeps its address for as long as it runs, so do not wait for it.
     let patience = if found.is_empty() { basis.patience } else { Duration::ZERO };
@@ -82,17 +86,17 @@ pub(crate) async fn attempt(basis: Basis, config: Config, mut found: Vec<Failure
     };
     let known = basis.known.clone();
     let compile = move || {
-        let known = known.as_ref().map_or(&[][..], |known| &known.artefacts);
+        let known = known.as_ref().map_or(&[][..], |known| &known.artifacts);
         prepare::compile(config, known)
     };
     // In a thread: compiling takes seconds, and workers that die meanwhile must be replaced.
     let prepared = apart(PREPARE_LIMIT, compile).await?;
-    let launch = Launch::new(basis.generation, Arc::new(prepared), sockets, basis.scoreboard);
+    let launch = WorkerLaunch::new(basis.generation, Arc::new(prepared), sockets, basis.scoreboard);
     Generation::start(launch).await
 }
 
 /// Opens the sockets. While another server has an address that may soon be free, retries for up to `patience`.
-async fn open(basis: &Basis, config: &Config, patience: Duration) -> Result<Sockets, Vec<Failure>> {
+async fn open(basis: &GenerationInputs, config: &Config, patience: Duration) -> Result<Sockets, Vec<Failure>> {
     let deadline = Instant::now() + patience;
     // Many workers have many sockets. A limit that is too low is reported after the components have been read.
     let _ = prepare::raise_descriptor_limit(config);

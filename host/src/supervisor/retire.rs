@@ -7,14 +7,19 @@ use std::sync::Arc;
 use daylily_core::units::format_duration;
 use tokio::sync::watch;
 
-use super::process::{Event, Launch, WorkerProcess};
-use super::seat::{Wish, next_wish};
+use super::process::{Event, WorkerLaunch, WorkerProcess};
+use super::worker_session::{DesiredState, next_wish};
 use crate::failure::EXIT_CUT;
-use crate::ipc::command::{End, Order};
+use crate::ipc::command::{End, WorkerCommand};
 use crate::worker::LAST_WORDS;
 
 /// Logs what a drain did not finish. Without this, only a stop of the whole server would report it.
-pub(crate) fn say_drained(launch: &Launch, worker: u32, process: &WorkerProcess, status: &io::Result<ExitStatus>) {
+pub(crate) fn say_drained(
+    launch: &WorkerLaunch,
+    worker: u32,
+    process: &WorkerProcess,
+    status: &io::Result<ExitStatus>,
+) {
     let pid = process.pid;
     let counts = process.slot().counts();
     match status {
@@ -39,13 +44,13 @@ pub(crate) fn say_drained(launch: &Launch, worker: u32, process: &WorkerProcess,
 /// Drains a process that another one has replaced. Kills it when it has not ended `shutdown_timeout` and twice
 /// [`LAST_WORDS`] later.
 pub(crate) async fn retire(
-    launch: Arc<Launch>,
+    launch: Arc<WorkerLaunch>,
     worker: u32,
     mut process: WorkerProcess,
-    mut wishes: watch::Receiver<Wish>,
+    mut wishes: watch::Receiver<DesiredState>,
 ) {
     let limit = launch.prepared.config.server.shutdown_timeout + 2 * LAST_WORDS;
-    process.order(&Order::End(End::default()));
+    process.order(&WorkerCommand::End(End::default()));
     let ended = async {
         loop {
             tokio::select! {
@@ -53,7 +58,7 @@ pub(crate) async fn retire(
                 event = process.event() => if let Event::Ended(status) = event {
                     return Some(status);
                 },
-                wish = next_wish(&mut wishes) => if wish == Wish::Kill {
+                wish = next_wish(&mut wishes) => if wish == DesiredState::Kill {
                     return None;
                 },
             }

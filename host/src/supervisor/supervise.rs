@@ -13,19 +13,19 @@ use super::account::{Account, Totals};
 use super::control_socket::admin::{ControlSocket, Request};
 use super::control_socket::report::{Command, Reply};
 use super::control_socket::status;
-use super::control_socket::status::{Overview, State};
+use super::control_socket::status::{Overview, ServerState};
 use super::end;
 use super::generation::{Generation, View};
 use super::orphans;
 use super::process::workers;
 use super::reload;
-use super::reload::Basis;
-use super::seat::Wish;
+use super::reload::GenerationInputs;
 use super::signal::{Asked, Signals};
 use super::systemd;
 use super::upgrade::{Inheritance, Invocation, Legacy, Successor};
 use super::watch::Watch;
-use crate::cli::What;
+use super::worker_session::DesiredState;
+use crate::cli::ServeArguments;
 use crate::failure::Failure;
 use crate::ipc::command::End;
 use crate::net::sockets::Sockets;
@@ -42,9 +42,9 @@ const CLOSING_PATIENCE: Duration = Duration::from_secs(2);
 /// Maximum number of worker processes: 256 for each generation that is draining, serving or starting.
 const MAX_PROCESSES: u32 = 256 * (MAX_DRAINING as u32 + 2);
 
-/// What the supervisor serves, and how it was started.
+/// ServeArguments the supervisor serves, and how it was started.
 pub(crate) struct Task {
-    pub(crate) what: What,
+    pub(crate) what: ServeArguments,
     pub(crate) invocation: Invocation,
     /// The predecessor's handoff, when this process is the successor in an upgrade.
     pub(crate) inheritance: Option<Inheritance>,
@@ -76,18 +76,18 @@ pub(crate) fn serve(mut task: Task) -> Result<(), Failure> {
     })
 }
 
-type Reloading = JoinHandle<Result<(Generation, What), Failure>>;
+type Reloading = JoinHandle<Result<(Generation, ServeArguments), Failure>>;
 type Rest = JoinHandle<std::io::Result<Totals>>;
 type Upgrading = JoinHandle<std::io::Result<Successor>>;
 
 pub(crate) struct Supervisor {
-    what: What,
+    what: ServeArguments,
     invocation: Invocation,
     log: log::Log,
     pub(crate) control: Option<ControlSocket>,
     watch: Option<Watch>,
     pub(crate) began: Instant,
-    pub(crate) state: State,
+    pub(crate) state: ServerState,
     pub(crate) current: Arc<View>,
     /// Draining generations.
     pub(crate) draining: Vec<Arc<View>>,
@@ -124,7 +124,7 @@ impl Supervisor {
         self::watch(&mut watch, &what, Some(&config));
         let patience = if inheritance.is_some() { Duration::ZERO } else { reload::RELEASE_PATIENCE };
         let scoreboard = Arc::clone(&account.scoreboard);
-        let basis = Basis { scoreboard, sockets, known: None, generation: number, patience };
+        let basis = GenerationInputs { scoreboard, sockets, known: None, generation: number, patience };
         // A configured control socket must open: otherwise the start fails before any connection is accepted.
         let (mut control, found) = match ControlSocket::of(&config, None, inheritance.is_some()) {
             Ok(control) => (control, Vec::new()),
@@ -133,7 +133,7 @@ impl Supervisor {
         let current = tokio::select! {
             biased;
             generation = reload::attempt(basis, config, found) => generation?,
-            () = asked_to_stop(signals) => return Ok(None),
+            () = asked_to_abort(signals) => return Ok(None),
         };
         let (current, end) = current.split();
         let mut ends = JoinSet::new();
@@ -149,7 +149,7 @@ impl Supervisor {
             control,
             watch,
             began: Instant::now(),
-            state: State::Serving,
+            state: ServerState::Serving,
             current,
             draining: Vec::new(),
             ends,
@@ -200,7 +200,7 @@ impl Supervisor {
                 outcome = joined(&mut self.upgrading) => match outcome {
                     Ok(successor) => return end::after(self, successor, signals).await,
                     Err(error) => {
-                        self.state = State::Serving;
+                        self.state = ServerState::Serving;
                         tracing::error!("upgrade failed: {error}; this process keeps serving");
                     }
                 },
@@ -258,11 +258,11 @@ impl Supervisor {
         }
         self.is_reload_wanted = false;
         self.answers = std::mem::take(&mut self.next);
-        self.state = State::Reloading;
+        self.state = ServerState::Reloading;
         self.number += 1;
         systemd::reloading();
         let launch = &self.current.launch;
-        let basis = Basis {
+        let basis = GenerationInputs {
             scoreboard: Arc::clone(&self.account.scoreboard),
             sockets: launch.sockets(),
             known: Some(Arc::clone(&launch.prepared)),
@@ -277,8 +277,8 @@ impl Supervisor {
         }));
     }
 
-    fn reloaded(&mut self, outcome: Result<(Generation, What), Failure>) {
-        self.state = State::Serving;
+    fn reloaded(&mut self, outcome: Result<(Generation, ServeArguments), Failure>) {
+        self.state = ServerState::Serving;
         self.account.note_reload(outcome.is_err());
         self.restore_control();
         match outcome {
@@ -312,7 +312,7 @@ impl Supervisor {
         self.log.set_level(config.log);
         watch(&mut self.watch, &self.what, Some(config));
         let closes = old.launch.sockets().closing(&self.current.launch.sockets());
-        old.wish(Wish::End(End { is_last: false, closes }));
+        old.wish(DesiredState::End(End { is_last: false, closes }));
         self.draining.push(old);
         tracing::info!("reloaded: {}", status::summary(&self.current));
         let (generation, answers) = (self.number, std::mem::take(&mut self.answers));
@@ -360,7 +360,7 @@ impl Supervisor {
             tracing::warn!("upgrade refused: an upgrade or a reload is in progress; try again when it is done");
             return;
         }
-        self.state = State::Upgrading;
+        self.state = ServerState::Upgrading;
         let invocation = self.invocation.clone();
         let config_was_found = self.what.config_was_found;
         let legacy = Legacy { generation: self.number, totals: self.totals(), config_was_found };
@@ -369,7 +369,7 @@ impl Supervisor {
     }
 }
 
-async fn asked_to_stop(signals: &mut Signals) {
+async fn asked_to_abort(signals: &mut Signals) {
     while signals.next().await != Asked::Stop {}
 }
 
@@ -382,7 +382,7 @@ pub(crate) async fn next_request(control: &mut Option<ControlSocket>) -> Request
     std::future::pending().await
 }
 
-fn watch(watch: &mut Option<Watch>, what: &What, config: Option<&Config>) {
+fn watch(watch: &mut Option<Watch>, what: &ServeArguments, config: Option<&Config>) {
     if let Some(watch) = watch {
         watch.add(prepare::config_path(what), config);
     }

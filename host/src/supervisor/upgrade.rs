@@ -54,13 +54,13 @@ pub(crate) struct Successor {
 /// The payload of the handoff. Read by other versions of this program: fields may be added, with a default, but not
 /// renamed or removed.
 #[derive(Serialize, Deserialize)]
-pub(crate) struct Estate {
+pub(crate) struct Handoff {
     pub(crate) inventory: Inventory,
     #[serde(flatten)]
     legacy: Legacy,
 }
 
-/// The state that continues across an upgrade, besides the sockets. A part of [`Estate`].
+/// The state that continues across an upgrade, besides the sockets. A part of [`Handoff`].
 #[derive(Clone, Copy, Serialize, Deserialize)]
 pub(crate) struct Legacy {
     /// The number of the latest generation.
@@ -119,7 +119,7 @@ impl Invocation {
         let pid = child.id().unwrap_or_default();
         let mut group = Group(i32::try_from(pid).ok().and_then(Pid::from_raw));
         let (inventory, descriptors) = sockets.inventory();
-        let estate = serde_json::to_vec(&Estate { inventory, legacy })?;
+        let estate = serde_json::to_vec(&Handoff { inventory, legacy })?;
         let sent = fd_message::send(&ours, &estate, &descriptors);
         ours.set_nonblocking(true)?;
         let mut channel = UnixStream::from_std(ours)?;
@@ -171,7 +171,7 @@ impl Inheritance {
     pub(crate) fn receive() -> io::Result<Self> {
         let predecessor = StdUnixStream::from(io::stdin().as_fd().try_clone_to_owned()?);
         let (payload, descriptors) = fd_message::receive(&predecessor)?;
-        let estate: Estate = serde_json::from_slice(&payload)?;
+        let estate: Handoff = serde_json::from_slice(&payload)?;
         let sockets = Sockets::from_inventory(estate.inventory, &mut descriptors.into_iter())?;
         Ok(Self { sockets, legacy: estate.legacy, predecessor })
     }

@@ -16,14 +16,14 @@ use tokio::time::{Interval, MissedTickBehavior, interval};
 const LOOK: Duration = Duration::from_millis(250);
 
 /// Time of modification (seconds and nanoseconds), size and inode; None where there is no file.
-type Looks = Option<(i64, i64, u64, u64)>;
+type FileStamp = Option<(i64, i64, u64, u64)>;
 
 /// The files of one configuration, as they were when they were read.
 pub(crate) struct Watch {
     looks: Interval,
-    files: HashMap<PathBuf, Looks>,
+    files: HashMap<PathBuf, FileStamp>,
     /// The files at the latest check, when they differ from what was read.
-    changed: Option<HashMap<PathBuf, Looks>>,
+    changed: Option<HashMap<PathBuf, FileStamp>>,
 }
 
 impl Watch {
@@ -76,11 +76,11 @@ impl Watch {
     }
 }
 
-fn look(files: &HashMap<PathBuf, Looks>) -> HashMap<PathBuf, Looks> {
+fn look(files: &HashMap<PathBuf, FileStamp>) -> HashMap<PathBuf, FileStamp> {
     files.keys().map(|path| (path.clone(), looks(path))).collect()
 }
 
-fn looks(path: &Path) -> Looks {
+fn looks(path: &Path) -> FileStamp {
     let file = fs::metadata(path).ok()?;
     Some((file.mtime(), file.mtime_nsec(), file.size(), file.ino()))
 }

@@ -24,14 +24,14 @@ struct Shared {
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Phase {
     Serving,
-    Draining(Farewell),
+    Draining(DrainPolicy),
     /// Everything that is still in progress is ended now.
     Cut,
 }
 
 /// A drain policy.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub(crate) struct Farewell {
+pub(crate) struct DrainPolicy {
     pub(crate) began: Instant,
     /// How long a connection may be idle before it is closed. A request within that time gets `connection: close` in
     /// its response; a connection that is closed without it may lose a request that the client is just sending.
@@ -45,7 +45,7 @@ impl Drain {
     }
 
     /// Starts the drain: no more work is accepted. Later calls are ignored.
-    pub(crate) fn begin(&self, farewell: Farewell) {
+    pub(crate) fn begin(&self, farewell: DrainPolicy) {
         self.0.phase.send_if_modified(|phase| {
             let serving = *phase == Phase::Serving;
             if serving {
@@ -121,8 +121,8 @@ mod tests {
 
     const PATIENCE: Duration = Duration::from_secs(1);
 
-    fn farewell(began: Instant) -> Farewell {
-        Farewell { began, idle_patience: PATIENCE }
+    fn farewell(began: Instant) -> DrainPolicy {
+        DrainPolicy { began, idle_patience: PATIENCE }
     }
 
     fn is_ready(future: impl Future<Output = ()>) -> bool {

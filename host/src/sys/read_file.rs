@@ -101,7 +101,7 @@ fn within<T: Send + 'static>(
     blocked: &'static AtomicUsize,
     work: impl FnOnce() -> io::Result<T> + Send + 'static,
 ) -> io::Result<T> {
-    let place = Place::take(blocked)?;
+    let place = BlockedThread::take(blocked)?;
     let (sender, receiver) = sync_channel(1);
     std::thread::Builder::new().name("read-file".into()).spawn(move || {
         let outcome = work();
@@ -119,9 +119,9 @@ fn within<T: Send + 'static>(
 }
 
 /// The right to run one of these threads, given back on drop.
-struct Place(&'static AtomicUsize);
+struct BlockedThread(&'static AtomicUsize);
 
-impl Place {
+impl BlockedThread {
     fn take(count: &'static AtomicUsize) -> io::Result<Self> {
         let place = Self(count);
         if count.fetch_add(1, Relaxed) < MAX_BLOCKED {
@@ -131,7 +131,7 @@ impl Place {
     }
 }
 
-impl Drop for Place {
+impl Drop for BlockedThread {
     fn drop(&mut self) {
         self.0.fetch_sub(1, Relaxed);
     }

@@ -19,7 +19,7 @@ use wasmtime_wasi_http::p2::types::{
 };
 use wasmtime_wasi_http::p3;
 
-use crate::wasi::direct::{RequestV3, ResponseV3};
+use crate::wasi::direct::{RequestP3, ResponseP3};
 use crate::wasi::http::client::BODY_CHUNK_BYTES;
 
 /// What is charged for a body that the guest writes, until it is being sent: the chunks that it can buffer, and
@@ -129,10 +129,10 @@ impl Look {
             self.bytes += map_bytes(response.headers());
         } else if let Some(HostFutureTrailers::Done(Ok(Some(trailers)))) = resource.downcast_ref() {
             self.bytes += map_bytes(trailers);
-        } else if let Some(request) = resource.downcast_ref::<RequestV3>() {
+        } else if let Some(request) = resource.downcast_ref::<RequestP3>() {
             self.fields(request.headers());
             self.bytes += request.kept_bytes();
-        } else if let Some(response) = resource.downcast_ref::<ResponseV3>() {
+        } else if let Some(response) = resource.downcast_ref::<ResponseP3>() {
             self.fields(response.headers());
         } else if let Some(request) = resource.downcast_ref::<p3::Request>() {
             self.fields(&request.headers);

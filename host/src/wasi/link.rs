@@ -11,7 +11,7 @@ use wasmtime_wasi_config::WasiConfig;
 
 use super::files;
 use super::http::{p2 as http02, p3 as http03};
-use crate::engine::pool::Flavour;
+use crate::engine::pool::WasiVersion;
 use crate::wasi::state::State;
 
 /// The draft interfaces that [`linker`] provides: `wasi:config` has no release. This is the version of
@@ -19,7 +19,7 @@ use crate::wasi::state::State;
 const PROVIDED_DRAFTS: &[&str] = &["wasi:config/store@0.2.0-rc.1"];
 
 /// The 0.2 interfaces that [`linker`] provides, without their version.
-const PROVIDED_V2: &[&str] = &[
+const PROVIDED_P2: &[&str] = &[
     "wasi:cli/environment",
     "wasi:cli/exit",
     "wasi:cli/stderr",
@@ -52,7 +52,7 @@ const PROVIDED_V2: &[&str] = &[
 ];
 
 /// The 0.3 interfaces that [`linker`] provides to 0.3 components, beside the 0.2 ones.
-const PROVIDED_V3: &[&str] = &[
+const PROVIDED_P3: &[&str] = &[
     "wasi:cli/environment",
     "wasi:cli/exit",
     "wasi:cli/stderr",
@@ -81,25 +81,25 @@ const PROVIDED_V3: &[&str] = &[
 /// The longest part of an import's name that an error message shows.
 const MAX_NAME_BYTES: usize = 256;
 
-/// Links all interfaces for components of the WASI version `flavour`.
+/// Links all interfaces for components of the WASI version `wasi_version`.
 ///
 /// # Errors
 ///
 /// When a name is defined twice, which does not happen in practice.
-pub(crate) fn linker(engine: &Engine, flavour: Flavour) -> wasmtime::Result<Linker<State>> {
+pub(crate) fn linker(engine: &Engine, wasi_version: WasiVersion) -> wasmtime::Result<Linker<State>> {
     let mut linker = Linker::new(engine);
     wasmtime_wasi::p2::add_to_linker_async(&mut linker)?;
     wasmtime_wasi_http::p2::add_only_http_to_linker_async(&mut linker)?;
     wasmtime_wasi_config::add_to_linker(&mut linker, |state: &mut State| WasiConfig::from(state.vars()))?;
-    if flavour == Flavour::V3 {
+    if wasi_version == WasiVersion::P3 {
         wasmtime_wasi::p3::add_to_linker(&mut linker)?;
         wasmtime_wasi_http::p3::add_to_linker(&mut linker)?;
     }
     linker.allow_shadowing(true);
     add_io(&mut linker)?;
-    files::amend(&mut linker, flavour)?;
+    files::amend(&mut linker, wasi_version)?;
     http02::amend(&mut linker)?;
-    if flavour == Flavour::V3 {
+    if wasi_version == WasiVersion::P3 {
         http03::amend(&mut linker)?;
     }
     linker.allow_shadowing(false);
@@ -122,19 +122,19 @@ impl HasData for Table {
 }
 
 /// The imports of a component that [`linker`] does not provide, in order, each with a remedy.
-pub(crate) fn unmet_imports(imports: &[String], flavour: Flavour) -> Vec<String> {
-    imports.iter().filter(|name| !is_provided(name, flavour)).map(|name| describe(name)).collect()
+pub(crate) fn unmet_imports(imports: &[String], wasi_version: WasiVersion) -> Vec<String> {
+    imports.iter().filter(|name| !is_provided(name, wasi_version)).map(|name| describe(name)).collect()
 }
 
-fn is_provided(import: &str, flavour: Flavour) -> bool {
+fn is_provided(import: &str, wasi_version: WasiVersion) -> bool {
     let Some((interface, version)) = import.split_once('@') else { return false };
     if version.contains('-') {
         // A draft is compatible with no other version.
         return PROVIDED_DRAFTS.contains(&import);
     }
-    let v2 = version.starts_with("0.2.") && PROVIDED_V2.contains(&interface);
-    let v3 = flavour == Flavour::V3 && version.starts_with("0.3.") && PROVIDED_V3.contains(&interface);
-    v2 || v3
+    let p2 = version.starts_with("0.2.") && PROVIDED_P2.contains(&interface);
+    let p3 = wasi_version == WasiVersion::P3 && version.starts_with("0.3.") && PROVIDED_P3.contains(&interface);
+    p2 || p3
 }
 
 fn describe(import: &str) -> String {
@@ -151,7 +151,7 @@ fn describe(import: &str) -> String {
         return format!("{import} (this version of daylily provides {draft})");
     }
     let release = if version.starts_with("0.2.") { "0.2" } else { "0.3" };
-    if version.contains('-') && [PROVIDED_V2, PROVIDED_V3].iter().any(|provided| provided.contains(&interface)) {
+    if version.contains('-') && [PROVIDED_P2, PROVIDED_P3].iter().any(|provided| provided.contains(&interface)) {
         return format!(
             "{import} (from a draft of WASI {release}; rebuild the component for the released WASI {release})"
         );
@@ -168,7 +168,7 @@ mod tests {
 
     #[test]
     fn tells_what_is_provided() {
-        for (import, v2, v3) in [
+        for (import, p2, p3) in [
             ("wasi:cli/environment@0.2.0", true, true),
             ("wasi:http/types@0.2.12", true, true),
             ("wasi:http/types@0.3.0", false, true),
@@ -183,8 +183,8 @@ mod tests {
             ("wasi:cli/environment", false, false),
             ("example:missing/thing@0.2.0", false, false),
         ] {
-            assert_eq!(is_provided(import, Flavour::V2), v2, "{import} for 0.2");
-            assert_eq!(is_provided(import, Flavour::V3), v3, "{import} for 0.3");
+            assert_eq!(is_provided(import, WasiVersion::P2), p2, "{import} for 0.2");
+            assert_eq!(is_provided(import, WasiVersion::P3), p3, "{import} for 0.3");
         }
     }
 

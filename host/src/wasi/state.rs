@@ -14,7 +14,7 @@ use crate::component_abi::Guest;
 use crate::engine::limiter::{Limiter, Refused};
 use crate::observe::request_id::RequestId;
 use crate::wasi::files::RouteFiles;
-use crate::wasi::http::Head;
+use crate::wasi::http::GuestResponse;
 use crate::wasi::http::client::Hooks;
 use crate::wasi::http::p3::UnsentRequests;
 use crate::wasi::output::{GuestOutput, Stream};
@@ -50,10 +50,10 @@ pub(crate) struct State {
     unsent_requests: UnsentRequests,
     guest: Guest<Self>,
     /// The channel for the response of a directly linked P3 guest.
-    answer: Option<oneshot::Sender<Head>>,
+    answer: Option<oneshot::Sender<GuestResponse>>,
     /// The response of such a guest, until the guest waits, returns or has run for a slice. If the guest traps or exits
     /// before that, no response is sent, as in a component.
-    answered: Option<Head>,
+    answered: Option<GuestResponse>,
     /// If the guest has only passed a body on as its response's: closed at the end of that body.
     passed: Option<oneshot::Receiver<()>>,
 }
@@ -160,12 +160,12 @@ impl State {
         &mut self.guest
     }
 
-    pub(crate) fn answer_to(&mut self, head: oneshot::Sender<Head>) {
+    pub(crate) fn answer_to(&mut self, head: oneshot::Sender<GuestResponse>) {
         self.answer = Some(head);
     }
 
     /// Sets the guest's response.
-    pub(crate) fn answer(&mut self, head: Head) {
+    pub(crate) fn answer(&mut self, head: GuestResponse) {
         self.answered = Some(head);
     }
 

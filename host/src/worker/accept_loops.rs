@@ -26,7 +26,7 @@ pub(crate) struct Listener {
 }
 
 /// The accept loops of one worker.
-pub(crate) struct Reception {
+pub(crate) struct AcceptLoops {
     worker: Arc<Worker>,
     number: u32,
     listeners: Vec<Listener>,
@@ -34,8 +34,8 @@ pub(crate) struct Reception {
     loops: HashMap<u32, JoinHandle<()>>,
 }
 
-impl Reception {
-    /// For worker `number`. Nothing is accepted until [`Reception::cover`] is called.
+impl AcceptLoops {
+    /// For worker `number`. Nothing is accepted until [`AcceptLoops::cover`] is called.
     pub(crate) fn new(worker: Arc<Worker>, number: u32, listeners: Vec<Listener>) -> Self {
         Self { worker, number, listeners, loops: HashMap::new() }
     }
@@ -79,7 +79,7 @@ impl Reception {
         self.listeners.retain(|_| places.next().is_some_and(|at| self.loops.contains_key(&at)));
     }
 
-    /// Empties the backlogs of the sockets that [`Reception::leave`] has kept, and closes them: the kernel resets
+    /// Empties the backlogs of the sockets that [`AcceptLoops::leave`] has kept, and closes them: the kernel resets
     /// connections that are still in a backlog at the close.
     pub(crate) async fn close(self) {
         if self.listeners.is_empty() {

@@ -13,7 +13,7 @@ use wasmtime_wasi_config::WasiConfigVariables;
 
 use crate::artifact::compile;
 use crate::artifact::compile::Compiler;
-use crate::artifact::{Artefact, LoadError, Source};
+use crate::artifact::{Artifact, LoadError, Source};
 use crate::call::app::App;
 use crate::call::handler::{Handler, Loader};
 use crate::engine::pool::Needs;
@@ -37,20 +37,20 @@ pub(crate) struct Surroundings {
     pub(crate) counters: &'static Slot,
 }
 
-/// Loads and links all that `config` serves. `artefacts` has one for each of its [`sources`].
+/// Loads and links all that `config` serves. `artifacts` has one for each of its [`sources`].
 ///
 /// # Errors
 ///
 /// All components that cannot be served, each with its reason.
-pub(crate) fn worker(config: &Config, artefacts: &[Artefact], around: Surroundings) -> Result<Worker, Vec<LoadError>> {
-    let needs = needs(&config.routes, artefacts)?;
+pub(crate) fn worker(config: &Config, artifacts: &[Artifact], around: Surroundings) -> Result<Worker, Vec<LoadError>> {
+    let needs = needs(&config.routes, artifacts)?;
     let engines =
         Engines::new(&needs, config.server.max_concurrency).map_err(|error| vec![LoadError::Pool { error }])?;
     let engines = Arc::new(engines);
     let mut loader = Loader::new(&engines);
-    let handlers = all(artefacts.iter().map(|artefact| {
-        let handler = loader.load(artefact)?;
-        Ok((&artefact.source, Arc::new(handler)))
+    let handlers = all(artifacts.iter().map(|artifact| {
+        let handler = loader.load(artifact)?;
+        Ok((&artifact.source, Arc::new(handler)))
     }))?;
     let handlers: HashMap<&Source, Arc<Handler>> = handlers.into_iter().collect();
     let outgoing = OutgoingClient::new();
@@ -94,15 +94,15 @@ pub(crate) fn sources(routes: &[Route]) -> Vec<Source> {
 /// # Errors
 ///
 /// All components that cannot be served, or whose needs are over their limits.
-pub(crate) fn artefacts(
+pub(crate) fn artifacts(
     config: &Config,
     compiler: &Compiler,
-    known: &[Artefact],
-) -> Result<Vec<Artefact>, Vec<LoadError>> {
+    known: &[Artifact],
+) -> Result<Vec<Artifact>, Vec<LoadError>> {
     let sources = sources(&config.routes);
-    let artefacts = all(sources.iter().map(|source| compiler.artefact(source, known)))?;
-    needs(&config.routes, &artefacts)?;
-    Ok(artefacts)
+    let artifacts = all(sources.iter().map(|source| compiler.artifact(source, known)))?;
+    needs(&config.routes, &artifacts)?;
+    Ok(artifacts)
 }
 
 /// All errors of the components and granted directories of `config` that can be found without compiling.
@@ -111,12 +111,12 @@ pub(crate) fn faults(config: &Config) -> Vec<LoadError> {
     components.chain(config.routes.iter().filter_map(|route| check_directories(route).err())).collect()
 }
 
-fn needs(routes: &[Route], artefacts: &[Artefact]) -> Result<Vec<(PoolKind, Needs)>, Vec<LoadError>> {
-    let by_source: HashMap<&Source, &Artefact> =
-        artefacts.iter().map(|artefact| (&artefact.source, artefact)).collect();
+fn needs(routes: &[Route], artifacts: &[Artifact]) -> Result<Vec<(PoolKind, Needs)>, Vec<LoadError>> {
+    let by_source: HashMap<&Source, &Artifact> =
+        artifacts.iter().map(|artifact| (&artifact.source, artifact)).collect();
     all(routes.iter().map(|route| {
-        let artefact = by_source.get(&source(route)).ok_or_else(|| LoadError::not_compiled(&source(route)))?;
-        Ok((artefact.facts.pool, artefact.needs(&route.limits)?))
+        let artifact = by_source.get(&source(route)).ok_or_else(|| LoadError::not_compiled(&source(route)))?;
+        Ok((artifact.facts.pool, artifact.needs(&route.limits)?))
     }))
 }
 

@@ -17,15 +17,15 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
-use self::accept_loops::Reception;
+use self::accept_loops::AcceptLoops;
 use self::load::Surroundings;
-use self::setup::Handover;
+use self::setup::WorkerSetup;
 use crate::engine::meter::note_cpu_clock;
 use crate::failure::{EXIT_CUT, Failure};
 use crate::http::server::Worker;
-use crate::ipc::command::{CLOSED, End, FAILED, Order, READY};
+use crate::ipc::command::{CLOSED, End, FAILED, READY, WorkerCommand};
 use crate::observe::log;
-use crate::sys::drain::{Drain, Farewell};
+use crate::sys::drain::{Drain, DrainPolicy};
 use crate::sys::{memory, runtime};
 
 /// Printed when a user starts a worker by hand.
@@ -67,18 +67,18 @@ pub(crate) fn main() -> ExitCode {
     }
 }
 
-fn begin() -> io::Result<(UnixStream, Handover)> {
+fn begin() -> io::Result<(UnixStream, WorkerSetup)> {
     let supervisor = UnixStream::from(io::stdin().as_fd().try_clone_to_owned()?);
     let handover = setup::receive(&supervisor)?;
     Ok((supervisor, handover))
 }
 
-async fn serve(supervisor: &UnixStream, handover: Handover) -> io::Result<ExitCode> {
-    let Handover { share, config, connection_limit, artefacts, listeners, counters } = handover;
+async fn serve(supervisor: &UnixStream, handover: WorkerSetup) -> io::Result<ExitCode> {
+    let WorkerSetup { share, config, connection_limit, artifacts, listeners, counters } = handover;
     let _ignored = ignore_signals()?;
     let drain = Drain::new();
     let around = Surroundings { connection_limit, drain: drain.clone(), counters };
-    let worker = match load::worker(&config, &artefacts, around) {
+    let worker = match load::worker(&config, &artifacts, around) {
         Ok(worker) => Arc::new(worker),
         Err(errors) => {
             report(supervisor, &Failure::Components(errors));
@@ -86,8 +86,8 @@ async fn serve(supervisor: &UnixStream, handover: Handover) -> io::Result<ExitCo
         }
     };
     // The code is mapped by now, so its files can be closed.
-    drop(artefacts);
-    let mut reception = Reception::new(Arc::clone(&worker), share.worker, listeners);
+    drop(artifacts);
+    let mut reception = AcceptLoops::new(Arc::clone(&worker), share.worker, listeners);
     let server = config.server;
     tokio::spawn(worker.pulse.clone().beat());
     let relieved = Arc::clone(&worker);
@@ -99,14 +99,14 @@ async fn serve(supervisor: &UnixStream, handover: Handover) -> io::Result<ExitCo
 
     let end = loop {
         match orders.recv().await {
-            Some(Order::Cover(workers)) => reception.cover(&workers)?,
-            Some(Order::End(end)) => break end,
+            Some(WorkerCommand::Cover(workers)) => reception.cover(&workers)?,
+            Some(WorkerCommand::End(end)) => break end,
             // The channel is closed: the supervisor has ended.
             None => break End { is_last: true, closes: reception.own_sockets() },
         }
     };
     let idle_patience = if end.is_last { IDLE_PATIENCE_AT_STOP } else { IDLE_PATIENCE };
-    drain.begin(Farewell { began: Instant::now(), idle_patience });
+    drain.begin(DrainPolicy { began: Instant::now(), idle_patience });
     reception.leave(&end.closes);
     // Ignore errors: the supervisor may have ended.
     let _ = (&mut &*supervisor).write_all(&[CLOSED]);
@@ -141,11 +141,14 @@ async fn beat(worker: Arc<Worker>, every: Duration) {
 /// Receives worker commands; the channel closes when the supervisor has ended. A thread reads them. It also ends the
 /// process when the event loop has not done so `shutdown_timeout` and twice [`LAST_WORDS`] after the supervisor's end,
 /// because no other process would kill a hung worker then.
-fn listen_to(supervisor: &UnixStream, shutdown_timeout: Duration) -> io::Result<mpsc::UnboundedReceiver<Order>> {
+fn listen_to(
+    supervisor: &UnixStream,
+    shutdown_timeout: Duration,
+) -> io::Result<mpsc::UnboundedReceiver<WorkerCommand>> {
     let (sender, orders) = mpsc::unbounded_channel();
     let mut supervisor = supervisor.try_clone()?;
     std::thread::Builder::new().name("orders".into()).spawn(move || {
-        while let Ok(order) = Order::read(&mut supervisor) {
+        while let Ok(order) = WorkerCommand::read(&mut supervisor) {
             let _ = sender.send(order);
         }
         drop(sender);

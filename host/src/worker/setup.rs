@@ -10,7 +10,7 @@ use daylily_core::config::Config;
 use serde::{Deserialize, Serialize};
 
 use super::accept_loops::Listener;
-use crate::artifact::{Artefact, Facts};
+use crate::artifact::{Artifact, Facts};
 use crate::ipc::fd_message;
 use crate::net::sockets::Sockets;
 use crate::observe::scoreboard::{Lease, Slot, map_slot};
@@ -20,17 +20,17 @@ use crate::worker::load;
 pub(crate) struct Prepared {
     pub(crate) config: Config,
     /// One for each of `load::sources`.
-    pub(crate) artefacts: Vec<Artefact>,
+    pub(crate) artifacts: Vec<Artifact>,
     /// Maximum number of connections of each worker: `max_connections`, or what the descriptor limit allows.
     pub(crate) connection_limit: usize,
 }
 
 /// Everything that a worker needs to serve: its descriptors opened, its scoreboard slot mapped.
-pub(crate) struct Handover {
-    pub(crate) share: Share,
+pub(crate) struct WorkerSetup {
+    pub(crate) share: WorkerId,
     pub(crate) config: Config,
     pub(crate) connection_limit: usize,
-    pub(crate) artefacts: Vec<Artefact>,
+    pub(crate) artifacts: Vec<Artifact>,
     /// The listeners of all workers.
     pub(crate) listeners: Vec<Listener>,
     pub(crate) counters: &'static Slot,
@@ -39,8 +39,8 @@ pub(crate) struct Handover {
 /// Precedes the configuration in the payload, and describes the descriptors. Their order is: the scoreboard, the
 /// listeners, the code of each component.
 #[derive(Serialize, Deserialize)]
-pub(crate) struct Head {
-    share: Share,
+pub(crate) struct SetupHeader {
+    share: WorkerId,
     slot: u32,
     connection_limit: u64,
     /// For each listener: the workers that it belongs to, and whether systemd passed it.
@@ -55,22 +55,22 @@ pub(crate) struct Head {
 /// When the worker has closed the channel, or the system has no memory or descriptors left.
 pub(crate) fn send(
     worker: &UnixStream,
-    share: Share,
+    share: WorkerId,
     workers: u32,
     prepared: &Prepared,
     sockets: &Sockets,
     lease: &Lease,
 ) -> io::Result<()> {
     let (sockets, listeners): (Vec<BorrowedFd<'_>>, _) = sockets.of_workers(workers).into_iter().unzip();
-    let head = Head {
+    let head = SetupHeader {
         share,
         slot: lease.index(),
         connection_limit: prepared.connection_limit as u64,
         listeners,
-        facts: prepared.artefacts.iter().map(|artefact| artefact.facts).collect(),
+        facts: prepared.artifacts.iter().map(|artifact| artifact.facts).collect(),
     };
     let payload = postcard::to_stdvec(&(head, &prepared.config)).map_err(io::Error::other)?;
-    let codes = prepared.artefacts.iter().map(|artefact| artefact.code().as_fd());
+    let codes = prepared.artifacts.iter().map(|artifact| artifact.code().as_fd());
     let descriptors: Vec<_> = std::iter::once(lease.file()).chain(sockets).chain(codes).collect();
     fd_message::send(worker, &payload, &descriptors)
 }
@@ -80,9 +80,9 @@ pub(crate) fn send(
 /// # Errors
 ///
 /// When the supervisor has closed the channel, or is of another version and its payload cannot be decoded.
-pub(crate) fn receive(supervisor: &UnixStream) -> io::Result<Handover> {
+pub(crate) fn receive(supervisor: &UnixStream) -> io::Result<WorkerSetup> {
     let (payload, descriptors) = fd_message::receive(supervisor)?;
-    let (head, config): (Head, Config) = postcard::from_bytes(&payload).map_err(io::Error::other)?;
+    let (head, config): (SetupHeader, Config) = postcard::from_bytes(&payload).map_err(io::Error::other)?;
     let mut descriptors = descriptors.into_iter();
     let mut next = || descriptors.next().ok_or_else(|| io::Error::other("a descriptor is missing"));
     let counters = map_slot(next()?.as_fd(), head.slot)?;
@@ -91,18 +91,18 @@ pub(crate) fn receive(supervisor: &UnixStream) -> io::Result<Handover> {
         Ok(Listener { socket, owners, is_lent })
     });
     let listeners = listeners.collect::<io::Result<_>>()?;
-    let artefacts = load::sources(&config.routes)
+    let artifacts = load::sources(&config.routes)
         .into_iter()
         .zip(head.facts)
-        .map(|(source, facts)| Ok(Artefact::handed_over(source, facts, File::from(next()?))))
+        .map(|(source, facts)| Ok(Artifact::handed_over(source, facts, File::from(next()?))))
         .collect::<io::Result<_>>()?;
     let connection_limit = usize::try_from(head.connection_limit).unwrap_or(usize::MAX);
-    Ok(Handover { share: head.share, config, connection_limit, artefacts, listeners, counters })
+    Ok(WorkerSetup { share: head.share, config, connection_limit, artifacts, listeners, counters })
 }
 
 /// Identifies a worker: its generation and its number in it.
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
-pub(crate) struct Share {
+pub(crate) struct WorkerId {
     /// Increases with every reload, also across upgrades.
     pub(crate) generation: u64,
     /// From 0. A worker's replacement has the same number.

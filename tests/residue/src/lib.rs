@@ -13,9 +13,9 @@ use wit_parser::Resolve;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Wasi {
     /// `wasi:http/incoming-handler@0.2`.
-    V2,
+    P2,
     /// `wasi:http/handler@0.3`.
-    V3,
+    P3,
 }
 
 /// The field of its responses with the sum of the numbers of all [`PLACES`] that were not in their initial state.
@@ -41,8 +41,8 @@ pub const PLACES: [(u32, &str); 9] = [
 /// When its text or the interfaces in `wit` are invalid.
 pub fn component(wasi: Wasi) -> Result<Vec<u8>> {
     let http = match wasi {
-        Wasi::V2 => include_str!("http02.wat"),
-        Wasi::V3 => include_str!("http03.wat"),
+        Wasi::P2 => include_str!("http_p2.wat"),
+        Wasi::P3 => include_str!("http_p3.wat"),
     };
     encode(&format!("(module\n{http}\n{}\n{})", include_str!("serve.wat"), include_str!("places.wat")), wasi)
 }
@@ -64,8 +64,8 @@ pub fn encode(module: &str, wasi: Wasi) -> Result<Vec<u8>> {
 /// When the text or the interfaces are invalid.
 pub fn encode_for(module: &str, wasi: Wasi, package: Option<&str>) -> Result<Vec<u8>> {
     let (wit, world) = match wasi {
-        Wasi::V2 => ("0.2", "http"),
-        Wasi::V3 => ("0.3", "service"),
+        Wasi::P2 => ("0.2", "http"),
+        Wasi::P3 => ("0.3", "service"),
     };
     let mut module = wat::parse_str(module)?;
     let mut resolve = Resolve::default();

@@ -91,7 +91,11 @@ mod tests {
     fn a_path_must_be_there() {
         expect_in("ARCHITECTURE.md", "`ipc/command.rs`, `core/limits.rs`, `host/core`, `/proc/self/exe`", &[]);
         expect_in("ARCHITECTURE.md", "`supervisor/orders.rs`", &["there is no `supervisor/orders.rs`"]);
-        expect_in("ARCHITECTURE.md", "\n`component_link/direct`", &["ARCHITECTURE.md:2: there is no `component_link/direct`"]);
+        expect_in(
+            "ARCHITECTURE.md",
+            "\n`component_link/direct`",
+            &["ARCHITECTURE.md:2: there is no `component_link/direct`"],
+        );
         expect_in("docs/a.md", "`text/plain`, `target/release/daylily`, `tests/e2e`", &[]);
         expect_in("docs/a.md", "`tests/unit`, `gone.rs`", &["`tests/unit`", "`gone.rs`"]);
     }

@@ -7,10 +7,10 @@ mod diagnostic;
 mod listen;
 mod log_level;
 mod overrides;
-mod places;
 mod read;
 mod reader;
 mod syntax;
+mod tables;
 mod unique;
 mod workers;
 

@@ -7,10 +7,10 @@ use std::str::FromStr;
 use toml::de::DeTable;
 
 use super::diagnostic::{Diagnostics, Problems};
-use super::places::Place;
 use super::reader::{Located, Section};
 use super::syntax;
-use super::unique::Seen;
+use super::tables::Table;
+use super::unique::SeenKeys;
 use super::{ComponentSource, Config, DirGrant, Grants, Listen, Overrides, Route, RouteLimits, ServerLimits};
 use crate::allow_http::AllowHttp;
 use crate::route::{HostPattern, PathPattern};
@@ -52,7 +52,7 @@ struct File<'a> {
 
 /// The result may only be used if `problems` is empty.
 fn read_config(file: &File<'_>, tree: &DeTable<'_>, overrides: &Overrides, problems: &mut Problems) -> Config {
-    let mut top = Section::new(Place::Top, tree, problems);
+    let mut top = Section::new(Table::Top, tree, problems);
     let listen = read_listen(&mut top);
     let dev = top.boolean("dev").unwrap_or_default();
     let log = top.parsed("log").map(|log| log.value).unwrap_or_default();
@@ -63,12 +63,12 @@ fn read_config(file: &File<'_>, tree: &DeTable<'_>, overrides: &Overrides, probl
     top.limit(&limits::CACHE_MAX, &mut cache_max_bytes);
 
     let mut server = ServerLimits::default();
-    if let Some(mut section) = top.section("server", Place::Server) {
+    if let Some(mut section) = top.section("server", Table::Server) {
         read_server(&mut section, &mut server);
         section.finish();
     }
     let mut defaults = Settings::default();
-    if let Some(mut section) = top.section("defaults", Place::Defaults) {
+    if let Some(mut section) = top.section("defaults", Table::Defaults) {
         read_settings(file, &mut section, &mut defaults);
         section.finish();
     }
@@ -155,10 +155,10 @@ fn read_routes(file: &File<'_>, top: &mut Section<'_, '_>, defaults: &Settings) 
         let error = ValueError::new("there are no routes");
         top.problems().add(end..end, error.help("add a `[[route]]` with a `component`"));
     }
-    let mut seen = Seen::new(file.text);
+    let mut seen = SeenKeys::new(file.text);
     let mut routes = Vec::new();
     for table in tables.unwrap_or_default() {
-        let mut section = Section::new(Place::Route, table.value, top.problems());
+        let mut section = Section::new(Table::Route, table.value, top.problems());
         let route = read_route(file, &mut section, &table.span, defaults, &mut seen);
         section.finish();
         routes.extend(route);
@@ -171,7 +171,7 @@ fn read_route(
     section: &mut Section<'_, '_>,
     header: &Range<usize>,
     defaults: &Settings,
-    seen: &mut Seen<'_>,
+    seen: &mut SeenKeys<'_>,
 ) -> Option<Route> {
     let name = read_name(section);
     let host = read_pattern(section, "host", HostPattern::any);

@@ -10,13 +10,13 @@ use toml::de::{DeInteger, DeTable, DeValue};
 
 use super::Workers;
 use super::diagnostic::Problems;
-use super::places::Place;
+use super::tables::Table;
 use crate::ValueError;
 use crate::limits::Limit;
 
 /// A table that is being read. Keys that were not read before [`Section::finish`] are unknown keys.
 pub(super) struct Section<'a, 'p> {
-    place: Place,
+    place: Table,
     table: &'a DeTable<'a>,
     asked: Vec<&'static str>,
     problems: &'p mut Problems,
@@ -29,12 +29,12 @@ pub(super) struct Located<T> {
 }
 
 impl<'a, 'p> Section<'a, 'p> {
-    pub(super) fn new(place: Place, table: &'a DeTable<'a>, problems: &'p mut Problems) -> Self {
+    pub(super) fn new(place: Table, table: &'a DeTable<'a>, problems: &'p mut Problems) -> Self {
         Self { place, table, asked: Vec::new(), problems }
     }
 
     /// A table within this one.
-    pub(super) fn section(&mut self, key: &'static str, place: Place) -> Option<Section<'a, '_>> {
+    pub(super) fn section(&mut self, key: &'static str, place: Table) -> Option<Section<'a, '_>> {
         let value = self.value(key)?;
         match value.get_ref() {
             DeValue::Table(table) => Some(Section::new(place, table, self.problems)),

@@ -10,7 +10,7 @@ use crate::ValueError;
 use crate::route::{HostPattern, PathPattern};
 
 /// Where each pattern and name of the routes so far was first used.
-pub(super) struct Seen<'a> {
+pub(super) struct SeenKeys<'a> {
     text: &'a str,
     patterns: HashMap<(HostPattern, PathPattern), Range<usize>>,
     names: HashMap<String, Range<usize>>,
@@ -18,7 +18,7 @@ pub(super) struct Seen<'a> {
     reported: Option<Range<usize>>,
 }
 
-impl<'a> Seen<'a> {
+impl<'a> SeenKeys<'a> {
     pub(super) fn new(text: &'a str) -> Self {
         Self { text, patterns: HashMap::new(), names: HashMap::new(), reported: None }
     }
@@ -40,7 +40,7 @@ impl<'a> Seen<'a> {
         self.reported = Some(header.clone());
     }
 
-    /// Call it after [`Seen::check_pattern`]. `span` is the header's if the route has no configured name: its name is
+    /// Call it after [`SeenKeys::check_pattern`]. `span` is the header's if the route has no configured name: its name is
     /// then made from host and path.
     pub(super) fn check_name(
         &mut self,

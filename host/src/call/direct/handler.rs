@@ -78,8 +78,8 @@ fn is_of_i32(ty: &FuncType, params: usize, results: usize) -> bool {
 /// An instance's function that handles requests.
 pub(crate) enum Handle {
     /// Takes the handles of the request and of the response outparam.
-    V2(TypedFunc<(u32, u32), ()>),
-    V3(Task),
+    P2(TypedFunc<(u32, u32), ()>),
+    P3(Task),
 }
 
 impl Direct {
@@ -97,9 +97,9 @@ impl Direct {
         let memory = export(instance, store, &self.memory)?.into_memory();
         store.data_mut().guest().memory = memory;
         let Some(callback) = &self.callback else {
-            return Ok(Handle::V2(function(instance, store, &self.handle)?));
+            return Ok(Handle::P2(function(instance, store, &self.handle)?));
         };
-        Ok(Handle::V3(Task {
+        Ok(Handle::P3(Task {
             handle: function(instance, store, &self.handle)?,
             callback: function(instance, store, callback)?,
             realloc: match &self.realloc {

@@ -1,14 +1,14 @@
 //! Instances of main modules alone, which are linked directly.
 
 #[cfg(test)]
-mod agreement;
+mod differential;
 #[cfg(test)]
-mod agreement03;
+mod differential_ends;
 #[cfg(test)]
-mod agreement_ends;
+mod differential_p3;
 pub(crate) mod handler;
 mod task;
 #[cfg(test)]
 mod tests;
 #[cfg(test)]
-mod tests03;
+mod tests_p3;

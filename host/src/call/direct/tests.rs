@@ -124,8 +124,8 @@ fn ordinary_guests_are_linked_directly() {
     assert_eq!(imports(&with("", "")), Some(expected));
     for component in [
         include_bytes!(concat!(env!("OUT_DIR"), "/hello.wasm")).to_vec(),
-        residue_guest::component(residue_guest::Wasi::V2).expect("a component"),
-        residue_guest::component(residue_guest::Wasi::V3).expect("a component"),
+        residue_guest::component(residue_guest::Wasi::P2).expect("a component"),
+        residue_guest::component(residue_guest::Wasi::P3).expect("a component"),
     ] {
         assert!(imports(&component).is_some());
     }

@@ -8,7 +8,7 @@ use wasmtime::{Caller, Linker, Trap, bail, ensure};
 use super::channel::{BLOCKED, Buffer, Channel, End, Kind, Outcome, Owner, Payload};
 use super::host::{HostEnd, byte_stream};
 use super::{CHANNEL_BYTES, Status, advance, wait};
-use crate::component_abi::function::{Define, Function, What};
+use crate::component_abi::function::{Define, Function, FunctionKind};
 use crate::component_abi::guest::{Host, parts, write};
 use crate::component_abi::handles::Waitable;
 use crate::component_abi::{Lift, Wit, WitTypes};
@@ -47,7 +47,7 @@ impl<T: Host> Function<T> {
         allocates: bool,
         define: Define<T>,
     ) -> Self {
-        Self::from_parts(What::BuiltIn { built_in, payload, is }, allocates, define)
+        Self::from_parts(FunctionKind::BuiltIn { built_in, payload, is }, allocates, define)
     }
 
     /// A built-in function that has no type parameter.

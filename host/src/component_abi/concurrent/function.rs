@@ -7,7 +7,7 @@ use wasmtime::{Caller, Engine, FuncType, Linker, ValRaw, ValType, ensure};
 
 use super::{Later, SUBTASK_BYTES, Status, Subtask, wait};
 use crate::component_abi::function;
-use crate::component_abi::function::{Function, Params, V3, What, initialized, lift, raw, write_result};
+use crate::component_abi::function::{Function, FunctionKind, P3, Params, initialized, lift, raw, write_result};
 use crate::component_abi::guest::{Host, parts};
 use crate::component_abi::handles::Waitable;
 use crate::component_abi::lower::MAX_RESULT_BYTES;
@@ -64,8 +64,15 @@ impl<T: Host> Function<T> {
     }
 }
 
-fn import<P: Params, R: Wit>(interface: &'static str, name: &'static str, is_async: bool) -> What {
-    What::Import { interface, release: V3, name: name.into(), can_wait: true, is_async, is: function::is_async::<P, R> }
+fn import<P: Params, R: Wit>(interface: &'static str, name: &'static str, is_async: bool) -> FunctionKind {
+    FunctionKind::Import {
+        interface,
+        release: P3,
+        name: name.into(),
+        can_wait: true,
+        is_async,
+        is: function::is_async::<P, R>,
+    }
 }
 
 const fn has_result<R: Wit>() -> usize {

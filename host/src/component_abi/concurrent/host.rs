@@ -12,7 +12,7 @@ use wasmtime::{bail, ensure};
 use super::channel::{Buffer, End, Kind, Payload};
 use crate::component_abi::handles::Waitable;
 use crate::component_abi::lower::Lowered;
-use crate::component_abi::{FlatValues, Host, Lift, Lifting, Lower, Lowering, Place, Wit, WitTypes};
+use crate::component_abi::{FlatValues, Host, Lift, Lifting, Location, Lower, Lowering, Wit, WitTypes};
 
 /// The result of a read or a write at the host's end.
 pub(crate) enum Transfer {
@@ -240,7 +240,7 @@ impl Lift for StreamReader {
 }
 
 impl Lower for StreamReader {
-    fn store(self, cx: &mut Lowering<'_>, to: Place) -> wasmtime::Result<()> {
+    fn store(self, cx: &mut Lowering<'_>, to: Location) -> wasmtime::Result<()> {
         cx.handles.insert_waitable(Waitable::End(End::Reader, self.0))?.store(cx, to)
     }
 }
@@ -266,7 +266,7 @@ impl<V: Wit> Lift for FutureReader<V> {
 }
 
 impl<V: Wit> Lower for FutureReader<V> {
-    fn store(self, cx: &mut Lowering<'_>, to: Place) -> wasmtime::Result<()> {
+    fn store(self, cx: &mut Lowering<'_>, to: Location) -> wasmtime::Result<()> {
         cx.handles.insert_waitable(Waitable::End(End::Reader, self.0))?.store(cx, to)
     }
 }

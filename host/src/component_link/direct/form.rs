@@ -10,16 +10,16 @@ use super::built_in;
 use super::built_in::BuiltInUse;
 use super::fixups::Filling;
 use super::surface::{Surface, WitFunction};
-use super::{Handler, HandlerTypes, MEMORY, OURS};
+use super::{HandlerInterface, HandlerTypes, MEMORY, OURS};
 use crate::component_abi;
 use crate::component_abi::{Function, WitTypes};
 use crate::component_link::relink::main_module::MainModule;
 use crate::component_link::relink::outline::{Alias, CoreFunction, Outline};
-use crate::component_link::relink::plan::{Place, instantiations};
+use crate::component_link::relink::plan::{ModuleInstance, instantiations};
 use crate::component_link::relink::shim::Shim;
 
 /// A component that can be linked directly, as far as its main module needs it.
-pub(crate) struct Form<'a> {
+pub(crate) struct Layout<'a> {
     pub(crate) bytes: &'a [u8],
     pub(crate) main: MainModule<'a>,
     /// The host function for each imported function.
@@ -49,7 +49,7 @@ impl<T> From<&Function<T>> for Import {
     }
 }
 
-impl<'a> Form<'a> {
+impl<'a> Layout<'a> {
     pub(crate) fn of<T: HandlerTypes>(component: &'a [u8], functions: &[Function<T>]) -> Option<Self> {
         let types = types(component)?;
         let surface = Surface::read(component)?;
@@ -100,7 +100,7 @@ struct Lifted<'a> {
 }
 
 impl<'r, 'a, T: HandlerTypes> Reader<'r, 'a, T> {
-    fn form(&self) -> Option<Form<'a>> {
+    fn form(&self) -> Option<Layout<'a>> {
         let lifted = self.lifted()?;
         let (main, args) = instantiations(&self.outline).find(|(place, _)| place.instance == lifted.handle.instance)?;
         if !lifted.memory.is_none_or(|memory| self.is_memory(memory, main)) {
@@ -140,7 +140,7 @@ impl<'r, 'a, T: HandlerTypes> Reader<'r, 'a, T> {
             None if imports.iter().any(|import| import.is_concurrent) => return None,
             None => None,
         };
-        Some(Form { bytes, handle: function(lifted.handle.name)?, callback, main: main_module, imports, realloc })
+        Some(Layout { bytes, handle: function(lifted.handle.name)?, callback, main: main_module, imports, realloc })
     }
 
     /// Whether all imports of the component are provided with the same types, whether they are used or not.
@@ -168,7 +168,7 @@ impl<'r, 'a, T: HandlerTypes> Reader<'r, 'a, T> {
 
     /// The core functions that are lifted as the handler.
     fn lifted(&self) -> Option<Lifted<'a>> {
-        let mut handlers = self.surface.interfaces().filter_map(|name| Some((name, Handler::of(name)?)));
+        let mut handlers = self.surface.interfaces().filter_map(|name| Some((name, HandlerInterface::of(name)?)));
         let (interface, handler) = handlers.next()?;
         if handlers.next().is_some() {
             return None;
@@ -192,8 +192,9 @@ impl<'r, 'a, T: HandlerTypes> Reader<'r, 'a, T> {
             }
         }
         // P3 handlers must be lifted with a callback, and P2 handlers synchronously.
-        let fits =
-            is_async == (handler == Handler::V3) && callback.is_some() == is_async && (memory.is_some() || !is_async);
+        let fits = is_async == (handler == HandlerInterface::P3)
+            && callback.is_some() == is_async
+            && (memory.is_some() || !is_async);
         fits.then_some(Lifted { handle: alias(*core_function)?, callback, memory })
     }
 
@@ -201,7 +202,7 @@ impl<'r, 'a, T: HandlerTypes> Reader<'r, 'a, T> {
     fn provided(
         &self,
         index: u32,
-        main: Place,
+        main: ModuleInstance,
         shim: Option<&FilledShim<'a>>,
         realloc: &mut Option<&'a str>,
     ) -> Option<&'r Function<T>> {
@@ -244,14 +245,14 @@ impl<'r, 'a, T: HandlerTypes> Reader<'r, 'a, T> {
         }
     }
 
-    fn is_memory(&self, index: u32, main: Place) -> bool {
+    fn is_memory(&self, index: u32, main: ModuleInstance) -> bool {
         let memory = self.outline.memories.get(index as usize);
         memory.is_some_and(|alias| alias.instance == main.instance && alias.name == MEMORY)
     }
 
     /// Whether a function's lowering options are those of the host functions: UTF-8, and the main module's memory, with
     /// one `realloc` for all functions.
-    fn fit(&self, options: &[CanonicalOption], main: Place, realloc: &mut Option<&'a str>) -> bool {
+    fn fit(&self, options: &[CanonicalOption], main: ModuleInstance, realloc: &mut Option<&'a str>) -> bool {
         options.iter().all(|option| match *option {
             CanonicalOption::UTF8 | CanonicalOption::Async => true,
             CanonicalOption::Memory(index) => self.is_memory(index, main),
@@ -265,7 +266,7 @@ impl<'r, 'a, T: HandlerTypes> Reader<'r, 'a, T> {
     }
 
     /// The component's other modules: none, or a shim and its fixups module.
-    fn shim(&self, main: Place) -> Option<Option<FilledShim<'a>>> {
+    fn shim(&self, main: ModuleInstance) -> Option<Option<FilledShim<'a>>> {
         let mut shim = None;
         let mut filled = None;
         for (place, args) in instantiations(&self.outline).filter(|(place, _)| place.instance != main.instance) {
@@ -299,7 +300,7 @@ impl<'r, 'a, T: HandlerTypes> Reader<'r, 'a, T> {
 
 /// A shim, and the component's core functions in its table.
 struct FilledShim<'a> {
-    place: Place,
+    place: ModuleInstance,
     shim: Shim<'a>,
     filled_with: Vec<u32>,
 }

@@ -37,17 +37,17 @@ pub(crate) const REALLOC: &str = "daylily:realloc";
 
 /// The handler interface, by WASI version.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Handler {
-    V2,
-    V3,
+pub(crate) enum HandlerInterface {
+    P2,
+    P3,
 }
 
-impl Handler {
+impl HandlerInterface {
     /// The handler that an interface is, if it is one.
     pub(crate) fn of(interface: &str) -> Option<Self> {
         match component_abi::release(interface)? {
-            "wasi:http/incoming-handler@0.2" => Some(Self::V2),
-            "wasi:http/handler@0.3" => Some(Self::V3),
+            "wasi:http/incoming-handler@0.2" => Some(Self::P2),
+            "wasi:http/handler@0.3" => Some(Self::P3),
             _ => None,
         }
     }
@@ -56,7 +56,7 @@ impl Handler {
 /// The types of the handlers, which a store's data has beside its functions.
 pub(crate) trait HandlerTypes {
     /// Whether `ty` is the type of that handler's function.
-    fn is_handler(handler: Handler, types: &WitTypes<'_>, ty: &ComponentFuncType) -> bool;
+    fn is_handler(handler: HandlerInterface, types: &WitTypes<'_>, ty: &ComponentFuncType) -> bool;
 }
 
 /// The module has a feature that is not supported.
@@ -69,6 +69,6 @@ pub(crate) type Result<T> = std::result::Result<T, reencode::Error<Unfit>>;
 /// The rewritten main module of a component, to be linked to `functions`. None if the component cannot be linked
 /// directly.
 pub(crate) fn main_module<T: HandlerTypes>(component: &[u8], functions: &[Function<T>]) -> Option<Vec<u8>> {
-    let form = form::Form::of(component, functions)?;
+    let form = form::Layout::of(component, functions)?;
     module::with_allocations(&form)
 }

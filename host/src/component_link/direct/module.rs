@@ -7,13 +7,13 @@ use wasm_encoder::{
 };
 use wasmparser::Parser;
 
-use super::form::Form;
+use super::form::Layout;
 use super::{CALLBACK, HANDLE, REALLOC, Result, Unfit};
 use crate::component_abi::{NEXT_ALLOCATION, NOTHING_TO_ALLOCATE};
 use crate::component_link::relink::main_module::ImportedFunction;
 
 /// None if the module has a feature that is not supported.
-pub(crate) fn with_allocations(form: &Form<'_>) -> Option<Vec<u8>> {
+pub(crate) fn with_allocations(form: &Layout<'_>) -> Option<Vec<u8>> {
     let mut module = Module::new();
     Rewriter::new(form)?.parse_core_module(&mut module, Parser::new(0), form.bytes).ok()?;
     Some(module.finish())
@@ -21,14 +21,14 @@ pub(crate) fn with_allocations(form: &Form<'_>) -> Option<Vec<u8>> {
 
 /// The order of the new functions: imports, [`NEXT_ALLOCATION`], the module's own, then the wrappers that allocate.
 struct Rewriter<'f> {
-    form: &'f Form<'f>,
+    form: &'f Layout<'f>,
     imports: u32,
     /// For each imported function: the number of the wrapper that is called instead, if its result may need memory.
     ranks: Vec<Option<u32>>,
 }
 
 impl<'f> Rewriter<'f> {
-    fn new(form: &'f Form<'f>) -> Option<Self> {
+    fn new(form: &'f Layout<'f>) -> Option<Self> {
         let mut rank = 0;
         let ranks = form.imports.iter().map(|import| {
             let this = rank;
@@ -91,7 +91,7 @@ impl Reencode for Rewriter<'_> {
         section: wasmparser::ExportSectionReader<'_>,
     ) -> Result<()> {
         utils::parse_export_section(self, exports, section)?;
-        let Form { handle, callback, realloc, .. } = self.form;
+        let Layout { handle, callback, realloc, .. } = self.form;
         for (name, function) in [(HANDLE, Some(*handle)), (CALLBACK, *callback), (REALLOC, *realloc)] {
             if let Some(function) = function {
                 let function = self.function_index(function)?;

@@ -8,9 +8,9 @@ use super::shim::Shim;
 
 /// What is needed to remove a component's shim.
 pub(super) struct Plan<'a> {
-    pub(super) shim: Place,
+    pub(super) shim: ModuleInstance,
     /// The only module that imports the shim's functions.
-    pub(super) main: Place,
+    pub(super) main: ModuleInstance,
     pub(super) main_module: MainModule<'a>,
     /// For each function that the main module imports: the table element that it calls through the shim, if any.
     pub(super) slots: Vec<Option<u32>>,
@@ -21,7 +21,7 @@ pub(super) struct Plan<'a> {
 
 /// A core module, and its only instance.
 #[derive(Clone, Copy)]
-pub(crate) struct Place {
+pub(crate) struct ModuleInstance {
     pub(crate) module: u32,
     pub(crate) instance: u32,
 }
@@ -69,14 +69,16 @@ impl<'a> Plan<'a> {
 
 pub(crate) fn instantiations<'o, 'a>(
     outline: &'o Outline<'a>,
-) -> impl Iterator<Item = (Place, &'o [InstantiationArg<'a>])> + use<'o, 'a> {
+) -> impl Iterator<Item = (ModuleInstance, &'o [InstantiationArg<'a>])> + use<'o, 'a> {
     (0..).zip(&outline.instances).filter_map(|(instance, defined)| match defined {
-        Instance::Instantiate { module_index, args } => Some((Place { module: *module_index, instance }, &**args)),
+        Instance::Instantiate { module_index, args } => {
+            Some((ModuleInstance { module: *module_index, instance }, &**args))
+        }
         Instance::FromExports(_) => None,
     })
 }
 
 /// Whether the module has no other instance.
-fn is_only(outline: &Outline<'_>, of: Place) -> bool {
+fn is_only(outline: &Outline<'_>, of: ModuleInstance) -> bool {
     instantiations(outline).filter(|(place, _)| place.module == of.module).count() == 1
 }

@@ -95,7 +95,7 @@ fn a_shim_goes_and_what_is_called_through_it_stays() {
 
 #[test]
 fn guests_lose_their_shim() {
-    for wasi in [residue_guest::Wasi::V2, residue_guest::Wasi::V3] {
+    for wasi in [residue_guest::Wasi::P2, residue_guest::Wasi::P3] {
         let component = residue_guest::component(wasi).expect("a component");
         let relinked = relink(&component).expect("wit-component's shim");
         assert_eq!(modules_in_an_instance(&relinked) + 1, modules_in_an_instance(&component));

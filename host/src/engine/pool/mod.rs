@@ -10,7 +10,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 use wasmtime::{Config, Enabled, Engine, InstanceAllocationStrategy, PoolingAllocationConfig};
 
-use super::cpu_queue::Turns;
+use super::cpu_queue::CpuQueue;
 use super::epoch::Ticker;
 use super::pool::slots::{MEMORY_GUARD_BYTES, MEMORY_RESERVATION_BYTES, Memories, STACK_BYTES, Stacks};
 
@@ -20,11 +20,11 @@ pub(crate) mod slots;
 
 /// The WASI version, which determines the runtime that an instance needs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
-pub(crate) enum Flavour {
+pub(crate) enum WasiVersion {
     /// P2 components, and all modules that are linked directly.
-    V2,
+    P2,
     /// Components that import or export anything of P3.
-    V3,
+    P3,
 }
 
 /// How a pool's slots are reset between two instances.
@@ -42,7 +42,7 @@ pub(crate) enum Reset {
 /// The pool that a component's instances come from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub(crate) struct PoolKind {
-    pub(crate) flavour: Flavour,
+    pub(crate) wasi_version: WasiVersion,
     pub(crate) reset: Reset,
 }
 
@@ -51,12 +51,12 @@ pub(crate) const WHOLE_RESET_BYTES: u64 = 192 << 10;
 
 /// All kinds, including those without a pool.
 pub(crate) const KINDS: [PoolKind; 4] = {
-    use {Flavour::*, Reset::*};
+    use {Reset::*, WasiVersion::*};
     [
-        PoolKind { flavour: V2, reset: Whole },
-        PoolKind { flavour: V2, reset: Written },
-        PoolKind { flavour: V3, reset: Whole },
-        PoolKind { flavour: V3, reset: Written },
+        PoolKind { wasi_version: P2, reset: Whole },
+        PoolKind { wasi_version: P2, reset: Written },
+        PoolKind { wasi_version: P3, reset: Whole },
+        PoolKind { wasi_version: P3, reset: Written },
     ]
 };
 
@@ -79,7 +79,7 @@ const MIN_TABLE_ELEMENTS: usize = 20_000;
 pub(crate) struct Engines {
     pub(crate) pools: Vec<(PoolKind, Engine)>,
     pub(crate) ticker: Ticker,
-    pub(crate) turns: Turns,
+    pub(crate) turns: CpuQueue,
 }
 
 impl Engines {
@@ -101,7 +101,7 @@ impl Engines {
             }
         }
         let ticker = Ticker::start(pools.iter().map(|(_, engine)| engine.clone()).collect())?;
-        Ok(Self { pools, ticker, turns: Turns::new() })
+        Ok(Self { pools, ticker, turns: CpuQueue::new() })
     }
 
     /// The pool of a kind. None unless a component of that kind was passed to [`Engines::new`].
@@ -117,7 +117,7 @@ pub(crate) fn compiler(kind: PoolKind) -> wasmtime::Result<Engine> {
 
 /// All settings that determine the generated code.
 pub(crate) fn base(kind: PoolKind) -> Config {
-    let concurrent = kind.flavour == Flavour::V3;
+    let concurrent = kind.wasi_version == WasiVersion::P3;
     let mut config = Config::new();
     config
         .epoch_interruption(true)
@@ -232,7 +232,7 @@ mod tests {
         const ROUTES: usize = 200;
         let needs =
             Needs { memories: 1, memory_bytes: 4 << 20, tables: 1, table_elements: 0, core_instances: 1, stacks: 1 };
-        let kind = PoolKind { flavour: Flavour::V2, reset: Reset::Written };
+        let kind = PoolKind { wasi_version: WasiVersion::P2, reset: Reset::Written };
         let engines = Engines::new(&vec![(kind, needs); ROUTES], 1).expect("a pool");
         let engine = engines.pool(kind).expect("the pool");
         for number in 0..ROUTES {

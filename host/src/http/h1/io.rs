@@ -7,8 +7,8 @@ use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 use std::time::SystemTime;
 
+use daylily_core::error_response::ErrorResponse;
 use daylily_core::excerpt::Excerpt;
-use daylily_core::refusal::Refusal;
 use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, Sleep, sleep_until};
@@ -138,9 +138,9 @@ impl ConnectionIo {
         let status = self.connection.is_unasked().then(|| head.strip_prefix(b"HTTP/1.")?.get(2..5)).flatten()?;
         let refusal = match status {
             b"400" => unparsable(),
-            b"414" => Refusal::TargetTooLong,
-            b"431" if self.framing.is_request_line_too_long() => Refusal::TargetTooLong,
-            b"431" => Refusal::HeadTooLarge,
+            b"414" => ErrorResponse::TargetTooLong,
+            b"431" if self.framing.is_request_line_too_long() => ErrorResponse::TargetTooLong,
+            b"431" => ErrorResponse::HeadTooLarge,
             _ => return None,
         };
         Some(last_word(&refusal, self.connection.is_dev()))
@@ -172,12 +172,12 @@ fn gather<'a>(bufs: &[io::IoSlice<'_>], space: &'a mut [u8]) -> Option<&'a [u8]>
     space.get(..len)
 }
 
-pub(crate) fn unparsable() -> Refusal {
-    Refusal::Malformed { detail: "the request head cannot be parsed".into() }
+pub(crate) fn unparsable() -> ErrorResponse {
+    ErrorResponse::Malformed { detail: "the request head cannot be parsed".into() }
 }
 
 /// A complete error response that gives the reason and announces that the connection closes.
-pub(crate) fn last_word(refusal: &Refusal, dev: bool) -> String {
+pub(crate) fn last_word(refusal: &ErrorResponse, dev: bool) -> String {
     let id = RequestId::next();
     tracing::debug!(request = %id, "request refused: {refusal}");
     let body = refusal.body(&id.to_string(), dev);
@@ -244,7 +244,7 @@ impl ConnectionIo {
         self.step(bytes).map_err(|error| {
             if !self.connection.arrival().is_body_coming() && self.connection.is_unasked() {
                 // Written here, because hyper takes an error between requests for the end of the connection.
-                let refusal = Refusal::Malformed { detail: Excerpt::display(error) };
+                let refusal = ErrorResponse::Malformed { detail: Excerpt::display(error) };
                 self.connection.write_now(last_word(&refusal, self.connection.is_dev()).as_bytes());
                 self.connection.note_answered();
             }

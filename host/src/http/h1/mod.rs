@@ -8,7 +8,7 @@ use std::future::poll_fn;
 use std::sync::Arc;
 use std::task::Poll;
 
-use daylily_core::refusal::Refusal;
+use daylily_core::error_response::ErrorResponse;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
@@ -106,7 +106,7 @@ async fn serve_until_silent(
     if let Err(error) = served {
         tracing::debug!(%error, "connection ended");
         if connection.is_head_too_slow() {
-            connection.write_now(last_word(&Refusal::HeadTimeout, worker.dev).as_bytes());
+            connection.write_now(last_word(&ErrorResponse::HeadTimeout, worker.dev).as_bytes());
         } else if error.is_parse() && connection.is_unasked() {
             // Input that hyper does not answer, such as HTTP/2 without TLS.
             connection.write_now(last_word(&unparsable(), worker.dev).as_bytes());

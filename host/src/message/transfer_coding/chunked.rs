@@ -82,7 +82,7 @@ pub(crate) struct Scanned {
 /// How much of a chunked body has been read.
 #[derive(Debug, Default)]
 pub(crate) struct Chunked {
-    state: State,
+    state: ScanState,
     extension_bytes: usize,
     trailer_bytes: usize,
     trailer_fields: u32,
@@ -90,7 +90,7 @@ pub(crate) struct Chunked {
 
 /// What the next byte must be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum State {
+enum ScanState {
     /// A digit or, after at least one digit, what may follow a size.
     Size {
         digits: u8,
@@ -120,7 +120,7 @@ enum State {
     Ended,
 }
 
-impl Default for State {
+impl Default for ScanState {
     fn default() -> Self {
         Self::Size { digits: 0, size: 0 }
     }
@@ -131,12 +131,12 @@ impl Chunked {
     pub(crate) fn scan(&mut self, bytes: &[u8], limits: Limits) -> Scanned {
         let (mut at, mut data_bytes) = (0, 0);
         while let Some(&byte) = bytes.get(at) {
-            if let State::Data { left } = self.state {
+            if let ScanState::Data { left } = self.state {
                 let data = usize::try_from(left).unwrap_or(usize::MAX).min(bytes.len() - at);
                 at += data;
                 data_bytes += data;
                 let left = left - data as u64;
-                self.state = if left == 0 { State::DataCr } else { State::Data { left } };
+                self.state = if left == 0 { ScanState::DataCr } else { ScanState::Data { left } };
                 continue;
             }
             if self.has_ended() {
@@ -153,50 +153,54 @@ impl Chunked {
 
     /// Whether the empty line after the trailer section has been read.
     pub(crate) fn has_ended(&self) -> bool {
-        self.state == State::Ended
+        self.state == ScanState::Ended
     }
 
-    fn next(&mut self, byte: u8, limits: Limits) -> Result<State, Error> {
+    fn next(&mut self, byte: u8, limits: Limits) -> Result<ScanState, Error> {
         let is_lenient = limits.size_lines == SizeLines::Lenient;
         Ok(match (self.state, byte) {
-            (State::Size { digits, size }, _) if byte.is_ascii_hexdigit() => size_with(digits, size, byte)?,
-            (State::Size { digits: 0, .. }, _) => return Err(Error::ChunkSize),
-            (State::Size { size, .. }, b'\r') | (State::Extension { size }, b'\r') => State::SizeLf { size },
-            (State::Size { size, .. } | State::BeforeExtension { size }, b' ' | b'\t' | b';') => {
-                self.count_extension()?;
-                if byte == b';' { State::Extension { size } } else { State::BeforeExtension { size } }
+            (ScanState::Size { digits, size }, _) if byte.is_ascii_hexdigit() => size_with(digits, size, byte)?,
+            (ScanState::Size { digits: 0, .. }, _) => return Err(Error::ChunkSize),
+            (ScanState::Size { size, .. }, b'\r') | (ScanState::Extension { size }, b'\r') => {
+                ScanState::SizeLf { size }
             }
-            (State::BeforeExtension { size }, b'\r') if is_lenient => State::SizeLf { size },
-            (State::Size { .. } | State::BeforeExtension { .. }, _) => return Err(Error::ChunkSize),
-            (extension @ State::Extension { .. }, _) if is_text(byte) || is_lenient && byte != b'\n' => {
+            (ScanState::Size { size, .. } | ScanState::BeforeExtension { size }, b' ' | b'\t' | b';') => {
+                self.count_extension()?;
+                if byte == b';' { ScanState::Extension { size } } else { ScanState::BeforeExtension { size } }
+            }
+            (ScanState::BeforeExtension { size }, b'\r') if is_lenient => ScanState::SizeLf { size },
+            (ScanState::Size { .. } | ScanState::BeforeExtension { .. }, _) => return Err(Error::ChunkSize),
+            (extension @ ScanState::Extension { .. }, _) if is_text(byte) || is_lenient && byte != b'\n' => {
                 self.count_extension()?;
                 extension
             }
-            (State::Extension { .. }, _) => return Err(Error::Extension),
-            (State::SizeLf { size: 0 }, b'\n') => State::TrailerStart,
-            (State::SizeLf { size }, b'\n') => State::Data { left: size },
-            (State::SizeLf { .. }, _) => return Err(Error::BareCr),
-            (State::DataCr, b'\r') => State::DataLf,
-            (State::DataLf, b'\n') => State::default(),
-            (State::DataCr | State::DataLf, _) => return Err(Error::ChunkEnd),
-            (State::TrailerStart, b'\r') => self.in_trailer(State::LastLf, limits)?,
-            (State::TrailerStart, _) if is_token(byte) => {
+            (ScanState::Extension { .. }, _) => return Err(Error::Extension),
+            (ScanState::SizeLf { size: 0 }, b'\n') => ScanState::TrailerStart,
+            (ScanState::SizeLf { size }, b'\n') => ScanState::Data { left: size },
+            (ScanState::SizeLf { .. }, _) => return Err(Error::BareCr),
+            (ScanState::DataCr, b'\r') => ScanState::DataLf,
+            (ScanState::DataLf, b'\n') => ScanState::default(),
+            (ScanState::DataCr | ScanState::DataLf, _) => return Err(Error::ChunkEnd),
+            (ScanState::TrailerStart, b'\r') => self.in_trailer(ScanState::LastLf, limits)?,
+            (ScanState::TrailerStart, _) if is_token(byte) => {
                 self.trailer_fields += 1;
                 if self.trailer_fields > limits.trailer_fields {
                     return Err(Error::TrailerFields);
                 }
-                self.in_trailer(State::TrailerName, limits)?
+                self.in_trailer(ScanState::TrailerName, limits)?
             }
-            (State::TrailerName, _) if is_token(byte) => self.in_trailer(State::TrailerName, limits)?,
-            (State::TrailerName, b':') => self.in_trailer(State::TrailerValue, limits)?,
-            (State::TrailerValue, _) if is_text(byte) => self.in_trailer(State::TrailerValue, limits)?,
-            (State::TrailerValue, b'\r') => self.in_trailer(State::TrailerLf, limits)?,
-            (State::TrailerLf, b'\n') => self.in_trailer(State::TrailerStart, limits)?,
-            (State::LastLf, b'\n') => self.in_trailer(State::Ended, limits)?,
-            (State::TrailerLf | State::LastLf, _) => return Err(Error::BareCr),
-            (State::TrailerStart | State::TrailerName | State::TrailerValue, _) => return Err(Error::Trailer),
+            (ScanState::TrailerName, _) if is_token(byte) => self.in_trailer(ScanState::TrailerName, limits)?,
+            (ScanState::TrailerName, b':') => self.in_trailer(ScanState::TrailerValue, limits)?,
+            (ScanState::TrailerValue, _) if is_text(byte) => self.in_trailer(ScanState::TrailerValue, limits)?,
+            (ScanState::TrailerValue, b'\r') => self.in_trailer(ScanState::TrailerLf, limits)?,
+            (ScanState::TrailerLf, b'\n') => self.in_trailer(ScanState::TrailerStart, limits)?,
+            (ScanState::LastLf, b'\n') => self.in_trailer(ScanState::Ended, limits)?,
+            (ScanState::TrailerLf | ScanState::LastLf, _) => return Err(Error::BareCr),
+            (ScanState::TrailerStart | ScanState::TrailerName | ScanState::TrailerValue, _) => {
+                return Err(Error::Trailer);
+            }
             // `scan` does not call this function in these states.
-            (state @ (State::Data { .. } | State::Ended), _) => state,
+            (state @ (ScanState::Data { .. } | ScanState::Ended), _) => state,
         })
     }
 
@@ -206,7 +210,7 @@ impl Chunked {
     }
 
     /// Counts a byte of the trailer section.
-    fn in_trailer(&mut self, state: State, limits: Limits) -> Result<State, Error> {
+    fn in_trailer(&mut self, state: ScanState, limits: Limits) -> Result<ScanState, Error> {
         self.trailer_bytes += 1;
         if self.trailer_bytes > MAX_TRAILER_BYTES.min(limits.trailer_bytes) {
             return Err(Error::TrailerBytes);
@@ -216,12 +220,12 @@ impl Chunked {
 }
 
 /// Appends a digit to a size. Sixteen digits cannot overflow.
-fn size_with(digits: u8, size: u64, digit: u8) -> Result<State, Error> {
+fn size_with(digits: u8, size: u64, digit: u8) -> Result<ScanState, Error> {
     if digits == MAX_CHUNK_SIZE_DIGITS {
         return Err(Error::ChunkSizeDigits);
     }
     let value = char::from(digit).to_digit(16).ok_or(Error::ChunkSize)?;
-    Ok(State::Size { digits: digits + 1, size: size << 4 | u64::from(value) })
+    Ok(ScanState::Size { digits: digits + 1, size: size << 4 | u64::from(value) })
 }
 
 /// Bytes allowed in a field value, and in a strict extension: no control character except tab (RFC 9110 §5.5).

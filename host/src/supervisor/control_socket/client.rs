@@ -33,7 +33,7 @@ const EXIT_NOT_YOURS: u8 = 77;
 
 /// The output format of a reply.
 #[derive(Clone, Copy, Debug)]
-pub(crate) enum Form {
+pub(crate) enum OutputFormat {
     Text,
     Json,
 }
@@ -45,7 +45,7 @@ pub(crate) enum Form {
 ///
 /// When there is no such server, or several and no `socket`; when it does not respond; and the error that the server
 /// reports, with its exit code.
-pub(crate) fn run(command: Command, socket: Option<&Path>, form: Form) -> Result<(), Failure> {
+pub(crate) fn run(command: Command, socket: Option<&Path>, form: OutputFormat) -> Result<(), Failure> {
     let deadline = Instant::now() + ANSWER_TIMEOUT;
     let (path, stream) = connect(socket, deadline)?;
     let reply = match exchange(stream, command, &path, deadline) {
@@ -91,10 +91,10 @@ fn unresponsive(path: &Path) -> String {
     )
 }
 
-fn show(status: &Status, form: Form) -> io::Result<String> {
+fn show(status: &Status, form: OutputFormat) -> io::Result<String> {
     Ok(match form {
-        Form::Text => status.to_text(),
-        Form::Json => serde_json::to_string_pretty(status)? + "\n",
+        OutputFormat::Text => status.to_text(),
+        OutputFormat::Json => serde_json::to_string_pretty(status)? + "\n",
     })
 }
 

@@ -11,11 +11,11 @@ use super::report;
 use super::report::{Reply, RouteStatus, Status, WorkerStatus};
 use crate::supervisor::account::Totals;
 use crate::supervisor::generation::View;
-use crate::supervisor::seat::Seat;
+use crate::supervisor::worker_session::WorkerSession;
 
-/// What the supervisor is doing.
+/// ServeArguments the supervisor is doing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum State {
+pub(crate) enum ServerState {
     Serving,
     Reloading,
     Upgrading,
@@ -24,7 +24,7 @@ pub(crate) enum State {
 
 /// The supervisor's state, as reported by `daylily status`.
 pub(crate) struct Overview<'a> {
-    pub(crate) state: State,
+    pub(crate) state: ServerState,
     pub(crate) began: Instant,
     pub(crate) current: &'a View,
     pub(crate) draining: &'a [Arc<View>],
@@ -83,7 +83,7 @@ fn status(overview: &Overview<'_>) -> Status {
     }
 }
 
-fn worker(view: &View, seat: &Seat) -> WorkerStatus {
+fn worker(view: &View, seat: &WorkerSession) -> WorkerStatus {
     let seen = seat.seen();
     WorkerStatus {
         worker: seat.worker(),

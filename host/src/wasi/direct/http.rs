@@ -31,7 +31,7 @@ resources! { TYPES =>
 http_types!();
 
 /// The parameters of the guest's handler.
-pub(crate) type ParamsV2 = (Resource<IncomingRequest>, Resource<ResponseOutparam>);
+pub(crate) type ParamsP2 = (Resource<IncomingRequest>, Resource<ResponseOutparam>);
 
 type WitHeaderError = types::HeaderError;
 

@@ -8,7 +8,7 @@ use wasmtime::{Engine, Linker};
 
 use crate::component_abi;
 use crate::component_abi::{Function, Guest, Host, HostResource, NEXT_ALLOCATION, WitTypes};
-use crate::component_link::direct::{Handler, HandlerTypes};
+use crate::component_link::direct::{HandlerInterface, HandlerTypes};
 use crate::wasi::state::State;
 
 /// Declares the resources of an interface, with the names that the interface gives them.
@@ -25,21 +25,21 @@ mod common;
 mod http;
 mod io;
 mod outgoing;
-mod v3;
+mod p3;
 mod wasi;
 
-pub(crate) use http::{ParamsV2, count_fields as count_fields_v2, describe as describe_v2, response_body};
+pub(crate) use http::{ParamsP2, count_fields as count_fields_p2, describe as describe_p2, response_body};
 pub(crate) use outgoing::request_body;
-pub(crate) use v3::{
-    Answer, ParamsV3, Request as RequestV3, Response as ResponseV3, count_fields as count_fields_v3,
-    describe as describe_v3,
+pub(crate) use p3::{
+    Answer, ParamsP3, Request as RequestP3, Response as ResponseP3, count_fields as count_fields_p3,
+    describe as describe_p3,
 };
 
 impl HandlerTypes for State {
-    fn is_handler(handler: Handler, types: &WitTypes<'_>, ty: &ComponentFuncType) -> bool {
+    fn is_handler(handler: HandlerInterface, types: &WitTypes<'_>, ty: &ComponentFuncType) -> bool {
         match handler {
-            Handler::V2 => component_abi::is::<ParamsV2, ()>(types, ty),
-            Handler::V3 => component_abi::is_async::<ParamsV3, Answer>(types, ty),
+            HandlerInterface::P2 => component_abi::is::<ParamsP2, ()>(types, ty),
+            HandlerInterface::P3 => component_abi::is_async::<ParamsP3, Answer>(types, ty),
         }
     }
 }
@@ -60,7 +60,7 @@ impl Host for State {
 
 /// All functions that a directly linked module may import.
 pub(crate) fn functions() -> Vec<Function<State>> {
-    [http::functions(), outgoing::functions(), io::functions(), wasi::functions(), v3::functions()]
+    [http::functions(), outgoing::functions(), io::functions(), wasi::functions(), p3::functions()]
         .into_iter()
         .flatten()
         .collect()

@@ -6,9 +6,9 @@
 //! name lookups. Therefore each route has a runtime that is used only as a small blocking pool, and calls that have
 //! outlived their guests are counted.
 
+mod p2;
+mod p3;
 mod streams;
-mod v2;
-mod v3;
 
 use std::any::Any;
 use std::future::poll_fn;
@@ -21,7 +21,7 @@ use std::time::Duration;
 use tokio::runtime::{Builder, EnterGuard, Runtime};
 use wasmtime::component::Linker;
 
-use crate::engine::pool::Flavour;
+use crate::engine::pool::WasiVersion;
 use crate::sys::lock::lock;
 use crate::wasi::state::State;
 
@@ -61,10 +61,10 @@ struct Call {
 }
 
 /// Replaces the functions that may block. The linker must allow shadowing.
-pub(crate) fn amend(linker: &mut Linker<State>, flavour: Flavour) -> wasmtime::Result<()> {
-    v2::amend(linker)?;
-    if flavour == Flavour::V3 {
-        v3::amend(linker)?;
+pub(crate) fn amend(linker: &mut Linker<State>, wasi_version: WasiVersion) -> wasmtime::Result<()> {
+    p2::amend(linker)?;
+    if wasi_version == WasiVersion::P3 {
+        p3::amend(linker)?;
     }
     Ok(())
 }

@@ -17,7 +17,7 @@ use wasmtime_wasi_http::Error as HttpError;
 pub(crate) type GuestBody = UnsyncBoxBody<Bytes, HttpError>;
 
 /// The guest's response, whose body may still be being written, or its error code.
-pub(crate) type Head = Result<http::Response<GuestBody>, Excerpt>;
+pub(crate) type GuestResponse = Result<http::Response<GuestBody>, Excerpt>;
 
 /// The content-length of a head. An invalid one is rejected elsewhere.
 pub(crate) fn content_length(headers: &HeaderMap) -> Option<u64> {

@@ -13,7 +13,7 @@ use wasmtime_wasi_http::{Error as HttpError, WasiHttpView};
 
 use super::client::MAX_HEAD_BYTES;
 use super::{MAX_AUTHORITY_BYTES, MAX_METHOD_BYTES, path_with_query};
-use crate::wasi::direct::{count_fields_v2, request_body, response_body};
+use crate::wasi::direct::{count_fields_p2, request_body, response_body};
 use crate::wasi::state::State;
 
 type Store<'a> = StoreContextMut<'a, State>;
@@ -56,7 +56,7 @@ pub(crate) fn amend(linker: &mut Linker<State>) -> wasmtime::Result<()> {
             Ok((response_body(store.data_mut(), response)?,))
         },
     )?;
-    count_fields_v2(&mut types)?;
+    count_fields_p2(&mut types)?;
     types.func_wrap("http-error-code", |mut store: Store<'_>, (error,): (Resource<IoError>,)| {
         Ok((http_error_code(store.data_mut(), &error)?,))
     })

@@ -19,7 +19,7 @@ use wasmtime_wasi_http::{WasiHttp, WasiHttpView};
 
 use super::client::MAX_HEAD_BYTES;
 use super::{MAX_AUTHORITY_BYTES, MAX_METHOD_BYTES, path_with_query};
-use crate::wasi::direct::count_fields_v3;
+use crate::wasi::direct::count_fields_p3;
 use crate::wasi::state::State;
 
 /// The error text for a request that its guest dropped without sending it.
@@ -56,7 +56,7 @@ pub(crate) fn amend(linker: &mut Linker<State>) -> wasmtime::Result<()> {
     types.func_wrap("[method]request.set-method", set_method)?;
     types.func_wrap("[method]request.set-authority", set_authority)?;
     types.func_wrap("[method]request.set-path-with-query", set_path)?;
-    count_fields_v3(&mut types)?;
+    count_fields_p3(&mut types)?;
     types.resource("request", ResourceType::host::<Request>(), drop_request)?;
     linker.instance("wasi:http/client@0.3.0")?.func_wrap_concurrent("send", send)
 }

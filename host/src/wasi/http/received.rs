@@ -2,7 +2,7 @@
 //!
 //! A 0.3 guest may give a stream that it received from the host back to the host, as the body of its response or of a
 //! request. The host then moves the bytes without the guest. The body that does so is wrapped by wasmtime-wasi-http or
-//! by `direct::v3` in a box whose content cannot be inspected. Therefore received bodies set a thread-local flag when
+//! by `direct::p3` in a box whose content cannot be inspected. Therefore received bodies set a thread-local flag when
 //! they are polled.
 
 use std::cell::Cell;

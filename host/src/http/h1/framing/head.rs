@@ -9,8 +9,8 @@ use super::{Error, MAX_EMPTY_LINES, Step};
 
 /// How much of a head has been received.
 #[derive(Debug, Default)]
-pub(super) struct Head {
-    place: Place,
+pub(super) struct HeadScanner {
+    place: Position,
     empty_lines: u8,
     request_line_bytes: usize,
     /// A space has been read, so the method has ended, and a `#` belongs to the target.
@@ -31,7 +31,7 @@ enum Length {
 
 /// Where in the head the next byte is.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-enum Place {
+enum Position {
     /// At the start of a line, after only empty lines.
     #[default]
     Before,
@@ -45,13 +45,13 @@ enum Place {
     Ended,
 }
 
-impl Head {
+impl HeadScanner {
     /// See [`super::Framing::step`].
     pub(super) fn step(&mut self, bytes: &[u8]) -> Result<Step, Error> {
         let skip = self.skip_empty_lines(bytes)?;
         let rest = bytes.get(skip..).unwrap_or_default();
         let mut pass = 0;
-        if self.place == Place::RequestLine {
+        if self.place == Position::RequestLine {
             pass = self.pass_request_line(rest);
         }
         pass = self.pass_fields(rest, pass);
@@ -59,7 +59,7 @@ impl Head {
     }
 
     pub(super) fn has_ended(&self) -> bool {
-        self.place == Place::Ended
+        self.place == Position::Ended
     }
 
     /// The body's length, if it is unambiguous.
@@ -75,7 +75,7 @@ impl Head {
     }
 
     pub(super) fn is_within_request_line(&self) -> bool {
-        self.place == Place::RequestLine
+        self.place == Position::RequestLine
     }
 
     /// Bytes of the request line received so far, including its line end.
@@ -87,18 +87,18 @@ impl Head {
         let mut skip = 0;
         loop {
             match (self.place, bytes.get(skip)) {
-                (Place::Before | Place::BeforeLf, None) => return Ok(skip),
-                (Place::Before, Some(b'\r')) => self.place = Place::BeforeLf,
-                (Place::Before | Place::BeforeLf, Some(b'\n')) => {
+                (Position::Before | Position::BeforeLf, None) => return Ok(skip),
+                (Position::Before, Some(b'\r')) => self.place = Position::BeforeLf,
+                (Position::Before | Position::BeforeLf, Some(b'\n')) => {
                     self.empty_lines += 1;
                     if self.empty_lines > MAX_EMPTY_LINES {
                         return Err(Error::EmptyLines);
                     }
-                    self.place = Place::Before;
+                    self.place = Position::Before;
                 }
-                (Place::BeforeLf, Some(_)) => return Err(Error::BareCr),
-                (Place::Before, Some(_)) => {
-                    self.place = Place::RequestLine;
+                (Position::BeforeLf, Some(_)) => return Err(Error::BareCr),
+                (Position::Before, Some(_)) => {
+                    self.place = Position::RequestLine;
                     return Ok(skip);
                 }
                 _ => return Ok(skip),
@@ -115,7 +115,7 @@ impl Head {
             match memchr2(b'\n', b'#', rest) {
                 Some(found) if rest.get(found) == Some(&b'\n') => {
                     at += found + 1;
-                    self.place = Place::FieldStart;
+                    self.place = Position::FieldStart;
                     break;
                 }
                 found => {
@@ -137,27 +137,27 @@ impl Head {
     fn pass_fields(&mut self, bytes: &[u8], mut at: usize) -> usize {
         while let Some(&byte) = bytes.get(at) {
             match (self.place, byte) {
-                (Place::FieldStart | Place::FieldLf, b'\n') => {
-                    self.place = Place::Ended;
+                (Position::FieldStart | Position::FieldLf, b'\n') => {
+                    self.place = Position::Ended;
                     return at + 1;
                 }
-                (Place::FieldStart, b'\r') => {
-                    self.place = Place::FieldLf;
+                (Position::FieldStart, b'\r') => {
+                    self.place = Position::FieldLf;
                     at += 1;
                 }
-                (place @ (Place::FieldStart | Place::FieldLf | Place::Field), _) => {
+                (place @ (Position::FieldStart | Position::FieldLf | Position::Field), _) => {
                     let rest = bytes.get(at..).unwrap_or_default();
                     let found = memchr(b'\n', rest);
-                    if place == Place::FieldStart && matches!(byte | 0x20, b'c' | b't') {
+                    if place == Position::FieldStart && matches!(byte | 0x20, b'c' | b't') {
                         self.note_field(found.and_then(|found| rest.get(..found)));
                     }
                     match found {
                         Some(found) => {
-                            self.place = Place::FieldStart;
+                            self.place = Position::FieldStart;
                             at += found + 1;
                         }
                         None => {
-                            self.place = Place::Field;
+                            self.place = Position::Field;
                             return bytes.len();
                         }
                     }

@@ -13,7 +13,7 @@ mod reference;
 #[cfg(test)]
 mod tests;
 
-use self::head::Head;
+use self::head::HeadScanner;
 use crate::message::transfer_coding::chunked;
 use crate::message::transfer_coding::chunked::{Chunked, Scanned, SizeLines};
 
@@ -84,7 +84,7 @@ pub(crate) struct Step {
 pub(crate) struct Framing {
     limits: Limits,
     /// The head that is being read, or the last one that was read.
-    head: Head,
+    head: HeadScanner,
     /// Number of body bytes that were passed together with that head.
     ahead: u64,
     /// Bytes of chunked framing that were passed since the connection last yielded.
@@ -94,7 +94,7 @@ pub(crate) struct Framing {
 
 #[derive(Debug)]
 enum Part {
-    Head,
+    HeadScanner,
     /// A head has passed; the next call of [`Framing::begin_body`] determines the body.
     HeadPassed,
     /// Number of body bytes left.
@@ -106,7 +106,7 @@ enum Part {
 impl Framing {
     /// The state before the first request.
     pub(crate) fn new(limits: Limits) -> Self {
-        Self { limits, head: Head::default(), ahead: 0, turn_bytes: 0, part: Part::Head }
+        Self { limits, head: HeadScanner::default(), ahead: 0, turn_bytes: 0, part: Part::HeadScanner }
     }
 
     /// Decides what to do with `bytes`, the next bytes of the connection: all that previous steps neither skipped nor
@@ -117,7 +117,7 @@ impl Framing {
     /// When the first byte is invalid. Every later call returns the same error.
     pub(crate) fn step(&mut self, bytes: &[u8]) -> Result<Step, Error> {
         let step = match &mut self.part {
-            Part::Head => self.head.step(bytes).map(|step| {
+            Part::HeadScanner => self.head.step(bytes).map(|step| {
                 if self.head.has_ended() {
                     self.part = Part::HeadPassed;
                     self.ahead_of(step, bytes.len())
@@ -172,7 +172,7 @@ impl Framing {
 
     /// Whether the next bytes belong to a request's head, including the empty lines before it.
     pub(crate) fn is_head(&self) -> bool {
-        matches!(self.part, Part::Head)
+        matches!(self.part, Part::HeadScanner)
     }
 
     /// Whether a head has passed and its body is not known yet.
@@ -217,7 +217,7 @@ impl Framing {
 
     fn begin_head(&mut self) {
         self.ahead = 0;
-        self.head = Head::default();
-        self.part = Part::Head;
+        self.head = HeadScanner::default();
+        self.part = Part::HeadScanner;
     }
 }

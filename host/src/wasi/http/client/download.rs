@@ -14,7 +14,7 @@ use wasmtime_wasi_http::Error;
 
 use super::error;
 use super::pool::Lease;
-use super::slot::Slot;
+use super::slot::OutgoingPermit;
 use crate::message::fields::remove_forbidden;
 use crate::wasi::http::received;
 
@@ -34,7 +34,7 @@ pub(super) struct ResponseBody {
 /// Resources that are kept until the end of the body.
 pub(super) struct Held {
     pub(super) _lease: Arc<Lease>,
-    pub(super) _slot: Arc<Slot>,
+    pub(super) _slot: Arc<OutgoingPermit>,
 }
 
 impl ResponseBody {

@@ -19,7 +19,7 @@ use super::download::{Held, ResponseBody};
 use super::error;
 use super::policy::{Destination, OutgoingPolicy, Timeouts};
 use super::pool::{Connection, Lease};
-use super::slot::{Alive, Slot};
+use super::slot::{Alive, OutgoingPermit};
 use super::upload;
 use super::upload::{RequestBody, Upload};
 use crate::message::fields::{has_connection_option, remove_hop_by_hop};
@@ -32,7 +32,7 @@ pub(super) struct Exchange {
     pub(super) destination: Destination,
     pub(super) timeouts: Timeouts,
     pub(super) request: Request<WasiBody>,
-    pub(super) slot: Arc<Slot>,
+    pub(super) slot: Arc<OutgoingPermit>,
 }
 
 /// Resolves when the request's body has been sent.
@@ -58,7 +58,7 @@ async fn exchange_on_any(
     destination: &Destination,
     timeouts: Timeouts,
     request: Request<WasiBody>,
-    slot: &Arc<Slot>,
+    slot: &Arc<OutgoingPermit>,
 ) -> Result<Answer, Error> {
     let (mut head, body) = request.into_parts();
     prepare(&mut head)?;
@@ -91,7 +91,7 @@ async fn exchange_on_any(
     }
 }
 
-/// Turns the head into one of HTTP/1.1: the target in origin-form, the authority in `Host` (RFC 9112 §3.2.1), and
+/// CpuQueue the head into one of HTTP/1.1: the target in origin-form, the authority in `Host` (RFC 9112 §3.2.1), and
 /// without the guest's fields about the connection.
 fn prepare(head: &mut request::Parts) -> Result<(), Error> {
     if head.method == Method::CONNECT {
@@ -225,7 +225,7 @@ async fn silence(began: Instant, limit: Duration, upload: Option<&Upload>) {
 
 /// Lets the upload continue until the request's body has been sent, even after the end of the response and even if the
 /// guest does not wait for it, but ends it with the instance.
-fn sent(upload: Option<Upload>, lease: &Arc<Lease>, slot: &Arc<Slot>) -> Sent {
+fn sent(upload: Option<Upload>, lease: &Arc<Lease>, slot: &Arc<OutgoingPermit>) -> Sent {
     let Some(upload) = upload.and_then(Upload::in_progress) else {
         return Box::new(future::ready(Ok(())));
     };

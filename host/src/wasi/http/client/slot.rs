@@ -26,10 +26,10 @@ impl Instance {
     }
 
     /// Takes one of the instance's slots, unless `max_open` are in use.
-    pub(super) fn open(&self, max_open: u32) -> Option<Arc<Slot>> {
+    pub(super) fn open(&self, max_open: u32) -> Option<Arc<OutgoingPermit>> {
         let taken = self.open.fetch_add(1, Ordering::Relaxed);
         // Dropping the slot releases it, also if it exceeds the limit.
-        let slot = Slot {
+        let slot = OutgoingPermit {
             open: Arc::clone(&self.open),
             alive: Alive(self.returned.subscribe()),
             uploads: self.uploads.clone(),
@@ -48,13 +48,13 @@ impl Instance {
 }
 
 /// One open outgoing request: held by its request body and its response body, released when both are dropped.
-pub(super) struct Slot {
+pub(super) struct OutgoingPermit {
     open: Arc<AtomicU32>,
     alive: Alive,
     uploads: TaskTracker,
 }
 
-impl Slot {
+impl OutgoingPermit {
     /// The instance that made this request.
     pub(super) fn instance(&self) -> &Alive {
         &self.alive
@@ -66,7 +66,7 @@ impl Slot {
     }
 }
 
-impl Drop for Slot {
+impl Drop for OutgoingPermit {
     fn drop(&mut self) {
         self.open.fetch_sub(1, Ordering::Relaxed);
     }

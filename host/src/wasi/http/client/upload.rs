@@ -16,7 +16,7 @@ use tokio::sync::oneshot;
 use tokio::time::{Instant, timeout};
 use wasmtime_wasi_http::{Error, WasiBody};
 
-use super::slot::Slot;
+use super::slot::OutgoingPermit;
 use crate::sys::lock::lock;
 use crate::sys::runtime::poll_unbudgeted;
 use crate::wasi::http::received;
@@ -33,7 +33,7 @@ const UNDECIDED_BODY_WAIT: Duration = Duration::from_millis(5);
 pub(super) async fn frame(
     head: &mut request::Parts,
     mut body: WasiBody,
-    slot: Arc<Slot>,
+    slot: Arc<OutgoingPermit>,
 ) -> Result<(RequestBody, Option<Upload>), Error> {
     let length = content_length(&head.headers)?;
     let mut first = None;
@@ -207,7 +207,7 @@ struct Streaming {
     sent: u64,
     done: Option<oneshot::Sender<Result<(), Error>>>,
     progress: Arc<Progress>,
-    slot: Arc<Slot>,
+    slot: Arc<OutgoingPermit>,
 }
 
 /// Makes hyper abort the request. The reason is reported through [`Upload`].

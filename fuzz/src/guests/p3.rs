@@ -174,4 +174,4 @@ pub(super) const MORE: &str = r#"
 "#;
 
 /// The handler: the request is in register 0.
-pub(super) const TEXT: &str = include_str!("v3.wat");
+pub(super) const TEXT: &str = include_str!("p3.wat");

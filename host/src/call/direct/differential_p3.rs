@@ -1,12 +1,12 @@
 //! The same as [`agreement`](super::agreement) for P3 guests and concurrent operations. The forms may differ in whether
 //! an operation completes at once or later, and in the order of completions, but not in the results.
 
-use super::agreement::{check_all, outcome};
+use super::differential::{check_all, outcome};
 use crate::artifact::Form;
-use crate::engine::outcome::Ending;
-use crate::engine::pool::Flavour;
+use crate::engine::outcome::Outcome;
+use crate::engine::pool::WasiVersion;
 
-const GUEST: &str = include_str!("agreement03.wat");
+const GUEST: &str = include_str!("differential_p3.wat");
 
 pub(crate) const FIELDS: &str = "(local.set $a (call $fields))";
 const APPEND: &str =
@@ -273,7 +273,7 @@ pub(crate) fn component(code: &str, in_callback: &str, in_realloc: &str) -> Vec<
             (call $answer)
             (i32.const 0)))"#
     );
-    residue_guest::encode(&text, residue_guest::Wasi::V3).unwrap_or_else(|error| panic!("{code}: {error:#}"))
+    residue_guest::encode(&text, residue_guest::Wasi::P3).unwrap_or_else(|error| panic!("{code}: {error:#}"))
 }
 
 #[tokio::test]
@@ -283,7 +283,7 @@ async fn whatever_a_guest_calls_is_the_same_in_both_forms() {
         let component = component(&code, "", "");
         (code, component, *traps)
     });
-    check_all(Flavour::V3, guests).await;
+    check_all(WasiVersion::P3, guests).await;
 }
 
 #[tokio::test]
@@ -293,7 +293,7 @@ async fn being_called_again_is_the_same_in_both_forms() {
         let component = component(&code, in_callback, "");
         (code, component, *traps)
     });
-    check_all(Flavour::V3, guests).await;
+    check_all(WasiVersion::P3, guests).await;
 }
 
 #[tokio::test]
@@ -302,12 +302,12 @@ async fn allocating_is_the_same_in_both_forms() {
         (call $path (local.get $request) (i32.const 320)) (call $authority (local.get $request) (i32.const 340))";
     let guests =
         REALLOCS.iter().map(|(in_realloc, traps)| ((*in_realloc).to_owned(), component(code, "", in_realloc), *traps));
-    check_all(Flavour::V3, guests).await;
+    check_all(WasiVersion::P3, guests).await;
 }
 
 /// The result of a guest that is linked directly.
-pub(crate) async fn direct(code: &str) -> (Ending, String) {
-    outcome(Flavour::V2, &component(code, "", ""), Form::Module).await
+pub(crate) async fn direct(code: &str) -> (Outcome, String) {
+    outcome(WasiVersion::P2, &component(code, "", ""), Form::Module).await
 }
 
 /// Traps of the direct form only: deadlocks, and too many resources of one kind.
@@ -323,8 +323,8 @@ async fn what_leads_nowhere_traps() {
         (forever, "more than 10000 handles"),
         (passing, "more than 100 streams"),
     ] {
-        let (ending, _) = direct(code).await;
-        assert!(matches!(&ending, Ending::Trap(detail) if detail.as_str().contains(says)), "{code}: {ending:?}");
+        let (outcome, _) = direct(code).await;
+        assert!(matches!(&outcome, Outcome::Trap(detail) if detail.as_str().contains(says)), "{code}: {outcome:?}");
     }
 }
 
@@ -347,11 +347,11 @@ async fn a_body_that_is_not_finished_fails() {
 /// In a component, the body just ends, and is found to be too short when it is sent.
 #[tokio::test]
 async fn a_body_that_is_too_short_fails() {
-    let (ending, answer) = direct(&format!(
+    let (outcome, answer) = direct(&format!(
         "{SIZED} (call $put (i32.const 16) (i32.const 5)) (call $finish) {END} (return (i32.const 0))"
     ))
     .await;
-    assert_eq!(ending, Ending::Done);
+    assert_eq!(outcome, Outcome::Done);
     assert!(answer.ends_with("Err(HttpResponseBodySize(Some(5)))"), "{answer}");
 }
 
@@ -372,7 +372,7 @@ async fn a_body_goes_round_and_round() {
         {}",
         "(call $end (i32.const 256) (call $body) (call $read (call $body) (i32.const 264) (i32.const 100)))"
     );
-    let (ending, answer) = direct(&code).await;
-    assert_eq!(ending, Ending::Done);
+    let (outcome, answer) = direct(&code).await;
+    assert_eq!(outcome, Outcome::Done);
     assert!(answer.contains("0123456789"), "{answer}");
 }

@@ -9,7 +9,7 @@ use crate::excerpt::Excerpt;
 /// `detail` goes into the log, and into the response only with `--dev`: it may reveal internals of the guest to
 /// clients. It is an [`Excerpt`], since much of it is text from a guest or a client.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Refusal {
+pub enum ErrorResponse {
     /// 400: not a valid HTTP request.
     Malformed {
         /// What is wrong with it.
@@ -89,7 +89,7 @@ pub enum Blame {
     Overload,
 }
 
-impl Refusal {
+impl ErrorResponse {
     /// The status code of the response.
     pub fn status(&self) -> u16 {
         match self {
@@ -196,7 +196,7 @@ impl Refusal {
     }
 }
 
-impl fmt::Display for Refusal {
+impl fmt::Display for ErrorResponse {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.class())?;
         match self.detail() {
@@ -206,7 +206,7 @@ impl fmt::Display for Refusal {
     }
 }
 
-impl std::error::Error for Refusal {}
+impl std::error::Error for ErrorResponse {}
 
 impl Blame {
     /// Its name in the log.
@@ -226,42 +226,45 @@ mod tests {
 
     #[test]
     fn every_refusal() {
-        fn check(refusal: Refusal, expected: &str) {
+        fn check(refusal: ErrorResponse, expected: &str) {
             let retry = refusal.retry_after_s().map_or(String::new(), |s| format!(" retry {s}"));
             let actual = format!("{} [{refusal}] {}{retry}", refusal.status(), refusal.blame().as_str());
             assert_eq!(actual, expected);
         }
         let detail = || Excerpt::of("why");
-        check(Refusal::Malformed { detail: detail() }, "400 [malformed request: why] client");
-        check(Refusal::NoRoute, "404 [no such route] client");
-        check(Refusal::HeadTimeout, "408 [request head timed out] client");
-        check(Refusal::BodyTimeout, "408 [request body timed out] client");
-        check(Refusal::GaveWay, "408 [request body too slow while other requests waited] client");
-        check(Refusal::BodyTooLarge, "413 [request body too large] client");
-        check(Refusal::TargetTooLong, "414 [request target too long] client");
-        check(Refusal::HeadTooLarge, "431 [request head too large] client");
-        check(Refusal::Trap { detail: detail() }, "500 [guest trapped: why] guest");
-        check(Refusal::NoResponse, "500 [guest returned no response] guest");
-        check(Refusal::InvalidResponse { detail: detail() }, "500 [guest returned an invalid response: why] guest");
-        check(Refusal::GuestError { detail: detail() }, "502 [guest returned an error code: why] guest");
-        check(Refusal::QueueFull, "503 [request queue full] overload retry 1");
-        check(Refusal::QueueTimeout, "503 [timed out in queue] overload retry 1");
-        check(Refusal::NoInstance { detail: detail() }, "503 [cannot create an instance: why] host retry 1");
-        check(Refusal::ShuttingDown, "503 [server is shutting down] overload retry 1");
-        check(Refusal::CpuTime { detail: detail() }, "504 [CPU time limit exceeded: why] guest");
-        check(Refusal::WallTime { detail: detail() }, "504 [wall time limit exceeded: why] guest");
-        check(Refusal::UnknownCoding, "501 [unsupported transfer coding] client");
-        check(Refusal::Internal { detail: detail() }, "500 [internal error: why] host");
+        check(ErrorResponse::Malformed { detail: detail() }, "400 [malformed request: why] client");
+        check(ErrorResponse::NoRoute, "404 [no such route] client");
+        check(ErrorResponse::HeadTimeout, "408 [request head timed out] client");
+        check(ErrorResponse::BodyTimeout, "408 [request body timed out] client");
+        check(ErrorResponse::GaveWay, "408 [request body too slow while other requests waited] client");
+        check(ErrorResponse::BodyTooLarge, "413 [request body too large] client");
+        check(ErrorResponse::TargetTooLong, "414 [request target too long] client");
+        check(ErrorResponse::HeadTooLarge, "431 [request head too large] client");
+        check(ErrorResponse::Trap { detail: detail() }, "500 [guest trapped: why] guest");
+        check(ErrorResponse::NoResponse, "500 [guest returned no response] guest");
+        check(
+            ErrorResponse::InvalidResponse { detail: detail() },
+            "500 [guest returned an invalid response: why] guest",
+        );
+        check(ErrorResponse::GuestError { detail: detail() }, "502 [guest returned an error code: why] guest");
+        check(ErrorResponse::QueueFull, "503 [request queue full] overload retry 1");
+        check(ErrorResponse::QueueTimeout, "503 [timed out in queue] overload retry 1");
+        check(ErrorResponse::NoInstance { detail: detail() }, "503 [cannot create an instance: why] host retry 1");
+        check(ErrorResponse::ShuttingDown, "503 [server is shutting down] overload retry 1");
+        check(ErrorResponse::CpuTime { detail: detail() }, "504 [CPU time limit exceeded: why] guest");
+        check(ErrorResponse::WallTime { detail: detail() }, "504 [wall time limit exceeded: why] guest");
+        check(ErrorResponse::UnknownCoding, "501 [unsupported transfer coding] client");
+        check(ErrorResponse::Internal { detail: detail() }, "500 [internal error: why] host");
     }
 
     #[test]
     fn details_are_for_developers() {
-        fn check(refusal: &Refusal, dev: bool, expected: &str) {
+        fn check(refusal: &ErrorResponse, dev: bool, expected: &str) {
             assert_eq!(refusal.body("00ff", dev), expected);
         }
-        let trap = Refusal::Trap { detail: "unreachable".into() };
+        let trap = ErrorResponse::Trap { detail: "unreachable".into() };
         check(&trap, false, "guest trapped (request 00ff)\n");
         check(&trap, true, "guest trapped: unreachable (request 00ff)\n");
-        check(&Refusal::NoRoute, true, "no such route (request 00ff)\n");
+        check(&ErrorResponse::NoRoute, true, "no such route (request 00ff)\n");
     }
 }

@@ -11,7 +11,7 @@ use wasmtime::component::{
 };
 use wasmtime::{AsContextMut, StoreContextMut};
 use wasmtime_wasi::filesystem::{Descriptor, WasiFilesystem, WasiFilesystemView};
-use wasmtime_wasi::p2::bindings::filesystem::types::{ErrorCode as ErrorCodeV2, HostDescriptor as HostDescriptorV2};
+use wasmtime_wasi::p2::bindings::filesystem::types::{ErrorCode as ErrorCodeP2, HostDescriptor as HostDescriptorP2};
 use wasmtime_wasi::p2::{DynInputStream, DynOutputStream, FsResult, Pollable, StreamError};
 use wasmtime_wasi::p3::bindings::filesystem::types::{
     self, Advice, DescriptorFlags, DescriptorStat, DescriptorType, DirectoryEntry, ErrorCode, Filesize, HostDescriptor,
@@ -21,7 +21,7 @@ use wasmtime_wasi::p3::filesystem::{FilesystemError, FilesystemResult};
 
 use super::Blocked;
 use super::Call;
-use super::v2::{Files, FilesView, view};
+use super::p2::{Files, FilesView, view};
 use crate::wasi::state::State;
 
 /// The most that a stream transfers at once, as in wasmtime-wasi.
@@ -117,7 +117,7 @@ impl HostDescriptorWithStore<State> for Files {
     ) -> wasmtime::Result<(StreamReader<u8>, FutureReader<End>)> {
         let (end, ended) = oneshot::channel();
         let view = &mut store.get();
-        let opened = HostDescriptorV2::read_via_stream(view, fd, offset);
+        let opened = HostDescriptorP2::read_via_stream(view, fd, offset);
         let stream = match taken(opened, |stream| view.inner.table.delete(stream))? {
             Ok(stream) => StreamReader::new(&mut store, Reading { stream, end: Some(end) })?,
             Err(code) => {
@@ -134,7 +134,7 @@ impl HostDescriptorWithStore<State> for Files {
         data: StreamReader<u8>,
         offset: Filesize,
     ) -> wasmtime::Result<FutureReader<End>> {
-        let opened = HostDescriptorV2::write_via_stream(&mut store.get(), fd, offset);
+        let opened = HostDescriptorP2::write_via_stream(&mut store.get(), fd, offset);
         write(store, data, opened)
     }
 
@@ -143,7 +143,7 @@ impl HostDescriptorWithStore<State> for Files {
         fd: Resource<Descriptor>,
         data: StreamReader<u8>,
     ) -> wasmtime::Result<FutureReader<End>> {
-        let opened = HostDescriptorV2::append_via_stream(&mut store.get(), fd);
+        let opened = HostDescriptorP2::append_via_stream(&mut store.get(), fd);
         write(store, data, opened)
     }
 
@@ -179,8 +179,8 @@ fn taken<S: 'static>(
     match opened {
         Ok(stream) => Ok(Ok(take(stream)?)),
         Err(error) => Ok(Err(match error.downcast()? {
-            ErrorCodeV2::IsDirectory => ErrorCode::IsDirectory,
-            ErrorCodeV2::NotPermitted => ErrorCode::NotPermitted,
+            ErrorCodeP2::IsDirectory => ErrorCode::IsDirectory,
+            ErrorCodeP2::NotPermitted => ErrorCode::NotPermitted,
             _ => ErrorCode::BadDescriptor,
         })),
     }

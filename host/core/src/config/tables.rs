@@ -4,7 +4,7 @@ use crate::ValueError;
 
 /// A table of the configuration.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Place {
+pub(super) enum Table {
     Top,
     Server,
     Defaults,
@@ -52,7 +52,7 @@ const SETTINGS: &[&str] = &[
     "dirs",
 ];
 
-impl Place {
+impl Table {
     fn name(self) -> &'static str {
         match self {
             Self::Top => "at the top of the file",
@@ -143,38 +143,38 @@ mod tests {
 
     #[test]
     fn suggestions() {
-        fn check(place: Place, key: &str, allowed: &[&str], expected: &str) {
+        fn check(place: Table, key: &str, allowed: &[&str], expected: &str) {
             assert_eq!(place.unknown_key(key, allowed).to_string(), expected);
         }
-        check(Place::Top, "lisen", TOP, "unknown key `lisen` at the top of the file: did you mean `listen`?");
-        check(Place::Top, "routes", TOP, "unknown key `routes` at the top of the file: did you mean `route`?");
+        check(Table::Top, "lisen", TOP, "unknown key `lisen` at the top of the file: did you mean `listen`?");
+        check(Table::Top, "routes", TOP, "unknown key `routes` at the top of the file: did you mean `route`?");
         check(
-            Place::Defaults,
+            Table::Defaults,
             "max-memory",
             SETTINGS,
             "unknown key `max-memory` in [defaults]: did you mean `max_memory`?",
         );
         check(
-            Place::Server,
+            Table::Server,
             "listen",
             SERVER,
             "unknown key `listen` in [server]: `listen` belongs at the top of the file, above the first [table]",
         );
         check(
-            Place::Defaults,
+            Table::Defaults,
             "max_concurrency",
             SETTINGS,
             "unknown key `max_concurrency` in [defaults]: `max_concurrency` belongs in [server] or in a [[route]]",
         );
-        check(Place::Top, "x", &["a_b", "c"], "unknown key `x` at the top of the file: did you mean `c`?");
+        check(Table::Top, "x", &["a_b", "c"], "unknown key `x` at the top of the file: did you mean `c`?");
         check(
-            Place::Top,
+            Table::Top,
             "zzz",
             &["ab", "c"],
             "unknown key `zzz` at the top of the file: the keys allowed here are ab, c",
         );
         check(
-            Place::Top,
+            Table::Top,
             "\u{1b}[31m",
             &["abc"],
             "unknown key `\\u{1b}[31m` at the top of the file: the keys allowed here are abc",

@@ -19,7 +19,7 @@ use wasmtime_wasi_http::p3::bindings::http::types::ErrorCode;
 use body::Body;
 pub(crate) use error::describe;
 pub(crate) use fields::count_fields;
-pub(crate) use request::{ParamsV3, Request};
+pub(crate) use request::{ParamsP3, Request};
 pub(crate) use response::{Answer, Response};
 
 use crate::component_abi::{Function, of_futures, of_streams, of_tasks, task_return};
@@ -54,5 +54,5 @@ pub(crate) fn functions() -> Vec<Function<State>> {
         of_futures::<State, SentResult>("sent"),
         of_futures::<State, wasi::Written>("written"),
     ];
-    imports.into_iter().flatten().map(Function::v3).chain(built_in.into_iter().flatten()).collect()
+    imports.into_iter().flatten().map(Function::p3).chain(built_in.into_iter().flatten()).collect()
 }

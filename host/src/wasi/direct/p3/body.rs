@@ -137,7 +137,7 @@ impl Body {
         })
     }
 
-    /// Turns the body into one that the host sends. `code` makes the error for a body whose length is not the
+    /// CpuQueue the body into one that the host sends. `code` makes the error for a body whose length is not the
     /// content-length in `headers`.
     pub(super) fn into_http(
         self,

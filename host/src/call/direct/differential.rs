@@ -9,11 +9,11 @@ use http_body_util::{BodyExt, Full};
 use crate::artifact::Form;
 use crate::call::Call;
 use crate::call::testing::app;
-use crate::engine::outcome::Ending;
-use crate::engine::pool::{Flavour, PoolKind, Reset};
+use crate::engine::outcome::Outcome;
+use crate::engine::pool::{PoolKind, Reset, WasiVersion};
 use crate::observe::request_id::RequestId;
 
-const GUEST: &str = include_str!("agreement.wat");
+const GUEST: &str = include_str!("differential.wat");
 
 const FIELDS: &str = "(local.set $a (call $fields))";
 const APPEND: &str =
@@ -179,12 +179,12 @@ fn component(code: &str, in_realloc: &str) -> Vec<u8> {
             {code}
             (call $answer (local.get $out))))"#
     );
-    residue_guest::encode(&text, residue_guest::Wasi::V2).unwrap_or_else(|error| panic!("{code}: {error:#}"))
+    residue_guest::encode(&text, residue_guest::Wasi::P2).unwrap_or_else(|error| panic!("{code}: {error:#}"))
 }
 
 /// The result of a request in one form: how the guest ended, and its response.
-pub(crate) async fn outcome(flavour: Flavour, component: &[u8], form: Form) -> (Ending, String) {
-    let kind = PoolKind { flavour, reset: Reset::Whole };
+pub(crate) async fn outcome(wasi_version: WasiVersion, component: &[u8], form: Form) -> (Outcome, String) {
+    let kind = PoolKind { wasi_version, reset: Reset::Whole };
     let app = app(kind, form, component, RouteLimits::default());
     let request = http::Request::post("/path?query").header("host", "agreement.test").header("x-first", "1");
     let body = Full::new(Bytes::from_static(b"0123456789")).map_err(|never| match never {});
@@ -202,32 +202,32 @@ pub(crate) async fn outcome(flavour: Flavour, component: &[u8], form: Form) -> (
     };
     let run = async {
         // The ended store is dropped, since it would keep an unfinished body open.
-        let (ending, _) = run.await;
-        ending
+        let (outcome, _) = run.await;
+        outcome
     };
     tokio::join!(run, answer)
 }
 
 /// Describes the differences between the forms for a guest with this component. None if there are none.
-async fn check(flavour: Flavour, what: &str, component: &[u8], traps: bool) -> Option<String> {
-    let (direct, direct_answer) = outcome(Flavour::V2, component, Form::Module).await;
-    let (whole, whole_answer) = outcome(flavour, component, Form::Component).await;
+async fn check(wasi_version: WasiVersion, what: &str, component: &[u8], traps: bool) -> Option<String> {
+    let (direct, direct_answer) = outcome(WasiVersion::P2, component, Form::Module).await;
+    let (whole, whole_answer) = outcome(wasi_version, component, Form::Component).await;
     let agree = match (&direct, &whole) {
         // The messages of traps may differ. How much of a P3 response was passed on before the trap may differ, too.
-        (Ending::Trap(_), Ending::Trap(_)) => flavour == Flavour::V3 || direct_answer == whole_answer,
+        (Outcome::Trap(_), Outcome::Trap(_)) => wasi_version == WasiVersion::P3 || direct_answer == whole_answer,
         _ => direct == whole && direct_answer == whole_answer,
     };
-    let is_expected = matches!(direct, Ending::Trap(_)) == traps;
+    let is_expected = matches!(direct, Outcome::Trap(_)) == traps;
     (!agree || !is_expected).then(|| {
         format!("{what}\n  linked directly: {direct:?} {direct_answer}\n  as a component: {whole:?} {whole_answer}")
     })
 }
 
 /// Checks guests, each with its description, its component, and whether it traps.
-pub(crate) async fn check_all(flavour: Flavour, guests: impl IntoIterator<Item = (String, Vec<u8>, bool)>) {
+pub(crate) async fn check_all(wasi_version: WasiVersion, guests: impl IntoIterator<Item = (String, Vec<u8>, bool)>) {
     let mut failures = Vec::new();
     for (what, component, traps) in guests {
-        failures.extend(check(flavour, &what, &component, traps).await);
+        failures.extend(check(wasi_version, &what, &component, traps).await);
     }
     let (count, failures) = (failures.len(), failures.join("\n"));
     assert!(count == 0, "{count} guests find a difference, or do not trap as they should:\n{failures}");
@@ -240,7 +240,7 @@ async fn whatever_a_guest_calls_is_the_same_in_both_forms() {
         let component = component(&code, "");
         (code, component, *traps)
     });
-    check_all(Flavour::V2, guests).await;
+    check_all(WasiVersion::P2, guests).await;
 }
 
 #[tokio::test]
@@ -249,5 +249,5 @@ async fn allocating_is_the_same_in_both_forms() {
         "(call $path (local.get $request) (i32.const 256)) (call $authority (local.get $request) (i32.const 272))";
     let guests =
         REALLOCS.iter().map(|(in_realloc, traps)| ((*in_realloc).to_owned(), component(code, in_realloc), *traps));
-    check_all(Flavour::V2, guests).await;
+    check_all(WasiVersion::P2, guests).await;
 }

@@ -11,7 +11,7 @@ const MAX_LOOK: Duration = Duration::from_secs(1);
 
 /// Checks a process's heartbeats. The silence is the time over which it was observed, not the time on the clock: when
 /// the supervisor was stopped or the machine asleep, no worker hung.
-pub(crate) struct Looks {
+pub(crate) struct HeartbeatChecks {
     slot: &'static Slot,
     interval: Interval,
     every: Duration,
@@ -19,7 +19,7 @@ pub(crate) struct Looks {
     silent: Duration,
 }
 
-impl Looks {
+impl HeartbeatChecks {
     pub(crate) fn new(limit: Duration, slot: &'static Slot) -> Self {
         let every = (limit / 10).clamp(Duration::from_millis(1), MAX_LOOK);
         let mut interval = tokio::time::interval(every);

@@ -28,7 +28,7 @@ const GUEST: &str = r#"(module
     i32.const 0))"#;
 
 fn text() -> String {
-    let component = residue_guest::encode(GUEST, residue_guest::Wasi::V3).expect("a component");
+    let component = residue_guest::encode(GUEST, residue_guest::Wasi::P3).expect("a component");
     wasmprinter::print_bytes(component).expect("its text")
 }
 
@@ -118,7 +118,7 @@ fn what_is_not_known_is_linked_as_a_component() {
 fn damage_anywhere_is_survived() {
     // A prime, so that offsets of all kinds occur.
     const STRIDE: usize = 37;
-    let component = residue_guest::encode(GUEST, residue_guest::Wasi::V3).expect("a component");
+    let component = residue_guest::encode(GUEST, residue_guest::Wasi::P3).expect("a component");
     let functions = functions();
     for place in (0..component.len()).step_by(STRIDE) {
         for damage in [0x01, 0x80, 0xff] {

@@ -32,7 +32,7 @@ pub(crate) struct Request {
 }
 
 /// The parameters of the guest's handler.
-pub(crate) type ParamsV3 = (Resource<Request>,);
+pub(crate) type ParamsP3 = (Resource<Request>,);
 
 resources! { TYPES => Request = "request", OptionsResource = "request-options", }
 

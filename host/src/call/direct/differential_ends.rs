@@ -1,11 +1,11 @@
 //! The same as [`agreement03`](super::agreement03) for streams' and futures' ends, waitable sets and memory in states
 //! that ordinary guests do not cause.
 
-use super::agreement::{check_all, outcome};
-use super::agreement03::{FAR, FIELDS, INPUT, SET, STREAM, TRAILERS, component, direct};
+use super::differential::{check_all, outcome};
+use super::differential_p3::{FAR, FIELDS, INPUT, SET, STREAM, TRAILERS, component, direct};
 use crate::artifact::Form;
-use crate::engine::outcome::Ending;
-use crate::engine::pool::Flavour;
+use crate::engine::outcome::Outcome;
+use crate::engine::pool::WasiVersion;
 
 const JOIN_READER: &str = "(local.set $a (call $set-new)) (call $join (call $reader) (local.get $a))";
 const JOIN_WRITER: &str = "(local.set $a (call $set-new)) (call $join (call $writer) (local.get $a))";
@@ -160,16 +160,16 @@ async fn ends_and_sets_are_the_same_in_both_forms() {
         let component = component(&code, "", "");
         (code, component, *traps)
     });
-    check_all(Flavour::V3, guests).await;
+    check_all(WasiVersion::P3, guests).await;
 }
 
 #[tokio::test]
 async fn an_answer_is_passed_on_when_the_guest_waits_in_both_forms() {
     for (code, passed_on) in ANSWERS {
         let component = component(&format!("(call $begin)\n{}", code.join("\n")), "", "");
-        for (flavour, form) in [(Flavour::V2, Form::Module), (Flavour::V3, Form::Component)] {
-            let (ending, answer) = outcome(flavour, &component, form).await;
-            assert!(matches!(ending, Ending::Trap(_) | Ending::Exit(_)), "{code:?}: {ending:?}");
+        for (wasi_version, form) in [(WasiVersion::P2, Form::Module), (WasiVersion::P3, Form::Component)] {
+            let (outcome, answer) = outcome(wasi_version, &component, form).await;
+            assert!(matches!(outcome, Outcome::Trap(_) | Outcome::Exit(_)), "{code:?}: {outcome:?}");
             assert_eq!(answer.starts_with("200 "), *passed_on, "{form:?} {code:?}: {answer}");
         }
     }
@@ -178,8 +178,8 @@ async fn an_answer_is_passed_on_when_the_guest_waits_in_both_forms() {
 #[tokio::test]
 async fn what_wasmtime_does_not_expect_traps() {
     for code in FAULTS {
-        let (ending, answer) = direct(&code.join("\n")).await;
-        assert!(matches!(ending, Ending::Trap(_)), "{code:?}: {ending:?} {answer}");
+        let (outcome, answer) = direct(&code.join("\n")).await;
+        assert!(matches!(outcome, Outcome::Trap(_)), "{code:?}: {outcome:?} {answer}");
     }
 }
 
@@ -189,5 +189,5 @@ async fn allocating_has_a_context_of_its_own_in_both_forms() {
         (call $authority (local.get $request) (i32.const 272)) (i32.store (i32.const 404) (call $context))";
     let guests =
         REALLOCS.iter().map(|(in_realloc, traps)| ((*in_realloc).to_owned(), component(code, "", in_realloc), *traps));
-    check_all(Flavour::V3, guests).await;
+    check_all(WasiVersion::P3, guests).await;
 }

@@ -39,7 +39,7 @@ impl FilesView<'_> {
         Ok(self.files.begin(token(self.inner.table.get(descriptor)?)))
     }
 
-    fn begin_v2(&self, descriptor: &Resource<Descriptor>) -> FsResult<Call> {
+    fn begin_p2(&self, descriptor: &Resource<Descriptor>) -> FsResult<Call> {
         self.begin(descriptor).map_err(FsError::trap)?.map_err(|Blocked| ErrorCode::Busy.into())
     }
 }
@@ -76,7 +76,7 @@ impl types::Host for FilesView<'_> {
 macro_rules! in_thread {
     ($(fn $name:ident($($argument:ident: $type:ty),*) -> $output:ty;)*) => {$(
         async fn $name(&mut self, fd: Resource<Descriptor>, $($argument: $type),*) -> FsResult<$output> {
-            let call = self.begin_v2(&fd)?;
+            let call = self.begin_p2(&fd)?;
             call.run(self.inner.$name(fd, $($argument),*)).await
         }
     )*};
@@ -122,7 +122,7 @@ impl HostDescriptor for FilesView<'_> {
         if found.is_ok_and(|found| !is_openable(found.type_)) {
             return Err(ErrorCode::NotPermitted.into());
         }
-        let call = self.begin_v2(&fd)?;
+        let call = self.begin_p2(&fd)?;
         call.run(self.inner.open_at(fd, path_flags, path, open_flags, flags)).await
     }
 

@@ -13,10 +13,10 @@ use tokio::task::JoinSet;
 use tokio::time::Instant;
 
 use super::account::Totals;
-use super::looks::Looks;
-use super::process::{Event, Launch, StartError, WorkerProcess};
+use super::heartbeats::HeartbeatChecks;
+use super::process::{Event, StartError, WorkerLaunch, WorkerProcess};
 use super::retire::{retire, say_drained};
-use crate::ipc::command::{End, Order};
+use crate::ipc::command::{End, WorkerCommand};
 use crate::observe::scoreboard::{Counts, Slot};
 use crate::sys::lock::lock;
 use crate::worker::LAST_WORDS;
@@ -27,7 +27,7 @@ const COVERED_AFTER: Duration = Duration::from_secs(1);
 
 /// The desired state of all worker sessions of a generation.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Wish {
+pub(crate) enum DesiredState {
     Serve,
     End(End),
     Kill,
@@ -35,9 +35,9 @@ pub(crate) enum Wish {
 
 /// The state of a worker session, for `daylily status`.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Seen {
+pub(crate) struct WorkerStatus {
     pub(crate) pid: Option<u32>,
-    pub(crate) state: State,
+    pub(crate) state: SessionState,
     pub(crate) since: Option<Instant>,
     pub(crate) restarts: u64,
     pub(crate) hangs: u64,
@@ -48,7 +48,7 @@ pub(crate) struct Seen {
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) enum State {
+pub(crate) enum SessionState {
     #[default]
     Starting,
     Ready,
@@ -58,11 +58,11 @@ pub(crate) enum State {
     Ended,
 }
 
-/// A worker session, shared between the task that runs it ([`Seat::keep`]) and the readers of its state.
-pub(crate) struct Seat {
+/// A worker session, shared between the task that runs it ([`WorkerSession::keep`]) and the readers of its state.
+pub(crate) struct WorkerSession {
     worker: u32,
-    launch: Arc<Launch>,
-    seen: Mutex<Seen>,
+    launch: Arc<WorkerLaunch>,
+    seen: Mutex<WorkerStatus>,
     /// Its process has stopped accepting, and will not be replaced.
     has_closed: watch::Sender<bool>,
     /// The counters of the process, while one is running.
@@ -70,8 +70,8 @@ pub(crate) struct Seat {
 }
 
 /// Why a process has ended or is to be replaced.
-enum Left {
-    /// As requested: it has drained, or was killed because of [`Wish::Kill`] or because its drain took too long.
+enum SessionEnd {
+    /// As requested: it has drained, or was killed because of [`DesiredState::Kill`] or because its drain took too long.
     Drained,
     Died(io::Result<ExitStatus>),
     /// Its event loop hung, and it was killed.
@@ -80,8 +80,8 @@ enum Left {
     Blocked,
 }
 
-impl Seat {
-    pub(crate) fn new(worker: u32, launch: Arc<Launch>) -> Arc<Self> {
+impl WorkerSession {
+    pub(crate) fn new(worker: u32, launch: Arc<WorkerLaunch>) -> Arc<Self> {
         Arc::new(Self {
             worker,
             launch,
@@ -103,7 +103,7 @@ impl Seat {
 
     /// Whether the session has ended: no process is running, and none will be started.
     pub(crate) fn is_gone(&self) -> bool {
-        lock(&self.seen).state == State::Ended
+        lock(&self.seen).state == SessionState::Ended
     }
 
     /// How often its process was replaced: the fields `restarts`, `hangs` and `blocked`; the others are 0.
@@ -112,21 +112,21 @@ impl Seat {
         Totals { restarts: seen.restarts, hangs: seen.hangs, blocked: seen.blocked, ..Totals::default() }
     }
 
-    pub(crate) fn seen(&self) -> Seen {
+    pub(crate) fn seen(&self) -> WorkerStatus {
         let slot = *lock(&self.slot);
         let counts = slot.map(Slot::counts).unwrap_or_default();
-        Seen { counts, blocked_calls: slot.map_or(0, Slot::blocked_calls), ..lock(&self.seen).clone() }
+        WorkerStatus { counts, blocked_calls: slot.map_or(0, Slot::blocked_calls), ..lock(&self.seen).clone() }
     }
 
     /// Runs the session, at first with `process`, until `wishes` requests the end. Cancel safe: the process is killed.
-    pub(crate) async fn keep(self: Arc<Self>, mut process: WorkerProcess, mut wishes: watch::Receiver<Wish>) {
+    pub(crate) async fn keep(self: Arc<Self>, mut process: WorkerProcess, mut wishes: watch::Receiver<DesiredState>) {
         let mut restarts = Restarts::default();
         // Processes that have been replaced and are still draining.
         let mut retiring = JoinSet::new();
         loop {
             self.sits(&process);
             let left = self.watch_over(&mut process, &mut wishes).await;
-            if let Left::Blocked = left {
+            if let SessionEnd::Blocked = left {
                 if let Some(next) = self.relieve(&process, &mut wishes).await {
                     let old = std::mem::replace(&mut process, next);
                     retiring.spawn(retire(Arc::clone(&self.launch), self.worker, old, wishes.clone()));
@@ -138,7 +138,7 @@ impl Seat {
             let pid = process.pid;
             self.leaves();
             drop(process);
-            if let Left::Drained = left {
+            if let SessionEnd::Drained = left {
                 self.has_closed.send_replace(true);
                 while retiring.join_next().await.is_some() {}
                 return;
@@ -149,7 +149,7 @@ impl Seat {
                 Some(next) => process = next,
                 None => {
                     self.has_closed.send_replace(true);
-                    self.note(State::Ended);
+                    self.note(SessionState::Ended);
                     while retiring.join_next().await.is_some() {}
                     return;
                 }
@@ -159,33 +159,33 @@ impl Seat {
 
     /// Waits until `process` has ended, has hung and was killed, has drained or was killed as requested, or is to be
     /// replaced because its file calls do not return.
-    async fn watch_over(&self, process: &mut WorkerProcess, wishes: &mut watch::Receiver<Wish>) -> Left {
+    async fn watch_over(&self, process: &mut WorkerProcess, wishes: &mut watch::Receiver<DesiredState>) -> SessionEnd {
         let limit = self.launch.prepared.config.server.hang_timeout;
-        let mut looks = Looks::new(limit, process.slot());
+        let mut looks = HeartbeatChecks::new(limit, process.slot());
         let mut absent = self.launch.absent.subscribe();
         absent.mark_changed();
         loop {
             tokio::select! {
                 biased;
                 event = process.event() => if let Event::Ended(status) = event {
-                    return Left::Died(status);
+                    return SessionEnd::Died(status);
                 },
                 wish = next_wish(wishes) => match wish {
-                    Wish::Serve => {}
-                    Wish::End(end) => return self.drain(process, end, wishes, looks).await,
-                    Wish::Kill => return kill(process, Left::Drained).await,
+                    DesiredState::Serve => {}
+                    DesiredState::End(end) => return self.drain(process, end, wishes, looks).await,
+                    DesiredState::Kill => return kill(process, SessionEnd::Drained).await,
                 },
                 Ok(()) = absent.changed() => {
                     let absent = absent.borrow_and_update().clone();
-                    process.order(&Order::Cover(absent.into_iter().filter(|other| *other != self.worker).collect()));
+                    process.order(&WorkerCommand::Cover(absent.into_iter().filter(|other| *other != self.worker).collect()));
                 }
                 silent = looks.silent() => {
                     if silent >= limit {
-                        return kill(process, Left::Hung).await;
+                        return kill(process, SessionEnd::Hung).await;
                     }
                     self.mark_absent(silent >= COVERED_AFTER);
                     if process.slot().blocked_routes() > 0 && self.launch.relief.allows(Instant::now()) {
-                        return Left::Blocked;
+                        return SessionEnd::Blocked;
                     }
                 }
             }
@@ -194,12 +194,12 @@ impl Seat {
 
     /// Starts a process that replaces one whose file calls do not return; the old one serves until then. None when the
     /// generation is to end or the start failed: the old process goes on.
-    async fn relieve(&self, old: &WorkerProcess, wishes: &mut watch::Receiver<Wish>) -> Option<WorkerProcess> {
+    async fn relieve(&self, old: &WorkerProcess, wishes: &mut watch::Receiver<DesiredState>) -> Option<WorkerProcess> {
         let (worker, pid) = (self.worker, old.pid);
         let (calls, routes) = (old.slot().blocked_calls(), old.slot().blocked_routes());
         let started = tokio::select! {
             biased;
-            _ = wishes.wait_for(|wish| *wish != Wish::Serve) => None,
+            _ = wishes.wait_for(|wish| *wish != DesiredState::Serve) => None,
             started = WorkerProcess::start(&self.launch, worker) => Some(started),
         };
         match started {
@@ -233,12 +233,12 @@ impl Seat {
         &self,
         process: &mut WorkerProcess,
         end: End,
-        wishes: &mut watch::Receiver<Wish>,
-        mut looks: Looks,
-    ) -> Left {
+        wishes: &mut watch::Receiver<DesiredState>,
+        mut looks: HeartbeatChecks,
+    ) -> SessionEnd {
         let server = &self.launch.prepared.config.server;
-        self.note(State::Draining);
-        process.order(&Order::End(end));
+        self.note(SessionState::Draining);
+        process.order(&WorkerCommand::End(end));
         let mut too_long = pin!(tokio::time::sleep(server.shutdown_timeout + 2 * LAST_WORDS));
         loop {
             tokio::select! {
@@ -247,15 +247,15 @@ impl Seat {
                     Event::Closed => drop(self.has_closed.send_replace(true)),
                     Event::Ended(status) => {
                         say_drained(&self.launch, self.worker, process, &status);
-                        return Left::Drained;
+                        return SessionEnd::Drained;
                     }
                 },
-                wish = next_wish(wishes) => if wish == Wish::Kill {
-                    return kill(process, Left::Drained).await;
+                wish = next_wish(wishes) => if wish == DesiredState::Kill {
+                    return kill(process, SessionEnd::Drained).await;
                 },
-                () = &mut too_long => return kill(process, Left::Drained).await,
+                () = &mut too_long => return kill(process, SessionEnd::Drained).await,
                 silent = looks.silent() => if silent >= server.hang_timeout {
-                    return kill(process, Left::Drained).await;
+                    return kill(process, SessionEnd::Drained).await;
                 }
             }
         }
@@ -266,18 +266,18 @@ impl Seat {
         &self,
         restarts: &mut Restarts,
         mut delay: Duration,
-        wishes: &mut watch::Receiver<Wish>,
+        wishes: &mut watch::Receiver<DesiredState>,
     ) -> Option<WorkerProcess> {
         loop {
-            self.note(if delay.is_zero() { State::Starting } else { State::Waiting });
+            self.note(if delay.is_zero() { SessionState::Starting } else { SessionState::Waiting });
             let start = async {
                 tokio::time::sleep(delay).await;
-                self.note(State::Starting);
+                self.note(SessionState::Starting);
                 WorkerProcess::start(&self.launch, self.worker).await
             };
             let started = tokio::select! {
                 biased;
-                _ = wishes.wait_for(|wish| *wish != Wish::Serve) => return None,
+                _ = wishes.wait_for(|wish| *wish != DesiredState::Serve) => return None,
                 started = start => started,
             };
             match started {
@@ -293,17 +293,17 @@ impl Seat {
         }
     }
 
-    fn say(&self, pid: u32, left: &Left, lost: u64, lived: Duration, restarts: &Restarts, delay: Duration) {
+    fn say(&self, pid: u32, left: &SessionEnd, lost: u64, lived: Duration, restarts: &Restarts, delay: Duration) {
         let worker = self.worker;
         let how = match left {
-            Left::Hung => {
+            SessionEnd::Hung => {
                 self.seen_mut(|seen| seen.hangs += 1);
                 let limit = format_duration(self.launch.prepared.config.server.hang_timeout);
                 format!("did not respond for hang_timeout = {limit} and was killed")
             }
-            Left::Died(Ok(status)) => format!("ended ({status})"),
-            Left::Died(Err(error)) => format!("cannot be waited for ({error})"),
-            Left::Drained | Left::Blocked => "drained".to_owned(),
+            SessionEnd::Died(Ok(status)) => format!("ended ({status})"),
+            SessionEnd::Died(Err(error)) => format!("cannot be waited for ({error})"),
+            SessionEnd::Drained | SessionEnd::Blocked => "drained".to_owned(),
         };
         let when =
             if delay.is_zero() { "it is replaced now".to_owned() } else { format!("it is replaced in {delay:.1?}") };
@@ -325,7 +325,7 @@ impl Seat {
         *lock(&self.slot) = Some(process.slot());
         self.seen_mut(|seen| {
             seen.pid = Some(process.pid);
-            seen.state = State::Ready;
+            seen.state = SessionState::Ready;
             seen.since = Some(process.ready_at);
         });
     }
@@ -335,7 +335,7 @@ impl Seat {
         *lock(&self.slot) = None;
         self.seen_mut(|seen| {
             seen.pid = None;
-            seen.state = State::Ended;
+            seen.state = SessionState::Ended;
             seen.since = None;
         });
     }
@@ -347,24 +347,24 @@ impl Seat {
         });
     }
 
-    fn note(&self, state: State) {
+    fn note(&self, state: SessionState) {
         self.seen_mut(|seen| seen.state = state);
     }
 
-    fn seen_mut(&self, change: impl FnOnce(&mut Seen)) {
+    fn seen_mut(&self, change: impl FnOnce(&mut WorkerStatus)) {
         change(&mut lock(&self.seen));
     }
 }
 
-/// Waits for the next desired state. A closed channel means [`Wish::Kill`]. Cancel safe.
-pub(crate) async fn next_wish(wishes: &mut watch::Receiver<Wish>) -> Wish {
+/// Waits for the next desired state. A closed channel means [`DesiredState::Kill`]. Cancel safe.
+pub(crate) async fn next_wish(wishes: &mut watch::Receiver<DesiredState>) -> DesiredState {
     match wishes.changed().await {
         Ok(()) => wishes.borrow_and_update().clone(),
-        Err(_) => Wish::Kill,
+        Err(_) => DesiredState::Kill,
     }
 }
 
-async fn kill(process: &mut WorkerProcess, left: Left) -> Left {
+async fn kill(process: &mut WorkerProcess, left: SessionEnd) -> SessionEnd {
     // Fails only when the process has ended already.
     let _ = process.kill().await;
     left
