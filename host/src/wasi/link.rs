@@ -10,7 +10,7 @@ use wasmtime_wasi::p2::bindings::io;
 use wasmtime_wasi_config::WasiConfig;
 
 use super::files;
-use super::http::{p2 as http02, p3 as http03};
+use super::http::{p2, p3};
 use crate::engine::pool::WasiVersion;
 use crate::wasi::state::State;
 
@@ -98,9 +98,9 @@ pub(crate) fn linker(engine: &Engine, wasi_version: WasiVersion) -> wasmtime::Re
     linker.allow_shadowing(true);
     add_io(&mut linker)?;
     files::amend(&mut linker, wasi_version)?;
-    http02::amend(&mut linker)?;
+    p2::amend(&mut linker)?;
     if wasi_version == WasiVersion::P3 {
-        http03::amend(&mut linker)?;
+        p3::amend(&mut linker)?;
     }
     linker.allow_shadowing(false);
     Ok(linker)

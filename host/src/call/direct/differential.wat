@@ -1,4 +1,4 @@
-;; What every guest of agreement.rs has: most functions that it may import, memory that is allocated one piece after
+;; What every guest of differential.rs has: most functions that it may import, memory that is allocated one piece after
 ;; the other, and an answer with all that is in memory from 256 to 2304, where results and what is allocated for them
 ;; come to be.
 (import "wasi:http/types@0.2.12" "[constructor]fields" (func $fields (result i32)))

@@ -1,4 +1,4 @@
-//! The same as [`agreement03`](super::agreement03) for streams' and futures' ends, waitable sets and memory in states
+//! The same as [`differential_p3`](super::differential_p3) for streams' and futures' ends, waitable sets and memory in states
 //! that ordinary guests do not cause.
 
 use super::differential::{check_all, outcome};

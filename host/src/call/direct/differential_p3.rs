@@ -1,4 +1,4 @@
-//! The same as [`agreement`](super::agreement) for P3 guests and concurrent operations. The forms may differ in whether
+//! The same as [`differential`](super::differential) for P3 guests and concurrent operations. The forms may differ in whether
 //! an operation completes at once or later, and in the order of completions, but not in the results.
 
 use super::differential::{check_all, outcome};

@@ -1,4 +1,4 @@
-;; What every guest of agreement03.rs has: the functions of wasi:http 0.3 and what the ABI gives to streams, futures and
+;; What every guest of differential_p3.rs has: the functions of wasi:http 0.3 and what the ABI gives to streams, futures and
 ;; calls; memory that is allocated one piece after the other; and an answer with all that is in memory from 256 to 2304,
 ;; where results and what is allocated for them come to be.
 (import "wasi:http/types@0.3.0" "[constructor]fields" (func $fields (result i32)))

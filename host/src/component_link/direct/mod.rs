@@ -4,7 +4,7 @@
 //! that fills the shim's table (see [`relink`](crate::component_link::relink)). The reason is that the lowered functions that the guest
 //! imports need its memory, which does not exist when they are created. wasmtime instantiates all three modules for
 //! each request, and looks up all functions and the resources' tables again. None of that is necessary if the host's
-//! functions are linked to the guest's own module as core functions ([`canonical`](crate::component_abi)), and find its
+//! functions are linked to the guest's own module as core functions ([`component_abi`](crate::component_abi)), and find its
 //! memory in the store.
 //!
 //! This module checks whether a component has that form, and the types that the host has. Then it extracts the main
