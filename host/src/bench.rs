@@ -23,8 +23,7 @@ use crate::observe::request_id::RequestId;
 use crate::observe::scoreboard::Slot;
 use crate::sys::drain::Drain;
 use crate::wasi::state::State;
-use crate::worker::load;
-use crate::worker::load::Surroundings;
+use crate::worker::load::{self, Surroundings};
 
 /// Above the number of polls of any step that does not wait for something outside the process.
 const MAX_POLLS: u32 = 1_000;

@@ -65,7 +65,7 @@ pub(crate) struct RunningServer {
     pub(crate) control: Option<PathBuf>,
 }
 
-/// ServeArguments to serve, and how.
+/// What to serve, and how.
 #[derive(Args, Clone, Debug, Default)]
 pub(crate) struct ServeArguments {
     /// Component that handles every request [default, without --config: the routes of ./daylily.toml if

@@ -12,18 +12,15 @@ use crate::failure::Failure;
 use crate::observe::log;
 use crate::observe::scoreboard::Slot;
 use crate::stdout::{print, unless_reader_left};
-use crate::supervisor::control_socket::client;
-use crate::supervisor::control_socket::client::OutputFormat;
+use crate::supervisor::control_socket::client::{self, OutputFormat};
 use crate::supervisor::control_socket::report;
 use crate::supervisor::prepare;
-use crate::supervisor::supervise;
-use crate::supervisor::supervise::Task;
+use crate::supervisor::supervise::{self, Task};
 use crate::supervisor::upgrade::{Inheritance, Invocation, SUCCESSOR};
 use crate::sys::drain::Drain;
 use crate::sys::limits;
-use crate::worker;
-use crate::worker::load;
 use crate::worker::load::Surroundings;
+use crate::worker::{self, load};
 
 /// The first argument of a worker's command line; only daylily itself starts workers.
 const WORKER: &str = "worker";

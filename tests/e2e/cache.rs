@@ -10,7 +10,7 @@ use tempfile::TempDir;
 
 use crate::harness::{Daylily, Setup, each, run, run_in};
 
-/// Layout of an entry, as `engine/cache.rs` writes it: magic, key, digest, length of the facts, facts, code.
+/// Layout of an entry, as `artifact/cache.rs` writes it: magic, key, digest, length of the facts, facts, code.
 const KEY: usize = 16;
 const DIGEST: usize = KEY + 32;
 const FACTS_LENGTH: usize = DIGEST + 32;

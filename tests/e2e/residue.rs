@@ -10,7 +10,7 @@ use residue_guest::{FIELD, PLACES, Wasi, component, places};
 use crate::harness::{Connection, Daylily, Ending, PATIENCE, Request, Response, Setup, as_component, each, eventually};
 
 /// The guests of 0.2 are linked directly, except one.
-const GUESTS: [(Wasi, &str); 3] = [(Wasi::P2, "v2"), (Wasi::P2, "v2-component"), (Wasi::P3, "v3")];
+const GUESTS: [(Wasi, &str); 3] = [(Wasi::P2, "p2"), (Wasi::P2, "p2-component"), (Wasi::P3, "p3")];
 
 /// How a guest ends after it has written. The route and the path determine it.
 #[derive(Debug, Clone, Copy)]
@@ -49,7 +49,7 @@ fn setup(slots: u32) -> Setup {
     let server = format!("max_concurrency = {slots}\nmax_queue = 1000\nqueue_timeout = '60s'");
     GUESTS.iter().fold(Setup::new().server(&server), |setup, &(wasi, name)| {
         let mut component = component(wasi).expect("a component");
-        if name == "v2-component" {
+        if name == "p2-component" {
             component = as_component(&component);
         }
         // A custom section without a name.

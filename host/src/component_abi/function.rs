@@ -65,7 +65,7 @@ pub(crate) struct Function<T> {
     define: Define<T>,
 }
 
-/// FunctionKind a function is at the level of components: an import or a built-in.
+/// What a function is at the level of components: an import or a built-in.
 pub(super) enum FunctionKind {
     Import {
         /// The interface, without its version.

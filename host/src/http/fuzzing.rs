@@ -21,8 +21,7 @@ use crate::artifact::compile::Compiler;
 use crate::http::server::Worker;
 use crate::observe::scoreboard::Slot;
 use crate::sys::drain::Drain;
-use crate::worker::load;
-use crate::worker::load::Surroundings;
+use crate::worker::load::{self, Surroundings};
 
 /// How long a connection may take to end after its client has sent everything.
 const DEADLINE: Duration = Duration::from_secs(10);

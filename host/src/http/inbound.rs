@@ -24,8 +24,7 @@ use crate::http::connection::{Connection, InRequest};
 use crate::http::exchange::{BodyError, Exchange};
 use crate::http::stall::Wait;
 use crate::message::fields::{named_by_connection, remove_forbidden};
-use crate::message::transfer_coding;
-use crate::message::transfer_coding::CodingError;
+use crate::message::transfer_coding::{self, CodingError};
 use crate::wasi::http::client::error_from_hyper;
 use crate::wasi::http::received;
 

@@ -10,8 +10,7 @@ use daylily_core::config::{Listen, ListenAddr};
 use rustix::net::{AddressFamily, SocketType, sockopt};
 use serde::{Deserialize, Serialize};
 
-use crate::net::listen;
-use crate::net::listen::{ListenError, Refused};
+use crate::net::listen::{self, ListenError, Refused};
 
 /// The sockets of one generation. Cheap to clone: clones share the sockets, and the last one closes them.
 #[derive(Clone, Default)]

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::generation::View;
 use crate::observe::scoreboard::{Counts, Scoreboard};
 
-/// ServeArguments was counted since the first start, across reloads, upgrades and deaths of workers.
+/// What was counted since the first start, across reloads, upgrades and deaths of workers.
 #[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
 #[serde(default)]
 pub(crate) struct Totals {
@@ -22,7 +22,7 @@ pub(crate) struct Totals {
 }
 
 impl Totals {
-    /// ServeArguments was counted since the totals `before`.
+    /// What was counted since the totals `before`.
     pub(crate) fn since(self, before: Self) -> Self {
         Self {
             counts: self.counts.since(before.counts),

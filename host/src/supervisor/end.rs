@@ -4,8 +4,7 @@ use daylily_core::units::format_duration;
 use tokio::sync::oneshot;
 
 use super::control_socket::report::{Command, Reply};
-use super::control_socket::status;
-use super::control_socket::status::ServerState;
+use super::control_socket::status::{self, ServerState};
 use super::signal::{Asked, Signals};
 use super::supervise::{Supervisor, joined, next_request};
 use super::systemd;

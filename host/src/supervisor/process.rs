@@ -23,9 +23,8 @@ use crate::net::sockets::Sockets;
 use crate::observe::scoreboard::{Lease, Scoreboard, Slot};
 use crate::sys::limits;
 use crate::sys::lock::lock;
-use crate::worker::setup;
-use crate::worker::setup::Prepared;
 use crate::worker::setup::WorkerId;
+use crate::worker::setup::{self, Prepared};
 
 /// Maximum length of a failure reason that is read from a worker.
 const MAX_REASON_BYTES: u64 = 1 << 20;
@@ -41,7 +40,7 @@ const RELIEVE_EVERY: Duration = Duration::from_secs(60);
 const NOT_INHERITED: [&str; 6] =
     ["NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID", "LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES"];
 
-/// ServeArguments the workers of one generation are started with.
+/// What the workers of one generation are started with.
 pub(crate) struct WorkerLaunch {
     pub(crate) generation: u64,
     pub(crate) workers: u32,
@@ -106,7 +105,7 @@ impl WorkerLaunch {
         lock(&self.sockets).clone()
     }
 
-    /// Closes the supervisor's copies of the sockets, so no worker may be started afterwards. RunningServer workers keep
+    /// Closes the supervisor's copies of the sockets, so no worker may be started afterwards. Running workers keep
     /// theirs.
     pub(crate) fn close_sockets(&self) {
         drop(std::mem::take(&mut *lock(&self.sockets)));

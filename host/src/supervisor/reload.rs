@@ -27,13 +27,13 @@ pub(crate) const RELEASE_PATIENCE: Duration = Duration::from_secs(2);
 /// Delay between attempts to bind an address in use.
 const RETRY: Duration = Duration::from_millis(20);
 
-/// ServeArguments a new generation is made from.
+/// What a new generation is made from.
 #[derive(Clone)]
 pub(crate) struct GenerationInputs {
     pub(crate) scoreboard: Arc<Scoreboard>,
     /// The open sockets; those that are still configured are kept.
     pub(crate) sockets: Sockets,
-    /// ServeArguments serves now; its compiled code is reused.
+    /// What serves now; its compiled code is reused.
     pub(crate) known: Option<Arc<Prepared>>,
     /// The number of the new generation.
     pub(crate) generation: u64,

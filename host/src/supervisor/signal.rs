@@ -10,7 +10,7 @@ use tokio::time::Instant;
 /// child, and then its process group, which includes the child.
 const SAME_STOP: Duration = Duration::from_millis(250);
 
-/// ServeArguments a signal requests.
+/// What a signal requests.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Asked {
     /// SIGTERM or SIGINT; SIGHUP when the terminal was closed.

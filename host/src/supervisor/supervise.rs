@@ -12,19 +12,15 @@ use tokio::time::Instant;
 use super::account::{Account, Totals};
 use super::control_socket::admin::{ControlSocket, Request};
 use super::control_socket::report::{Command, Reply};
-use super::control_socket::status;
-use super::control_socket::status::{Overview, ServerState};
-use super::end;
+use super::control_socket::status::{self, Overview, ServerState};
 use super::generation::{Generation, View};
-use super::orphans;
 use super::process::workers;
-use super::reload;
-use super::reload::GenerationInputs;
+use super::reload::{self, GenerationInputs};
 use super::signal::{Asked, Signals};
-use super::systemd;
 use super::upgrade::{Inheritance, Invocation, Legacy, Successor};
 use super::watch::Watch;
 use super::worker_session::DesiredState;
+use super::{end, orphans, systemd};
 use crate::cli::ServeArguments;
 use crate::failure::Failure;
 use crate::ipc::command::End;
@@ -42,7 +38,7 @@ const CLOSING_PATIENCE: Duration = Duration::from_secs(2);
 /// Maximum number of worker processes: 256 for each generation that is draining, serving or starting.
 const MAX_PROCESSES: u32 = 256 * (MAX_DRAINING as u32 + 2);
 
-/// ServeArguments the supervisor serves, and how it was started.
+/// What the supervisor serves, and how it was started.
 pub(crate) struct Task {
     pub(crate) what: ServeArguments,
     pub(crate) invocation: Invocation,

@@ -11,8 +11,7 @@ use daylily_core::route::RouteTable;
 use tokio::sync::Semaphore;
 use wasmtime_wasi_config::WasiConfigVariables;
 
-use crate::artifact::compile;
-use crate::artifact::compile::Compiler;
+use crate::artifact::compile::{self, Compiler};
 use crate::artifact::{Artifact, LoadError, Source};
 use crate::call::app::App;
 use crate::call::handler::{Handler, Loader};

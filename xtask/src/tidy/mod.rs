@@ -17,6 +17,7 @@ mod log_lines;
 mod markdown;
 mod names;
 mod normal;
+mod rooms;
 mod samples;
 mod scenarios;
 mod size;
@@ -67,6 +68,7 @@ const RULES: &[Rule] = &[
     log_lines::check,
     size::check,
     dependencies::check,
+    rooms::check,
     samples::marked,
 ];
 

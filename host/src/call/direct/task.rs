@@ -2,8 +2,7 @@
 
 use wasmtime::{Store, Trap, TypedFunc, bail};
 
-use crate::component_abi;
-use crate::component_abi::{Allocation, Event};
+use crate::component_abi::{self, Allocation, Event};
 use crate::wasi::state::State;
 
 /// The call of a handler, whose callback is called after each wait.

@@ -6,8 +6,7 @@ use std::task::{Context, Poll, Waker};
 use wasmtime::{Caller, Engine, FuncType, Linker, ValRaw, ValType, ensure};
 
 use super::{Later, SUBTASK_BYTES, Status, Subtask, wait};
-use crate::component_abi::function;
-use crate::component_abi::function::{Function, FunctionKind, P3, Params, initialized, lift, raw, write_result};
+use crate::component_abi::function::{self, Function, FunctionKind, P3, Params, initialized, lift, raw, write_result};
 use crate::component_abi::guest::{Host, parts};
 use crate::component_abi::handles::Waitable;
 use crate::component_abi::lower::MAX_RESULT_BYTES;

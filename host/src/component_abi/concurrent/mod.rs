@@ -151,7 +151,7 @@ impl<T> Concurrent<T> {
     }
 }
 
-/// FunctionKind host functions do with the ends of streams and futures.
+/// What host functions do with the ends of streams and futures.
 impl<T: Host> Guest<T> {
     /// A stream from which the guest reads the bytes of `source`.
     pub(crate) fn stream(&mut self, source: impl ByteSource<T>) -> StreamReader {

@@ -6,13 +6,11 @@ use wasmparser::component_types::{ComponentAnyTypeId, ComponentEntityType};
 use wasmparser::types::Types;
 use wasmparser::{CanonicalFunction, CanonicalOption, ExternalKind, Parser, Payload, Validator, WasmFeatures};
 
-use super::built_in;
-use super::built_in::BuiltInUse;
+use super::built_in::{self, BuiltInUse};
 use super::fixups::Filling;
 use super::surface::{Surface, WitFunction};
 use super::{HandlerInterface, HandlerTypes, MEMORY, OURS};
-use crate::component_abi;
-use crate::component_abi::{Function, WitTypes};
+use crate::component_abi::{self, Function, WitTypes};
 use crate::component_link::relink::main_module::MainModule;
 use crate::component_link::relink::outline::{Alias, CoreFunction, Outline};
 use crate::component_link::relink::plan::{ModuleInstance, instantiations};

@@ -9,8 +9,7 @@ use wasmparser::{
     Payload,
 };
 
-use crate::component_abi;
-use crate::component_abi::WitTypes;
+use crate::component_abi::{self, WitTypes};
 use crate::component_link::payloads::top_level;
 
 /// The index spaces of a component that concern its interfaces.

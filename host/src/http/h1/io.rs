@@ -13,8 +13,7 @@ use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, Sleep, sleep_until};
 
-use super::framing;
-use super::framing::{Framing, Step};
+use super::framing::{self, Framing, Step};
 use crate::http::connection::Connection;
 use crate::http::stall::Wait;
 use crate::observe::request_id::RequestId;

@@ -11,8 +11,7 @@ use socket2::{Domain, SockAddr, Socket, Type};
 use super::report::{Command, Reply, Status};
 use crate::failure::{EXIT_CUT, Failure};
 use crate::stdout::print;
-use crate::sys::dirs;
-use crate::sys::dirs::SOCKET_SUFFIX;
+use crate::sys::dirs::{self, SOCKET_SUFFIX};
 
 /// How long to retry while connections are refused: a successor that takes over the socket listens within this time. A
 /// socket that refuses for longer has no listener.

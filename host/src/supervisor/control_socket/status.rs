@@ -7,13 +7,12 @@ use daylily_core::config::{ComponentSource, Route};
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
-use super::report;
-use super::report::{Reply, RouteStatus, Status, WorkerStatus};
+use super::report::{self, Reply, RouteStatus, Status, WorkerStatus};
 use crate::supervisor::account::Totals;
 use crate::supervisor::generation::View;
 use crate::supervisor::worker_session::WorkerSession;
 
-/// ServeArguments the supervisor is doing.
+/// What the supervisor is doing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum ServerState {
     Serving,

@@ -6,8 +6,7 @@ use wasmparser::component_types::ComponentFuncType;
 use wasmtime::component::Resource;
 use wasmtime::{Engine, Linker};
 
-use crate::component_abi;
-use crate::component_abi::{Function, Guest, Host, HostResource, NEXT_ALLOCATION, WitTypes};
+use crate::component_abi::{self, Function, Guest, Host, HostResource, NEXT_ALLOCATION, WitTypes};
 use crate::component_link::direct::{HandlerInterface, HandlerTypes};
 use crate::wasi::state::State;
 

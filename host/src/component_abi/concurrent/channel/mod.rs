@@ -69,7 +69,7 @@ pub(super) struct Side {
     pub(super) pending: Option<Buffer>,
     /// The result of an operation that has not been delivered to the guest yet.
     event: Option<Outcome>,
-    /// FunctionKind the guest's handle of this end permits.
+    /// What the guest's handle of this end permits.
     local: Local,
 }
 
@@ -300,7 +300,7 @@ impl Channel {
         let copied = count;
         let rest = |buffer: Buffer| {
             let (address, count) = (buffer.address.saturating_add(count), buffer.count - count);
-            // FunctionKind exceeds the limit is left to the next operations at both ends.
+            // What exceeds the limit is left to the next operations at both ends.
             (count > 0 && copied < most).then_some(Buffer { address, count, ..buffer })
         };
         if written.count > 0 {

@@ -14,8 +14,7 @@ mod reference;
 mod tests;
 
 use self::head::HeadScanner;
-use crate::message::transfer_coding::chunked;
-use crate::message::transfer_coding::chunked::{Chunked, Scanned, SizeLines};
+use crate::message::transfer_coding::chunked::{self, Chunked, Scanned, SizeLines};
 
 /// Most empty lines before a request line (RFC 9112 §2.2: servers should ignore at least one).
 pub(crate) const MAX_EMPTY_LINES: u8 = 16;

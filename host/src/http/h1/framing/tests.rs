@@ -2,8 +2,7 @@
 
 use super::reference::{End, Message, read};
 use super::{Body, Error, Framing, Limits, MAX_EMPTY_LINES, Step};
-use crate::message::transfer_coding::chunked;
-use crate::message::transfer_coding::chunked::{MAX_EXTENSION_BYTES, MAX_TRAILER_BYTES};
+use crate::message::transfer_coding::chunked::{self, MAX_EXTENSION_BYTES, MAX_TRAILER_BYTES};
 
 const LIMITS: Limits = Limits { head_bytes: 64 * 1024, fields: 3 };
 

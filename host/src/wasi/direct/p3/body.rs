@@ -14,8 +14,7 @@ use super::error::{error_code, shortened};
 use super::pipe::{Limit, pipe};
 use super::source::{BodySource, Nothing, Passed, Trailers};
 use super::{MESSAGE_BYTES, SentResult, TrailersResult};
-use crate::component_abi;
-use crate::component_abi::{FutureReader, Guest, StreamReader, later};
+use crate::component_abi::{self, FutureReader, Guest, StreamReader, later};
 use crate::sys::lock::lock;
 use crate::wasi::http::GuestBody;
 use crate::wasi::http::content_length;
@@ -137,7 +136,7 @@ impl Body {
         })
     }
 
-    /// CpuQueue the body into one that the host sends. `code` makes the error for a body whose length is not the
+    /// Turns the body into one that the host sends. `code` makes the error for a body whose length is not the
     /// content-length in `headers`.
     pub(super) fn into_http(
         self,

@@ -5,9 +5,8 @@
 //! whitespace after it, and rejects a bare LF in chunks and trailers.
 
 use super::connect::MAX_FIELDS;
-use crate::message::transfer_coding::chunked;
 use crate::message::transfer_coding::chunked::{
-    Chunked, MAX_CHUNK_SIZE_DIGITS, MAX_EXTENSION_BYTES, MAX_TRAILER_BYTES, Scanned, SizeLines,
+    self, Chunked, MAX_CHUNK_SIZE_DIGITS, MAX_EXTENSION_BYTES, MAX_TRAILER_BYTES, Scanned, SizeLines,
 };
 
 /// The most interim responses (1xx) to one request. A server that reports progress sends one every few seconds.

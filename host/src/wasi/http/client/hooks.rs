@@ -8,8 +8,7 @@ use wasmtime_wasi_http::{Error, ForbiddenHeaderFilter, RequestOptions, WasiBody,
 
 use super::connect::MAX_BUFFER_BYTES;
 use super::policy::OutgoingPolicy;
-use super::send;
-use super::send::Exchange;
+use super::send::{self, Exchange};
 use super::slot::Instance;
 use crate::message::fields::is_forbidden_header;
 

@@ -20,8 +20,7 @@ use super::error;
 use super::policy::{Destination, OutgoingPolicy, Timeouts};
 use super::pool::{Connection, Lease};
 use super::slot::{Alive, OutgoingPermit};
-use super::upload;
-use super::upload::{RequestBody, Upload};
+use super::upload::{self, RequestBody, Upload};
 use crate::message::fields::{has_connection_option, remove_hop_by_hop};
 use crate::message::transfer_coding;
 use crate::sys::runtime;
@@ -91,7 +90,7 @@ async fn exchange_on_any(
     }
 }
 
-/// CpuQueue the head into one of HTTP/1.1: the target in origin-form, the authority in `Host` (RFC 9112 §3.2.1), and
+/// Turns the head into one of HTTP/1.1: the target in origin-form, the authority in `Host` (RFC 9112 §3.2.1), and
 /// without the guest's fields about the connection.
 fn prepare(head: &mut request::Parts) -> Result<(), Error> {
     if head.method == Method::CONNECT {
