@@ -1,5 +1,5 @@
-//! `cargo xtask wit`: regenerates `wit/*/deps` from the crates that implement those interfaces, so that guests are
-//! compiled against what the host provides. Only the signatures are kept, without the documentation.
+//! `cargo xtask wit`: regenerates `wit/*/deps` from the crates and host modules that implement those interfaces, so
+//! that guests are compiled against what the host provides. Only the signatures are kept, without the documentation.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -17,15 +17,20 @@ const SOURCES: &[(&str, &str, &str)] = &[
     ("0.3", "wasmtime-wasi-config", "wit/deps/config"),
 ];
 
+/// The same for interfaces that this repository implements: a directory in `wit/`, and the module's directory.
+const OWN_SOURCES: &[(&str, &str)] = &[("0.2", "host/src/wasi/logging"), ("0.3", "host/src/wasi/logging")];
+
 /// Replaces the `deps` directories in `root`/wit and returns the number of files written.
 pub(crate) fn run(root: &Path) -> Result<usize> {
     let metadata = cargo_metadata(root)?;
     // Read everything before removing anything.
     let mut files = BTreeMap::new();
-    for (world, name, dir) in SOURCES {
+    let of_crates = SOURCES.iter().map(|(world, name, dir)| anyhow::Ok((world, crate_dir(&metadata, name)?.join(dir))));
+    let own = OWN_SOURCES.iter().map(|(world, dir)| anyhow::Ok((world, root.join(dir))));
+    for source in of_crates.chain(own) {
+        let (world, dir) = source?;
         let deps = root.join("wit").join(world).join("deps");
-        let source = crate_dir(&metadata, name)?.join(dir);
-        for (package, text) in read_packages(&source)? {
+        for (package, text) in read_packages(&dir)? {
             files.insert(deps.join(format!("{package}.wit")), text);
         }
     }

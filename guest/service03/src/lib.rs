@@ -6,6 +6,7 @@ use exports::wasi::http::handler::Guest;
 use query::Target;
 use wasi::clocks::monotonic_clock::wait_for;
 use wasi::http::types::{ErrorCode, Request, Response};
+use wasi::logging::logging::{Level, log};
 
 mod answer;
 mod client;
@@ -39,6 +40,10 @@ impl Guest for Component {
             }
             "/print" => {
                 eprintln!("printed");
+                answer::text("ok\n".into())
+            }
+            "/log" => {
+                log(Level::Warn, "shop", "at Warn");
                 answer::text("ok\n".into())
             }
             "/send" => answer::text(client::send(&target, request).await.unwrap_or_else(|e| format!("error: {e}\n"))),

@@ -3,13 +3,12 @@
 use std::sync::Arc;
 
 use wasmtime::{Store, UpdateDeadline};
-use wasmtime_wasi::WasiCtx;
 
 use crate::call::app::App;
 use crate::component_abi::MAX_HANDLES;
 use crate::engine::meter::{Meter, SLICE_TICKS};
 use crate::observe::request_id::RequestId;
-use crate::wasi::state::{MAX_HOSTCALL_BYTES, State, wasi_with_dirs};
+use crate::wasi::state::{Granted, MAX_HOSTCALL_BYTES, State, wasi_with_dirs};
 
 /// Entries of wasmtime's component runtime for one instance's streams, futures, calls and waitable sets: each stream
 /// takes three, for itself and for both ends.
@@ -20,9 +19,9 @@ const MAX_CONCURRENT_RESOURCES: usize = 3 * MAX_HANDLES;
 #[error("CPU time limit exceeded")]
 pub(crate) struct CpuTimeUsedUp;
 
-/// Creates the store for one request. `wasi` is the result of [`granted_dirs`], if directories are granted.
-pub(crate) fn fresh(app: &Arc<App>, request: RequestId, meter: Arc<Meter>, wasi: Option<Box<WasiCtx>>) -> Store<State> {
-    let state = State::new(app.settings(), request, wasi);
+/// Creates the store for one request. `granted` is the result of [`granted_dirs`], if directories are granted.
+pub(crate) fn fresh(app: &Arc<App>, request: RequestId, meter: Arc<Meter>, granted: Option<Granted>) -> Store<State> {
+    let state = State::new(app.settings(), request, granted);
     let mut store = Store::new(app.engine(), state);
     store.limiter(|state| &mut state.limiter);
     store.set_hostcall_fuel(MAX_HOSTCALL_BYTES);
@@ -50,8 +49,7 @@ pub(crate) fn fresh(app: &Arc<App>, request: RequestId, meter: Arc<Meter>, wasi:
 /// # Errors
 ///
 /// If a directory cannot be opened, or the route's threads are blocked.
-pub(crate) async fn granted_dirs(app: &Arc<App>, request: RequestId) -> wasmtime::Result<Box<WasiCtx>> {
+pub(crate) async fn granted_dirs(app: &Arc<App>, request: RequestId) -> wasmtime::Result<Granted> {
     let opening = Arc::clone(app);
-    let opened = app.settings().files.run(move || wasi_with_dirs(opening.settings(), request)).await??;
-    Ok(Box::new(opened))
+    app.settings().files.run(move || wasi_with_dirs(opening.settings(), request)).await?
 }

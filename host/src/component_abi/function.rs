@@ -13,6 +13,7 @@ use super::Flat::{I32, I64};
 use super::concurrent::BuiltIn;
 use super::guest::{Host, Pending, parts, room};
 use super::lower::{Lowered, MAX_RESULT_BYTES};
+use super::names::{BUILT_IN, P2, P3, async_name, drop_name};
 use super::{Flat, FlatValues, HostResource, Lift, Lifting, Lower, Wit, WitTypes};
 
 /// Parameters that are passed as core values. With more, they would be passed in memory.
@@ -70,7 +71,7 @@ pub(super) enum FunctionKind {
     Import {
         /// The interface, without its version.
         interface: &'static str,
-        /// The release of WASI: `0.2` or `0.3`.
+        /// The release of WASI: `0.2` or `0.3`. The exact version for an interface of a draft.
         release: &'static str,
         /// Mangled as in the component model: `[method]fields.append`.
         name: Cow<'static, str>,
@@ -100,6 +101,14 @@ impl<T> Function<T> {
     pub(crate) fn p3(mut self) -> Self {
         if let FunctionKind::Import { release, .. } = &mut self.what {
             *release = P3;
+        }
+        self
+    }
+
+    /// The same function, of an interface that is a draft, which is compatible with no other version.
+    pub(crate) fn of_draft(mut self, version: &'static str) -> Self {
+        if let FunctionKind::Import { release, .. } = &mut self.what {
+            *release = version;
         }
         self
     }
@@ -139,30 +148,6 @@ impl<T> Function<T> {
         let (module, name) = self.import();
         (self.define)(linker, &module, &name)
     }
-}
-
-/// The releases of WASI whose functions are provided.
-const P2: &str = "0.2";
-pub(super) const P3: &str = "0.3";
-
-/// The module from which built-ins are imported.
-const BUILT_IN: &str = "canon";
-
-/// The name of the async-lowered form of a function.
-pub(crate) fn async_name(name: &str) -> String {
-    format!("[async-lower]{name}")
-}
-
-/// An interface with the release that its version belongs to: `wasi:http/types@0.2`. None for pre-releases, which are
-/// compatible with nothing.
-pub(crate) fn release(interface: &str) -> Option<&str> {
-    let (name, version) = interface.split_once('@')?;
-    let of = |release: &str| version.strip_prefix(release).is_some_and(|patch| patch.starts_with('.'));
-    let release = [P2, P3].into_iter().find(|release| of(release))?;
-    if version.contains('-') {
-        return None;
-    }
-    interface.get(..name.len() + 1 + release.len())
 }
 
 impl<T: Host> Function<T> {
@@ -248,11 +233,6 @@ impl<T: Host> Function<T> {
         };
         Self::from_parts(import::<P, R>(interface, name.into()), R::HAS_LISTS, Box::new(define))
     }
-}
-
-/// The name of the function that drops a resource's handle.
-pub(crate) fn drop_name(resource: &str) -> String {
-    format!("[resource-drop]{resource}")
 }
 
 impl<T: Host> Function<T> {

@@ -29,6 +29,7 @@ mod guest;
 mod handles;
 mod lift;
 mod lower;
+mod names;
 mod scalar;
 #[cfg(test)]
 mod tests;
@@ -42,12 +43,13 @@ pub(crate) use concurrent::{
     BuiltIn, ByteSink, ByteSource, Event, FutureReader, Kind, Later, StreamReader, Transfer, ensure_returned, finish,
     later, next_event, of_futures, of_streams, of_tasks, pipe, task_return, when_ready, yield_now,
 };
-pub(crate) use function::{Function, async_name, drop_name, is, is_async, release};
+pub(crate) use function::{Function, is, is_async};
 pub(crate) use guest::{Allocation, Guest, Host, NEXT_ALLOCATION, NOTHING_TO_ALLOCATE, allocated, next_allocation};
 pub(crate) use handles::{Borrow, HostResource, MAX_HANDLES};
 pub(crate) use in_the_form_of;
 pub(crate) use lift::{FlatValues, Lifting};
 pub(crate) use lower::{Location, Lowering};
+pub(crate) use names::{async_name, drop_name, release};
 pub(crate) use types::WitTypes;
 
 /// A WIT type: the layout of its values.

@@ -7,16 +7,12 @@ use daylily_core::excerpt::Excerpt;
 use wasmtime::Engine;
 use wasmtime::component::{HasData, Linker, ResourceTable};
 use wasmtime_wasi::p2::bindings::io;
-use wasmtime_wasi_config::WasiConfig;
 
+use super::INTERFACES;
 use super::files;
 use super::http::{p2, p3};
 use crate::engine::pool::WasiVersion;
 use crate::wasi::state::State;
-
-/// The draft interfaces that [`linker`] provides: `wasi:config` has no release. This is the version of
-/// wasmtime-wasi-config.
-const PROVIDED_DRAFTS: &[&str] = &["wasi:config/store@0.2.0-rc.1"];
 
 /// The 0.2 interfaces that [`linker`] provides, without their version.
 const PROVIDED_P2: &[&str] = &[
@@ -90,7 +86,9 @@ pub(crate) fn linker(engine: &Engine, wasi_version: WasiVersion) -> wasmtime::Re
     let mut linker = Linker::new(engine);
     wasmtime_wasi::p2::add_to_linker_async(&mut linker)?;
     wasmtime_wasi_http::p2::add_only_http_to_linker_async(&mut linker)?;
-    wasmtime_wasi_config::add_to_linker(&mut linker, |state: &mut State| WasiConfig::from(state.vars()))?;
+    for interface in INTERFACES {
+        (interface.add_to_linker)(&mut linker)?;
+    }
     if wasi_version == WasiVersion::P3 {
         wasmtime_wasi::p3::add_to_linker(&mut linker)?;
         wasmtime_wasi_http::p3::add_to_linker(&mut linker)?;
@@ -130,7 +128,7 @@ fn is_provided(import: &str, wasi_version: WasiVersion) -> bool {
     let Some((interface, version)) = import.split_once('@') else { return false };
     if version.contains('-') {
         // A draft is compatible with no other version.
-        return PROVIDED_DRAFTS.contains(&import);
+        return INTERFACES.iter().any(|provided| provided.is(import));
     }
     let p2 = version.starts_with("0.2.") && PROVIDED_P2.contains(&interface);
     let p3 = wasi_version == WasiVersion::P3 && version.starts_with("0.3.") && PROVIDED_P3.contains(&interface);
@@ -146,9 +144,8 @@ fn describe(import: &str) -> String {
         );
     }
     let (interface, version) = import.split_once('@').unwrap_or((import, ""));
-    let of_interface = |draft: &&&str| draft.split('@').next() == Some(interface);
-    if let Some(draft) = PROVIDED_DRAFTS.iter().find(of_interface) {
-        return format!("{import} (this version of daylily provides {draft})");
+    if let Some(provided) = INTERFACES.iter().find(|provided| provided.name == interface) {
+        return format!("{import} (this version of daylily provides {})", provided.import());
     }
     let release = if version.starts_with("0.2.") { "0.2" } else { "0.3" };
     if version.contains('-') && [PROVIDED_P2, PROVIDED_P3].iter().any(|provided| provided.contains(&interface)) {
@@ -180,6 +177,10 @@ mod tests {
             ("wasi:config/store@0.2.0-rc.1", true, true),
             ("wasi:config/store@0.2.0-draft-2024-09-27", false, false),
             ("wasi:config/store@0.2.0", false, false),
+            ("wasi:logging/logging@0.1.0-draft", true, true),
+            ("wasi:logging/logging@0.1.0", false, false),
+            ("wasi:logging/logging@0.1.0-draft2", false, false),
+            ("wasi:logging/logging", false, false),
             ("wasi:cli/environment", false, false),
             ("example:missing/thing@0.2.0", false, false),
         ] {
@@ -194,6 +195,8 @@ mod tests {
             ("wasi:random/random@0.3.0-rc-2025-09-16", "rebuild the component for the released WASI 0.3"),
             ("wasi:cli/environment@0.2.0-rc-2023-12-05", "rebuild the component for the released WASI 0.2"),
             ("wasi:config/store@0.2.0-draft-2024-09-27", "provides wasi:config/store@0.2.0-rc.1"),
+            ("wasi:logging/logging@0.1.0", "provides wasi:logging/logging@0.1.0-draft"),
+            ("wasi:logging/logging", "provides wasi:logging/logging@0.1.0-draft"),
             ("wasi:keyvalue/store@0.2.0-draft", "no configuration key grants it"),
             ("wasi:http/handler@0.3.0", "compose the components into one"),
             ("example:missing/thing@0.2.0", "compose the component with one that exports it"),

@@ -1,4 +1,5 @@
-//! A guest's stdout and stderr: whole lines are logged with the route and the request, up to a limit.
+//! A guest's stdout and stderr: whole lines are logged with the route and the request, up to a limit. Lines of
+//! `wasi:logging` share that limit.
 
 use std::collections::VecDeque;
 use std::io;
@@ -17,7 +18,7 @@ use crate::sys::lock::lock;
 
 /// A longer line is logged in pieces of this size, which bounds what the host buffers for a guest. An escaped character
 /// counts with its printed length.
-const MAX_LINE_BYTES: usize = 8 << 10;
+pub(super) const MAX_LINE_BYTES: usize = 8 << 10;
 
 /// What each log line costs of `max_output` beside its text: the time, the level, the route, the request and the
 /// stream.
@@ -75,6 +76,17 @@ impl GuestOutput {
 
     pub(crate) fn stream(&self, stream: Stream) -> GuestStream {
         GuestStream { output: self.clone(), stream }
+    }
+
+    /// Whether the limit is reached, so that nothing more is logged.
+    pub(super) fn is_cut(&self) -> bool {
+        lock(&self.0).is_cut
+    }
+
+    /// Passes a line to `write`, with the route and the request, or as much of it as the limit allows. `fields`, the
+    /// texts that the line has besides, count as well.
+    pub(super) fn log(&self, line: &str, fields: &str, write: impl FnOnce(&str, RequestId, &str)) {
+        lock(&self.0).log(line, fields, write);
     }
 }
 
@@ -155,25 +167,27 @@ impl Lines {
         let mut rest = &*line;
         while !rest.is_empty() && !self.is_cut {
             let (piece, later) = rest.split_at(rest.floor_char_boundary(MAX_LINE_BYTES));
-            self.log(stream, piece);
+            self.log(piece, "", |route, request, line| match stream {
+                Stream::Stdout => tracing::info!(target: "guest", %route, %request, stream = "stdout", "{line}"),
+                Stream::Stderr => tracing::warn!(target: "guest", %route, %request, stream = "stderr", "{line}"),
+            });
             rest = later;
         }
     }
 
-    /// Logs a line, or as much of it as the limit allows.
-    fn log(&mut self, stream: Stream, line: &str) {
-        let room = self.left_bytes.saturating_sub(LINE_OVERHEAD_BYTES);
-        let fits = line.floor_char_boundary(usize::try_from(room).unwrap_or(usize::MAX));
+    /// As [`GuestOutput::log`].
+    fn log(&mut self, line: &str, fields: &str, write: impl FnOnce(&str, RequestId, &str)) {
+        let room = self.left_bytes.checked_sub(LINE_OVERHEAD_BYTES + fields.len() as u64);
+        let fits = line.floor_char_boundary(room.map_or(0, |room| usize::try_from(room).unwrap_or(usize::MAX)));
         let kept = line.get(..fits).unwrap_or_default();
-        if !kept.is_empty() {
+        let is_whole = room.is_some() && fits == line.len();
+        if let Some(room) = room
+            && (is_whole || !kept.is_empty())
+        {
             self.left_bytes = room - kept.len() as u64;
-            let (route, request) = (&self.route, &self.request);
-            match stream {
-                Stream::Stdout => tracing::info!(target: "guest", %route, %request, stream = "stdout", "{kept}"),
-                Stream::Stderr => tracing::warn!(target: "guest", %route, %request, stream = "stderr", "{kept}"),
-            }
+            write(&self.route, self.request, kept);
         }
-        if fits < line.len() {
+        if !is_whole && !self.is_cut {
             self.is_cut = true;
             tracing::warn!(
                 target: "guest", route = %self.route, request = %self.request,
@@ -339,5 +353,26 @@ mod tests {
         check(131, b"abcd\n", 0, true);
         check(128, b"a\n", 128, true);
         check(0, b"a\n", 0, true);
+    }
+
+    #[test]
+    fn a_line_with_fields_costs_them_as_well() {
+        fn check(limit_bytes: u64, line: &str, fields: &str, expected: Option<&str>, left_bytes: u64) {
+            let output = GuestOutput::new("under test".into(), RequestId::next(), limit_bytes);
+            let mut written = None;
+            output.log(line, fields, |_, _, line| written = Some(line.to_owned()));
+            let is_whole = expected == Some(line);
+            assert_eq!(written.as_deref(), expected, "{line:?} and {fields:?} of {limit_bytes}");
+            assert_eq!((lock(&output.0).left_bytes, output.is_cut()), (left_bytes, !is_whole));
+        }
+        check(1_000, "abc", "", Some("abc"), 1_000 - 131);
+        check(1_000, "abc", "defg", Some("abc"), 1_000 - 135);
+        check(135, "abc", "defg", Some("abc"), 0);
+        check(134, "abc", "defg", Some("ab"), 0);
+        check(132, "abc", "defg", None, 132);
+        check(131, "abc", "defg", None, 131);
+        // An empty line is one as well, if there is room for its fields.
+        check(132, "", "defg", Some(""), 0);
+        check(131, "", "defg", None, 131);
     }
 }

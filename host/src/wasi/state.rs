@@ -42,6 +42,8 @@ pub(crate) struct State {
     request: RequestId,
     /// Created at the guest's first use of a WASI interface other than HTTP; many guests never use any.
     wasi: Option<Box<WasiCtx>>,
+    /// Created at the guest's first use of the WASI context or of `wasi:logging`, which share it.
+    output: Option<GuestOutput>,
     http: WasiHttpCtx,
     hooks: Hooks,
     table: ResourceTable,
@@ -58,9 +60,20 @@ pub(crate) struct State {
     passed: Option<oneshot::Receiver<()>>,
 }
 
+/// What is created before the store if directories are granted.
+pub(crate) struct Granted {
+    wasi: Box<WasiCtx>,
+    /// The output of the context's streams.
+    output: GuestOutput,
+}
+
+/// The output of one request, whatever the interface that the guest writes it with.
+fn output(settings: &AppSettings, request: RequestId) -> GuestOutput {
+    GuestOutput::new(Arc::clone(&settings.route), request, settings.limits.max_output_bytes)
+}
+
 /// Denies everything by default except clocks, random numbers, output to the log, and what is granted by name.
-fn wasi(settings: &AppSettings, request: RequestId) -> WasiCtxBuilder {
-    let output = GuestOutput::new(Arc::clone(&settings.route), request, settings.limits.max_output_bytes);
+fn wasi(settings: &AppSettings, output: &GuestOutput) -> WasiCtxBuilder {
     let mut wasi = WasiCtx::builder();
     wasi.stdout(output.stream(Stream::Stdout))
         .stderr(output.stream(Stream::Stderr))
@@ -79,18 +92,20 @@ fn wasi(settings: &AppSettings, request: RequestId) -> WasiCtxBuilder {
 /// # Errors
 ///
 /// If one cannot be opened.
-pub(crate) fn wasi_with_dirs(settings: &AppSettings, request: RequestId) -> wasmtime::Result<WasiCtx> {
-    let mut wasi = wasi(settings, request);
+pub(crate) fn wasi_with_dirs(settings: &AppSettings, request: RequestId) -> wasmtime::Result<Granted> {
+    let output = output(settings, request);
+    let mut wasi = wasi(settings, &output);
     for dir in &settings.grants.dirs {
         let permissions = if dir.read_only { FsPerms::ReadOnly } else { FsPerms::ReadWrite };
         wasi.preopened_dir(&dir.host, &dir.guest, permissions)?;
     }
-    Ok(wasi.build())
+    Ok(Granted { wasi: Box::new(wasi.build()), output })
 }
 
 impl State {
-    /// `wasi` is made in advance if directories are granted, otherwise at the guest's first use.
-    pub(crate) fn new(settings: &Arc<AppSettings>, request: RequestId, wasi: Option<Box<WasiCtx>>) -> Self {
+    /// The WASI context is made in advance if directories are granted, otherwise at the guest's first use.
+    pub(crate) fn new(settings: &Arc<AppSettings>, request: RequestId, granted: Option<Granted>) -> Self {
+        let (wasi, output) = granted.map(|granted| (granted.wasi, granted.output)).unzip();
         let mut table = ResourceTable::with_capacity(EXPECTED_HOST_RESOURCES);
         table.set_max_capacity(MAX_HOST_RESOURCES);
         let mut http = WasiHttpCtx::new();
@@ -99,6 +114,7 @@ impl State {
             settings: Arc::clone(settings),
             request,
             wasi,
+            output,
             http,
             hooks: Hooks::new(Arc::clone(&settings.outgoing)),
             table,
@@ -114,6 +130,11 @@ impl State {
 
     pub(crate) fn vars(&self) -> &WasiConfigVariables {
         &self.settings.vars
+    }
+
+    /// The guest's output to the log.
+    pub(super) fn output(&mut self) -> &GuestOutput {
+        self.output.get_or_insert_with(|| output(&self.settings, self.request))
     }
 
     /// Charges `bytes`, an upper bound, to the guest. Must be called before the host allocates them for the guest.
@@ -200,8 +221,12 @@ impl State {
 
 impl WasiView for State {
     fn ctx(&mut self) -> WasiCtxView<'_> {
-        let make = || Box::new(wasi(&self.settings, self.request).build());
-        WasiCtxView { ctx: self.wasi.get_or_insert_with(make), table: &mut self.table }
+        let Self { settings, request, output: written, wasi: made, table, .. } = self;
+        let make = || {
+            let output = written.get_or_insert_with(|| output(settings, *request));
+            Box::new(wasi(settings, output).build())
+        };
+        WasiCtxView { ctx: made.get_or_insert_with(make), table }
     }
 }
 

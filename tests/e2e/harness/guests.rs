@@ -18,6 +18,7 @@ const PACKAGES: &[&str] = &[
     "output",
     "headers",
     "hoard",
+    "logging",
     "outgoing",
     "state",
     "env",

@@ -6,10 +6,11 @@ use std::task::{Context, Poll, Waker};
 use wasmtime::{Caller, Engine, FuncType, Linker, ValRaw, ValType, ensure};
 
 use super::{Later, SUBTASK_BYTES, Status, Subtask, wait};
-use crate::component_abi::function::{self, Function, FunctionKind, P3, Params, initialized, lift, raw, write_result};
+use crate::component_abi::function::{self, Function, FunctionKind, Params, initialized, lift, raw, write_result};
 use crate::component_abi::guest::{Host, parts};
 use crate::component_abi::handles::Waitable;
 use crate::component_abi::lower::MAX_RESULT_BYTES;
+use crate::component_abi::names::P3;
 use crate::component_abi::{Flat, Wit};
 
 /// Parameters that an async-lowered import takes as core values. With more, they would be passed in memory.

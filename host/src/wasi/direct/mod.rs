@@ -1,6 +1,7 @@
 //! The imports that a directly linked module may have: the interfaces of WASI 0.2 and 0.3 that ordinary guests of Rust
 //! and C import. A function of WASI 0.2 calls the same function of wasmtime-wasi or wasmtime-wasi-http that components
-//! get. A guest that imports anything else (files, sockets, `wasi:config`) is linked as a component.
+//! get. The functions of draft interfaces are in the table [`INTERFACES`]. A guest that imports anything else (files,
+//! sockets, `wasi:config`) is linked as a component.
 
 use wasmparser::component_types::ComponentFuncType;
 use wasmtime::component::Resource;
@@ -8,6 +9,7 @@ use wasmtime::{Engine, Linker};
 
 use crate::component_abi::{self, Function, Guest, Host, HostResource, NEXT_ALLOCATION, WitTypes};
 use crate::component_link::direct::{HandlerInterface, HandlerTypes};
+use crate::wasi::INTERFACES;
 use crate::wasi::state::State;
 
 /// Declares the resources of an interface, with the names that the interface gives them.
@@ -59,9 +61,14 @@ impl Host for State {
 
 /// All functions that a directly linked module may import.
 pub(crate) fn functions() -> Vec<Function<State>> {
+    let of_drafts = INTERFACES.iter().flat_map(|interface| {
+        let functions = (interface.functions)();
+        functions.into_iter().map(|function| function.of_draft(interface.version))
+    });
     [http::functions(), outgoing::functions(), io::functions(), wasi::functions(), p3::functions()]
         .into_iter()
         .flatten()
+        .chain(of_drafts)
         .collect()
 }
 

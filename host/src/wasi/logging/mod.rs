@@ -1,0 +1,128 @@
+//! `wasi:logging`: a guest's lines in the log, with a level and a context.
+//!
+//! Granted to all guests, as stdout is. The lines have the log's target of guests' output, and share its limit
+//! `max_output`. `critical`, which the log does not have, is logged as `error`.
+//!
+//! A line whose level the log does not have is neither formatted nor counted: a guest may log details in any number,
+//! which then cost it the CPU time of the calls and of copying the texts out of its memory.
+
+use daylily_core::excerpt::Excerpt;
+use wasmtime::StoreContextMut;
+use wasmtime::component::{ComponentType, Lift, Linker};
+
+use super::HostInterface;
+use super::output::{GuestOutput, MAX_LINE_BYTES};
+use super::state::State;
+use crate::component_abi::{Function, enumeration};
+
+const NAME: &str = "wasi:logging/logging";
+
+pub(super) const INTERFACE: HostInterface =
+    HostInterface { name: NAME, version: "0.1.0-draft", add_to_linker, functions };
+
+/// Maximum length of a context before it is quoted; the rest is left out.
+const MAX_CONTEXT_BYTES: usize = 256;
+
+/// Maximum length of a context in quotes: a byte takes up to six (`\u{1b}`), the ellipsis three, and the quotes two.
+const MAX_QUOTED_BYTES: usize = 6 * MAX_CONTEXT_BYTES + 3 + 2;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ComponentType, Lift)]
+#[component(enum)]
+#[repr(u8)]
+enum Level {
+    #[component(name = "trace")]
+    Trace,
+    #[component(name = "debug")]
+    Debug,
+    #[component(name = "info")]
+    Info,
+    #[component(name = "warn")]
+    Warn,
+    #[component(name = "error")]
+    Error,
+    #[component(name = "critical")]
+    Critical,
+}
+
+enumeration!(Level {
+    "trace" => Trace,
+    "debug" => Debug,
+    "info" => Info,
+    "warn" => Warn,
+    "error" => Error,
+    "critical" => Critical,
+});
+
+fn add_to_linker(linker: &mut Linker<State>) -> wasmtime::Result<()> {
+    let log = |mut store: StoreContextMut<'_, State>, (level, context, message): (Level, String, String)| {
+        log(|| store.data_mut().output(), level, &context, &message);
+        Ok(())
+    };
+    linker.instance(&INTERFACE.import())?.func_wrap("log", log)
+}
+
+fn functions() -> Vec<Function<State>> {
+    let log = |state: &mut State, (level, context, message): (Level, String, String)| {
+        log(|| state.output(), level, &context, &message);
+        Ok(())
+    };
+    vec![Function::new(NAME, "log", log)]
+}
+
+/// Logs one line, however many lines the message has: control characters are escaped.
+fn log<'a>(output: impl FnOnce() -> &'a GuestOutput, level: Level, context: &str, message: &str) {
+    macro_rules! log {
+        ($level:ident) => {
+            if tracing::enabled!(target: "guest", tracing::Level::$level) {
+                let output = output();
+                if output.is_cut() {
+                    return;
+                }
+                let context = quoted(context);
+                let message = Excerpt::within(message, MAX_LINE_BYTES);
+                output.log(message.as_str(), context.as_ref().map_or("", Excerpt::as_str), |route, request, line| {
+                    let context = context.as_ref().map(tracing::field::display);
+                    tracing::event!(target: "guest", tracing::Level::$level, %route, %request, context, "{line}");
+                })
+            }
+        };
+    }
+    match level {
+        Level::Trace => log!(TRACE),
+        Level::Debug => log!(DEBUG),
+        Level::Info => log!(INFO),
+        Level::Warn => log!(WARN),
+        Level::Error | Level::Critical => log!(ERROR),
+    }
+}
+
+/// A context in quotes, which are escaped in it, so that it cannot be taken for other fields of the line. None if it is
+/// empty.
+fn quoted(context: &str) -> Option<Excerpt> {
+    let kept = context.get(..context.floor_char_boundary(MAX_CONTEXT_BYTES))?;
+    let more = if kept.len() < context.len() { "…" } else { "" };
+    (!kept.is_empty()).then(|| Excerpt::display_within(format_args!("{:?}", format!("{kept}{more}")), MAX_QUOTED_BYTES))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_context_is_quoted_and_bounded() {
+        let context = |text: &str| quoted(text).map(String::from);
+        assert_eq!(context(""), None);
+        assert_eq!(context("shop").as_deref(), Some(r#""shop""#));
+        assert_eq!(context("a\" request=b").as_deref(), Some(r#""a\" request=b""#));
+        assert_eq!(context("a\n\u{1b}\u{202e}").as_deref(), Some(r#""a\n\u{1b}\u{202e}""#));
+        let full = "x".repeat(MAX_CONTEXT_BYTES);
+        assert_eq!(context(&full), Some(format!("{full:?}")));
+        assert_eq!(context(&format!("{full}y")), Some(format!("\"{full}…\"")));
+        // At the limit, cut within a character, and with the longest escapes.
+        assert_eq!(context(&"é".repeat(200)), Some(format!("\"{}…\"", "é".repeat(MAX_CONTEXT_BYTES / 2))));
+        for longest in ["\u{1b}", "\u{9b}", "\u{202e}", "\u{10ffff}"] {
+            let quoted = context(&longest.repeat(1_000)).expect("a context");
+            assert!(quoted.len() <= MAX_QUOTED_BYTES && quoted.ends_with("…\""), "{quoted}");
+        }
+    }
+}
