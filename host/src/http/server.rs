@@ -57,6 +57,7 @@ impl Worker {
             calls += files.blocked_calls() as u64;
             routes += u64::from(files.is_blocked());
         }
-        self.counters.note_blocked(calls, routes);
+        self.counters.blocked_calls.set(calls);
+        self.counters.blocked_routes.set(routes);
     }
 }

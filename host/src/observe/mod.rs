@@ -1,5 +1,6 @@
 //! What can be seen of a server: the log, and the counters in shared memory.
 
+pub(crate) mod counters;
 pub(crate) mod log;
 pub(crate) mod record;
 pub(crate) mod request_id;

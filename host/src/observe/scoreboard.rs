@@ -4,53 +4,20 @@
 //! the workers that ended before, so totals never go backwards.
 
 use std::io;
-use std::ops::{Add, AddAssign};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::ptr::null_mut;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex};
 
 use rustix::mm::{MapFlags, ProtFlags, mmap};
 use rustix::param::page_size;
-use serde::{Deserialize, Serialize};
 
+use super::counters::Counter;
+pub(crate) use super::counters::{Counts, Slot};
 use crate::sys::lock::lock;
 use crate::sys::sealed::shared;
 
-/// One worker's counters. They only increase while it lives, except for gauges. The difference between an opened and a
-/// closed (begun and ended) counter is a gauge, too.
-#[derive(Default)]
-#[repr(C)]
-pub(crate) struct Slot {
-    /// Incremented regularly by the event loop; the supervisor detects by it that the event loop hangs.
-    heartbeats: AtomicU64,
-    connections_opened: AtomicU64,
-    connections_closed: AtomicU64,
-    requests_begun: AtomicU64,
-    requests_ended: AtomicU64,
-    requests_cut: AtomicU64,
-    /// Gauge: file calls that have outlived their requests and have not returned.
-    blocked_calls: AtomicU64,
-    /// Gauge: routes that have no thread left for files, because of such calls.
-    blocked_routes: AtomicU64,
-}
-
-/// A snapshot of a slot's counters, or a sum of such snapshots.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default)]
-pub(crate) struct Counts {
-    pub(crate) connections_opened: u64,
-    pub(crate) connections_closed: u64,
-    pub(crate) requests_begun: u64,
-    pub(crate) requests_ended: u64,
-    /// Cut by daylily at the end of a drain (`shutdown_timeout`).
-    pub(crate) requests_cut: u64,
-    /// In progress when their worker died.
-    pub(crate) requests_lost: u64,
-}
-
 /// Counts a connection or request as in progress until it is dropped.
-pub(crate) struct InProgress<'a>(&'a AtomicU64);
+pub(crate) struct InProgress<'a>(&'a Counter);
 
 impl Slot {
     /// A slot that is not shared with other processes, for a process that serves nothing, such as `daylily check`.
@@ -58,126 +25,31 @@ impl Slot {
         Box::leak(Box::default())
     }
 
-    /// Changes as long as the worker's event loop runs.
-    pub(crate) fn heartbeats(&self) -> u64 {
-        self.heartbeats.load(Relaxed)
-    }
-
-    pub(crate) fn beat(&self) {
-        self.heartbeats.fetch_add(1, Relaxed);
-    }
-
     pub(crate) fn begin_connection(&'static self) -> InProgress<'static> {
-        self.connections_opened.fetch_add(1, Relaxed);
+        self.connections_opened.add(1);
         InProgress(&self.connections_closed)
     }
 
     pub(crate) fn begin_request(&'static self) -> InProgress<'static> {
-        self.requests_begun.fetch_add(1, Relaxed);
+        self.requests_begun.add(1);
         InProgress(&self.requests_ended)
-    }
-
-    pub(crate) fn note_blocked(&self, calls: u64, routes: u64) {
-        self.blocked_calls.store(calls, Relaxed);
-        self.blocked_routes.store(routes, Relaxed);
-    }
-
-    pub(crate) fn blocked_calls(&self) -> u64 {
-        self.blocked_calls.load(Relaxed)
-    }
-
-    pub(crate) fn blocked_routes(&self) -> u64 {
-        self.blocked_routes.load(Relaxed)
     }
 
     /// Counts the requests in progress as cut; called just before they are.
     pub(crate) fn note_cut(&self) {
-        self.requests_cut.fetch_add(self.counts().requests_in_progress(), Relaxed);
+        self.requests_cut.add(self.counts().requests_in_progress());
     }
 
     pub(crate) fn counts(&self) -> Counts {
-        Counts {
-            // Read `ended` and `closed` first: what begins and ends between two reads must not make a gauge negative.
-            requests_ended: self.requests_ended.load(Relaxed),
-            connections_closed: self.connections_closed.load(Relaxed),
-            connections_opened: self.connections_opened.load(Relaxed),
-            requests_begun: self.requests_begun.load(Relaxed),
-            requests_cut: self.requests_cut.load(Relaxed),
-            requests_lost: 0,
-        }
-    }
-
-    fn clear(&self) {
-        for counter in [
-            &self.heartbeats,
-            &self.connections_opened,
-            &self.connections_closed,
-            &self.requests_begun,
-            &self.requests_ended,
-            &self.requests_cut,
-            &self.blocked_calls,
-            &self.blocked_routes,
-        ] {
-            counter.store(0, Relaxed);
-        }
+        // Read `ended` and `closed` first: what begins and ends between two reads must not make a gauge negative.
+        let (requests_ended, connections_closed) = (self.requests_ended.get(), self.connections_closed.get());
+        Counts { requests_ended, connections_closed, ..self.read() }
     }
 }
 
 impl Drop for InProgress<'_> {
     fn drop(&mut self) {
-        self.0.fetch_add(1, Relaxed);
-    }
-}
-
-impl Counts {
-    pub(crate) fn requests_in_progress(&self) -> u64 {
-        self.requests_begun.saturating_sub(self.requests_ended)
-    }
-
-    pub(crate) fn connections_open(&self) -> u64 {
-        self.connections_opened.saturating_sub(self.connections_closed)
-    }
-
-    /// The counts once the worker has ended: its connections are closed, and its requests in progress are lost.
-    pub(crate) fn at_death(self) -> Self {
-        // Requests that were counted as cut do not also count as lost.
-        let lost = self.requests_in_progress().saturating_sub(self.requests_cut);
-        Self {
-            connections_closed: self.connections_opened,
-            requests_ended: self.requests_begun,
-            requests_lost: lost,
-            ..self
-        }
-    }
-
-    /// What was counted since the snapshot `before`.
-    pub(crate) fn since(self, before: Self) -> Self {
-        self.zip(before, u64::saturating_sub)
-    }
-
-    fn zip(self, other: Self, of: fn(u64, u64) -> u64) -> Self {
-        Self {
-            connections_opened: of(self.connections_opened, other.connections_opened),
-            connections_closed: of(self.connections_closed, other.connections_closed),
-            requests_begun: of(self.requests_begun, other.requests_begun),
-            requests_ended: of(self.requests_ended, other.requests_ended),
-            requests_cut: of(self.requests_cut, other.requests_cut),
-            requests_lost: of(self.requests_lost, other.requests_lost),
-        }
-    }
-}
-
-impl Add for Counts {
-    type Output = Self;
-
-    fn add(self, other: Self) -> Self {
-        self.zip(other, u64::saturating_add)
-    }
-}
-
-impl AddAssign for Counts {
-    fn add_assign(&mut self, other: Self) {
-        *self = *self + other;
+        self.0.add(1);
     }
 }
 
@@ -275,13 +147,16 @@ pub(crate) fn map_slot(file: BorrowedFd<'_>, index: u32) -> io::Result<&'static 
     }
     #[expect(unsafe_code, reason = "there is no other way to share memory between processes")]
     // SAFETY: the kernel chooses the address. The page is inside the file, whose size is sealed, and is never unmapped.
-    // A `Slot` is smaller than a page, aligned to it, and made of atomics only, which have no invalid value and may be
+    // A `Slot` is smaller than a page (checked below), aligned to it, and made of atomics only, which have no invalid value and may be
     // changed by other processes at any time.
     unsafe {
         let start = mmap(null_mut(), page, ProtFlags::READ | ProtFlags::WRITE, MapFlags::SHARED, file, offset)?;
         Ok(&*start.cast::<Slot>())
     }
 }
+
+// The smallest page of any system.
+const _: () = assert!(size_of::<Slot>() <= 4096);
 
 #[cfg(test)]
 mod tests {

@@ -3,48 +3,9 @@
 use std::io;
 use std::sync::Arc;
 
-use serde::{Deserialize, Serialize};
-
 use super::generation::View;
-use crate::observe::scoreboard::{Counts, Scoreboard};
-
-/// What was counted since the first start, across reloads, upgrades and deaths of workers.
-#[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
-#[serde(default)]
-pub(crate) struct Totals {
-    pub(crate) counts: Counts,
-    pub(crate) reloads: u64,
-    pub(crate) reloads_failed: u64,
-    pub(crate) restarts: u64,
-    pub(crate) hangs: u64,
-    /// Workers that were replaced because their file calls did not return.
-    pub(crate) blocked: u64,
-}
-
-impl Totals {
-    /// What was counted since the totals `before`.
-    pub(crate) fn since(self, before: Self) -> Self {
-        Self {
-            counts: self.counts.since(before.counts),
-            reloads: self.reloads.saturating_sub(before.reloads),
-            reloads_failed: self.reloads_failed.saturating_sub(before.reloads_failed),
-            restarts: self.restarts.saturating_sub(before.restarts),
-            hangs: self.hangs.saturating_sub(before.hangs),
-            blocked: self.blocked.saturating_sub(before.blocked),
-        }
-    }
-
-    pub(crate) fn plus(self, other: Self) -> Self {
-        Self {
-            counts: self.counts + other.counts,
-            reloads: self.reloads + other.reloads,
-            reloads_failed: self.reloads_failed + other.reloads_failed,
-            restarts: self.restarts + other.restarts,
-            hangs: self.hangs + other.hangs,
-            blocked: self.blocked + other.blocked,
-        }
-    }
-}
+use crate::observe::counters::{Counts, Totals};
+use crate::observe::scoreboard::Scoreboard;
 
 /// The counters of one supervisor.
 pub(crate) struct Account {
@@ -67,7 +28,7 @@ impl Account {
 
     /// The totals. `views` are the generations that have not ended.
     pub(crate) fn totals<'a>(&self, views: impl Iterator<Item = &'a Arc<View>>) -> Totals {
-        let counted = views.fold(self.counted, |totals, view| totals.plus(view.deaths()));
+        let counted = views.fold(self.counted, |totals, view| totals + view.deaths());
         Totals { counts: self.scoreboard.totals(), ..counted }
     }
 
@@ -79,7 +40,7 @@ impl Account {
 
     /// Adds the counts of a generation that has ended.
     pub(crate) fn keep(&mut self, view: &View) {
-        self.counted = self.counted.plus(view.deaths());
+        self.counted += view.deaths();
     }
 
     /// Adds what the predecessor has counted since its last report.
@@ -88,7 +49,7 @@ impl Account {
             Ok(totals) => {
                 let new = totals.since(std::mem::replace(&mut self.told, totals));
                 self.scoreboard.add(new.counts);
-                self.counted = self.counted.plus(Totals { counts: Counts::default(), ..new });
+                self.counted += Totals { counts: Counts::default(), ..new };
             }
             Err(error) => {
                 // The predecessor has ended, so none of its requests is in progress any more: they count as lost.

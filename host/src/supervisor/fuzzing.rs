@@ -6,13 +6,13 @@ use std::os::unix::net::UnixStream;
 
 use daylily_core::config::Config;
 
-use super::account::Totals;
 use super::control_socket::report::{Command, Reply};
 use super::upgrade::Handoff;
 use crate::artifact::Facts;
 use crate::ipc::command::WorkerCommand;
 use crate::ipc::fd_message;
 use crate::net::sockets::Sockets;
+use crate::observe::counters::Totals;
 use crate::sys::sealed::sealed;
 use crate::worker::setup::SetupHeader;
 

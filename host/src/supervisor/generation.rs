@@ -5,10 +5,10 @@ use std::sync::Arc;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
-use super::account::Totals;
 use super::process::{WorkerLaunch, WorkerProcess};
 use super::worker_session::{DesiredState, WorkerSession};
 use crate::failure::Failure;
+use crate::observe::counters::Totals;
 
 /// The workers of one configuration. All were ready before any accepted, and each is replaced when it dies. Dropping it
 /// kills them.
@@ -82,9 +82,9 @@ impl View {
         }
     }
 
-    /// How often its workers were replaced: the fields `restarts`, `hangs` and `blocked`; the others are 0.
+    /// What its worker sessions have counted; the counts of the scoreboard are 0.
     pub(crate) fn deaths(&self) -> Totals {
-        self.seats.iter().fold(Totals::default(), |totals, seat| totals.plus(seat.deaths()))
+        self.seats.iter().fold(Totals::default(), |totals, seat| totals + seat.deaths())
     }
 
     /// Sets the desired state of all worker sessions. For an end, this process closes its listening sockets first, so

@@ -30,7 +30,7 @@ impl HeartbeatChecks {
     /// Resolves at the next check, with the time for which no heartbeat has been observed. Cancel safe.
     pub(crate) async fn silent(&mut self) -> Duration {
         self.interval.tick().await;
-        let beats = Some(self.slot.heartbeats());
+        let beats = Some(self.slot.heartbeats.get());
         self.silent = if beats == self.last { self.silent + self.every } else { Duration::ZERO };
         self.last = beats;
         self.silent

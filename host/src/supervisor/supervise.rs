@@ -9,7 +9,7 @@ use tokio::sync::oneshot;
 use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::Instant;
 
-use super::account::{Account, Totals};
+use super::account::Account;
 use super::control_socket::admin::{ControlSocket, Request};
 use super::control_socket::report::{Command, Reply};
 use super::control_socket::status::{self, Overview, ServerState};
@@ -25,6 +25,7 @@ use crate::cli::ServeArguments;
 use crate::failure::Failure;
 use crate::ipc::command::End;
 use crate::net::sockets::Sockets;
+use crate::observe::counters::Totals;
 use crate::observe::log;
 use crate::supervisor::prepare;
 use crate::sys::runtime;

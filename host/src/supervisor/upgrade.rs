@@ -13,10 +13,10 @@ use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::UnixStream;
 use tokio::process::{Child, Command};
 
-use super::account::Totals;
 use super::orphans;
 use crate::ipc::fd_message;
 use crate::net::sockets::{Inventory, Sockets};
+use crate::observe::counters::Totals;
 
 /// The hidden first argument of a successor's command line.
 pub(crate) const SUCCESSOR: &str = "successor";

@@ -12,12 +12,12 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
-use super::account::Totals;
 use super::heartbeats::HeartbeatChecks;
 use super::process::{Event, StartError, WorkerLaunch, WorkerProcess};
 use super::retire::{retire, say_drained};
 use crate::ipc::command::{End, WorkerCommand};
-use crate::observe::scoreboard::{Counts, Slot};
+use crate::observe::counters::{Counts, Totals};
+use crate::observe::scoreboard::Slot;
 use crate::sys::lock::lock;
 use crate::worker::LAST_WORDS;
 
@@ -39,10 +39,9 @@ pub(crate) struct WorkerStatus {
     pub(crate) pid: Option<u32>,
     pub(crate) state: SessionState,
     pub(crate) since: Option<Instant>,
-    pub(crate) restarts: u64,
-    pub(crate) hangs: u64,
-    /// How often its process was replaced because file calls did not return.
-    pub(crate) blocked: u64,
+    /// What the session has counted; the counts of its processes, on the scoreboard, are not included.
+    pub(crate) totals: Totals,
+    /// The counts of its current process.
     pub(crate) counts: Counts,
     pub(crate) blocked_calls: u64,
 }
@@ -106,16 +105,19 @@ impl WorkerSession {
         lock(&self.seen).state == SessionState::Ended
     }
 
-    /// How often its process was replaced: the fields `restarts`, `hangs` and `blocked`; the others are 0.
+    /// What the session has counted, such as how often its process was replaced; the counts of the scoreboard are 0.
     pub(crate) fn deaths(&self) -> Totals {
-        let seen = lock(&self.seen);
-        Totals { restarts: seen.restarts, hangs: seen.hangs, blocked: seen.blocked, ..Totals::default() }
+        lock(&self.seen).totals
     }
 
     pub(crate) fn seen(&self) -> WorkerStatus {
         let slot = *lock(&self.slot);
         let counts = slot.map(Slot::counts).unwrap_or_default();
-        WorkerStatus { counts, blocked_calls: slot.map_or(0, Slot::blocked_calls), ..lock(&self.seen).clone() }
+        WorkerStatus {
+            counts,
+            blocked_calls: slot.map_or(0, |slot| slot.blocked_calls.get()),
+            ..lock(&self.seen).clone()
+        }
     }
 
     /// Runs the session, at first with `process`, until `wishes` requests the end. Cancel safe: the process is killed.
@@ -184,7 +186,7 @@ impl WorkerSession {
                         return kill(process, SessionEnd::Hung).await;
                     }
                     self.mark_absent(silent >= COVERED_AFTER);
-                    if process.slot().blocked_routes() > 0 && self.launch.relief.allows(Instant::now()) {
+                    if process.slot().blocked_routes.get() > 0 && self.launch.relief.allows(Instant::now()) {
                         return SessionEnd::Blocked;
                     }
                 }
@@ -196,7 +198,7 @@ impl WorkerSession {
     /// generation is to end or the start failed: the old process goes on.
     async fn relieve(&self, old: &WorkerProcess, wishes: &mut watch::Receiver<DesiredState>) -> Option<WorkerProcess> {
         let (worker, pid) = (self.worker, old.pid);
-        let (calls, routes) = (old.slot().blocked_calls(), old.slot().blocked_routes());
+        let (calls, routes) = (old.slot().blocked_calls.get(), old.slot().blocked_routes.get());
         let started = tokio::select! {
             biased;
             _ = wishes.wait_for(|wish| *wish != DesiredState::Serve) => None,
@@ -215,8 +217,8 @@ impl WorkerSession {
                     next.pid
                 );
                 self.seen_mut(|seen| {
-                    seen.restarts += 1;
-                    seen.blocked += 1;
+                    seen.totals.restarts += 1;
+                    seen.totals.blocked += 1;
                 });
                 Some(next)
             }
@@ -282,7 +284,7 @@ impl WorkerSession {
             };
             match started {
                 Ok(process) => {
-                    self.seen_mut(|seen| seen.restarts += 1);
+                    self.seen_mut(|seen| seen.totals.restarts += 1);
                     return Some(process);
                 }
                 Err(error) => {
@@ -297,7 +299,7 @@ impl WorkerSession {
         let worker = self.worker;
         let how = match left {
             SessionEnd::Hung => {
-                self.seen_mut(|seen| seen.hangs += 1);
+                self.seen_mut(|seen| seen.totals.hangs += 1);
                 let limit = format_duration(self.launch.prepared.config.server.hang_timeout);
                 format!("did not respond for hang_timeout = {limit} and was killed")
             }

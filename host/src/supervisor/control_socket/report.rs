@@ -6,6 +6,8 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use crate::observe::counters::TotalsReport;
+
 /// A command to the supervisor.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -49,7 +51,7 @@ pub(crate) struct Status {
     pub(crate) workers: Vec<WorkerStatus>,
     /// Workers of previous generations that are draining.
     pub(crate) draining: Vec<WorkerStatus>,
-    pub(crate) totals: Totals,
+    pub(crate) totals: TotalsReport,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -80,23 +82,6 @@ pub(crate) struct WorkerStatus {
     pub(crate) blocked_file_calls: u64,
 }
 
-/// Counted since the first start, across reloads, upgrades and deaths of workers.
-#[derive(Debug, Serialize, Deserialize)]
-pub(crate) struct Totals {
-    pub(crate) connections: u64,
-    pub(crate) requests: u64,
-    pub(crate) requests_in_progress: u64,
-    pub(crate) requests_cut: u64,
-    pub(crate) requests_lost: u64,
-    pub(crate) reloads: u64,
-    pub(crate) reloads_failed: u64,
-    pub(crate) worker_restarts: u64,
-    pub(crate) worker_hangs: u64,
-    /// Workers that were replaced because their file calls did not return.
-    #[serde(default)]
-    pub(crate) workers_blocked: u64,
-}
-
 impl Status {
     /// The status as text, for a terminal.
     pub(crate) fn to_text(&self) -> String {
@@ -121,22 +106,8 @@ impl Status {
             vec![route.name.clone(), component.to_owned()]
         });
         text += &table(std::iter::once(vec!["ROUTE".into(), "COMPONENT".into()]).chain(routes).collect());
-        let totals = &self.totals;
-        let _ = write!(
-            text,
-            "\nrequests: {} on {} connections, {} cut after shutdown_timeout, {} lost when their worker died\n\
-             workers replaced: {}, {} of them hung, {} of them with blocked file calls\n\
-             reloads: {}, {} of them failed\n",
-            totals.requests,
-            totals.connections,
-            totals.requests_cut,
-            totals.requests_lost,
-            totals.worker_restarts,
-            totals.worker_hangs,
-            totals.workers_blocked,
-            totals.reloads,
-            totals.reloads_failed
-        );
+        text.push('\n');
+        text += &self.totals.to_text();
         text
     }
 }

@@ -7,8 +7,8 @@ use daylily_core::config::{ComponentSource, Route};
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
-use super::report::{self, Reply, RouteStatus, Status, WorkerStatus};
-use crate::supervisor::account::Totals;
+use super::report::{Reply, RouteStatus, Status, WorkerStatus};
+use crate::observe::counters::Totals;
 use crate::supervisor::generation::View;
 use crate::supervisor::worker_session::WorkerSession;
 
@@ -53,7 +53,7 @@ pub(crate) fn answer(overview: &Overview<'_>, reply: oneshot::Sender<Reply>) {
 }
 
 fn status(overview: &Overview<'_>) -> Status {
-    let (view, totals) = (overview.current, overview.totals);
+    let view = overview.current;
     let workers = |view: &View| -> Vec<WorkerStatus> {
         view.seats.iter().filter(|seat| !seat.is_gone()).map(|seat| worker(view, seat)).collect()
     };
@@ -67,18 +67,7 @@ fn status(overview: &Overview<'_>) -> Status {
         routes: view.launch.prepared.config.routes.iter().map(route).collect(),
         workers: workers(view),
         draining: overview.draining.iter().flat_map(|view| workers(view)).collect(),
-        totals: report::Totals {
-            connections: totals.counts.connections_opened,
-            requests: totals.counts.requests_begun,
-            requests_in_progress: totals.counts.requests_in_progress(),
-            requests_cut: totals.counts.requests_cut,
-            requests_lost: totals.counts.requests_lost,
-            reloads: totals.reloads,
-            reloads_failed: totals.reloads_failed,
-            worker_restarts: totals.restarts,
-            worker_hangs: totals.hangs,
-            workers_blocked: totals.blocked,
-        },
+        totals: overview.totals.into(),
     }
 }
 
@@ -90,8 +79,8 @@ fn worker(view: &View, seat: &WorkerSession) -> WorkerStatus {
         pid: seen.pid,
         state: format!("{:?}", seen.state).to_lowercase(),
         uptime_ms: ms(seen.since.map(|since| since.elapsed()).unwrap_or_default()),
-        restarts: seen.restarts,
-        hangs: seen.hangs,
+        restarts: seen.totals.restarts,
+        hangs: seen.totals.hangs,
         connections: seen.counts.connections_open(),
         requests_in_progress: seen.counts.requests_in_progress(),
         requests: seen.counts.requests_begun,
