@@ -10,7 +10,7 @@ use super::tree::{Tree, has_word};
 const CONFIGURATION: &str = "docs/configuration.md";
 
 /// The source with the keys that the parser accepts.
-const PLACES: &str = "host/core/src/config/places.rs";
+const PLACES: &str = "host/core/src/config/tables.rs";
 
 /// The program's help on its flags.
 const HELP: &str = "tests/cases/cli/help-serve.txt";
