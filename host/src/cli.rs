@@ -7,7 +7,7 @@ use clap::builder::FalseyValueParser;
 use clap::{Args, Parser, Subcommand};
 use daylily_core::ValueError;
 use daylily_core::allow_http::Origin;
-use daylily_core::config::{DirGrant, Listen, LogLevel, Overrides, Workers};
+use daylily_core::config::{DirGrant, Listen, LogFilter, Overrides, Workers};
 use daylily_core::{grants, limits};
 
 /// Serves HTTP, answering every request from a fresh, sandboxed WebAssembly component instance.
@@ -134,9 +134,10 @@ pub(crate) struct Settings {
     /// For development: include the details of errors in responses
     #[arg(long, env = "DAYLILY_DEV", value_parser = FalseyValueParser::new())]
     dev: bool,
-    /// Log level: error, warn, info, debug or trace [default: info]
+    /// Log level: off, error, warn, info, debug or trace; with levels of single targets:
+    /// info,daylily::outgoing=debug,guest=off [default: info]
     #[arg(long, value_name = "LEVEL", env = "DAYLILY_LOG")]
-    log: Option<LogLevel>,
+    log: Option<LogFilter>,
 }
 
 impl ServeArguments {

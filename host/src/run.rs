@@ -91,7 +91,7 @@ fn serve(what: ServeArguments, invocation: Invocation, succeeds: bool) -> Result
 
 fn check(what: &ServeArguments) -> Result<(), Failure> {
     let config = prepare::read(&prepare::settled(what)?)?;
-    let _log = log::start(config.log)?;
+    let _log = log::start(&config.log)?;
     let prepared = prepare::compile(config, &[])?;
     let config = &prepared.config;
     let around =

@@ -34,6 +34,7 @@ mod limits_guest;
 mod limits_head;
 mod limits_host;
 mod limits_load;
+mod log_targets;
 mod logging;
 mod misnamed;
 mod outgoing;

@@ -11,6 +11,7 @@ pub mod error_response;
 pub mod excerpt;
 pub mod grants;
 pub mod limits;
+pub mod log_target;
 pub mod restart;
 pub mod route;
 pub mod units;

@@ -6,9 +6,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use daylily_core::allow_http::{AllowHttp, Scheme};
-use daylily_core::config::{
-    self, ComponentSource, Config, LogLevel, Overrides, Route, RouteLimits, ServerLimits, Workers,
-};
+use daylily_core::config::{self, ComponentSource, Config, Overrides, Route, RouteLimits, ServerLimits, Workers};
 use daylily_core::route::RouteTable;
 
 const FULL: &str = include_str!("../../../tests/cases/config/full.toml");
@@ -44,7 +42,7 @@ fn full() {
     let config = parse(FULL, &Overrides::default());
     assert_eq!(listen(&config).as_deref(), Some("127.0.0.1:3000 systemd:web"));
     assert!(!config.dev);
-    assert_eq!(config.log, LogLevel::Info);
+    assert_eq!(config.log.to_string(), "info");
     assert_eq!(config.workers, Workers::Auto);
     assert_eq!(config.control, Some(PathBuf::from("/run/daylily/control.sock")));
     assert_eq!(config.cache_dir, Some(PathBuf::from("/etc/daylily/compiled")));
@@ -155,7 +153,7 @@ fn flags() -> Overrides {
     Overrides {
         listen: vec!["127.0.0.1:0".parse().unwrap()],
         dev: Some(true),
-        log: Some(LogLevel::Trace),
+        log: Some("trace".parse().unwrap()),
         workers: Some("2".parse().unwrap()),
         control: Some("flag.sock".into()),
         cache_dir: Some("flag".into()),
@@ -177,7 +175,7 @@ fn flags_go_over_defaults_but_not_over_routes() {
     let config = parse(FULL, &flags());
     assert_eq!(listen(&config).as_deref(), Some("127.0.0.1:0"));
     assert!(config.dev);
-    assert_eq!(config.log, LogLevel::Trace);
+    assert_eq!(config.log.to_string(), "trace");
     assert_eq!(config.workers.to_string(), "2");
     assert_eq!(config.control, Some(PathBuf::from("flag.sock")));
     assert_eq!(config.cache_dir, Some(PathBuf::from("flag")));

@@ -35,6 +35,7 @@ fn every_kind_of_value() {
     let text = r#"
         listen = ["systemd", "systemd:a b", "[::1]:0"]
         workers = 256
+        log = "warn,guest=off,daylily::request=trace"
         cache_max = 0
         [[route]]
         component = "a.wasm"

@@ -13,6 +13,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 use std::time::{Duration, SystemTime};
 
+use daylily_core::log_target;
 use daylily_core::units::format_size;
 use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, Stat, Timespec, Timestamps, UTIME_NOW};
 use rustix::process::geteuid;
@@ -95,6 +96,7 @@ impl Cache {
             },
         };
         tracing::warn!(
+            target: log_target::COMPONENT,
             "cache entry `{}/{name}` ignored: {error}; the component is compiled again",
             self.path.display()
         );

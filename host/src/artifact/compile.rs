@@ -4,6 +4,7 @@ use std::borrow::Cow;
 use std::hash::{Hash, Hasher};
 
 use daylily_core::excerpt::Excerpt;
+use daylily_core::log_target;
 use wasmtime::Module;
 use wasmtime::component::Component;
 
@@ -103,7 +104,7 @@ impl Compiler {
             Some(cached) => cached,
             None => self.compile(source, bytes, &key)?,
         };
-        tracing::debug!("component {} is linked {}", source.name(), facts.form);
+        tracing::debug!(target: log_target::COMPONENT, "component {} is linked {}", source.name(), facts.form);
         Artifact::new(source, key, facts, &code).map_err(|error| LoadError::Memory { error, component: source.name() })
     }
 
@@ -123,7 +124,7 @@ impl Compiler {
         let bytes = &*released;
         let inspection = inspected(source, bytes)?;
         if bytes.len() >= LARGE_BYTES {
-            tracing::info!("compiling component {name}");
+            tracing::info!(target: log_target::COMPONENT, "compiling component {name}");
         }
         let refused = |error| LoadError::Refused { error, component: name.clone() };
         let (facts, code) = compiled(bytes, &inspection, &self.functions).map_err(refused)?;
@@ -133,6 +134,7 @@ impl Compiler {
                 .and_then(|facts| cache.put(key, &facts, &code));
             if let Err(error) = stored {
                 tracing::warn!(
+                    target: log_target::COMPONENT,
                     "failed to store the code of component {name} in the cache: {error}; the next start compiles it again"
                 );
             }
@@ -155,7 +157,10 @@ fn compiled(
         match Module::new(&compiler(pool)?, module) {
             Ok(module) => return Ok((Facts::of_module(&module, pool, inspection), module.serialize()?)),
             Err(error) => {
-                tracing::debug!("a component is not linked directly: {}", Excerpt::display(format_args!("{error:#}")))
+                tracing::debug!(
+                    target: log_target::COMPONENT,
+                    "a component is not linked directly: {}", Excerpt::display(format_args!("{error:#}"))
+                )
             }
         }
     }
@@ -163,7 +168,10 @@ fn compiled(
     let component = match relink(bytes).map(|relinked| Component::new(engine, relinked)) {
         Some(Ok(component)) => component,
         Some(Err(error)) => {
-            tracing::debug!("a component is compiled with its shim: {}", Excerpt::display(format_args!("{error:#}")));
+            tracing::debug!(
+                target: log_target::COMPONENT,
+                "a component is compiled with its shim: {}", Excerpt::display(format_args!("{error:#}"))
+            );
             Component::new(engine, bytes)?
         }
         None => Component::new(engine, bytes)?,

@@ -19,6 +19,7 @@ use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use daylily_core::excerpt::Excerpt;
+use daylily_core::log_target;
 use http::request::Parts;
 use http_body::{Body, Frame, SizeHint};
 use http_body_util::BodyExt;
@@ -99,7 +100,10 @@ where
             }
             if let Some(refused) = store.data().refused() {
                 // The guest ended well in spite of it, but the operator may want to know the cause of a poor response.
-                tracing::warn!(request = %id, route = %app.settings().route, "guest was refused memory: {refused}");
+                tracing::warn!(
+                    target: log_target::REQUEST,
+                    request = %id, route = %app.settings().route, "guest was refused memory: {refused}"
+                );
             }
             Outcome::Done
         }

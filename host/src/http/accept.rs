@@ -4,6 +4,7 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
+use daylily_core::log_target;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::OwnedSemaphorePermit;
 
@@ -44,11 +45,14 @@ async fn accept(listener: &TcpListener) -> TcpStream {
             Err(error) => error,
         };
         if is_exhausted(&error) {
-            tracing::error!(%error, "failed to accept a connection; trying again in {EXHAUSTED_PAUSE:?}");
+            tracing::error!(
+                target: log_target::CONNECTION,
+                %error, "failed to accept a connection; trying again in {EXHAUSTED_PAUSE:?}"
+            );
             tokio::time::sleep(EXHAUSTED_PAUSE).await;
         } else {
             // The client gave up while it was waiting in the backlog (accept(2), "Error handling").
-            tracing::debug!(%error, "a connection ended before it was accepted");
+            tracing::debug!(target: log_target::CONNECTION, %error, "a connection ended before it was accepted");
         }
     }
 }
@@ -62,7 +66,10 @@ pub(crate) fn empty_backlog(listener: &std::net::TcpListener, worker: &Arc<Worke
         let Ok((stream, _peer)) = listener.accept() else { return };
         match stream.set_nonblocking(true).and_then(|()| TcpStream::from_std(stream)) {
             Ok(stream) => begin(stream, permit, worker),
-            Err(error) => tracing::error!(%error, "failed to accept a connection from the backlog"),
+            Err(error) => tracing::error!(
+                target: log_target::CONNECTION,
+                %error, "failed to accept a connection from the backlog"
+            ),
         }
     }
 }

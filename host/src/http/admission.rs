@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use daylily_core::config::ServerLimits;
 use daylily_core::error_response::ErrorResponse;
+use daylily_core::log_target;
 use tokio::sync::{AcquireError, Notify, OwnedSemaphorePermit, Semaphore};
 use tokio::time::Instant;
 
@@ -142,6 +143,7 @@ impl Admission {
             let giving_way = self.look();
             if giving_way > 0 && self.gave_way.is_news() {
                 tracing::warn!(
+                    target: log_target::REQUEST,
                     "{giving_way} requests of stalled clients aborted, because other requests were queued (logged \
                      once a second)"
                 );

@@ -8,6 +8,7 @@ use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
 use daylily_core::excerpt::Excerpt;
+use daylily_core::log_target;
 use http::HeaderMap;
 use http_body::{Body as _, Frame, SizeHint};
 use tokio::task::JoinHandle;
@@ -196,6 +197,7 @@ impl Streamed {
             _ if exchange.body_error().is_some() => {
                 let record = exchange.record();
                 tracing::debug!(
+                    target: log_target::REQUEST,
                     request = %record.id, route = %record.route(),
                     "response cut because the request body failed: {why}"
                 );
@@ -203,6 +205,7 @@ impl Streamed {
             _ => {
                 let record = exchange.record();
                 tracing::warn!(
+                    target: log_target::REQUEST,
                     request = %record.id, route = %record.route(),
                     "guest failed during its response, which was cut: {why}"
                 );

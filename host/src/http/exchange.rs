@@ -6,6 +6,7 @@ use std::task::{Context, Waker};
 
 use daylily_core::error_response::ErrorResponse;
 use daylily_core::excerpt::Excerpt;
+use daylily_core::log_target;
 use daylily_core::units::format_duration;
 
 use tokio_util::task::task_tracker::TaskTrackerToken;
@@ -203,12 +204,16 @@ pub(crate) fn report_end(exchange: &Exchange) {
     match exchange.outcome().cloned().map(Outcome::into_abort) {
         Some(Abort::ClientGone) => {
             tracing::debug!(
+                target: log_target::REQUEST,
                 request = %record.id, route = %record.route(),
                 "client disconnected before the end of its response"
             );
         }
         Some(Abort::Refused(why)) if !matches!(why, ErrorResponse::NoResponse) => {
-            tracing::warn!(request = %record.id, route = %record.route(), "guest failed {when}: {why}");
+            tracing::warn!(
+                target: log_target::REQUEST,
+                request = %record.id, route = %record.route(), "guest failed {when}: {why}"
+            );
         }
         _ => {}
     }

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use daylily_core::error_response::{Blame, ErrorResponse};
+use daylily_core::log_target;
 use http::header::{CONNECTION, DATE};
 use http::{HeaderValue, Request, Response, Version};
 use hyper::body::Incoming;
@@ -88,13 +89,16 @@ fn refuse(worker: &Worker, refusal: &ErrorResponse, record: &Record) -> Response
     record.set_status(refusal.status());
     let (request, route) = (&record.id, record.route());
     match refusal.blame() {
-        Blame::Client => tracing::debug!(%request, %route, "request refused: {refusal}"),
-        Blame::Guest => tracing::warn!(%request, %route, "guest failed: {refusal}"),
+        Blame::Client => tracing::debug!(target: log_target::REQUEST, %request, %route, "request refused: {refusal}"),
+        Blame::Guest => tracing::warn!(target: log_target::REQUEST, %request, %route, "guest failed: {refusal}"),
         Blame::Overload if worker.overload.is_news() => {
-            tracing::warn!(%request, %route, "request refused: {refusal} (logged once a second)");
+            tracing::warn!(
+                target: log_target::REQUEST,
+                %request, %route, "request refused: {refusal} (logged once a second)"
+            );
         }
-        Blame::Overload => tracing::debug!(%request, %route, "request refused: {refusal}"),
-        Blame::Host => tracing::error!(%request, %route, "request failed: {refusal}"),
+        Blame::Overload => tracing::debug!(target: log_target::REQUEST, %request, %route, "request refused: {refusal}"),
+        Blame::Host => tracing::error!(target: log_target::REQUEST, %request, %route, "request failed: {refusal}"),
     }
     response::refusal(refusal, record, worker.dev)
 }

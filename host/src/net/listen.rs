@@ -6,6 +6,7 @@ use std::io;
 use std::net::{SocketAddr, TcpListener, ToSocketAddrs};
 use std::os::fd::{AsFd, OwnedFd};
 
+use daylily_core::log_target;
 use rustix::io::Errno;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use socket2::{Domain, Protocol, SockRef, Socket, Type};
@@ -140,7 +141,10 @@ pub(crate) fn refuse_handshakes(listener: &TcpListener) {
         ];
         // Without the filter, the few clients that connect at the moment of closing may be reset.
         if let Err(error) = SockRef::from(listener).attach_filter(&filter) {
-            tracing::debug!("failed to attach the packet filter that drops new handshakes: {error}");
+            tracing::debug!(
+                target: log_target::CONNECTION,
+                "failed to attach the packet filter that drops new handshakes: {error}"
+            );
         }
     }
     #[cfg(not(target_os = "linux"))]

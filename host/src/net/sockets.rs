@@ -7,6 +7,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 
 use daylily_core::config::{Listen, ListenAddr};
+use daylily_core::log_target;
 use rustix::net::{AddressFamily, SocketType, sockopt};
 use serde::{Deserialize, Serialize};
 
@@ -113,6 +114,7 @@ impl Sockets {
         let unused = self.given.iter().filter(|given| !bound.iter().any(|bound| bound.has(&given.socket)));
         for given in unused {
             tracing::warn!(
+                target: log_target::SUPERVISOR,
                 "the socket `{}` that systemd passed is not used; write listen = \"systemd\" to use all",
                 given.name
             );

@@ -3,6 +3,7 @@
 use std::sync::atomic::{AtomicU16, Ordering::Relaxed};
 use std::sync::{Arc, OnceLock};
 
+use daylily_core::log_target;
 use tokio::time::Instant;
 
 use crate::observe::request_id::RequestId;
@@ -46,6 +47,7 @@ impl Record {
 impl Drop for Record {
     fn drop(&mut self) {
         tracing::debug!(
+            target: log_target::REQUEST,
             request = %self.id, route = %self.route(), status = self.status.load(Relaxed),
             us = self.began.elapsed().as_micros(), "request ended",
         );

@@ -3,6 +3,8 @@
 use std::io;
 use std::sync::Arc;
 
+use daylily_core::log_target;
+
 use super::generation::View;
 use crate::observe::counters::{Counts, Totals};
 use crate::observe::scoreboard::Scoreboard;
@@ -55,7 +57,7 @@ impl Account {
                 // The predecessor has ended, so none of its requests is in progress any more: they count as lost.
                 let told = std::mem::take(&mut self.told).counts;
                 self.scoreboard.add(told.at_death().since(told));
-                tracing::warn!("failed to receive the predecessor's counters: {error}");
+                tracing::warn!(target: log_target::SUPERVISOR, "failed to receive the predecessor's counters: {error}");
             }
         }
     }

@@ -1,5 +1,6 @@
 //! The end of a supervisor, by a stop or after an upgrade: all workers drain and end.
 
+use daylily_core::log_target;
 use daylily_core::units::format_duration;
 use tokio::sync::oneshot;
 
@@ -50,7 +51,7 @@ pub(crate) async fn after(
     successor: Successor,
     mut signals: Signals,
 ) -> Result<(), Failure> {
-    tracing::info!("process {} has taken over; this process drains", successor.pid);
+    tracing::info!(target: log_target::SUPERVISOR, "process {} has taken over; this process drains", successor.pid);
     systemd::succeeded_by(successor.pid);
     // From here on, only the successor replies to `daylily status`. It is sent the totals after that, so it never
     // reports less than this process did.
@@ -80,6 +81,7 @@ async fn drain(
     supervisor.state = ServerState::Stopping;
     let before = supervisor.totals().counts;
     tracing::info!(
+        target: log_target::SUPERVISOR,
         "draining, requests in progress: {}; they have shutdown_timeout = {} to finish, and a second signal ends them at once",
         before.requests_in_progress(),
         format_duration(supervisor.current.launch.prepared.config.server.shutdown_timeout),
@@ -89,11 +91,14 @@ async fn drain(
         tokio::select! {
             ended = supervisor.ends.join_next() => match ended {
                 Some(Ok(number)) => supervisor.forget(number),
-                Some(Err(error)) => tracing::error!("failed to wait for a generation to drain: {error}"),
+                Some(Err(error)) => tracing::error!(
+                    target: log_target::SUPERVISOR,
+                    "failed to wait for a generation to drain: {error}"
+                ),
                 None => break,
             },
             asked = signals.next() => if asked == Asked::Stop {
-                tracing::warn!("stopping immediately");
+                tracing::warn!(target: log_target::SUPERVISOR, "stopping immediately");
                 supervisor.draining.iter().chain([&supervisor.current]).for_each(|view| view.wish(DesiredState::Kill));
             },
             rest = joined(&mut supervisor.rest) => supervisor.account.hear(rest),

@@ -8,6 +8,7 @@ use std::mem::MaybeUninit;
 use std::sync::Mutex;
 use std::time::Duration;
 
+use daylily_core::log_target;
 use rustix::process::{Pid, WaitId, WaitIdOptions, WaitOptions, waitid, waitpid};
 use tokio::process::Child;
 use tokio::signal::unix::{SignalKind, signal};
@@ -71,7 +72,7 @@ fn pass() -> Pass {
         if waitpid(Some(pid), WaitOptions::NOHANG).is_err() {
             return Pass::Done;
         }
-        tracing::debug!("reaped the orphaned process {pid:?}");
+        tracing::debug!(target: log_target::SUPERVISOR, "reaped the orphaned process {pid:?}");
     }
     Pass::Done
 }

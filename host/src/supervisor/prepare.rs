@@ -5,6 +5,7 @@ use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
 
 use daylily_core::config::{self, ComponentSource, Config};
+use daylily_core::log_target;
 
 use crate::artifact::Artifact;
 use crate::artifact::cache::{Cache, CacheError};
@@ -93,6 +94,7 @@ pub(crate) fn compile(config: Config, known: &[Artifact]) -> Result<Prepared, Fa
     let fitting = raise_descriptor_limit(&config);
     if let Some(fitting) = fitting {
         tracing::warn!(
+            target: log_target::SUPERVISOR,
             "the descriptor limit allows {fitting} connections, fewer than max_connections = {wanted}; raise the hard limit (ulimit -n)"
         );
     }
@@ -128,13 +130,16 @@ fn cache(config: &Config) -> Result<Option<Cache>, CacheError> {
         return Cache::open(dir, config.cache_max_bytes).map(Some);
     }
     let Some(dir) = dirs::cache_dir() else {
-        tracing::warn!("there is no cache directory, so each start compiles its components; name one with cache_dir");
+        tracing::warn!(
+            target: log_target::COMPONENT,
+            "there is no cache directory, so each start compiles its components; name one with cache_dir"
+        );
         return Ok(None);
     };
     match Cache::open(&dir, config.cache_max_bytes) {
         // The default directory is optional: starts are faster with it, and work without it.
         Err(error @ CacheError::Unusable { .. }) => {
-            tracing::warn!("{error}; until then, each start compiles its components");
+            tracing::warn!(target: log_target::COMPONENT, "{error}; until then, each start compiles its components");
             Ok(None)
         }
         opened => opened.map(Some),

@@ -9,6 +9,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use daylily_core::config::Workers;
+use daylily_core::log_target;
 use rustix::net::SendFlags;
 use tokio::io::AsyncReadExt;
 use tokio::net::UnixStream;
@@ -169,7 +170,10 @@ impl WorkerProcess {
         // Commands are small and few: a full socket buffer means that the worker hangs.
         let flags = SendFlags::DONTWAIT | SendFlags::NOSIGNAL;
         if let Err(error) = rustix::net::send(&self.channel, &order.to_bytes(), flags) {
-            tracing::debug!("failed to send a command to the worker with pid {}: {error}", self.pid);
+            tracing::debug!(
+                target: log_target::WORKER,
+                "failed to send a command to the worker with pid {}: {error}", self.pid
+            );
         }
     }
 

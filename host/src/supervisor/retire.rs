@@ -4,6 +4,7 @@ use std::io;
 use std::process::ExitStatus;
 use std::sync::Arc;
 
+use daylily_core::log_target;
 use daylily_core::units::format_duration;
 use tokio::sync::watch;
 
@@ -28,16 +29,21 @@ pub(crate) fn say_drained(
             let limit = format_duration(launch.prepared.config.server.shutdown_timeout);
             let cut = counts.requests_cut;
             tracing::warn!(
+                target: log_target::WORKER,
                 "worker {worker} (pid {pid}) did not drain within shutdown_timeout = {limit}, requests cut: {cut}"
             );
         }
         Ok(status) => {
             let lost = counts.requests_in_progress();
             tracing::error!(
+                target: log_target::WORKER,
                 "worker {worker} (pid {pid}) ended ({status}) while it drained, requests in progress: {lost}"
             );
         }
-        Err(error) => tracing::error!("worker {worker} (pid {pid}) cannot be waited for ({error})"),
+        Err(error) => tracing::error!(
+            target: log_target::WORKER,
+            "worker {worker} (pid {pid}) cannot be waited for ({error})"
+        ),
     }
 }
 

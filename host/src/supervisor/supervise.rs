@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use daylily_core::config::Config;
+use daylily_core::log_target;
 use tokio::sync::oneshot;
 use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::Instant;
@@ -56,7 +57,7 @@ pub(crate) fn serve(mut task: Task) -> Result<(), Failure> {
     let was_found = task.inheritance.as_ref().is_some_and(|inheritance| inheritance.legacy.config_was_found);
     task.what = if was_found { prepare::with_found(&task.what) } else { prepare::settled(&task.what)? };
     let config = prepare::read(&task.what)?;
-    let log = log::start(config.log)?;
+    let log = log::start(&config.log)?;
     // Before the event loop: systemd passes open descriptors by number, which no other code may take.
     let sockets = match &mut task.inheritance {
         Some(inheritance) => std::mem::take(&mut inheritance.sockets),
@@ -190,7 +191,7 @@ impl Supervisor {
                     }
                 },
                 () = changed(&mut self.watch) => {
-                    tracing::info!("a file has changed: reloading");
+                    tracing::info!(target: log_target::SUPERVISOR, "a file has changed: reloading");
                     self.is_reload_wanted = true;
                 }
                 outcome = joined(&mut self.reloading) => self.reloaded(outcome),
@@ -198,7 +199,10 @@ impl Supervisor {
                     Ok(successor) => return end::after(self, successor, signals).await,
                     Err(error) => {
                         self.state = ServerState::Serving;
-                        tracing::error!("upgrade failed: {error}; this process keeps serving");
+                        tracing::error!(
+                            target: log_target::SUPERVISOR,
+                            "upgrade failed: {error}; this process keeps serving"
+                        );
                     }
                 },
                 rest = joined(&mut self.rest) => {
@@ -237,7 +241,7 @@ impl Supervisor {
             }
             Err(error) => self.account.hear(Err(error)),
         }
-        tracing::info!("took over: {}", status::summary(&self.current));
+        tracing::info!(target: log_target::SUPERVISOR, "took over: {}", status::summary(&self.current));
     }
 
     pub(crate) fn forget(&mut self, number: u64) {
@@ -293,7 +297,10 @@ impl Supervisor {
         let Some(control) = self.control.as_ref().filter(|control| !control.is_in_place()) else { return };
         match control.anew() {
             Ok(anew) => self.control = Some(anew),
-            Err(failure) => tracing::warn!("{failure}; until then, only signals reach this server"),
+            Err(failure) => tracing::warn!(
+                target: log_target::CONTROL,
+                "{failure}; until then, only signals reach this server"
+            ),
         }
     }
 
@@ -302,16 +309,19 @@ impl Supervisor {
         let (next, end) = next.split();
         self.ends.spawn(end);
         if next.launch.prepared.config.control != self.current.launch.prepared.config.control {
-            tracing::warn!("`control` is read at start only; to change it, restart daylily or upgrade it (SIGUSR2)");
+            tracing::warn!(
+                target: log_target::CONTROL,
+                "`control` is read at start only; to change it, restart daylily or upgrade it (SIGUSR2)"
+            );
         }
         let old = std::mem::replace(&mut self.current, next);
         let config = &self.current.launch.prepared.config;
-        self.log.set_level(config.log);
+        self.log.set_filter(&config.log);
         watch(&mut self.watch, &self.what, Some(config));
         let closes = old.launch.sockets().closing(&self.current.launch.sockets());
         old.wish(DesiredState::End(End { is_last: false, closes }));
         self.draining.push(old);
-        tracing::info!("reloaded: {}", status::summary(&self.current));
+        tracing::info!(target: log_target::SUPERVISOR, "reloaded: {}", status::summary(&self.current));
         let (generation, answers) = (self.number, std::mem::take(&mut self.answers));
         let former = self.draining.clone();
         tokio::spawn(async move {
@@ -334,7 +344,10 @@ impl Supervisor {
         if self.watch.is_some() {
             watch(&mut self.watch, &self.what, prepare::read(&self.what).ok().as_ref());
         }
-        tracing::error!("reload failed, generation {} keeps serving: {failure}", self.current.number());
+        tracing::error!(
+            target: log_target::SUPERVISOR,
+            "reload failed, generation {} keeps serving: {failure}", self.current.number()
+        );
         self.answer(|| Reply::Failed { reason: failure.to_string(), exit_code: failure.exit_code() });
     }
 
@@ -354,7 +367,10 @@ impl Supervisor {
 
     fn upgrade(&mut self) {
         if self.upgrading.is_some() || self.reloading.is_some() {
-            tracing::warn!("upgrade refused: an upgrade or a reload is in progress; try again when it is done");
+            tracing::warn!(
+                target: log_target::SUPERVISOR,
+                "upgrade refused: an upgrade or a reload is in progress; try again when it is done"
+            );
             return;
         }
         self.state = ServerState::Upgrading;

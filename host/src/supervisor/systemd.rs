@@ -1,5 +1,6 @@
 //! Notifications to systemd (`Type=notify`). Without systemd, these functions do nothing.
 
+use daylily_core::log_target;
 use sd_notify::NotifyState;
 use tokio::time::Interval;
 
@@ -50,6 +51,6 @@ impl Watchdog {
 
 fn notify(states: &[NotifyState<'_>]) {
     if let Err(error) = sd_notify::notify(states) {
-        tracing::warn!("failed to notify systemd: {error}; is NOTIFY_SOCKET right?");
+        tracing::warn!(target: log_target::SUPERVISOR, "failed to notify systemd: {error}; is NOTIFY_SOCKET right?");
     }
 }

@@ -7,6 +7,7 @@ use std::os::unix::net::UnixStream as StdUnixStream;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use daylily_core::log_target;
 use rustix::process::{Pid, Signal, kill_process_group};
 use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
@@ -152,7 +153,10 @@ impl Successor {
     pub(crate) fn tell(&self, totals: Totals) {
         let line = serde_json::to_string(&totals).map_err(io::Error::other).map(|line| line + "\n");
         if let Err(error) = line.and_then(|line| (&self.channel).write_all(line.as_bytes())) {
-            tracing::warn!("failed to send the counters to process {}: {error}", self.pid);
+            tracing::warn!(
+                target: log_target::SUPERVISOR,
+                "failed to send the counters to process {}: {error}", self.pid
+            );
         }
     }
 

@@ -6,6 +6,7 @@ use std::process::ExitStatus;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use daylily_core::log_target;
 use daylily_core::restart::Restarts;
 use daylily_core::units::format_duration;
 use tokio::sync::watch;
@@ -212,6 +213,7 @@ impl WorkerSession {
             }
             Some(Ok(next)) => {
                 tracing::error!(
+                    target: log_target::WORKER,
                     "worker {worker} (pid {pid}) has {calls} file calls that do not return, and no file threads left \
                      on {routes} of its routes; the process with pid {} replaces it",
                     next.pid
@@ -223,7 +225,10 @@ impl WorkerSession {
                 Some(next)
             }
             Some(Err(error)) => {
-                tracing::error!("worker {worker} (pid {pid}) cannot be replaced: {error}; it keeps running");
+                tracing::error!(
+                    target: log_target::WORKER,
+                    "worker {worker} (pid {pid}) cannot be replaced: {error}; it keeps running"
+                );
                 None
             }
         }
@@ -314,12 +319,16 @@ impl WorkerSession {
             deaths => format!(" ({deaths} quick crashes in a row)"),
         };
         tracing::error!(
+            target: log_target::WORKER,
             "worker {worker} (pid {pid}) {how} after {lived:.1?}, requests in progress: {lost}{again}; {when}"
         );
     }
 
     fn say_not_started(&self, error: &StartError, delay: Duration) {
-        tracing::error!("worker {} cannot be replaced: {error}; trying again in {delay:.1?}", self.worker);
+        tracing::error!(
+            target: log_target::WORKER,
+            "worker {} cannot be replaced: {error}; trying again in {delay:.1?}", self.worker
+        );
     }
 
     fn sits(&self, process: &WorkerProcess) {

@@ -9,6 +9,7 @@ use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use daylily_core::excerpt::printable;
+use daylily_core::log_target;
 use tokio::io::AsyncWrite;
 use wasmtime_wasi::cli::{IsTerminal, StdoutStream};
 use wasmtime_wasi::p2::{OutputStream, Pollable, StreamError, StreamResult};
@@ -190,7 +191,7 @@ impl Lines {
         if !is_whole && !self.is_cut {
             self.is_cut = true;
             tracing::warn!(
-                target: "guest", route = %self.route, request = %self.request,
+                target: log_target::GUEST, route = %self.route, request = %self.request,
                 "output truncated: the guest wrote more than max_output = {}",
                 daylily_core::units::format_size(self.limit_bytes),
             );

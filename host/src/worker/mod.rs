@@ -13,6 +13,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
+use daylily_core::log_target;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc;
 use tokio::time::Instant;
@@ -57,7 +58,7 @@ pub(crate) fn main() -> ExitCode {
     // Before any thread is started: threads inherit the name.
     #[cfg(target_os = "linux")]
     let _ = rustix::thread::set_name(PROCESS_NAME);
-    let served = log::start(handover.config.log).and_then(|_log| runtime::run(serve(&supervisor, handover)));
+    let served = log::start(&handover.config.log).and_then(|_log| runtime::run(serve(&supervisor, handover)));
     match served {
         Ok(code) => code,
         Err(error) => {
@@ -95,7 +96,7 @@ async fn serve(supervisor: &UnixStream, handover: WorkerSetup) -> io::Result<Exi
     tokio::spawn(beat(Arc::clone(&worker), HEARTBEAT.min(server.hang_timeout / 4)));
     let mut orders = listen_to(supervisor, server.shutdown_timeout)?;
     (&mut &*supervisor).write_all(&[READY])?;
-    tracing::debug!(generation = share.generation, worker = share.worker, "ready");
+    tracing::debug!(target: log_target::WORKER, generation = share.generation, worker = share.worker, "ready");
 
     let end = loop {
         match orders.recv().await {

@@ -14,6 +14,7 @@ mod keys;
 mod limits;
 mod links;
 mod log_lines;
+mod log_targets;
 mod markdown;
 mod names;
 mod normal;
@@ -66,6 +67,7 @@ const RULES: &[Rule] = &[
     limits::check,
     codes::check,
     log_lines::check,
+    log_targets::check,
     size::check,
     dependencies::check,
     rooms::check,

@@ -20,7 +20,7 @@ use serde::{Deserialize, Serialize};
 
 pub use diagnostic::Diagnostics;
 pub use listen::{Listen, ListenAddr};
-pub use log_level::LogLevel;
+pub use log_level::{LogFilter, LogLevel};
 pub use overrides::Overrides;
 pub use workers::Workers;
 
@@ -39,8 +39,8 @@ pub struct Config {
     pub listen: Option<Vec<Listen>>,
     /// Whether clients may see error details of guests.
     pub dev: bool,
-    /// The log level.
-    pub log: LogLevel,
+    /// Which lines are logged.
+    pub log: LogFilter,
     /// The number of worker processes.
     pub workers: Workers,
     /// The path of the control socket.
@@ -109,7 +109,7 @@ pub fn single(component: ComponentSource, overrides: &Overrides) -> Config {
     let mut config = Config {
         listen: None,
         dev: false,
-        log: LogLevel::default(),
+        log: LogFilter::default(),
         workers: Workers::default(),
         control: None,
         cache_dir: None,

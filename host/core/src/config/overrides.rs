@@ -2,7 +2,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::read::Settings;
-use super::{Config, DirGrant, Listen, LogLevel, Workers};
+use super::{Config, DirGrant, Listen, LogFilter, Workers};
 use crate::allow_http::{AllowHttp, Origin};
 
 /// Settings from the command line or from environment variables; by default, none.
@@ -16,7 +16,7 @@ pub struct Overrides {
     /// Replaces `dev`.
     pub dev: Option<bool>,
     /// Replaces `log`.
-    pub log: Option<LogLevel>,
+    pub log: Option<LogFilter>,
     /// Replaces `workers`.
     pub workers: Option<Workers>,
     /// Replaces `control`.

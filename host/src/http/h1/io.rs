@@ -9,6 +9,7 @@ use std::time::SystemTime;
 
 use daylily_core::error_response::ErrorResponse;
 use daylily_core::excerpt::Excerpt;
+use daylily_core::log_target;
 use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, Sleep, sleep_until};
@@ -178,7 +179,7 @@ pub(crate) fn unparsable() -> ErrorResponse {
 /// A complete error response that gives the reason and announces that the connection closes.
 pub(crate) fn last_word(refusal: &ErrorResponse, dev: bool) -> String {
     let id = RequestId::next();
-    tracing::debug!(request = %id, "request refused: {refusal}");
+    tracing::debug!(target: log_target::REQUEST, request = %id, "request refused: {refusal}");
     let body = refusal.body(&id.to_string(), dev);
     let reason = http::StatusCode::from_u16(refusal.status()).ok().and_then(|status| status.canonical_reason());
     format!(

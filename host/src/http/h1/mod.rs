@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::task::Poll;
 
 use daylily_core::error_response::ErrorResponse;
+use daylily_core::log_target;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
@@ -48,7 +49,10 @@ async fn is_asked(io: &mut ConnectionIo, worker: &Worker, steps: &mut Steps) -> 
     while !worker.drain.is_cut() {
         tokio::select! {
             biased;
-            bytes = io.bytes() => return bytes.inspect_err(|error| tracing::debug!(%error, "connection ended")).is_ok(),
+            bytes = io.bytes() => return bytes.inspect_err(|error| tracing::debug!(
+                target: log_target::CONNECTION,
+                %error, "connection ended"
+            )).is_ok(),
             // The loop polls the connection again, which reads its changed time-outs.
             () = steps.next() => {}
         }
@@ -92,7 +96,7 @@ async fn serve_until_silent(
                 // hyper holds no bytes of a head: a connection that has received part of a head does not rest.
                 let io = serving.into_parts().io.into_inner();
                 memory::note_freed();
-                tracing::debug!("an idle connection released its buffers");
+                tracing::debug!(target: log_target::CONNECTION, "an idle connection released its buffers");
                 return Some(io.rested());
             }
             // The next poll of `serving` reads the connection's changed time-outs.
@@ -104,7 +108,7 @@ async fn serve_until_silent(
         }
     };
     if let Err(error) = served {
-        tracing::debug!(%error, "connection ended");
+        tracing::debug!(target: log_target::CONNECTION, %error, "connection ended");
         if connection.is_head_too_slow() {
             connection.write_now(last_word(&ErrorResponse::HeadTimeout, worker.dev).as_bytes());
         } else if error.is_parse() && connection.is_unasked() {

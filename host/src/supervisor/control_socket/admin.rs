@@ -13,6 +13,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use daylily_core::config::Config;
+use daylily_core::log_target;
 use rustix::process::geteuid;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{UnixListener, UnixStream};
@@ -93,6 +94,7 @@ impl ControlSocket {
             Ok(control) => Ok(Some(control)),
             Err(failure) => {
                 tracing::warn!(
+                    target: log_target::CONTROL,
                     "{failure}; until then, daylily status, reload and stop do not reach this server, signals do"
                 );
                 Ok(None)
@@ -196,13 +198,13 @@ async fn accept(listener: UnixListener, requests: mpsc::Sender<Request>, clients
                 let requests = requests.clone();
                 tokio::spawn(async move {
                     if let Err(error) = answer(stream, &requests).await {
-                        tracing::debug!("a command on the control socket failed: {error}");
+                        tracing::debug!(target: log_target::CONTROL, "a command on the control socket failed: {error}");
                     }
                     drop(permit);
                 });
             }
             Err(error) => {
-                tracing::error!("failed to accept on the control socket: {error}");
+                tracing::error!(target: log_target::CONTROL, "failed to accept on the control socket: {error}");
                 tokio::time::sleep(Duration::from_millis(100)).await;
             }
         }
@@ -212,7 +214,10 @@ async fn accept(listener: UnixListener, requests: mpsc::Sender<Request>, clients
 async fn answer(mut stream: UnixStream, requests: &mpsc::Sender<Request>) -> io::Result<()> {
     let (peer, us) = (stream.peer_cred()?.uid(), geteuid().as_raw());
     if peer != us && peer != 0 {
-        tracing::warn!("refused user {peer} on the control socket; only user {us} and root may connect");
+        tracing::warn!(
+            target: log_target::CONTROL,
+            "refused user {peer} on the control socket; only user {us} and root may connect"
+        );
         let reason = format!("this server belongs to user {us}, and you are user {peer}");
         return send(&mut stream, &Reply::Failed { reason, exit_code: 77 }).await;
     }

@@ -18,6 +18,7 @@ use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, OnceLock, Weak};
 use std::time::Duration;
 
+use daylily_core::log_target;
 use tokio::runtime::{Builder, EnterGuard, Runtime};
 use wasmtime::component::Linker;
 
@@ -116,7 +117,10 @@ impl RouteFiles {
             match built {
                 Ok(runtime) => Some(Pool(Some(runtime))),
                 Err(error) => {
-                    tracing::error!(route = %self.route, "failed to start file threads: {error}");
+                    tracing::error!(
+                        target: log_target::FILES,
+                        route = %self.route, "failed to start file threads: {error}"
+                    );
                     None
                 }
             }
@@ -139,12 +143,13 @@ impl RouteFiles {
             let route = &self.route;
             if is_blocked {
                 tracing::error!(
+                    target: log_target::FILES,
                     %route,
                     "all {MAX_THREADS} file threads are blocked by calls that outlived their requests: further \
                      calls fail with `busy`; check the file systems of the granted directories"
                 );
             } else {
-                tracing::info!(%route, "file threads are free again");
+                tracing::info!(target: log_target::FILES, %route, "file threads are free again");
             }
         }
         calls

@@ -11,6 +11,7 @@ use std::ops::Range;
 use std::ptr::{self, null_mut};
 use std::sync::{Arc, Mutex, MutexGuard};
 
+use daylily_core::log_target;
 use rustix::io;
 use rustix::mm::{MapFlags, MprotectFlags, ProtFlags, mmap_anonymous, mprotect, munmap};
 use wasmtime::{LinearMemory, MemoryCreator, MemoryType, StackCreator, StackMemory};
@@ -190,7 +191,10 @@ impl Slot {
         let (start, flags) = (self.start.wrapping_add(range.start).cast(), Reserved::FLAGS | MapFlags::FIXED);
         // SAFETY: a part of this slot, whose contents its owner does not use any more.
         if let Err(error) = unsafe { mmap_anonymous(start, range.len(), ProtFlags::empty(), flags) } {
-            tracing::error!(%error, "failed to reset the memory of an instance; this process aborts");
+            tracing::error!(
+                target: log_target::WORKER,
+                %error, "failed to reset the memory of an instance; this process aborts"
+            );
             std::process::abort();
         }
     }

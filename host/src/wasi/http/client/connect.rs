@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use daylily_core::allow_http::Scheme;
+use daylily_core::log_target;
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
@@ -71,7 +72,7 @@ async fn connect_tcp(addresses: &[SocketAddr], deadline: Instant) -> Result<TcpS
             Ok(Ok(stream)) => {
                 // Otherwise a small request would wait for the acknowledgement of earlier data.
                 if let Err(error) = stream.set_nodelay(true) {
-                    tracing::trace!(%error, "failed to set TCP_NODELAY");
+                    tracing::trace!(target: log_target::OUTGOING, %error, "failed to set TCP_NODELAY");
                 }
                 return Ok(stream);
             }

@@ -3,6 +3,7 @@
 use std::error::Error as StdError;
 use std::io;
 
+use daylily_core::log_target;
 use wasmtime_wasi_http::Error;
 
 use super::framing::Violation;
@@ -61,7 +62,10 @@ pub(super) fn tcp_connect(error: &io::Error) -> Error {
         io::ErrorKind::PermissionDenied => Error::DestinationIpProhibited,
         _ => {
             // The host has no descriptors, ports or memory left. That is not the guest's fault.
-            tracing::error!(%error, "failed to open a connection for an outgoing request");
+            tracing::error!(
+                target: log_target::OUTGOING,
+                %error, "failed to open a connection for an outgoing request"
+            );
             Error::DestinationUnavailable
         }
     }

@@ -8,6 +8,7 @@ use daylily_core::allow_http::{AllowHttp, Permit, Scheme};
 use daylily_core::authority;
 use daylily_core::config::RouteLimits;
 use daylily_core::excerpt::Excerpt;
+use daylily_core::log_target;
 use http::Uri;
 use tokio::sync::Semaphore;
 use wasmtime_wasi_http::{Error, RequestOptions};
@@ -163,9 +164,15 @@ impl Origin {
     pub(super) fn log_denied(&self, reason: &str) {
         let (scheme, host, port) = (self.scheme.as_str(), Excerpt::within(&self.host, MAX_HOST_BYTES), self.port);
         if DENIALS.is_news() {
-            tracing::warn!("outgoing request to {scheme}://{host}:{port} denied: {reason} (logged once a second)");
+            tracing::warn!(
+                target: log_target::OUTGOING,
+                "outgoing request to {scheme}://{host}:{port} denied: {reason} (logged once a second)"
+            );
         } else {
-            tracing::debug!("outgoing request to {scheme}://{host}:{port} denied: {reason}");
+            tracing::debug!(
+                target: log_target::OUTGOING,
+                "outgoing request to {scheme}://{host}:{port} denied: {reason}"
+            );
         }
     }
 
@@ -173,9 +180,15 @@ impl Origin {
     pub(super) fn log_violation(&self, violation: Violation) {
         let (scheme, host, port) = (self.scheme.as_str(), &self.host, self.port);
         if VIOLATIONS.is_news() {
-            tracing::warn!("outgoing request to {scheme}://{host}:{port} failed: {violation} (logged once a second)");
+            tracing::warn!(
+                target: log_target::OUTGOING,
+                "outgoing request to {scheme}://{host}:{port} failed: {violation} (logged once a second)"
+            );
         } else {
-            tracing::debug!("outgoing request to {scheme}://{host}:{port} failed: {violation}");
+            tracing::debug!(
+                target: log_target::OUTGOING,
+                "outgoing request to {scheme}://{host}:{port} failed: {violation}"
+            );
         }
     }
 
@@ -184,6 +197,7 @@ impl Origin {
             return self.log_denied("its addresses are not permitted");
         }
         tracing::debug!(
+            target: log_target::OUTGOING,
             scheme = self.scheme.as_str(),
             host = Excerpt::within(&self.host, MAX_HOST_BYTES).as_str(),
             port = self.port,

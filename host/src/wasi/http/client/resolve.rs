@@ -3,6 +3,7 @@
 use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
 use std::sync::Arc;
 
+use daylily_core::log_target;
 use tokio::sync::Semaphore;
 use wasmtime_wasi_http::Error;
 
@@ -79,7 +80,7 @@ async fn system(
     match lookup.await {
         Ok(Ok(addresses)) => Ok(addresses),
         Ok(Err(error)) => {
-            tracing::trace!(%error, "name lookup failed");
+            tracing::trace!(target: log_target::OUTGOING, %error, "name lookup failed");
             Err(error::dns())
         }
         Err(_) => Err(Error::InternalError(None)),

@@ -2,6 +2,7 @@
 
 use std::sync::{Arc, OnceLock};
 
+use daylily_core::log_target;
 use rustls::pki_types::ServerName;
 use rustls::{ClientConfig, RootCertStore};
 use tokio::net::TcpStream;
@@ -65,6 +66,7 @@ fn load() -> Option<Arc<ClientConfig>> {
     let named = std::env::var_os("SSL_CERT_FILE");
     if let Some(Err(error)) = named.as_ref().map(|path| check_file(path.as_ref(), MAX_CERTIFICATES_BYTES)) {
         tracing::error!(
+            target: log_target::OUTGOING,
             "failed to read the trusted certificates in SSL_CERT_FILE: {error}; \
              set it to a PEM file of CA certificates, and restart daylily"
         );
@@ -76,15 +78,20 @@ fn load() -> Option<Arc<ClientConfig>> {
     if added == 0 {
         let reason = found.errors.first().map_or_else(|| "none found".to_owned(), ToString::to_string);
         tracing::error!(
+            target: log_target::OUTGOING,
             "no trusted certificates for outgoing https: {reason}; \
              install the system's CA certificates or set SSL_CERT_FILE, and restart daylily"
         );
         return None;
     }
     for error in &found.errors {
-        tracing::warn!(%error, "failed to read some of the trusted certificates");
+        tracing::warn!(target: log_target::OUTGOING, %error, "failed to read some of the trusted certificates");
     }
-    client_config(roots).inspect_err(|error| tracing::error!(%error, "failed to set up outgoing https")).ok()
+    client_config(roots)
+        .inspect_err(|error| {
+            tracing::error!(target: log_target::OUTGOING, %error, "failed to set up outgoing https");
+        })
+        .ok()
 }
 
 fn client_config(roots: RootCertStore) -> Result<Arc<ClientConfig>, rustls::Error> {
