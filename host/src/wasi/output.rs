@@ -364,7 +364,8 @@ mod tests {
             output.log(line, fields, |_, _, line| written = Some(line.to_owned()));
             let is_whole = expected == Some(line);
             assert_eq!(written.as_deref(), expected, "{line:?} and {fields:?} of {limit_bytes}");
-            assert_eq!((lock(&output.0).left_bytes, output.is_cut()), (left_bytes, !is_whole));
+            let is_cut = output.is_cut();
+            assert_eq!((lock(&output.0).left_bytes, is_cut), (left_bytes, !is_whole));
         }
         check(1_000, "abc", "", Some("abc"), 1_000 - 131);
         check(1_000, "abc", "defg", Some("abc"), 1_000 - 135);
