@@ -6,8 +6,9 @@ use tokio::sync::oneshot;
 
 use super::control_socket::report::{Command, Reply};
 use super::control_socket::status::{self, ServerState};
+use super::events::{joined, next_request};
 use super::signal::{Asked, Signals};
-use super::supervise::{Supervisor, joined, next_request};
+use super::supervise::Supervisor;
 use super::systemd;
 use super::upgrade::Successor;
 use super::worker_session::DesiredState;

@@ -6,6 +6,7 @@
 mod account;
 pub(crate) mod control_socket;
 mod end;
+mod events;
 #[cfg(any(test, feature = "fuzzing"))]
 pub(crate) mod fuzzing;
 mod generation;

@@ -14,6 +14,7 @@ use super::account::Account;
 use super::control_socket::admin::{ControlSocket, Request};
 use super::control_socket::report::{Command, Reply};
 use super::control_socket::status::{self, Overview, ServerState};
+use super::events::{asked_to_abort, changed, joined, next_request};
 use super::generation::{Generation, View};
 use super::process::workers;
 use super::reload::{self, GenerationInputs};
@@ -382,36 +383,8 @@ impl Supervisor {
     }
 }
 
-async fn asked_to_abort(signals: &mut Signals) {
-    while signals.next().await != Asked::Stop {}
-}
-
-pub(crate) async fn next_request(control: &mut Option<ControlSocket>) -> Request {
-    if let Some(control) = control
-        && let Some(request) = control.requests.recv().await
-    {
-        return request;
-    }
-    std::future::pending().await
-}
-
 fn watch(watch: &mut Option<Watch>, what: &ServeArguments, config: Option<&Config>) {
     if let Some(watch) = watch {
         watch.add(prepare::config_path(what), config);
     }
-}
-
-async fn changed(watch: &mut Option<Watch>) {
-    match watch {
-        Some(watch) => watch.changed().await,
-        None => std::future::pending().await,
-    }
-}
-
-/// Waits for the task and clears it; without a task, never resolves. Cancel safe.
-pub(crate) async fn joined<T, E: From<std::io::Error>>(task: &mut Option<JoinHandle<Result<T, E>>>) -> Result<T, E> {
-    let Some(running) = task else { return std::future::pending().await };
-    let outcome = running.await;
-    *task = None;
-    outcome.map_err(std::io::Error::other)?
 }

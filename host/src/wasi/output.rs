@@ -169,8 +169,12 @@ impl Lines {
         while !rest.is_empty() && !self.is_cut {
             let (piece, later) = rest.split_at(rest.floor_char_boundary(MAX_LINE_BYTES));
             self.log(piece, "", |route, request, line| match stream {
-                Stream::Stdout => tracing::info!(target: "guest", %route, %request, stream = "stdout", "{line}"),
-                Stream::Stderr => tracing::warn!(target: "guest", %route, %request, stream = "stderr", "{line}"),
+                Stream::Stdout => {
+                    tracing::info!(target: log_target::GUEST, %route, %request, stream = "stdout", "{line}")
+                }
+                Stream::Stderr => {
+                    tracing::warn!(target: log_target::GUEST, %route, %request, stream = "stderr", "{line}")
+                }
             });
             rest = later;
         }

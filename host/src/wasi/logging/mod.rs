@@ -7,6 +7,7 @@
 //! which then cost it the CPU time of the calls and of copying the texts out of its memory.
 
 use daylily_core::excerpt::Excerpt;
+use daylily_core::log_target;
 use wasmtime::StoreContextMut;
 use wasmtime::component::{ComponentType, Lift, Linker};
 
@@ -73,7 +74,7 @@ fn functions() -> Vec<Function<State>> {
 fn log<'a>(output: impl FnOnce() -> &'a GuestOutput, level: Level, context: &str, message: &str) {
     macro_rules! log {
         ($level:ident) => {
-            if tracing::enabled!(target: "guest", tracing::Level::$level) {
+            if tracing::enabled!(target: log_target::GUEST, tracing::Level::$level) {
                 let output = output();
                 if output.is_cut() {
                     return;
@@ -82,7 +83,7 @@ fn log<'a>(output: impl FnOnce() -> &'a GuestOutput, level: Level, context: &str
                 let message = Excerpt::within(message, MAX_LINE_BYTES);
                 output.log(message.as_str(), context.as_ref().map_or("", Excerpt::as_str), |route, request, line| {
                     let context = context.as_ref().map(tracing::field::display);
-                    tracing::event!(target: "guest", tracing::Level::$level, %route, %request, context, "{line}");
+                    tracing::event!(target: log_target::GUEST, tracing::Level::$level, %route, %request, context, "{line}");
                 })
             }
         };

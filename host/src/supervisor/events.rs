@@ -1,0 +1,38 @@
+//! The events that the supervisor's loop waits for.
+
+use tokio::task::JoinHandle;
+
+use super::control_socket::admin::{ControlSocket, Request};
+use super::signal::{Asked, Signals};
+use super::watch::Watch;
+
+/// Resolves at a request to stop. Other requests have no effect meanwhile.
+pub(super) async fn asked_to_abort(signals: &mut Signals) {
+    while signals.next().await != Asked::Stop {}
+}
+
+/// The next request of a client of the control socket. Without a socket, never resolves. Cancel safe.
+pub(super) async fn next_request(control: &mut Option<ControlSocket>) -> Request {
+    if let Some(control) = control
+        && let Some(request) = control.requests.recv().await
+    {
+        return request;
+    }
+    std::future::pending().await
+}
+
+/// Resolves when a watched file was written. Without `--watch`, never resolves. Cancel safe.
+pub(super) async fn changed(watch: &mut Option<Watch>) {
+    match watch {
+        Some(watch) => watch.changed().await,
+        None => std::future::pending().await,
+    }
+}
+
+/// Waits for the task and clears it; without a task, never resolves. Cancel safe.
+pub(super) async fn joined<T, E: From<std::io::Error>>(task: &mut Option<JoinHandle<Result<T, E>>>) -> Result<T, E> {
+    let Some(running) = task else { return std::future::pending().await };
+    let outcome = running.await;
+    *task = None;
+    outcome.map_err(std::io::Error::other)?
+}
