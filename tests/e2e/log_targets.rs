@@ -26,7 +26,7 @@ fn cause_lines(server: &Daylily) {
 #[track_caller]
 fn expect_filtered(server: &Daylily) {
     cause_lines(server);
-    server.log().wait_for(&["DEBUG daylily::outgoing: outgoing request failed", "ConnectionRefused"]);
+    server.log().wait_for(&["DEBUG daylily::outgoing: outgoing request failed", "connection refused"]);
     server.log().wait_for(&["WARN daylily::request: guest failed"]);
     let others = |line: &str| line.contains(" guest: ") || line.contains("DEBUG daylily::request");
     assert_eq!(server.log().matching(others), Vec::<String>::new());

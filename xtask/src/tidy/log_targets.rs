@@ -10,7 +10,7 @@ const TARGETS: &str = "host/core/src/log_target.rs";
 /// Tables of all targets, with their headings.
 const TABLES: &[(&str, &str)] = &[("ARCHITECTURE.md", "Log targets"), ("docs/errors.md", "Log targets")];
 
-const MACROS: &[&str] = &["error", "warn", "info", "debug", "trace", "event", "span", "error_span", "info_span"];
+const MACROS: &[&str] = &["error", "warn", "info", "debug", "trace", "event", "enabled", "span"];
 
 pub(super) fn check(tree: &Tree) -> Vec<Fault> {
     let mut faults: Vec<Fault> = tree.all("host/src/", ".rs").flat_map(|(path, text)| calls(path, text)).collect();

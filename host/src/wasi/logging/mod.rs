@@ -83,7 +83,10 @@ fn log<'a>(output: impl FnOnce() -> &'a GuestOutput, level: Level, context: &str
                 let message = Excerpt::within(message, MAX_LINE_BYTES);
                 output.log(message.as_str(), context.as_ref().map_or("", Excerpt::as_str), |route, request, line| {
                     let context = context.as_ref().map(tracing::field::display);
-                    tracing::event!(target: log_target::GUEST, tracing::Level::$level, %route, %request, context, "{line}");
+                    tracing::event!(
+                        target: log_target::GUEST,
+                        tracing::Level::$level, %route, %request, context, "{line}"
+                    );
                 })
             }
         };
