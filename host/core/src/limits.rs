@@ -3,6 +3,10 @@
 //! The upper bounds are not policy. They are where a number stops being meaningful (more memory than a 32-bit guest can
 //! address) or causes failures (a deadline that overflows the clock), so that such a number is a configuration error
 //! and not a crash.
+//!
+//! To add a limit, add its constant and its row in [`ServerLimits`] or [`RouteLimits`]; the row is also its key.
+//! `cargo xtask tidy` and the tests then require its row in docs/configuration.md, an end-to-end test, and a line in
+//! tests/cases/config/full.toml.
 
 use std::fmt::Display;
 use std::time::Duration;
@@ -109,109 +113,85 @@ pub const BETWEEN_BYTES_TIMEOUT: Limit<Duration> = time("between_bytes_timeout",
 /// Outgoing requests one instance may have open.
 pub const MAX_OUTGOING: Limit<u32> = count("max_outgoing", 16, 1, 10_000);
 
-/// The limits of the process: `[server]`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub struct ServerLimits {
-    /// See [`MAX_CONNECTIONS`].
-    pub max_connections: u32,
-    /// See [`MAX_HEAD`].
-    pub max_head_bytes: u64,
-    /// See [`MAX_HEADERS`].
-    pub max_headers: u32,
-    /// See [`HEAD_TIMEOUT`].
-    pub head_timeout: Duration,
-    /// See [`IDLE_TIMEOUT`].
-    pub idle_timeout: Duration,
-    /// See [`MAX_CONCURRENCY`].
-    pub max_concurrency: u32,
-    /// See [`MAX_QUEUE`].
-    pub max_queue: u32,
-    /// See [`QUEUE_TIMEOUT`].
-    pub queue_timeout: Duration,
-    /// See [`SHUTDOWN_TIMEOUT`].
-    pub shutdown_timeout: Duration,
-    /// See [`HANG_TIMEOUT`].
-    pub hang_timeout: Duration,
-    /// See [`START_TIMEOUT`].
-    pub start_timeout: Duration,
+/// Reads one limit, such as from a table of the configuration, into `to`.
+pub(crate) trait ReadLimit<T> {
+    fn read(&mut self, limit: &Limit<T>, to: &mut T);
 }
 
-impl Default for ServerLimits {
-    fn default() -> Self {
-        Self {
-            max_connections: MAX_CONNECTIONS.default,
-            max_head_bytes: MAX_HEAD.default,
-            max_headers: MAX_HEADERS.default,
-            head_timeout: HEAD_TIMEOUT.default,
-            idle_timeout: IDLE_TIMEOUT.default,
-            max_concurrency: MAX_CONCURRENCY.default,
-            max_queue: MAX_QUEUE.default,
-            queue_timeout: QUEUE_TIMEOUT.default,
-            shutdown_timeout: SHUTDOWN_TIMEOUT.default,
-            hang_timeout: HANG_TIMEOUT.default,
-            start_timeout: START_TIMEOUT.default,
+/// A struct with a field for each limit of a table. A row is `field: type = LIMIT`.
+macro_rules! limits {
+    (
+        $(#[$doc:meta])* $name:ident { $($field:ident: $type:ty = $limit:ident,)* }
+        $({ $(#[$other_doc:meta])* $other:ident: $other_type:ty = $default:expr })?
+    ) => {
+        $(#[$doc])*
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+        pub struct $name {
+            $(
+                #[doc = concat!("See [`", stringify!($limit), "`].")]
+                pub $field: $type,
+            )*
+            $($(#[$other_doc])* pub $other: $other_type,)?
         }
+
+        impl Default for $name {
+            fn default() -> Self {
+                Self { $($field: $limit.default,)* $($other: $default,)? }
+            }
+        }
+
+        impl $name {
+            /// The keys of the limits.
+            pub(crate) const KEYS: &[&str] = &[$($limit.key),*];
+
+            /// Reads every limit.
+            pub(crate) fn read<R: ReadLimit<u32> + ReadLimit<u64> + ReadLimit<Duration>>(&mut self, reader: &mut R) {
+                $(reader.read(&$limit, &mut self.$field);)*
+            }
+        }
+    };
+}
+
+limits! {
+    /// The limits of the process: `[server]`.
+    ServerLimits {
+        max_connections: u32 = MAX_CONNECTIONS,
+        max_head_bytes: u64 = MAX_HEAD,
+        max_headers: u32 = MAX_HEADERS,
+        head_timeout: Duration = HEAD_TIMEOUT,
+        idle_timeout: Duration = IDLE_TIMEOUT,
+        max_concurrency: u32 = MAX_CONCURRENCY,
+        max_queue: u32 = MAX_QUEUE,
+        queue_timeout: Duration = QUEUE_TIMEOUT,
+        shutdown_timeout: Duration = SHUTDOWN_TIMEOUT,
+        hang_timeout: Duration = HANG_TIMEOUT,
+        start_timeout: Duration = START_TIMEOUT,
     }
 }
 
-/// The limits of one request of a route: `[defaults]` and `[[route]]`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub struct RouteLimits {
-    /// See [`MAX_MEMORY`].
-    pub max_memory_bytes: u64,
-    /// See [`MAX_TABLE_ELEMENTS`].
-    pub max_table_elements: u32,
-    /// See [`MAX_TABLES`].
-    pub max_tables: u32,
-    /// See [`MAX_MEMORIES`].
-    pub max_memories: u32,
-    /// See [`MAX_INSTANCES`].
-    pub max_instances: u32,
-    /// See [`MAX_HOST_MEMORY`].
-    pub max_host_memory_bytes: u64,
-    /// See [`CPU_TIME`].
-    pub cpu_time: Duration,
-    /// See [`WALL_TIME`].
-    pub wall_time: Duration,
-    /// See [`MAX_BODY`].
-    pub max_body_bytes: u64,
-    /// See [`BODY_TIMEOUT`].
-    pub body_timeout: Duration,
-    /// See [`MAX_OUTPUT`].
-    pub max_output_bytes: u64,
-    /// See [`CONNECT_TIMEOUT`].
-    pub connect_timeout: Duration,
-    /// See [`FIRST_BYTE_TIMEOUT`].
-    pub first_byte_timeout: Duration,
-    /// See [`BETWEEN_BYTES_TIMEOUT`].
-    pub between_bytes_timeout: Duration,
-    /// See [`MAX_OUTGOING`].
-    pub max_outgoing: u32,
-    /// Requests in progress in this route; `None` means [`route_share`], or with a single route the server's
-    /// [`MAX_CONCURRENCY`].
-    pub max_concurrency: Option<u32>,
-}
-
-impl Default for RouteLimits {
-    fn default() -> Self {
-        Self {
-            max_memory_bytes: MAX_MEMORY.default,
-            max_table_elements: MAX_TABLE_ELEMENTS.default,
-            max_tables: MAX_TABLES.default,
-            max_memories: MAX_MEMORIES.default,
-            max_instances: MAX_INSTANCES.default,
-            max_host_memory_bytes: MAX_HOST_MEMORY.default,
-            cpu_time: CPU_TIME.default,
-            wall_time: WALL_TIME.default,
-            max_body_bytes: MAX_BODY.default,
-            body_timeout: BODY_TIMEOUT.default,
-            max_output_bytes: MAX_OUTPUT.default,
-            connect_timeout: CONNECT_TIMEOUT.default,
-            first_byte_timeout: FIRST_BYTE_TIMEOUT.default,
-            between_bytes_timeout: BETWEEN_BYTES_TIMEOUT.default,
-            max_outgoing: MAX_OUTGOING.default,
-            max_concurrency: None,
-        }
+limits! {
+    /// The limits of one request of a route: `[defaults]` and `[[route]]`.
+    RouteLimits {
+        max_memory_bytes: u64 = MAX_MEMORY,
+        max_table_elements: u32 = MAX_TABLE_ELEMENTS,
+        max_tables: u32 = MAX_TABLES,
+        max_memories: u32 = MAX_MEMORIES,
+        max_instances: u32 = MAX_INSTANCES,
+        max_host_memory_bytes: u64 = MAX_HOST_MEMORY,
+        cpu_time: Duration = CPU_TIME,
+        wall_time: Duration = WALL_TIME,
+        max_body_bytes: u64 = MAX_BODY,
+        body_timeout: Duration = BODY_TIMEOUT,
+        max_output_bytes: u64 = MAX_OUTPUT,
+        connect_timeout: Duration = CONNECT_TIMEOUT,
+        first_byte_timeout: Duration = FIRST_BYTE_TIMEOUT,
+        between_bytes_timeout: Duration = BETWEEN_BYTES_TIMEOUT,
+        max_outgoing: u32 = MAX_OUTGOING,
+    }
+    {
+        /// Requests in progress in this route; `None` means [`route_share`], or with a single route the server's
+        /// [`MAX_CONCURRENCY`].
+        max_concurrency: Option<u32> = None
     }
 }
 
@@ -311,26 +291,14 @@ mod tests {
 
     #[test]
     fn defaults_are_in_range() {
-        fn check<T: PartialOrd>(limit: &Limit<T>) {
-            assert!(limit.min <= limit.default && limit.default <= limit.max, "{}", limit.key);
+        struct Check;
+        impl<T: PartialOrd> ReadLimit<T> for Check {
+            fn read(&mut self, limit: &Limit<T>, _to: &mut T) {
+                assert!(limit.min <= limit.default && limit.default <= limit.max, "{}", limit.key);
+            }
         }
-        for limit in [CACHE_MAX, MAX_HEAD, MAX_MEMORY, MAX_HOST_MEMORY, MAX_BODY, MAX_OUTPUT] {
-            check(&limit);
-        }
-        for limit in [HEAD_TIMEOUT, IDLE_TIMEOUT, QUEUE_TIMEOUT, CPU_TIME, WALL_TIME, BODY_TIMEOUT] {
-            check(&limit);
-        }
-        for limit in [SHUTDOWN_TIMEOUT, HANG_TIMEOUT, START_TIMEOUT] {
-            check(&limit);
-        }
-        for limit in [CONNECT_TIMEOUT, FIRST_BYTE_TIMEOUT, BETWEEN_BYTES_TIMEOUT] {
-            check(&limit);
-        }
-        for limit in [MAX_CONNECTIONS, MAX_HEADERS, MAX_CONCURRENCY, MAX_QUEUE, MAX_TABLE_ELEMENTS] {
-            check(&limit);
-        }
-        for limit in [MAX_TABLES, MAX_MEMORIES, MAX_INSTANCES, MAX_OUTGOING] {
-            check(&limit);
-        }
+        ServerLimits::default().read(&mut Check);
+        RouteLimits::default().read(&mut Check);
+        Check.read(&CACHE_MAX, &mut 0);
     }
 }

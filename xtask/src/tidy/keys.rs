@@ -4,12 +4,13 @@
 use std::collections::BTreeSet;
 
 use super::Fault;
+use super::limits;
 use super::markdown::{blocks, in_line, rows, spans};
 use super::tree::{Tree, has_word};
 
 const CONFIGURATION: &str = "docs/configuration.md";
 
-/// The source with the keys that the parser accepts.
+/// The source with the keys that the parser accepts, except those of limits ([`limits::keys`]).
 const PLACES: &str = "host/core/src/config/tables.rs";
 
 /// The program's help on its flags.
@@ -49,7 +50,7 @@ fn has_source(tree: &Tree, name: &str) -> bool {
 
 /// Checks the keys of configuration files in examples. Those of Cargo.toml are recognised by their tables.
 fn examples(tree: &Tree, path: &str, text: &str) -> Vec<Fault> {
-    let Some(known) = tree.text(PLACES).map(keys) else { return Vec::new() };
+    let Some(known) = keys(tree) else { return Vec::new() };
     let mut faults = Vec::new();
     for block in blocks(text).into_iter().filter(|block| block.language == "toml") {
         let is_of_cargo = ["[package]", "[dependencies]", "[lib]"];
@@ -69,20 +70,21 @@ fn examples(tree: &Tree, path: &str, text: &str) -> Vec<Fault> {
     faults
 }
 
-/// The quoted words in the parser's lists of keys.
-fn keys(text: &str) -> BTreeSet<&str> {
-    let lists = text.split("#[cfg(test)]").next().unwrap_or_default();
+/// The quoted words in the parser's lists of keys, and the keys of limits.
+fn keys(tree: &Tree) -> Option<BTreeSet<String>> {
+    let lists = tree.text(PLACES)?.split("#[cfg(test)]").next().unwrap_or_default();
     let inside = lists.split("&[").skip(1).filter_map(|list| list.split_once("];").map(|(list, _)| list));
-    inside.flat_map(|list| list.split('"').skip(1).step_by(2)).collect()
+    let listed = inside.flat_map(|list| list.split('"').skip(1).step_by(2)).map(str::to_owned);
+    Some(listed.chain(limits::keys(tree)).collect())
 }
 
 /// Checks that each key has a row in a table.
 fn documented(tree: &Tree) -> Vec<Fault> {
-    let (Some(places), Some(text)) = (tree.text(PLACES), tree.text(CONFIGURATION)) else { return Vec::new() };
+    let (Some(keys), Some(text)) = (keys(tree), tree.text(CONFIGURATION)) else { return Vec::new() };
     let named: BTreeSet<&str> =
         rows(text, "").into_iter().filter_map(|(_, cells)| in_line(cells.first()?).next()).collect();
     let sections = ["server", "defaults", "route"];
-    let missing = keys(places).into_iter().filter(|key| !named.contains(key) && !sections.contains(key));
+    let missing = keys.iter().map(String::as_str).filter(|key| !named.contains(key) && !sections.contains(key));
     missing.map(|key| Fault::new(CONFIGURATION, 0, format!("the key `{key}` has no row"))).collect()
 }
 

@@ -40,6 +40,12 @@ pub(super) fn check(tree: &Tree) -> Vec<Fault> {
     faults
 }
 
+/// The keys of all limits.
+pub(super) fn keys(tree: &Tree) -> impl Iterator<Item = String> {
+    let source = tree.text(LIMITS).unwrap_or_default();
+    declarations(source).into_iter().filter_map(|(_, declared)| Some(read(&declared, source)?.key))
+}
+
 /// Checks that a row of a table has the default, and the range or a maximum in words.
 fn documented(text: &str, limit: &Limit) -> Vec<Fault> {
     let Limit { key, kind, .. } = limit;

@@ -9,6 +9,7 @@ use anyhow::{Result, bail};
 
 mod code_map;
 mod codes;
+mod counters;
 mod dependencies;
 mod keys;
 mod limits;
@@ -31,7 +32,7 @@ use tree::Tree;
 pub(crate) const USAGE: &str = "\
 usage: cargo xtask tidy [--bless]
 
-  --bless   write the samples of output in the documents anew, as the program prints them now
+  --bless   rewrite the samples of output in the documents, as the program prints them now, and the table of counters
 ";
 
 /// A violation of a rule.
@@ -65,6 +66,7 @@ const RULES: &[Rule] = &[
     code_map::check,
     keys::check,
     limits::check,
+    counters::check,
     codes::check,
     log_lines::check,
     log_targets::check,
@@ -74,8 +76,11 @@ const RULES: &[Rule] = &[
     samples::marked,
 ];
 
-/// Checks all rules. With `blesses`, samples that differ are rewritten instead of reported.
+/// Checks all rules. With `blesses`, samples that differ and the table of counters are rewritten instead of reported.
 pub(crate) fn main(root: &Path, blesses: bool) -> Result<()> {
+    if blesses {
+        counters::write(root, &Tree::read(root)?)?;
+    }
     let tree = Tree::read(root)?;
     let mut faults: Vec<Fault> = RULES.iter().flat_map(|rule| rule(&tree)).collect();
     faults.sort();

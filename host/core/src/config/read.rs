@@ -59,12 +59,11 @@ fn read_config(file: &File<'_>, tree: &DeTable<'_>, overrides: &Overrides, probl
     let workers = top.workers("workers").unwrap_or_default();
     let control = read_path(file, &mut top, "control", &CONTROL);
     let cache_dir = read_path(file, &mut top, "cache_dir", &CACHE_DIR);
-    let mut cache_max_bytes = limits::CACHE_MAX.default;
-    top.limit(&limits::CACHE_MAX, &mut cache_max_bytes);
+    let cache_max_bytes = top.limit_if_any(&limits::CACHE_MAX).unwrap_or(limits::CACHE_MAX.default);
 
     let mut server = ServerLimits::default();
     if let Some(mut section) = top.section("server", Table::Server) {
-        read_server(&mut section, &mut server);
+        server.read(&mut section);
         section.finish();
     }
     let mut defaults = Settings::default();
@@ -94,38 +93,8 @@ fn read_listen(top: &mut Section<'_, '_>) -> Option<Vec<Listen>> {
     Some(places.into_iter().map(|place| place.value).collect())
 }
 
-fn read_server(section: &mut Section<'_, '_>, server: &mut ServerLimits) {
-    section.limit(&limits::MAX_CONNECTIONS, &mut server.max_connections);
-    section.limit(&limits::MAX_HEAD, &mut server.max_head_bytes);
-    section.limit(&limits::MAX_HEADERS, &mut server.max_headers);
-    section.limit(&limits::HEAD_TIMEOUT, &mut server.head_timeout);
-    section.limit(&limits::IDLE_TIMEOUT, &mut server.idle_timeout);
-    section.limit(&limits::MAX_CONCURRENCY, &mut server.max_concurrency);
-    section.limit(&limits::MAX_QUEUE, &mut server.max_queue);
-    section.limit(&limits::QUEUE_TIMEOUT, &mut server.queue_timeout);
-    section.limit(&limits::SHUTDOWN_TIMEOUT, &mut server.shutdown_timeout);
-    section.limit(&limits::HANG_TIMEOUT, &mut server.hang_timeout);
-    section.limit(&limits::START_TIMEOUT, &mut server.start_timeout);
-}
-
 fn read_settings(file: &File<'_>, section: &mut Section<'_, '_>, settings: &mut Settings) {
-    let to = &mut settings.limits;
-    section.limit(&limits::MAX_MEMORY, &mut to.max_memory_bytes);
-    section.limit(&limits::MAX_TABLE_ELEMENTS, &mut to.max_table_elements);
-    section.limit(&limits::MAX_TABLES, &mut to.max_tables);
-    section.limit(&limits::MAX_MEMORIES, &mut to.max_memories);
-    section.limit(&limits::MAX_INSTANCES, &mut to.max_instances);
-    section.limit(&limits::MAX_HOST_MEMORY, &mut to.max_host_memory_bytes);
-    section.limit(&limits::CPU_TIME, &mut to.cpu_time);
-    section.limit(&limits::WALL_TIME, &mut to.wall_time);
-    section.limit(&limits::MAX_BODY, &mut to.max_body_bytes);
-    section.limit(&limits::BODY_TIMEOUT, &mut to.body_timeout);
-    section.limit(&limits::MAX_OUTPUT, &mut to.max_output_bytes);
-    section.limit(&limits::CONNECT_TIMEOUT, &mut to.connect_timeout);
-    section.limit(&limits::FIRST_BYTE_TIMEOUT, &mut to.first_byte_timeout);
-    section.limit(&limits::BETWEEN_BYTES_TIMEOUT, &mut to.between_bytes_timeout);
-    section.limit(&limits::MAX_OUTGOING, &mut to.max_outgoing);
-
+    settings.limits.read(section);
     let to = &mut settings.grants;
     to.env.extend(section.pairs("env", grants::check_env));
     to.vars.extend(section.pairs("vars", grants::check_var));

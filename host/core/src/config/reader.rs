@@ -12,7 +12,7 @@ use super::Workers;
 use super::diagnostic::Problems;
 use super::tables::Table;
 use crate::ValueError;
-use crate::limits::Limit;
+use crate::limits::{Limit, ReadLimit};
 
 /// A table that is being read. Keys that were not read before [`Section::finish`] are unknown keys.
 pub(super) struct Section<'a, 'p> {
@@ -192,12 +192,6 @@ impl<'a, 'p> Section<'a, 'p> {
     }
 
     /// A limit. `slot` is not changed if the table has none or an invalid one.
-    pub(super) fn limit<T: LimitValue>(&mut self, limit: &Limit<T>, slot: &mut T) {
-        if let Some(value) = self.limit_if_any(limit) {
-            *slot = value;
-        }
-    }
-
     pub(super) fn limit_if_any<T: LimitValue>(&mut self, limit: &Limit<T>) -> Option<T> {
         let value = self.value(limit.key)?;
         match T::read(limit, value.get_ref()) {
@@ -231,6 +225,14 @@ impl<'a, 'p> Section<'a, 'p> {
     fn value(&mut self, key: &'static str) -> Option<&'a Spanned<DeValue<'a>>> {
         self.asked.push(key);
         self.table.get(key)
+    }
+}
+
+impl<T: LimitValue> ReadLimit<T> for Section<'_, '_> {
+    fn read(&mut self, limit: &Limit<T>, to: &mut T) {
+        if let Some(value) = self.limit_if_any(limit) {
+            *to = value;
+        }
     }
 }
 

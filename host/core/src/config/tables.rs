@@ -1,6 +1,7 @@
 //! The tables of a configuration file, and the errors for keys that are unknown or in the wrong table.
 
 use crate::ValueError;
+use crate::limits::{RouteLimits, ServerLimits};
 
 /// A table of the configuration.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -14,43 +15,10 @@ pub(super) enum Table {
 const TOP: &[&str] =
     &["listen", "dev", "log", "workers", "control", "cache_dir", "cache_max", "server", "defaults", "route"];
 
-const SERVER: &[&str] = &[
-    "max_connections",
-    "max_head",
-    "max_headers",
-    "head_timeout",
-    "idle_timeout",
-    "max_concurrency",
-    "max_queue",
-    "queue_timeout",
-    "shutdown_timeout",
-    "hang_timeout",
-    "start_timeout",
-];
-
 const ROUTE_ONLY: &[&str] = &["name", "host", "path", "component", "max_concurrency"];
 
-const SETTINGS: &[&str] = &[
-    "max_memory",
-    "max_table_elements",
-    "max_tables",
-    "max_memories",
-    "max_instances",
-    "max_host_memory",
-    "cpu_time",
-    "wall_time",
-    "max_body",
-    "body_timeout",
-    "max_output",
-    "connect_timeout",
-    "first_byte_timeout",
-    "between_bytes_timeout",
-    "max_outgoing",
-    "allow_http",
-    "env",
-    "vars",
-    "dirs",
-];
+/// Besides the limits, in `[defaults]` and `[[route]]`.
+const GRANTS: &[&str] = &["allow_http", "env", "vars", "dirs"];
 
 impl Table {
     fn name(self) -> &'static str {
@@ -81,11 +49,11 @@ fn home_of(key: &str) -> Option<&'static str> {
     if is_in(TOP) {
         // A key below a [table] header is in that table, which is the usual way to misplace such a key.
         Some("at the top of the file, above the first [table]")
-    } else if is_in(SETTINGS) {
+    } else if is_in(RouteLimits::KEYS) || is_in(GRANTS) {
         Some("in [defaults] or in a [[route]]")
-    } else if is_in(SERVER) && is_in(ROUTE_ONLY) {
+    } else if is_in(ServerLimits::KEYS) && is_in(ROUTE_ONLY) {
         Some("in [server] or in a [[route]]")
-    } else if is_in(SERVER) {
+    } else if is_in(ServerLimits::KEYS) {
         Some("in [server]")
     } else if is_in(ROUTE_ONLY) {
         Some("in a [[route]]")
@@ -108,7 +76,7 @@ mod tests {
     use super::*;
     use crate::config::{Overrides, parse};
 
-    /// The lists above are written by hand; the test compares them with the keys that the reader reads.
+    /// The lists are written by hand, except those of limits; the test compares them with the keys that the reader reads.
     #[test]
     fn lists_are_what_is_read() {
         fn check(table: &str, expected: &[&[&str]]) {
@@ -123,9 +91,9 @@ mod tests {
             assert_eq!(actual, expected, "{table}");
         }
         check("", &[TOP]);
-        check("[server]", &[SERVER]);
-        check("[defaults]", &[SETTINGS]);
-        check("[[route]]", &[ROUTE_ONLY, SETTINGS]);
+        check("[server]", &[ServerLimits::KEYS]);
+        check("[defaults]", &[RouteLimits::KEYS, GRANTS]);
+        check("[[route]]", &[ROUTE_ONLY, RouteLimits::KEYS, GRANTS]);
     }
 
     /// The example contains every key.
@@ -136,7 +104,7 @@ mod tests {
             let line = line.trim_start_matches('[');
             line.strip_prefix(key).is_some_and(|rest| rest.starts_with([' ', ']']))
         };
-        for key in [TOP, SERVER, ROUTE_ONLY, SETTINGS].concat() {
+        for key in [TOP, ServerLimits::KEYS, ROUTE_ONLY, RouteLimits::KEYS, GRANTS].concat() {
             assert!(full.lines().any(|line| starts(line, key)), "{key}");
         }
     }
@@ -151,19 +119,19 @@ mod tests {
         check(
             Table::Defaults,
             "max-memory",
-            SETTINGS,
+            RouteLimits::KEYS,
             "unknown key `max-memory` in [defaults]: did you mean `max_memory`?",
         );
         check(
             Table::Server,
             "listen",
-            SERVER,
+            ServerLimits::KEYS,
             "unknown key `listen` in [server]: `listen` belongs at the top of the file, above the first [table]",
         );
         check(
             Table::Defaults,
             "max_concurrency",
-            SETTINGS,
+            RouteLimits::KEYS,
             "unknown key `max_concurrency` in [defaults]: `max_concurrency` belongs in [server] or in a [[route]]",
         );
         check(Table::Top, "x", &["a_b", "c"], "unknown key `x` at the top of the file: did you mean `c`?");
