@@ -24,8 +24,10 @@ fn hello(server: &Daylily) {
 }
 
 #[track_caller]
+/// Until that generation alone accepts connections: the one before has ended.
 fn wait_for_generation(server: &Daylily, generation: u64) {
-    let came = eventually(PATIENCE, || server.status().generation() == generation);
+    let alone = |status: Status| status.generation() == generation && status.draining() == 0;
+    let came = eventually(PATIENCE, || alone(server.status()));
     assert!(came, "no generation {generation}: {:?}", server.status());
 }
 

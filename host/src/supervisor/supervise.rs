@@ -11,7 +11,7 @@ use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::Instant;
 
 use super::account::Account;
-use super::control_socket::admin::{ControlSocket, Request};
+use super::control_socket::admin::ControlSocket;
 use super::control_socket::report::{Command, Reply};
 use super::control_socket::status::{self, Overview, ServerState};
 use super::events::{asked_to_abort, changed, joined, next_request};

@@ -162,6 +162,11 @@ impl Lines {
     }
 
     fn end_line(&mut self, stream: Stream) {
+        if self.is_cut {
+            // A flood costs the least that it can.
+            self.pending(stream).clear();
+            return;
+        }
         let line = std::mem::take(self.pending(stream));
         let line = String::from_utf8_lossy(line.strip_suffix(b"\r").unwrap_or(&line));
         let line = printable(&line);
