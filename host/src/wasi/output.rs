@@ -94,8 +94,7 @@ impl GuestOutput {
 /// The start of `bytes` that one call may log.
 pub(crate) fn of_one_call(bytes: &[u8]) -> &[u8] {
     let bytes = bytes.get(..WRITE_BUDGET_BYTES).unwrap_or(bytes);
-    let ends = bytes.iter().enumerate().filter(|(_, byte)| **byte == b'\n');
-    match ends.map(|(at, _)| at).nth(MAX_LINES_OF_CALL - 1) {
+    match memchr::memchr_iter(b'\n', bytes).nth(MAX_LINES_OF_CALL - 1) {
         Some(last) => bytes.get(..=last).unwrap_or(bytes),
         None => bytes,
     }
@@ -104,6 +103,9 @@ pub(crate) fn of_one_call(bytes: &[u8]) -> &[u8] {
 impl Lines {
     /// Takes all of `bytes`. What exceeds the limits of one call is logged later.
     fn write(&mut self, stream: Stream, mut bytes: Bytes) {
+        if self.is_cut {
+            return;
+        }
         if self.later.is_empty() {
             let now = bytes.split_to(of_one_call(&bytes).len());
             self.take(stream, &now);
@@ -162,11 +164,6 @@ impl Lines {
     }
 
     fn end_line(&mut self, stream: Stream) {
-        if self.is_cut {
-            // A flood costs the least that it can.
-            self.pending(stream).clear();
-            return;
-        }
         let line = std::mem::take(self.pending(stream));
         let line = String::from_utf8_lossy(line.strip_suffix(b"\r").unwrap_or(&line));
         let line = printable(&line);
