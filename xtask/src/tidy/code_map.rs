@@ -74,8 +74,8 @@ mod tests {
     const SOURCES: [(&str, &str); 4] = [
         ("host/src/main.rs", ""),
         ("host/src/supervisor/mod.rs", ""),
-        ("host/src/supervisor/seat.rs", ""),
-        ("host/src/ipc/fd_message.rs", ""),
+        ("host/src/supervisor/watch.rs", ""),
+        ("host/src/supervisor/process.rs", ""),
     ];
 
     fn expect_of(map: &str, faults: &[&str]) {
@@ -87,11 +87,11 @@ mod tests {
     #[test]
     fn the_map_matches_the_files() {
         expect_of(
-            "host/           the host\n  main.rs       the program\n  src/supervisor/\n    seat.rs parcel.rs    both\n",
+            "host/           the host\n  main.rs       the program\n  src/supervisor/\n    watch.rs process.rs    both\n",
             &[],
         );
         expect_of("host/src/       the host\n  main.rs       the program\n  supervisor/      processes\n", &[]);
         expect_of("host/src/\n  main.rs\n  run.rs\n", &["ARCHITECTURE.md:6: the map has `host/src/run.rs`"]);
-        expect_of("host/src/\n  supervisor/\n    seat.rs\n", &["not `host/src/ipc/fd_message.rs`"]);
+        expect_of("host/src/\n  supervisor/\n    watch.rs\n", &["not `host/src/supervisor/process.rs`"]);
     }
 }

@@ -77,7 +77,7 @@ mod tests {
     use crate::tidy::expect;
 
     const SOURCES: [(&str, &str); 3] = [
-        ("host/src/ipc/command.rs", "enum Order { End, Cover }"),
+        ("host/src/ipc/command.rs", "enum WorkerCommand { End, Cover }"),
         ("host/core/src/limits.rs", ""),
         ("tests/e2e/cuts.rs", "fn seen() {}"),
     ];
@@ -102,8 +102,12 @@ mod tests {
 
     #[test]
     fn a_name_must_be_in_a_source() {
-        expect_in("ARCHITECTURE.md", "`Order::End`, `order::Order`, `Order`, `cuts::seen`, `wasi:http`", &[]);
-        expect_in("ARCHITECTURE.md", "`Order::Drain`", &["no source has `Order::Drain`"]);
+        expect_in(
+            "ARCHITECTURE.md",
+            "`WorkerCommand::End`, `command::WorkerCommand`, `WorkerCommand`, `cuts::seen`, `wasi:http`",
+            &[],
+        );
+        expect_in("ARCHITECTURE.md", "`WorkerCommand::Drain`", &["no source has `WorkerCommand::Drain`"]);
         expect_in("ARCHITECTURE.md", "`Command`", &["no source has `Command`"]);
         expect_in("docs/a.md", "`ErrorCode::Other`", &[]);
     }
