@@ -20,7 +20,6 @@ use wasmtime::{Module, ResourcesRequired};
 
 use self::cache::Key;
 use self::inspect::{Inspection, NotServable};
-
 use crate::engine::pool::{Needs, PoolKind, WasiVersion};
 use crate::sys::limits::address_space_remedy;
 use crate::sys::sealed::sealed;

@@ -9,14 +9,13 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
-use daylily_core::config::{Grants, RouteLimits};
+use daylily_core::config::RouteLimits;
 use http::HeaderMap;
 use http_body::Frame;
 use http_body_util::BodyExt;
 use tokio::runtime::Runtime;
 use wasmtime::component::Component;
 use wasmtime::{Engine, Module, StoreContextMut};
-use wasmtime_wasi_config::WasiConfigVariables;
 use wasmtime_wasi_http::Error as HttpError;
 
 use super::direct::handler::DirectLinker;
@@ -29,12 +28,9 @@ use crate::component_abi::Function;
 use crate::component_link::{self, relink};
 use crate::engine::epoch::Ticker;
 use crate::engine::outcome::Outcome;
-use crate::engine::pool::Needs;
-use crate::engine::pool::{Engines, PoolKind, Reset, WasiVersion, compiler};
+use crate::engine::pool::{Engines, Needs, PoolKind, Reset, WasiVersion, compiler};
 use crate::observe::request_id::RequestId;
 use crate::wasi::direct::functions;
-use crate::wasi::files::RouteFiles;
-use crate::wasi::http::client::{OutgoingClient, OutgoingPolicy};
 use crate::wasi::http::content_length;
 use crate::wasi::link;
 use crate::wasi::settings::AppSettings;
@@ -216,20 +212,13 @@ fn app(
         core_instances: limits.max_instances,
         stacks: 8,
     };
-    // Without a clock: an answer is passed on when a slice ends, too, and nothing says in which form that is first.
+    // Without epoch ticks: the end of a slice also sends the response, and when it comes depends on the machine.
     let mut engines = Engines::new(&[(kind, needs)], 1)?;
     engines.ticker = Ticker::start(Vec::new())?;
     let engines = Arc::new(engines);
     let engine = engines.pool(kind).ok_or_else(|| wasmtime::format_err!("there is no pool"))?;
     let handler = Arc::new(link(engine)?);
-    let settings = AppSettings {
-        files: RouteFiles::new("fuzzing".into()),
-        route: "fuzzing".into(),
-        limits,
-        grants: Arc::new(Grants::default()),
-        vars: Arc::new(WasiConfigVariables::new()),
-        outgoing: OutgoingPolicy::new(&OutgoingClient::new(), Grants::default().allow_http, &limits),
-    };
+    let settings = AppSettings::granting_nothing("fuzzing", limits);
     Ok(Arc::new(App::new(&engines, &handler, settings)))
 }
 

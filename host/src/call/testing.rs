@@ -2,21 +2,17 @@
 
 use std::sync::Arc;
 
-use daylily_core::config::{Grants, RouteLimits};
+use daylily_core::config::RouteLimits;
 use wasmtime::Module;
 use wasmtime::component::Component;
-use wasmtime_wasi_config::WasiConfigVariables;
 
 use super::direct::handler::DirectLinker;
 use super::handler::Handler;
 use crate::artifact::Form;
 use crate::call::app::App;
 use crate::component_link;
-use crate::engine::pool::Needs;
-use crate::engine::pool::{Engines, PoolKind, WasiVersion};
+use crate::engine::pool::{Engines, Needs, PoolKind, WasiVersion};
 use crate::wasi::direct::functions;
-use crate::wasi::files::RouteFiles;
-use crate::wasi::http::client::{OutgoingClient, OutgoingPolicy};
 use crate::wasi::link;
 use crate::wasi::settings::AppSettings;
 
@@ -61,13 +57,6 @@ pub(crate) fn app_in(
             DirectLinker::new(engine).expect("a linker").link(&module).map(Handler::Direct)
         }
     };
-    let settings = AppSettings {
-        files: RouteFiles::new("test".into()),
-        route: "under test".into(),
-        limits,
-        grants: Arc::new(Grants::default()),
-        vars: Arc::new(WasiConfigVariables::new()),
-        outgoing: OutgoingPolicy::new(&OutgoingClient::new(), Grants::default().allow_http, &limits),
-    };
+    let settings = AppSettings::granting_nothing("under test", limits);
     Arc::new(App::new(&engines, &Arc::new(handler.expect("its export")), settings))
 }

@@ -1,6 +1,6 @@
-//! Running components: engines and their pools, loading, and one call in one new instance.
+//! What every instance runs on: wasmtime's engines and their pools, the CPU time of calls, and limits of instances.
 //!
-//! This module does not depend on sockets or routes. `request` and `serve` call it, never the other way round.
+//! This room knows neither host interfaces nor requests: `call` makes stores and instances with it.
 
 pub(crate) mod cpu_queue;
 pub(crate) mod epoch;

@@ -126,8 +126,8 @@ mod tests {
     /// tokio's cooperative budget of one poll of a task.
     const BUDGET: usize = 128;
 
-    /// A channel of tokio's returns `Pending` when the budget is spent, also for what was sent to it. Nobody may take
-    /// that for a body that its guest has not finished.
+    /// A channel of tokio's returns `Pending` when the budget is spent, also for what was sent to it. That must not be
+    /// taken for a body that its guest has not finished.
     #[test]
     fn responses_do_not_depend_on_the_budget_that_is_left() {
         let guest = include_str!("../../../fuzz/src/guests/echo.wat");

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use daylily_core::config::ServerLimits;
 use daylily_core::route::RouteTable;
-
+use daylily_core::route::Target;
 use tokio::sync::Semaphore;
 
 use crate::call::app::App;
@@ -14,7 +14,6 @@ use crate::http::pulse::Pulse;
 use crate::observe::log::OncePerSecond;
 use crate::observe::scoreboard::Slot;
 use crate::sys::drain::Drain;
-use daylily_core::route::Target;
 
 /// The state that all requests in this process share.
 pub(crate) struct Worker {

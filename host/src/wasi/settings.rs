@@ -6,6 +6,8 @@ use daylily_core::config::{Grants, RouteLimits};
 use wasmtime_wasi_config::WasiConfigVariables;
 
 use crate::wasi::files::RouteFiles;
+#[cfg(any(test, feature = "fuzzing"))]
+use crate::wasi::http::client::OutgoingClient;
 use crate::wasi::http::client::OutgoingPolicy;
 
 /// A route's settings for its component.
@@ -19,4 +21,20 @@ pub(crate) struct AppSettings {
     pub(crate) outgoing: Arc<OutgoingPolicy>,
     /// The thread pool for the route's file operations.
     pub(crate) files: Arc<RouteFiles>,
+}
+
+#[cfg(any(test, feature = "fuzzing"))]
+impl AppSettings {
+    /// Of a route that grants nothing to its guests, for tests.
+    pub(crate) fn granting_nothing(route: &str, limits: RouteLimits) -> Self {
+        let grants = Grants::default();
+        Self {
+            route: route.into(),
+            limits,
+            outgoing: OutgoingPolicy::new(&OutgoingClient::new(), grants.allow_http.clone(), &limits),
+            grants: Arc::new(grants),
+            vars: Arc::new(WasiConfigVariables::new()),
+            files: RouteFiles::new(route.into()),
+        }
+    }
 }

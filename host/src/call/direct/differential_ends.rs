@@ -2,7 +2,7 @@
 //! that ordinary guests do not cause.
 
 use super::differential::{check_all, outcome};
-use super::differential_p3::{FAR, FIELDS, INPUT, SET, STREAM, TRAILERS, component, direct};
+use super::differential_p3::{FAR, FIELDS, INPUT, SET, STREAM, TRAILERS, check_programs, component, direct};
 use crate::artifact::Form;
 use crate::engine::outcome::Outcome;
 use crate::engine::pool::WasiVersion;
@@ -155,12 +155,7 @@ const REALLOCS: &[(&str, bool)] = &[
 
 #[tokio::test]
 async fn ends_and_sets_are_the_same_in_both_forms() {
-    let guests = CASES.iter().map(|(code, traps)| {
-        let code = code.join("\n");
-        let component = component(&code, "", "");
-        (code, component, *traps)
-    });
-    check_all(WasiVersion::P3, guests).await;
+    check_programs(CASES).await;
 }
 
 #[tokio::test]

@@ -276,14 +276,19 @@ pub(crate) fn component(code: &str, in_callback: &str, in_realloc: &str) -> Vec<
     residue_guest::encode(&text, residue_guest::Wasi::P3).unwrap_or_else(|error| panic!("{code}: {error:#}"))
 }
 
-#[tokio::test]
-async fn whatever_a_guest_calls_is_the_same_in_both_forms() {
-    let guests = CASES.iter().map(|(code, traps)| {
+/// [`check_all`] for the bodies of handlers, each with whether it traps.
+pub(super) async fn check_programs(programs: &[(&[&str], bool)]) {
+    let guests = programs.iter().map(|(code, traps)| {
         let code = code.join("\n");
         let component = component(&code, "", "");
         (code, component, *traps)
     });
     check_all(WasiVersion::P3, guests).await;
+}
+
+#[tokio::test]
+async fn whatever_a_guest_calls_is_the_same_in_both_forms() {
+    check_programs(CASES).await;
 }
 
 #[tokio::test]

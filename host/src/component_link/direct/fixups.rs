@@ -3,13 +3,13 @@
 use wasmparser::{ConstExpr, ElementItems, ElementKind, Operator, Parser, Payload, TypeRef};
 
 /// A fixups module: it does nothing except write imported functions to an imported table, from its first element on.
-pub(crate) struct Filling<'a> {
+pub(crate) struct Fixups<'a> {
     pub(crate) table: &'a str,
     /// In the order of the table's elements.
     pub(crate) functions: Vec<&'a str>,
 }
 
-impl<'a> Filling<'a> {
+impl<'a> Fixups<'a> {
     /// None if the module contains anything else.
     pub(crate) fn read(module: &'a [u8]) -> Option<Self> {
         let (mut imported, mut table, mut functions) = (Vec::new(), None, None);

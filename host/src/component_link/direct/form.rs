@@ -7,7 +7,7 @@ use wasmparser::types::Types;
 use wasmparser::{CanonicalFunction, CanonicalOption, ExternalKind, Parser, Payload, Validator, WasmFeatures};
 
 use super::built_in::{self, BuiltInUse};
-use super::fixups::Filling;
+use super::fixups::Fixups;
 use super::surface::{Surface, WitFunction};
 use super::{HandlerInterface, HandlerTypes, MEMORY, OURS};
 use crate::component_abi::{self, Function, WitTypes};
@@ -271,7 +271,7 @@ impl<'r, 'a, T: HandlerTypes> Reader<'r, 'a, T> {
             let module = self.outline.module(place.module)?;
             match args {
                 [] if shim.is_none() => shim = Some((place, Shim::read(module)?)),
-                [arg] if filled.is_none() => filled = Some((arg.index, Filling::read(module)?)),
+                [arg] if filled.is_none() => filled = Some((arg.index, Fixups::read(module)?)),
                 _ => return None,
             }
         }

@@ -14,9 +14,8 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 
-use crate::http::connection::Connection;
-
 use self::io::{ConnectionIo, last_word, unparsable};
+use crate::http::connection::Connection;
 use crate::http::request;
 use crate::http::server::Worker;
 use crate::sys::drain::Steps;
