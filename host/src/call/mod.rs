@@ -190,8 +190,11 @@ where
     let handle = handle.instantiate(store).await.map_err(Failure::Instantiating)?;
     let run = async |accessor: &Accessor<State>| {
         let request = accessor.with(|mut store| {
-            let request = new_request_p3(store.data_mut(), request);
-            store.data_mut().table().push(request)
+            let state = store.data_mut();
+            let request = new_request_p3(state, request);
+            let request = state.table().push(request)?;
+            state.received_bodies().add(request.rep());
+            wasmtime::error::Ok(request)
         })?;
         match handle.call_concurrent(accessor, (request,)).await?.0 {
             Err(code) => {

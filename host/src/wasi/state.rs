@@ -16,7 +16,7 @@ use crate::observe::request_id::RequestId;
 use crate::wasi::files::RouteFiles;
 use crate::wasi::http::GuestResponse;
 use crate::wasi::http::client::Hooks;
-use crate::wasi::http::p3::UnsentRequests;
+use crate::wasi::http::p3::{ReceivedBodies, UnsentRequests};
 use crate::wasi::output::{GuestOutput, Stream};
 use crate::wasi::settings::AppSettings;
 
@@ -50,6 +50,7 @@ pub(crate) struct State {
     pub(crate) limiter: Limiter,
     host_memory: HostMemory,
     unsent_requests: UnsentRequests,
+    received_bodies: ReceivedBodies,
     guest: Guest<Self>,
     /// The channel for the response of a directly linked P3 guest.
     answer: Option<oneshot::Sender<GuestResponse>>,
@@ -121,6 +122,7 @@ impl State {
             limiter: Limiter::new(settings.limits),
             host_memory: HostMemory::new(settings.limits.max_host_memory_bytes),
             unsent_requests: UnsentRequests::default(),
+            received_bodies: ReceivedBodies::default(),
             guest: Guest::new(MAX_HOSTCALL_BYTES),
             answer: None,
             answered: None,
@@ -174,6 +176,11 @@ impl State {
 
     pub(crate) fn unsent_requests(&mut self) -> &mut UnsentRequests {
         &mut self.unsent_requests
+    }
+
+    /// The messages of a P3 component whose bodies it has received.
+    pub(crate) fn received_bodies(&mut self) -> &mut ReceivedBodies {
+        &mut self.received_bodies
     }
 
     /// The canonical ABI's state, for a guest whose module is linked directly.

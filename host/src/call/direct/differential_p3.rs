@@ -22,6 +22,9 @@ const SOON: &str = "(local.set $b (i32.shr_u (call $wait-for (i64.const 1000000)
 const SIZED: &str = "(local.set $a (call $fields))
     (call $append (local.get $a) (i32.const 34) (i32.const 14) (i32.const 48) (i32.const 1) (i32.const 256))
     (call $make-with (local.get $a)) (call $send-made)";
+/// Returns a response whose body is the request's.
+const PASS: &str = "(call $new-response (call $fields) (i32.const 1) (call $body) (call $body-trailers) (i32.const 136)) \
+    (call $send-made)";
 /// Waits until the response has been sent.
 const END: &str = "(call $end (i32.const 256) (i32.load (i32.const 140)) (call $read-sent (i32.load (i32.const 140)) (i32.const 288)))";
 
@@ -221,6 +224,10 @@ const CASES: &[(&[&str], bool)] = &[
     // A write that is started before there is a reader, and not waited for.
     (&["(call $make)", "(call $drop-writer (i32.load (i32.const 144)))", "(drop (call $write-trailers (i32.load (i32.const 148)) (i32.const 160)))",
        "(call $send-made)", "(return (i32.const 0))"], false),
+    // A body that the guest has read a part of, and passes on as its response's: the rest of it is sent.
+    (&[INPUT, "(drop (call $read (call $body) (i32.const 264) (i32.const 0)))", PASS, "(return (i32.const 0))"], false),
+    (&[INPUT, "(drop (call $read (call $body) (i32.const 264) (i32.const 4)))", PASS, "(return (i32.const 0))"], false),
+    (&[INPUT, "(drop (call $read (call $body) (i32.const 264) (i32.const 100)))", PASS, "(return (i32.const 0))"], false),
     // Other interfaces.
     (&["(call $environment (i32.const 256))", "(call $terminal (i32.const 272))", "(call $random (i64.const 0) (i32.const 288))"], false),
     (&["(call $exit (i32.const 0))"], false),

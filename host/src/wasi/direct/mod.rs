@@ -35,6 +35,7 @@ pub(crate) use p3::{
     Answer, ParamsP3, Request as RequestP3, Response as ResponseP3, count_fields as count_fields_p3,
     describe as describe_p3,
 };
+pub(in crate::wasi) use p3::{BodySource, Trailers, TrailersResult, error_code, lower_trailers};
 
 impl HandlerTypes for State {
     fn is_handler(handler: HandlerInterface, types: &WitTypes<'_>, ty: &ComponentFuncType) -> bool {

@@ -193,7 +193,7 @@ pub(super) enum Tells {
     Sender,
 }
 
-fn lower_trailers(state: &mut State, trailers: Trailers) -> wasmtime::Result<TrailersResult> {
+pub(in crate::wasi) fn lower_trailers(state: &mut State, trailers: Trailers) -> wasmtime::Result<TrailersResult> {
     Ok(match trailers {
         Ok(Some(trailers)) => {
             let trailers = FieldMap::new_immutable(state.http().hooks, trailers);

@@ -35,7 +35,7 @@ where
 }
 
 /// The error code for `error`, the same that wasmtime-wasi-http returns to components.
-pub(super) fn error_code(error: &HttpError) -> ErrorCode {
+pub(in crate::wasi) fn error_code(error: &HttpError) -> ErrorCode {
     let size = |field_name: &Option<String>, field_size: &Option<u32>| FieldSizePayload {
         field_name: field_name.clone(),
         field_size: *field_size,

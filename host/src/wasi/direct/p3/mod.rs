@@ -17,10 +17,13 @@ use wasmtime_wasi_http::FieldMap;
 use wasmtime_wasi_http::p3::bindings::http::types::ErrorCode;
 
 use body::Body;
+pub(in crate::wasi) use body::lower_trailers;
 pub(crate) use error::describe;
+pub(in crate::wasi) use error::error_code;
 pub(crate) use fields::count_fields;
 pub(crate) use request::{ParamsP3, Request};
 pub(crate) use response::{Answer, Response};
+pub(in crate::wasi) use source::{BodySource, Trailers};
 
 use crate::component_abi::{Function, of_futures, of_streams, of_tasks, task_return};
 use crate::wasi::state::State;
@@ -32,7 +35,7 @@ pub(crate) const TYPES: &str = super::http::TYPES;
 const MESSAGE_BYTES: usize = 2 << 10;
 
 /// The result of the future for a body's trailers.
-type TrailersResult = Result<Option<Resource<FieldMap>>, ErrorCode>;
+pub(in crate::wasi) type TrailersResult = Result<Option<Resource<FieldMap>>, ErrorCode>;
 
 /// The result of the future for a body's transmission.
 type SentResult = Result<(), ErrorCode>;

@@ -6,6 +6,7 @@ use std::task::{Context, Poll, ready};
 use bytes::{Buf, Bytes};
 use http::HeaderMap;
 use http_body::{Body as _, Frame, SizeHint};
+use http_body_util::BodyExt;
 use tokio::sync::oneshot;
 use wasmtime_wasi_http::Error as HttpError;
 use wasmtime_wasi_http::p3::bindings::http::types::ErrorCode;
@@ -18,7 +19,7 @@ use crate::wasi::http::GuestBody;
 use crate::wasi::state::State;
 
 /// The trailers or the error after a body's last byte.
-pub(super) type Trailers = Result<Option<HeaderMap>, HttpError>;
+pub(in crate::wasi) type Trailers = Result<Option<HeaderMap>, HttpError>;
 
 /// An empty stream.
 pub(super) struct Nothing;
@@ -39,7 +40,7 @@ impl ByteSource<State> for ClosedInput {
 }
 
 /// A received body as the guest reads it.
-pub(super) struct BodySource {
+pub(in crate::wasi) struct BodySource {
     body: GuestBody,
     /// Bytes that did not fit into the guest's buffer.
     rest: Bytes,
@@ -49,16 +50,43 @@ pub(super) struct BodySource {
 
 impl BodySource {
     /// Also returns the receiver of the trailers or the error after the last byte.
-    pub(super) fn new(first: Bytes, body: GuestBody) -> (Self, oneshot::Receiver<Trailers>) {
+    pub(in crate::wasi) fn new(first: Bytes, body: GuestBody) -> (Self, oneshot::Receiver<Trailers>) {
         let (sender, trailers) = oneshot::channel();
         (Self { body, rest: first, trailers: Some(sender) }, trailers)
     }
 
-    fn end(&mut self, trailers: Trailers) -> wasmtime::Result<Poll<Transfer>> {
-        if let Some(sender) = self.trailers.take() {
-            let _ = sender.send(trailers);
+    /// Reads from the body until there are bytes for the guest. Returns false at the end of the body.
+    pub(in crate::wasi) fn poll_fill(&mut self, cx: &mut Context<'_>) -> Poll<bool> {
+        while self.rest.is_empty() {
+            let trailers = match ready!(Pin::new(&mut self.body).poll_frame(cx)) {
+                None => Ok(None),
+                Some(Err(error)) => Err(error),
+                Some(Ok(frame)) => match frame.into_data() {
+                    Ok(data) => {
+                        self.rest = data;
+                        continue;
+                    }
+                    Err(frame) => Ok(frame.into_trailers().ok()),
+                },
+            };
+            if let Some(sender) = self.trailers.take() {
+                let _ = sender.send(trailers);
+            }
+            return Poll::Ready(false);
         }
-        Ok(Poll::Ready(Transfer::Ended))
+        Poll::Ready(true)
+    }
+
+    /// Copies as many bytes as there are and `room` has, and returns their number.
+    pub(in crate::wasi) fn copy_to(&mut self, room: &mut [u8]) -> usize {
+        let count = room.len().min(self.rest.len());
+        self.rest.copy_to_slice(room.get_mut(..count).unwrap_or_default());
+        count
+    }
+
+    /// The bytes that were read from the body and not yet given to the guest.
+    pub(in crate::wasi) fn take_rest(&mut self) -> Bytes {
+        std::mem::take(&mut self.rest)
     }
 
     /// The bytes that were read from the body and not yet given to the guest, and the rest of the body.
@@ -67,22 +95,20 @@ impl BodySource {
     }
 }
 
+impl From<BodySource> for GuestBody {
+    /// What of the body the guest has not read.
+    fn from(source: BodySource) -> Self {
+        let (first, body) = source.into_parts();
+        Passed::new(first, body, None, None, None).boxed_unsync()
+    }
+}
+
 impl ByteSource<State> for BodySource {
     fn poll_read(&mut self, cx: &mut Context<'_>, _: &mut State, room: &mut [u8]) -> wasmtime::Result<Poll<Transfer>> {
-        while self.rest.is_empty() {
-            match Pin::new(&mut self.body).poll_frame(cx) {
-                Poll::Pending => return Ok(Poll::Pending),
-                Poll::Ready(None) => return self.end(Ok(None)),
-                Poll::Ready(Some(Err(error))) => return self.end(Err(error)),
-                Poll::Ready(Some(Ok(frame))) => match frame.into_data() {
-                    Ok(data) => self.rest = data,
-                    Err(frame) => return self.end(Ok(frame.into_trailers().ok())),
-                },
-            }
-        }
-        let count = room.len().min(self.rest.len());
-        self.rest.copy_to_slice(room.get_mut(..count).unwrap_or_default());
-        Ok(Poll::Ready(Transfer::Done(count)))
+        Ok(self.poll_fill(cx).map(|filled| match filled {
+            true => Transfer::Done(self.copy_to(room)),
+            false => Transfer::Ended,
+        }))
     }
 }
 
@@ -191,7 +217,6 @@ impl Drop for Passed {
 mod tests {
     use std::collections::VecDeque;
 
-    use http_body_util::BodyExt;
     use wasmtime_wasi_http::p3::bindings::http::types::ErrorCode;
 
     use super::*;

@@ -1,5 +1,7 @@
 //! `wasi:http` 0.3: where daylily differs from wasmtime-wasi-http.
 
+mod received_body;
+
 use std::collections::HashMap;
 use std::pin::Pin;
 use std::sync::{Arc, OnceLock};
@@ -7,10 +9,10 @@ use std::task::{Context, Poll};
 
 use http::uri::PathAndQuery;
 use tokio::sync::oneshot;
+use wasmtime::StoreContextMut;
 use wasmtime::component::{
     Access, Accessor, FutureConsumer, FutureReader, Linker, Resource, ResourceType, Source, StreamReader,
 };
-use wasmtime::{AsContextMut, StoreContextMut};
 use wasmtime_wasi_http::p3::bindings::http::client::HostWithStore as ClientHost;
 use wasmtime_wasi_http::p3::bindings::http::types::{
     ErrorCode, Fields, HostRequest, HostRequestWithStore, Method, Request, RequestOptions, Response,
@@ -22,16 +24,14 @@ use super::{MAX_AUTHORITY_BYTES, MAX_METHOD_BYTES, path_with_query};
 use crate::wasi::direct::count_fields_p3;
 use crate::wasi::state::State;
 
+pub(crate) use received_body::ReceivedBodies;
+
 /// The error text for a request that its guest dropped without sending it.
 pub(crate) const UNSENT: &str = "the request was dropped without being sent";
 
 type Transmission = FutureReader<Result<(), ErrorCode>>;
-type NewArguments = (
-    Resource<Fields>,
-    Option<StreamReader<u8>>,
-    FutureReader<Result<Option<Resource<Fields>>, ErrorCode>>,
-    Option<Resource<RequestOptions>>,
-);
+type Trailers = FutureReader<Result<Option<Resource<Fields>>, ErrorCode>>;
+type NewArguments = (Resource<Fields>, Option<StreamReader<u8>>, Trailers, Option<Resource<RequestOptions>>);
 type Sent = Result<Resource<Response>, ErrorCode>;
 
 /// The requests that a guest has made and neither sent nor dropped, by handle. A reused handle overwrites its entry.
@@ -53,6 +53,9 @@ impl Untransmitted {
 pub(crate) fn amend(linker: &mut Linker<State>) -> wasmtime::Result<()> {
     let mut types = linker.instance("wasi:http/types@0.3.0")?;
     types.func_wrap("[static]request.new", new_request)?;
+    types.func_wrap("[static]response.new", received_body::new_response)?;
+    types.func_wrap("[static]request.consume-body", received_body::consume_request)?;
+    types.func_wrap("[static]response.consume-body", received_body::consume_response)?;
     types.func_wrap("[method]request.set-method", set_method)?;
     types.func_wrap("[method]request.set-authority", set_authority)?;
     types.func_wrap("[method]request.set-path-with-query", set_path)?;
@@ -67,8 +70,7 @@ fn new_request(
     mut store: StoreContextMut<'_, State>,
     (headers, contents, trailers, options): NewArguments,
 ) -> wasmtime::Result<((Resource<Request>, Transmission),)> {
-    let access = Access::<State, WasiHttp>::new(store.as_context_mut(), State::http);
-    let (request, transmitted) = HostRequestWithStore::new(access, headers, contents, trailers, options)?;
+    let (request, transmitted) = received_body::new_request(&mut store, headers, contents, trailers, options)?;
 
     let untransmitted = Arc::new(Untransmitted::default());
     store.data_mut().unsent_requests().0.insert(request.rep(), Arc::clone(&untransmitted));
@@ -170,6 +172,7 @@ fn send<'a>(
         match <WasiHttp as ClientHost<State>>::send(accessor, request).await {
             Ok(response) => {
                 sending.answered();
+                accessor.with(|mut store| store.data_mut().received_bodies().add(response.rep()));
                 Ok((Ok(response),))
             }
             Err(error) => {
