@@ -106,9 +106,12 @@ impl Guest {
             // A 0.3 guest's response may not have been forwarded before the trap, and a guest that waits has none.
             return None;
         }
-        // A body that its ended guest did not complete fails at once when linked directly, and at the time limit as a
-        // component.
-        if matches!(&component.ended, Ended::Trap(why) if why == WAITS) && direct.response.ends_with(" None") {
+        // A guest has ended and left its body unfinished. As a component, it waits for that body until the time limit.
+        // Linked directly, the body fails at once; and there is no response yet if the guest exited without a wait: the
+        // first write to the body waits in a component only.
+        let exited_before_its_response = matches!(direct.ended, Ended::Exit(_)) && direct.response == "none";
+        let is_unfinished = direct.response.ends_with(" None") || exited_before_its_response;
+        if matches!(&component.ended, Ended::Trap(why) if why == WAITS) && is_unfinished {
             return None;
         }
         if direct.ended != component.ended {
