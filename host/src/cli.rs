@@ -1,14 +1,13 @@
-//! The command line: commands, flags, and the environment variables behind them.
+//! The command line: commands, flags, and the environment variables behind them. The flags of options are made from
+//! their rows in `core/config/options.rs`.
 
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
-use clap::builder::FalseyValueParser;
-use clap::{Args, Parser, Subcommand};
-use daylily_core::ValueError;
-use daylily_core::allow_http::Origin;
-use daylily_core::config::{DirGrant, Listen, LogFilter, Overrides, Workers};
-use daylily_core::{grants, limits};
+use clap::builder::{FalseyValueParser, PathBufValueParser, TypedValueParser as _};
+use clap::error::ErrorKind;
+use clap::{Arg, ArgAction, ArgMatches, Args, FromArgMatches, Parser, Subcommand};
+use daylily_core::config::{Flag, Form, Overrides, options};
 
 /// Serves HTTP, answering every request from a fresh, sandboxed WebAssembly component instance.
 #[derive(Debug, Parser)]
@@ -82,62 +81,69 @@ pub(crate) struct ServeArguments {
     #[arg(long)]
     pub(crate) watch: bool,
     #[command(flatten)]
-    pub(crate) settings: Settings,
+    pub(crate) options: Options,
 }
 
-/// Settings that go over the configuration file.
-#[derive(Args, Clone, Debug, Default)]
-pub(crate) struct Settings {
-    /// Address and port to listen on, or `systemd` or `systemd:NAME` for sockets that systemd passed (may be
-    /// repeated) [default: what systemd passed, else 127.0.0.1:3000]
-    #[arg(long, value_name = "ADDR:PORT", env = "DAYLILY_LISTEN", value_delimiter = ',')]
-    listen: Vec<Listen>,
-    /// Worker processes: a number, or `auto` for one per core [default: auto]
-    #[arg(long, value_name = "COUNT", env = "DAYLILY_WORKERS")]
-    workers: Option<Workers>,
-    /// Cache directory for compiled components [default: `daylily` in the user's cache directory]
-    #[arg(long, value_name = "DIR", env = "DAYLILY_CACHE_DIR")]
-    cache_dir: Option<PathBuf>,
-    /// Control socket, for `daylily status`, `reload` and `stop` [default: one in the user's runtime directory]
-    #[arg(long, value_name = "SOCKET", env = "DAYLILY_CONTROL")]
-    control: Option<PathBuf>,
-    /// Environment variable for guests (may be repeated)
-    #[arg(long, value_name = "KEY=VALUE", value_parser = grants::parse_env)]
-    env: Vec<(String, String)>,
-    /// wasi:config variable for guests (may be repeated)
-    #[arg(long, value_name = "KEY=VALUE", value_parser = grants::parse_var)]
-    var: Vec<(String, String)>,
-    /// Host directory that guests may access, read-only with :ro (may be repeated)
-    #[arg(long, value_name = "HOST::GUEST[:ro]")]
-    dir: Vec<DirGrant>,
-    /// Origin that guests may send HTTP requests to, such as https://api.example.com (may be repeated)
-    #[arg(long, value_name = "ORIGIN")]
-    allow_http: Vec<Origin>,
-    /// Memory limit of one instance [default: 64MiB]
-    #[arg(long, value_name = "SIZE", env = "DAYLILY_MAX_MEMORY", value_parser = max_memory)]
-    max_memory: Option<u64>,
-    /// CPU time limit of one request [default: 1s]
-    #[arg(long, value_name = "TIME", env = "DAYLILY_CPU_TIME", value_parser = cpu_time)]
-    cpu_time: Option<Duration>,
-    /// Wall time limit of one request, to the end of its response [default: 30s]
-    #[arg(long, value_name = "TIME", env = "DAYLILY_WALL_TIME", value_parser = wall_time)]
-    wall_time: Option<Duration>,
-    /// Size limit of a request body [default: 16MiB]
-    #[arg(long, value_name = "SIZE", env = "DAYLILY_MAX_BODY", value_parser = max_body)]
-    max_body: Option<u64>,
-    /// Maximum number of requests in progress, per worker [default: 256]
-    #[arg(long, value_name = "COUNT", env = "DAYLILY_MAX_CONCURRENCY", value_parser = max_concurrency)]
-    max_concurrency: Option<u32>,
-    /// Maximum number of queued requests, per worker; more are answered with 503 [default: 1024]
-    #[arg(long, value_name = "COUNT", env = "DAYLILY_MAX_QUEUE", value_parser = max_queue)]
-    max_queue: Option<u32>,
-    /// For development: include the details of errors in responses
-    #[arg(long, env = "DAYLILY_DEV", value_parser = FalseyValueParser::new())]
-    dev: bool,
-    /// Log level: off, error, warn, info, debug or trace; with levels of single targets:
-    /// info,daylily::outgoing=debug,guest=off [default: info]
-    #[arg(long, value_name = "LEVEL", env = "DAYLILY_LOG")]
-    log: Option<LogFilter>,
+/// Options of the configuration that flags or environment variables give.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Options(pub(crate) Overrides);
+
+/// The options that have flags, in the order of `--help`.
+fn flags() -> impl Iterator<Item = (&'static str, Flag)> {
+    let mut flags: Vec<_> = options::rows().into_iter().filter_map(|row| Some((row.key, row.flag?))).collect();
+    flags.sort_by_key(|(_, flag)| flag.rank);
+    flags.into_iter()
+}
+
+impl Args for Options {
+    fn augment_args(command: clap::Command) -> clap::Command {
+        command.args(flags().map(|(key, flag)| argument(key, flag)))
+    }
+
+    fn augment_args_for_update(command: clap::Command) -> clap::Command {
+        Self::augment_args(command)
+    }
+}
+
+fn argument(key: &'static str, flag: Flag) -> Arg {
+    let (name, value) = flag.usage.split_once(' ').unwrap_or((flag.usage, ""));
+    let argument = Arg::new(key).long(name.trim_start_matches('-')).help(flag.help);
+    let argument = match flag.variable {
+        Some(variable) => argument.env(variable),
+        None => argument,
+    };
+    // The value is parsed here only to report what is wrong with it; `Options` parses it again.
+    let is_valid =
+        move |text: &str| (flag.set)(&mut Overrides::default(), text.as_ref()).map(|()| OsString::from(text));
+    match flag.form {
+        Form::Switch => argument.action(ArgAction::SetTrue).value_parser(FalseyValueParser::new()),
+        Form::Path => argument.value_name(value).value_parser(PathBufValueParser::new().map(PathBuf::into_os_string)),
+        Form::Text => argument.value_name(value).value_parser(is_valid),
+        Form::Repeated => argument.value_name(value).action(ArgAction::Append).value_parser(is_valid),
+        Form::List => argument.value_name(value).action(ArgAction::Append).value_delimiter(',').value_parser(is_valid),
+    }
+}
+
+impl FromArgMatches for Options {
+    fn from_arg_matches(matches: &ArgMatches) -> Result<Self, clap::Error> {
+        let mut overrides = Overrides::default();
+        for (key, flag) in flags() {
+            let values: Vec<OsString> = match flag.form {
+                Form::Switch => matches.get_flag(key).then(OsString::new).into_iter().collect(),
+                _ => matches.get_many(key).into_iter().flatten().cloned().collect(),
+            };
+            for value in values {
+                (flag.set)(&mut overrides, &value)
+                    .map_err(|error| clap::Error::raw(ErrorKind::ValueValidation, error))?;
+            }
+        }
+        Ok(Self(overrides))
+    }
+
+    fn update_from_arg_matches(&mut self, matches: &ArgMatches) -> Result<(), clap::Error> {
+        *self = Self::from_arg_matches(matches)?;
+        Ok(())
+    }
 }
 
 impl ServeArguments {
@@ -148,53 +154,4 @@ impl ServeArguments {
             .into_iter()
             .find(|command| Path::new(command) == component && !component.exists())
     }
-}
-
-impl Settings {
-    /// The settings as overrides of a configuration.
-    pub(crate) fn overrides(&self) -> Overrides {
-        let settings = self.clone();
-        Overrides {
-            listen: settings.listen,
-            workers: settings.workers,
-            cache_dir: settings.cache_dir,
-            control: settings.control,
-            dev: settings.dev.then_some(true),
-            log: settings.log,
-            max_concurrency: settings.max_concurrency,
-            max_queue: settings.max_queue,
-            max_memory_bytes: settings.max_memory,
-            cpu_time: settings.cpu_time,
-            wall_time: settings.wall_time,
-            max_body_bytes: settings.max_body,
-            env: settings.env,
-            vars: settings.var,
-            dirs: settings.dir,
-            allow_http: settings.allow_http,
-        }
-    }
-}
-
-fn max_memory(text: &str) -> Result<u64, ValueError> {
-    limits::MAX_MEMORY.parse(text)
-}
-
-fn cpu_time(text: &str) -> Result<Duration, ValueError> {
-    limits::CPU_TIME.parse(text)
-}
-
-fn wall_time(text: &str) -> Result<Duration, ValueError> {
-    limits::WALL_TIME.parse(text)
-}
-
-fn max_body(text: &str) -> Result<u64, ValueError> {
-    limits::MAX_BODY.parse(text)
-}
-
-fn max_concurrency(text: &str) -> Result<u32, ValueError> {
-    limits::MAX_CONCURRENCY.parse(text)
-}
-
-fn max_queue(text: &str) -> Result<u32, ValueError> {
-    limits::MAX_QUEUE.parse(text)
 }

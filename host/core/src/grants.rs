@@ -1,26 +1,11 @@
-//! What a route's guest is granted: by default, nothing.
+//! The values of grants: what a route's guest is granted besides its request.
 
-use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
 use crate::ValueError;
-use crate::allow_http::AllowHttp;
-
-/// What a route's guest can see and use.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Grants {
-    /// Environment variables.
-    pub env: BTreeMap<String, String>,
-    /// The values of `wasi:config`.
-    pub vars: BTreeMap<String, String>,
-    /// Directories.
-    pub dirs: Vec<DirGrant>,
-    /// Outgoing HTTP requests.
-    pub allow_http: AllowHttp,
-}
 
 /// A directory of the host that a guest may use: `HOST::GUEST[:ro]`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

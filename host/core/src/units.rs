@@ -75,6 +75,19 @@ pub fn format_duration(duration: Duration) -> String {
     }
 }
 
+/// Formats a count for readers: `10,000`.
+pub(crate) fn with_commas(number: u32) -> String {
+    let digits = number.to_string();
+    let mut text = String::new();
+    for (digit, left) in digits.chars().zip((1..=digits.len()).rev()) {
+        text.push(digit);
+        if left > 1 && left % 3 == 1 {
+            text.push(',');
+        }
+    }
+    text
+}
+
 /// Splits `"64KiB"` into `(64, "KiB")`; `None` if it does not start with digits that fit `u64`.
 fn split_unit(text: &str) -> Option<(u64, &str)> {
     let digits = text.bytes().take_while(u8::is_ascii_digit).count();

@@ -2,11 +2,14 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot be set up has failed")]
 
+use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use daylily_core::allow_http::{AllowHttp, Scheme};
-use daylily_core::config::{self, ComponentSource, Config, Overrides, Route, RouteLimits, ServerLimits, Workers};
+use daylily_core::config::{
+    self, ComponentSource, Config, Overrides, Route, RouteLimits, ServerLimits, Table, Workers, options,
+};
 use daylily_core::route::RouteTable;
 
 const FULL: &str = include_str!("../../../tests/cases/config/full.toml");
@@ -104,8 +107,8 @@ fn the_smallest_is_all_defaults() {
 fn where_to_listen() {
     fn check(value: &str, flags: &[&str], expected: &str) {
         let text = format!("listen = {value}\n[[route]]\ncomponent = 'hello.wasm'\n");
-        let flags = flags.iter().map(|flag| flag.parse().unwrap()).collect();
-        let config = parse(&text, &Overrides { listen: flags, ..Overrides::default() });
+        let flags: Vec<_> = flags.iter().map(|flag| ("listen", *flag)).collect();
+        let config = parse(&text, &overrides(&flags));
         assert_eq!(listen(&config).as_deref(), Some(expected), "{value}");
     }
     check("'127.0.0.1:80'", &[], "127.0.0.1:80");
@@ -120,8 +123,8 @@ fn where_to_listen() {
 fn how_many_workers() {
     fn check(value: &str, flag: Option<&str>, expected: &str) {
         let text = format!("workers = {value}\n[[route]]\ncomponent = 'hello.wasm'\n");
-        let flag = flag.map(|flag| flag.parse().unwrap());
-        let config = parse(&text, &Overrides { workers: flag, ..Overrides::default() });
+        let flag = flag.map(|flag| ("workers", flag));
+        let config = parse(&text, &overrides(flag.as_slice()));
         assert_eq!(config.workers.to_string(), expected, "{value}");
     }
     check("'auto'", None, "auto");
@@ -148,25 +151,54 @@ fn relative_paths_are_relative_to_the_file() {
     check("/etc/daylily.toml", "/etc/a/b.wasm");
 }
 
+/// The overrides that flags give, in this order: for each, the key of its option and its value.
+fn overrides(flags: &[(&str, &str)]) -> Overrides {
+    let mut overrides = Overrides::default();
+    for (key, value) in flags {
+        let flag = options::rows().into_iter().filter(|row| row.key == *key).find_map(|row| row.flag).unwrap();
+        (flag.set)(&mut overrides, OsStr::new(value)).unwrap();
+    }
+    overrides
+}
+
 fn flags() -> Overrides {
-    let pair = |name: &str, value: &str| (name.to_owned(), value.to_owned());
-    Overrides {
-        listen: vec!["127.0.0.1:0".parse().unwrap()],
-        dev: Some(true),
-        log: Some("trace".parse().unwrap()),
-        workers: Some("2".parse().unwrap()),
-        control: Some("flag.sock".into()),
-        cache_dir: Some("flag".into()),
-        max_concurrency: Some(3),
-        max_queue: Some(0),
-        max_memory_bytes: Some(1 << 20),
-        cpu_time: Some(Duration::from_millis(7)),
-        wall_time: Some(Duration::from_secs(7)),
-        max_body_bytes: Some(77),
-        env: vec![pair("STAGE", "first"), pair("STAGE", "flag"), pair("NEW", "1")],
-        vars: vec![pair("greeting", "flag")],
-        dirs: vec!["one::/flag".parse().unwrap(), "two::/flag:ro".parse().unwrap()],
-        allow_http: vec!["http://127.0.0.1:9000".parse().unwrap()],
+    overrides(&[
+        ("listen", "127.0.0.1:0"),
+        ("dev", ""),
+        ("log", "trace"),
+        ("workers", "2"),
+        ("control", "flag.sock"),
+        ("cache_dir", "flag"),
+        ("max_concurrency", "3"),
+        ("max_queue", "0"),
+        ("max_memory", "1MiB"),
+        ("cpu_time", "7ms"),
+        ("wall_time", "7s"),
+        ("max_body", "77"),
+        ("env", "STAGE=first"),
+        ("env", "STAGE=flag"),
+        ("env", "NEW=1"),
+        ("vars", "greeting=flag"),
+        ("dirs", "one::/flag"),
+        ("dirs", "two::/flag:ro"),
+        ("allow_http", "http://127.0.0.1:9000"),
+    ])
+}
+
+/// A file may state each default, and means the same with it.
+#[test]
+fn defaults_are_in_their_ranges() {
+    for row in options::rows().into_iter().filter(|row| row.table != Table::Route && !row.range.is_empty()) {
+        let table = match row.table {
+            Table::Server => "[server]\n",
+            Table::Defaults => "[defaults]\n",
+            Table::Top | Table::Route => "",
+        };
+        let text = format!("{table}{} = {}\n[[route]]\ncomponent = 'a.wasm'\n", row.key, row.default.trim_matches('`'));
+        assert_eq!(
+            parse(&text, &Overrides::default()),
+            parse("[[route]]\ncomponent = 'a.wasm'\n", &Overrides::default())
+        );
     }
 }
 

@@ -61,11 +61,9 @@ fn without_a_file() {
 #[test]
 fn paths_that_are_not_utf8() {
     let dir = DirGrant { host: not_utf8(b"dir\xff"), guest: "/data".to_owned(), read_only: true };
-    let flags = Overrides {
-        control: Some(not_utf8(b"/run/\x80.sock")),
-        cache_dir: Some(not_utf8(b"\xc3")),
-        dirs: vec![dir],
-        ..Overrides::default()
-    };
+    let mut flags = Overrides::default();
+    flags.general.control = Some(Some(not_utf8(b"/run/\x80.sock")));
+    flags.general.cache_dir = Some(Some(not_utf8(b"\xc3")));
+    flags.grants.dirs = Some(vec![dir]);
     check(&config::single(ComponentSource::File(not_utf8(b"\xfe.wasm")), &flags));
 }

@@ -31,17 +31,17 @@ const OUTGOING_DESCRIPTORS: u64 = 1024;
 ///
 /// When the file cannot be read, and all errors in it at once.
 pub(crate) fn read(what: &ServeArguments) -> Result<Config, Failure> {
-    let overrides = what.settings.overrides();
+    let overrides = &what.options.0;
     if let Some(component) = &what.component {
-        return Ok(config::single(ComponentSource::File(component.clone()), &overrides));
+        return Ok(config::single(ComponentSource::File(component.clone()), overrides));
     }
     let Some(path) = &what.config else {
-        return Ok(config::single(ComponentSource::HelloWorld, &overrides));
+        return Ok(config::single(ComponentSource::HelloWorld, overrides));
     };
     let text = read_file(path, MAX_CONFIG_BYTES)
         .and_then(|bytes| String::from_utf8(bytes).map_err(|_| io::Error::other("it is not valid UTF-8")))
         .map_err(|error| unreadable(what, path, error))?;
-    Ok(config::parse(path, &text, &overrides)?)
+    Ok(config::parse(path, &text, overrides)?)
 }
 
 /// The arguments, completed with the default configuration file if it exists. From then on the file is required: a

@@ -12,13 +12,13 @@ mod codes;
 mod counters;
 mod dependencies;
 mod keys;
-mod limits;
 mod links;
 mod log_lines;
 mod log_targets;
 mod markdown;
 mod names;
 mod normal;
+mod options;
 mod rooms;
 mod samples;
 mod scenarios;
@@ -32,7 +32,8 @@ use tree::Tree;
 pub(crate) const USAGE: &str = "\
 usage: cargo xtask tidy [--bless]
 
-  --bless   rewrite the samples of output in the documents, as the program prints them now, and the table of counters
+  --bless   rewrite the samples of output in the documents, as the program prints them now, and the
+            tables of counters and of options
 ";
 
 /// A violation of a rule.
@@ -65,7 +66,7 @@ const RULES: &[Rule] = &[
     links::check,
     code_map::check,
     keys::check,
-    limits::check,
+    options::check,
     counters::check,
     codes::check,
     log_lines::check,
@@ -76,10 +77,12 @@ const RULES: &[Rule] = &[
     samples::marked,
 ];
 
-/// Checks all rules. With `blesses`, samples that differ and the table of counters are rewritten instead of reported.
+/// Checks all rules. With `blesses`, samples and tables that differ are rewritten instead of reported.
 pub(crate) fn main(root: &Path, blesses: bool) -> Result<()> {
     if blesses {
-        counters::write(root, &Tree::read(root)?)?;
+        let tree = Tree::read(root)?;
+        counters::write(root, &tree)?;
+        options::write(root, &tree)?;
     }
     let tree = Tree::read(root)?;
     let mut faults: Vec<Fault> = RULES.iter().flat_map(|rule| rule(&tree)).collect();

@@ -28,6 +28,11 @@ impl AllowHttp {
         Self { origins }
     }
 
+    /// Allows one more origin.
+    pub(crate) fn add(&mut self, origin: Origin) {
+        self.origins.push(origin);
+    }
+
     /// Whether the list is empty.
     pub fn is_empty(&self) -> bool {
         self.origins.is_empty()

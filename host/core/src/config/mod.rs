@@ -4,9 +4,11 @@
 //! overridden, because they are the most specific.
 
 mod diagnostic;
+mod kinds;
 mod listen;
 mod log_level;
-mod overrides;
+mod option;
+pub mod options;
 mod read;
 mod reader;
 mod syntax;
@@ -21,42 +23,13 @@ use serde::{Deserialize, Serialize};
 pub use diagnostic::Diagnostics;
 pub use listen::{Listen, ListenAddr};
 pub use log_level::{LogFilter, LogLevel};
-pub use overrides::Overrides;
+pub use option::{Flag, Form, Overrides, Row};
+pub use options::{Config, Grants, RouteLimits, ServerLimits};
+pub use tables::Table;
 pub use workers::Workers;
 
-pub use crate::grants::{DirGrant, Grants};
-use crate::limits;
-pub use crate::limits::{RouteLimits, ServerLimits};
+pub use crate::grants::DirGrant;
 use crate::route::{HostPattern, PathPattern};
-
-/// A valid configuration.
-///
-/// It is serialized to be sent to another process of the same binary. Deserializing does not validate again, so only
-/// serialize what [`parse`] or [`single`] returned.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Config {
-    /// Where to listen: at least one entry, without duplicates. `None` if it was not configured.
-    pub listen: Option<Vec<Listen>>,
-    /// Whether clients may see error details of guests.
-    pub dev: bool,
-    /// Which lines are logged.
-    pub log: LogFilter,
-    /// The number of worker processes.
-    pub workers: Workers,
-    /// The path of the control socket.
-    #[serde(with = "crate::os_path::option")]
-    pub control: Option<PathBuf>,
-    /// The directory of compiled components.
-    #[serde(with = "crate::os_path::option")]
-    pub cache_dir: Option<PathBuf>,
-    /// See [`limits::CACHE_MAX`].
-    pub cache_max_bytes: u64,
-    /// The limits of the server.
-    pub server: ServerLimits,
-    /// The routes, in the order of the file: at least one, and no two with the same host and path,
-    /// or the same name.
-    pub routes: Vec<Route>,
-}
 
 /// Which requests go to which component, with the component's limits and grants.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -106,17 +79,8 @@ pub fn single(component: ComponentSource, overrides: &Overrides) -> Config {
         limits: settings.limits,
         grants: settings.grants,
     };
-    let mut config = Config {
-        listen: None,
-        dev: false,
-        log: LogFilter::default(),
-        workers: Workers::default(),
-        control: None,
-        cache_dir: None,
-        cache_max_bytes: limits::CACHE_MAX.default,
-        server: ServerLimits::default(),
-        routes: vec![route],
-    };
-    config.override_with(overrides);
+    let mut config = Config { routes: vec![route], ..Config::default() };
+    config.override_with(&overrides.general);
+    config.server.override_with(&overrides.server);
     config
 }

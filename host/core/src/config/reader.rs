@@ -1,6 +1,7 @@
 //! Typed access to the tables of a TOML file. Errors are collected; reading goes on after them.
 
 use std::ops::Range;
+use std::path::{Path, PathBuf};
 use std::slice;
 use std::str::FromStr;
 use std::time::Duration;
@@ -10,14 +11,16 @@ use toml::de::{DeInteger, DeTable, DeValue};
 
 use super::Workers;
 use super::diagnostic::Problems;
+use super::kinds::PathOf;
 use super::tables::Table;
 use crate::ValueError;
-use crate::limits::{Limit, ReadLimit};
+use crate::limits::{Limit, LimitValue};
 
 /// A table that is being read. Keys that were not read before [`Section::finish`] are unknown keys.
 pub(super) struct Section<'a, 'p> {
     place: Table,
     table: &'a DeTable<'a>,
+    dir: &'a Path,
     asked: Vec<&'static str>,
     problems: &'p mut Problems,
 }
@@ -29,15 +32,16 @@ pub(super) struct Located<T> {
 }
 
 impl<'a, 'p> Section<'a, 'p> {
-    pub(super) fn new(place: Table, table: &'a DeTable<'a>, problems: &'p mut Problems) -> Self {
-        Self { place, table, asked: Vec::new(), problems }
+    /// Paths in it are relative to `dir`.
+    pub(super) fn new(place: Table, table: &'a DeTable<'a>, dir: &'a Path, problems: &'p mut Problems) -> Self {
+        Self { place, table, dir, asked: Vec::new(), problems }
     }
 
     /// A table within this one.
     pub(super) fn section(&mut self, key: &'static str, place: Table) -> Option<Section<'a, '_>> {
         let value = self.value(key)?;
         match value.get_ref() {
-            DeValue::Table(table) => Some(Section::new(place, table, self.problems)),
+            DeValue::Table(table) => Some(Section::new(place, table, self.dir, self.problems)),
             other => {
                 self.problems.add(value.span(), wrong_type(key, "a table", other));
                 None
@@ -99,6 +103,18 @@ impl<'a, 'p> Section<'a, 'p> {
                 None
             }
         }
+    }
+
+    /// A path that is relative to the directory of the file.
+    pub(super) fn path(&mut self, of: &PathOf) -> Option<PathBuf> {
+        let path = self.text(of.key)?;
+        if path.value.is_empty() || path.value.contains('\0') {
+            let error = ValueError::new(format!("invalid {} {:?}", of.name, path.value));
+            let help = if path.value.is_empty() { of.help } else { "a path must not contain a NUL character" };
+            self.problems.add(path.span, error.help(help));
+            return None;
+        }
+        Some(self.dir.join(path.value))
     }
 
     /// An array of strings, each of which is parsed; invalid ones are left out.
@@ -191,8 +207,8 @@ impl<'a, 'p> Section<'a, 'p> {
         pairs
     }
 
-    /// A limit. `slot` is not changed if the table has none or an invalid one.
-    pub(super) fn limit_if_any<T: LimitValue>(&mut self, limit: &Limit<T>) -> Option<T> {
+    /// A limit in its range.
+    pub(super) fn limit<T: ReadLimit>(&mut self, limit: &Limit<T>) -> Option<T> {
         let value = self.value(limit.key)?;
         match T::read(limit, value.get_ref()) {
             Ok(value) => Some(value),
@@ -206,6 +222,11 @@ impl<'a, 'p> Section<'a, 'p> {
     /// Whether the table has this key, with any value.
     pub(super) fn has(&self, key: &str) -> bool {
         self.table.contains_key(key)
+    }
+
+    /// The directory that paths are relative to.
+    pub(super) fn dir(&self) -> &'a Path {
+        self.dir
     }
 
     /// For problems that involve more than one value.
@@ -228,20 +249,12 @@ impl<'a, 'p> Section<'a, 'p> {
     }
 }
 
-impl<T: LimitValue> ReadLimit<T> for Section<'_, '_> {
-    fn read(&mut self, limit: &Limit<T>, to: &mut T) {
-        if let Some(value) = self.limit_if_any(limit) {
-            *to = value;
-        }
-    }
-}
-
-/// A type that a [`Limit`] can have.
-pub(super) trait LimitValue: Sized {
+/// A type that a [`Limit`] in a file can have.
+pub(super) trait ReadLimit: LimitValue {
     fn read(limit: &Limit<Self>, value: &DeValue<'_>) -> Result<Self, ValueError>;
 }
 
-impl LimitValue for u64 {
+impl ReadLimit for u64 {
     fn read(limit: &Limit<Self>, value: &DeValue<'_>) -> Result<Self, ValueError> {
         match value {
             DeValue::Integer(integer) => limit.check(to_u64(limit.key, integer)?),
@@ -251,16 +264,17 @@ impl LimitValue for u64 {
     }
 }
 
-impl LimitValue for u32 {
+impl ReadLimit for u32 {
     fn read(limit: &Limit<Self>, value: &DeValue<'_>) -> Result<Self, ValueError> {
         match value {
-            DeValue::Integer(integer) => limit.check(to_u64(limit.key, integer)?),
+            // A number that does not fit becomes the largest one, which is outside the range of every limit.
+            DeValue::Integer(integer) => limit.check(Self::try_from(to_u64(limit.key, integer)?).unwrap_or(Self::MAX)),
             other => Err(wrong_type(limit.key, "a whole number", other)),
         }
     }
 }
 
-impl LimitValue for Duration {
+impl ReadLimit for Duration {
     fn read(limit: &Limit<Self>, value: &DeValue<'_>) -> Result<Self, ValueError> {
         match value {
             DeValue::String(text) => limit.parse(text),

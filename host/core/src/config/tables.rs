@@ -1,24 +1,23 @@
 //! The tables of a configuration file, and the errors for keys that are unknown or in the wrong table.
 
+use super::options::rows;
 use crate::ValueError;
-use crate::limits::{RouteLimits, ServerLimits};
 
 /// A table of the configuration.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Table {
+pub enum Table {
+    /// The top level.
     Top,
+    /// `[server]`.
     Server,
+    /// `[defaults]`, whose keys may also be in a `[[route]]`.
     Defaults,
+    /// `[[route]]`.
     Route,
 }
 
-const TOP: &[&str] =
-    &["listen", "dev", "log", "workers", "control", "cache_dir", "cache_max", "server", "defaults", "route"];
-
-const ROUTE_ONLY: &[&str] = &["name", "host", "path", "component", "max_concurrency"];
-
-/// Besides the limits, in `[defaults]` and `[[route]]`.
-const GRANTS: &[&str] = &["allow_http", "env", "vars", "dirs"];
+/// The keys of the other tables, which are at the top level.
+const TABLES: [&str; 3] = ["server", "defaults", "route"];
 
 impl Table {
     fn name(self) -> &'static str {
@@ -45,20 +44,15 @@ impl Table {
 
 /// Where `key` belongs, if any table has it.
 fn home_of(key: &str) -> Option<&'static str> {
-    let is_in = |keys: &[&str]| keys.contains(&key);
-    if is_in(TOP) {
+    let tables: Vec<Table> = rows().into_iter().filter(|row| row.key == key).map(|row| row.table).collect();
+    match tables.as_slice() {
         // A key below a [table] header is in that table, which is the usual way to misplace such a key.
-        Some("at the top of the file, above the first [table]")
-    } else if is_in(RouteLimits::KEYS) || is_in(GRANTS) {
-        Some("in [defaults] or in a [[route]]")
-    } else if is_in(ServerLimits::KEYS) && is_in(ROUTE_ONLY) {
-        Some("in [server] or in a [[route]]")
-    } else if is_in(ServerLimits::KEYS) {
-        Some("in [server]")
-    } else if is_in(ROUTE_ONLY) {
-        Some("in a [[route]]")
-    } else {
-        None
+        [Table::Top] => Some("at the top of the file, above the first [table]"),
+        [Table::Defaults] => Some("in [defaults] or in a [[route]]"),
+        [Table::Server, Table::Route] => Some("in [server] or in a [[route]]"),
+        [Table::Server] => Some("in [server]"),
+        [Table::Route] => Some("in a [[route]]"),
+        _ => TABLES.contains(&key).then_some("at the top of the file, above the first [table]"),
     }
 }
 
@@ -76,24 +70,27 @@ mod tests {
     use super::*;
     use crate::config::{Overrides, parse};
 
-    /// The lists are written by hand, except those of limits; the test compares them with the keys that the reader reads.
+    fn keys(tables: &[Table]) -> Vec<&'static str> {
+        rows().into_iter().filter(|row| tables.contains(&row.table)).map(|row| row.key).collect()
+    }
+
+    /// The rows of [`Table::Route`] and [`TABLES`] are not what the file is read with; the test compares them with it.
     #[test]
-    fn lists_are_what_is_read() {
-        fn check(table: &str, expected: &[&[&str]]) {
+    fn rows_are_what_is_read() {
+        fn check(table: &str, mut expected: Vec<&str>) {
             let text = format!("{table}\nzzz = 1\n");
             let errors = parse(Path::new("daylily.toml"), &text, &Overrides::default()).err();
             let errors = errors.map(|errors| errors.to_string()).unwrap_or_default();
             let line = errors.lines().find_map(|line| line.split_once("the keys allowed here are "));
             let mut actual: Vec<&str> = line.map(|(_, keys)| keys.split(", ").collect()).unwrap_or_default();
-            let mut expected = expected.concat();
             actual.sort_unstable();
             expected.sort_unstable();
             assert_eq!(actual, expected, "{table}");
         }
-        check("", &[TOP]);
-        check("[server]", &[ServerLimits::KEYS]);
-        check("[defaults]", &[RouteLimits::KEYS, GRANTS]);
-        check("[[route]]", &[ROUTE_ONLY, RouteLimits::KEYS, GRANTS]);
+        check("", [keys(&[Table::Top]), TABLES.to_vec()].concat());
+        check("[server]", keys(&[Table::Server]));
+        check("[defaults]", keys(&[Table::Defaults]));
+        check("[[route]]", keys(&[Table::Defaults, Table::Route]));
     }
 
     /// The example contains every key.
@@ -101,10 +98,10 @@ mod tests {
     fn the_full_example_is_full() {
         let full = include_str!("../../../../tests/cases/config/full.toml");
         let starts = |line: &str, key: &str| {
-            let line = line.trim_start_matches('[');
+            let line = line.trim_start_matches('[').trim_start_matches("defaults.");
             line.strip_prefix(key).is_some_and(|rest| rest.starts_with([' ', ']']))
         };
-        for key in [TOP, ServerLimits::KEYS, ROUTE_ONLY, RouteLimits::KEYS, GRANTS].concat() {
+        for key in rows().into_iter().map(|row| row.key).chain(TABLES) {
             assert!(full.lines().any(|line| starts(line, key)), "{key}");
         }
     }
@@ -114,24 +111,24 @@ mod tests {
         fn check(place: Table, key: &str, allowed: &[&str], expected: &str) {
             assert_eq!(place.unknown_key(key, allowed).to_string(), expected);
         }
-        check(Table::Top, "lisen", TOP, "unknown key `lisen` at the top of the file: did you mean `listen`?");
-        check(Table::Top, "routes", TOP, "unknown key `routes` at the top of the file: did you mean `route`?");
+        check(Table::Top, "lisen", &["listen"], "unknown key `lisen` at the top of the file: did you mean `listen`?");
+        check(Table::Top, "routes", &TABLES, "unknown key `routes` at the top of the file: did you mean `route`?");
         check(
             Table::Defaults,
             "max-memory",
-            RouteLimits::KEYS,
+            &keys(&[Table::Defaults]),
             "unknown key `max-memory` in [defaults]: did you mean `max_memory`?",
         );
         check(
             Table::Server,
             "listen",
-            ServerLimits::KEYS,
+            &keys(&[Table::Server]),
             "unknown key `listen` in [server]: `listen` belongs at the top of the file, above the first [table]",
         );
         check(
             Table::Defaults,
             "max_concurrency",
-            RouteLimits::KEYS,
+            &keys(&[Table::Defaults]),
             "unknown key `max_concurrency` in [defaults]: `max_concurrency` belongs in [server] or in a [[route]]",
         );
         check(Table::Top, "x", &["a_b", "c"], "unknown key `x` at the top of the file: did you mean `c`?");

@@ -138,8 +138,7 @@ mod tests {
 
     use super::*;
     use crate::config::ComponentSource;
-    use crate::grants::Grants;
-    use crate::limits::RouteLimits;
+    use crate::config::{Grants, RouteLimits};
     use crate::route::{HostPattern, PathPattern};
 
     fn route(host: &str, path: &str) -> Route {
