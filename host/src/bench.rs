@@ -20,8 +20,6 @@ use crate::engine::outcome::{EndedStore, Outcome};
 use crate::http::inbound;
 use crate::http::server::{Worker, WorkerRoute};
 use crate::observe::request_id::RequestId;
-use crate::observe::scoreboard::Slot;
-use crate::sys::drain::Drain;
 use crate::wasi::state::State;
 use crate::worker::load::{self, Surroundings};
 
@@ -55,8 +53,7 @@ impl Steps {
     pub fn load(config: &Config) -> Result<Self> {
         let said = |errors: Vec<LoadError>| errors.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n");
         let artifacts = load::artifacts(config, &Compiler::new(None)?, &[]).map_err(said)?;
-        let around =
-            Surroundings { connection_limit: Semaphore::MAX_PERMITS, drain: Drain::new(), counters: Slot::unshared() };
+        let around = Surroundings::unshared(Semaphore::MAX_PERMITS)?;
         Ok(Self { worker: load::worker(config, &artifacts, around).map_err(said)? })
     }
 
@@ -105,7 +102,7 @@ impl Steps {
     /// When the guest gives no response, does not return, or waits for something outside the process.
     pub fn call(&self, request: Request<()>) -> Result<Called> {
         let request = request.map(|()| Empty::new().map_err(|never| match never {}));
-        let Call { run, head } = self.app()?.call(RequestId::next(), request);
+        let Call { run, head, .. } = self.app()?.call(RequestId::next(), request);
         let response = async {
             let (parts, body) = head.await?.map_err(String::from)?.into_parts();
             Result::Ok(Response::from_parts(parts, body.collect().await?.to_bytes()))

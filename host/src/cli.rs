@@ -48,6 +48,9 @@ pub(crate) enum Command {
     /// Reload a running server's configuration and components, and wait until it serves them
     #[command(after_help = EXIT_CODES)]
     Reload(RunningServer),
+    /// Open the files of a running server's logs anew, after they were moved (for logrotate)
+    #[command(after_help = EXIT_CODES)]
+    Reopen(RunningServer),
     /// Stop a running server, and wait until its requests are finished
     #[command(after_help = EXIT_CODES)]
     Stop(RunningServer),

@@ -18,6 +18,7 @@ mod ipc;
 mod message;
 mod net;
 mod observe;
+mod observer;
 mod run;
 mod stdout;
 mod supervisor;

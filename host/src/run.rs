@@ -10,14 +10,14 @@ use daylily_core::config::{ComponentSource, Listen, ListenAddr};
 use crate::cli::{Cli, Command, ServeArguments};
 use crate::failure::Failure;
 use crate::observe::log;
-use crate::observe::scoreboard::Slot;
+use crate::observer;
 use crate::stdout::{print, unless_reader_left};
 use crate::supervisor::control_socket::client::{self, OutputFormat};
 use crate::supervisor::control_socket::report;
+use crate::supervisor::observer::OBSERVER;
 use crate::supervisor::prepare;
 use crate::supervisor::supervise::{self, Task};
 use crate::supervisor::upgrade::{Inheritance, Invocation, SUCCESSOR};
-use crate::sys::drain::Drain;
 use crate::sys::limits;
 use crate::worker::load::Surroundings;
 use crate::worker::{self, load};
@@ -36,6 +36,9 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     let program = if arguments.is_empty() { "daylily".into() } else { arguments.remove(0) };
     if arguments.first().is_some_and(|first| first == WORKER) {
         return worker::main();
+    }
+    if arguments.first().is_some_and(|first| first == OBSERVER) {
+        return observer::main();
     }
     let succeeds = arguments.first().is_some_and(|first| first == SUCCESSOR);
     if succeeds {
@@ -65,6 +68,7 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
             client::run(report::Command::Status, server.control.as_deref(), form)
         }
         Command::Reload(server) => client::run(report::Command::Reload, server.control.as_deref(), OutputFormat::Text),
+        Command::Reopen(server) => client::run(report::Command::Reopen, server.control.as_deref(), OutputFormat::Text),
         Command::Stop(server) => client::run(report::Command::Stop, server.control.as_deref(), OutputFormat::Text),
     };
     match outcome {
@@ -94,8 +98,7 @@ fn check(what: &ServeArguments) -> Result<(), Failure> {
     let _log = log::start(&config.log)?;
     let prepared = prepare::compile(config, &[])?;
     let config = &prepared.config;
-    let around =
-        Surroundings { connection_limit: prepared.connection_limit, drain: Drain::new(), counters: Slot::unshared() };
+    let around = Surroundings::unshared(prepared.connection_limit)?;
     load::worker(config, &prepared.artifacts, around).map_err(Failure::Components)?;
     for route in &config.routes {
         let component = match &route.component {

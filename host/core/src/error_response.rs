@@ -3,6 +3,7 @@
 use std::fmt;
 
 use crate::excerpt::Excerpt;
+use crate::request_outcome::RequestOutcome;
 
 /// Why daylily, and not the guest, responds to a request.
 ///
@@ -104,6 +105,31 @@ impl ErrorResponse {
             Self::GuestError { .. } => 502,
             Self::QueueFull | Self::QueueTimeout | Self::NoInstance { .. } | Self::ShuttingDown => 503,
             Self::CpuTime { .. } | Self::WallTime { .. } => 504,
+        }
+    }
+
+    /// The outcome of a request that is refused with this response.
+    pub fn outcome(&self) -> RequestOutcome {
+        match self {
+            Self::Malformed { .. } => RequestOutcome::Malformed,
+            Self::NoRoute => RequestOutcome::NoRoute,
+            Self::HeadTimeout => RequestOutcome::HeadTimeout,
+            Self::BodyTimeout => RequestOutcome::BodyTimeout,
+            Self::GaveWay => RequestOutcome::BodySlow,
+            Self::BodyTooLarge => RequestOutcome::BodyLimit,
+            Self::TargetTooLong | Self::HeadTooLarge => RequestOutcome::HeadLimit,
+            Self::UnknownCoding => RequestOutcome::Unsupported,
+            Self::Trap { .. } => RequestOutcome::Trap,
+            Self::NoResponse => RequestOutcome::NoResponse,
+            Self::InvalidResponse { .. } => RequestOutcome::InvalidResponse,
+            Self::GuestError { .. } => RequestOutcome::GuestError,
+            Self::QueueFull => RequestOutcome::QueueFull,
+            Self::QueueTimeout => RequestOutcome::QueueTimeout,
+            Self::NoInstance { .. } => RequestOutcome::NoInstance,
+            Self::ShuttingDown => RequestOutcome::ShutDown,
+            Self::CpuTime { .. } => RequestOutcome::CpuLimit,
+            Self::WallTime { .. } => RequestOutcome::WallLimit,
+            Self::Internal { .. } => RequestOutcome::Internal,
         }
     }
 

@@ -12,6 +12,7 @@ pub mod excerpt;
 pub mod grants;
 pub mod limits;
 pub mod log_target;
+pub mod request_outcome;
 pub mod restart;
 pub mod route;
 pub mod units;

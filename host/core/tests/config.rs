@@ -8,7 +8,8 @@ use std::time::Duration;
 
 use daylily_core::allow_http::{AllowHttp, Scheme};
 use daylily_core::config::{
-    self, ComponentSource, Config, Overrides, Route, RouteLimits, ServerLimits, Table, Workers, options,
+    self, AccessLogFormat, ComponentSource, Config, Overrides, Route, RouteLimits, ServerLimits, Table, Workers,
+    options,
 };
 use daylily_core::route::RouteTable;
 
@@ -166,6 +167,7 @@ fn flags() -> Overrides {
         ("listen", "127.0.0.1:0"),
         ("dev", ""),
         ("log", "trace"),
+        ("format", "text"),
         ("workers", "2"),
         ("control", "flag.sock"),
         ("cache_dir", "flag"),
@@ -190,6 +192,7 @@ fn flags() -> Overrides {
 fn defaults_are_in_their_ranges() {
     for row in options::rows().into_iter().filter(|row| row.table != Table::Route && !row.range.is_empty()) {
         let table = match row.table {
+            Table::AccessLog => "[access_log]\n",
             Table::Server => "[server]\n",
             Table::Defaults => "[defaults]\n",
             Table::Top | Table::Route => "",
@@ -208,6 +211,7 @@ fn flags_go_over_defaults_but_not_over_routes() {
     assert_eq!(listen(&config).as_deref(), Some("127.0.0.1:0"));
     assert!(config.dev);
     assert_eq!(config.log.to_string(), "trace");
+    assert_eq!(config.access_log.format, AccessLogFormat::Text);
     assert_eq!(config.workers.to_string(), "2");
     assert_eq!(config.control, Some(PathBuf::from("flag.sock")));
     assert_eq!(config.cache_dir, Some(PathBuf::from("flag")));

@@ -105,7 +105,8 @@ impl Compiler {
             None => self.compile(source, bytes, &key)?,
         };
         tracing::debug!(target: log_target::COMPONENT, "component {} is linked {}", source.name(), facts.form);
-        Artifact::new(source, key, facts, &code).map_err(|error| LoadError::Memory { error, component: source.name() })
+        Artifact::new(source, bytes, key, facts, &code)
+            .map_err(|error| LoadError::Memory { error, component: source.name() })
     }
 
     fn key(&self, bytes: &[u8]) -> Key {

@@ -42,6 +42,8 @@ pub(crate) struct Artifact {
     pub(crate) facts: Facts,
     /// None in a worker: only the supervisor compares keys.
     pub(crate) key: Option<Key>,
+    /// Of the component's file, for the access log. None in a worker.
+    digest: Option<blake3::Hash>,
     code: Arc<File>,
 }
 
@@ -174,18 +176,30 @@ impl Facts {
 
 impl Artifact {
     /// Writes compiled code to a sealed file that workers can map.
-    pub(crate) fn new(source: &Source, key: Key, facts: Facts, code: &[u8]) -> io::Result<Self> {
-        Ok(Self { source: source.clone(), facts, key: Some(key), code: Arc::new(sealed("daylily-code", code)?) })
+    pub(crate) fn new(source: &Source, file: &[u8], key: Key, facts: Facts, code: &[u8]) -> io::Result<Self> {
+        let code = Arc::new(sealed("daylily-code", code)?);
+        Ok(Self { source: source.clone(), facts, key: Some(key), digest: Some(blake3::hash(file)), code })
     }
 
     /// An artifact that a worker has received from its supervisor.
     pub(crate) fn handed_over(source: Source, facts: Facts, code: File) -> Self {
-        Self { source, facts, key: None, code: Arc::new(code) }
+        Self { source, facts, key: None, digest: None, code: Arc::new(code) }
     }
 
     /// The same code for another source.
     pub(crate) fn of(&self, source: &Source) -> Self {
-        Self { source: source.clone(), facts: self.facts, key: self.key, code: Arc::clone(&self.code) }
+        Self {
+            source: source.clone(),
+            facts: self.facts,
+            key: self.key,
+            digest: self.digest,
+            code: Arc::clone(&self.code),
+        }
+    }
+
+    /// The BLAKE3 digest of the component's file, as `b3sum` prints it; empty in a worker.
+    pub(crate) fn digest(&self) -> String {
+        self.digest.map(|digest| digest.to_string()).unwrap_or_default()
     }
 
     /// The compiled code, as [`Component::serialize`] returns it.

@@ -47,6 +47,8 @@ pub(crate) struct Call {
     /// Receives the guest's response while `run` is polled. Closed without a value if the guest ends without a
     /// response.
     pub(crate) head: oneshot::Receiver<GuestResponse>,
+    /// What the call uses.
+    pub(crate) meter: Arc<Meter>,
 }
 
 impl App {
@@ -62,7 +64,7 @@ impl App {
         let turns = self.engines.turns.clone();
         let (sender, head) = oneshot::channel();
         let guest = run(app, id, Arc::clone(&meter), request, sender);
-        Call { run: Metered::new(guest, meter, turns), head }
+        Call { run: Metered::new(guest, Arc::clone(&meter), turns), head, meter }
     }
 }
 
@@ -122,6 +124,7 @@ where
     B: Body<Data = Bytes, Error = HttpError> + Send + 'static,
 {
     let handle = handle.instantiate(store).await.map_err(Failure::Instantiating)?;
+    store.data().limiter.meter().note_instantiated();
     let arguments = arguments_p2(store.data_mut(), request, head).map_err(Failure::Running)?;
     handle.call_async(store, arguments).await.map_err(Failure::Running)
 }
@@ -135,7 +138,9 @@ async fn run_direct<B>(
 where
     B: Body<Data = Bytes, Error = HttpError> + Send + 'static,
 {
-    match direct.instantiate(store).await.map_err(Failure::Instantiating)? {
+    let handle = direct.instantiate(store).await.map_err(Failure::Instantiating)?;
+    store.data().limiter.meter().note_instantiated();
+    match handle {
         Handle::P2(handle) => {
             let give = |state: &mut State| {
                 let (request, answer) = arguments_p2(state, request, head)?;
@@ -188,6 +193,7 @@ where
     B: Body<Data = Bytes, Error = HttpError> + Send + 'static,
 {
     let handle = handle.instantiate(store).await.map_err(Failure::Instantiating)?;
+    store.data().limiter.meter().note_instantiated();
     let run = async |accessor: &Accessor<State>| {
         let request = accessor.with(|mut store| {
             let state = store.data_mut();

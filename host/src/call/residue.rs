@@ -142,7 +142,7 @@ fn call(app: &Arc<App>, target: &str) -> Call {
 
 /// The findings of a guest that ends by returning.
 async fn answer(app: &Arc<App>, target: &str) -> Vec<&'static str> {
-    let Call { run, head } = call(app, target);
+    let Call { run, head, .. } = call(app, target);
     let ((outcome, _remains), found) = tokio::join!(run, found(head));
     assert!(matches!(outcome, Outcome::Done), "{target}: {outcome:?}");
     found
@@ -158,7 +158,7 @@ async fn found(head: oneshot::Receiver<GuestResponse>) -> Vec<&'static str> {
 
 /// Lets a guest write, and ends it.
 async fn end(app: &Arc<App>, target: &str, by: By) {
-    let Call { mut run, head } = call(app, target);
+    let Call { mut run, head, .. } = call(app, target);
     match by {
         By::Returning => {
             let ((outcome, _remains), found) = tokio::join!(run, found(head));

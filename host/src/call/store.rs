@@ -21,7 +21,7 @@ pub(crate) struct CpuTimeUsedUp;
 
 /// Creates the store for one request. `granted` is the result of [`granted_dirs`], if directories are granted.
 pub(crate) fn fresh(app: &Arc<App>, request: RequestId, meter: Arc<Meter>, granted: Option<Granted>) -> Store<State> {
-    let state = State::new(app.settings(), request, granted);
+    let state = State::new(app.settings(), request, Arc::clone(&meter), granted);
     let mut store = Store::new(app.engine(), state);
     store.limiter(|state| &mut state.limiter);
     store.set_hostcall_fuel(MAX_HOSTCALL_BYTES);

@@ -1,16 +1,21 @@
 //! Limits of one instance's memories, tables and core instances.
 
 use std::fmt;
+use std::sync::Arc;
 
 use daylily_core::config::RouteLimits;
 use daylily_core::units::format_size;
 use wasmtime::ResourceLimiter;
+
+use crate::engine::meter::Meter;
 
 /// Denies growth beyond a route's limits. The guest's `memory.grow` fails, but the guest goes on.
 pub(crate) struct Limiter {
     limits: RouteLimits,
     memory_bytes: u64,
     refused: Option<Refused>,
+    /// Also knows the memory once the store is gone.
+    meter: Arc<Meter>,
 }
 
 /// The last growth that was denied. It is logged if the guest fails.
@@ -21,12 +26,21 @@ pub(crate) enum Refused {
 }
 
 impl Limiter {
-    pub(crate) fn new(limits: RouteLimits) -> Self {
-        Self { limits, memory_bytes: 0, refused: None }
+    pub(crate) fn new(limits: RouteLimits, meter: Arc<Meter>) -> Self {
+        Self { limits, memory_bytes: 0, refused: None, meter }
+    }
+
+    fn refuse(&mut self, refused: Refused) {
+        self.refused = Some(refused);
+        self.meter.note_refused_memory();
     }
 
     pub(crate) fn limits(&self) -> &RouteLimits {
         &self.limits
+    }
+
+    pub(crate) fn meter(&self) -> &Meter {
+        &self.meter
     }
 
     pub(crate) fn refused(&self) -> Option<Refused> {
@@ -38,20 +52,21 @@ impl ResourceLimiter for Limiter {
     fn memory_growing(&mut self, current: usize, desired: usize, maximum: Option<usize>) -> wasmtime::Result<bool> {
         let total = self.memory_bytes + desired.saturating_sub(current) as u64;
         if total > self.limits.max_memory_bytes {
-            self.refused = Some(Refused::Memory { max_bytes: self.limits.max_memory_bytes });
+            self.refuse(Refused::Memory { max_bytes: self.limits.max_memory_bytes });
             return Ok(false);
         }
         // Growth beyond the maximum that the guest itself declares is not recorded as denied by the host.
         let within = maximum.is_none_or(|maximum| desired <= maximum);
         if within {
             self.memory_bytes = total;
+            self.meter.note_memory(total);
         }
         Ok(within)
     }
 
     fn table_growing(&mut self, _current: usize, desired: usize, maximum: Option<usize>) -> wasmtime::Result<bool> {
         if desired > self.limits.max_table_elements as usize {
-            self.refused = Some(Refused::Table { max_elements: self.limits.max_table_elements });
+            self.refuse(Refused::Table { max_elements: self.limits.max_table_elements });
             return Ok(false);
         }
         Ok(maximum.is_none_or(|maximum| desired <= maximum))

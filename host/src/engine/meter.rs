@@ -6,12 +6,13 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::Relaxed};
 use std::task::{Context, Poll, ready};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rustix::time::{ClockId, clock_gettime};
 
 use super::cpu_queue::{CpuQueue, Turn};
 use crate::engine::outcome::{EndedStore, Outcome};
+use crate::observe::record::Usage;
 
 /// A call that has used this much, by the monotonic clock, is measured by the thread's CPU clock from its next poll on.
 /// Less than a slice.
@@ -88,6 +89,39 @@ pub(crate) struct Meter {
     takes_turns: AtomicBool,
     /// The history of the component's calls.
     habit: Arc<Habit>,
+    /// What was used by the time the instance was ready; 0 before.
+    instantiate_ns: AtomicU64,
+    peak_memory_bytes: AtomicU64,
+    was_refused_memory: AtomicBool,
+    outgoing: AtomicU32,
+    outgoing_failed: AtomicU32,
+    outgoing_ns: AtomicU64,
+}
+
+/// An outgoing request until the head of its response. Dropped without [`Self::succeed`], it counts as failed.
+pub(crate) struct OutgoingTimer {
+    meter: Arc<Meter>,
+    began: Instant,
+    has_failed: bool,
+}
+
+impl OutgoingTimer {
+    pub(crate) fn begin(meter: Arc<Meter>) -> Self {
+        meter.outgoing.fetch_add(1, Relaxed);
+        Self { meter, began: Instant::now(), has_failed: true }
+    }
+
+    pub(crate) fn succeed(mut self) {
+        self.has_failed = false;
+    }
+}
+
+impl Drop for OutgoingTimer {
+    fn drop(&mut self) {
+        let ns = u64::try_from(self.began.elapsed().as_nanos()).unwrap_or(u64::MAX);
+        self.meter.outgoing_ns.fetch_add(ns, Relaxed);
+        self.meter.outgoing_failed.fetch_add(u32::from(self.has_failed), Relaxed);
+    }
 }
 
 /// The duration of a component's latest calls. If each took more than its first slice, the next call waits in the CPU
@@ -125,6 +159,41 @@ impl Meter {
             poll_began_ns: AtomicU64::new(0),
             is_exact: AtomicBool::new(false),
             is_long: AtomicBool::new(false),
+            instantiate_ns: AtomicU64::new(0),
+            peak_memory_bytes: AtomicU64::new(0),
+            was_refused_memory: AtomicBool::new(false),
+            outgoing: AtomicU32::new(0),
+            outgoing_failed: AtomicU32::new(0),
+            outgoing_ns: AtomicU64::new(0),
+        }
+    }
+
+    /// The instance is ready. Called within a poll.
+    pub(crate) fn note_instantiated(&self) {
+        self.instantiate_ns.store(self.used_ns.load(Relaxed) + self.in_this_poll(), Relaxed);
+    }
+
+    /// Notes the memory that the guest has. It does not shrink.
+    pub(crate) fn note_memory(&self, bytes: u64) {
+        self.peak_memory_bytes.store(bytes, Relaxed);
+    }
+
+    pub(crate) fn note_refused_memory(&self) {
+        self.was_refused_memory.store(true, Relaxed);
+    }
+
+    /// What the call has used so far.
+    pub(crate) fn usage(&self) -> Usage {
+        let (used, ready) = (self.used_ns.load(Relaxed), self.instantiate_ns.load(Relaxed));
+        let instantiate = if ready == 0 { used } else { ready };
+        Usage {
+            instantiate: Duration::from_nanos(instantiate),
+            guest_cpu: Duration::from_nanos(used.saturating_sub(instantiate)),
+            peak_memory_bytes: self.peak_memory_bytes.load(Relaxed),
+            was_refused_memory: self.was_refused_memory.load(Relaxed),
+            outgoing: self.outgoing.load(Relaxed),
+            outgoing_failed: self.outgoing_failed.load(Relaxed),
+            outgoing_time: Duration::from_nanos(self.outgoing_ns.load(Relaxed)),
         }
     }
 

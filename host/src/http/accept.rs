@@ -1,6 +1,7 @@
 //! The accept loop. No error ends it, and it waits only for `accept` and for a free connection permit.
 
 use std::io;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -20,15 +21,15 @@ const EXHAUSTED_PAUSE: Duration = Duration::from_millis(50);
 pub(crate) async fn run(listener: TcpListener, worker: Arc<Worker>) {
     loop {
         let Ok(permit) = Arc::clone(&worker.connections).acquire_owned().await else { return };
-        let stream = accept(&listener).await;
-        begin(stream, permit, &worker);
+        let accepted = accept(&listener).await;
+        begin(accepted, permit, &worker);
     }
 }
 
-fn begin(stream: TcpStream, permit: OwnedSemaphorePermit, worker: &Arc<Worker>) {
+fn begin((stream, peer): (TcpStream, SocketAddr), permit: OwnedSemaphorePermit, worker: &Arc<Worker>) {
     // Sends heads and small bodies at once (no Nagle delay). A failure only costs latency.
     let _ = stream.set_nodelay(true);
-    let connection = Connection::new(stream, &worker.limits, worker.dev, worker.drain.clone());
+    let connection = Connection::new(stream, peer, worker);
     let worker = Arc::clone(worker);
     let unfinished = worker.drain.begin_task();
     tokio::task::spawn(async move {
@@ -38,10 +39,10 @@ fn begin(stream: TcpStream, permit: OwnedSemaphorePermit, worker: &Arc<Worker>) 
     });
 }
 
-async fn accept(listener: &TcpListener) -> TcpStream {
+async fn accept(listener: &TcpListener) -> (TcpStream, SocketAddr) {
     loop {
         let error = match listener.accept().await {
-            Ok((stream, _peer)) => return stream,
+            Ok(accepted) => return accepted,
             Err(error) => error,
         };
         if is_exhausted(&error) {
@@ -63,9 +64,9 @@ async fn accept(listener: &TcpListener) -> TcpStream {
 /// Must be called within a tokio runtime.
 pub(crate) fn empty_backlog(listener: &std::net::TcpListener, worker: &Arc<Worker>) {
     while let Ok(permit) = Arc::clone(&worker.connections).try_acquire_owned() {
-        let Ok((stream, _peer)) = listener.accept() else { return };
+        let Ok((stream, peer)) = listener.accept() else { return };
         match stream.set_nonblocking(true).and_then(|()| TcpStream::from_std(stream)) {
-            Ok(stream) => begin(stream, permit, worker),
+            Ok(stream) => begin((stream, peer), permit, worker),
             Err(error) => tracing::error!(
                 target: log_target::CONNECTION,
                 %error, "failed to accept a connection from the backlog"

@@ -8,13 +8,13 @@ use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
 use daylily_core::excerpt::Excerpt;
-use daylily_core::log_target;
 use http::HeaderMap;
 use http_body::{Body as _, Frame, SizeHint};
 use tokio::task::JoinHandle;
 
 use crate::http::connection::InRequest;
 use crate::http::exchange::{RequestGuard, report_end};
+use crate::observe::record::log_request;
 use crate::sys::runtime::poll_unbudgeted;
 use crate::wasi::http::GuestBody;
 use crate::wasi::http::received;
@@ -32,7 +32,7 @@ enum Kind {
         /// The bytes, until hyper has taken them.
         bytes: Option<Bytes>,
         /// Kept until hyper has taken the bytes.
-        _hold: Option<Arc<RequestGuard>>,
+        hold: Option<Arc<RequestGuard>>,
     },
     /// A body that is sent as the guest writes it.
     Streamed(Box<Streamed>),
@@ -57,12 +57,12 @@ pub(crate) struct Streamed {
 impl Body {
     /// The whole response of a guest that buffered it.
     pub(crate) fn whole(bytes: Bytes, hold: Arc<RequestGuard>) -> Self {
-        Self::from(Kind::Whole { bytes: Some(bytes).filter(|bytes| !bytes.is_empty()), _hold: Some(hold) })
+        Self::from(Kind::Whole { bytes: Some(bytes).filter(|bytes| !bytes.is_empty()), hold: Some(hold) })
     }
 
     /// A response by the host.
     pub(crate) fn text(text: String) -> Self {
-        Self::from(Kind::Whole { bytes: Some(text.into()), _hold: None })
+        Self::from(Kind::Whole { bytes: Some(text.into()), hold: None })
     }
 
     /// A response that the guest still writes, or that has trailers.
@@ -73,6 +73,14 @@ impl Body {
     /// Whether the length of the body is unknown.
     pub(crate) fn is_open_ended(&self) -> bool {
         matches!(&self.kind, Kind::Streamed(streamed) if streamed.missing_bytes.is_none())
+    }
+
+    /// The number of bytes that are known to follow.
+    pub(crate) fn len(&self) -> usize {
+        match &self.kind {
+            Kind::Whole { bytes, .. } => bytes.as_ref().map_or(0, Bytes::len),
+            Kind::Streamed(_) => 0,
+        }
     }
 
     /// Keeps `in_request` until the body is dropped.
@@ -102,6 +110,7 @@ impl Streamed {
         task: Option<JoinHandle<()>>,
         hold: Arc<RequestGuard>,
     ) -> Self {
+        hold.exchange.record().note_response();
         Self { first, rest, trailers, missing_bytes: length, last: None, task, hold }
     }
 
@@ -168,6 +177,7 @@ impl Streamed {
             return;
         }
         exchange.mark_delivered();
+        exchange.record().note_response_ended();
         if exchange.outcome().is_some() {
             report_end(exchange);
         }
@@ -192,23 +202,14 @@ impl Streamed {
     /// take a partial body for a complete one.
     fn cut(&self, why: &str) -> io::Error {
         let exchange = &self.hold.exchange;
+        exchange.note_cut();
         match exchange.outcome() {
             Some(outcome) if !outcome.is_clean() => report_end(exchange),
             _ if exchange.body_error().is_some() => {
-                let record = exchange.record();
-                tracing::debug!(
-                    target: log_target::REQUEST,
-                    request = %record.id, route = %record.route(),
-                    "response cut because the request body failed: {why}"
-                );
+                log_request!(debug, exchange.record(), "response cut because the request body failed: {why}");
             }
             _ => {
-                let record = exchange.record();
-                tracing::warn!(
-                    target: log_target::REQUEST,
-                    request = %record.id, route = %record.route(),
-                    "guest failed during its response, which was cut: {why}"
-                );
+                log_request!(warn, exchange.record(), "guest failed during its response, which was cut: {why}");
             }
         }
         io::Error::other("response cut")
@@ -222,8 +223,19 @@ impl http_body::Body for Body {
     fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<io::Result<Frame<Bytes>>>> {
         let this = self.get_mut();
         let frame = match &mut this.kind {
-            Kind::Whole { bytes, .. } => bytes.take().map(|bytes| Ok(Frame::data(bytes))),
-            Kind::Streamed(streamed) => ready!(streamed.poll_next(cx)),
+            Kind::Whole { bytes, hold } => {
+                if let (Some(bytes), Some(hold)) = (&bytes, &hold) {
+                    hold.exchange.record().add_bytes_out(bytes.len());
+                }
+                bytes.take().map(|bytes| Ok(Frame::data(bytes)))
+            }
+            Kind::Streamed(streamed) => {
+                let frame = ready!(streamed.poll_next(cx));
+                if let Some(bytes) = frame.as_ref().and_then(|frame| frame.as_ref().ok()?.data_ref()) {
+                    streamed.hold.exchange.record().add_bytes_out(bytes.len());
+                }
+                frame
+            }
         };
         if let (Some(Err(_)), Some(in_request)) = (&frame, &this.in_request) {
             in_request.cut();

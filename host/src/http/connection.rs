@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
-use daylily_core::config::ServerLimits;
+use daylily_core::request_outcome::RequestOutcome;
 use http::{HeaderValue, Request, Version};
 use http_body::Body;
 use rustix::net::Shutdown;
@@ -20,7 +20,9 @@ use tokio::time::Instant;
 use super::h1::arrival::{Arrival, Head};
 use super::h1::framing;
 use crate::http::admission::RouteShare;
+use crate::http::server::Worker;
 use crate::http::stall::Wait;
+use crate::observe::record::Recorder;
 use crate::sys::drain::Drain;
 use crate::sys::lock::lock;
 
@@ -40,8 +42,11 @@ pub(crate) struct Connection(Arc<Shared>);
 
 struct Shared {
     stream: TcpStream,
+    peer: SocketAddr,
     /// Tells whether the worker still accepts new requests.
     drain: Drain,
+    /// Makes the records of requests whose heads were never complete.
+    recorder: Arc<Recorder>,
     /// Error responses contain the details that are otherwise only in the log.
     dev: bool,
     opened: Instant,
@@ -87,11 +92,15 @@ pub(crate) struct InRequest {
 }
 
 impl Connection {
-    pub(crate) fn new(stream: TcpStream, limits: &ServerLimits, dev: bool, drain: Drain) -> Self {
+    /// `peer` is the client's address.
+    pub(crate) fn new(stream: TcpStream, peer: SocketAddr, worker: &Worker) -> Self {
+        let limits = &worker.limits;
         Self(Arc::new(Shared {
             stream,
-            drain,
-            dev,
+            peer,
+            drain: worker.drain.clone(),
+            recorder: Arc::clone(&worker.recorder),
+            dev: worker.dev,
             opened: Instant::now(),
             head_timeout: limits.head_timeout,
             idle_timeout: limits.idle_timeout,
@@ -113,6 +122,11 @@ impl Connection {
 
     pub(crate) fn stream(&self) -> &TcpStream {
         &self.0.stream
+    }
+
+    /// The client's address.
+    pub(crate) fn peer(&self) -> SocketAddr {
+        self.0.peer
     }
 
     /// Whether the client has closed its side or reset the connection, even while bytes that it sent before are unread.
@@ -237,6 +251,17 @@ impl Connection {
 
     pub(crate) fn is_dev(&self) -> bool {
         self.0.dev
+    }
+
+    pub(crate) fn recorder(&self) -> &Arc<Recorder> {
+        &self.0.recorder
+    }
+
+    /// The connection has ended. A head that had begun gets its record.
+    pub(crate) fn note_end(&self) {
+        if !self.0.head_since.is_none() && !self.0.answered.load(Relaxed) {
+            self.0.recorder.incomplete_head(RequestOutcome::ClientGone, None, self.0.peer);
+        }
     }
 
     pub(crate) fn note_answered(&self) {

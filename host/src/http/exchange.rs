@@ -6,20 +6,25 @@ use std::task::{Context, Waker};
 
 use daylily_core::error_response::ErrorResponse;
 use daylily_core::excerpt::Excerpt;
-use daylily_core::log_target;
+use daylily_core::request_outcome::RequestOutcome;
 use daylily_core::units::format_duration;
+use tokio::time::Instant;
 
 use tokio_util::task::task_tracker::TaskTrackerToken;
 
+use crate::engine::meter::Meter;
 use crate::engine::outcome::{EndedStore, Outcome};
 use crate::http::admission::{Permit, RouteShare};
-use crate::observe::record::Record;
-use crate::observe::scoreboard::Slot;
+use crate::observe::record::{Record, Usage, log_request};
 use crate::sys::lock::lock;
 
 /// One request and its response. Only one thread uses it; the types are `Sync` because tasks must be `Send`.
 pub(crate) struct Exchange {
     record: Record,
+    /// The outcome of a request that no guest answered.
+    refused: OnceLock<RequestOutcome>,
+    /// What the guest's call uses, once there is one.
+    meter: OnceLock<Arc<Meter>>,
     _unfinished: TaskTrackerToken,
     outcome: OnceLock<Outcome>,
     /// The ended store, kept until the end of its response body has been read.
@@ -28,6 +33,10 @@ pub(crate) struct Exchange {
     reader: Mutex<Option<Waker>>,
     body_error: OnceLock<BodyError>,
     delivered: AtomicBool,
+    /// The response has no body, so it is complete, whatever its guest goes on to do.
+    is_bodiless: AtomicBool,
+    /// The response's body was cut because of its length or its end.
+    was_cut: AtomicBool,
     /// The guest has begun to read a body that the client sends only after `100 Continue`.
     continued: AtomicBool,
 }
@@ -60,15 +69,19 @@ pub(crate) enum BodyError {
 
 impl Exchange {
     /// Begins when the head has been read. `unfinished` keeps the worker alive until the request has ended.
-    pub(crate) fn begin(counters: &'static Slot, unfinished: TaskTrackerToken) -> Self {
+    pub(crate) fn begin(record: Record, unfinished: TaskTrackerToken) -> Self {
         Self {
-            record: Record::begin(counters),
+            record,
+            refused: OnceLock::new(),
+            meter: OnceLock::new(),
             _unfinished: unfinished,
             outcome: OnceLock::new(),
             ended_store: Mutex::new(None),
             reader: Mutex::new(None),
             body_error: OnceLock::new(),
             delivered: AtomicBool::new(false),
+            is_bodiless: AtomicBool::new(false),
+            was_cut: AtomicBool::new(false),
             continued: AtomicBool::new(false),
         }
     }
@@ -80,7 +93,9 @@ impl Exchange {
     /// Records that the guest has ended. Must be called before its store is dropped: the drop ends the guest's body,
     /// and a reader would take that for the end of the response.
     pub(crate) fn end(&self, outcome: Outcome, ended_store: Option<EndedStore>) {
-        let _ = self.outcome.set(outcome);
+        if self.outcome.set(outcome).is_ok() {
+            self.record.note_guest_ended();
+        }
         *lock(&self.ended_store) = ended_store;
         if let Some(reader) = lock(&self.reader).take() {
             reader.wake();
@@ -116,6 +131,48 @@ impl Exchange {
         self.body_error.get()
     }
 
+    /// Records that the request gets an error response instead of a guest's.
+    pub(crate) fn refuse(&self, outcome: RequestOutcome) {
+        let _ = self.refused.set(outcome);
+    }
+
+    /// Records that the guest's call begins, and what measures it.
+    pub(crate) fn begin_call(&self, meter: &Arc<Meter>, now: Instant) {
+        let _ = self.meter.set(Arc::clone(meter));
+        self.record.note_guest_began(now);
+    }
+
+    pub(crate) fn note_bodiless(&self) {
+        self.is_bodiless.store(true, Relaxed);
+    }
+
+    pub(crate) fn note_cut(&self) {
+        self.was_cut.store(true, Relaxed);
+    }
+
+    /// How the request has ended, for its record.
+    fn request_outcome(&self, usage: &Usage) -> RequestOutcome {
+        let guest = self.outcome().map(|outcome| outcome.request_outcome(usage));
+        if let Some(refused) = self.refused.get() {
+            // An exit and a trap have the same error response.
+            return match (refused, guest) {
+                (RequestOutcome::Trap, Some(guest)) => guest,
+                _ => *refused,
+            };
+        }
+        if self.is_delivered() || self.is_bodiless.load(Relaxed) {
+            return RequestOutcome::Ok;
+        }
+        if let Some(failed) = guest.filter(|guest| guest.is_failure()) {
+            return failed;
+        }
+        match self.body_error() {
+            Some(body_error) => body_error.request_outcome(),
+            None if self.was_cut.load(Relaxed) => RequestOutcome::InvalidResponse,
+            None => RequestOutcome::ClientGone,
+        }
+    }
+
     /// Records that the guest has begun to read a body whose client waits for `100 Continue`.
     pub(crate) fn note_continued(&self) {
         self.continued.store(true, Relaxed);
@@ -135,7 +192,30 @@ impl Exchange {
     }
 }
 
+impl Drop for Exchange {
+    fn drop(&mut self) {
+        let usage = self.meter.get().map(|meter| meter.usage()).unwrap_or_default();
+        let guest = self.outcome().map(|outcome| outcome.request_outcome(&usage));
+        self.record.end(self.request_outcome(&usage), guest, &usage);
+    }
+}
+
 impl Outcome {
+    /// The outcome of a request whose response was not complete when its guest ended in this way.
+    fn request_outcome(&self, usage: &Usage) -> RequestOutcome {
+        match self {
+            Self::Done | Self::Exit(0) => RequestOutcome::Ok,
+            Self::Exit(_) => RequestOutcome::Exit,
+            Self::Trap(_) if usage.was_refused_memory => RequestOutcome::MemoryLimit,
+            Self::Trap(_) => RequestOutcome::Trap,
+            Self::CpuTime(_) => RequestOutcome::CpuLimit,
+            Self::WallTime(_) => RequestOutcome::WallLimit,
+            Self::ClientGone => RequestOutcome::ClientGone,
+            Self::ShutDown => RequestOutcome::Cut,
+            Self::NoInstance(_) => RequestOutcome::NoInstance,
+        }
+    }
+
     /// Whether a response that the guest began can be complete.
     pub(crate) fn is_clean(&self) -> bool {
         matches!(self, Self::Done | Self::Exit(0))
@@ -161,6 +241,13 @@ impl Outcome {
 }
 
 impl BodyError {
+    fn request_outcome(&self) -> RequestOutcome {
+        match self.to_abort() {
+            Abort::Refused(refusal) => refusal.outcome(),
+            Abort::ClientGone => RequestOutcome::ClientGone,
+        }
+    }
+
     /// What happens to the request instead of sending the guest's response.
     pub(crate) fn to_abort(&self) -> Abort {
         Abort::Refused(match self {
@@ -203,17 +290,10 @@ pub(crate) fn report_end(exchange: &Exchange) {
     let when = if exchange.is_delivered() { "after its response" } else { "during its response, which was cut" };
     match exchange.outcome().cloned().map(Outcome::into_abort) {
         Some(Abort::ClientGone) => {
-            tracing::debug!(
-                target: log_target::REQUEST,
-                request = %record.id, route = %record.route(),
-                "client disconnected before the end of its response"
-            );
+            log_request!(debug, record, "client disconnected before the end of its response");
         }
         Some(Abort::Refused(why)) if !matches!(why, ErrorResponse::NoResponse) => {
-            tracing::warn!(
-                target: log_target::REQUEST,
-                request = %record.id, route = %record.route(), "guest failed {when}: {why}"
-            );
+            log_request!(warn, record, "guest failed {when}: {why}");
         }
         _ => {}
     }

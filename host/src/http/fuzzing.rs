@@ -19,8 +19,6 @@ use super::connection::Connection;
 use super::h1;
 use crate::artifact::compile::Compiler;
 use crate::http::server::Worker;
-use crate::observe::scoreboard::Slot;
-use crate::sys::drain::Drain;
 use crate::worker::load::{self, Surroundings};
 
 /// How long a connection may take to end after its client has sent everything.
@@ -46,8 +44,7 @@ impl Server {
         let config = config::single(ComponentSource::File(component.to_owned()), &Overrides::default());
         let said = |errors: Vec<_>| errors.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n");
         let artifacts = load::artifacts(&config, &Compiler::new(None)?, &[]).map_err(said)?;
-        let around =
-            Surroundings { connection_limit: Semaphore::MAX_PERMITS, drain: Drain::new(), counters: Slot::unshared() };
+        let around = Surroundings::unshared(Semaphore::MAX_PERMITS)?;
         let worker = Arc::new(load::worker(&config, &artifacts, around).map_err(said)?);
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let listener = runtime.block_on(TcpListener::bind("127.0.0.1:0"))?;
@@ -71,8 +68,8 @@ impl Server {
         self.runtime.block_on(async {
             let (client, accepted) =
                 tokio::join!(TcpStream::connect(self.listener.local_addr()?), self.listener.accept());
-            let (mut client, (stream, _)) = (client?, accepted?);
-            let connection = Connection::new(stream, &self.worker.limits, self.worker.dev, self.worker.drain.clone());
+            let (mut client, (stream, peer)) = (client?, accepted?);
+            let connection = Connection::new(stream, peer, &self.worker);
             let serving = tokio::spawn(spending(units, h1::serve(connection, Arc::clone(&self.worker))));
             let exchange = async {
                 for piece in pieces {

@@ -223,6 +223,7 @@ impl InboundBody {
         match self.left_bytes.checked_sub(data.len() as u64) {
             Some(left) => {
                 self.left_bytes = left;
+                self.exchange.record().add_bytes_in(data.len());
                 Ok(frame)
             }
             None => {

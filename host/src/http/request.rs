@@ -3,7 +3,6 @@
 use std::sync::Arc;
 
 use daylily_core::error_response::{Blame, ErrorResponse};
-use daylily_core::log_target;
 use http::header::{CONNECTION, DATE};
 use http::{HeaderValue, Request, Response, Version};
 use hyper::body::Incoming;
@@ -14,7 +13,7 @@ use crate::http::exchange::{Abort, Exchange, RequestGuard};
 use crate::http::response::InFlight;
 use crate::http::server::Worker;
 use crate::http::{inbound, response, watchdog};
-use crate::observe::record::Record;
+use crate::observe::record::log_request;
 
 /// Responds to the request of `in_request`. Cancel safe: dropping the future ends the guest at once.
 ///
@@ -28,9 +27,10 @@ pub(crate) async fn handle(
     request: Request<Incoming>,
 ) -> Result<Response<Body>, Abort> {
     let version = request.version();
-    let exchange = Arc::new(Exchange::begin(worker.counters, worker.drain.begin_task()));
+    let exchange =
+        Arc::new(Exchange::begin(worker.recorder.begin(&request, connection.peer()), worker.drain.begin_task()));
     let mut response = match answer(worker, connection, &in_request, &exchange, request).await {
-        Err(Abort::Refused(refusal)) => refuse(worker, &refusal, exchange.record()),
+        Err(Abort::Refused(refusal)) => refuse(worker, &refusal, &exchange),
         outcome => outcome?,
     };
     // hyper would announce `keep-alive` although the body ends with the connection.
@@ -55,9 +55,9 @@ async fn answer(
 ) -> Result<Response<Body>, Abort> {
     inbound::check_framing(&request, in_request)?;
     let target = inbound::target(&request)?;
-    let route = worker.route(&target).ok_or(ErrorResponse::NoRoute)?;
-    let (settings, limits) = (route.app.settings(), &route.app.settings().limits);
-    exchange.record().set_route(&settings.route);
+    let (index, route) = worker.route(&target).ok_or(ErrorResponse::NoRoute)?;
+    let limits = &route.app.settings().limits;
+    exchange.record().set_route(&route.app.settings().route, index);
 
     let method = request.method().clone();
     let request = inbound::prepare(request, limits, &route.share, exchange, connection)?;
@@ -85,20 +85,20 @@ async fn answer(
 }
 
 /// Makes the error response for a request that no guest answered, and logs it once, at the level of who is to blame.
-fn refuse(worker: &Worker, refusal: &ErrorResponse, record: &Record) -> Response<Body> {
+fn refuse(worker: &Worker, refusal: &ErrorResponse, exchange: &Exchange) -> Response<Body> {
+    let record = exchange.record();
+    exchange.refuse(refusal.outcome());
     record.set_status(refusal.status());
-    let (request, route) = (&record.id, record.route());
     match refusal.blame() {
-        Blame::Client => tracing::debug!(target: log_target::REQUEST, %request, %route, "request refused: {refusal}"),
-        Blame::Guest => tracing::warn!(target: log_target::REQUEST, %request, %route, "guest failed: {refusal}"),
+        Blame::Client => log_request!(debug, record, "request refused: {refusal}"),
+        Blame::Guest => log_request!(warn, record, "guest failed: {refusal}"),
         Blame::Overload if worker.overload.is_news() => {
-            tracing::warn!(
-                target: log_target::REQUEST,
-                %request, %route, "request refused: {refusal} (logged once a second)"
-            );
+            log_request!(warn, record, "request refused: {refusal} (logged once a second)");
         }
-        Blame::Overload => tracing::debug!(target: log_target::REQUEST, %request, %route, "request refused: {refusal}"),
-        Blame::Host => tracing::error!(target: log_target::REQUEST, %request, %route, "request failed: {refusal}"),
+        Blame::Overload => log_request!(debug, record, "request refused: {refusal}"),
+        Blame::Host => log_request!(error, record, "request failed: {refusal}"),
     }
-    response::refusal(refusal, record, worker.dev)
+    let response = response::refusal(refusal, record, worker.dev);
+    record.add_bytes_out(response.body().len());
+    response
 }

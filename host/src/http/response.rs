@@ -166,6 +166,7 @@ impl InFlight {
     fn send_without(self, mut body: GuestBody) -> Body {
         let Self { guest, hold, .. } = self;
         let hold = Arc::new(hold);
+        hold.exchange.note_bodiless();
         if hold.exchange.outcome().is_some() {
             hold.exchange.mark_delivered();
             report_end(&hold.exchange);

@@ -12,6 +12,7 @@ use crate::http::admission::{Admission, RouteShare};
 use crate::http::date::Date;
 use crate::http::pulse::Pulse;
 use crate::observe::log::OncePerSecond;
+use crate::observe::record::Recorder;
 use crate::observe::scoreboard::Slot;
 use crate::sys::drain::Drain;
 
@@ -35,6 +36,8 @@ pub(crate) struct Worker {
     pub(crate) pulse: Pulse,
     /// Counters on the scoreboard, which the supervisor reads.
     pub(crate) counters: &'static Slot,
+    /// Makes the records of requests.
+    pub(crate) recorder: Arc<Recorder>,
 }
 
 /// One route of a worker.
@@ -44,8 +47,10 @@ pub(crate) struct WorkerRoute {
 }
 
 impl Worker {
-    pub(crate) fn route(&self, target: &Target<'_>) -> Option<&WorkerRoute> {
-        self.routes.get(self.table.find(target.host, target.path)?)
+    /// The route for a target, and its index.
+    pub(crate) fn route(&self, target: &Target<'_>) -> Option<(usize, &WorkerRoute)> {
+        let index = self.table.find(target.host, target.path)?;
+        Some((index, self.routes.get(index)?))
     }
 
     /// Counts the file calls that do not return on the scoreboard.

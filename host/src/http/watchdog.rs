@@ -26,8 +26,10 @@ pub(crate) fn watch(
     drain: Drain,
     pulse: Pulse,
 ) -> (Watched, tokio::sync::oneshot::Receiver<GuestResponse>) {
-    let Call { run, head } = call;
-    let deadline = Instant::now() + wall_time;
+    let Call { run, head, meter } = call;
+    let now = Instant::now();
+    exchange.begin_call(&meter, now);
+    let deadline = now + wall_time;
     let watched = async move {
         let mut run = run;
         // Declared after `run`, so that it is dropped first if a panic unwinds.

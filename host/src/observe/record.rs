@@ -1,55 +1,299 @@
-//! The record of one request, from its head to the last byte of its response.
+//! The record of one request, from its head to the last byte of its response. Log lines, the access log and the metrics
+//! are views of it.
 
-use std::sync::atomic::{AtomicU16, Ordering::Relaxed};
-use std::sync::{Arc, OnceLock};
+use std::fmt;
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, OnceLock};
+use std::time::{Duration, SystemTime};
 
-use daylily_core::log_target;
+use daylily_core::config::{AccessLog, AccessLogField, Always, Sample};
+use daylily_core::excerpt::Excerpt;
+use daylily_core::request_outcome::RequestOutcome;
+use http::uri::PathAndQuery;
+use http::{HeaderMap, HeaderName, Method, Version};
 use tokio::time::Instant;
 
-use crate::observe::request_id::RequestId;
+use super::journal::{
+    Journal, MAX_HOST_BYTES, MAX_METHOD_BYTES, MAX_PATH_BYTES, MAX_QUERY_BYTES, Numbers, Place, Text, TextOf,
+};
+use crate::observe::request_id::{RequestId, unix_us};
 use crate::observe::scoreboard::{InProgress, Slot};
+use crate::sys::lock::lock;
 
-/// One request, for the log and the counters. The request ends when this is dropped.
+/// Logs a line about the request of a record, with its id, route, method and path.
+macro_rules! log_request {
+    ($level:ident, $record:expr, $($message:tt)+) => {{
+        let record = $record;
+        tracing::$level!(
+            target: daylily_core::log_target::REQUEST,
+            request = %record.id, route = %record.route(), method = %record.method(), path = %record.path(),
+            $($message)+
+        );
+    }};
+}
+pub(crate) use log_request;
+
+/// Bytes of a path in a log line.
+const MAX_LOGGED_PATH_BYTES: usize = 256;
+
+/// Numbers of a guest that did not run to an end.
+pub(crate) const NO_GUEST: u8 = u8::MAX;
+
+/// One request, for the log, the counters and the journal.
 pub(crate) struct Record {
     pub(crate) id: RequestId,
+    method: Method,
+    path: Option<PathAndQuery>,
     route: OnceLock<Arc<str>>,
-    /// 0 until it is known.
-    status: AtomicU16,
     began: Instant,
+    times: Mutex<Times>,
+    numbers: Mutex<Numbers>,
+    place: Mutex<Option<Place>>,
+    recorder: Arc<Recorder>,
     _counted: InProgress<'static>,
 }
 
-impl Record {
-    pub(crate) fn begin(counters: &'static Slot) -> Self {
+/// Points in time of a request, as far as it has got.
+#[derive(Clone, Copy, Default)]
+struct Times {
+    guest_began: Option<Instant>,
+    guest_ended: Option<Instant>,
+    /// Of a response that is streamed.
+    response_began: Option<Instant>,
+    response_ended: Option<Instant>,
+}
+
+/// What a request used of the guest's limits.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Usage {
+    pub(crate) instantiate: Duration,
+    /// The CPU time of the guest, without the time until its instance was ready.
+    pub(crate) guest_cpu: Duration,
+    pub(crate) peak_memory_bytes: u64,
+    pub(crate) was_refused_memory: bool,
+    pub(crate) outgoing: u32,
+    pub(crate) outgoing_failed: u32,
+    pub(crate) outgoing_time: Duration,
+}
+
+/// What makes records: shared by all requests of a worker.
+pub(crate) struct Recorder {
+    counters: &'static Slot,
+    journal: Arc<Journal>,
+    rules: Rules,
+}
+
+/// Which records go to the access log, and what is kept for it.
+struct Rules {
+    is_on: bool,
+    query: bool,
+    headers: Vec<HeaderName>,
+    sample_millionths: u64,
+    always_failed: bool,
+    always_slower_than: Option<Duration>,
+}
+
+impl Rules {
+    fn of(log: &AccessLog) -> Self {
+        let slower = log.always.iter().filter_map(|always| match always {
+            Always::SlowerThan(limit) => Some(*limit),
+            Always::Failed => None,
+        });
         Self {
-            id: RequestId::next(),
-            route: OnceLock::new(),
-            status: AtomicU16::new(0),
-            began: Instant::now(),
-            _counted: counters.begin_request(),
+            is_on: log.is_on(),
+            query: log.has(AccessLogField::Query),
+            headers: log.headers.iter().filter_map(|name| HeaderName::try_from(name.as_str()).ok()).collect(),
+            sample_millionths: log.sample.millionths().into(),
+            always_failed: log.always.contains(&Always::Failed),
+            always_slower_than: slower.min(),
         }
     }
 
-    pub(crate) fn set_route(&self, route: &Arc<str>) {
+    /// How many requests the line of this one stands for, in thousandths; None if it has none.
+    fn weight_milli(&self, id: RequestId, numbers: &Numbers) -> Option<u64> {
+        const ALL: u64 = Sample::ALL.millionths() as u64;
+        if !self.is_on {
+            return None;
+        }
+        let is_slow = self.always_slower_than.is_some_and(|limit| u128::from(numbers.total) > limit.as_nanos());
+        let has_failed = self.always_failed && (numbers.outcome().is_failure() || numbers.status >= 500);
+        if self.sample_millionths == ALL || is_slow || has_failed {
+            return Some(1_000);
+        }
+        // The lower half of an id is as good as random.
+        let [_, low] = id.to_words();
+        (low % ALL < self.sample_millionths).then(|| ALL * 1_000 / self.sample_millionths)
+    }
+}
+
+impl Recorder {
+    pub(crate) fn new(counters: &'static Slot, journal: Arc<Journal>, log: &AccessLog) -> Arc<Self> {
+        Arc::new(Self { counters, journal, rules: Rules::of(log) })
+    }
+
+    /// Begins the record of a request whose head was read.
+    pub(crate) fn begin<B>(self: &Arc<Self>, request: &http::Request<B>, client: SocketAddr) -> Record {
+        let now = SystemTime::now();
+        let began_unix_us = unix_us(now);
+        let id = RequestId::at(began_unix_us / 1_000);
+        let mut numbers = Numbers {
+            id: id.to_words(),
+            began_unix_us,
+            protocol: if request.version() == Version::HTTP_10 { 10 } else { 11 },
+            guest: NO_GUEST,
+            weight_milli: 1_000,
+            ..Numbers::default()
+        };
+        numbers.set_client(client);
+        let uri = request.uri();
+        let host = uri.authority().map_or_else(|| host(request.headers()), |authority| authority.as_str().as_bytes());
+        let texts = [
+            TextOf::new(Text::Method, request.method().as_str().as_bytes(), MAX_METHOD_BYTES),
+            TextOf::new(Text::Host, host, MAX_HOST_BYTES),
+            TextOf::new(Text::Path, uri.path().as_bytes(), MAX_PATH_BYTES),
+        ];
+        let query = uri.query().filter(|_| self.rules.query);
+        let query = query.map(|query| TextOf::new(Text::Query, query.as_bytes(), MAX_QUERY_BYTES));
+        let fields = (0..)
+            .zip(&self.rules.headers)
+            .filter_map(|(number, name)| Some(TextOf::field(number, request.headers().get(name)?.as_bytes())));
+        let place = self.journal.begin(&numbers, texts.into_iter().chain(query).chain(fields));
+        Record {
+            id,
+            method: request.method().clone(),
+            path: uri.path_and_query().cloned(),
+            route: OnceLock::new(),
+            began: Instant::now(),
+            times: Mutex::default(),
+            numbers: Mutex::new(numbers),
+            place: Mutex::new(Some(place)),
+            recorder: Arc::clone(self),
+            _counted: self.counters.begin_request(),
+        }
+    }
+}
+
+impl Recorder {
+    /// Records a request whose head was never complete, or could not be parsed. Returns its id.
+    pub(crate) fn incomplete_head(
+        &self,
+        outcome: RequestOutcome,
+        status: Option<u16>,
+        client: SocketAddr,
+    ) -> RequestId {
+        let began_unix_us = unix_us(SystemTime::now());
+        let id = RequestId::at(began_unix_us / 1_000);
+        let mut numbers = Numbers {
+            id: id.to_words(),
+            began_unix_us,
+            status: status.unwrap_or(0),
+            outcome: outcome.number(),
+            guest: NO_GUEST,
+            ..Numbers::default()
+        };
+        numbers.set_client(client);
+        drop(self.counters.begin_request());
+        if let Some(weight_milli) = self.rules.weight_milli(id, &numbers) {
+            numbers.weight_milli = weight_milli;
+            self.journal.write(numbers);
+        }
+        id
+    }
+}
+
+impl Record {
+    /// Sets the route, and its index among the worker's.
+    pub(crate) fn set_route(&self, route: &Arc<str>, index: usize) {
         let _ = self.route.set(Arc::clone(route));
+        let mut numbers = lock(&self.numbers);
+        numbers.route = u32::try_from(index).map_or(0, |index| index.saturating_add(1));
+        if let Some(place) = &*lock(&self.place) {
+            place.note_route(&numbers);
+        }
     }
 
     pub(crate) fn set_status(&self, status: u16) {
-        self.status.store(status, Relaxed);
+        lock(&self.numbers).status = status;
+    }
+
+    /// The request has its permit, and the guest begins.
+    pub(crate) fn note_guest_began(&self, now: Instant) {
+        lock(&self.times).guest_began = Some(now);
+    }
+
+    pub(crate) fn note_guest_ended(&self) {
+        lock(&self.times).guest_ended = Some(Instant::now());
+    }
+
+    /// A streamed response begins.
+    pub(crate) fn note_response(&self) {
+        lock(&self.times).response_began = Some(Instant::now());
+    }
+
+    /// The streamed response is complete.
+    pub(crate) fn note_response_ended(&self) {
+        lock(&self.times).response_ended = Some(Instant::now());
+    }
+
+    pub(crate) fn add_bytes_in(&self, bytes: usize) {
+        lock(&self.numbers).bytes_in += bytes as u64;
+    }
+
+    pub(crate) fn add_bytes_out(&self, bytes: usize) {
+        lock(&self.numbers).bytes_out += bytes as u64;
     }
 
     /// The route's name; `-` before the request was routed.
     pub(crate) fn route(&self) -> &str {
         self.route.get().map_or("-", AsRef::as_ref)
     }
-}
 
-impl Drop for Record {
-    fn drop(&mut self) {
-        tracing::debug!(
-            target: log_target::REQUEST,
-            request = %self.id, route = %self.route(), status = self.status.load(Relaxed),
-            us = self.began.elapsed().as_micros(), "request ended",
+    pub(crate) fn method(&self) -> impl fmt::Display {
+        Excerpt::within(self.method.as_str(), MAX_METHOD_BYTES)
+    }
+
+    /// The path for log lines. Without the query, which may have secrets.
+    pub(crate) fn path(&self) -> impl fmt::Display {
+        Excerpt::within(self.path.as_ref().map_or("*", PathAndQuery::path), MAX_LOGGED_PATH_BYTES)
+    }
+
+    /// Ends the request: exactly once, with what is known of it by now.
+    pub(crate) fn end(&self, outcome: RequestOutcome, guest: Option<RequestOutcome>, usage: &Usage) {
+        let Some(place) = lock(&self.place).take() else { return };
+        let now = Instant::now();
+        let times = *lock(&self.times);
+        let mut numbers = *lock(&self.numbers);
+        let guest_ended = times.guest_ended.unwrap_or(now);
+        numbers.outcome = outcome.number();
+        numbers.guest = guest.map_or(NO_GUEST, RequestOutcome::number);
+        numbers.total = ns(now - self.began);
+        numbers.queued = ns(times.guest_began.unwrap_or(now).saturating_duration_since(self.began));
+        numbers.instantiate = ns(usage.instantiate);
+        numbers.guest_cpu = ns(usage.guest_cpu);
+        if let Some(began) = times.guest_began {
+            let busy = usage.instantiate + usage.guest_cpu;
+            numbers.guest_wait = ns(guest_ended.saturating_duration_since(began).saturating_sub(busy));
+        }
+        let response_ended = times.response_ended.unwrap_or(now);
+        numbers.streaming = times.response_began.map_or(0, |began| ns(response_ended.saturating_duration_since(began)));
+        numbers.peak_memory = usage.peak_memory_bytes;
+        numbers.was_refused_memory = usage.was_refused_memory;
+        numbers.outgoing = usage.outgoing;
+        numbers.outgoing_failed = usage.outgoing_failed;
+        numbers.outgoing_time = ns(usage.outgoing_time);
+        let weight = self.recorder.rules.weight_milli(self.id, &numbers);
+        numbers.weight_milli = weight.unwrap_or(0);
+        place.end(numbers, weight.is_some());
+        log_request!(
+            debug, self, status = numbers.status, outcome = %outcome, us = numbers.total / 1_000, "request ended"
         );
     }
+}
+
+fn ns(duration: Duration) -> u64 {
+    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
+}
+
+fn host(headers: &HeaderMap) -> &[u8] {
+    headers.get(http::header::HOST).map_or(&[], http::HeaderValue::as_bytes)
 }

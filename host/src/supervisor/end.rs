@@ -36,6 +36,9 @@ pub(crate) async fn by_request(
         let requests_cut = if let Err(Failure::Cut { cut }) = outcome { cut } else { 0 };
         let _ = answer.send(Reply::Stopped { requests_cut });
     }
+    if let Some(observing) = supervisor.observing.take() {
+        observing.finish().await;
+    }
     if let Some(control) = supervisor.control {
         control.finish().await;
     }
@@ -68,6 +71,9 @@ pub(crate) async fn after(
     }
     successor.tell(supervisor.totals());
     successor.release();
+    if let Some(observing) = supervisor.observing.take() {
+        observing.finish().await;
+    }
     outcome
 }
 
@@ -106,6 +112,10 @@ async fn drain(
             request = next_request(&mut supervisor.control) => match request.command {
                 Command::Stop => answers.push(request.reply),
                 Command::Status => status::answer(&supervisor.overview(), request.reply),
+                Command::Reopen => {
+                    supervisor.observer.reopen();
+                    let _ = request.reply.send(Reply::Reopened);
+                }
                 Command::Reload => {
                     let reason = "reload refused: the server is stopping".to_owned();
                     let _ = request.reply.send(Reply::Failed { reason, exit_code: 69 });

@@ -11,6 +11,7 @@ mod events;
 pub(crate) mod fuzzing;
 mod generation;
 mod heartbeats;
+pub(crate) mod observer;
 mod orphans;
 mod pace;
 pub(crate) mod prepare;

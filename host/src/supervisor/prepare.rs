@@ -4,7 +4,7 @@
 use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
 
-use daylily_core::config::{self, ComponentSource, Config};
+use daylily_core::config::{self, AccessLogTarget, ComponentSource, Config};
 use daylily_core::log_target;
 
 use crate::artifact::Artifact;
@@ -13,6 +13,7 @@ use crate::artifact::compile::Compiler;
 use crate::cli::ServeArguments;
 use crate::failure::Failure;
 use crate::net::listen;
+use crate::observer::sink;
 use crate::sys::dirs;
 use crate::sys::read_file::{MAX_CONFIG_BYTES, read_file};
 use crate::worker::load;
@@ -99,7 +100,7 @@ pub(crate) fn compile(config: Config, known: &[Artifact]) -> Result<Prepared, Fa
         );
     }
     let connection_limit = usize::try_from(fitting.unwrap_or(wanted)).unwrap_or(usize::MAX);
-    let Ok(cache) = cache(&config) else { return Err(Failure::all(faults(&config))) };
+    let (Ok(cache), Ok(())) = (cache(&config), access_log(&config)) else { return Err(Failure::all(faults(&config))) };
     let compiler = Compiler::new(cache).map_err(|error| std::io::Error::other(format!("{error:#}")))?;
     let artifacts = load::artifacts(&config, &compiler, known).map_err(Failure::Components)?;
     Ok(Prepared { config, artifacts, connection_limit })
@@ -118,8 +119,19 @@ pub(crate) fn faults(config: &Config) -> Vec<Failure> {
         .err()
         .map(Failure::from)
         .into_iter()
+        .chain(access_log(config).err())
         .chain((!components.is_empty()).then(|| Failure::Components(components)))
         .collect()
+}
+
+/// Checks whether the access log can be opened. The observer opens it.
+fn access_log(config: &Config) -> Result<(), Failure> {
+    match &config.access_log.to {
+        AccessLogTarget::File(path) if config.access_log.is_on() => {
+            sink::check(path).map_err(|error| Failure::AccessLog { path: path.display().to_string(), error })
+        }
+        _ => Ok(()),
+    }
 }
 
 fn cache(config: &Config) -> Result<Option<Cache>, CacheError> {

@@ -17,11 +17,13 @@ use tokio::process::{Child, Command};
 use tokio::sync::watch;
 use tokio::time::{Instant, timeout};
 
+use super::observer::Observer;
 use super::orphans;
 use super::pace::Pace;
 use crate::ipc::command::{CLOSED, FAILED, READY, WorkerCommand};
 use crate::net::sockets::Sockets;
 use crate::observe::scoreboard::{Lease, Scoreboard, Slot};
+use crate::observer::message::WorkerFacts;
 use crate::sys::limits;
 use crate::sys::lock::lock;
 use crate::worker::setup::WorkerId;
@@ -38,7 +40,7 @@ const MAX_AUTO_WORKERS: u32 = 256;
 const RELIEVE_EVERY: Duration = Duration::from_secs(60);
 
 /// Variables that systemd sets for the supervisor only; workers do not inherit them.
-const NOT_INHERITED: [&str; 6] =
+pub(super) const NOT_INHERITED: [&str; 6] =
     ["NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID", "LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES"];
 
 /// What the workers of one generation are started with.
@@ -48,6 +50,7 @@ pub(crate) struct WorkerLaunch {
     pub(crate) prepared: Arc<Prepared>,
     sockets: Mutex<Sockets>,
     pub(crate) scoreboard: Arc<Scoreboard>,
+    observer: Observer,
     /// Workers that are dead or do not respond: the others accept on their sockets.
     pub(crate) absent: watch::Sender<BTreeSet<u32>>,
     /// Limits how often workers whose file calls do not return are replaced.
@@ -88,7 +91,13 @@ pub(crate) enum StartError {
 }
 
 impl WorkerLaunch {
-    pub(crate) fn new(generation: u64, prepared: Arc<Prepared>, sockets: Sockets, scoreboard: Arc<Scoreboard>) -> Self {
+    pub(crate) fn new(
+        generation: u64,
+        prepared: Arc<Prepared>,
+        sockets: Sockets,
+        scoreboard: Arc<Scoreboard>,
+        observer: Observer,
+    ) -> Self {
         let workers = workers(prepared.config.workers);
         Self {
             generation,
@@ -96,8 +105,19 @@ impl WorkerLaunch {
             prepared,
             sockets: Mutex::new(sockets),
             scoreboard,
+            observer,
             absent: watch::Sender::default(),
             relief: Pace::new(RELIEVE_EVERY),
+        }
+    }
+
+    /// What the observer is told about a worker.
+    fn facts(&self, worker: u32) -> WorkerFacts {
+        WorkerFacts {
+            generation: self.generation,
+            worker,
+            routes: self.prepared.route_facts(),
+            headers: self.prepared.config.access_log.headers.iter().map(|header| header.as_str().to_owned()).collect(),
         }
     }
 
@@ -135,7 +155,10 @@ impl WorkerProcess {
         let mut child = spawn(worker, theirs)?;
         let pid = child.id().unwrap_or_default();
         let share = WorkerId { generation: launch.generation, worker };
-        let sent = setup::send(&ours, share, launch.workers, &launch.prepared, &launch.sockets(), &lease);
+        let journal = launch.observer.journal(launch.facts(worker))?;
+        let sent = setup::send(&ours, share, launch.workers, &launch.prepared, &launch.sockets(), &lease, &journal);
+        // From here on, only the worker has it.
+        drop(journal);
         ours.set_nonblocking(true)?;
         let mut channel = UnixStream::from_std(ours)?;
         let limit = launch.prepared.config.server.start_timeout;
@@ -218,7 +241,7 @@ fn spawn(worker: u32, channel: StdUnixStream) -> io::Result<Child> {
 }
 
 /// The executable of this process, even when its path has been replaced by another file since.
-fn own_program() -> io::Result<std::path::PathBuf> {
+pub(super) fn own_program() -> io::Result<std::path::PathBuf> {
     if cfg!(target_os = "linux") { Ok("/proc/self/exe".into()) } else { std::env::current_exe() }
 }
 

@@ -10,6 +10,7 @@ use tokio::time::Instant;
 
 use super::control_socket::client;
 use super::generation::Generation;
+use super::observer::Observer;
 use super::process::{StartError, WorkerLaunch, workers};
 use crate::cli::ServeArguments;
 use crate::failure::Failure;
@@ -31,6 +32,7 @@ const RETRY: Duration = Duration::from_millis(20);
 #[derive(Clone)]
 pub(crate) struct GenerationInputs {
     pub(crate) scoreboard: Arc<Scoreboard>,
+    pub(crate) observer: Observer,
     /// The open sockets; those that are still configured are kept.
     pub(crate) sockets: Sockets,
     /// What serves now; its compiled code is reused.
@@ -91,7 +93,7 @@ pub(crate) async fn attempt(
     };
     // In a thread: compiling takes seconds, and workers that die meanwhile must be replaced.
     let prepared = apart(PREPARE_LIMIT, compile).await?;
-    let launch = WorkerLaunch::new(basis.generation, Arc::new(prepared), sockets, basis.scoreboard);
+    let launch = WorkerLaunch::new(basis.generation, Arc::new(prepared), sockets, basis.scoreboard, basis.observer);
     Generation::start(launch).await
 }
 

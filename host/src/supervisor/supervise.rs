@@ -16,6 +16,7 @@ use super::control_socket::report::{Command, Reply};
 use super::control_socket::status::{self, Overview, ServerState};
 use super::events::{asked_to_abort, changed, joined, next_request};
 use super::generation::{Generation, View};
+use super::observer::{self, Observer};
 use super::process::workers;
 use super::reload::{self, GenerationInputs};
 use super::signal::{Asked, Signals};
@@ -29,6 +30,7 @@ use crate::ipc::command::End;
 use crate::net::sockets::Sockets;
 use crate::observe::counters::Totals;
 use crate::observe::log;
+use crate::observer::message::Settings;
 use crate::supervisor::prepare;
 use crate::sys::runtime;
 
@@ -100,6 +102,9 @@ pub(crate) struct Supervisor {
     next: Vec<oneshot::Sender<Reply>>,
     is_reload_wanted: bool,
     pub(crate) account: Account,
+    pub(crate) observer: Observer,
+    /// Taken at the end.
+    pub(crate) observing: Option<observer::Running>,
     /// Receives the predecessor's final totals, when it has drained.
     pub(crate) rest: Option<Rest>,
 }
@@ -123,7 +128,15 @@ impl Supervisor {
         self::watch(&mut watch, &what, Some(&config));
         let patience = if inheritance.is_some() { Duration::ZERO } else { reload::RELEASE_PATIENCE };
         let scoreboard = Arc::clone(&account.scoreboard);
-        let basis = GenerationInputs { scoreboard, sockets, known: None, generation: number, patience };
+        let (observer, observing) = Observer::start(observer_settings(&config))?;
+        let basis = GenerationInputs {
+            scoreboard,
+            observer: observer.clone(),
+            sockets,
+            known: None,
+            generation: number,
+            patience,
+        };
         // A configured control socket must open: otherwise the start fails before any connection is accepted.
         let (mut control, found) = match ControlSocket::of(&config, None, inheritance.is_some()) {
             Ok(control) => (control, Vec::new()),
@@ -159,6 +172,8 @@ impl Supervisor {
             next: Vec::new(),
             is_reload_wanted: false,
             account,
+            observer,
+            observing: Some(observing),
             rest: None,
         };
         match inheritance {
@@ -186,6 +201,10 @@ impl Supervisor {
                 request = next_request(&mut self.control) => match request.command {
                     Command::Stop => break vec![request.reply],
                     Command::Status => status::answer(&self.overview(), request.reply),
+                    Command::Reopen => {
+                        self.observer.reopen();
+                        let _ = request.reply.send(Reply::Reopened);
+                    }
                     Command::Reload => {
                         self.next.push(request.reply);
                         self.is_reload_wanted = true;
@@ -266,6 +285,7 @@ impl Supervisor {
         let launch = &self.current.launch;
         let basis = GenerationInputs {
             scoreboard: Arc::clone(&self.account.scoreboard),
+            observer: self.observer.clone(),
             sockets: launch.sockets(),
             known: Some(Arc::clone(&launch.prepared)),
             generation: self.number,
@@ -318,6 +338,7 @@ impl Supervisor {
         let old = std::mem::replace(&mut self.current, next);
         let config = &self.current.launch.prepared.config;
         self.log.set_filter(&config.log);
+        self.observer.set(observer_settings(config));
         watch(&mut self.watch, &self.what, Some(config));
         let closes = old.launch.sockets().closing(&self.current.launch.sockets());
         old.wish(DesiredState::End(End { is_last: false, closes }));
@@ -381,6 +402,10 @@ impl Supervisor {
         let sockets = self.current.launch.sockets();
         self.upgrading = Some(tokio::spawn(async move { invocation.succeed(&sockets, legacy).await }));
     }
+}
+
+fn observer_settings(config: &Config) -> Settings {
+    Settings { log: config.log.clone(), access_log: config.access_log.clone() }
 }
 
 fn watch(watch: &mut Option<Watch>, what: &ServeArguments, config: Option<&Config>) {

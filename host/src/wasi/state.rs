@@ -12,6 +12,7 @@ use wasmtime_wasi_http::{WasiHttpCtx, WasiHttpCtxView, WasiHttpView};
 use super::host_memory::{HostMemory, Look};
 use crate::component_abi::Guest;
 use crate::engine::limiter::{Limiter, Refused};
+use crate::engine::meter::Meter;
 use crate::observe::request_id::RequestId;
 use crate::wasi::files::RouteFiles;
 use crate::wasi::http::GuestResponse;
@@ -105,7 +106,12 @@ pub(crate) fn wasi_with_dirs(settings: &AppSettings, request: RequestId) -> wasm
 
 impl State {
     /// The WASI context is made in advance if directories are granted, otherwise at the guest's first use.
-    pub(crate) fn new(settings: &Arc<AppSettings>, request: RequestId, granted: Option<Granted>) -> Self {
+    pub(crate) fn new(
+        settings: &Arc<AppSettings>,
+        request: RequestId,
+        meter: Arc<Meter>,
+        granted: Option<Granted>,
+    ) -> Self {
         let (wasi, output) = granted.map(|granted| (granted.wasi, granted.output)).unzip();
         let mut table = ResourceTable::with_capacity(EXPECTED_HOST_RESOURCES);
         table.set_max_capacity(MAX_HOST_RESOURCES);
@@ -117,9 +123,9 @@ impl State {
             wasi,
             output,
             http,
-            hooks: Hooks::new(Arc::clone(&settings.outgoing)),
+            hooks: Hooks::new(Arc::clone(&settings.outgoing), Arc::clone(&meter)),
             table,
-            limiter: Limiter::new(settings.limits),
+            limiter: Limiter::new(settings.limits, meter),
             host_memory: HostMemory::new(settings.limits.max_host_memory_bytes),
             unsent_requests: UnsentRequests::default(),
             received_bodies: ReceivedBodies::default(),

@@ -2,6 +2,8 @@
 //! supervisor compiles, the worker does the rest.
 
 use std::collections::{HashMap, HashSet};
+use std::io;
+use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::time::SystemTime;
 
@@ -21,7 +23,9 @@ use crate::http::admission::{Admission, RouteShare};
 use crate::http::date::Date;
 use crate::http::pulse::Pulse;
 use crate::http::server::{Worker, WorkerRoute};
+use crate::observe::journal::{self, Journal};
 use crate::observe::log::OncePerSecond;
+use crate::observe::record::Recorder;
 use crate::observe::scoreboard::Slot;
 use crate::sys::drain::Drain;
 use crate::wasi::files::RouteFiles;
@@ -34,6 +38,19 @@ pub(crate) struct Surroundings {
     pub(crate) connection_limit: usize,
     pub(crate) drain: Drain,
     pub(crate) counters: &'static Slot,
+    pub(crate) journal: Arc<Journal>,
+}
+
+impl Surroundings {
+    /// Of a process that is no worker: nobody reads its counters and its journal.
+    ///
+    /// # Errors
+    ///
+    /// When there is no memory for a journal.
+    pub(crate) fn unshared(connection_limit: usize) -> io::Result<Self> {
+        let journal = Journal::open(journal::create()?.as_fd())?;
+        Ok(Self { connection_limit, drain: Drain::new(), counters: Slot::unshared(), journal })
+    }
 }
 
 /// Loads and links all that `config` serves. `artifacts` has one for each of its [`sources`].
@@ -72,6 +89,7 @@ pub(crate) fn worker(config: &Config, artifacts: &[Artifact], around: Surroundin
         date: Date::new(SystemTime::now()),
         pulse: Pulse::default(),
         counters: around.counters,
+        recorder: Recorder::new(around.counters, around.journal, &config.access_log),
     })
 }
 
@@ -142,7 +160,7 @@ fn settings(route: &Route, outgoing: &OutgoingClient) -> Result<AppSettings, Loa
     })
 }
 
-fn source(route: &Route) -> Source {
+pub(crate) fn source(route: &Route) -> Source {
     match &route.component {
         ComponentSource::HelloWorld => Source::HelloWorld,
         ComponentSource::File(path) => Source::File(path.clone()),

@@ -75,10 +75,12 @@ fn begin() -> io::Result<(UnixStream, WorkerSetup)> {
 }
 
 async fn serve(supervisor: &UnixStream, handover: WorkerSetup) -> io::Result<ExitCode> {
-    let WorkerSetup { share, config, connection_limit, artifacts, listeners, counters } = handover;
+    let WorkerSetup { share, config, connection_limit, artifacts, listeners, counters, journal, alive } = handover;
+    // Open until this process ends.
+    let _alive = alive;
     let _ignored = ignore_signals()?;
     let drain = Drain::new();
-    let around = Surroundings { connection_limit, drain: drain.clone(), counters };
+    let around = Surroundings { connection_limit, drain: drain.clone(), counters, journal };
     let worker = match load::worker(&config, &artifacts, around) {
         Ok(worker) => Arc::new(worker),
         Err(errors) => {

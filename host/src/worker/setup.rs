@@ -3,8 +3,9 @@
 use std::fs::File;
 use std::io;
 use std::net::TcpListener;
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
+use std::sync::Arc;
 
 use daylily_core::config::Config;
 use serde::{Deserialize, Serialize};
@@ -13,7 +14,9 @@ use super::accept_loops::Listener;
 use crate::artifact::{Artifact, Facts};
 use crate::ipc::fd_message;
 use crate::net::sockets::Sockets;
+use crate::observe::journal::Journal;
 use crate::observe::scoreboard::{Lease, Slot, map_slot};
+use crate::observer::message::RouteFacts;
 use crate::worker::load;
 
 /// What the workers of one generation are given.
@@ -25,6 +28,29 @@ pub(crate) struct Prepared {
     pub(crate) connection_limit: usize,
 }
 
+/// What a worker gets of its journal.
+pub(crate) struct WorkerJournal {
+    pub(crate) journal: OwnedFd,
+    /// To be open for as long as the worker lives, and in no other process.
+    pub(crate) alive: OwnedFd,
+}
+
+impl Prepared {
+    /// What the observer is told about the routes, by their index.
+    pub(crate) fn route_facts(&self) -> Vec<RouteFacts> {
+        let routes = self.config.routes.iter().map(|route| {
+            let source = load::source(route);
+            let artifact = self.artifacts.iter().find(|artifact| artifact.source == source);
+            RouteFacts {
+                name: route.name.clone(),
+                component: source.name().path().to_owned(),
+                digest: artifact.map(Artifact::digest).unwrap_or_default(),
+            }
+        });
+        routes.collect()
+    }
+}
+
 /// Everything that a worker needs to serve: its descriptors opened, its scoreboard slot mapped.
 pub(crate) struct WorkerSetup {
     pub(crate) share: WorkerId,
@@ -34,10 +60,13 @@ pub(crate) struct WorkerSetup {
     /// The listeners of all workers.
     pub(crate) listeners: Vec<Listener>,
     pub(crate) counters: &'static Slot,
+    pub(crate) journal: Arc<Journal>,
+    /// Open for as long as this process lives: so the observer learns of its end.
+    pub(crate) alive: OwnedFd,
 }
 
 /// Precedes the configuration in the payload, and describes the descriptors. Their order is: the scoreboard, the
-/// listeners, the code of each component.
+/// journal, the sign of life, the listeners, the code of each component.
 #[derive(Serialize, Deserialize)]
 pub(crate) struct SetupHeader {
     share: WorkerId,
@@ -60,6 +89,7 @@ pub(crate) fn send(
     prepared: &Prepared,
     sockets: &Sockets,
     lease: &Lease,
+    journal: &WorkerJournal,
 ) -> io::Result<()> {
     let (sockets, listeners): (Vec<BorrowedFd<'_>>, _) = sockets.of_workers(workers).into_iter().unzip();
     let head = SetupHeader {
@@ -71,7 +101,11 @@ pub(crate) fn send(
     };
     let payload = postcard::to_stdvec(&(head, &prepared.config)).map_err(io::Error::other)?;
     let codes = prepared.artifacts.iter().map(|artifact| artifact.code().as_fd());
-    let descriptors: Vec<_> = std::iter::once(lease.file()).chain(sockets).chain(codes).collect();
+    let descriptors: Vec<_> = [lease.file(), journal.journal.as_fd(), journal.alive.as_fd()]
+        .into_iter()
+        .chain(sockets)
+        .chain(codes)
+        .collect();
     fd_message::send(worker, &payload, &descriptors)
 }
 
@@ -86,6 +120,8 @@ pub(crate) fn receive(supervisor: &UnixStream) -> io::Result<WorkerSetup> {
     let mut descriptors = descriptors.into_iter();
     let mut next = || descriptors.next().ok_or_else(|| io::Error::other("a descriptor is missing"));
     let counters = map_slot(next()?.as_fd(), head.slot)?;
+    let journal = Journal::open(next()?.as_fd())?;
+    let alive = next()?;
     let listeners = head.listeners.into_iter().map(|(owners, is_lent)| {
         let socket = TcpListener::from(next()?);
         Ok(Listener { socket, owners, is_lent })
@@ -97,7 +133,7 @@ pub(crate) fn receive(supervisor: &UnixStream) -> io::Result<WorkerSetup> {
         .map(|(source, facts)| Ok(Artifact::handed_over(source, facts, File::from(next()?))))
         .collect::<io::Result<_>>()?;
     let connection_limit = usize::try_from(head.connection_limit).unwrap_or(usize::MAX);
-    Ok(WorkerSetup { share: head.share, config, connection_limit, artifacts, listeners, counters })
+    Ok(WorkerSetup { share: head.share, config, connection_limit, artifacts, listeners, counters, journal, alive })
 }
 
 /// Identifies a worker: its generation and its number in it.

@@ -184,5 +184,5 @@ fn refusal_id(text: &str, reason: &str) -> Option<String> {
 
 /// 16 lower-case hex digits.
 pub fn is_request_id(id: &str) -> bool {
-    id.len() == 16 && id.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
+    id.len() == 32 && id.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
 }

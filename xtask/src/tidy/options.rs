@@ -26,6 +26,7 @@ fn parts(tree: &Tree) -> Vec<Part> {
     };
     let mut parts = vec![
         table("### Top level", Table::Top),
+        table("### `[access_log]`", Table::AccessLog),
         table("### `[server]`", Table::Server),
         table("### `[defaults]`", Table::Defaults),
         table("### `[[route]]`", Table::Route),
@@ -79,6 +80,7 @@ fn flags(rows: &[Row]) -> String {
         let variable = flag.variable.map(|variable| format!("`{variable}`")).unwrap_or_default();
         let table = match row.table {
             Table::Top => "top level",
+            Table::AccessLog => "`[access_log]`",
             Table::Server => "`[server]`",
             Table::Defaults => "`[defaults]`",
             Table::Route => "`[[route]]`",

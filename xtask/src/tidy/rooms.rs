@@ -13,6 +13,7 @@ const ROOMS: &[&str] = &[
     "fuzzing",
     "run",
     "supervisor",
+    "observer",
     "worker",
     "http",
     "stdout",

@@ -3,6 +3,7 @@
 //! Flags override the file's general settings, and the file overrides the defaults. Keys in a `[[route]]` are not
 //! overridden, because they are the most specific.
 
+mod access_log;
 mod diagnostic;
 mod kinds;
 mod listen;
@@ -20,11 +21,12 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+pub use access_log::{AccessLogField, AccessLogFormat, AccessLogTarget, Always, LoggedHeader, MAX_HEADERS, Sample};
 pub use diagnostic::Diagnostics;
 pub use listen::{Listen, ListenAddr};
 pub use log_level::{LogFilter, LogLevel};
 pub use option::{Flag, Form, Overrides, Row};
-pub use options::{Config, Grants, RouteLimits, ServerLimits};
+pub use options::{AccessLog, Config, Grants, RouteLimits, ServerLimits};
 pub use tables::Table;
 pub use workers::Workers;
 
@@ -81,6 +83,7 @@ pub fn single(component: ComponentSource, overrides: &Overrides) -> Config {
     };
     let mut config = Config { routes: vec![route], ..Config::default() };
     config.override_with(&overrides.general);
+    config.access_log.override_with(&overrides.access_log);
     config.server.override_with(&overrides.server);
     config
 }

@@ -2,7 +2,7 @@
 
 use std::ffi::OsStr;
 
-use super::options::{GeneralOverrides, GrantOverrides, LimitOverrides, ServerOverrides};
+use super::options::{AccessLogOverrides, GeneralOverrides, GrantOverrides, LimitOverrides, ServerOverrides};
 use super::reader::Section;
 use super::tables::Table;
 use crate::ValueError;
@@ -70,6 +70,8 @@ pub enum Form {
 pub struct Overrides {
     /// Options of the top level.
     pub general: GeneralOverrides,
+    /// Options of `[access_log]`.
+    pub access_log: AccessLogOverrides,
     /// Options of `[server]`.
     pub server: ServerOverrides,
     /// Limits of `[defaults]`.

@@ -15,10 +15,16 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::kinds::{Addresses, Dirs, Levels, Origins, Pairs, PathOf, Switch, WorkerCount};
+use super::access_log::MAX_HEADERS;
+use super::kinds::{
+    Addresses, Dirs, Items, Levels, LogTarget, Origins, Pairs, Part, PathOf, Switch, Word, WorkerCount,
+};
 use super::option::{Flag, Kind as _, Row, options};
 use super::reader::Section;
-use super::{DirGrant, Listen, LogFilter, Route, Table, Workers};
+use super::{
+    AccessLogField, AccessLogFormat, AccessLogTarget, Always, DirGrant, Listen, LogFilter, LoggedHeader, Route, Sample,
+    Table, Workers,
+};
 use crate::allow_http::AllowHttp;
 use crate::grants;
 use crate::limits::{GIB, KIB, Limit, MIB, TIB, count, size, time};
@@ -89,10 +95,42 @@ options! {
         /// off.
         cache_max_bytes: u64 = size("cache_max", GIB, 0, TIB);
     } and {
+        /// The access log.
+        access_log: AccessLog = AccessLog::default();
         /// The limits of the server.
         server: ServerLimits = ServerLimits::default();
         /// The routes, in the order of the file: at least one, and no two with the same host and path, or the same name.
         routes: Vec<Route> = Vec::new();
+    }
+}
+
+options! {
+    /// The access log: a line for each request. See [observability.md](observability.md#the-access-log).
+    pub struct AccessLog in Table::AccessLog, overridden by overrides.access_log: AccessLogOverrides {
+        /// `"off"`; `"json"`, one object for each request; or `"text"`, the combined log format, followed by the
+        /// duration, the outcome, the route and the id.
+        format: AccessLogFormat = Word { key: "format", default: AccessLogFormat::Off },
+            flag (7, "--access-log FORMAT", Some("DAYLILY_ACCESS_LOG"),
+                "Access log, a line for each request: off, text or json [default: {}]");
+        /// `"stdout"`, `"stderr"`, or the path of a file, to which lines are appended. A reload and `daylily reopen`
+        /// open the file anew. Pipes, sockets and directories are errors.
+        to: AccessLogTarget = LogTarget("to");
+        /// What an object has, in this order: see [the fields](observability.md#fields). `format = "text"` has a fixed
+        /// form.
+        fields: Vec<AccessLogField> = Items::<AccessLogField> {
+            default: AccessLogField::defaults,
+            default_text: "[those marked](observability.md#fields)",
+            ..Items::none("fields")
+        };
+        /// Fields of the request whose values a line has, such as `"user-agent"`: at most 16, the first 128 bytes of
+        /// each. `authorization`, `cookie`, `set-cookie` and `proxy-authorization` are errors.
+        headers: Vec<LoggedHeader> = Items::<LoggedHeader> { max: MAX_HEADERS, ..Items::none("headers") };
+        /// The part of the requests that have a line, chosen at random. A line says in `weight` how many requests it
+        /// stands for.
+        sample: Sample = Part("sample");
+        /// Requests that have a line whatever `sample` is: `"failed"` (the outcome is not `ok`, or the status is 500 or
+        /// above), `"slower than 500ms"`. Their `weight` is 1, and those in the sample keep theirs.
+        always: Vec<Always> = Items::<Always>::none("always");
     }
 }
 
@@ -253,7 +291,8 @@ const OF_ROUTES: [(&str, &str, &str); 5] = [
 
 /// All options: those of the top level, of `[server]`, of `[defaults]`, and those that only a `[[route]]` has.
 pub fn rows() -> Vec<Row> {
-    let mut rows = [Config::rows(), ServerLimits::rows(), RouteLimits::rows(), Grants::rows()].concat();
+    let mut rows =
+        [Config::rows(), AccessLog::rows(), ServerLimits::rows(), RouteLimits::rows(), Grants::rows()].concat();
     rows.extend(OF_ROUTES.map(|(key, default, meaning)| Row {
         table: Table::Route,
         key,

@@ -67,6 +67,10 @@ fn read_config(file: &File<'_>, tree: &DeTable<'_>, overrides: &Overrides, probl
     let mut top = Section::new(Table::Top, tree, file.dir, problems);
     let mut config = Config::default();
     config.read(&mut top);
+    if let Some(mut section) = top.section("access_log", Table::AccessLog) {
+        config.access_log.read(&mut section);
+        section.finish();
+    }
     if let Some(mut section) = top.section("server", Table::Server) {
         config.server.read(&mut section);
         section.finish();
@@ -80,6 +84,7 @@ fn read_config(file: &File<'_>, tree: &DeTable<'_>, overrides: &Overrides, probl
     config.routes = read_routes(file, &mut top, &defaults);
     top.finish();
     config.override_with(&overrides.general);
+    config.access_log.override_with(&overrides.access_log);
     config.server.override_with(&overrides.server);
     config
 }

@@ -93,6 +93,31 @@ impl<'a, 'p> Section<'a, 'p> {
         }
     }
 
+    /// The one of these words that the value is, if it is one; the key then counts as read.
+    pub(super) fn is_text(&mut self, key: &'static str, words: &[&'static str]) -> Option<&'static str> {
+        let DeValue::String(text) = self.table.get(key)?.get_ref() else { return None };
+        let word = words.iter().find(|word| **word == text.as_ref())?;
+        self.asked.push(key);
+        Some(word)
+    }
+
+    /// A number, with or without a fraction.
+    pub(super) fn number(&mut self, key: &'static str) -> Option<Located<f64>> {
+        let value = self.value(key)?;
+        let number = match value.get_ref() {
+            DeValue::Integer(integer) => integer.as_str().parse().ok(),
+            DeValue::Float(float) => float.as_str().parse().ok(),
+            _ => None,
+        };
+        match number {
+            Some(number) => Some(Located { span: value.span(), value: number }),
+            None => {
+                self.problems.add(value.span(), wrong_type(key, "a number", value.get_ref()));
+                None
+            }
+        }
+    }
+
     /// A string that is parsed into `T`.
     pub(super) fn parsed<T: FromStr<Err = ValueError>>(&mut self, key: &'static str) -> Option<Located<T>> {
         let text = self.text(key)?;

@@ -8,6 +8,8 @@ use crate::ValueError;
 pub enum Table {
     /// The top level.
     Top,
+    /// `[access_log]`.
+    AccessLog,
     /// `[server]`.
     Server,
     /// `[defaults]`, whose keys may also be in a `[[route]]`.
@@ -17,12 +19,13 @@ pub enum Table {
 }
 
 /// The keys of the other tables, which are at the top level.
-const TABLES: [&str; 3] = ["server", "defaults", "route"];
+const TABLES: [&str; 4] = ["access_log", "server", "defaults", "route"];
 
 impl Table {
     fn name(self) -> &'static str {
         match self {
             Self::Top => "at the top of the file",
+            Self::AccessLog => "in [access_log]",
             Self::Server => "in [server]",
             Self::Defaults => "in [defaults]",
             Self::Route => "in [[route]]",
@@ -50,6 +53,7 @@ fn home_of(key: &str) -> Option<&'static str> {
         [Table::Top] => Some("at the top of the file, above the first [table]"),
         [Table::Defaults] => Some("in [defaults] or in a [[route]]"),
         [Table::Server, Table::Route] => Some("in [server] or in a [[route]]"),
+        [Table::AccessLog] => Some("in [access_log]"),
         [Table::Server] => Some("in [server]"),
         [Table::Route] => Some("in a [[route]]"),
         _ => TABLES.contains(&key).then_some("at the top of the file, above the first [table]"),

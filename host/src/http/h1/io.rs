@@ -17,7 +17,6 @@ use tokio::time::{Instant, Sleep, sleep_until};
 use super::framing::{self, Framing, Step};
 use crate::http::connection::Connection;
 use crate::http::stall::Wait;
-use crate::observe::request_id::RequestId;
 
 /// A head and a body up to this size are copied together: one `send` instead of a `writev` saves more than the copy
 /// costs.
@@ -143,7 +142,7 @@ impl ConnectionIo {
             b"431" => ErrorResponse::HeadTooLarge,
             _ => return None,
         };
-        Some(last_word(&refusal, self.connection.is_dev()))
+        Some(last_word(&refusal, &self.connection))
     }
 }
 
@@ -177,10 +176,10 @@ pub(crate) fn unparsable() -> ErrorResponse {
 }
 
 /// A complete error response that gives the reason and announces that the connection closes.
-pub(crate) fn last_word(refusal: &ErrorResponse, dev: bool) -> String {
-    let id = RequestId::next();
+pub(crate) fn last_word(refusal: &ErrorResponse, connection: &Connection) -> String {
+    let id = connection.recorder().incomplete_head(refusal.outcome(), Some(refusal.status()), connection.peer());
     tracing::debug!(target: log_target::REQUEST, request = %id, "request refused: {refusal}");
-    let body = refusal.body(&id.to_string(), dev);
+    let body = refusal.body(&id.to_string(), connection.is_dev());
     let reason = http::StatusCode::from_u16(refusal.status()).ok().and_then(|status| status.canonical_reason());
     format!(
         "HTTP/1.1 {} {}\r\ndate: {}\r\ncontent-type: text/plain\r\ncontent-length: {}\r\nconnection: close\r\n\r\n{body}",
@@ -245,7 +244,7 @@ impl ConnectionIo {
             if !self.connection.arrival().is_body_coming() && self.connection.is_unasked() {
                 // Written here, because hyper takes an error between requests for the end of the connection.
                 let refusal = ErrorResponse::Malformed { detail: Excerpt::display(error) };
-                self.connection.write_now(last_word(&refusal, self.connection.is_dev()).as_bytes());
+                self.connection.write_now(last_word(&refusal, &self.connection).as_bytes());
                 self.connection.note_answered();
             }
             io::Error::new(io::ErrorKind::InvalidData, error)

@@ -109,12 +109,14 @@ async fn serve_until_silent(
     if let Err(error) = served {
         tracing::debug!(target: log_target::CONNECTION, %error, "connection ended");
         if connection.is_head_too_slow() {
-            connection.write_now(last_word(&ErrorResponse::HeadTimeout, worker.dev).as_bytes());
+            connection.write_now(last_word(&ErrorResponse::HeadTimeout, connection).as_bytes());
+            connection.note_answered();
         } else if error.is_parse() && connection.is_unasked() {
             // Input that hyper does not answer, such as HTTP/2 without TLS.
-            connection.write_now(last_word(&unparsable(), worker.dev).as_bytes());
+            connection.write_now(last_word(&unparsable(), connection).as_bytes());
         }
     }
+    connection.note_end();
     connection.linger().await;
     None
 }

@@ -65,6 +65,7 @@ pub(crate) fn run(command: Command, socket: Option<&Path>, form: OutputFormat) -
     match reply {
         Reply::Status(status) => print(&show(&status, form)?),
         Reply::Reloaded { generation } => print(&format!("reloaded: generation {generation} serves\n")),
+        Reply::Reopened => print("reopened\n"),
         Reply::Stopped { requests_cut: 0 } => print("stopped\n"),
         Reply::Stopped { requests_cut } => {
             Err(Failure::Worker { text: Failure::Cut { cut: requests_cut }.to_string(), code: EXIT_CUT })

@@ -14,6 +14,7 @@ use crate::observe::counters::TotalsReport;
 pub(crate) enum Command {
     Status,
     Reload,
+    Reopen,
     Stop,
 }
 
@@ -26,6 +27,8 @@ pub(crate) enum Reply {
     Reloaded {
         generation: u64,
     },
+    /// The files of logs are being opened anew.
+    Reopened,
     /// All workers have ended.
     Stopped {
         requests_cut: u64,

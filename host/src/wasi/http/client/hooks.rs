@@ -10,6 +10,7 @@ use super::connect::MAX_BUFFER_BYTES;
 use super::policy::OutgoingPolicy;
 use super::send::{self, Exchange};
 use super::slot::Instance;
+use crate::engine::meter::{Meter, OutgoingTimer};
 use crate::message::fields::is_forbidden_header;
 
 /// Shared, because wasmtime-wasi-http requests an `Arc` for every request.
@@ -21,12 +22,14 @@ static FORBIDDEN: LazyLock<ForbiddenHeaderFilter> = LazyLock::new(|| Arc::new(is
 pub(crate) struct Hooks {
     policy: Arc<OutgoingPolicy>,
     instance: Option<Instance>,
+    /// Counts the requests of the instance.
+    meter: Arc<Meter>,
 }
 
 impl Hooks {
-    /// For one instance of the route that `policy` belongs to.
-    pub(crate) fn new(policy: Arc<OutgoingPolicy>) -> Self {
-        Self { policy, instance: None }
+    /// For one instance of the route that `policy` belongs to, whose requests `meter` counts.
+    pub(crate) fn new(policy: Arc<OutgoingPolicy>, meter: Arc<Meter>) -> Self {
+        Self { policy, instance: None, meter }
     }
 
     /// The host memory accounted for the open requests.
@@ -95,12 +98,18 @@ impl WasiHttpHooks for Hooks {
             destination.log_denied("the limit of open requests, max_outgoing, is reached");
             return Box::new(future::ready(Err(Error::ConnectionLimitReached)));
         };
-        Box::new(send::send(Exchange {
+        let timer = OutgoingTimer::begin(Arc::clone(&self.meter));
+        let exchange = Exchange {
             timeouts: self.policy.timeouts(options),
             policy: Arc::clone(&self.policy),
             destination,
             request,
             slot,
-        }))
+        };
+        Box::new(async move {
+            let response = send::send(exchange).await?;
+            timer.succeed();
+            Ok(response)
+        })
     }
 }

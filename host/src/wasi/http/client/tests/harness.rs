@@ -19,6 +19,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc;
 use wasmtime_wasi_http::{Error, RequestOptions, WasiBody, WasiHttpHooks};
 
+use crate::engine::meter::Meter;
 use crate::wasi::http::client::resolve::Resolver;
 use crate::wasi::http::client::tls::Trust;
 use crate::wasi::http::client::{Hooks, OutgoingClient, OutgoingPolicy};
@@ -165,7 +166,7 @@ impl Route {
     }
 
     pub(super) fn hooks(self) -> Hooks {
-        Hooks::new(self.policy())
+        Hooks::new(self.policy(), meter())
     }
 }
 
@@ -269,4 +270,9 @@ impl Body for Outside {
         received::note_polled();
         Pin::new(&mut self.0).poll_frame(cx)
     }
+}
+
+/// A meter for an instance that no guest runs in.
+pub(super) fn meter() -> Arc<Meter> {
+    Arc::new(Meter::new(Duration::from_secs(1), Arc::default()))
 }

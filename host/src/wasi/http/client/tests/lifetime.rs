@@ -6,7 +6,7 @@ use http_body_util::BodyExt;
 use tokio::sync::mpsc;
 use wasmtime_wasi_http::Error;
 
-use super::harness::{Route, Server, begin, data, empty, fetch, get, guest_body, read, request, send, soon};
+use super::harness::{Route, Server, begin, data, empty, fetch, get, guest_body, meter, read, request, send, soon};
 
 /// Sends `response` to each request and reports two events: a request, and a closed connection.
 async fn telling(response: &'static str) -> (Server, mpsc::UnboundedReceiver<&'static str>) {
@@ -105,7 +105,7 @@ async fn an_instance_has_only_so_many_requests_open() {
     let mut route = Route::loopback();
     route.limits.max_outgoing = 2;
     let policy = route.policy();
-    let mut hooks = crate::wasi::http::client::Hooks::new(policy.clone());
+    let mut hooks = crate::wasi::http::client::Hooks::new(policy.clone(), meter());
 
     let one = get(&mut hooks, &server.url("/")).await.unwrap();
     let two = begin(&mut hooks, request("GET", &server.url("/"), empty()), None);
@@ -113,7 +113,7 @@ async fn an_instance_has_only_so_many_requests_open() {
     assert!(matches!(three, Err(Error::ConnectionLimitReached)));
     // A denied request does not count, and another instance has its own limit.
     assert_eq!(fetch(&mut hooks, "http://name.test/").await, "HttpRequestDenied");
-    assert_eq!(fetch(&mut crate::wasi::http::client::Hooks::new(policy), &ok.url("/")).await, "200 ok");
+    assert_eq!(fetch(&mut crate::wasi::http::client::Hooks::new(policy, meter()), &ok.url("/")).await, "200 ok");
 
     drop(two);
     assert_eq!(fetch(&mut hooks, &ok.url("/")).await, "200 ok");

@@ -2,7 +2,7 @@
 
 use tokio::sync::mpsc;
 
-use super::harness::{Route, Server, empty, fetch, full, outcome, request, soon};
+use super::harness::{Route, Server, empty, fetch, full, meter, outcome, request, soon};
 use crate::wasi::http::client::Hooks;
 
 const OK: &str = "HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok";
@@ -25,7 +25,7 @@ async fn connections_are_used_again() {
         let policy = Route::loopback().policy();
         for _ in 0..3 {
             // Another instance of the same route each time.
-            let mut hooks = Hooks::new(policy.clone());
+            let mut hooks = Hooks::new(policy.clone(), meter());
             let request = request(method, &server.url("/"), empty());
             assert_eq!(outcome(&mut hooks, request).await, expected, "{response:?}");
         }

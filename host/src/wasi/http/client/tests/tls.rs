@@ -9,7 +9,7 @@ use rustls::{RootCertStore, ServerConfig};
 use tokio::net::TcpListener;
 use tokio_rustls::TlsAcceptor;
 
-use super::harness::{Peer, Route, Server, fetch};
+use super::harness::{Peer, Route, Server, fetch, meter};
 use crate::wasi::http::client::resolve::Resolver;
 use crate::wasi::http::client::tls::Trust;
 use crate::wasi::http::client::{Hooks, OutgoingClient, OutgoingPolicy};
@@ -123,7 +123,7 @@ async fn without_certificates_there_is_no_https() {
     let client = OutgoingClient::for_test(resolver, Trust::none());
     let route = Route::allowing(&["https://localhost:*"]);
     let allow = daylily_core::allow_http::AllowHttp::new(vec![route.allow[0].parse().unwrap()]);
-    let mut hooks = Hooks::new(OutgoingPolicy::new(&client, allow, &route.limits));
+    let mut hooks = Hooks::new(OutgoingPolicy::new(&client, allow, &route.limits), meter());
     let got = fetch(&mut hooks, &format!("https://localhost:{port}/")).await;
     assert_eq!(got, "ConfigurationError");
 }

@@ -1,0 +1,106 @@
+//! How a request ended, in one word, for the access log and the metrics.
+
+use std::fmt;
+
+/// Declares the outcomes: variant, word, meaning. The position of a row is the number that processes exchange.
+macro_rules! outcomes {
+    ($($variant:ident = $word:literal, $meaning:literal;)+) => {
+        /// How a request ended. It says what a status cannot: whether a guest's 200 was complete, and who ended what.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+        pub enum RequestOutcome {
+            $(#[doc = $meaning] $variant,)+
+        }
+
+        impl RequestOutcome {
+            /// All outcomes, in the order of their numbers.
+            pub const ALL: &[Self] = &[$(Self::$variant,)+];
+
+            /// The word: an interface that is only added to.
+            pub fn as_str(self) -> &'static str {
+                match self {
+                    $(Self::$variant => $word,)+
+                }
+            }
+
+            /// What it means, for the documentation.
+            pub fn meaning(self) -> &'static str {
+                match self {
+                    $(Self::$variant => $meaning,)+
+                }
+            }
+        }
+    };
+}
+
+outcomes! {
+    Ok = "ok", "the guest's response was complete";
+    Trap = "trap", "the guest trapped before its response was complete";
+    Exit = "exit", "the guest called `exit` with a code other than 0 before its response was complete";
+    NoResponse = "no_response", "the guest ended without a response";
+    InvalidResponse = "invalid_response", "the guest's response is not valid in HTTP, or its body did not have its length";
+    GuestError = "guest_error", "the guest returned an error code of `wasi:http`";
+    CpuLimit = "cpu_limit", "the guest used up its `cpu_time`";
+    WallLimit = "wall_limit", "`wall_time` passed before the response was complete";
+    MemoryLimit = "memory_limit", "the guest trapped after it was refused memory over `max_memory` or a table over `max_table_elements`";
+    BodyLimit = "body_limit", "the request's body was longer than `max_body`";
+    BodyTimeout = "body_timeout", "the request's body made no progress for `body_timeout`";
+    BodySlow = "body_slow", "the request's body made too little progress while other requests waited";
+    HeadLimit = "head_limit", "the request's head was over `max_head` or `max_headers`, or its target too long";
+    HeadTimeout = "head_timeout", "the request's head took longer than `head_timeout`";
+    Malformed = "malformed", "not a valid HTTP request";
+    Unsupported = "unsupported", "the request's body has a transfer coding other than `chunked`";
+    NoRoute = "no_route", "no route for this host and path";
+    QueueFull = "queue_full", "`max_queue` requests were waiting already";
+    QueueTimeout = "queue_timeout", "the request waited for `queue_timeout`";
+    NoInstance = "no_instance", "no instance could be created";
+    ClientGone = "client_gone", "the client left before its response was complete";
+    ShutDown = "shutdown", "the server was shutting down, and the request was refused";
+    Cut = "cut", "`shutdown_timeout` was over before the response was complete";
+    Lost = "lost", "the worker died during the request";
+    Internal = "internal", "an error in daylily";
+}
+
+impl RequestOutcome {
+    /// The outcome with this number, if there is one.
+    pub fn from_number(number: u8) -> Option<Self> {
+        Self::ALL.get(usize::from(number)).copied()
+    }
+
+    /// The number that processes exchange.
+    pub fn number(self) -> u8 {
+        self as u8
+    }
+
+    /// Whether the request did not end as it should have.
+    pub fn is_failure(self) -> bool {
+        self != Self::Ok
+    }
+}
+
+impl fmt::Display for RequestOutcome {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_lead_to_their_outcomes() {
+        for (number, outcome) in (0..).zip(RequestOutcome::ALL) {
+            assert_eq!((outcome.number(), RequestOutcome::from_number(number)), (number, Some(*outcome)));
+        }
+        assert_eq!(RequestOutcome::from_number(RequestOutcome::ALL.len() as u8), None);
+    }
+
+    #[test]
+    fn words_are_words() {
+        for outcome in RequestOutcome::ALL {
+            let word = outcome.as_str();
+            assert!(word.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'_'), "{word}");
+            assert_eq!(RequestOutcome::ALL.iter().filter(|other| other.as_str() == word).count(), 1, "{word}");
+        }
+    }
+}

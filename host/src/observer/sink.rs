@@ -1,0 +1,164 @@
+//! Where the access log goes: standard output, standard error or a file.
+
+use std::fmt;
+use std::fs::{File, OpenOptions};
+use std::io::{self, Write};
+use std::os::unix::fs::{FileTypeExt, OpenOptionsExt};
+use std::path::Path;
+
+use daylily_core::config::AccessLogTarget;
+use rustix::fs::Access;
+
+/// The permissions of a new file: paths and addresses are nobody else's business.
+const FILE_MODE: u32 = 0o640;
+
+/// Checks whether [`open`] would open a file. Creates nothing.
+///
+/// # Errors
+///
+/// When it would fail.
+pub(crate) fn check(path: &Path) -> io::Result<()> {
+    if path.exists() {
+        return open(path).map(drop);
+    }
+    let dir = path.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    Ok(rustix::fs::access(dir, Access::WRITE_OK | Access::EXEC_OK)?)
+}
+
+/// Opens a file of an access log to append to it, and creates it if there is none.
+///
+/// # Errors
+///
+/// When it cannot be opened, or is a directory, a named pipe or a socket.
+fn open(path: &Path) -> io::Result<File> {
+    if let Ok(metadata) = path.metadata() {
+        let kind = metadata.file_type();
+        if kind.is_dir() {
+            return Err(io::Error::new(io::ErrorKind::IsADirectory, "it is a directory"));
+        }
+        if kind.is_fifo() || kind.is_socket() {
+            return Err(io::Error::other("it is a pipe or a socket; write to = \"stdout\", and pass that on"));
+        }
+    }
+    OpenOptions::new().append(true).create(true).mode(FILE_MODE).open(path)
+}
+
+/// Writes whole lines.
+pub(super) struct Sink {
+    target: AccessLogTarget,
+    file: Option<File>,
+    /// The rest of a line that was written in part.
+    rest: Vec<u8>,
+}
+
+impl Sink {
+    pub(super) fn new(target: AccessLogTarget) -> Self {
+        Self { target, file: None, rest: Vec::new() }
+    }
+
+    /// Opens the file anew at the next write, in case it has been moved away.
+    pub(super) fn reopen(&mut self) {
+        self.file = None;
+    }
+
+    /// Writes lines. Returns how many bytes of them are taken care of: all, or, with the error, whole lines and the
+    /// beginning of one whose rest is written first next time.
+    pub(super) fn write(&mut self, lines: &[u8]) -> (usize, io::Result<()>) {
+        let rest = std::mem::take(&mut self.rest);
+        let (written, result) = self.write_some(&rest);
+        if written < rest.len() {
+            self.rest = rest.get(written..).unwrap_or_default().to_vec();
+            return (0, result);
+        }
+        let (written, result) = self.write_some(lines);
+        let is_between_lines = written == 0 || lines.get(written - 1) == Some(&b'\n');
+        if is_between_lines {
+            return (written, result);
+        }
+        let left = lines.get(written..).unwrap_or_default();
+        let end = left.iter().position(|byte| *byte == b'\n').map_or(left.len(), |at| at + 1);
+        self.rest = left.get(..end).unwrap_or_default().to_vec();
+        (written + end, result)
+    }
+
+    fn write_some(&mut self, bytes: &[u8]) -> (usize, io::Result<()>) {
+        let mut written = 0;
+        while let Some(left) = bytes.get(written..).filter(|left| !left.is_empty()) {
+            match self.write_once(left) {
+                Ok(0) => return (written, Err(io::ErrorKind::WriteZero.into())),
+                Ok(count) => written += count,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return (written, Err(error)),
+            }
+        }
+        (written, Ok(()))
+    }
+
+    /// One write(2), past the buffers of the standard library.
+    fn write_once(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        match &self.target {
+            AccessLogTarget::Stdout => Ok(rustix::io::write(io::stdout(), bytes)?),
+            AccessLogTarget::Stderr => Ok(rustix::io::write(io::stderr(), bytes)?),
+            AccessLogTarget::File(path) => {
+                let file = match &mut self.file {
+                    Some(file) => file,
+                    none => none.insert(open(path)?),
+                };
+                file.write(bytes)
+            }
+        }
+    }
+}
+
+impl fmt::Display for Sink {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.target {
+            AccessLogTarget::Stdout => f.write_str("standard output"),
+            AccessLogTarget::Stderr => f.write_str("standard error"),
+            AccessLogTarget::File(path) => write!(f, "{}", path.display()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_files_are_opened() {
+        let dir = tempfile::tempdir().expect("a directory");
+        assert!(open(dir.path()).is_err());
+        let pipe = dir.path().join("pipe");
+        rustix::fs::mknodat(rustix::fs::CWD, &pipe, rustix::fs::FileType::Fifo, rustix::fs::Mode::RUSR, 0)
+            .expect("a pipe");
+        assert!(open(&pipe).expect_err("a pipe").to_string().contains("stdout"));
+        let new = dir.path().join("new");
+        check(&new).expect("it can be made");
+        assert!(!new.exists());
+        open(&new).expect("a new file");
+        check(&new).expect("it is there");
+        assert!(check(&dir.path().join("no/file")).is_err());
+        open(Path::new("/dev/null")).expect("a device");
+    }
+
+    /// A full disk takes a part of a line: its rest comes first once there is room.
+    #[test]
+    fn lines_stay_whole() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let path = dir.path().join("log");
+        let mut sink = Sink::new(AccessLogTarget::File(path.clone()));
+        sink.rest = b"st\n".to_vec();
+        let (taken, result) = sink.write(b"second\nthird\n");
+        assert!(result.is_ok());
+        assert_eq!(taken, 13);
+        assert_eq!(std::fs::read(&path).expect("the log"), b"st\nsecond\nthird\n");
+        sink.reopen();
+        std::fs::rename(&path, dir.path().join("log.1")).expect("a new name");
+        assert_eq!(sink.write(b"fourth\n").0, 7);
+        assert_eq!(std::fs::read(&path).expect("the log"), b"fourth\n");
+        // `/dev/full` takes nothing.
+        let mut sink = Sink::new(AccessLogTarget::File("/dev/full".into()));
+        let (taken, result) = sink.write(b"first\n");
+        assert_eq!((taken, result.map_err(|error| error.kind())), (0, Err(io::ErrorKind::StorageFull)));
+    }
+}
