@@ -8,14 +8,15 @@ use std::task::{Context, Poll, Waker};
 
 use bytes::Bytes;
 use daylily_core::config::Config;
+use http::uri::Scheme;
 use http::{Request, Response};
 use http_body_util::{BodyExt, Empty};
 use tokio::sync::Semaphore;
 
 use crate::artifact::LoadError;
 use crate::artifact::compile::Compiler;
-use crate::call::Call;
 use crate::call::app::App;
+use crate::call::{Call, Received};
 use crate::engine::outcome::{EndedStore, Outcome};
 use crate::http::inbound;
 use crate::http::server::{Worker, WorkerRoute};
@@ -102,7 +103,7 @@ impl Steps {
     /// When the guest gives no response, does not return, or waits for something outside the process.
     pub fn call(&self, request: Request<()>) -> Result<Called> {
         let request = request.map(|()| Empty::new().map_err(|never| match never {}));
-        let Call { run, head, .. } = self.app()?.call(RequestId::next(), request);
+        let Call { run, head, .. } = self.app()?.call(RequestId::next(), Received { scheme: Scheme::HTTP, request });
         let response = async {
             let (parts, body) = head.await?.map_err(String::from)?.into_parts();
             Result::Ok(Response::from_parts(parts, body.collect().await?.to_bytes()))

@@ -2,7 +2,7 @@
 
 use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::os::fd::OwnedFd;
-use std::os::unix::net::{UnixDatagram, UnixListener};
+use std::os::unix::net::UnixDatagram;
 use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
@@ -86,7 +86,7 @@ enum Kind {
     NotListening,
     Connected,
     Datagrams,
-    Unix,
+    UnixDatagrams,
     NoSocket,
 }
 
@@ -100,7 +100,7 @@ impl Kind {
             }
             Self::Connected => TcpStream::connect(address(&listener())).expect("a connection").into(),
             Self::Datagrams => UdpSocket::bind("127.0.0.1:0").expect("a port").into(),
-            Self::Unix => UnixListener::bind(directory.path().join("socket")).expect("a socket").into(),
+            Self::UnixDatagrams => UnixDatagram::bind(directory.path().join("socket")).expect("a socket").into(),
             Self::NoSocket => std::fs::File::open("/dev/null").expect("a file").into(),
         }
     }
@@ -115,9 +115,9 @@ fn what_cannot_be_served_is_refused() {
             &["systemd:nobody", "passed no such socket", "FileDescriptorName="],
         ),
         (Kind::NotListening, "", &["systemd:web", "ListenStream="]),
-        (Kind::Connected, "", &["systemd:web", "not a listening TCP socket", "ListenStream="]),
-        (Kind::Datagrams, "", &["systemd:web", "not a listening TCP socket", "ListenStream="]),
-        (Kind::Unix, "", &["systemd:web", "not a listening TCP socket", "ListenStream="]),
+        (Kind::Connected, "", &["systemd:web", "not a listening TCP or Unix socket", "ListenStream="]),
+        (Kind::Datagrams, "", &["systemd:web", "not a listening TCP or Unix socket", "ListenStream="]),
+        (Kind::UnixDatagrams, "", &["systemd:web", "not a listening TCP or Unix socket", "ListenStream="]),
         (Kind::NoSocket, "", &["systemd:web", "ListenStream="]),
     ];
     each(cases, |(kind, listen, parts)| {

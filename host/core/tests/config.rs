@@ -118,6 +118,8 @@ fn where_to_listen() {
     check("['systemd:b', '[::1]:80', 'systemd:a']", &[], "systemd:b [::1]:80 systemd:a");
     check("['localhost:80', 'localhost:81']", &["systemd"], "systemd");
     check("'systemd'", &["a:1", "b:1", "a:1"], "a:1 b:1");
+    check("['unix:/a?mode=0666', '[::1]:80']", &[], "unix:/a?mode=0666 [::1]:80");
+    check("'systemd'", &["unix:/a", "unix:/a?mode=0600", "unix:/b"], "unix:/a unix:/b");
 }
 
 #[test]

@@ -33,7 +33,7 @@ fn from_a_file() {
 #[test]
 fn every_kind_of_value() {
     let text = r#"
-        listen = ["systemd", "systemd:a b", "[::1]:0"]
+        listen = ["systemd", "systemd:a b", "[::1]:0", "unix:/run/a", "unix:/run/b?mode=0600"]
         workers = 256
         log = "warn,guest=off,daylily::request=trace"
         cache_max = 0

@@ -11,6 +11,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use daylily_core::config::RouteLimits;
 use http::HeaderMap;
+use http::uri::Scheme;
 use http_body::Frame;
 use http_body_util::BodyExt;
 use tokio::runtime::Runtime;
@@ -22,8 +23,8 @@ use super::direct::handler::DirectLinker;
 use super::handler::Handler;
 use crate::artifact::cache;
 use crate::artifact::inspect::inspect;
-use crate::call::Call;
 use crate::call::app::App;
+use crate::call::{Call, Received};
 use crate::component_abi::Function;
 use crate::component_link::{self, relink};
 use crate::engine::epoch::Ticker;
@@ -224,7 +225,7 @@ fn app(
 
 /// How the guest ended, and its response. `None` if it waits forever.
 async fn outcome(app: &Arc<App>, request: http::Request<RequestBody>, timers: usize) -> Option<(Ended, String)> {
-    let Call { run, mut head, .. } = app.call(RequestId::next(), request);
+    let Call { run, mut head, .. } = app.call(RequestId::next(), Received { scheme: Scheme::HTTP, request });
     let has_ended = Cell::new(false);
     let response = async {
         let head = poll_fn(|cx| match Pin::new(&mut head).poll(cx) {

@@ -21,12 +21,13 @@ use bytes::Bytes;
 use daylily_core::excerpt::Excerpt;
 use daylily_core::log_target;
 use http::request::Parts;
+use http::uri::Scheme;
 use http_body::{Body, Frame, SizeHint};
 use http_body_util::BodyExt;
 use tokio::sync::oneshot;
 use wasmtime::Store;
 use wasmtime::component::{Accessor, Resource};
-use wasmtime_wasi_http::p2::bindings::http::types::{IncomingRequest, ResponseOutparam, Scheme};
+use wasmtime_wasi_http::p2::bindings::http::types::{IncomingRequest, ResponseOutparam, Scheme as SchemeP2};
 use wasmtime_wasi_http::{Error as HttpError, FieldMap, WasiHttpView};
 
 use self::app::App;
@@ -51,11 +52,16 @@ pub(crate) struct Call {
     pub(crate) meter: Arc<Meter>,
 }
 
+/// A request, and the scheme of the connection that it was received on.
+pub(crate) struct Received<B> {
+    pub(crate) scheme: Scheme,
+    /// It must have a path, and an authority in its target or its `Host` field.
+    pub(crate) request: http::Request<B>,
+}
+
 impl App {
     /// Prepares a call. Nothing runs until [`Call::run`] is polled.
-    ///
-    /// `request` must have a path, and an authority in its target or its `Host` field.
-    pub(crate) fn call<B>(self: &Arc<Self>, id: RequestId, request: http::Request<B>) -> Call
+    pub(crate) fn call<B>(self: &Arc<Self>, id: RequestId, received: Received<B>) -> Call
     where
         B: Body<Data = Bytes, Error = HttpError> + Send + 'static,
     {
@@ -63,7 +69,7 @@ impl App {
         let meter = Arc::new(Meter::new(self.settings().limits.cpu_time, Arc::clone(&self.habit)));
         let turns = self.engines.turns.clone();
         let (sender, head) = oneshot::channel();
-        let guest = run(app, id, Arc::clone(&meter), request, sender);
+        let guest = run(app, id, Arc::clone(&meter), received, sender);
         Call { run: Metered::new(guest, Arc::clone(&meter), turns), head, meter }
     }
 }
@@ -72,7 +78,7 @@ async fn run<B>(
     app: Arc<App>,
     id: RequestId,
     meter: Arc<Meter>,
-    request: http::Request<B>,
+    received: Received<B>,
     head: oneshot::Sender<GuestResponse>,
 ) -> (Outcome, EndedStore)
 where
@@ -89,9 +95,9 @@ where
         Err(error) => return (Outcome::NoInstance(Excerpt::display(format_args!("{error:#}"))), EndedStore::NONE),
     };
     let result = match &*app.handler {
-        Handler::Direct(direct) => run_direct(direct, &mut store, request, head).await,
-        Handler::P2(handle) => run_p2(handle, &mut store, request, head).await,
-        Handler::P3(handle) => run_p3(handle, &mut store, request, head).await,
+        Handler::Direct(direct) => run_direct(direct, &mut store, received, head).await,
+        Handler::P2(handle) => run_p2(handle, &mut store, received, head).await,
+        Handler::P3(handle) => run_p3(handle, &mut store, received, head).await,
     };
     let outcome = match result {
         Ok(()) => {
@@ -117,7 +123,7 @@ where
 async fn run_p2<B>(
     handle: &HandleP2,
     store: &mut Store<State>,
-    request: http::Request<B>,
+    received: Received<B>,
     head: oneshot::Sender<GuestResponse>,
 ) -> Result<(), Failure>
 where
@@ -125,14 +131,14 @@ where
 {
     let handle = handle.instantiate(store).await.map_err(Failure::Instantiating)?;
     store.data().limiter.meter().note_instantiated();
-    let arguments = arguments_p2(store.data_mut(), request, head).map_err(Failure::Running)?;
+    let arguments = arguments_p2(store.data_mut(), received, head).map_err(Failure::Running)?;
     handle.call_async(store, arguments).await.map_err(Failure::Running)
 }
 
 async fn run_direct<B>(
     direct: &Direct,
     store: &mut Store<State>,
-    request: http::Request<B>,
+    received: Received<B>,
     head: oneshot::Sender<GuestResponse>,
 ) -> Result<(), Failure>
 where
@@ -143,7 +149,7 @@ where
     match handle {
         Handle::P2(handle) => {
             let give = |state: &mut State| {
-                let (request, answer) = arguments_p2(state, request, head)?;
+                let (request, answer) = arguments_p2(state, received, head)?;
                 wasmtime::error::Ok((state.guest().give(&request)?, state.guest().give(&answer)?))
             };
             let arguments = give(store.data_mut()).map_err(Failure::Running)?;
@@ -151,7 +157,8 @@ where
         }
         Handle::P3(handle) => {
             let give = |state: &mut State| {
-                let request = RequestP3::incoming(state, request.map(BodyExt::boxed_unsync));
+                let Received { scheme, request } = received;
+                let request = RequestP3::incoming(state, scheme, request.map(BodyExt::boxed_unsync));
                 let request = state.table().push(request)?;
                 state.answer_to(head);
                 state.guest().give(&request)
@@ -169,14 +176,19 @@ where
 /// The guest's arguments: the request, and the outparam that it sets its response with.
 fn arguments_p2<B>(
     state: &mut State,
-    request: http::Request<B>,
+    received: Received<B>,
     head: oneshot::Sender<GuestResponse>,
 ) -> wasmtime::Result<(Resource<IncomingRequest>, Resource<ResponseOutparam>)>
 where
     B: Body<Data = Bytes, Error = HttpError> + Send + 'static,
 {
     let mut http = state.http();
-    let request = http.new_incoming_request(Scheme::Http, request)?;
+    let scheme = match received.scheme.as_str() {
+        "http" => SchemeP2::Http,
+        "https" => SchemeP2::Https,
+        other => SchemeP2::Other(other.to_owned()),
+    };
+    let request = http.new_incoming_request(scheme, received.request)?;
     let answer = http.new_response_outparam_from_callback(move |answer| {
         let _ = head.send(answer.map_err(describe_p2));
     })?;
@@ -186,7 +198,7 @@ where
 async fn run_p3<B>(
     handle: &HandleP3,
     store: &mut Store<State>,
-    request: http::Request<B>,
+    received: Received<B>,
     head: oneshot::Sender<GuestResponse>,
 ) -> Result<(), Failure>
 where
@@ -197,7 +209,7 @@ where
     let run = async |accessor: &Accessor<State>| {
         let request = accessor.with(|mut store| {
             let state = store.data_mut();
-            let request = new_request_p3(state, request);
+            let request = new_request_p3(state, received);
             let request = state.table().push(request)?;
             state.received_bodies().add(request.rep());
             wasmtime::error::Ok(request)
@@ -225,16 +237,16 @@ where
 }
 
 /// A P3 request. Scheme and authority are set for origin-form requests, too (wasmtime#11571).
-fn new_request_p3<B>(state: &mut State, request: http::Request<B>) -> wasmtime_wasi_http::p3::Request
+fn new_request_p3<B>(state: &mut State, received: Received<B>) -> wasmtime_wasi_http::p3::Request
 where
     B: Body<Data = Bytes, Error = HttpError> + Send + 'static,
 {
+    let Received { scheme, request } = received;
     let (Parts { method, uri, headers, .. }, body) = request.into_parts();
     let uri = uri.into_parts();
     let authority = uri.authority.or_else(|| headers.get(http::header::HOST)?.as_bytes().try_into().ok());
     let headers = FieldMap::new_immutable(state.http().hooks, headers);
-    let scheme = Some(http::uri::Scheme::HTTP);
-    wasmtime_wasi_http::p3::Request::new(method, scheme, authority, uri.path_and_query, headers, None, body).0
+    wasmtime_wasi_http::p3::Request::new(method, Some(scheme), authority, uri.path_and_query, headers, None, body).0
 }
 
 /// A P3 response body that reports its end to the store's event loop, and the result of the transmission to the guest.

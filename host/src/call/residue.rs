@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use daylily_core::config::RouteLimits;
+use http::uri::Scheme;
 use http_body_util::{BodyExt, Empty};
 use residue_guest::{FIELD, PLACES, Wasi, component, places};
 use rustix::mm::{Advice, madvise};
@@ -15,9 +16,9 @@ use tokio::sync::oneshot;
 use wasmtime::{Config, Enabled, Engine, InstanceAllocationStrategy, PoolingAllocationConfig};
 
 use crate::artifact::Form;
-use crate::call::Call;
 use crate::call::app::App;
 use crate::call::testing::{app_in, needs};
+use crate::call::{Call, Received};
 use crate::engine::cpu_queue::CpuQueue;
 use crate::engine::epoch::Ticker;
 use crate::engine::outcome::Outcome;
@@ -137,7 +138,7 @@ fn app(kind: PoolKind, form: Form, change: Change) -> Arc<App> {
 fn call(app: &Arc<App>, target: &str) -> Call {
     let request = http::Request::get(target).header("host", "residue.test");
     let body = Empty::<Bytes>::new().map_err(|never| match never {});
-    app.call(RequestId::next(), request.body(body).expect("a request"))
+    app.call(RequestId::next(), Received { scheme: Scheme::HTTP, request: request.body(body).expect("a request") })
 }
 
 /// The findings of a guest that ends by returning.

@@ -1,24 +1,24 @@
 //! The accept loop. No error ends it, and it waits only for `accept` and for a free connection permit.
 
 use std::io;
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use daylily_core::log_target;
-use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::OwnedSemaphorePermit;
 
 use super::connection::Connection;
 use super::h1;
 use crate::http::server::Worker;
+use crate::net::listener::{Accepting, Listener};
+use crate::net::stream::Stream;
 
 /// How long to wait before the next `accept` after one failed because file descriptors or memory ran out.
 const EXHAUSTED_PAUSE: Duration = Duration::from_millis(50);
 
 /// Accepts connections for as long as it is polled. Each connection is served in its own task on this thread. Cancel
 /// safe: a connection that has not been accepted stays in the backlog.
-pub(crate) async fn run(listener: TcpListener, worker: Arc<Worker>) {
+pub(crate) async fn run(listener: Accepting, worker: Arc<Worker>) {
     loop {
         let Ok(permit) = Arc::clone(&worker.connections).acquire_owned().await else { return };
         let accepted = accept(&listener).await;
@@ -26,10 +26,8 @@ pub(crate) async fn run(listener: TcpListener, worker: Arc<Worker>) {
     }
 }
 
-fn begin((stream, peer): (TcpStream, SocketAddr), permit: OwnedSemaphorePermit, worker: &Arc<Worker>) {
-    // Sends heads and small bodies at once (no Nagle delay). A failure only costs latency.
-    let _ = stream.set_nodelay(true);
-    let connection = Connection::new(stream, peer, worker);
+fn begin(stream: Stream, permit: OwnedSemaphorePermit, worker: &Arc<Worker>) {
+    let connection = Connection::new(stream, worker);
     let worker = Arc::clone(worker);
     let unfinished = worker.drain.begin_task();
     tokio::task::spawn(async move {
@@ -39,10 +37,10 @@ fn begin((stream, peer): (TcpStream, SocketAddr), permit: OwnedSemaphorePermit, 
     });
 }
 
-async fn accept(listener: &TcpListener) -> (TcpStream, SocketAddr) {
+async fn accept(listener: &Accepting) -> Stream {
     loop {
         let error = match listener.accept().await {
-            Ok(accepted) => return accepted,
+            Ok(stream) => return stream,
             Err(error) => error,
         };
         if is_exhausted(&error) {
@@ -62,15 +60,20 @@ async fn accept(listener: &TcpListener) -> (TcpStream, SocketAddr) {
 /// the connection limit stay in the backlog.
 ///
 /// Must be called within a tokio runtime.
-pub(crate) fn empty_backlog(listener: &std::net::TcpListener, worker: &Arc<Worker>) {
+pub(crate) fn empty_backlog(listener: &Listener, worker: &Arc<Worker>) {
     while let Ok(permit) = Arc::clone(&worker.connections).try_acquire_owned() {
-        let Ok((stream, peer)) = listener.accept() else { return };
-        match stream.set_nonblocking(true).and_then(|()| TcpStream::from_std(stream)) {
-            Ok(stream) => begin((stream, peer), permit, worker),
-            Err(error) => tracing::error!(
-                target: log_target::CONNECTION,
-                %error, "failed to accept a connection from the backlog"
-            ),
+        match listener.accept_now() {
+            Ok(stream) => begin(stream, permit, worker),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
+            // The client gave up.
+            Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => {}
+            Err(error) => {
+                tracing::error!(
+                    target: log_target::CONNECTION,
+                    %error, "failed to accept a connection from the backlog"
+                );
+                return;
+            }
         }
     }
 }

@@ -1,20 +1,14 @@
 //! One client connection: the state that its tasks share, and the operations on it.
 
 use std::io;
-use std::net::SocketAddr;
-use std::pin::pin;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex};
-use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use daylily_core::request_outcome::RequestOutcome;
 use http::{HeaderValue, Request, Version};
 use http_body::Body;
-use rustix::net::Shutdown;
-use socket2::SockRef;
-use tokio::io::Interest;
-use tokio::net::TcpStream;
+use tokio::io::ReadBuf;
 use tokio::time::Instant;
 
 use super::h1::arrival::{Arrival, Head};
@@ -22,6 +16,8 @@ use super::h1::framing;
 use crate::http::admission::RouteShare;
 use crate::http::server::Worker;
 use crate::http::stall::Wait;
+use crate::net::peer::Peer;
+use crate::net::stream::Stream;
 use crate::observe::record::Recorder;
 use crate::sys::drain::Drain;
 use crate::sys::lock::lock;
@@ -41,8 +37,7 @@ const REST_AFTER: Duration = Duration::from_secs(1);
 pub(crate) struct Connection(Arc<Shared>);
 
 struct Shared {
-    stream: TcpStream,
-    peer: SocketAddr,
+    stream: Stream,
     /// Tells whether the worker still accepts new requests.
     drain: Drain,
     /// Makes the records of requests whose heads were never complete.
@@ -60,8 +55,6 @@ struct Shared {
     answered: AtomicBool,
     /// The client sent no head, or did not complete one, in time.
     timed_out: AtomicBool,
-    /// Closing the socket now, also by the death of this process, resets the connection (`SO_LINGER` with 0 s).
-    resets_when_closed: AtomicBool,
     /// The client has been silent for [`REST_AFTER`], and only the socket is kept for it.
     rests: AtomicBool,
     arrival: Arrival,
@@ -92,12 +85,10 @@ pub(crate) struct InRequest {
 }
 
 impl Connection {
-    /// `peer` is the client's address.
-    pub(crate) fn new(stream: TcpStream, peer: SocketAddr, worker: &Worker) -> Self {
+    pub(crate) fn new(stream: Stream, worker: &Worker) -> Self {
         let limits = &worker.limits;
         Self(Arc::new(Shared {
             stream,
-            peer,
             drain: worker.drain.clone(),
             recorder: Arc::clone(&worker.recorder),
             dev: worker.dev,
@@ -108,7 +99,6 @@ impl Connection {
             flushed: AtomicBool::new(true),
             answered: AtomicBool::new(false),
             timed_out: AtomicBool::new(false),
-            resets_when_closed: AtomicBool::new(false),
             rests: AtomicBool::new(false),
             arrival: Arrival::new(),
             unread: AtomicBool::new(false),
@@ -120,31 +110,23 @@ impl Connection {
         }))
     }
 
-    pub(crate) fn stream(&self) -> &TcpStream {
+    pub(crate) fn stream(&self) -> &Stream {
         &self.0.stream
     }
 
-    /// The client's address.
-    pub(crate) fn peer(&self) -> SocketAddr {
-        self.0.peer
+    pub(crate) fn peer(&self) -> &Peer {
+        self.0.stream.peer()
     }
 
     /// Whether the client has closed its side or reset the connection, even while bytes that it sent before are unread.
     /// (The poller reports the end of the stream separately from readable bytes.)
     pub(crate) fn is_gone(&self) -> bool {
-        let mut context = Context::from_waker(Waker::noop());
-        match pin!(self.0.stream.ready(Interest::READABLE)).poll(&mut context) {
-            Poll::Ready(Ok(ready)) => ready.is_read_closed(),
-            Poll::Ready(Err(_)) => true,
-            Poll::Pending => false,
-        }
+        self.0.stream.is_read_closed()
     }
 
-    /// The address that the client connected to, as a `Host` value. On a dual-stack socket, an IPv4-mapped address is
-    /// written as an IPv4 address.
+    /// The address that the client connected to, as a `Host` value; `localhost` for a Unix socket.
     pub(crate) fn local_authority(&self) -> HeaderValue {
-        let address = self.0.stream.local_addr().ok();
-        let address = address.map(|address| SocketAddr::new(address.ip().to_canonical(), address.port()));
+        let address = self.0.stream.local_address();
         let authority = address.and_then(|address| HeaderValue::from_str(&address.to_string()).ok());
         authority.unwrap_or(HeaderValue::from_static("localhost"))
     }
@@ -157,6 +139,10 @@ impl Connection {
         shared.flushed.store(false, Relaxed);
         shared.head_since.clear();
         shared.response_due.clear();
+        if request.version() >= Version::HTTP_11 {
+            // The client sees by the chunks or the length whether a response is complete.
+            shared.stream.forgo_reset();
+        }
         let body = request.body().size_hint().exact().map_or(framing::Body::Chunked, framing::Body::Length);
         let head = shared.arrival.begin_body(body);
         self.set_unread(body != framing::Body::Length(0));
@@ -260,7 +246,7 @@ impl Connection {
     /// The connection has ended. A head that had begun gets its record.
     pub(crate) fn note_end(&self) {
         if !self.0.head_since.is_none() && !self.0.answered.load(Relaxed) {
-            self.0.recorder.incomplete_head(RequestOutcome::ClientGone, None, self.0.peer);
+            self.0.recorder.incomplete_head(RequestOutcome::ClientGone, None, self.peer().address());
         }
     }
 
@@ -288,35 +274,22 @@ impl Connection {
         self.0.in_request.load(Relaxed)
     }
 
-    pub(crate) fn shut_down_writing(&self) -> io::Result<()> {
-        if self.0.resets_when_closed.swap(false, Relaxed) {
-            // Everything was written, so a normal close now correctly marks the end of the response.
-            let _ = SockRef::from(&self.0.stream).set_linger(None);
-        }
-        Ok(rustix::net::shutdown(&self.0.stream, Shutdown::Write)?)
-    }
-
-    /// From now on, closing the socket resets the connection, also when the kernel closes it.
-    fn reset_when_closed(&self) {
-        let _ = SockRef::from(&self.0.stream).set_linger(Some(Duration::ZERO));
-    }
-
     /// Reads and discards what the client still sends after the last response, within limits, so that closing the
     /// socket does not reset the connection before the client has received the response.
     pub(crate) async fn linger(&self) {
         let shared = &self.0;
         let may_still_send = shared.arrival.is_coming() || shared.unread.load(Relaxed) || !shared.head_since.is_none();
-        if !may_still_send || self.shut_down_writing().is_err() {
+        if !may_still_send || shared.stream.shut_down_writing().is_err() {
             return;
         }
         let drain = async {
             // On the heap, because every connection reserves room for this future.
             let mut scratch = vec![0_u8; 4096];
             let mut left = LINGER_BYTES;
-            while left > 0 && self.0.stream.readable().await.is_ok() {
+            while left > 0 && shared.stream.readable().await.is_ok() {
                 // Yields to other tasks while a client sends faster than this reads.
                 tokio::task::coop::consume_budget().await;
-                match self.0.stream.try_read(&mut scratch) {
+                match shared.stream.read(&mut ReadBuf::new(&mut scratch)) {
                     Ok(0) => return,
                     Ok(read) => left = left.saturating_sub(read),
                     Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
@@ -335,14 +308,19 @@ impl InRequest {
     /// every close is therefore a reset, including the kernel's close when this process is killed.
     pub(crate) fn begin_open_ended(&self) {
         if self.version < Version::HTTP_11 {
-            self.connection.reset_when_closed();
-            self.connection.0.resets_when_closed.store(true, Relaxed);
+            self.connection.0.stream.reset_unless_complete();
         }
     }
 
     /// What the framing found in the request's head.
     pub(crate) fn head(&self) -> Head {
         self.head
+    }
+
+    /// Whether the client can be shown that a response is incomplete. On a Unix socket that is not possible for an
+    /// HTTP/1.0 request that is sent after an HTTP/1.1 request.
+    pub(crate) fn can_be_cut(&self) -> bool {
+        self.version >= Version::HTTP_11 || self.connection.0.stream.can_reset()
     }
 
     /// A streamed response begins: the guest writes it as the client reads it.
@@ -354,7 +332,7 @@ impl InRequest {
     /// The response ends before it is complete.
     pub(crate) fn cut(&self) {
         if self.version < Version::HTTP_11 {
-            self.connection.reset_when_closed();
+            self.connection.0.stream.reset_when_closed();
             self.connection.set_unread(false);
             self.connection.0.arrival.note_body_end();
         }

@@ -19,6 +19,8 @@ use super::connection::Connection;
 use super::h1;
 use crate::artifact::compile::Compiler;
 use crate::http::server::Worker;
+use crate::net::peer::Peer;
+use crate::net::stream::Stream;
 use crate::worker::load::{self, Surroundings};
 
 /// How long a connection may take to end after its client has sent everything.
@@ -69,7 +71,8 @@ impl Server {
             let (client, accepted) =
                 tokio::join!(TcpStream::connect(self.listener.local_addr()?), self.listener.accept());
             let (mut client, (stream, peer)) = (client?, accepted?);
-            let connection = Connection::new(stream, peer, &self.worker);
+            let stream = Stream::tcp(stream, Peer::Tcp(peer));
+            let connection = Connection::new(stream, &self.worker);
             let serving = tokio::spawn(spending(units, h1::serve(connection, Arc::clone(&self.worker))));
             let exchange = async {
                 for piece in pieces {

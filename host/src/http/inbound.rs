@@ -32,7 +32,8 @@ use crate::wasi::http::received;
 ///
 /// # Errors
 ///
-/// `Malformed` for a target with a fragment, for an invalid `Transfer-Encoding`, and for a head whose end is ambiguous;
+/// `Malformed` for a target with a fragment, for an invalid `Transfer-Encoding`, for a head whose end is ambiguous, and
+/// for a request whose response could not be cut visibly;
 /// `UnknownCoding` for a coding other than `chunked` before `chunked`.
 pub(crate) fn check_framing(request: &Request<Incoming>, in_request: &InRequest) -> Result<(), ErrorResponse> {
     let malformed = |detail: &str| ErrorResponse::Malformed { detail: detail.into() };
@@ -41,6 +42,9 @@ pub(crate) fn check_framing(request: &Request<Incoming>, in_request: &InRequest)
     }
     if in_request.head().has_fragment {
         return Err(malformed("the target has a fragment"));
+    }
+    if !in_request.can_be_cut() {
+        return Err(malformed("HTTP/1.0 follows HTTP/1.1 on one connection of a Unix socket"));
     }
     if request.body().size_hint().exact().is_some() {
         // hyper reads a body as chunked only if there is a Transfer-Encoding.

@@ -7,6 +7,7 @@ use http::header::{CONNECTION, DATE};
 use http::{HeaderValue, Request, Response, Version};
 use hyper::body::Incoming;
 
+use crate::call::Received;
 use crate::http::body::Body;
 use crate::http::connection::{Connection, InRequest};
 use crate::http::exchange::{Abort, Exchange, RequestGuard};
@@ -27,8 +28,10 @@ pub(crate) async fn handle(
     request: Request<Incoming>,
 ) -> Result<Response<Body>, Abort> {
     let version = request.version();
-    let exchange =
-        Arc::new(Exchange::begin(worker.recorder.begin(&request, connection.peer()), worker.drain.begin_task()));
+    let exchange = Arc::new(Exchange::begin(
+        worker.recorder.begin(&request, connection.peer().address()),
+        worker.drain.begin_task(),
+    ));
     let mut response = match answer(worker, connection, &in_request, &exchange, request).await {
         Err(Abort::Refused(refusal)) => refuse(worker, &refusal, &exchange),
         outcome => outcome?,
@@ -72,7 +75,8 @@ async fn answer(
     }
 
     connection.bound_writes(limits.wall_time, limits.body_timeout);
-    let call = route.app.call(exchange.record().id, request);
+    let received = Received { scheme: connection.peer().scheme(), request };
+    let call = route.app.call(exchange.record().id, received);
     let (guest, head) = watchdog::watch(
         call,
         limits.wall_time,

@@ -11,6 +11,8 @@ use rustix::io::Errno;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use socket2::{Domain, Protocol, SockRef, Socket, Type};
 
+use crate::net::address::Address;
+
 /// Length of the backlog of connections that wait for `accept`. The kernel caps it at `net.core.somaxconn`.
 const BACKLOG: i32 = 4096;
 
@@ -27,8 +29,8 @@ pub(crate) const SPREADS_CONNECTIONS: bool = cfg!(target_os = "linux");
 /// Why an address cannot be listened on, and what to do about it.
 #[derive(Debug)]
 pub(crate) struct Refused {
-    /// The address, if a name had been resolved.
-    pub(crate) at: Option<SocketAddr>,
+    /// The address, unless a name could not be resolved.
+    pub(crate) at: Option<Address>,
     pub(crate) error: io::Error,
     pub(crate) remedy: Cow<'static, str>,
 }
@@ -72,7 +74,7 @@ pub(crate) fn shares_port(address: SocketAddr, ours: &[SocketAddr]) -> bool {
 ///
 /// When another socket listens there, or the system refuses the address.
 pub(crate) fn check(address: SocketAddr) -> Result<(), Refused> {
-    open(address, false).map(drop).map_err(|error| Refused::at(address, error))
+    open(address, false).map(drop).map_err(|error| Refused::at(Address::Tcp(address), error))
 }
 
 /// Binds `count` sockets to `address`, and returns them with the address that was bound. The kernel accepts no
@@ -92,7 +94,7 @@ pub(crate) fn bind(address: SocketAddr, count: usize) -> Result<(Vec<OwnedFd>, S
         }
         Ok((sockets, bound))
     };
-    bind().map_err(|error| Refused::at(address, error))
+    bind().map_err(|error| Refused::at(Address::Tcp(address), error))
 }
 
 /// Binds one more socket to an address that this server has bound already. The kernel accepts no connections for it
@@ -157,8 +159,8 @@ pub(crate) fn refuse_handshakes(listener: &TcpListener) {
 pub(crate) struct ListenError {
     /// As it is configured.
     pub(crate) address: String,
-    /// The resolved address, if `address` could be resolved.
-    pub(crate) at: Option<SocketAddr>,
+    /// The address, unless the name in `address` could not be resolved.
+    pub(crate) at: Option<Address>,
     pub(crate) error: io::Error,
     pub(crate) remedy: Cow<'static, str>,
 }
@@ -172,10 +174,10 @@ impl ListenError {
 
 impl Refused {
     /// Chooses the remedy by the system's error.
-    pub(crate) fn at(address: SocketAddr, error: io::Error) -> Self {
+    pub(crate) fn at(address: Address, error: io::Error) -> Self {
         let remedy = match Errno::from_io_error(&error) {
             Some(Errno::ADDRINUSE) => "is another server running there? choose an address with --listen".into(),
-            Some(Errno::ACCESS) if address.port() < UNPRIVILEGED_PORT => {
+            Some(Errno::ACCESS) if address.tcp().is_some_and(|address| address.port() < UNPRIVILEGED_PORT) => {
                 "a port below net.ipv4.ip_unprivileged_port_start needs a privilege: choose a higher one with --listen, \
                  let systemd open the socket, or give the program the privilege (setcap cap_net_bind_service=+ep)"
                     .into()

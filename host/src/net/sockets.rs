@@ -4,14 +4,18 @@
 use std::io;
 use std::net::SocketAddr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::PathBuf;
 use std::sync::Arc;
 
-use daylily_core::config::{Listen, ListenAddr};
+use daylily_core::config::{Listen, ListenAddr, UnixListen};
 use daylily_core::log_target;
-use rustix::net::{AddressFamily, SocketType, sockopt};
+use rustix::net::sockopt;
 use serde::{Deserialize, Serialize};
 
+use crate::net::address::Address;
 use crate::net::listen::{self, ListenError, Refused};
+use crate::net::passed;
+use crate::net::unix::{self, FileId, SocketFile};
 
 /// The sockets of one generation. Cheap to clone: clones share the sockets, and the last one closes them.
 #[derive(Clone, Default)]
@@ -20,12 +24,15 @@ pub(crate) struct Sockets {
     given: Vec<Given>,
 }
 
-/// The sockets at one address: one for each worker, between which the kernel spreads connections
-/// (`SO_REUSEPORT`), or one for all of them.
+/// The sockets at one address: of TCP one for each worker, between which the kernel spreads connections
+/// (`SO_REUSEPORT`), or one for all of them; of Unix one for all of them.
 #[derive(Clone)]
 struct Bound {
     listen: Listen,
-    address: SocketAddr,
+    address: Address,
+    /// The file of a Unix socket that daylily opens. It is dropped before the socket is closed, and until then the path
+    /// looks in use.
+    file: Option<Arc<SocketFile>>,
     sockets: Vec<Arc<OwnedFd>>,
     /// No other socket of daylily's had the port when these were bound.
     is_alone: bool,
@@ -41,17 +48,24 @@ struct Given {
 /// The sockets or the address of one entry of `listen`, before anything is bound.
 enum Found<'a> {
     /// Sockets that are open already.
-    Open(&'a ListenAddr, Bound),
+    Open(Bound),
     /// An address at which nothing listens.
     Free(&'a ListenAddr, SocketAddr),
+    /// A path at which nothing listens.
+    FreePath(&'a UnixListen),
     Given(Vec<Bound>),
 }
 
-/// The description of [`Sockets`] without the descriptors, to be sent to another process.
+/// The description of [`Sockets`] without the descriptors, to be sent to another process, which may be of another
+/// version: fields may be added, but not changed. The descriptors are in the order of the fields.
 #[derive(Serialize, Deserialize)]
 pub(crate) struct Inventory {
+    /// TCP sockets.
     bound: Vec<(Listen, SocketAddr, u32)>,
     given: Vec<String>,
+    /// Unix sockets that daylily opened.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    unix: Vec<(Listen, PathBuf, FileId)>,
 }
 
 impl Sockets {
@@ -59,24 +73,10 @@ impl Sockets {
     ///
     /// # Errors
     ///
-    /// When one of them is not a TCP listener.
+    /// When one of them is not a listening socket.
     pub(crate) fn from_systemd() -> Result<Self, ListenError> {
-        if !is_for_this_process() {
-            return Ok(Self::default());
-        }
-        let refused = |name: Option<&str>, error: io::Error| ListenError {
-            address: Listen::Systemd(name.map(str::to_owned)).to_string(),
-            error,
-            at: None,
-            remedy: "pass TCP sockets (ListenStream= with an address, Accept=no)".into(),
-        };
-        let passed = sd_notify::listen_fds_with_names().map_err(|error| refused(None, error))?;
-        let given = passed.map(|(number, name)| {
-            let socket = adopt(number);
-            check_listener(&socket).map_err(|error| refused(Some(&name), error))?;
-            Ok(Given { name, socket: Arc::new(socket) })
-        });
-        Ok(Self { bound: Vec::new(), given: given.collect::<Result<_, ListenError>>()? })
+        let given = passed::sockets()?.into_iter().map(|(name, socket)| Given { name, socket: Arc::new(socket) });
+        Ok(Self { bound: Vec::new(), given: given.collect() })
     }
 
     /// The sockets for `wanted` and this number of workers: sockets that are open are kept, missing ones are bound. For
@@ -123,15 +123,24 @@ impl Sockets {
     }
 
     fn find<'a>(&self, listen: &'a Listen) -> Result<Found<'a>, ListenError> {
-        let address = match listen {
-            Listen::Systemd(name) => return self.given_as(name.as_deref()).map(Found::Given),
-            Listen::Address(address) => address,
-        };
-        if let Some(bound) = self.bound.iter().find(|bound| bound.listen == *listen) {
-            return Ok(Found::Open(address, bound.clone()));
+        if let Listen::Systemd(name) = listen {
+            return self.given_as(name.as_deref()).map(Found::Given);
         }
-        let free = listen::free(address.as_str(), &self.addresses());
-        free.map(|free| Found::Free(address, free)).map_err(|refused| ListenError::new(address, refused))
+        // A socket whose file was removed can no longer be reached, so it is opened anew.
+        let is_open = |bound: &&Bound| {
+            bound.listen.is_same_place(listen) && bound.file.as_ref().is_none_or(|file| file.is_in_place())
+        };
+        if let Some(bound) = self.bound.iter().find(is_open) {
+            return Ok(Found::Open(Bound { listen: listen.clone(), ..bound.clone() }));
+        }
+        let free = match listen {
+            Listen::Address(address) => {
+                listen::free(address.as_str(), &self.tcp_addresses()).map(|free| Found::Free(address, free))
+            }
+            Listen::Unix(socket) => unix::check(socket.path()).map(|()| Found::FreePath(socket)),
+            Listen::Systemd(name) => return self.given_as(name.as_deref()).map(Found::Given),
+        };
+        free.map_err(|refused| ListenError::new(listen, refused))
     }
 
     fn bind(&self, found: Found<'_>, workers: u32) -> Result<Vec<Bound>, ListenError> {
@@ -142,13 +151,24 @@ impl Sockets {
                 let refused = |refused| ListenError::new(listen, refused);
                 let (sockets, address) = listen::bind(free, wanted).map_err(refused)?;
                 let sockets = sockets.into_iter().map(Arc::new).collect();
-                let is_alone = !listen::shares_port(address, &self.addresses());
-                Ok(vec![Bound { listen: Listen::Address(listen.clone()), address, sockets, is_alone }])
+                let is_alone = !listen::shares_port(address, &self.tcp_addresses());
+                let (listen, address) = (Listen::Address(listen.clone()), Address::Tcp(address));
+                Ok(vec![Bound { listen, address, file: None, sockets, is_alone }])
             }
-            Found::Open(listen, mut bound) => {
-                let refused = |error| ListenError::new(listen, Refused::at(bound.address, error));
-                while bound.sockets.len() < wanted {
-                    bound.sockets.push(Arc::new(listen::bind_another(bound.address).map_err(refused)?));
+            // Bound only when workers are ready to accept, so that a failed start leaves another server's file alone.
+            Found::FreePath(listen) => {
+                let address = Address::Unix(listen.path().to_owned());
+                let refused = |error| ListenError::new(listen, Refused::at(address.clone(), error));
+                let sockets = vec![Arc::new(unix::socket().map_err(refused)?)];
+                let file = Some(Arc::new(SocketFile::new(listen.path())));
+                Ok(vec![Bound { listen: Listen::Unix(listen.clone()), address, file, sockets, is_alone: true }])
+            }
+            Found::Open(mut bound) => {
+                let refused = |error| ListenError::new(&bound.listen, Refused::at(bound.address.clone(), error));
+                if let Some(address) = bound.address.tcp() {
+                    while bound.sockets.len() < wanted {
+                        bound.sockets.push(Arc::new(listen::bind_another(address).map_err(refused)?));
+                    }
                 }
                 Ok(vec![bound])
             }
@@ -167,8 +187,8 @@ impl Sockets {
         let bound: Vec<_> = matching
             .map(|given| {
                 let listen = Listen::Systemd(Some(given.name.clone()));
-                let address = local_address(&given.socket).map_err(refused)?;
-                Ok(Bound { listen, address, sockets: vec![Arc::clone(&given.socket)], is_alone: false })
+                let address = Address::of(&given.socket).map_err(refused)?;
+                Ok(Bound { listen, address, file: None, sockets: vec![Arc::clone(&given.socket)], is_alone: false })
             })
             .collect::<Result<_, ListenError>>()?;
         if bound.is_empty() {
@@ -178,7 +198,7 @@ impl Sockets {
     }
 
     /// Makes all sockets listen, once workers are ready to accept: from then on the kernel spreads connections over
-    /// them.
+    /// them. Blocks while another server that starts has a directory locked.
     ///
     /// # Errors
     ///
@@ -186,21 +206,42 @@ impl Sockets {
     pub(crate) fn listen(&self) -> Result<(), ListenError> {
         // A bound socket that does not listen does not keep other servers from listening at its address, so check once
         // more. All addresses are checked before any socket listens: daylily's own would conflict with each other.
-        for bound in self.bound.iter().filter(|bound| bound.is_new()) {
-            listen::check(bound.address).map_err(|refused| ListenError::new(&bound.listen, refused))?;
+        for (bound, address) in self.bound.iter().filter_map(|bound| Some((bound, bound.address.tcp()?))) {
+            if bound.is_new() {
+                listen::check(address).map_err(|refused| ListenError::new(&bound.listen, refused))?;
+            }
         }
         for bound in self.bound.iter().filter(|bound| !bound.is_lent()) {
-            for socket in &bound.sockets {
-                let refused = |error| ListenError::new(&bound.listen, Refused::at(bound.address, error));
-                listen::listen(socket).map_err(refused)?;
-            }
+            bound.listen().map_err(|refused| ListenError::new(&bound.listen, refused))?;
+        }
+        // At the end, so that nothing has changed when another socket does not listen.
+        for bound in &self.bound {
+            bound.set_mode().map_err(|refused| ListenError::new(&bound.listen, refused))?;
         }
         Ok(())
     }
 
     /// The addresses of the sockets.
-    pub(crate) fn addresses(&self) -> Vec<SocketAddr> {
-        self.bound.iter().map(|bound| bound.address).collect()
+    pub(crate) fn addresses(&self) -> Vec<Address> {
+        self.bound.iter().map(|bound| bound.address.clone()).collect()
+    }
+
+    fn tcp_addresses(&self) -> Vec<SocketAddr> {
+        self.bound.iter().filter_map(|bound| bound.address.tcp()).collect()
+    }
+
+    /// This process serves on the sockets of its predecessor, and removes their files in the end.
+    pub(crate) fn claim_files(&self) {
+        self.files().for_each(|file| file.claim());
+    }
+
+    /// A successor serves on the sockets, and removes their files in the end.
+    pub(crate) fn leave_files(&self) {
+        self.files().for_each(|file| file.leave());
+    }
+
+    fn files(&self) -> impl Iterator<Item = &Arc<SocketFile>> {
+        self.bound.iter().filter_map(|bound| bound.file.as_ref())
     }
 
     /// Each socket, with the workers that accept on it (one, or several where there are fewer sockets than workers),
@@ -226,14 +267,25 @@ impl Sockets {
     /// What another process needs to take over the sockets.
     pub(crate) fn inventory(&self) -> (Inventory, Vec<BorrowedFd<'_>>) {
         let count = |bound: &Bound| u32::try_from(bound.sockets.len()).unwrap_or(u32::MAX);
-        let bound = self.bound.iter().map(|bound| (bound.listen.clone(), bound.address, count(bound))).collect();
-        let given = self.given.iter().map(|given| given.name.clone()).collect();
-        let sockets = self.bound.iter().flat_map(|bound| &bound.sockets);
-        let descriptors = sockets.chain(self.given.iter().map(|given| &given.socket)).map(|socket| socket.as_fd());
-        (Inventory { bound, given }, descriptors.collect())
+        let tcp = self.bound.iter().filter_map(|bound| Some((bound, bound.address.tcp()?)));
+        let unix = self.bound.iter().filter_map(|bound| Some((bound, bound.file.as_ref()?)));
+        let unix = unix.filter_map(|(bound, file)| Some((bound, file, file.id()?)));
+        let inventory = Inventory {
+            bound: tcp.clone().map(|(bound, address)| (bound.listen.clone(), address, count(bound))).collect(),
+            given: self.given.iter().map(|given| given.name.clone()).collect(),
+            unix: unix.clone().map(|(bound, file, id)| (bound.listen.clone(), file.path().to_owned(), id)).collect(),
+        };
+        let sockets = tcp.flat_map(|(bound, _)| &bound.sockets);
+        let sockets = sockets.chain(self.given.iter().map(|given| &given.socket));
+        let sockets = sockets.chain(unix.flat_map(|(bound, ..)| &bound.sockets));
+        (inventory, sockets.map(|socket| socket.as_fd()).collect())
     }
 
-    /// The inverse of [`Sockets::inventory`].
+    /// The inverse of [`Sockets::inventory`]. Files belong to the predecessor until [`Sockets::claim_files`].
+    ///
+    /// # Errors
+    ///
+    /// When there are fewer descriptors than described.
     pub(crate) fn from_inventory(
         inventory: Inventory,
         descriptors: &mut impl Iterator<Item = OwnedFd>,
@@ -242,10 +294,15 @@ impl Sockets {
         let mut bound = Vec::new();
         for (listen, address, count) in inventory.bound {
             let sockets = (0..count).map(|_| next()).collect::<io::Result<_>>()?;
-            bound.push(Bound { listen, address, sockets, is_alone: false });
+            bound.push(Bound { listen, address: Address::Tcp(address), file: None, sockets, is_alone: false });
         }
         let given = inventory.given.into_iter().map(|name| Ok(Given { name, socket: next()? }));
-        Ok(Self { bound, given: given.collect::<io::Result<_>>()? })
+        let given = given.collect::<io::Result<_>>()?;
+        for (listen, path, id) in inventory.unix {
+            let file = Some(Arc::new(SocketFile::inherited(&path, id)));
+            bound.push(Bound { listen, address: Address::Unix(path), file, sockets: vec![next()?], is_alone: true });
+        }
+        Ok(Self { bound, given })
     }
 }
 
@@ -254,6 +311,24 @@ impl Bound {
     fn is_new(&self) -> bool {
         let listens = self.sockets.iter().any(|socket| sockopt::socket_acceptconn(socket).unwrap_or(true));
         listen::SPREADS_CONNECTIONS && self.is_alone && !listens
+    }
+
+    fn listen(&self) -> Result<(), Refused> {
+        for socket in &self.sockets {
+            match (&self.file, &self.listen) {
+                (Some(file), Listen::Unix(listen)) => file.publish(socket, listen.mode())?,
+                _ => listen::listen(socket).map_err(|error| Refused::at(self.address.clone(), error))?,
+            }
+        }
+        Ok(())
+    }
+
+    /// Sets the mode of the file, which a reload may have changed.
+    fn set_mode(&self) -> Result<(), Refused> {
+        match (&self.file, &self.listen) {
+            (Some(file), Listen::Unix(listen)) => file.set_mode(listen.mode()),
+            _ => Ok(()),
+        }
     }
 
     fn is_lent(&self) -> bool {
@@ -274,41 +349,51 @@ fn owners(at: u32, sockets: usize, workers: u32) -> Vec<u32> {
     if sockets >= workers as usize { vec![at % workers.max(1)] } else { (at..workers).step_by(sockets).collect() }
 }
 
-#[expect(unsafe_code, reason = "systemd passes descriptors by number only")]
-fn adopt(number: std::os::fd::RawFd) -> OwnedFd {
-    use std::os::fd::FromRawFd;
-    // SAFETY: `LISTEN_PID` and `LISTEN_FDS` say that this descriptor was opened for this process, and this is called
-    // once, at start, before other code could own it.
-    unsafe { OwnedFd::from_raw_fd(number) }
-}
-
-/// Whether systemd passed sockets to this process. The parent process may have received sockets itself and left the
-/// variables in the environment (sd_listen_fds(3)).
-fn is_for_this_process() -> bool {
-    std::env::var("LISTEN_PID").is_ok_and(|pid| pid.parse() == Ok(std::process::id()))
-}
-
-fn check_listener(socket: &OwnedFd) -> io::Result<()> {
-    let kind = sockopt::socket_type(socket)?;
-    let family = local_address(socket);
-    if kind != SocketType::STREAM || family.is_err() || !sockopt::socket_acceptconn(socket)? {
-        return Err(io::Error::other("it is not a listening TCP socket"));
-    }
-    // Non-blocking, because workers share it, and their event loops must not wait in `accept`.
-    Ok(rustix::io::ioctl_fionbio(socket, true)?)
-}
-
-fn local_address(socket: &impl AsFd) -> io::Result<SocketAddr> {
-    let address = rustix::net::getsockname(socket)?;
-    if !matches!(address.address_family(), AddressFamily::INET | AddressFamily::INET6) {
-        return Err(io::Error::other("it has no IP address"));
-    }
-    SocketAddr::try_from(address).map_err(|error| io::Error::other(error.to_string()))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// Versions without Unix sockets read and write this text.
+    #[test]
+    fn former_versions_understand_tcp_sockets() {
+        let text = r#"{"bound":[[{"Address":"localhost:80"},"127.0.0.1:80",2],[{"Systemd":"web"},"[::]:81",1]],"given":["web"]}"#;
+        let inventory: Inventory = serde_json::from_str(text).expect("an inventory");
+        let descriptors = || (0..4).map(|_| unix::socket().expect("a socket"));
+        let sockets = Sockets::from_inventory(inventory, &mut descriptors()).expect("enough descriptors");
+        let (inventory, descriptors) = sockets.inventory();
+        assert_eq!((serde_json::to_string(&inventory).expect("text").as_str(), descriptors.len()), (text, 4));
+    }
+
+    /// Descriptors come in the order in which versions without Unix sockets read them, and those of Unix sockets last.
+    #[test]
+    fn unix_sockets_arrive_as_they_were() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let path = dir.path().join("a.sock");
+        let wanted: Vec<Listen> = [format!("unix:{}", path.display()), "127.0.0.1:0".to_owned()]
+            .iter()
+            .map(|text| text.parse().expect("a place"))
+            .collect();
+        let former = Sockets::default().open(Some(&wanted), 2).unwrap_or_default();
+        former.listen().expect("a free path");
+        let (inventory, descriptors) = former.inventory();
+        let text = serde_json::to_string(&inventory).expect("text");
+        let mut descriptors: Vec<_> =
+            descriptors.iter().map(|socket| socket.try_clone_to_owned().expect("a descriptor")).collect();
+        assert_eq!(descriptors.len(), 3);
+        assert_eq!(Address::of(&descriptors[2]).expect("an address"), Address::Unix(path.clone()));
+        let inventory = serde_json::from_str(&text).expect("an inventory");
+        let given = Sockets::from_inventory(inventory, &mut descriptors.drain(..)).expect("enough descriptors");
+        let next = given.open(Some(&wanted), 2).unwrap_or_default();
+        drop(given);
+        next.listen().expect("the same sockets");
+        // The file is removed by the one that serves last.
+        former.leave_files();
+        next.claim_files();
+        drop(former);
+        assert!(path.exists());
+        drop(next);
+        assert!(!path.exists());
+    }
 
     #[test]
     fn every_worker_has_a_socket_and_every_socket_a_worker() {

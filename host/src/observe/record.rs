@@ -132,7 +132,7 @@ impl Recorder {
     }
 
     /// Begins the record of a request whose head was read.
-    pub(crate) fn begin<B>(self: &Arc<Self>, request: &http::Request<B>, client: SocketAddr) -> Record {
+    pub(crate) fn begin<B>(self: &Arc<Self>, request: &http::Request<B>, client: Option<SocketAddr>) -> Record {
         let now = SystemTime::now();
         let began_unix_us = unix_us(now);
         let id = RequestId::at(began_unix_us / 1_000);
@@ -144,7 +144,7 @@ impl Recorder {
             weight_milli: 1_000,
             ..Numbers::default()
         };
-        numbers.set_client(client);
+        client.inspect(|client| numbers.set_client(*client));
         let uri = request.uri();
         let host = uri.authority().map_or_else(|| host(request.headers()), |authority| authority.as_str().as_bytes());
         let texts = [
@@ -179,7 +179,7 @@ impl Recorder {
         &self,
         outcome: RequestOutcome,
         status: Option<u16>,
-        client: SocketAddr,
+        client: Option<SocketAddr>,
     ) -> RequestId {
         let began_unix_us = unix_us(SystemTime::now());
         let id = RequestId::at(began_unix_us / 1_000);
@@ -191,7 +191,7 @@ impl Recorder {
             guest: NO_GUEST,
             ..Numbers::default()
         };
-        numbers.set_client(client);
+        client.inspect(|client| numbers.set_client(*client));
         drop(self.counters.begin_request());
         if let Some(weight_milli) = self.rules.weight_milli(id, &numbers) {
             numbers.weight_milli = weight_milli;

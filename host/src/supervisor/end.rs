@@ -57,6 +57,7 @@ pub(crate) async fn after(
 ) -> Result<(), Failure> {
     tracing::info!(target: log_target::SUPERVISOR, "process {} has taken over; this process drains", successor.pid);
     systemd::succeeded_by(successor.pid);
+    supervisor.current.launch.sockets().leave_files();
     // From here on, only the successor replies to `daylily status`. It is sent the totals after that, so it never
     // reports less than this process did.
     if let Some(control) = supervisor.control.take() {

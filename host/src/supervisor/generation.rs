@@ -45,7 +45,9 @@ impl Generation {
             ready.push((worker, process.map_err(Failure::from)?));
         }
         ready.sort_by_key(|(worker, _)| *worker);
-        launch.sockets().listen()?;
+        let sockets = launch.sockets();
+        // In a thread, because it may wait for another server that starts.
+        tokio::task::spawn_blocking(move || sockets.listen()).await.map_err(std::io::Error::other)??;
         let wishes = watch::Sender::new(DesiredState::Serve);
         let mut seats = Vec::new();
         let mut keepers = JoinSet::new();

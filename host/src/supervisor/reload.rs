@@ -129,7 +129,7 @@ fn may_pass(error: &ListenError) -> bool {
 /// The control socket of this user's daylily that has the address, if it can be found.
 fn holder(error: &ListenError) -> Option<PathBuf> {
     let at = error.at.as_ref().filter(|_| error.error.kind() == ErrorKind::AddrInUse)?;
-    Some(dirs::control_socket(at)).filter(|path| client::answers(path))
+    Some(dirs::control_socket(&at.server_name())).filter(|path| client::answers(path))
 }
 
 fn with_holder(error: ListenError) -> ListenError {

@@ -62,8 +62,8 @@ pub(crate) fn serve(mut task: Task) -> Result<(), Failure> {
     let config = prepare::read(&task.what)?;
     let log = log::start(&config.log)?;
     // Before the event loop: systemd passes open descriptors by number, which no other code may take.
-    let sockets = match &mut task.inheritance {
-        Some(inheritance) => std::mem::take(&mut inheritance.sockets),
+    let sockets = match &task.inheritance {
+        Some(inheritance) => inheritance.sockets.clone(),
         None => Sockets::from_systemd()?,
     };
     runtime::run(async {
@@ -151,8 +151,8 @@ impl Supervisor {
         let mut ends = JoinSet::new();
         ends.spawn(end);
         if control.is_none() {
-            let address = current.launch.sockets().addresses().first().copied();
-            control = ControlSocket::of(&current.launch.prepared.config, address, inheritance.is_some())?;
+            let address = current.launch.sockets().addresses().into_iter().next();
+            control = ControlSocket::of(&current.launch.prepared.config, address.as_ref(), inheritance.is_some())?;
         }
         let mut supervisor = Self {
             what,

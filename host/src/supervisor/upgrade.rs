@@ -187,6 +187,8 @@ impl Inheritance {
     ///
     /// When the predecessor closes the connection, or does not send its totals within `ANSWER_TIMEOUT`.
     pub(crate) async fn take_over(self) -> io::Result<(Totals, Predecessor)> {
+        // Also of sockets that this process does not serve on: it removes their files when `self` is dropped.
+        self.sockets.claim_files();
         self.predecessor.set_nonblocking(true)?;
         let mut predecessor = BufReader::new(UnixStream::from_std(self.predecessor)?);
         predecessor.write_all(&[READY]).await?;

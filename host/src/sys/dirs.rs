@@ -1,7 +1,6 @@
 //! Default directories: of compiled code and of control sockets.
 
 use std::env;
-use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use rustix::process::geteuid;
@@ -27,9 +26,9 @@ fn control_dir() -> PathBuf {
     given_by_systemd("RUNTIME_DIRECTORY").unwrap_or_else(|| user_dirs().swap_remove(0))
 }
 
-/// The default control socket of this user's server whose first listening address is `address`.
-pub(crate) fn control_socket(address: &SocketAddr) -> PathBuf {
-    control_dir().join(format!("{address}{SOCKET_SUFFIX}"))
+/// The default control socket of this user's server with this name.
+pub(crate) fn control_socket(server: &str) -> PathBuf {
+    control_dir().join(format!("{server}{SOCKET_SUFFIX}"))
 }
 
 /// The directories to search for control sockets of servers that this user may control.

@@ -2,23 +2,21 @@
 
 use std::collections::HashMap;
 use std::io;
-use std::net::TcpListener;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::net;
 use tokio::task::JoinHandle;
 
 use crate::http::accept;
 use crate::http::server::Worker;
-use crate::net::listen;
+use crate::net::listener::Listener;
 
 /// How long clients have to complete TCP handshakes that have begun when a socket is about to close.
 const HANDSHAKE: Duration = Duration::from_millis(100);
 
 /// A listening socket, and the workers that it belongs to.
-pub(crate) struct Listener {
-    pub(crate) socket: TcpListener,
+pub(crate) struct AssignedListener {
+    pub(crate) socket: Listener,
     /// The workers that accept on it while no worker is absent.
     pub(crate) owners: Vec<u32>,
     /// systemd passed it, and keeps it open.
@@ -29,14 +27,14 @@ pub(crate) struct Listener {
 pub(crate) struct AcceptLoops {
     worker: Arc<Worker>,
     number: u32,
-    listeners: Vec<Listener>,
+    listeners: Vec<AssignedListener>,
     /// By the index of their listener.
     loops: HashMap<u32, JoinHandle<()>>,
 }
 
 impl AcceptLoops {
     /// For worker `number`. Nothing is accepted until [`AcceptLoops::cover`] is called.
-    pub(crate) fn new(worker: Arc<Worker>, number: u32, listeners: Vec<Listener>) -> Self {
+    pub(crate) fn new(worker: Arc<Worker>, number: u32, listeners: Vec<AssignedListener>) -> Self {
         Self { worker, number, listeners, loops: HashMap::new() }
     }
 
@@ -47,14 +45,15 @@ impl AcceptLoops {
     ///
     /// When a socket cannot be duplicated, or the event loop cannot register it.
     pub(crate) fn cover(&mut self, workers: &[u32]) -> io::Result<()> {
-        let is_ours =
-            |listener: &Listener| listener.owners.iter().any(|owner| *owner == self.number || workers.contains(owner));
+        let is_ours = |listener: &AssignedListener| {
+            listener.owners.iter().any(|owner| *owner == self.number || workers.contains(owner))
+        };
         for (at, listener) in (0..).zip(&self.listeners) {
             if !is_ours(listener) {
                 self.loops.remove(&at).inspect(JoinHandle::abort);
             } else if !self.loops.contains_key(&at) {
-                let listener = net::TcpListener::from_std(listener.socket.try_clone()?)?;
-                self.loops.insert(at, tokio::spawn(accept::run(listener, Arc::clone(&self.worker))));
+                let accepting = accept::run(listener.socket.accepting()?, Arc::clone(&self.worker));
+                self.loops.insert(at, tokio::spawn(accepting));
             }
         }
         Ok(())
@@ -86,7 +85,7 @@ impl AcceptLoops {
             return;
         }
         for listener in &self.listeners {
-            listen::refuse_handshakes(&listener.socket);
+            listener.socket.refuse_clients();
         }
         tokio::time::sleep(HANDSHAKE).await;
         self.loops.values().for_each(JoinHandle::abort);

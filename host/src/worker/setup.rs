@@ -2,7 +2,6 @@
 
 use std::fs::File;
 use std::io;
-use std::net::TcpListener;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::sync::Arc;
@@ -10,9 +9,10 @@ use std::sync::Arc;
 use daylily_core::config::Config;
 use serde::{Deserialize, Serialize};
 
-use super::accept_loops::Listener;
+use super::accept_loops::AssignedListener;
 use crate::artifact::{Artifact, Facts};
 use crate::ipc::fd_message;
+use crate::net::listener::Listener;
 use crate::net::sockets::Sockets;
 use crate::observe::journal::Journal;
 use crate::observe::scoreboard::{Lease, Slot, map_slot};
@@ -58,7 +58,7 @@ pub(crate) struct WorkerSetup {
     pub(crate) connection_limit: usize,
     pub(crate) artifacts: Vec<Artifact>,
     /// The listeners of all workers.
-    pub(crate) listeners: Vec<Listener>,
+    pub(crate) listeners: Vec<AssignedListener>,
     pub(crate) counters: &'static Slot,
     pub(crate) journal: Arc<Journal>,
     /// Open for as long as this process lives: so the observer learns of its end.
@@ -123,8 +123,8 @@ pub(crate) fn receive(supervisor: &UnixStream) -> io::Result<WorkerSetup> {
     let journal = Journal::open(next()?.as_fd())?;
     let alive = next()?;
     let listeners = head.listeners.into_iter().map(|(owners, is_lent)| {
-        let socket = TcpListener::from(next()?);
-        Ok(Listener { socket, owners, is_lent })
+        let socket = Listener::new(next()?)?;
+        Ok(AssignedListener { socket, owners, is_lent })
     });
     let listeners = listeners.collect::<io::Result<_>>()?;
     let artifacts = load::sources(&config.routes)

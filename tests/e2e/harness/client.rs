@@ -1,7 +1,10 @@
 //! A client with one connection that distinguishes complete responses from cut ones.
 
-use std::io::Write;
+use std::io::{self, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixStream;
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use super::{Ending, Framing, Head, PATIENCE, Request, Response, Stop, Wire};
@@ -22,7 +25,13 @@ pub struct Connection {
 impl Connection {
     pub fn open(address: SocketAddr) -> Self {
         let stream = TcpStream::connect_timeout(&address, PATIENCE).expect("a connection");
+        stream.set_nodelay(true).expect("no delay");
         Self::over(stream)
+    }
+
+    /// Connects to the Unix socket at `path`.
+    pub fn open_unix(path: &Path) -> Self {
+        Self::over(connect_unix(path).expect("a connection"))
     }
 
     /// Opens a connection with a small receive buffer, so that the server soon notices when the client does not read.
@@ -31,11 +40,11 @@ impl Connection {
         let socket = socket.expect("a socket");
         socket.set_recv_buffer_size(32 * 1024).expect("a small buffer");
         socket.connect(&address.into()).expect("a connection");
+        socket.set_tcp_nodelay(true).expect("no delay");
         Self::over(socket.into())
     }
 
     fn over(stream: TcpStream) -> Self {
-        stream.set_nodelay(true).expect("no delay");
         stream.set_write_timeout(Some(PATIENCE)).expect("a write time-out");
         let socket = stream.try_clone().expect("a second handle");
         Self { wire: Wire::new(stream, socket) }
@@ -201,6 +210,11 @@ impl Connection {
         let socket = socket2::SockRef::from(self.wire.socket());
         socket.set_linger(Some(Duration::ZERO)).expect("no linger");
     }
+}
+
+/// A connection to the Unix socket at `path`. A `TcpStream` is a descriptor with operations that both kinds have.
+pub(super) fn connect_unix(path: &Path) -> io::Result<TcpStream> {
+    Ok(OwnedFd::from(UnixStream::connect(path)?).into())
 }
 
 /// `HTTP/1.1 200 OK` → 200.

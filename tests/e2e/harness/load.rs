@@ -1,12 +1,14 @@
 //! Clients that keep a server busy, and the results of all their requests.
 
-use std::io::{ErrorKind, Write};
+use std::io::{self, ErrorKind, Write};
 use std::net::{SocketAddr, TcpStream};
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::SeqCst};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use super::client::connect_unix;
 use super::{Framing, PATIENCE, Request, Stop, Wire, eventually};
 
 /// After this many requests a client closes its connection, so that new connections are made all the time.
@@ -50,10 +52,29 @@ enum Fate {
 
 impl Load {
     pub fn start(address: SocketAddr, clients: usize, request: &Request) -> Self {
+        let connect = move || {
+            let stream = TcpStream::connect_timeout(&address, PATIENCE)?;
+            stream.set_nodelay(true).expect("no delay");
+            Ok(stream)
+        };
+        Self::over(connect, clients, request)
+    }
+
+    /// Clients of the Unix socket at `path`.
+    pub fn start_unix(path: &Path, clients: usize, request: &Request) -> Self {
+        let path = path.to_owned();
+        Self::over(move || connect_unix(&path), clients, request)
+    }
+
+    fn over(
+        connect: impl Fn() -> io::Result<TcpStream> + Clone + Send + 'static,
+        clients: usize,
+        request: &Request,
+    ) -> Self {
         let shared = Arc::new(Shared::default());
         let clients = (0..clients).map(|_| {
-            let (shared, bytes) = (shared.clone(), request.bytes());
-            std::thread::spawn(move || client(address, &bytes, &shared))
+            let (connect, shared, bytes) = (connect.clone(), shared.clone(), request.bytes());
+            std::thread::spawn(move || client(connect, &bytes, &shared))
         });
         Self { clients: clients.collect(), shared: shared.clone() }
     }
@@ -102,19 +123,19 @@ impl Outcome {
     }
 }
 
-fn client(address: SocketAddr, request: &[u8], shared: &Shared) -> Outcome {
+fn client(connect: impl Fn() -> io::Result<TcpStream>, request: &[u8], shared: &Shared) -> Outcome {
     let mut outcome = Outcome::default();
     while !shared.stopping.load(SeqCst) {
-        let stream = match TcpStream::connect_timeout(&address, PATIENCE) {
+        let stream = match connect() {
             Ok(stream) => stream,
             Err(error) => {
-                assert_eq!(error.kind(), ErrorKind::ConnectionRefused, "{error}");
+                // A Unix socket that is closed has no file any more.
+                assert!(matches!(error.kind(), ErrorKind::ConnectionRefused | ErrorKind::NotFound), "{error}");
                 outcome.refused += 1;
                 std::thread::sleep(Duration::from_millis(2));
                 continue;
             }
         };
-        stream.set_nodelay(true).expect("no delay");
         stream.set_write_timeout(Some(PATIENCE)).expect("a write time-out");
         let socket = stream.try_clone().expect("a second handle");
         talk(&mut Wire::new(stream, socket), request, shared, &mut outcome);

@@ -33,6 +33,7 @@ pub struct Daylily {
     child: Mutex<Child>,
     pid: u32,
     watchdog: Mutex<Child>,
+    /// Without Unix sockets.
     addresses: Vec<SocketAddr>,
     log: Log,
     stdout: Log,
@@ -58,7 +59,8 @@ impl Daylily {
         let parts = line.strip_prefix("Server running at ").and_then(|rest| rest.rsplit_once(" with "));
         let (urls, workers) = parts.unwrap_or_else(|| panic!("not the announced line: {line:?}"));
         let address = |url: &str| url.strip_prefix("http://")?.strip_suffix('/')?.parse().ok();
-        let addresses: Option<Vec<_>> = urls.split(" and ").map(address).collect();
+        let tcp = urls.split(" and ").filter(|url| !url.starts_with("unix:"));
+        let addresses: Option<Vec<_>> = tcp.map(address).collect();
         self.addresses = addresses.unwrap_or_else(|| panic!("not URLs with addresses: {urls:?}"));
         match workers.split_once(' ') {
             Some(("1", "worker")) => 1,
@@ -83,6 +85,10 @@ impl Daylily {
     /// The exit status; None while the server runs.
     pub fn try_wait(&self) -> Option<ExitStatus> {
         self.child().try_wait().expect("a child to ask")
+    }
+
+    pub fn stdout(&self) -> &Log {
+        &self.stdout
     }
 
     pub fn log(&self) -> &Log {

@@ -168,7 +168,7 @@ impl Kind<Option<Vec<Listen>>> for Addresses {
         let Some(listed) = section.one_or_list(self.0) else { return };
         let mut places: Vec<Located<Listen>> = Vec::new();
         for place in listed {
-            match places.iter().find(|earlier| earlier.value == place.value) {
+            match places.iter().find(|earlier| earlier.value.is_same_place(&place.value)) {
                 Some(first) => {
                     let error = ValueError::new(format!("`{}` has \"{}\" twice", self.0, place.value));
                     let first = first.span.clone();
@@ -182,9 +182,9 @@ impl Kind<Option<Vec<Listen>>> for Addresses {
     }
 
     fn parse_flag(&self, text: &OsStr, given: &mut Option<Option<Vec<Listen>>>) -> Result<(), ValueError> {
-        let place = utf8(text)?.parse()?;
+        let place: Listen = utf8(text)?.parse()?;
         let places = given.get_or_insert_default().get_or_insert_default();
-        if !places.contains(&place) {
+        if !places.iter().any(|earlier| earlier.is_same_place(&place)) {
             places.push(place);
         }
         Ok(())

@@ -3,16 +3,29 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
+use super::unix_listen::{self, UnixListen};
 use crate::domain::Host;
 use crate::{ValueError, authority};
 
 /// An address to listen on, or sockets from systemd.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Listen {
-    /// A socket that daylily opens.
+    /// A TCP socket that daylily opens.
     Address(ListenAddr),
     /// The sockets that systemd passed: those with this `FileDescriptorName=`, or all of them.
     Systemd(Option<String>),
+    /// A Unix socket that daylily opens.
+    Unix(UnixListen),
+}
+
+impl Listen {
+    /// Whether only one of the two can be listened on. Unix sockets with one path differ in their mode at most.
+    pub fn is_same_place(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Unix(one), Self::Unix(other)) => one.path() == other.path(),
+            _ => self == other,
+        }
+    }
 }
 
 /// The limit of systemd (`fdname_is_valid`), which would also allow an empty name.
@@ -25,6 +38,7 @@ impl fmt::Display for Listen {
             Self::Address(addr) => addr.fmt(f),
             Self::Systemd(None) => f.write_str("systemd"),
             Self::Systemd(Some(name)) => write!(f, "systemd:{name}"),
+            Self::Unix(socket) => socket.fmt(f),
         }
     }
 }
@@ -32,10 +46,14 @@ impl fmt::Display for Listen {
 impl FromStr for Listen {
     type Err = ValueError;
 
-    /// Parses `host:port`, `systemd` or `systemd:NAME`. A host named `systemd` cannot be configured.
+    /// Parses `host:port`, `unix:PATH`, `systemd` or `systemd:NAME`. Hosts named `unix` or `systemd` cannot be
+    /// configured.
     fn from_str(text: &str) -> Result<Self, ValueError> {
         if text == "systemd" {
             return Ok(Self::Systemd(None));
+        }
+        if text.starts_with(unix_listen::PREFIX) {
+            return text.parse().map(Self::Unix);
         }
         let Some(name) = text.strip_prefix("systemd:") else {
             return text.parse().map(Self::Address);
@@ -87,6 +105,11 @@ impl FromStr for ListenAddr {
         if !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit()) {
             return Err(refused(format!("write host and port, such as \"127.0.0.1:{text}\"")));
         }
+        if text.starts_with('/') || text.starts_with("unix/") {
+            return Err(refused(
+                "a Unix socket is written as \"unix:\" and its path: \"unix:/run/daylily/http.sock\"".to_owned(),
+            ));
+        }
         if text.contains('/') {
             return Err(refused("write host and port without scheme and path, such as \"127.0.0.1:3000\"".to_owned()));
         }
@@ -137,7 +160,26 @@ mod tests {
         check("Systemd", Err("invalid listen address"));
         check("systemd.example:80", Ok("systemd.example:80"));
         check(":3000", Err("\"0.0.0.0:3000\""));
+        check("unix:/run/a.sock", Ok("unix:/run/a.sock"));
+        check("unix:/run/a.sock?mode=0666", Ok("unix:/run/a.sock?mode=0666"));
+        check("unix:3000", Err("invalid Unix socket"));
+        check("unix", Err("write host and port"));
+        check("unix.example:80", Ok("unix.example:80"));
+        check("/run/a.sock", Err("\"unix:/run/daylily/http.sock\""));
+        check("unix//run/a.sock|0222", Err("\"unix:/run/daylily/http.sock\""));
         assert_eq!("systemd:web".parse(), Ok(Listen::Systemd(Some("web".to_owned()))));
+    }
+
+    #[test]
+    fn one_path_is_one_place() {
+        let is_same = |one: &str, other: &str| {
+            let parse = |text: &str| text.parse::<Listen>().expect("a place");
+            parse(one).is_same_place(&parse(other))
+        };
+        assert!(is_same("unix:/a", "unix:/a?mode=0600"));
+        assert!(!is_same("unix:/a", "unix:/b"));
+        assert!(is_same("systemd", "systemd"));
+        assert!(!is_same("a:1", "a:2"));
     }
 
     #[test]

@@ -15,6 +15,7 @@ mod reader;
 mod syntax;
 mod tables;
 mod unique;
+mod unix_listen;
 mod workers;
 
 use std::path::{Path, PathBuf};
@@ -28,6 +29,7 @@ pub use log_level::{LogFilter, LogLevel};
 pub use option::{Flag, Form, Overrides, Row};
 pub use options::{AccessLog, Config, Grants, RouteLimits, ServerLimits};
 pub use tables::Table;
+pub use unix_listen::UnixListen;
 pub use workers::Workers;
 
 pub use crate::grants::DirGrant;

@@ -52,8 +52,8 @@ options! {
     /// It is serialized to be sent to another process of the same binary. Deserializing does not validate again, so only
     /// serialize what [`parse`](super::parse) or [`single`](super::single) returned.
     pub struct Config in Table::Top, overridden by overrides.general: GeneralOverrides {
-        /// One address, or an array of addresses. Each is a host and a port (IPv6 in brackets), or `"systemd"` for
-        /// every socket that systemd passed, or `"systemd:NAME"` for those with that `FileDescriptorName=`. A host name
+        /// One address, or an array of addresses. Each is a host and a port (IPv6 in brackets), or `"unix:PATH"` for
+        /// a [Unix socket](#unix-sockets), or `"systemd"` for every socket that systemd passed, or `"systemd:NAME"` for those with that `FileDescriptorName=`. A host name
         /// is resolved once, and daylily takes the first of its addresses that it can bind. `"[::]:3000"` is every IPv6
         /// address and, where the system does not separate them (`net.ipv6.bindv6only`), every IPv4 address;
         /// `"0.0.0.0:3000"` may be listed beside it. Clients cannot connect before the workers are ready. With port 0
@@ -61,8 +61,8 @@ options! {
         /// address of it.
         listen: Option<Vec<Listen>> = Addresses("listen"),
             flag (1, "--listen ADDR:PORT", Some("DAYLILY_LISTEN"),
-                "Address and port to listen on, or `systemd` or `systemd:NAME` for sockets that systemd passed \
-                (may be repeated) [default: {}]");
+                "Address and port to listen on; `unix:PATH` for a Unix socket; `systemd` or `systemd:NAME` for sockets \
+                that systemd passed (may be repeated) [default: {}]");
         /// Include the details of errors in responses. For development only: the details are about your code.
         dev: bool = Switch("dev"),
             flag (7, "--dev", Some("DAYLILY_DEV"), "For development: include the details of errors in responses");

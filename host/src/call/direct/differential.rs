@@ -4,11 +4,12 @@
 
 use bytes::Bytes;
 use daylily_core::config::RouteLimits;
+use http::uri::Scheme;
 use http_body_util::{BodyExt, Full};
 
 use crate::artifact::Form;
-use crate::call::Call;
 use crate::call::testing::app;
+use crate::call::{Call, Received};
 use crate::engine::outcome::Outcome;
 use crate::engine::pool::{PoolKind, Reset, WasiVersion};
 use crate::observe::request_id::RequestId;
@@ -188,7 +189,8 @@ pub(crate) async fn outcome(wasi_version: WasiVersion, component: &[u8], form: F
     let app = app(kind, form, component, RouteLimits::default());
     let request = http::Request::post("/path?query").header("host", "agreement.test").header("x-first", "1");
     let body = Full::new(Bytes::from_static(b"0123456789")).map_err(|never| match never {});
-    let Call { run, head, .. } = app.call(RequestId::next(), request.body(body).expect("a request"));
+    let Call { run, head, .. } =
+        app.call(RequestId::next(), Received { scheme: Scheme::HTTP, request: request.body(body).expect("a request") });
     let answer = async {
         match head.await {
             Ok(Ok(response)) => {

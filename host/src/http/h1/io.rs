@@ -10,13 +10,14 @@ use std::time::SystemTime;
 use daylily_core::error_response::ErrorResponse;
 use daylily_core::excerpt::Excerpt;
 use daylily_core::log_target;
-use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
-use tokio::net::TcpStream;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Instant, Sleep, sleep_until};
 
 use super::framing::{self, Framing, Step};
 use crate::http::connection::Connection;
 use crate::http::stall::Wait;
+use crate::net::peer::Peer;
+use crate::net::stream::Stream;
 
 /// A head and a body up to this size are copied together: one `send` instead of a `writev` saves more than the copy
 /// costs.
@@ -57,6 +58,11 @@ impl ConnectionIo {
     /// Releases the buffer that only saves allocations.
     pub(crate) fn rested(self) -> Self {
         Self { withheld: Withheld::default(), ..self }
+    }
+
+    /// The connection's client.
+    pub(crate) fn peer(&self) -> &Peer {
+        self.connection.stream().peer()
     }
 
     /// Waits until the socket is readable, which includes the end of the stream. Cancel safe.
@@ -112,7 +118,7 @@ impl ConnectionIo {
     fn poll_write_with(
         &mut self,
         cx: &mut Context<'_>,
-        mut write: impl FnMut(&TcpStream) -> io::Result<usize>,
+        mut write: impl FnMut(&Stream) -> io::Result<usize>,
     ) -> Poll<io::Result<usize>> {
         loop {
             let Poll::Ready(ready) = self.connection.stream().poll_write_ready(cx) else {
@@ -146,21 +152,6 @@ impl ConnectionIo {
     }
 }
 
-/// Reads the received bytes. A read that does not fill the buffer has emptied the socket (epoll(7), "Do I need to
-/// continuously read"), so readiness is cleared at once. That saves the system call that would return `EAGAIN`.
-fn read(stream: &TcpStream, buf: &mut ReadBuf<'_>) -> io::Result<usize> {
-    let mut all = None;
-    let result = stream.try_io(Interest::READABLE, || {
-        let read = stream.try_read_buf(buf)?;
-        if read == 0 || buf.remaining() == 0 {
-            return Ok(read);
-        }
-        all = Some(read);
-        Err(io::ErrorKind::WouldBlock.into())
-    });
-    all.map_or(result, Ok)
-}
-
 /// `bufs` copied into `space` as one slice, if they fit.
 fn gather<'a>(bufs: &[io::IoSlice<'_>], space: &'a mut [u8]) -> Option<&'a [u8]> {
     let mut len = 0;
@@ -177,7 +168,8 @@ pub(crate) fn unparsable() -> ErrorResponse {
 
 /// A complete error response that gives the reason and announces that the connection closes.
 pub(crate) fn last_word(refusal: &ErrorResponse, connection: &Connection) -> String {
-    let id = connection.recorder().incomplete_head(refusal.outcome(), Some(refusal.status()), connection.peer());
+    let id =
+        connection.recorder().incomplete_head(refusal.outcome(), Some(refusal.status()), connection.peer().address());
     tracing::debug!(target: log_target::REQUEST, request = %id, "request refused: {refusal}");
     let body = refusal.body(&id.to_string(), connection.is_dev());
     let reason = http::StatusCode::from_u16(refusal.status()).ok().and_then(|status| status.canonical_reason());
@@ -207,7 +199,7 @@ impl AsyncRead for ConnectionIo {
                     return this.poll_silent(cx, rest);
                 };
                 ready?;
-                match read(this.connection.stream(), buf) {
+                match this.connection.stream().read(buf) {
                     Ok(0) => return Poll::Ready(Ok(())),
                     Ok(_) => {}
                     Err(error) if error.kind() == io::ErrorKind::WouldBlock => continue,
@@ -313,7 +305,7 @@ impl AsyncWrite for ConnectionIo {
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, _cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Poll::Ready(self.connection.shut_down_writing())
+        Poll::Ready(self.connection.stream().shut_down_writing())
     }
 
     fn is_write_vectored(&self) -> bool {

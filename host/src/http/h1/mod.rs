@@ -50,7 +50,7 @@ async fn is_asked(io: &mut ConnectionIo, worker: &Worker, steps: &mut Steps) -> 
             biased;
             bytes = io.bytes() => return bytes.inspect_err(|error| tracing::debug!(
                 target: log_target::CONNECTION,
-                %error, "connection ended"
+                client = %io.peer(), %error, "connection ended"
             )).is_ok(),
             // The loop polls the connection again, which reads its changed time-outs.
             () = steps.next() => {}
@@ -107,7 +107,8 @@ async fn serve_until_silent(
         }
     };
     if let Err(error) = served {
-        tracing::debug!(target: log_target::CONNECTION, %error, "connection ended");
+        let client = connection.stream().peer();
+        tracing::debug!(target: log_target::CONNECTION, %client, %error, "connection ended");
         if connection.is_head_too_slow() {
             connection.write_now(last_word(&ErrorResponse::HeadTimeout, connection).as_bytes());
             connection.note_answered();

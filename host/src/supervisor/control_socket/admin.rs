@@ -5,7 +5,6 @@
 
 use std::fs::{self, DirBuilder, Permissions};
 use std::io;
-use std::net::SocketAddr;
 use std::os::unix::fs::{DirBuilderExt, FileTypeExt, MetadataExt, PermissionsExt};
 use std::os::unix::net::UnixListener as StdUnixListener;
 use std::path::{Path, PathBuf};
@@ -23,6 +22,7 @@ use tokio::task::JoinHandle;
 use super::client;
 use super::report::{Command, Reply};
 use crate::failure::Failure;
+use crate::net::address::Address;
 use crate::sys::dirs;
 
 /// Limits of commands: how many at a time, how long one may be, and how long it may take to arrive. The time is short,
@@ -85,12 +85,12 @@ impl ControlSocket {
     /// # Errors
     ///
     /// When the configured one cannot be opened.
-    pub(crate) fn of(config: &Config, address: Option<SocketAddr>, succeeds: bool) -> Result<Option<Self>, Failure> {
+    pub(crate) fn of(config: &Config, address: Option<&Address>, succeeds: bool) -> Result<Option<Self>, Failure> {
         if let Some(path) = &config.control {
             return Self::open(path, succeeds).map(Some);
         }
         let Some(address) = address else { return Ok(None) };
-        match Self::open(&dirs::control_socket(&address), succeeds) {
+        match Self::open(&dirs::control_socket(&address.server_name()), succeeds) {
             Ok(control) => Ok(Some(control)),
             Err(failure) => {
                 tracing::warn!(

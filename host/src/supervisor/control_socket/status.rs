@@ -8,6 +8,7 @@ use tokio::sync::oneshot;
 use tokio::time::Instant;
 
 use super::report::{Reply, RouteStatus, Status, WorkerStatus};
+use crate::net::address::Address;
 use crate::observe::counters::Totals;
 use crate::supervisor::generation::View;
 use crate::supervisor::worker_session::WorkerSession;
@@ -30,11 +31,17 @@ pub(crate) struct Overview<'a> {
     pub(crate) totals: Totals,
 }
 
-/// The line that is printed to standard output when the server is ready.
+/// What is printed to standard output when the server is ready: one line, and one for each Unix socket.
 pub(crate) fn announcement(view: &View) -> String {
     let urls = urls(view);
     let workers = view.launch.workers;
-    format!("Server running at {} with {workers} worker{}", urls.join(" and "), if workers == 1 { "" } else { "s" })
+    let line = format!(
+        "Server running at {} with {workers} worker{}",
+        urls.join(" and "),
+        if workers == 1 { "" } else { "s" }
+    );
+    let hints = view.launch.sockets().addresses().into_iter().filter_map(|address| address.hint());
+    hints.fold(line, |text, hint| format!("{text}\n  try: {hint}"))
 }
 
 /// One line about the generation that serves.
@@ -101,7 +108,7 @@ fn route(route: &Route) -> RouteStatus {
 }
 
 fn urls(view: &View) -> Vec<String> {
-    view.launch.sockets().addresses().iter().map(|address| format!("http://{address}/")).collect()
+    view.launch.sockets().addresses().iter().map(Address::url).collect()
 }
 
 fn ms(duration: Duration) -> u64 {

@@ -37,14 +37,14 @@ pub(crate) type ParamsP3 = (Resource<Request>,);
 resources! { TYPES => Request = "request", OptionsResource = "request-options", }
 
 impl Request {
-    /// A received request. A request in origin-form gets a scheme and an authority, too (wasmtime#11571).
-    pub(crate) fn incoming(state: &mut State, request: http::Request<GuestBody>) -> Self {
+    /// A request that was received with `scheme`. A request in origin-form gets a scheme and an authority, too (wasmtime#11571).
+    pub(crate) fn incoming(state: &mut State, scheme: http::uri::Scheme, request: http::Request<GuestBody>) -> Self {
         let (Parts { method, uri, headers, .. }, body) = request.into_parts();
         let uri = uri.into_parts();
         let authority = uri.authority.or_else(|| headers.get(http::header::HOST)?.as_bytes().try_into().ok());
         Self {
             method,
-            scheme: Some(http::uri::Scheme::HTTP),
+            scheme: Some(scheme),
             authority,
             path_with_query: uri.path_and_query,
             headers: FieldMap::new_immutable(state.http().hooks, headers),
