@@ -58,6 +58,7 @@ mod streaming;
 mod surroundings;
 mod systemd;
 mod texts;
+mod unix_files;
 mod unix_sockets;
 mod upgrade;
 mod watching;
