@@ -17,7 +17,6 @@ use crate::component_link::direct;
 use crate::component_link::relink::{self, relink};
 use crate::engine::pool::{KINDS, MAX_METADATA_BYTES, PoolKind, WHOLE_RESET_BYTES, WasiVersion, compiler};
 use crate::sys::read_file::{MAX_COMPONENT_BYTES, read_file};
-use crate::wasi::direct::functions as direct_functions;
 use crate::wasi::link;
 use crate::wasi::state::State;
 
@@ -76,7 +75,7 @@ impl Compiler {
             MAX_METADATA_BYTES,
         )
             .hash(&mut settings);
-        let functions = direct_functions();
+        let functions = link::functions();
         for function in &functions {
             (function.import(), function.allocates).hash(&mut settings);
         }

@@ -31,9 +31,8 @@ use crate::engine::epoch::Ticker;
 use crate::engine::outcome::Outcome;
 use crate::engine::pool::{Engines, Needs, PoolKind, Reset, WasiVersion, compiler};
 use crate::observe::request_id::RequestId;
-use crate::wasi::direct::functions;
 use crate::wasi::http::content_length;
-use crate::wasi::link;
+use crate::wasi::link::{self, functions};
 use crate::wasi::settings::AppSettings;
 use crate::wasi::state::State;
 

@@ -12,8 +12,7 @@ use crate::artifact::Form;
 use crate::call::app::App;
 use crate::component_link;
 use crate::engine::pool::{Engines, Needs, PoolKind, WasiVersion};
-use crate::wasi::direct::functions;
-use crate::wasi::link;
+use crate::wasi::link::{self, functions};
 use crate::wasi::settings::AppSettings;
 
 /// The needs of one instance of any component under test.

@@ -13,7 +13,7 @@ use super::Flat::{I32, I64};
 use super::concurrent::BuiltIn;
 use super::guest::{Host, Pending, parts, room};
 use super::lower::{Lowered, MAX_RESULT_BYTES};
-use super::names::{BUILT_IN, P2, P3, async_name, drop_name};
+use super::names::{BUILT_IN, P2, async_name, drop_name};
 use super::{Flat, FlatValues, HostResource, Lift, Lifting, Lower, Wit, WitTypes};
 
 /// Parameters that are passed as core values. With more, they would be passed in memory.
@@ -97,18 +97,10 @@ impl<T> Function<T> {
         Self { what, allocates, define }
     }
 
-    /// The same function, of WASI P3.
-    pub(crate) fn p3(mut self) -> Self {
+    /// The same function, of this release or draft.
+    pub(crate) fn of_release(mut self, of: &'static str) -> Self {
         if let FunctionKind::Import { release, .. } = &mut self.what {
-            *release = P3;
-        }
-        self
-    }
-
-    /// The same function, of an interface that is a draft, which is compatible with no other version.
-    pub(crate) fn of_draft(mut self, version: &'static str) -> Self {
-        if let FunctionKind::Import { release, .. } = &mut self.what {
-            *release = version;
+            *release = of;
         }
         self
     }

@@ -1,16 +1,10 @@
 //! `wasi:config`: the variables that `vars` grants.
 
+use wasmtime::component::Linker;
 use wasmtime_wasi_config::WasiConfig;
 
-use super::HostInterface;
 use super::state::State;
 
-pub(super) const INTERFACE: HostInterface = HostInterface {
-    name: "wasi:config/store",
-    // The version of wasmtime-wasi-config.
-    version: "0.2.0-rc.1",
-    add_to_linker: |linker| {
-        wasmtime_wasi_config::add_to_linker(linker, |state: &mut State| WasiConfig::from(state.vars()))
-    },
-    functions: Vec::new,
-};
+pub(super) fn add_to_linker(linker: &mut Linker<State>) -> wasmtime::Result<()> {
+    wasmtime_wasi_config::add_to_linker(linker, |state| WasiConfig::from(state.vars()))
+}

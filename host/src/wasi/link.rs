@@ -1,78 +1,16 @@
-//! The linkers: every interface that guests may import, independent of what a route grants.
+//! The linkers: one for components and one for directly linked modules, both made from the table [`PACKAGES`].
 //!
-//! All of `wasi:cli`, clocks, random, io, filesystem and sockets is linked, because ordinary guests import interfaces
-//! that they do not use. The grants of the route decide what the functions do.
+//! All interfaces are linked, independent of what a route grants, because ordinary guests import interfaces that they do
+//! not use. The grants of the route decide what the functions do.
 
 use daylily_core::excerpt::Excerpt;
-use wasmtime::Engine;
-use wasmtime::component::{HasData, Linker, ResourceTable};
-use wasmtime_wasi::p2::bindings::io;
+use wasmtime::component::Linker;
+use wasmtime::{Engine, Linker as CoreLinker};
 
-use super::INTERFACES;
-use super::files;
-use super::http::{p2, p3};
+use super::state::State;
+use super::{PACKAGES, Version, direct};
+use crate::component_abi::{self, Function, NEXT_ALLOCATION};
 use crate::engine::pool::WasiVersion;
-use crate::wasi::state::State;
-
-/// The 0.2 interfaces that [`linker`] provides, without their version.
-const PROVIDED_P2: &[&str] = &[
-    "wasi:cli/environment",
-    "wasi:cli/exit",
-    "wasi:cli/stderr",
-    "wasi:cli/stdin",
-    "wasi:cli/stdout",
-    "wasi:cli/terminal-input",
-    "wasi:cli/terminal-output",
-    "wasi:cli/terminal-stderr",
-    "wasi:cli/terminal-stdin",
-    "wasi:cli/terminal-stdout",
-    "wasi:clocks/monotonic-clock",
-    "wasi:clocks/wall-clock",
-    "wasi:filesystem/preopens",
-    "wasi:filesystem/types",
-    "wasi:http/outgoing-handler",
-    "wasi:http/types",
-    "wasi:io/error",
-    "wasi:io/poll",
-    "wasi:io/streams",
-    "wasi:random/insecure",
-    "wasi:random/insecure-seed",
-    "wasi:random/random",
-    "wasi:sockets/instance-network",
-    "wasi:sockets/ip-name-lookup",
-    "wasi:sockets/network",
-    "wasi:sockets/tcp",
-    "wasi:sockets/tcp-create-socket",
-    "wasi:sockets/udp",
-    "wasi:sockets/udp-create-socket",
-];
-
-/// The 0.3 interfaces that [`linker`] provides to 0.3 components, beside the 0.2 ones.
-const PROVIDED_P3: &[&str] = &[
-    "wasi:cli/environment",
-    "wasi:cli/exit",
-    "wasi:cli/stderr",
-    "wasi:cli/stdin",
-    "wasi:cli/stdout",
-    "wasi:cli/terminal-input",
-    "wasi:cli/terminal-output",
-    "wasi:cli/terminal-stderr",
-    "wasi:cli/terminal-stdin",
-    "wasi:cli/terminal-stdout",
-    "wasi:cli/types",
-    "wasi:clocks/monotonic-clock",
-    "wasi:clocks/system-clock",
-    "wasi:clocks/types",
-    "wasi:filesystem/preopens",
-    "wasi:filesystem/types",
-    "wasi:http/client",
-    "wasi:http/types",
-    "wasi:random/insecure",
-    "wasi:random/insecure-seed",
-    "wasi:random/random",
-    "wasi:sockets/ip-name-lookup",
-    "wasi:sockets/types",
-];
 
 /// The longest part of an import's name that an error message shows.
 const MAX_NAME_BYTES: usize = 256;
@@ -84,39 +22,27 @@ const MAX_NAME_BYTES: usize = 256;
 /// When a name is defined twice, which does not happen in practice.
 pub(crate) fn linker(engine: &Engine, wasi_version: WasiVersion) -> wasmtime::Result<Linker<State>> {
     let mut linker = Linker::new(engine);
-    wasmtime_wasi::p2::add_to_linker_async(&mut linker)?;
-    wasmtime_wasi_http::p2::add_only_http_to_linker_async(&mut linker)?;
-    for interface in INTERFACES {
-        (interface.add_to_linker)(&mut linker)?;
+    for package in PACKAGES.iter().filter(|package| package.version.is_in(wasi_version)) {
+        (package.add_to_linker)(&mut linker)?;
     }
-    if wasi_version == WasiVersion::P3 {
-        wasmtime_wasi::p3::add_to_linker(&mut linker)?;
-        wasmtime_wasi_http::p3::add_to_linker(&mut linker)?;
-    }
-    linker.allow_shadowing(true);
-    add_io(&mut linker)?;
-    files::amend(&mut linker, wasi_version)?;
-    p2::amend(&mut linker)?;
-    if wasi_version == WasiVersion::P3 {
-        p3::amend(&mut linker)?;
-    }
-    linker.allow_shadowing(false);
     Ok(linker)
 }
 
-/// Links `wasi:io` with only the resource table as its state. The implementation in wasmtime-wasi needs the whole WASI
-/// context, which a store creates only when a guest uses it, while every 0.2 response is written through a stream.
-fn add_io(linker: &mut Linker<State>) -> wasmtime::Result<()> {
-    io::error::add_to_linker::<State, Table>(linker, State::table)?;
-    io::poll::add_to_linker::<State, Table>(linker, State::table)?;
-    io::streams::add_to_linker::<State, Table>(linker, State::table)
+/// A linker for directly linked modules, with none of their [`functions`] defined yet.
+pub(crate) fn core_linker(engine: &Engine) -> wasmtime::Result<CoreLinker<State>> {
+    let mut linker = CoreLinker::new(engine);
+    let (module, name) = NEXT_ALLOCATION;
+    linker.func_wrap(module, name, component_abi::next_allocation::<State>)?;
+    Ok(linker)
 }
 
-/// The marker type for which `wasi:io` is added to the linker.
-struct Table;
-
-impl HasData for Table {
-    type Data<'a> = &'a mut ResourceTable;
+/// All functions that a directly linked module may import.
+pub(crate) fn functions() -> Vec<Function<State>> {
+    let of_packages = PACKAGES.iter().flat_map(|package| {
+        let functions = (package.functions)();
+        functions.into_iter().map(|function| function.of_release(package.version.release()))
+    });
+    of_packages.chain(direct::p3::built_in()).collect()
 }
 
 /// The imports of a component that [`linker`] does not provide, in order, each with a remedy.
@@ -126,13 +52,8 @@ pub(crate) fn unmet_imports(imports: &[String], wasi_version: WasiVersion) -> Ve
 
 fn is_provided(import: &str, wasi_version: WasiVersion) -> bool {
     let Some((interface, version)) = import.split_once('@') else { return false };
-    if version.contains('-') {
-        // A draft is compatible with no other version.
-        return INTERFACES.iter().any(|provided| provided.is(import));
-    }
-    let p2 = version.starts_with("0.2.") && PROVIDED_P2.contains(&interface);
-    let p3 = wasi_version == WasiVersion::P3 && version.starts_with("0.3.") && PROVIDED_P3.contains(&interface);
-    p2 || p3
+    let mut packages = PACKAGES.iter().filter(|package| package.has(interface));
+    packages.any(|package| package.version.is_in(wasi_version) && package.version.provides(version))
 }
 
 fn describe(import: &str) -> String {
@@ -144,14 +65,19 @@ fn describe(import: &str) -> String {
         );
     }
     let (interface, version) = import.split_once('@').unwrap_or((import, ""));
-    if let Some(provided) = INTERFACES.iter().find(|provided| provided.name == interface) {
-        return format!("{import} (this version of daylily provides {})", provided.import());
-    }
-    let release = if version.starts_with("0.2.") { "0.2" } else { "0.3" };
-    if version.contains('-') && [PROVIDED_P2, PROVIDED_P3].iter().any(|provided| provided.contains(&interface)) {
-        return format!(
-            "{import} (from a draft of WASI {release}; rebuild the component for the released WASI {release})"
-        );
+    for package in PACKAGES.iter().filter(|package| package.has(interface)) {
+        match package.version {
+            Version::Draft(provided) => {
+                return format!("{import} (this version of daylily provides {interface}@{provided})");
+            }
+            Version::Release(..) if version.contains('-') => {
+                let release = if version.starts_with("0.2.") { "0.2" } else { "0.3" };
+                return format!(
+                    "{import} (from a draft of WASI {release}; rebuild the component for the released WASI {release})"
+                );
+            }
+            Version::Release(..) => {}
+        }
     }
     if import.starts_with("wasi:") {
         return format!("{import} (this version of daylily does not provide it, and no configuration key grants it)");
@@ -162,6 +88,8 @@ fn describe(import: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::engine::pool::{KINDS, PoolKind, compiler};
+    use crate::wasi::Access;
 
     #[test]
     fn tells_what_is_provided() {
@@ -204,5 +132,72 @@ mod tests {
             let description = describe(import);
             assert!(description.starts_with(import) && description.contains(said), "{description}");
         }
+    }
+
+    #[test]
+    fn the_linker_has_every_package() {
+        for wasi_version in [WasiVersion::P2, WasiVersion::P3] {
+            let engine = compiler(PoolKind { wasi_version, ..KINDS[0] }).expect("an engine");
+            let mut linker = linker(&engine, wasi_version).expect("a linker");
+            for package in PACKAGES.iter().filter(|package| package.version.is_in(wasi_version)) {
+                let again = (package.add_to_linker)(&mut linker).expect_err(package.name).to_string();
+                assert!(again.contains("defined twice"), "{}: {again}", package.name);
+            }
+        }
+    }
+
+    /// A function that a directly linked module may import is one of the package's interfaces, and components have it,
+    /// too, under the exact version of the table.
+    #[test]
+    fn components_have_the_functions_of_directly_linked_modules() {
+        let wasi_version = WasiVersion::P3;
+        let engine = compiler(PoolKind { wasi_version, ..KINDS[0] }).expect("an engine");
+        let mut linker = linker(&engine, wasi_version).expect("a linker");
+        for package in PACKAGES {
+            let (Version::Release(_, version) | Version::Draft(version)) = package.version;
+            for function in (package.functions)() {
+                let (module, name) = function.import();
+                let (interface, _) = module.split_once('@').expect("a version");
+                assert!(package.has(interface), "{interface} is not listed in {}", package.name);
+                assert!(is_provided(&format!("{interface}@{version}"), wasi_version), "{interface}@{version}");
+                if name.starts_with("[resource-drop]") || name.starts_with("[async-lower]") {
+                    continue;
+                }
+                let mut instance = linker.instance(&format!("{interface}@{version}")).expect("an instance");
+                let again = instance.func_new(&name, |_, _, _, _| Ok(())).expect_err(&name).to_string();
+                assert!(again.contains("defined twice"), "{interface} {name}: {again}");
+            }
+        }
+    }
+
+    /// The table of docs/guests.md has a row for each package: its name, its versions and what it provides.
+    #[test]
+    fn the_documentation_lists_every_package() {
+        let guide = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/guests.md");
+        let guide = std::fs::read_to_string(guide).expect("the guide");
+        let rows: Vec<Vec<&str>> = guide
+            .lines()
+            .skip_while(|line| *line != "## What a guest may import")
+            .skip_while(|line| !line.starts_with("| `"))
+            .take_while(|line| line.starts_with("| `"))
+            .map(|line| line.split(" | ").collect())
+            .collect();
+        let mut documented = 0;
+        for package in PACKAGES {
+            let of = |row: &&Vec<&str>| row[0].trim_start_matches("| `").starts_with(package.name);
+            let row = rows.iter().find(of).unwrap_or_else(|| panic!("no row for {}", package.name));
+            let [_, versions, provides] = row[..] else { panic!("{row:?} has no three columns") };
+            let version = package.version.release();
+            assert!(versions.split(", ").any(|known| known == version), "no {version} of {}", package.name);
+            let says = match package.access {
+                Access::Always => String::new(),
+                Access::GrantedBy(key) => format!("`{key}`"),
+                Access::Never => "no access".to_owned(),
+            };
+            assert!(provides.contains(&says), "the row of {} does not say {says}", package.name);
+            documented += 1;
+        }
+        let listed: usize = rows.iter().map(|row| row[1].split(", ").count()).sum();
+        assert_eq!(listed, documented, "rows of packages that are not provided");
     }
 }

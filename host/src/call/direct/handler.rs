@@ -10,7 +10,7 @@ use wasmtime::{
 use super::task::Task;
 use crate::component_abi::Function;
 use crate::component_link::direct::{CALLBACK, HANDLE, MEMORY, REALLOC};
-use crate::wasi::direct;
+use crate::wasi::link;
 use crate::wasi::state::State;
 
 /// A linked module, ready to be instantiated.
@@ -32,13 +32,13 @@ pub(crate) struct DirectLinker {
 
 impl DirectLinker {
     pub(crate) fn new(engine: &Engine) -> wasmtime::Result<Self> {
-        Self::of(engine, direct::functions())
+        Self::of(engine, link::functions())
     }
 
     /// A linker that provides these functions.
     pub(crate) fn of(engine: &Engine, functions: Vec<Function<State>>) -> wasmtime::Result<Self> {
         let functions = functions.into_iter().map(|function| (function.import(), function));
-        Ok(Self { linker: direct::linker(engine)?, functions: functions.collect() })
+        Ok(Self { linker: link::core_linker(engine)?, functions: functions.collect() })
     }
 
     /// # Errors

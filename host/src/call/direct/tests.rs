@@ -4,7 +4,7 @@ use wasmtime::{Engine, Module};
 use crate::component_abi::NEXT_ALLOCATION;
 use crate::component_link::direct::main_module;
 use crate::component_link::relink::relink;
-use crate::wasi::direct::functions;
+use crate::wasi::link::functions;
 
 /// The component that wit-component makes of a guest that reads its request's path and a header field.
 const ORDINARY: &str = r#"

@@ -4,7 +4,7 @@ use wasmparser::Validator;
 use wasmtime::{Engine, Module};
 
 use crate::component_link::direct::main_module;
-use crate::wasi::direct::functions;
+use crate::wasi::link::functions;
 
 /// A guest that uses some features specific to P3.
 const GUEST: &str = r#"(module

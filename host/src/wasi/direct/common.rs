@@ -209,7 +209,7 @@ macro_rules! common_wasi {
         resources! { "wasi:cli/terminal-input" => TerminalInput = "terminal-input", }
         resources! { "wasi:cli/terminal-output" => TerminalOutput = "terminal-output", }
 
-        fn common() -> Vec<Function<State>> {
+        fn common_cli() -> Vec<Function<State>> {
             vec![
                 Function::new(ENVIRONMENT, "get-environment", |state: &mut State, ()| {
                     environment::Host::get_environment(&mut state.cli())
@@ -231,6 +231,11 @@ macro_rules! common_wasi {
                 Function::new("wasi:cli/terminal-stderr", "get-terminal-stderr", |state: &mut State, ()| {
                     terminal_stderr::Host::get_terminal_stderr(&mut state.cli())
                 }),
+            ]
+        }
+
+        fn common_random() -> Vec<Function<State>> {
+            vec![
                 Function::new(RANDOM, "get-random-bytes", |state: &mut State, (len,): (u64,)| {
                     random::Host::get_random_bytes(state.random(), len)
                 }),
@@ -242,9 +247,6 @@ macro_rules! common_wasi {
                 }),
                 Function::new(INSECURE, "get-insecure-random-u64", |state: &mut State, ()| {
                     insecure::Host::get_insecure_random_u64(state.random())
-                }),
-                Function::new(MONOTONIC, "now", |state: &mut State, ()| {
-                    monotonic_clock::Host::now(&mut state.clocks())
                 }),
             ]
         }

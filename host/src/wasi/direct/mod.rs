@@ -1,15 +1,12 @@
 //! The imports that a directly linked module may have: the interfaces of WASI 0.2 and 0.3 that ordinary guests of Rust
 //! and C import. A function of WASI 0.2 calls the same function of wasmtime-wasi or wasmtime-wasi-http that components
-//! get. The functions of draft interfaces are in the table [`INTERFACES`]. A guest that imports anything else (files,
-//! sockets, `wasi:config`) is linked as a component.
+//! get. A guest that imports anything else (files, sockets, `wasi:config`) is linked as a component.
 
 use wasmparser::component_types::ComponentFuncType;
 use wasmtime::component::Resource;
-use wasmtime::{Engine, Linker};
 
-use crate::component_abi::{self, Function, Guest, Host, HostResource, NEXT_ALLOCATION, WitTypes};
+use crate::component_abi::{self, Function, Guest, Host, HostResource, WitTypes};
 use crate::component_link::direct::{HandlerInterface, HandlerTypes};
-use crate::wasi::INTERFACES;
 use crate::wasi::state::State;
 
 /// Declares the resources of an interface, with the names that the interface gives them.
@@ -24,10 +21,10 @@ macro_rules! resources {
 
 mod common;
 mod http;
-mod io;
+pub(super) mod io;
 mod outgoing;
-mod p3;
-mod wasi;
+pub(super) mod p3;
+pub(super) mod wasi;
 
 pub(crate) use http::{ParamsP2, count_fields as count_fields_p2, describe as describe_p2, response_body};
 pub(crate) use outgoing::request_body;
@@ -60,17 +57,9 @@ impl Host for State {
     }
 }
 
-/// All functions that a directly linked module may import.
-pub(crate) fn functions() -> Vec<Function<State>> {
-    let of_drafts = INTERFACES.iter().flat_map(|interface| {
-        let functions = (interface.functions)();
-        functions.into_iter().map(|function| function.of_draft(interface.version))
-    });
-    [http::functions(), outgoing::functions(), io::functions(), wasi::functions(), p3::functions()]
-        .into_iter()
-        .flatten()
-        .chain(of_drafts)
-        .collect()
+/// `wasi:http` of WASI 0.2.
+pub(super) fn http_p2() -> Vec<Function<State>> {
+    [http::functions(), outgoing::functions()].into_iter().flatten().collect()
 }
 
 /// The destructor of a resource, called when the guest drops its handle.
@@ -88,12 +77,4 @@ fn told<V, E, W>(result: Result<V, E>, code: impl FnOnce(E) -> wasmtime::Result<
         Ok(value) => Ok(Ok(value)),
         Err(error) => code(error).map(Err),
     }
-}
-
-/// A linker for the core modules of `engine`, with no WASI function defined yet.
-pub(crate) fn linker(engine: &Engine) -> wasmtime::Result<Linker<State>> {
-    let mut linker = Linker::new(engine);
-    let (module, name) = NEXT_ALLOCATION;
-    linker.func_wrap(module, name, component_abi::next_allocation::<State>)?;
-    Ok(linker)
 }

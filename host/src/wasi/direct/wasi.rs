@@ -24,12 +24,11 @@ common_wasi!();
 
 record!(Datetime { seconds: u64 = "seconds", nanoseconds: u32 = "nanoseconds" });
 
-pub(crate) fn functions() -> Vec<Function<State>> {
-    [common(), stdio(), clocks(), others()].into_iter().flatten().collect()
-}
-
-fn stdio() -> Vec<Function<State>> {
-    vec![
+pub(crate) fn cli() -> Vec<Function<State>> {
+    let others = [
+        Function::new(ENVIRONMENT, "initial-cwd", |state: &mut State, ()| {
+            environment::Host::initial_cwd(&mut state.cli())
+        }),
         Function::new("wasi:cli/stdin", "get-stdin", |state: &mut State, ()| stdin::Host::get_stdin(&mut state.cli())),
         Function::new("wasi:cli/stdout", "get-stdout", |state: &mut State, ()| {
             stdout::Host::get_stdout(&mut state.cli())
@@ -37,11 +36,13 @@ fn stdio() -> Vec<Function<State>> {
         Function::new("wasi:cli/stderr", "get-stderr", |state: &mut State, ()| {
             stderr::Host::get_stderr(&mut state.cli())
         }),
-    ]
+    ];
+    common_cli().into_iter().chain(others).collect()
 }
 
-fn clocks() -> Vec<Function<State>> {
+pub(crate) fn clocks() -> Vec<Function<State>> {
     vec![
+        Function::new(MONOTONIC, "now", |state: &mut State, ()| monotonic_clock::Host::now(&mut state.clocks())),
         Function::new(MONOTONIC, "resolution", |state: &mut State, ()| {
             monotonic_clock::Host::resolution(&mut state.clocks())
         }),
@@ -56,13 +57,9 @@ fn clocks() -> Vec<Function<State>> {
     ]
 }
 
-fn others() -> Vec<Function<State>> {
-    vec![
-        Function::new(ENVIRONMENT, "initial-cwd", |state: &mut State, ()| {
-            environment::Host::initial_cwd(&mut state.cli())
-        }),
-        Function::new("wasi:random/insecure-seed", "insecure-seed", |state: &mut State, ()| {
-            insecure_seed::Host::insecure_seed(state.random())
-        }),
-    ]
+pub(crate) fn random() -> Vec<Function<State>> {
+    let seed = Function::new("wasi:random/insecure-seed", "insecure-seed", |state: &mut State, ()| {
+        insecure_seed::Host::insecure_seed(state.random())
+    });
+    common_random().into_iter().chain([seed]).collect()
 }

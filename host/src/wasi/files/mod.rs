@@ -6,8 +6,8 @@
 //! name lookups. Therefore each route has a runtime that is used only as a small blocking pool, and calls that have
 //! outlived their guests are counted.
 
-mod p2;
-mod p3;
+pub(super) mod p2;
+pub(super) mod p3;
 mod streams;
 
 use std::any::Any;
@@ -20,11 +20,8 @@ use std::time::Duration;
 
 use daylily_core::log_target;
 use tokio::runtime::{Builder, EnterGuard, Runtime};
-use wasmtime::component::Linker;
 
-use crate::engine::pool::WasiVersion;
 use crate::sys::lock::lock;
-use crate::wasi::state::State;
 
 /// The number of threads for the file calls of one route, in each worker.
 pub(crate) const MAX_THREADS: usize = 16;
@@ -59,15 +56,6 @@ struct Call {
     files: Arc<RouteFiles>,
     token: Token,
     is_over: bool,
-}
-
-/// Replaces the functions that may block. The linker must allow shadowing.
-pub(crate) fn amend(linker: &mut Linker<State>, wasi_version: WasiVersion) -> wasmtime::Result<()> {
-    p2::amend(linker)?;
-    if wasi_version == WasiVersion::P3 {
-        p3::amend(linker)?;
-    }
-    Ok(())
 }
 
 impl RouteFiles {

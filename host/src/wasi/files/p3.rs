@@ -13,6 +13,7 @@ use wasmtime::{AsContextMut, StoreContextMut};
 use wasmtime_wasi::filesystem::{Descriptor, WasiFilesystem, WasiFilesystemView};
 use wasmtime_wasi::p2::bindings::filesystem::types::{ErrorCode as ErrorCodeP2, HostDescriptor as HostDescriptorP2};
 use wasmtime_wasi::p2::{DynInputStream, DynOutputStream, FsResult, Pollable, StreamError};
+use wasmtime_wasi::p3::bindings::filesystem::preopens;
 use wasmtime_wasi::p3::bindings::filesystem::types::{
     self, Advice, DescriptorFlags, DescriptorStat, DescriptorType, DirectoryEntry, ErrorCode, Filesize, HostDescriptor,
     HostDescriptorWithStore, MetadataHashValue, NewTimestamp, OpenFlags, PathFlags,
@@ -30,7 +31,8 @@ const BUFFER_BYTES: usize = 8 << 10;
 /// How a stream has ended.
 type End = Result<(), ErrorCode>;
 
-pub(super) fn amend(linker: &mut Linker<State>) -> wasmtime::Result<()> {
+pub(crate) fn add_to_linker(linker: &mut Linker<State>) -> wasmtime::Result<()> {
+    preopens::add_to_linker::<State, WasiFilesystem>(linker, State::filesystem)?;
     types::add_to_linker::<State, Files>(linker, view)
 }
 

@@ -11,13 +11,34 @@ use http::HeaderMap;
 use http::header::CONTENT_LENGTH;
 use http::uri::PathAndQuery;
 use http_body_util::combinators::UnsyncBoxBody;
+use wasmtime::component::Linker;
 use wasmtime_wasi_http::Error as HttpError;
+
+use super::state::State;
 
 /// A body in the type that wasmtime-wasi-http uses.
 pub(crate) type GuestBody = UnsyncBoxBody<Bytes, HttpError>;
 
 /// The guest's response, whose body may still be being written, or its error code.
 pub(crate) type GuestResponse = Result<http::Response<GuestBody>, Excerpt>;
+
+/// Adds `wasi:http` 0.2 to the linker of components.
+pub(super) fn add_to_linker_p2(linker: &mut Linker<State>) -> wasmtime::Result<()> {
+    wasmtime_wasi_http::p2::add_only_http_to_linker_async(linker)?;
+    linker.allow_shadowing(true);
+    p2::amend(linker)?;
+    linker.allow_shadowing(false);
+    Ok(())
+}
+
+/// Adds `wasi:http` 0.3 to the linker of components.
+pub(super) fn add_to_linker_p3(linker: &mut Linker<State>) -> wasmtime::Result<()> {
+    wasmtime_wasi_http::p3::add_to_linker(linker)?;
+    linker.allow_shadowing(true);
+    p3::amend(linker)?;
+    linker.allow_shadowing(false);
+    Ok(())
+}
 
 /// The content-length of a head. An invalid one is rejected elsewhere.
 pub(crate) fn content_length(headers: &HeaderMap) -> Option<u64> {

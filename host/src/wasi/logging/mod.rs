@@ -11,15 +11,12 @@ use daylily_core::log_target;
 use wasmtime::StoreContextMut;
 use wasmtime::component::{ComponentType, Lift, Linker};
 
-use super::HostInterface;
 use super::output::{GuestOutput, MAX_LINE_BYTES};
 use super::state::State;
 use crate::component_abi::{Function, enumeration};
 
-const NAME: &str = "wasi:logging/logging";
-
-pub(super) const INTERFACE: HostInterface =
-    HostInterface { name: NAME, version: "0.1.0-draft", add_to_linker, functions };
+const INTERFACE: &str = "wasi:logging/logging";
+const VERSION: &str = "0.1.0-draft";
 
 /// Maximum length of a context before it is quoted; the rest is left out.
 const MAX_CONTEXT_BYTES: usize = 256;
@@ -54,20 +51,20 @@ enumeration!(Level {
     "critical" => Critical,
 });
 
-fn add_to_linker(linker: &mut Linker<State>) -> wasmtime::Result<()> {
+pub(super) fn add_to_linker(linker: &mut Linker<State>) -> wasmtime::Result<()> {
     let log = |mut store: StoreContextMut<'_, State>, (level, context, message): (Level, String, String)| {
         log(|| store.data_mut().output(), level, &context, &message);
         Ok(())
     };
-    linker.instance(&INTERFACE.import())?.func_wrap("log", log)
+    linker.instance(&format!("{INTERFACE}@{VERSION}"))?.func_wrap("log", log)
 }
 
-fn functions() -> Vec<Function<State>> {
+pub(super) fn functions() -> Vec<Function<State>> {
     let log = |state: &mut State, (level, context, message): (Level, String, String)| {
         log(|| state.output(), level, &context, &message);
         Ok(())
     };
-    vec![Function::new(NAME, "log", log)]
+    vec![Function::new(INTERFACE, "log", log)]
 }
 
 /// Logs one line, however many lines the message has: control characters are escaped.

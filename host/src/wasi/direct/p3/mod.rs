@@ -10,7 +10,7 @@ mod pipe;
 mod request;
 mod response;
 mod source;
-mod wasi;
+pub(crate) mod wasi;
 
 use wasmtime::component::Resource;
 use wasmtime_wasi_http::FieldMap;
@@ -40,16 +40,16 @@ pub(in crate::wasi) type TrailersResult = Result<Option<Resource<FieldMap>>, Err
 /// The result of the future for a body's transmission.
 type SentResult = Result<(), ErrorCode>;
 
-pub(crate) fn functions() -> Vec<Function<State>> {
-    let imports = [
-        fields::functions(),
-        request::functions(),
-        request::options(),
-        response::functions(),
-        client::functions(),
-        wasi::functions(),
-    ];
-    let built_in = [
+/// `wasi:http`.
+pub(crate) fn http() -> Vec<Function<State>> {
+    let functions =
+        [fields::functions(), request::functions(), request::options(), response::functions(), client::functions()];
+    functions.into_iter().flatten().collect()
+}
+
+/// The built-ins for tasks, streams and futures.
+pub(crate) fn built_in() -> Vec<Function<State>> {
+    let functions = [
         vec![task_return::<State, Answer>(response::answer)],
         of_tasks(),
         of_streams(),
@@ -57,5 +57,5 @@ pub(crate) fn functions() -> Vec<Function<State>> {
         of_futures::<State, SentResult>("sent"),
         of_futures::<State, wasi::Written>("written"),
     ];
-    imports.into_iter().flatten().map(Function::p3).chain(built_in.into_iter().flatten()).collect()
+    functions.into_iter().flatten().collect()
 }

@@ -44,12 +44,14 @@ enumeration!(ErrorCode {
 /// How a standard stream of the process has ended.
 pub(super) type Written = Result<(), ErrorCode>;
 
-pub(super) fn functions() -> Vec<Function<State>> {
-    [common(), stdio(), clocks(), others()].into_iter().flatten().collect()
-}
-
-fn stdio() -> Vec<Function<State>> {
-    vec![
+pub(crate) fn cli() -> Vec<Function<State>> {
+    let others = [
+        Function::new(ENVIRONMENT, "get-initial-cwd", |state: &mut State, ()| {
+            environment::Host::get_initial_cwd(&mut state.cli())
+        }),
+        Function::new(EXIT, "exit-with-code", |state: &mut State, (code,): (u8,)| {
+            exit::Host::exit_with_code(&mut state.cli(), code)
+        }),
         // The standard input is closed.
         Function::new("wasi:cli/stdin", "read-via-stream", |state: &mut State, ()| {
             state.keep(MESSAGE_BYTES)?;
@@ -66,7 +68,8 @@ fn stdio() -> Vec<Function<State>> {
             let stream = stderr::Host::get_stderr(&mut state.cli())?;
             write_via_stream(state, stream, data)
         }),
-    ]
+    ];
+    common_cli().into_iter().chain(others).collect()
 }
 
 fn write_via_stream(
@@ -109,7 +112,7 @@ impl ByteSink<State> for Output {
     fn end(self: Box<Self>, _: &mut State) {}
 }
 
-fn clocks() -> Vec<Function<State>> {
+pub(crate) fn clocks() -> Vec<Function<State>> {
     let wait_for = Function::new_concurrent::<(u64,), (), _>(MONOTONIC, "wait-for", |_, (nanos,)| Ok(sleep(nanos)));
     let wait_until =
         Function::new_concurrent::<(u64,), (), _>(MONOTONIC, "wait-until", |state: &mut State, (when,)| {
@@ -117,6 +120,7 @@ fn clocks() -> Vec<Function<State>> {
             Ok(sleep(when.saturating_sub(now)))
         });
     let others = [
+        Function::new(MONOTONIC, "now", |state: &mut State, ()| monotonic_clock::Host::now(&mut state.clocks())),
         Function::new(MONOTONIC, "get-resolution", |state: &mut State, ()| {
             monotonic_clock::Host::get_resolution(&mut state.clocks())
         }),
@@ -137,16 +141,9 @@ fn sleep(nanos: u64) -> crate::component_abi::Later<State> {
     })
 }
 
-fn others() -> Vec<Function<State>> {
-    vec![
-        Function::new(ENVIRONMENT, "get-initial-cwd", |state: &mut State, ()| {
-            environment::Host::get_initial_cwd(&mut state.cli())
-        }),
-        Function::new(EXIT, "exit-with-code", |state: &mut State, (code,): (u8,)| {
-            exit::Host::exit_with_code(&mut state.cli(), code)
-        }),
-        Function::new("wasi:random/insecure-seed", "get-insecure-seed", |state: &mut State, ()| {
-            insecure_seed::Host::get_insecure_seed(state.random())
-        }),
-    ]
+pub(crate) fn random() -> Vec<Function<State>> {
+    let seed = Function::new("wasi:random/insecure-seed", "get-insecure-seed", |state: &mut State, ()| {
+        insecure_seed::Host::get_insecure_seed(state.random())
+    });
+    common_random().into_iter().chain([seed]).collect()
 }
