@@ -1,5 +1,4 @@
-//! The parts that `wasi:http` and `wasi:cli` share between WASI 0.2 and 0.3, as macros: they expand to the bindings in
-//! scope.
+//! The parts of interfaces that are the same in WASI 0.2 and 0.3, as macros: each release has bindings of its own.
 
 /// The longest text that is kept of an error code that a guest gives to the host. It may be logged, or read back by a
 /// guest.
@@ -160,97 +159,81 @@ macro_rules! common_fields {
         }
 
         fn common_fields() -> Vec<Function<State>> {
-            vec![
-                drop(|state, fields: Resource<FieldMap>| HostFields::drop(&mut state.http(), fields)),
-                Function::new(TYPES, "[constructor]fields", |state: &mut State, ()| HostFields::new(&mut state.http())),
-                Function::new(TYPES, "[static]fields.from-list", |state: &mut State, (list,): (Entries,)| {
-                    from_list(state, list)
-                }),
-                Function::new(TYPES, "[method]fields.get", |state: &mut State, (fields, name): (Fields, String)| {
-                    HostFields::get(&mut state.http(), fields.0, name)
-                }),
-                Function::new(TYPES, "[method]fields.has", |state: &mut State, (fields, name): (Fields, String)| {
-                    HostFields::has(&mut state.http(), fields.0, name)
-                }),
-                Function::new(
-                    TYPES,
-                    "[method]fields.set",
-                    |state: &mut State, (fields, name, values): (Fields, String, Vec<Vec<u8>>)| {
-                        set(state, fields.0, name, values)
-                    },
-                ),
-                Function::new(TYPES, "[method]fields.delete", |state: &mut State, (fields, name): (Fields, String)| {
-                    told(HostFields::delete(&mut state.http(), fields.0, name))
-                }),
-                Function::new(
-                    TYPES,
-                    "[method]fields.append",
-                    |state: &mut State, (fields, name, value): (Fields, String, Vec<u8>)| {
-                        append(state, fields.0, name, value)
-                    },
-                ),
-                Function::new(TYPES, "[method]fields.clone", |state: &mut State, (fields,): (Fields,)| {
-                    clone(state, fields.0)
-                }),
-            ]
+            functions! { state =>
+                TYPES {
+                    drop(fields: FieldMap) => HostFields::drop(&mut state.http(), fields);
+                    fn "[constructor]fields"() => HostFields::new(&mut state.http());
+                    fn "[static]fields.from-list"(list: Entries) => from_list(state, list);
+                    fn "[method]fields.get"(fields: Fields, name: String) =>
+                        HostFields::get(&mut state.http(), fields.0, name);
+                    fn "[method]fields.has"(fields: Fields, name: String) =>
+                        HostFields::has(&mut state.http(), fields.0, name);
+                    fn "[method]fields.set"(fields: Fields, name: String, values: Vec<Vec<u8>>) =>
+                        set(state, fields.0, name, values);
+                    fn "[method]fields.delete"(fields: Fields, name: String) =>
+                        told(HostFields::delete(&mut state.http(), fields.0, name));
+                    fn "[method]fields.append"(fields: Fields, name: String, value: Vec<u8>) =>
+                        append(state, fields.0, name, value);
+                    fn "[method]fields.clone"(fields: Fields) => clone(state, fields.0);
+                }
+            }
         }
     };
 }
 
-/// The functions of `wasi:cli`, `wasi:clocks` and `wasi:random`, and the names of the interfaces.
-macro_rules! common_wasi {
-    () => {
-        const MONOTONIC: &str = "wasi:clocks/monotonic-clock";
-        const RANDOM: &str = "wasi:random/random";
-        const INSECURE: &str = "wasi:random/insecure";
-        const ENVIRONMENT: &str = "wasi:cli/environment";
-        const EXIT: &str = "wasi:cli/exit";
+/// The functions of `wasi:cli` that both releases have, in the bindings of `$release`: `p2` or `p3`.
+macro_rules! common_cli {
+    ($release:ident) => {{
+        use wasmtime_wasi::$release::bindings::cli::{
+            environment, exit, terminal_input, terminal_output, terminal_stderr, terminal_stdin, terminal_stdout,
+        };
 
-        resources! { "wasi:cli/terminal-input" => TerminalInput = "terminal-input", }
-        resources! { "wasi:cli/terminal-output" => TerminalOutput = "terminal-output", }
-
-        fn common_cli() -> Vec<Function<State>> {
-            vec![
-                Function::new(ENVIRONMENT, "get-environment", |state: &mut State, ()| {
-                    environment::Host::get_environment(&mut state.cli())
-                }),
-                Function::new(ENVIRONMENT, "get-arguments", |state: &mut State, ()| {
-                    environment::Host::get_arguments(&mut state.cli())
-                }),
-                Function::new(EXIT, "exit", |state: &mut State, (status,): (Result<(), ()>,)| {
-                    exit::Host::exit(&mut state.cli(), status)
-                }),
-                drop(|state, terminal: Resource<TerminalInput>| HostTerminalInput::drop(&mut state.cli(), terminal)),
-                drop(|state, terminal: Resource<TerminalOutput>| HostTerminalOutput::drop(&mut state.cli(), terminal)),
-                Function::new("wasi:cli/terminal-stdin", "get-terminal-stdin", |state: &mut State, ()| {
-                    terminal_stdin::Host::get_terminal_stdin(&mut state.cli())
-                }),
-                Function::new("wasi:cli/terminal-stdout", "get-terminal-stdout", |state: &mut State, ()| {
-                    terminal_stdout::Host::get_terminal_stdout(&mut state.cli())
-                }),
-                Function::new("wasi:cli/terminal-stderr", "get-terminal-stderr", |state: &mut State, ()| {
-                    terminal_stderr::Host::get_terminal_stderr(&mut state.cli())
-                }),
-            ]
+        functions! { state =>
+            "wasi:cli/environment" {
+                fn "get-environment"() => environment::Host::get_environment(&mut state.cli());
+                fn "get-arguments"() => environment::Host::get_arguments(&mut state.cli());
+            }
+            "wasi:cli/exit" {
+                fn "exit"(status: Result<(), ()>) => exit::Host::exit(&mut state.cli(), status);
+            }
+            "wasi:cli/terminal-input" {
+                drop(terminal: terminal_input::TerminalInput) =>
+                    terminal_input::HostTerminalInput::drop(&mut state.cli(), terminal);
+            }
+            "wasi:cli/terminal-output" {
+                drop(terminal: terminal_output::TerminalOutput) =>
+                    terminal_output::HostTerminalOutput::drop(&mut state.cli(), terminal);
+            }
+            "wasi:cli/terminal-stdin" {
+                fn "get-terminal-stdin"() => terminal_stdin::Host::get_terminal_stdin(&mut state.cli());
+            }
+            "wasi:cli/terminal-stdout" {
+                fn "get-terminal-stdout"() => terminal_stdout::Host::get_terminal_stdout(&mut state.cli());
+            }
+            "wasi:cli/terminal-stderr" {
+                fn "get-terminal-stderr"() => terminal_stderr::Host::get_terminal_stderr(&mut state.cli());
+            }
         }
-
-        fn common_random() -> Vec<Function<State>> {
-            vec![
-                Function::new(RANDOM, "get-random-bytes", |state: &mut State, (len,): (u64,)| {
-                    random::Host::get_random_bytes(state.random(), len)
-                }),
-                Function::new(RANDOM, "get-random-u64", |state: &mut State, ()| {
-                    random::Host::get_random_u64(state.random())
-                }),
-                Function::new(INSECURE, "get-insecure-random-bytes", |state: &mut State, (len,): (u64,)| {
-                    insecure::Host::get_insecure_random_bytes(state.random(), len)
-                }),
-                Function::new(INSECURE, "get-insecure-random-u64", |state: &mut State, ()| {
-                    insecure::Host::get_insecure_random_u64(state.random())
-                }),
-            ]
-        }
-    };
+    }};
 }
 
-pub(crate) use {common_fields, common_wasi, http_types};
+/// The functions of `wasi:random` that both releases have, in the bindings of `$release`: `p2` or `p3`.
+macro_rules! common_random {
+    ($release:ident) => {{
+        use wasmtime_wasi::$release::bindings::random::{insecure, random};
+
+        functions! { state =>
+            "wasi:random/random" {
+                fn "get-random-bytes"(len: u64) => random::Host::get_random_bytes(state.random(), len);
+                fn "get-random-u64"() => random::Host::get_random_u64(state.random());
+            }
+            "wasi:random/insecure" {
+                fn "get-insecure-random-bytes"(len: u64) =>
+                    insecure::Host::get_insecure_random_bytes(state.random(), len);
+                fn "get-insecure-random-u64"() => insecure::Host::get_insecure_random_u64(state.random());
+            }
+        }
+    }};
+}
+
+pub(crate) use {common_cli, common_fields, common_random, http_types};

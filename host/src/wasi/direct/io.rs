@@ -8,7 +8,7 @@ use wasmtime_wasi::p2::bindings::io::streams::{
     Error as IoError, Host as HostStreams, HostInputStream, HostOutputStream, InputStream, OutputStream, StreamError,
 };
 
-use super::{drop, told};
+use super::told;
 use crate::component_abi::{Borrow, Function, variant};
 use crate::wasi::state::State;
 
@@ -27,7 +27,7 @@ variant!(StreamError {
 
 type Streamed<T> = Result<T, StreamError>;
 
-fn streamed<T>(state: &mut State, result: Result<T, HostStreamError>) -> wasmtime::Result<Streamed<T>> {
+fn streamed<T>(result: Result<T, HostStreamError>, state: &mut State) -> wasmtime::Result<Streamed<T>> {
     told(result, |error| state.table().convert_stream_error(error))
 }
 
@@ -36,153 +36,78 @@ pub(crate) fn functions() -> Vec<Function<State>> {
 }
 
 fn poll() -> Vec<Function<State>> {
-    vec![
-        drop(|state, error: Resource<IoError>| HostError::drop(state.table(), error)),
-        drop(|state, pollable: Resource<Pollable>| HostPollable::drop(state.table(), pollable)),
-        Function::new(ERROR, "[method]error.to-debug-string", |state: &mut State, (error,): (Borrow<IoError>,)| {
-            HostError::to_debug_string(state.table(), error.0)
-        }),
-        Function::new_async(POLL, "[method]pollable.ready", |state: &mut State, (pollable,): (Borrow<Pollable>,)| {
-            Box::pin(HostPollable::ready(state.table(), pollable.0))
-        }),
-        Function::new_async(POLL, "[method]pollable.block", |state: &mut State, (pollable,): (Borrow<Pollable>,)| {
-            Box::pin(HostPollable::block(state.table(), pollable.0))
-        }),
-        Function::new_async(POLL, "poll", |state: &mut State, (pollables,): (Vec<Borrow<Pollable>>,)| {
-            let pollables = pollables.into_iter().map(|pollable| pollable.0).collect();
-            Box::pin(HostPoll::poll(state.table(), pollables))
-        }),
-    ]
+    functions! { state =>
+        ERROR {
+            drop(error: IoError) => HostError::drop(state.table(), error);
+            fn "[method]error.to-debug-string"(error: Borrow<IoError>) =>
+                HostError::to_debug_string(state.table(), error.0);
+        }
+        POLL {
+            drop(pollable: Pollable) => HostPollable::drop(state.table(), pollable);
+            async "[method]pollable.ready"(pollable: Borrow<Pollable>) =>
+                HostPollable::ready(state.table(), pollable.0).await;
+            async "[method]pollable.block"(pollable: Borrow<Pollable>) =>
+                HostPollable::block(state.table(), pollable.0).await;
+            async "poll"(pollables: Vec<Borrow<Pollable>>) => {
+                let pollables = pollables.into_iter().map(|pollable| pollable.0).collect();
+                HostPoll::poll(state.table(), pollables).await
+            };
+        }
+    }
 }
 
 type Input = Borrow<InputStream>;
 
 fn input() -> Vec<Function<State>> {
-    vec![
-        Function::new_async_drop(|state: &mut State, stream: Resource<InputStream>| {
-            Box::pin(HostInputStream::drop(state.table(), stream))
-        }),
-        Function::new(STREAMS, "[method]input-stream.read", |state: &mut State, (stream, len): (Input, u64)| {
-            let read = HostInputStream::read(state.table(), stream.0, len);
-            streamed(state, read)
-        }),
-        Function::new_async(
-            STREAMS,
-            "[method]input-stream.blocking-read",
-            |state: &mut State, (stream, len): (Input, u64)| {
-                Box::pin(async move {
-                    let read = HostInputStream::blocking_read(state.table(), stream.0, len).await;
-                    streamed(state, read)
-                })
-            },
-        ),
-        Function::new(STREAMS, "[method]input-stream.skip", |state: &mut State, (stream, len): (Input, u64)| {
-            let skipped = HostInputStream::skip(state.table(), stream.0, len);
-            streamed(state, skipped)
-        }),
-        Function::new_async(
-            STREAMS,
-            "[method]input-stream.blocking-skip",
-            |state: &mut State, (stream, len): (Input, u64)| {
-                Box::pin(async move {
-                    let skipped = HostInputStream::blocking_skip(state.table(), stream.0, len).await;
-                    streamed(state, skipped)
-                })
-            },
-        ),
-        Function::new(STREAMS, "[method]input-stream.subscribe", |state: &mut State, (stream,): (Input,)| {
-            HostInputStream::subscribe(state.table(), stream.0)
-        }),
-    ]
+    functions! { state =>
+        STREAMS {
+            async_drop(stream: InputStream) => HostInputStream::drop(state.table(), stream).await;
+            fn "[method]input-stream.read"(stream: Input, len: u64) =>
+                streamed(HostInputStream::read(state.table(), stream.0, len), state);
+            async "[method]input-stream.blocking-read"(stream: Input, len: u64) =>
+                streamed(HostInputStream::blocking_read(state.table(), stream.0, len).await, state);
+            fn "[method]input-stream.skip"(stream: Input, len: u64) =>
+                streamed(HostInputStream::skip(state.table(), stream.0, len), state);
+            async "[method]input-stream.blocking-skip"(stream: Input, len: u64) =>
+                streamed(HostInputStream::blocking_skip(state.table(), stream.0, len).await, state);
+            fn "[method]input-stream.subscribe"(stream: Input) => HostInputStream::subscribe(state.table(), stream.0);
+        }
+    }
 }
 
 type Output = Borrow<OutputStream>;
 
 fn output() -> Vec<Function<State>> {
-    vec![
-        Function::new_async_drop(|state: &mut State, stream: Resource<OutputStream>| {
-            Box::pin(HostOutputStream::drop(state.table(), stream))
-        }),
-        Function::new(STREAMS, "[method]output-stream.check-write", |state: &mut State, (stream,): (Output,)| {
-            let room = HostOutputStream::check_write(state.table(), stream.0);
-            streamed(state, room)
-        }),
-        Function::new(
-            STREAMS,
-            "[method]output-stream.write",
-            |state: &mut State, (stream, bytes): (Output, Vec<u8>)| {
-                let written = HostOutputStream::write(state.table(), stream.0, bytes);
-                streamed(state, written)
-            },
-        ),
-        Function::new(STREAMS, "[method]output-stream.flush", |state: &mut State, (stream,): (Output,)| {
-            let flushed = HostOutputStream::flush(state.table(), stream.0);
-            streamed(state, flushed)
-        }),
-        Function::new(STREAMS, "[method]output-stream.subscribe", |state: &mut State, (stream,): (Output,)| {
-            HostOutputStream::subscribe(state.table(), stream.0)
-        }),
-        Function::new(
-            STREAMS,
-            "[method]output-stream.write-zeroes",
-            |state: &mut State, (stream, len): (Output, u64)| {
-                let written = HostOutputStream::write_zeroes(state.table(), stream.0, len);
-                streamed(state, written)
-            },
-        ),
-        Function::new(
-            STREAMS,
-            "[method]output-stream.splice",
-            |state: &mut State, (stream, from, len): (Output, Input, u64)| {
-                let spliced = HostOutputStream::splice(state.table(), stream.0, from.0, len);
-                streamed(state, spliced)
-            },
-        ),
-    ]
+    functions! { state =>
+        STREAMS {
+            async_drop(stream: OutputStream) => HostOutputStream::drop(state.table(), stream).await;
+            fn "[method]output-stream.check-write"(stream: Output) =>
+                streamed(HostOutputStream::check_write(state.table(), stream.0), state);
+            fn "[method]output-stream.write"(stream: Output, bytes: Vec<u8>) =>
+                streamed(HostOutputStream::write(state.table(), stream.0, bytes), state);
+            fn "[method]output-stream.flush"(stream: Output) =>
+                streamed(HostOutputStream::flush(state.table(), stream.0), state);
+            fn "[method]output-stream.subscribe"(stream: Output) =>
+                HostOutputStream::subscribe(state.table(), stream.0);
+            fn "[method]output-stream.write-zeroes"(stream: Output, len: u64) =>
+                streamed(HostOutputStream::write_zeroes(state.table(), stream.0, len), state);
+            fn "[method]output-stream.splice"(stream: Output, from: Input, len: u64) =>
+                streamed(HostOutputStream::splice(state.table(), stream.0, from.0, len), state);
+        }
+    }
 }
 
 fn blocking_output() -> Vec<Function<State>> {
-    vec![
-        Function::new_async(
-            STREAMS,
-            "[method]output-stream.blocking-write-and-flush",
-            |state: &mut State, (stream, bytes): (Output, Vec<u8>)| {
-                Box::pin(async move {
-                    let written = HostOutputStream::blocking_write_and_flush(state.table(), stream.0, bytes).await;
-                    streamed(state, written)
-                })
-            },
-        ),
-        Function::new_async(
-            STREAMS,
-            "[method]output-stream.blocking-flush",
-            |state: &mut State, (stream,): (Output,)| {
-                Box::pin(async move {
-                    let flushed = HostOutputStream::blocking_flush(state.table(), stream.0).await;
-                    streamed(state, flushed)
-                })
-            },
-        ),
-        Function::new_async(
-            STREAMS,
-            "[method]output-stream.blocking-write-zeroes-and-flush",
-            |state: &mut State, (stream, len): (Output, u64)| {
-                Box::pin(async move {
-                    let table = state.table();
-                    let written = HostOutputStream::blocking_write_zeroes_and_flush(table, stream.0, len).await;
-                    streamed(state, written)
-                })
-            },
-        ),
-        Function::new_async(
-            STREAMS,
-            "[method]output-stream.blocking-splice",
-            |state: &mut State, (stream, from, len): (Output, Input, u64)| {
-                Box::pin(async move {
-                    let spliced = HostOutputStream::blocking_splice(state.table(), stream.0, from.0, len).await;
-                    streamed(state, spliced)
-                })
-            },
-        ),
-    ]
+    functions! { state =>
+        STREAMS {
+            async "[method]output-stream.blocking-write-and-flush"(stream: Output, bytes: Vec<u8>) =>
+                streamed(HostOutputStream::blocking_write_and_flush(state.table(), stream.0, bytes).await, state);
+            async "[method]output-stream.blocking-flush"(stream: Output) =>
+                streamed(HostOutputStream::blocking_flush(state.table(), stream.0).await, state);
+            async "[method]output-stream.blocking-write-zeroes-and-flush"(stream: Output, len: u64) =>
+                streamed(HostOutputStream::blocking_write_zeroes_and_flush(state.table(), stream.0, len).await, state);
+            async "[method]output-stream.blocking-splice"(stream: Output, from: Input, len: u64) =>
+                streamed(HostOutputStream::blocking_splice(state.table(), stream.0, from.0, len).await, state);
+        }
+    }
 }

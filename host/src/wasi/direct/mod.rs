@@ -3,9 +3,8 @@
 //! get. A guest that imports anything else (files, sockets, `wasi:config`) is linked as a component.
 
 use wasmparser::component_types::ComponentFuncType;
-use wasmtime::component::Resource;
 
-use crate::component_abi::{self, Function, Guest, Host, HostResource, WitTypes};
+use crate::component_abi::{self, Function, Guest, Host, WitTypes};
 use crate::component_link::direct::{HandlerInterface, HandlerTypes};
 use crate::wasi::state::State;
 
@@ -16,6 +15,46 @@ macro_rules! resources {
             const INTERFACE: &'static str = $interface;
             const NAME: &'static str = $name;
         })+
+    };
+}
+
+/// A table of host functions: a block for each interface, and in it a row for each function, with its name, its
+/// parameters and the value that it returns, a `wasmtime::Result`. `$state` is the name that the rows use for the
+/// store's [`State`].
+///
+/// A row begins with `fn`, with `async` for a function that may block the guest, or with `drop` or `async_drop` for the
+/// destructor of a resource, which runs when the guest drops its handle.
+macro_rules! functions {
+    ($state:ident => $($interface:tt {
+        $($kind:ident $($name:literal)? ($($parameter:ident: $type:ty),*) => $value:expr;)+
+    })+) => {
+        vec![$($(functions!(@$kind $state $interface $($name)? ($($parameter: $type),*) $value),)+)+]
+    };
+    (@fn $state:ident $interface:tt $name:literal ($($parameter:ident: $type:ty),*) $value:expr) => {
+        $crate::component_abi::Function::new(
+            $interface,
+            $name,
+            |$state: &mut $crate::wasi::state::State, ($($parameter,)*): ($($type,)*)| $value,
+        )
+    };
+    (@async $state:ident $interface:tt $name:literal ($($parameter:ident: $type:ty),*) $value:expr) => {
+        $crate::component_abi::Function::new_async(
+            $interface,
+            $name,
+            |$state: &mut $crate::wasi::state::State, ($($parameter,)*): ($($type,)*)| Box::pin(async move { $value }),
+        )
+    };
+    (@drop $state:ident $interface:tt ($parameter:ident: $type:ty) $value:expr) => {
+        $crate::component_abi::Function::new_drop(
+            |$state: &mut $crate::wasi::state::State, $parameter: wasmtime::component::Resource<$type>| $value,
+        )
+    };
+    (@async_drop $state:ident $interface:tt ($parameter:ident: $type:ty) $value:expr) => {
+        $crate::component_abi::Function::new_async_drop(
+            |$state: &mut $crate::wasi::state::State, $parameter: wasmtime::component::Resource<$type>| {
+                Box::pin(async move { $value })
+            },
+        )
     };
 }
 
@@ -60,15 +99,6 @@ impl Host for State {
 /// `wasi:http` of WASI 0.2.
 pub(super) fn http_p2() -> Vec<Function<State>> {
     [http::functions(), outgoing::functions()].into_iter().flatten().collect()
-}
-
-/// The destructor of a resource, called when the guest drops its handle.
-fn drop<T, F>(function: F) -> Function<State>
-where
-    T: HostResource,
-    F: Fn(&mut State, Resource<T>) -> wasmtime::Result<()> + Copy + Send + Sync + 'static,
-{
-    Function::new_drop(function)
 }
 
 /// Converts an error into the error code that the guest receives, or into a trap.

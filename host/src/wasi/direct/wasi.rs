@@ -1,65 +1,63 @@
 //! `wasi:cli`, `wasi:clocks` and `wasi:random`.
 
-use wasmtime::component::Resource;
 use wasmtime_wasi::cli::WasiCliView;
 use wasmtime_wasi::clocks::WasiClocksView;
-use wasmtime_wasi::p2::bindings::cli::terminal_input::{HostTerminalInput, TerminalInput};
-use wasmtime_wasi::p2::bindings::cli::terminal_output::{HostTerminalOutput, TerminalOutput};
-use wasmtime_wasi::p2::bindings::cli::{
-    environment, exit, stderr, stdin, stdout, terminal_stderr, terminal_stdin, terminal_stdout,
-};
+use wasmtime_wasi::p2::bindings::cli::terminal_input::TerminalInput;
+use wasmtime_wasi::p2::bindings::cli::terminal_output::TerminalOutput;
+use wasmtime_wasi::p2::bindings::cli::{environment, stderr, stdin, stdout};
 use wasmtime_wasi::p2::bindings::clocks::wall_clock::Datetime;
 use wasmtime_wasi::p2::bindings::clocks::{monotonic_clock, wall_clock};
-use wasmtime_wasi::p2::bindings::random::{insecure, insecure_seed, random};
+use wasmtime_wasi::p2::bindings::random::insecure_seed;
 use wasmtime_wasi::random::WasiRandomView;
 
-use super::common::common_wasi;
-use super::drop;
+use super::common::{common_cli, common_random};
 use crate::component_abi::{Function, record};
 use crate::wasi::state::State;
 
-const WALL: &str = "wasi:clocks/wall-clock";
-
-common_wasi!();
+resources! { "wasi:cli/terminal-input" => TerminalInput = "terminal-input", }
+resources! { "wasi:cli/terminal-output" => TerminalOutput = "terminal-output", }
 
 record!(Datetime { seconds: u64 = "seconds", nanoseconds: u32 = "nanoseconds" });
 
 pub(crate) fn cli() -> Vec<Function<State>> {
-    let others = [
-        Function::new(ENVIRONMENT, "initial-cwd", |state: &mut State, ()| {
-            environment::Host::initial_cwd(&mut state.cli())
-        }),
-        Function::new("wasi:cli/stdin", "get-stdin", |state: &mut State, ()| stdin::Host::get_stdin(&mut state.cli())),
-        Function::new("wasi:cli/stdout", "get-stdout", |state: &mut State, ()| {
-            stdout::Host::get_stdout(&mut state.cli())
-        }),
-        Function::new("wasi:cli/stderr", "get-stderr", |state: &mut State, ()| {
-            stderr::Host::get_stderr(&mut state.cli())
-        }),
-    ];
-    common_cli().into_iter().chain(others).collect()
+    let others = functions! { state =>
+        "wasi:cli/environment" {
+            fn "initial-cwd"() => environment::Host::initial_cwd(&mut state.cli());
+        }
+        "wasi:cli/stdin" {
+            fn "get-stdin"() => stdin::Host::get_stdin(&mut state.cli());
+        }
+        "wasi:cli/stdout" {
+            fn "get-stdout"() => stdout::Host::get_stdout(&mut state.cli());
+        }
+        "wasi:cli/stderr" {
+            fn "get-stderr"() => stderr::Host::get_stderr(&mut state.cli());
+        }
+    };
+    common_cli!(p2).into_iter().chain(others).collect()
 }
 
 pub(crate) fn clocks() -> Vec<Function<State>> {
-    vec![
-        Function::new(MONOTONIC, "now", |state: &mut State, ()| monotonic_clock::Host::now(&mut state.clocks())),
-        Function::new(MONOTONIC, "resolution", |state: &mut State, ()| {
-            monotonic_clock::Host::resolution(&mut state.clocks())
-        }),
-        Function::new(MONOTONIC, "subscribe-instant", |state: &mut State, (when,): (u64,)| {
-            monotonic_clock::Host::subscribe_instant(&mut state.clocks(), when)
-        }),
-        Function::new(MONOTONIC, "subscribe-duration", |state: &mut State, (duration,): (u64,)| {
-            monotonic_clock::Host::subscribe_duration(&mut state.clocks(), duration)
-        }),
-        Function::new(WALL, "now", |state: &mut State, ()| wall_clock::Host::now(&mut state.clocks())),
-        Function::new(WALL, "resolution", |state: &mut State, ()| wall_clock::Host::resolution(&mut state.clocks())),
-    ]
+    functions! { state =>
+        "wasi:clocks/monotonic-clock" {
+            fn "now"() => monotonic_clock::Host::now(&mut state.clocks());
+            fn "resolution"() => monotonic_clock::Host::resolution(&mut state.clocks());
+            fn "subscribe-instant"(when: u64) => monotonic_clock::Host::subscribe_instant(&mut state.clocks(), when);
+            fn "subscribe-duration"(duration: u64) =>
+                monotonic_clock::Host::subscribe_duration(&mut state.clocks(), duration);
+        }
+        "wasi:clocks/wall-clock" {
+            fn "now"() => wall_clock::Host::now(&mut state.clocks());
+            fn "resolution"() => wall_clock::Host::resolution(&mut state.clocks());
+        }
+    }
 }
 
 pub(crate) fn random() -> Vec<Function<State>> {
-    let seed = Function::new("wasi:random/insecure-seed", "insecure-seed", |state: &mut State, ()| {
-        insecure_seed::Host::insecure_seed(state.random())
-    });
-    common_random().into_iter().chain([seed]).collect()
+    let seed = functions! { state =>
+        "wasi:random/insecure-seed" {
+            fn "insecure-seed"() => insecure_seed::Host::insecure_seed(state.random());
+        }
+    };
+    common_random!(p2).into_iter().chain(seed).collect()
 }

@@ -8,7 +8,6 @@ use super::TYPES;
 use super::error::told;
 use crate::component_abi::{Borrow, Function};
 use crate::wasi::direct::common::common_fields;
-use crate::wasi::direct::drop;
 use crate::wasi::host_memory::{field_bytes, map_bytes};
 use crate::wasi::state::State;
 
@@ -22,13 +21,12 @@ pub(super) fn take(state: &mut State, fields: Resource<FieldMap>) -> wasmtime::R
 }
 
 pub(super) fn functions() -> Vec<Function<State>> {
-    let others = [
-        Function::new(TYPES, "[method]fields.get-and-delete", |state: &mut State, (fields, name): (Fields, String)| {
-            told(HostFields::get_and_delete(&mut state.http(), fields.0, name))
-        }),
-        Function::new(TYPES, "[method]fields.copy-all", |state: &mut State, (fields,): (Fields,)| {
-            HostFields::copy_all(&mut state.http(), fields.0)
-        }),
-    ];
+    let others = functions! { state =>
+        TYPES {
+            fn "[method]fields.get-and-delete"(fields: Fields, name: String) =>
+                told(HostFields::get_and_delete(&mut state.http(), fields.0, name));
+            fn "[method]fields.copy-all"(fields: Fields) => HostFields::copy_all(&mut state.http(), fields.0);
+        }
+    };
     common_fields().into_iter().chain(others).collect()
 }

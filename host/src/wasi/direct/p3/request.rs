@@ -14,7 +14,6 @@ use wasmtime_wasi_http::{FieldMap, RequestOptions, WasiHttpView};
 use super::error::told;
 use super::{Body, MESSAGE_BYTES, SentResult, TYPES, TrailersResult, fields};
 use crate::component_abi::{Borrow, Function, FutureReader, StreamReader};
-use crate::wasi::direct::drop;
 use crate::wasi::http::GuestBody;
 use crate::wasi::http::p3::UNSENT;
 use crate::wasi::http::{MAX_AUTHORITY_BYTES, MAX_METHOD_BYTES, path_with_query};
@@ -77,22 +76,19 @@ pub(super) fn functions() -> Vec<Function<State>> {
 }
 
 fn bodies() -> Vec<Function<State>> {
-    vec![
-        drop(|state, request: Resource<Request>| {
-            let request = state.table().delete(request)?;
-            request.body.close(state);
-            Ok(())
-        }),
-        Function::new(
-            TYPES,
-            "[static]request.new",
-            |state: &mut State,
-             (headers, contents, trailers, options): (
-                Resource<FieldMap>,
-                Option<StreamReader>,
-                FutureReader<TrailersResult>,
-                Option<Resource<OptionsResource>>,
-            )| {
+    functions! { state =>
+        TYPES {
+            drop(request: Request) => {
+                let request = state.table().delete(request)?;
+                request.body.close(state);
+                Ok(())
+            };
+            fn "[static]request.new"(
+                headers: Resource<FieldMap>,
+                contents: Option<StreamReader>,
+                trailers: FutureReader<TrailersResult>,
+                options: Option<Resource<OptionsResource>>
+            ) => {
                 // wasmtime-wasi-http reports success for an unsent request (wasmtime#14112).
                 let unsent = Err(ErrorCode::InternalError(Some(UNSENT.to_owned())));
                 state.keep(MESSAGE_BYTES)?;
@@ -112,89 +108,68 @@ fn bodies() -> Vec<Function<State>> {
                     body,
                 };
                 Ok((state.table().push(request)?, sent))
-            },
-        ),
-        Function::new(
-            TYPES,
-            "[static]request.consume-body",
-            |state: &mut State, (request, result): (Resource<Request>, FutureReader<SentResult>)| {
+            };
+            fn "[static]request.consume-body"(request: Resource<Request>, result: FutureReader<SentResult>) => {
                 let request = state.table().delete(request)?;
                 request.body.consume(state, &result)
-            },
-        ),
-    ]
+            };
+        }
+    }
 }
 
 fn heads() -> Vec<Function<State>> {
-    vec![
-        Function::new(TYPES, "[method]request.get-method", |state: &mut State, (request,): (ToRequest,)| {
-            Ok(Method::from(&get(state, &request)?.method))
-        }),
-        Function::new(TYPES, "[method]request.get-path-with-query", |state: &mut State, (request,): (ToRequest,)| {
-            Ok(get(state, &request)?.path_with_query.as_ref().map(|path| path.as_str().to_owned()))
-        }),
-        Function::new(TYPES, "[method]request.get-scheme", |state: &mut State, (request,): (ToRequest,)| {
-            Ok(get(state, &request)?.scheme.as_ref().map(Scheme::from))
-        }),
-        Function::new(TYPES, "[method]request.get-authority", |state: &mut State, (request,): (ToRequest,)| {
-            Ok(get(state, &request)?.authority.as_ref().map(|authority| authority.as_str().to_owned()))
-        }),
-        Function::new(TYPES, "[method]request.get-options", |state: &mut State, (request,): (ToRequest,)| {
-            let options = get(state, &request)?.options.clone();
-            options
-                .map(|options| state.table().push(MaybeMutable::new_immutable(options)))
-                .transpose()
-                .map_err(Into::into)
-        }),
-        Function::new(TYPES, "[method]request.get-headers", |state: &mut State, (request,): (ToRequest,)| {
-            let headers = get(state, &request)?.headers.clone();
-            Ok(state.table().push(headers)?)
-        }),
-    ]
+    functions! { state =>
+        TYPES {
+            fn "[method]request.get-method"(request: ToRequest) => Ok(Method::from(&get(state, &request)?.method));
+            fn "[method]request.get-path-with-query"(request: ToRequest) =>
+                Ok(get(state, &request)?.path_with_query.as_ref().map(|path| path.as_str().to_owned()));
+            fn "[method]request.get-scheme"(request: ToRequest) =>
+                Ok(get(state, &request)?.scheme.as_ref().map(Scheme::from));
+            fn "[method]request.get-authority"(request: ToRequest) =>
+                Ok(get(state, &request)?.authority.as_ref().map(|authority| authority.as_str().to_owned()));
+            fn "[method]request.get-options"(request: ToRequest) => {
+                let options = get(state, &request)?.options.clone();
+                options
+                    .map(|options| state.table().push(MaybeMutable::new_immutable(options)))
+                    .transpose()
+                    .map_err(Into::into)
+            };
+            fn "[method]request.get-headers"(request: ToRequest) => {
+                let headers = get(state, &request)?.headers.clone();
+                Ok(state.table().push(headers)?)
+            };
+        }
+    }
 }
 
 /// Whether the value that a guest set was accepted.
 type Set = Result<(), ()>;
 
 fn changes() -> Vec<Function<State>> {
-    vec![
-        Function::new(
-            TYPES,
-            "[method]request.set-method",
-            |state: &mut State, (request, method): (ToRequest, Method)| {
+    functions! { state =>
+        TYPES {
+            fn "[method]request.set-method"(request: ToRequest, method: Method) => {
                 let request = get(state, &request)?;
                 // No memory limit covers a method of the host, so its length is limited.
                 let is_too_long = matches!(&method, Method::Other(name) if name.len() > MAX_METHOD_BYTES);
                 let method = http::Method::try_from(&method).ok().filter(|_| !is_too_long);
                 Ok(set(&mut request.method, method))
-            },
-        ),
-        Function::new(
-            TYPES,
-            "[method]request.set-path-with-query",
-            |state: &mut State, (request, path): (ToRequest, Option<String>)| {
+            };
+            fn "[method]request.set-path-with-query"(request: ToRequest, path: Option<String>) => {
                 state.keep(path.as_ref().map_or(0, String::len))?;
                 let request = get(state, &request)?;
                 Ok(set_option(&mut request.path_with_query, path, |path| path_with_query(&path)))
-            },
-        ),
-        Function::new(
-            TYPES,
-            "[method]request.set-scheme",
-            |state: &mut State, (request, scheme): (ToRequest, Option<Scheme>)| {
+            };
+            fn "[method]request.set-scheme"(request: ToRequest, scheme: Option<Scheme>) => {
                 let request = get(state, &request)?;
                 Ok(set_option(&mut request.scheme, scheme, |scheme| (&scheme).try_into().ok()))
-            },
-        ),
-        Function::new(
-            TYPES,
-            "[method]request.set-authority",
-            |state: &mut State, (request, authority): (ToRequest, Option<String>)| {
+            };
+            fn "[method]request.set-authority"(request: ToRequest, authority: Option<String>) => {
                 let request = get(state, &request)?;
                 Ok(set_option(&mut request.authority, authority, parse_authority))
-            },
-        ),
-    ]
+            };
+        }
+    }
 }
 
 fn set<V>(place: &mut V, value: Option<V>) -> Set {
@@ -223,55 +198,24 @@ fn parse_authority(authority: String) -> Option<Authority> {
 type Options = Borrow<OptionsResource>;
 
 pub(super) fn options() -> Vec<Function<State>> {
-    vec![
-        drop(|state, options: Resource<OptionsResource>| HostRequestOptions::drop(&mut state.http(), options)),
-        Function::new(TYPES, "[constructor]request-options", |state: &mut State, ()| {
-            HostRequestOptions::new(&mut state.http())
-        }),
-        Function::new(TYPES, "[method]request-options.clone", |state: &mut State, (options,): (Options,)| {
-            HostRequestOptions::clone(&mut state.http(), options.0)
-        }),
-        Function::new(
-            TYPES,
-            "[method]request-options.get-connect-timeout",
-            |state: &mut State, (options,): (Options,)| {
-                HostRequestOptions::get_connect_timeout(&mut state.http(), options.0)
-            },
-        ),
-        Function::new(
-            TYPES,
-            "[method]request-options.set-connect-timeout",
-            |state: &mut State, (options, timeout): (Options, Option<u64>)| {
-                told(HostRequestOptions::set_connect_timeout(&mut state.http(), options.0, timeout))
-            },
-        ),
-        Function::new(
-            TYPES,
-            "[method]request-options.get-first-byte-timeout",
-            |state: &mut State, (options,): (Options,)| {
-                HostRequestOptions::get_first_byte_timeout(&mut state.http(), options.0)
-            },
-        ),
-        Function::new(
-            TYPES,
-            "[method]request-options.set-first-byte-timeout",
-            |state: &mut State, (options, timeout): (Options, Option<u64>)| {
-                told(HostRequestOptions::set_first_byte_timeout(&mut state.http(), options.0, timeout))
-            },
-        ),
-        Function::new(
-            TYPES,
-            "[method]request-options.get-between-bytes-timeout",
-            |state: &mut State, (options,): (Options,)| {
-                HostRequestOptions::get_between_bytes_timeout(&mut state.http(), options.0)
-            },
-        ),
-        Function::new(
-            TYPES,
-            "[method]request-options.set-between-bytes-timeout",
-            |state: &mut State, (options, timeout): (Options, Option<u64>)| {
-                told(HostRequestOptions::set_between_bytes_timeout(&mut state.http(), options.0, timeout))
-            },
-        ),
-    ]
+    functions! { state =>
+        TYPES {
+            drop(options: OptionsResource) => HostRequestOptions::drop(&mut state.http(), options);
+            fn "[constructor]request-options"() => HostRequestOptions::new(&mut state.http());
+            fn "[method]request-options.clone"(options: Options) =>
+                HostRequestOptions::clone(&mut state.http(), options.0);
+            fn "[method]request-options.get-connect-timeout"(options: Options) =>
+                HostRequestOptions::get_connect_timeout(&mut state.http(), options.0);
+            fn "[method]request-options.set-connect-timeout"(options: Options, timeout: Option<u64>) =>
+                told(HostRequestOptions::set_connect_timeout(&mut state.http(), options.0, timeout));
+            fn "[method]request-options.get-first-byte-timeout"(options: Options) =>
+                HostRequestOptions::get_first_byte_timeout(&mut state.http(), options.0);
+            fn "[method]request-options.set-first-byte-timeout"(options: Options, timeout: Option<u64>) =>
+                told(HostRequestOptions::set_first_byte_timeout(&mut state.http(), options.0, timeout));
+            fn "[method]request-options.get-between-bytes-timeout"(options: Options) =>
+                HostRequestOptions::get_between_bytes_timeout(&mut state.http(), options.0);
+            fn "[method]request-options.set-between-bytes-timeout"(options: Options, timeout: Option<u64>) =>
+                told(HostRequestOptions::set_between_bytes_timeout(&mut state.http(), options.0, timeout));
+        }
+    }
 }

@@ -9,7 +9,6 @@ use super::body::Tells;
 use super::error::describe;
 use super::{Body, MESSAGE_BYTES, SentResult, TYPES, TrailersResult, fields};
 use crate::component_abi::{Borrow, Function, FutureReader, StreamReader};
-use crate::wasi::direct::drop;
 use crate::wasi::state::State;
 
 /// A response that the guest makes or has received.
@@ -37,35 +36,26 @@ fn get<'a>(state: &'a mut State, response: &ToResponse) -> wasmtime::Result<&'a 
 }
 
 pub(super) fn functions() -> Vec<Function<State>> {
-    vec![
-        drop(|state, response: Resource<Response>| {
-            let response = state.table().delete(response)?;
-            response.body.close(state);
-            Ok(())
-        }),
-        Function::new(
-            TYPES,
-            "[static]response.new",
-            |state: &mut State,
-             (headers, contents, trailers): (
-                Resource<FieldMap>,
-                Option<StreamReader>,
-                FutureReader<TrailersResult>,
-            )| {
+    functions! { state =>
+        TYPES {
+            drop(response: Response) => {
+                let response = state.table().delete(response)?;
+                response.body.close(state);
+                Ok(())
+            };
+            fn "[static]response.new"(
+                headers: Resource<FieldMap>,
+                contents: Option<StreamReader>,
+                trailers: FutureReader<TrailersResult>
+            ) => {
                 state.keep(MESSAGE_BYTES)?;
                 let (body, sent) = Body::new(state, contents, trailers, Ok(()));
                 let headers = fields::take(state, headers)?;
                 let response = Response { status: StatusCode::OK, headers, body };
                 Ok((state.table().push(response)?, sent))
-            },
-        ),
-        Function::new(TYPES, "[method]response.get-status-code", |state: &mut State, (response,): (ToResponse,)| {
-            Ok(get(state, &response)?.status.as_u16())
-        }),
-        Function::new(
-            TYPES,
-            "[method]response.set-status-code",
-            |state: &mut State, (response, status): (ToResponse, u16)| {
+            };
+            fn "[method]response.get-status-code"(response: ToResponse) => Ok(get(state, &response)?.status.as_u16());
+            fn "[method]response.set-status-code"(response: ToResponse, status: u16) => {
                 let response = get(state, &response)?;
                 Ok(match StatusCode::from_u16(status) {
                     Ok(code) if status < 600 => {
@@ -74,21 +64,17 @@ pub(super) fn functions() -> Vec<Function<State>> {
                     }
                     _ => Err(()),
                 })
-            },
-        ),
-        Function::new(TYPES, "[method]response.get-headers", |state: &mut State, (response,): (ToResponse,)| {
-            let headers = get(state, &response)?.headers.clone();
-            Ok(state.table().push(headers)?)
-        }),
-        Function::new(
-            TYPES,
-            "[static]response.consume-body",
-            |state: &mut State, (response, result): (Resource<Response>, FutureReader<SentResult>)| {
+            };
+            fn "[method]response.get-headers"(response: ToResponse) => {
+                let headers = get(state, &response)?.headers.clone();
+                Ok(state.table().push(headers)?)
+            };
+            fn "[static]response.consume-body"(response: Resource<Response>, result: FutureReader<SentResult>) => {
                 let response = state.table().delete(response)?;
                 response.body.consume(state, &result)
-            },
-        ),
-    ]
+            };
+        }
+    }
 }
 
 /// The handler has returned: sends the response. The body is sent while the guest continues to run.

@@ -10,13 +10,13 @@ use wasmtime_wasi::cli::WasiCliView;
 use wasmtime_wasi::clocks::WasiClocksView;
 use wasmtime_wasi::p2::DynOutputStream;
 use wasmtime_wasi::p2::bindings::cli::{stderr, stdout};
-use wasmtime_wasi::p3::bindings::cli::terminal_input::{HostTerminalInput, TerminalInput};
-use wasmtime_wasi::p3::bindings::cli::terminal_output::{HostTerminalOutput, TerminalOutput};
+use wasmtime_wasi::p3::bindings::cli::terminal_input::TerminalInput;
+use wasmtime_wasi::p3::bindings::cli::terminal_output::TerminalOutput;
 use wasmtime_wasi::p3::bindings::cli::types::ErrorCode;
-use wasmtime_wasi::p3::bindings::cli::{environment, exit, terminal_stderr, terminal_stdin, terminal_stdout};
+use wasmtime_wasi::p3::bindings::cli::{environment, exit};
 use wasmtime_wasi::p3::bindings::clocks::system_clock::Instant;
 use wasmtime_wasi::p3::bindings::clocks::{monotonic_clock, system_clock};
-use wasmtime_wasi::p3::bindings::random::{insecure, insecure_seed, random};
+use wasmtime_wasi::p3::bindings::random::insecure_seed;
 use wasmtime_wasi::random::WasiRandomView;
 
 use super::MESSAGE_BYTES;
@@ -24,14 +24,14 @@ use super::source::ClosedInput;
 use crate::component_abi::{
     ByteSink, Function, FutureReader, StreamReader, Transfer, enumeration, later, pipe, record,
 };
-use crate::wasi::direct::common::common_wasi;
-use crate::wasi::direct::drop;
+use crate::wasi::direct::common::{common_cli, common_random};
 use crate::wasi::output::of_one_call;
 use crate::wasi::state::State;
 
-const SYSTEM: &str = "wasi:clocks/system-clock";
+const MONOTONIC: &str = "wasi:clocks/monotonic-clock";
 
-common_wasi!();
+resources! { "wasi:cli/terminal-input" => TerminalInput = "terminal-input", }
+resources! { "wasi:cli/terminal-output" => TerminalOutput = "terminal-output", }
 
 record!(Instant { seconds: i64 = "seconds", nanoseconds: u32 = "nanoseconds" });
 
@@ -45,31 +45,38 @@ enumeration!(ErrorCode {
 pub(super) type Written = Result<(), ErrorCode>;
 
 pub(crate) fn cli() -> Vec<Function<State>> {
-    let others = [
-        Function::new(ENVIRONMENT, "get-initial-cwd", |state: &mut State, ()| {
-            environment::Host::get_initial_cwd(&mut state.cli())
-        }),
-        Function::new(EXIT, "exit-with-code", |state: &mut State, (code,): (u8,)| {
-            exit::Host::exit_with_code(&mut state.cli(), code)
-        }),
-        // The standard input is closed.
-        Function::new("wasi:cli/stdin", "read-via-stream", |state: &mut State, ()| {
-            state.keep(MESSAGE_BYTES)?;
-            let guest = state.guest();
-            let done: FutureReader<Written> =
-                guest.future(later(async { |_: &mut State| wasmtime::error::Ok(Written::Ok(())) }));
-            Ok((guest.stream(ClosedInput), done))
-        }),
-        Function::new("wasi:cli/stdout", "write-via-stream", |state: &mut State, (data,): (StreamReader,)| {
-            let stream = stdout::Host::get_stdout(&mut state.cli())?;
-            write_via_stream(state, stream, data)
-        }),
-        Function::new("wasi:cli/stderr", "write-via-stream", |state: &mut State, (data,): (StreamReader,)| {
-            let stream = stderr::Host::get_stderr(&mut state.cli())?;
-            write_via_stream(state, stream, data)
-        }),
-    ];
-    common_cli().into_iter().chain(others).collect()
+    let others = functions! { state =>
+        "wasi:cli/environment" {
+            fn "get-initial-cwd"() => environment::Host::get_initial_cwd(&mut state.cli());
+        }
+        "wasi:cli/exit" {
+            fn "exit-with-code"(code: u8) => exit::Host::exit_with_code(&mut state.cli(), code);
+        }
+        "wasi:cli/stdin" {
+            fn "read-via-stream"() => read_via_stream(state);
+        }
+        "wasi:cli/stdout" {
+            fn "write-via-stream"(data: StreamReader) => {
+                let stream = stdout::Host::get_stdout(&mut state.cli())?;
+                write_via_stream(state, stream, data)
+            };
+        }
+        "wasi:cli/stderr" {
+            fn "write-via-stream"(data: StreamReader) => {
+                let stream = stderr::Host::get_stderr(&mut state.cli())?;
+                write_via_stream(state, stream, data)
+            };
+        }
+    };
+    common_cli!(p3).into_iter().chain(others).collect()
+}
+
+/// The standard input, which is closed.
+fn read_via_stream(state: &mut State) -> wasmtime::Result<(StreamReader, FutureReader<Written>)> {
+    state.keep(MESSAGE_BYTES)?;
+    let guest = state.guest();
+    let done = guest.future(later(async { |_: &mut State| wasmtime::error::Ok(Written::Ok(())) }));
+    Ok((guest.stream(ClosedInput), done))
 }
 
 fn write_via_stream(
@@ -119,16 +126,16 @@ pub(crate) fn clocks() -> Vec<Function<State>> {
             let now = monotonic_clock::Host::now(&mut state.clocks())?;
             Ok(sleep(when.saturating_sub(now)))
         });
-    let others = [
-        Function::new(MONOTONIC, "now", |state: &mut State, ()| monotonic_clock::Host::now(&mut state.clocks())),
-        Function::new(MONOTONIC, "get-resolution", |state: &mut State, ()| {
-            monotonic_clock::Host::get_resolution(&mut state.clocks())
-        }),
-        Function::new(SYSTEM, "now", |state: &mut State, ()| system_clock::Host::now(&mut state.clocks())),
-        Function::new(SYSTEM, "get-resolution", |state: &mut State, ()| {
-            system_clock::Host::get_resolution(&mut state.clocks())
-        }),
-    ];
+    let others = functions! { state =>
+        MONOTONIC {
+            fn "now"() => monotonic_clock::Host::now(&mut state.clocks());
+            fn "get-resolution"() => monotonic_clock::Host::get_resolution(&mut state.clocks());
+        }
+        "wasi:clocks/system-clock" {
+            fn "now"() => system_clock::Host::now(&mut state.clocks());
+            fn "get-resolution"() => system_clock::Host::get_resolution(&mut state.clocks());
+        }
+    };
     wait_for.into_iter().chain(wait_until).chain(others).collect()
 }
 
@@ -142,8 +149,10 @@ fn sleep(nanos: u64) -> crate::component_abi::Later<State> {
 }
 
 pub(crate) fn random() -> Vec<Function<State>> {
-    let seed = Function::new("wasi:random/insecure-seed", "get-insecure-seed", |state: &mut State, ()| {
-        insecure_seed::Host::get_insecure_seed(state.random())
-    });
-    common_random().into_iter().chain([seed]).collect()
+    let seed = functions! { state =>
+        "wasi:random/insecure-seed" {
+            fn "get-insecure-seed"() => insecure_seed::Host::get_insecure_seed(state.random());
+        }
+    };
+    common_random!(p3).into_iter().chain(seed).collect()
 }
