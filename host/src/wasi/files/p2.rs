@@ -7,8 +7,8 @@ use wasmtime::component::{HasData, Linker, Resource};
 use wasmtime_wasi::filesystem::{Descriptor, WasiFilesystem, WasiFilesystemCtxView, WasiFilesystemView};
 use wasmtime_wasi::p2::bindings::filesystem::preopens;
 use wasmtime_wasi::p2::bindings::filesystem::types::{
-    self, Advice, DescriptorFlags, DescriptorStat, DescriptorType, DirectoryEntry, DirectoryEntryStream, ErrorCode,
-    Filesize, HostDescriptor, HostDirectoryEntryStream, MetadataHashValue, NewTimestamp, OpenFlags, PathFlags,
+    self, DescriptorFlags, DirectoryEntry, DirectoryEntryStream, ErrorCode, Filesize, HostDescriptor,
+    HostDirectoryEntryStream, OpenFlags, PathFlags,
 };
 use wasmtime_wasi::p2::{DynInputStream, DynOutputStream, FsError, FsResult};
 
@@ -53,12 +53,6 @@ pub(super) fn token(descriptor: &Descriptor) -> Token {
     file
 }
 
-/// Whether opening and reading a file of this type returns: a named pipe blocks until its other end is opened, and a
-/// device may block for any time. (The target of a symbolic link is checked when the link is followed.)
-fn is_openable(kind: DescriptorType) -> bool {
-    matches!(kind, DescriptorType::RegularFile | DescriptorType::Directory | DescriptorType::SymbolicLink)
-}
-
 pub(crate) fn add_to_linker(linker: &mut Linker<State>) -> wasmtime::Result<()> {
     preopens::add_to_linker::<State, WasiFilesystem>(linker, State::filesystem)?;
     types::add_to_linker::<State, Files>(linker, view)
@@ -86,29 +80,12 @@ macro_rules! in_thread {
 
 impl HostDescriptor for FilesView<'_> {
     in_thread! {
-        fn advise(offset: Filesize, length: Filesize, advice: Advice) -> ();
-        fn sync_data() -> ();
-        fn get_flags() -> DescriptorFlags;
-        fn get_type() -> DescriptorType;
-        fn set_size(size: Filesize) -> ();
-        fn set_times(accessed: NewTimestamp, modified: NewTimestamp) -> ();
         fn read(length: Filesize, offset: Filesize) -> (Vec<u8>, bool);
         fn write(bytes: Vec<u8>, offset: Filesize) -> Filesize;
         fn read_directory() -> Resource<DirectoryEntryStream>;
-        fn sync() -> ();
-        fn create_directory_at(path: String) -> ();
-        fn stat() -> DescriptorStat;
-        fn stat_at(flags: PathFlags, path: String) -> DescriptorStat;
-        fn set_times_at(flags: PathFlags, path: String, accessed: NewTimestamp, modified: NewTimestamp) -> ();
-        fn link_at(flags: PathFlags, path: String, new: Resource<Descriptor>, new_path: String) -> ();
-        fn readlink_at(path: String) -> String;
-        fn remove_directory_at(path: String) -> ();
-        fn rename_at(path: String, new: Resource<Descriptor>, new_path: String) -> ();
-        fn symlink_at(path: String, new_path: String) -> ();
-        fn unlink_file_at(path: String) -> ();
-        fn metadata_hash() -> MetadataHashValue;
-        fn metadata_hash_at(flags: PathFlags, path: String) -> MetadataHashValue;
     }
+
+    descriptor_functions!(in_thread, types);
 
     async fn open_at(
         &mut self,
@@ -121,7 +98,7 @@ impl HostDescriptor for FilesView<'_> {
         let found = self.stat_at(Resource::new_borrow(fd.rep()), path_flags, path.clone()).await;
         // If `stat` fails, `open` returns the better error. If the file is replaced between both, the open blocks one
         // thread.
-        if found.is_ok_and(|found| !is_openable(found.type_)) {
+        if found.is_ok_and(|found| !is_openable!(types, found.type_)) {
             return Err(ErrorCode::NotPermitted.into());
         }
         let call = self.begin_p2(&fd)?;

@@ -15,8 +15,8 @@ use wasmtime_wasi::p2::bindings::filesystem::types::{ErrorCode as ErrorCodeP2, H
 use wasmtime_wasi::p2::{DynInputStream, DynOutputStream, FsResult, Pollable, StreamError};
 use wasmtime_wasi::p3::bindings::filesystem::preopens;
 use wasmtime_wasi::p3::bindings::filesystem::types::{
-    self, Advice, DescriptorFlags, DescriptorStat, DescriptorType, DirectoryEntry, ErrorCode, Filesize, HostDescriptor,
-    HostDescriptorWithStore, MetadataHashValue, NewTimestamp, OpenFlags, PathFlags,
+    self, DescriptorFlags, DirectoryEntry, ErrorCode, Filesize, HostDescriptor, HostDescriptorWithStore, OpenFlags,
+    PathFlags,
 };
 use wasmtime_wasi::p3::filesystem::{FilesystemError, FilesystemResult};
 
@@ -41,10 +41,6 @@ fn begin(store: &Accessor<State, Files>, descriptor: &Resource<Descriptor>) -> F
     call.map_err(|Blocked| ErrorCode::Busy.into())
 }
 
-fn is_openable(kind: &DescriptorType) -> bool {
-    matches!(kind, DescriptorType::RegularFile | DescriptorType::Directory | DescriptorType::SymbolicLink)
-}
-
 /// Functions on one descriptor.
 macro_rules! in_thread {
     ($(fn $name:ident($($argument:ident: $type:ty),*) -> $output:ty;)*) => {$(
@@ -61,27 +57,7 @@ macro_rules! in_thread {
 }
 
 impl HostDescriptorWithStore<State> for Files {
-    in_thread! {
-        fn advise(offset: Filesize, length: Filesize, advice: Advice) -> ();
-        fn sync_data() -> ();
-        fn get_flags() -> DescriptorFlags;
-        fn get_type() -> DescriptorType;
-        fn set_size(size: Filesize) -> ();
-        fn set_times(accessed: NewTimestamp, modified: NewTimestamp) -> ();
-        fn sync() -> ();
-        fn create_directory_at(path: String) -> ();
-        fn stat() -> DescriptorStat;
-        fn stat_at(flags: PathFlags, path: String) -> DescriptorStat;
-        fn set_times_at(flags: PathFlags, path: String, accessed: NewTimestamp, modified: NewTimestamp) -> ();
-        fn link_at(flags: PathFlags, path: String, new: Resource<Descriptor>, new_path: String) -> ();
-        fn readlink_at(path: String) -> String;
-        fn remove_directory_at(path: String) -> ();
-        fn rename_at(path: String, new: Resource<Descriptor>, new_path: String) -> ();
-        fn symlink_at(path: String, new_path: String) -> ();
-        fn unlink_file_at(path: String) -> ();
-        fn metadata_hash() -> MetadataHashValue;
-        fn metadata_hash_at(flags: PathFlags, path: String) -> MetadataHashValue;
-    }
+    descriptor_functions!(in_thread, types);
 
     async fn open_at(
         store: &Accessor<State, Self>,
@@ -92,7 +68,7 @@ impl HostDescriptorWithStore<State> for Files {
         flags: DescriptorFlags,
     ) -> FilesystemResult<Resource<Descriptor>> {
         let found = Self::stat_at(store, Resource::new_borrow(fd.rep()), path_flags, path.clone()).await;
-        if found.is_ok_and(|found| !is_openable(&found.type_)) {
+        if found.is_ok_and(|found| !is_openable!(types, found.type_)) {
             return Err(ErrorCode::NotPermitted.into());
         }
         let call = begin(store, &fd)?;
