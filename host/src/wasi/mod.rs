@@ -2,7 +2,9 @@
 
 mod config;
 pub(crate) mod direct;
-pub(crate) mod files;
+mod error_codes;
+pub(crate) mod file_threads;
+mod files;
 mod from_wasmtime;
 pub(crate) mod host_memory;
 pub(crate) mod http;

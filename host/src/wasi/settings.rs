@@ -5,7 +5,7 @@ use std::sync::Arc;
 use daylily_core::config::{Grants, RouteLimits};
 use wasmtime_wasi_config::WasiConfigVariables;
 
-use crate::wasi::files::RouteFiles;
+use crate::wasi::file_threads::RouteFiles;
 #[cfg(any(test, feature = "fuzzing"))]
 use crate::wasi::http::client::OutgoingClient;
 use crate::wasi::http::client::OutgoingPolicy;

@@ -14,7 +14,7 @@ use crate::component_abi::Guest;
 use crate::engine::limiter::{Limiter, Refused};
 use crate::engine::meter::Meter;
 use crate::observe::request_id::RequestId;
-use crate::wasi::files::RouteFiles;
+use crate::wasi::file_threads::RouteFiles;
 use crate::wasi::http::GuestResponse;
 use crate::wasi::http::client::Hooks;
 use crate::wasi::http::p3::{ReceivedBodies, UnsentRequests};

@@ -28,7 +28,7 @@ use crate::observe::log::OncePerSecond;
 use crate::observe::record::Recorder;
 use crate::observe::scoreboard::Slot;
 use crate::sys::drain::Drain;
-use crate::wasi::files::RouteFiles;
+use crate::wasi::file_threads::RouteFiles;
 use crate::wasi::http::client::{OutgoingClient, OutgoingPolicy};
 use crate::wasi::settings::AppSettings;
 

@@ -104,81 +104,32 @@ macro_rules! http_types {
     };
 }
 
-/// The functions of `fields`, and the types they are declared with. Each function that makes the host keep more memory
-/// accounts for it first.
+/// The functions of `fields` that both releases have, in the bindings of `$release`: `p2` or `p3`.
 macro_rules! common_fields {
-    ($header_error:ty) => {
-        type Fields = Borrow<FieldMap>;
-        type Entries = Vec<(String, Vec<u8>)>;
-        type Changed<T> = wasmtime::Result<Result<T, $header_error>>;
+    ($release:ident) => {{
+        use wasmtime_wasi_http::$release::bindings::http::types::HostFields;
 
-        fn from_list(state: &mut State, list: Entries) -> Changed<Resource<FieldMap>> {
-            state.keep(list.iter().map(|(name, value)| field_bytes(name, value)).sum())?;
-            told(HostFields::from_list(&mut state.http(), list))
-        }
+        use $crate::wasi::http::fields::$release as counted;
 
-        fn set(state: &mut State, fields: Resource<FieldMap>, name: String, values: Vec<Vec<u8>>) -> Changed<()> {
-            state.keep(values.iter().map(|value| field_bytes(&name, value)).sum())?;
-            told(HostFields::set(&mut state.http(), fields, name, values))
-        }
-
-        fn append(state: &mut State, fields: Resource<FieldMap>, name: String, value: Vec<u8>) -> Changed<()> {
-            state.keep(field_bytes(&name, &value))?;
-            told(HostFields::append(&mut state.http(), fields, name, value))
-        }
-
-        /// Accounts for a full copy now. The copy is made when either resource is changed.
-        fn clone(state: &mut State, fields: Resource<FieldMap>) -> wasmtime::Result<Resource<FieldMap>> {
-            let bytes = state.table().get(&fields).map_or(0, |fields| map_bytes(fields));
-            state.keep(bytes)?;
-            HostFields::clone(&mut state.http(), fields)
-        }
-
-        /// Registers the same accounting functions for components. The linker must allow shadowing.
-        pub(crate) fn count_fields(types: &mut LinkerInstance<'_, State>) -> wasmtime::Result<()> {
-            type Store<'a> = wasmtime::StoreContextMut<'a, State>;
-            type Own = Resource<FieldMap>;
-            types.func_wrap("[static]fields.from-list", |mut store: Store<'_>, (list,): (Entries,)| {
-                Ok((from_list(store.data_mut(), list)?,))
-            })?;
-            types.func_wrap(
-                "[method]fields.set",
-                |mut store: Store<'_>, (fields, name, values): (Own, String, Vec<Vec<u8>>)| {
-                    Ok((set(store.data_mut(), fields, name, values)?,))
-                },
-            )?;
-            types.func_wrap(
-                "[method]fields.append",
-                |mut store: Store<'_>, (fields, name, value): (Own, String, Vec<u8>)| {
-                    Ok((append(store.data_mut(), fields, name, value)?,))
-                },
-            )?;
-            types.func_wrap("[method]fields.clone", |mut store: Store<'_>, (fields,): (Own,)| {
-                Ok((clone(store.data_mut(), fields)?,))
-            })
-        }
-
-        fn common_fields() -> Vec<Function<State>> {
-            functions! { state =>
-                TYPES {
-                    drop(fields: FieldMap) => HostFields::drop(&mut state.http(), fields);
-                    fn "[constructor]fields"() => HostFields::new(&mut state.http());
-                    fn "[static]fields.from-list"(list: Entries) => from_list(state, list);
-                    fn "[method]fields.get"(fields: Fields, name: String) =>
-                        HostFields::get(&mut state.http(), fields.0, name);
-                    fn "[method]fields.has"(fields: Fields, name: String) =>
-                        HostFields::has(&mut state.http(), fields.0, name);
-                    fn "[method]fields.set"(fields: Fields, name: String, values: Vec<Vec<u8>>) =>
-                        set(state, fields.0, name, values);
-                    fn "[method]fields.delete"(fields: Fields, name: String) =>
-                        told(HostFields::delete(&mut state.http(), fields.0, name));
-                    fn "[method]fields.append"(fields: Fields, name: String, value: Vec<u8>) =>
-                        append(state, fields.0, name, value);
-                    fn "[method]fields.clone"(fields: Fields) => clone(state, fields.0);
-                }
+        functions! { state =>
+            "wasi:http/types" {
+                drop(fields: FieldMap) => HostFields::drop(&mut state.http(), fields);
+                fn "[constructor]fields"() => HostFields::new(&mut state.http());
+                fn "[static]fields.from-list"(list: counted::Entries) => counted::from_list(state, list);
+                fn "[method]fields.get"(fields: Borrow<FieldMap>, name: String) =>
+                    HostFields::get(&mut state.http(), fields.0, name);
+                fn "[method]fields.has"(fields: Borrow<FieldMap>, name: String) =>
+                    HostFields::has(&mut state.http(), fields.0, name);
+                fn "[method]fields.set"(fields: Borrow<FieldMap>, name: String, values: Vec<Vec<u8>>) =>
+                    counted::set(state, fields.0, name, values);
+                fn "[method]fields.delete"(fields: Borrow<FieldMap>, name: String) =>
+                    counted::told(HostFields::delete(&mut state.http(), fields.0, name));
+                fn "[method]fields.append"(fields: Borrow<FieldMap>, name: String, value: Vec<u8>) =>
+                    counted::append(state, fields.0, name, value);
+                fn "[method]fields.clone"(fields: Borrow<FieldMap>) => counted::clone(state, fields.0);
             }
         }
-    };
+    }};
 }
 
 /// The functions of `wasi:cli` that both releases have, in the bindings of `$release`: `p2` or `p3`.

@@ -1,17 +1,17 @@
 //! `wasi:http/types` of WASI 0.2: fields, incoming requests, and the responses to them.
 
-use wasmtime::component::{LinkerInstance, Resource};
+use wasmtime::component::Resource;
+use wasmtime_wasi_http::p2::HttpError;
 use wasmtime_wasi_http::p2::bindings::http::types::{
-    self, DnsErrorPayload, ErrorCode, FieldSizePayload, FutureTrailers, HostFields, HostFutureTrailers,
+    self, DnsErrorPayload, ErrorCode, FieldSizePayload, FutureTrailers, HeaderError, HostFields, HostFutureTrailers,
     HostIncomingBody, HostIncomingRequest, HostOutgoingBody, HostOutgoingResponse, HostResponseOutparam, IncomingBody,
     IncomingRequest, Method, OutgoingBody, OutgoingResponse, ResponseOutparam, Scheme, TlsAlertReceivedPayload,
 };
-use wasmtime_wasi_http::p2::{HeaderError, HttpError};
 use wasmtime_wasi_http::{FieldMap, WasiHttpView};
 
 use super::common::{MAX_TEXT_BYTES, common_fields, http_types};
 use crate::component_abi::{Borrow, Function, record, variant};
-use crate::wasi::host_memory::{BODY_BYTES, field_bytes, map_bytes};
+use crate::wasi::error_codes;
 use crate::wasi::http::p2;
 use crate::wasi::state::State;
 
@@ -32,20 +32,14 @@ http_types!();
 /// The parameters of the guest's handler.
 pub(crate) type ParamsP2 = (Resource<IncomingRequest>, Resource<ResponseOutparam>);
 
-type WitHeaderError = types::HeaderError;
-
-variant!(WitHeaderError {
+variant!(HeaderError {
     "invalid-syntax" => InvalidSyntax,
     "forbidden" => Forbidden,
     "immutable" => Immutable,
 });
 
-fn told<T>(result: Result<T, HeaderError>) -> wasmtime::Result<Result<T, WitHeaderError>> {
-    super::told(result, HeaderError::downcast)
-}
-
-pub(crate) fn http<T>(result: Result<T, HttpError>) -> wasmtime::Result<Result<T, ErrorCode>> {
-    super::told(result, HttpError::downcast)
+fn http<T>(result: Result<T, HttpError>) -> wasmtime::Result<Result<T, ErrorCode>> {
+    error_codes::told(result, HttpError::downcast)
 }
 
 pub(crate) fn functions() -> Vec<Function<State>> {
@@ -55,15 +49,14 @@ pub(crate) fn functions() -> Vec<Function<State>> {
         .collect()
 }
 
-common_fields!(WitHeaderError);
-
 fn fields() -> Vec<Function<State>> {
     let entries = functions! { state =>
         TYPES {
-            fn "[method]fields.entries"(fields: Fields) => HostFields::entries(&mut state.http(), fields.0);
+            fn "[method]fields.entries"(fields: Borrow<FieldMap>) =>
+                HostFields::entries(&mut state.http(), fields.0);
         }
     };
-    common_fields().into_iter().chain(entries).collect()
+    common_fields!(p2).into_iter().chain(entries).collect()
 }
 
 type Request = Borrow<IncomingRequest>;
@@ -121,7 +114,7 @@ fn outgoing_response() -> Vec<Function<State>> {
                 HostOutgoingResponse::set_status_code(&mut state.http(), response.0, status);
             fn "[method]outgoing-response.headers"(response: Response) =>
                 HostOutgoingResponse::headers(&mut state.http(), response.0);
-            fn "[method]outgoing-response.body"(response: Response) => response_body(state, response.0);
+            fn "[method]outgoing-response.body"(response: Response) => p2::response_body(state, response.0);
             fn "[static]response-outparam.set"(
                 out: Resource<ResponseOutparam>,
                 answer: Result<Resource<OutgoingResponse>, ErrorCode>
@@ -129,15 +122,6 @@ fn outgoing_response() -> Vec<Function<State>> {
                 HostResponseOutparam::set(&mut state.http(), out, answer);
         }
     }
-}
-
-/// Opens the body of `response`. The host buffers what the guest writes to it, so this accounts for [`BODY_BYTES`].
-pub(crate) fn response_body(
-    state: &mut State,
-    response: Resource<OutgoingResponse>,
-) -> wasmtime::Result<Result<Resource<OutgoingBody>, ()>> {
-    state.keep(BODY_BYTES)?;
-    HostOutgoingResponse::body(&mut state.http(), response)
 }
 
 fn outgoing_body() -> Vec<Function<State>> {

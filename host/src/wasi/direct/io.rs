@@ -8,8 +8,8 @@ use wasmtime_wasi::p2::bindings::io::streams::{
     Error as IoError, Host as HostStreams, HostInputStream, HostOutputStream, InputStream, OutputStream, StreamError,
 };
 
-use super::told;
 use crate::component_abi::{Borrow, Function, variant};
+use crate::wasi::error_codes::told;
 use crate::wasi::state::State;
 
 const ERROR: &str = "wasi:io/error";

@@ -65,13 +65,11 @@ mod outgoing;
 pub(super) mod p3;
 pub(super) mod wasi;
 
-pub(crate) use http::{ParamsP2, count_fields as count_fields_p2, describe as describe_p2, response_body};
-pub(crate) use outgoing::request_body;
-pub(crate) use p3::{
-    Answer, ParamsP3, Request as RequestP3, Response as ResponseP3, count_fields as count_fields_p3,
-    describe as describe_p3,
-};
+pub(crate) use http::{ParamsP2, describe as describe_p2};
 pub(in crate::wasi) use p3::{BodySource, Trailers, TrailersResult, error_code, lower_trailers};
+pub(crate) use p3::{Answer, ParamsP3, Request as RequestP3, Response as ResponseP3, describe as describe_p3};
+
+pub(crate) use super::http::fields::p3::count_fields as count_fields_p3;
 
 impl HandlerTypes for State {
     fn is_handler(handler: HandlerInterface, types: &WitTypes<'_>, ty: &ComponentFuncType) -> bool {
@@ -99,12 +97,4 @@ impl Host for State {
 /// `wasi:http` of WASI 0.2.
 pub(super) fn http_p2() -> Vec<Function<State>> {
     [http::functions(), outgoing::functions()].into_iter().flatten().collect()
-}
-
-/// Converts an error into the error code that the guest receives, or into a trap.
-fn told<V, E, W>(result: Result<V, E>, code: impl FnOnce(E) -> wasmtime::Result<W>) -> wasmtime::Result<Result<V, W>> {
-    match result {
-        Ok(value) => Ok(Ok(value)),
-        Err(error) => code(error).map(Err),
-    }
 }

@@ -3,13 +3,12 @@
 use wasmtime::component::Resource;
 use wasmtime_wasi_http::p2::bindings::http::types::{
     FutureIncomingResponse, HostFutureIncomingResponse, HostIncomingResponse, HostOutgoingRequest, HostRequestOptions,
-    IncomingResponse, Method, OutgoingBody, OutgoingRequest, RequestOptions, Scheme,
+    IncomingResponse, Method, OutgoingRequest, RequestOptions, Scheme,
 };
 use wasmtime_wasi_http::{FieldMap, WasiHttpView};
 
 use super::http::TYPES;
 use crate::component_abi::{Borrow, Function};
-use crate::wasi::host_memory::BODY_BYTES;
 use crate::wasi::http::p2;
 use crate::wasi::state::State;
 
@@ -41,7 +40,7 @@ fn request() -> Vec<Function<State>> {
             drop(request: OutgoingRequest) => HostOutgoingRequest::drop(&mut state.http(), request);
             fn "[constructor]outgoing-request"(headers: Resource<FieldMap>) =>
                 HostOutgoingRequest::new(&mut state.http(), headers);
-            fn "[method]outgoing-request.body"(request: Request) => request_body(state, request.0);
+            fn "[method]outgoing-request.body"(request: Request) => p2::request_body(state, request.0);
             fn "[method]outgoing-request.method"(request: Request) =>
                 HostOutgoingRequest::method(&mut state.http(), request.0);
             fn "[method]outgoing-request.set-method"(request: Request, method: Method) =>
@@ -62,15 +61,6 @@ fn request() -> Vec<Function<State>> {
                 HostOutgoingRequest::headers(&mut state.http(), request.0);
         }
     }
-}
-
-/// Opens the body of `request`. The host buffers what the guest writes to it, so this accounts for [`BODY_BYTES`].
-pub(crate) fn request_body(
-    state: &mut State,
-    request: Resource<OutgoingRequest>,
-) -> wasmtime::Result<Result<Resource<OutgoingBody>, ()>> {
-    state.keep(BODY_BYTES)?;
-    HostOutgoingRequest::body(&mut state.http(), request)
 }
 
 type Options = Borrow<RequestOptions>;

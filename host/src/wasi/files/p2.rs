@@ -12,9 +12,8 @@ use wasmtime_wasi::p2::bindings::filesystem::types::{
 };
 use wasmtime_wasi::p2::{DynInputStream, DynOutputStream, FsError, FsResult};
 
-use super::Call;
 use super::streams::{Input, Output};
-use super::{Blocked, RouteFiles, Token};
+use crate::wasi::file_threads::{Blocked, Call, RouteFiles, Token};
 use crate::wasi::state::State;
 
 /// The marker type for which the functions are added to the linker.

@@ -20,9 +20,8 @@ use wasmtime_wasi::p3::bindings::filesystem::types::{
 };
 use wasmtime_wasi::p3::filesystem::{FilesystemError, FilesystemResult};
 
-use super::Blocked;
-use super::Call;
 use super::p2::{Files, FilesView, view};
+use crate::wasi::file_threads::{Blocked, Call};
 use crate::wasi::state::State;
 
 /// The most that a stream transfers at once, as in wasmtime-wasi.

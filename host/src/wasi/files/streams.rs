@@ -9,8 +9,7 @@ use wasmtime_wasi::p2::{
     DynInputStream, DynOutputStream, InputStream, OutputStream, Pollable, StreamError, StreamResult,
 };
 
-use super::Call;
-use super::{Blocked, RouteFiles, Token};
+use crate::wasi::file_threads::{Blocked, Call, RouteFiles, Token};
 
 /// An input stream from a file.
 pub(super) struct Input {

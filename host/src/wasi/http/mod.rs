@@ -1,6 +1,7 @@
 //! `wasi:http`, P2 and P3, and the client of outgoing requests.
 
 pub(crate) mod client;
+pub(crate) mod fields;
 pub(crate) mod p2;
 pub(crate) mod p3;
 pub(crate) mod received;

@@ -5,15 +5,15 @@ use wasmtime::StoreContextMut;
 use wasmtime::component::{Linker, Resource};
 use wasmtime_wasi_http::p2::bindings::http::outgoing_handler::Host;
 use wasmtime_wasi_http::p2::bindings::http::types::{
-    ErrorCode, FutureIncomingResponse, HostOutgoingRequest as OutgoingRequestHost, IoError, Method, OutgoingRequest,
-    OutgoingResponse, RequestOptions, Scheme,
+    ErrorCode, FutureIncomingResponse, HostOutgoingRequest as OutgoingRequestHost, HostOutgoingResponse, IoError,
+    Method, OutgoingBody, OutgoingRequest, OutgoingResponse, RequestOptions, Scheme,
 };
 use wasmtime_wasi_http::p2::types::HostOutgoingRequest;
 use wasmtime_wasi_http::{Error as HttpError, WasiHttpView};
 
 use super::client::MAX_HEAD_BYTES;
-use super::{MAX_AUTHORITY_BYTES, MAX_METHOD_BYTES, path_with_query};
-use crate::wasi::direct::{count_fields_p2, request_body, response_body};
+use super::{MAX_AUTHORITY_BYTES, MAX_METHOD_BYTES, fields, path_with_query};
+use crate::wasi::host_memory::BODY_BYTES;
 use crate::wasi::state::State;
 
 type Store<'a> = StoreContextMut<'a, State>;
@@ -56,7 +56,7 @@ pub(crate) fn amend(linker: &mut Linker<State>) -> wasmtime::Result<()> {
             Ok((response_body(store.data_mut(), response)?,))
         },
     )?;
-    count_fields_p2(&mut types)?;
+    fields::p2::count_fields(&mut types)?;
     types.func_wrap("http-error-code", |mut store: Store<'_>, (error,): (Resource<IoError>,)| {
         Ok((http_error_code(store.data_mut(), &error)?,))
     })
@@ -100,6 +100,24 @@ pub(crate) fn set_path(
     }
     request.path_with_query = path;
     Ok(Ok(()))
+}
+
+/// Opens the body of `request`. The host buffers what the guest writes to it, so this accounts for [`BODY_BYTES`].
+pub(crate) fn request_body(
+    state: &mut State,
+    request: Resource<OutgoingRequest>,
+) -> wasmtime::Result<Result<Resource<OutgoingBody>, ()>> {
+    state.keep(BODY_BYTES)?;
+    OutgoingRequestHost::body(&mut state.http(), request)
+}
+
+/// Opens the body of `response`. The host buffers what the guest writes to it, so this accounts for [`BODY_BYTES`].
+pub(crate) fn response_body(
+    state: &mut State,
+    response: Resource<OutgoingResponse>,
+) -> wasmtime::Result<Result<Resource<OutgoingBody>, ()>> {
+    state.keep(BODY_BYTES)?;
+    HostOutgoingResponse::body(&mut state.http(), response)
 }
 
 /// The error code behind a stream's error. wasmtime-wasi-http looks for only one of the two types that it stores errors

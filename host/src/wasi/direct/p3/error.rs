@@ -8,8 +8,8 @@ use wasmtime_wasi_http::p3::bindings::http::types::{
 };
 
 use crate::component_abi::{record, variant};
-use crate::wasi::direct;
 use crate::wasi::direct::common::{MAX_TEXT_BYTES, http_types};
+use crate::wasi::error_codes;
 
 http_types!();
 
@@ -31,7 +31,7 @@ pub(super) fn told<V, E>(result: Result<V, TrappableError<E>>) -> wasmtime::Resu
 where
     E: std::error::Error + Send + Sync + 'static,
 {
-    direct::told(result, TrappableError::downcast)
+    error_codes::told(result, TrappableError::downcast)
 }
 
 /// The error code for `error`, the same that wasmtime-wasi-http returns to components.

@@ -20,7 +20,6 @@ use body::Body;
 pub(in crate::wasi) use body::lower_trailers;
 pub(crate) use error::describe;
 pub(in crate::wasi) use error::error_code;
-pub(crate) use fields::count_fields;
 pub(crate) use request::{ParamsP3, Request};
 pub(crate) use response::{Answer, Response};
 pub(in crate::wasi) use source::{BodySource, Trailers};

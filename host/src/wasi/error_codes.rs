@@ -1,0 +1,12 @@
+//! Errors of host functions.
+
+/// Converts an error into the error code that the guest receives, or into a trap.
+pub(crate) fn told<V, E, W>(
+    result: Result<V, E>,
+    code: impl FnOnce(E) -> wasmtime::Result<W>,
+) -> wasmtime::Result<Result<V, W>> {
+    match result {
+        Ok(value) => Ok(Ok(value)),
+        Err(error) => code(error).map(Err),
+    }
+}
