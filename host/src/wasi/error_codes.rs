@@ -1,4 +1,4 @@
-//! Errors of host functions.
+//! Errors of host functions: an error code for the guest, or a trap.
 
 /// Converts an error into the error code that the guest receives, or into a trap.
 pub(crate) fn told<V, E, W>(

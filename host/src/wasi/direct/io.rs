@@ -48,10 +48,8 @@ fn poll() -> Vec<Function<State>> {
                 HostPollable::ready(state.table(), pollable.0).await;
             async "[method]pollable.block"(pollable: Borrow<Pollable>) =>
                 HostPollable::block(state.table(), pollable.0).await;
-            async "poll"(pollables: Vec<Borrow<Pollable>>) => {
-                let pollables = pollables.into_iter().map(|pollable| pollable.0).collect();
-                HostPoll::poll(state.table(), pollables).await
-            };
+            async "poll"(pollables: Vec<Borrow<Pollable>>) =>
+                HostPoll::poll(state.table(), pollables.into_iter().map(|pollable| pollable.0).collect()).await;
         }
     }
 }

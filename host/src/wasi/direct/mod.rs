@@ -19,7 +19,7 @@ macro_rules! resources {
 }
 
 /// A table of host functions: a block for each interface, and in it a row for each function, with its name, its
-/// parameters and the value that it returns, a `wasmtime::Result`. `$state` is the name that the rows use for the
+/// parameters and the expression that it returns, a `wasmtime::Result`. `$state` is the name that the rows use for the
 /// store's [`State`].
 ///
 /// A row begins with `fn`, with `async` for a function that may block the guest, or with `drop` or `async_drop` for the

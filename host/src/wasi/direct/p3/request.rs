@@ -72,49 +72,58 @@ fn get<'a>(state: &'a mut State, request: &ToRequest) -> wasmtime::Result<&'a mu
 }
 
 pub(super) fn functions() -> Vec<Function<State>> {
-    [bodies(), heads(), changes()].into_iter().flatten().collect()
+    [bodies(), heads()].into_iter().flatten().collect()
 }
 
 fn bodies() -> Vec<Function<State>> {
     functions! { state =>
         TYPES {
-            drop(request: Request) => {
-                let request = state.table().delete(request)?;
-                request.body.close(state);
-                Ok(())
-            };
+            drop(request: Request) => close(state, request);
             fn "[static]request.new"(
                 headers: Resource<FieldMap>,
                 contents: Option<StreamReader>,
                 trailers: FutureReader<TrailersResult>,
                 options: Option<Resource<OptionsResource>>
-            ) => {
-                // wasmtime-wasi-http reports success for an unsent request (wasmtime#14112).
-                let unsent = Err(ErrorCode::InternalError(Some(UNSENT.to_owned())));
-                state.keep(MESSAGE_BYTES)?;
-                let (body, sent) = Body::new(state, contents, trailers, unsent);
-                let headers = fields::take(state, headers)?;
-                let options = match options {
-                    Some(options) => Some(state.table().delete(options)?.into_arc()),
-                    None => None,
-                };
-                let request = Request {
-                    method: http::Method::GET,
-                    scheme: None,
-                    authority: None,
-                    path_with_query: None,
-                    headers,
-                    options,
-                    body,
-                };
-                Ok((state.table().push(request)?, sent))
-            };
-            fn "[static]request.consume-body"(request: Resource<Request>, result: FutureReader<SentResult>) => {
-                let request = state.table().delete(request)?;
-                request.body.consume(state, &result)
-            };
+            ) =>
+                new(state, headers, contents, trailers, options);
+            fn "[static]request.consume-body"(request: Resource<Request>, result: FutureReader<SentResult>) =>
+                state.table().delete(request)?.body.consume(state, &result);
         }
     }
+}
+
+fn close(state: &mut State, request: Resource<Request>) -> wasmtime::Result<()> {
+    let request = state.table().delete(request)?;
+    request.body.close(state);
+    Ok(())
+}
+
+fn new(
+    state: &mut State,
+    headers: Resource<FieldMap>,
+    contents: Option<StreamReader>,
+    trailers: FutureReader<TrailersResult>,
+    options: Option<Resource<OptionsResource>>,
+) -> wasmtime::Result<(Resource<Request>, FutureReader<SentResult>)> {
+    // wasmtime-wasi-http reports success for an unsent request (wasmtime#14112).
+    let unsent = Err(ErrorCode::InternalError(Some(UNSENT.to_owned())));
+    state.keep(MESSAGE_BYTES)?;
+    let (body, sent) = Body::new(state, contents, trailers, unsent);
+    let headers = fields::take(state, headers)?;
+    let options = match options {
+        Some(options) => Some(state.table().delete(options)?.into_arc()),
+        None => None,
+    };
+    let request = Request {
+        method: http::Method::GET,
+        scheme: None,
+        authority: None,
+        path_with_query: None,
+        headers,
+        options,
+        body,
+    };
+    Ok((state.table().push(request)?, sent))
 }
 
 fn heads() -> Vec<Function<State>> {
@@ -127,54 +136,44 @@ fn heads() -> Vec<Function<State>> {
                 Ok(get(state, &request)?.scheme.as_ref().map(Scheme::from));
             fn "[method]request.get-authority"(request: ToRequest) =>
                 Ok(get(state, &request)?.authority.as_ref().map(|authority| authority.as_str().to_owned()));
-            fn "[method]request.get-options"(request: ToRequest) => {
-                let options = get(state, &request)?.options.clone();
-                options
-                    .map(|options| state.table().push(MaybeMutable::new_immutable(options)))
-                    .transpose()
-                    .map_err(Into::into)
-            };
-            fn "[method]request.get-headers"(request: ToRequest) => {
-                let headers = get(state, &request)?.headers.clone();
-                Ok(state.table().push(headers)?)
-            };
+            fn "[method]request.get-options"(request: ToRequest) => get_options(state, &request);
+            fn "[method]request.get-headers"(request: ToRequest) => get_headers(state, &request);
+            fn "[method]request.set-method"(request: ToRequest, method: Method) =>
+                Ok(set_method(get(state, &request)?, &method));
+            fn "[method]request.set-path-with-query"(request: ToRequest, path: Option<String>) =>
+                set_path(state, &request, path);
+            fn "[method]request.set-scheme"(request: ToRequest, scheme: Option<Scheme>) =>
+                Ok(set_option(&mut get(state, &request)?.scheme, scheme, |scheme| (&scheme).try_into().ok()));
+            fn "[method]request.set-authority"(request: ToRequest, authority: Option<String>) =>
+                Ok(set_option(&mut get(state, &request)?.authority, authority, parse_authority));
         }
     }
+}
+
+fn get_options(state: &mut State, request: &ToRequest) -> wasmtime::Result<Option<Resource<OptionsResource>>> {
+    let options = get(state, request)?.options.clone();
+    options.map(|options| state.table().push(MaybeMutable::new_immutable(options))).transpose().map_err(Into::into)
+}
+
+fn get_headers(state: &mut State, request: &ToRequest) -> wasmtime::Result<Resource<FieldMap>> {
+    let headers = get(state, request)?.headers.clone();
+    Ok(state.table().push(headers)?)
 }
 
 /// Whether the value that a guest set was accepted.
 type Set = Result<(), ()>;
 
-fn changes() -> Vec<Function<State>> {
-    functions! { state =>
-        TYPES {
-            fn "[method]request.set-method"(request: ToRequest, method: Method) => {
-                let request = get(state, &request)?;
-                // No memory limit covers a method of the host, so its length is limited.
-                let is_too_long = matches!(&method, Method::Other(name) if name.len() > MAX_METHOD_BYTES);
-                let method = http::Method::try_from(&method).ok().filter(|_| !is_too_long);
-                Ok(set(&mut request.method, method))
-            };
-            fn "[method]request.set-path-with-query"(request: ToRequest, path: Option<String>) => {
-                state.keep(path.as_ref().map_or(0, String::len))?;
-                let request = get(state, &request)?;
-                Ok(set_option(&mut request.path_with_query, path, |path| path_with_query(&path)))
-            };
-            fn "[method]request.set-scheme"(request: ToRequest, scheme: Option<Scheme>) => {
-                let request = get(state, &request)?;
-                Ok(set_option(&mut request.scheme, scheme, |scheme| (&scheme).try_into().ok()))
-            };
-            fn "[method]request.set-authority"(request: ToRequest, authority: Option<String>) => {
-                let request = get(state, &request)?;
-                Ok(set_option(&mut request.authority, authority, parse_authority))
-            };
-        }
-    }
+fn set_method(request: &mut Request, method: &Method) -> Set {
+    // No memory limit covers a method of the host, so its length is limited.
+    let is_too_long = matches!(method, Method::Other(name) if name.len() > MAX_METHOD_BYTES);
+    request.method = http::Method::try_from(method).ok().filter(|_| !is_too_long).ok_or(())?;
+    Ok(())
 }
 
-fn set<V>(place: &mut V, value: Option<V>) -> Set {
-    *place = value.ok_or(())?;
-    Ok(())
+fn set_path(state: &mut State, request: &ToRequest, path: Option<String>) -> wasmtime::Result<Set> {
+    state.keep(path.as_ref().map_or(0, String::len))?;
+    let request = get(state, request)?;
+    Ok(set_option(&mut request.path_with_query, path, |path| path_with_query(&path)))
 }
 
 fn set_option<V, W>(place: &mut Option<V>, value: Option<W>, parse: impl FnOnce(W) -> Option<V>) -> Set {

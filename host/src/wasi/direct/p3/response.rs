@@ -38,43 +38,50 @@ fn get<'a>(state: &'a mut State, response: &ToResponse) -> wasmtime::Result<&'a 
 pub(super) fn functions() -> Vec<Function<State>> {
     functions! { state =>
         TYPES {
-            drop(response: Response) => {
-                let response = state.table().delete(response)?;
-                response.body.close(state);
-                Ok(())
-            };
+            drop(response: Response) => close(state, response);
             fn "[static]response.new"(
                 headers: Resource<FieldMap>,
                 contents: Option<StreamReader>,
                 trailers: FutureReader<TrailersResult>
-            ) => {
-                state.keep(MESSAGE_BYTES)?;
-                let (body, sent) = Body::new(state, contents, trailers, Ok(()));
-                let headers = fields::take(state, headers)?;
-                let response = Response { status: StatusCode::OK, headers, body };
-                Ok((state.table().push(response)?, sent))
-            };
+            ) =>
+                new(state, headers, contents, trailers);
             fn "[method]response.get-status-code"(response: ToResponse) => Ok(get(state, &response)?.status.as_u16());
-            fn "[method]response.set-status-code"(response: ToResponse, status: u16) => {
-                let response = get(state, &response)?;
-                Ok(match StatusCode::from_u16(status) {
-                    Ok(code) if status < 600 => {
-                        response.status = code;
-                        Ok(())
-                    }
-                    _ => Err(()),
-                })
-            };
-            fn "[method]response.get-headers"(response: ToResponse) => {
-                let headers = get(state, &response)?.headers.clone();
-                Ok(state.table().push(headers)?)
-            };
-            fn "[static]response.consume-body"(response: Resource<Response>, result: FutureReader<SentResult>) => {
-                let response = state.table().delete(response)?;
-                response.body.consume(state, &result)
-            };
+            fn "[method]response.set-status-code"(response: ToResponse, status: u16) =>
+                Ok(set_status(get(state, &response)?, status));
+            fn "[method]response.get-headers"(response: ToResponse) => get_headers(state, &response);
+            fn "[static]response.consume-body"(response: Resource<Response>, result: FutureReader<SentResult>) =>
+                state.table().delete(response)?.body.consume(state, &result);
         }
     }
+}
+
+fn close(state: &mut State, response: Resource<Response>) -> wasmtime::Result<()> {
+    let response = state.table().delete(response)?;
+    response.body.close(state);
+    Ok(())
+}
+
+fn new(
+    state: &mut State,
+    headers: Resource<FieldMap>,
+    contents: Option<StreamReader>,
+    trailers: FutureReader<TrailersResult>,
+) -> wasmtime::Result<(Resource<Response>, FutureReader<SentResult>)> {
+    state.keep(MESSAGE_BYTES)?;
+    let (body, sent) = Body::new(state, contents, trailers, Ok(()));
+    let headers = fields::take(state, headers)?;
+    let response = Response { status: StatusCode::OK, headers, body };
+    Ok((state.table().push(response)?, sent))
+}
+
+fn set_status(response: &mut Response, status: u16) -> Result<(), ()> {
+    response.status = StatusCode::from_u16(status).ok().filter(|_| status < 600).ok_or(())?;
+    Ok(())
+}
+
+fn get_headers(state: &mut State, response: &ToResponse) -> wasmtime::Result<Resource<FieldMap>> {
+    let headers = get(state, response)?.headers.clone();
+    Ok(state.table().push(headers)?)
 }
 
 /// The handler has returned: sends the response. The body is sent while the guest continues to run.

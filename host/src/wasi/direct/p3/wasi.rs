@@ -56,16 +56,12 @@ pub(crate) fn cli() -> Vec<Function<State>> {
             fn "read-via-stream"() => read_via_stream(state);
         }
         "wasi:cli/stdout" {
-            fn "write-via-stream"(data: StreamReader) => {
-                let stream = stdout::Host::get_stdout(&mut state.cli())?;
-                write_via_stream(state, stream, data)
-            };
+            fn "write-via-stream"(data: StreamReader) =>
+                write_via_stream(stdout::Host::get_stdout(&mut state.cli())?, data, state);
         }
         "wasi:cli/stderr" {
-            fn "write-via-stream"(data: StreamReader) => {
-                let stream = stderr::Host::get_stderr(&mut state.cli())?;
-                write_via_stream(state, stream, data)
-            };
+            fn "write-via-stream"(data: StreamReader) =>
+                write_via_stream(stderr::Host::get_stderr(&mut state.cli())?, data, state);
         }
     };
     common_cli!(p3).into_iter().chain(others).collect()
@@ -80,9 +76,9 @@ fn read_via_stream(state: &mut State) -> wasmtime::Result<(StreamReader, FutureR
 }
 
 fn write_via_stream(
-    state: &mut State,
     stream: Resource<DynOutputStream>,
     data: StreamReader,
+    state: &mut State,
 ) -> wasmtime::Result<FutureReader<Written>> {
     state.keep(MESSAGE_BYTES)?;
     let stream = state.table().delete(stream)?;
