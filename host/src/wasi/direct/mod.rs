@@ -66,8 +66,8 @@ pub(super) mod p3;
 pub(super) mod wasi;
 
 pub(crate) use http::{ParamsP2, describe as describe_p2};
-pub(in crate::wasi) use p3::{BodySource, Trailers, TrailersResult, error_code, lower_trailers};
 pub(crate) use p3::{Answer, ParamsP3, Request as RequestP3, Response as ResponseP3, describe as describe_p3};
+pub(in crate::wasi) use p3::{BodySource, Trailers, TrailersResult, error_code, lower_trailers};
 
 pub(crate) use super::http::fields::p3::count_fields as count_fields_p3;
 
