@@ -300,7 +300,7 @@ mod tests {
     fn json() {
         let line = line(&settings(AccessLogFormat::Json), numbers(), b"/a", b"y");
         let expected =
-            r#"{"time":"2026-11-27T02:44:02.000007Z","id":"00000000000000010000000000000002","client":"192.0.2.1","#;
+            r#"{"time":"2026-11-27T02:24:02.000007Z","id":"00000000000000010000000000000002","client":"192.0.2.1","#;
         assert!(line.starts_with(expected), "{line}");
         let value: serde_json::Value = serde_json::from_str(&line).expect("JSON");
         assert_eq!((&value["method"], &value["path"], &value["x"]), (&"GET".into(), &"/a".into(), &"y".into()));
@@ -322,7 +322,7 @@ mod tests {
     #[test]
     fn text() {
         let line = line(&settings(AccessLogFormat::Text), numbers(), b"/a", b"");
-        let expected = "192.0.2.1 - - [27/Nov/2026:02:44:02 +0000] \"GET /a HTTP/1.1\" 200 11 \"-\" \"-\" 1234us ok \"a \\x22b\\x22\" \
+        let expected = "192.0.2.1 - - [27/Nov/2026:02:24:02 +0000] \"GET /a HTTP/1.1\" 200 11 \"-\" \"-\" 1234us ok \"a \\x22b\\x22\" \
              00000000000000010000000000000002\n";
         assert_eq!(line, expected);
     }
