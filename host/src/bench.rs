@@ -18,6 +18,7 @@ use crate::artifact::compile::Compiler;
 use crate::call::app::App;
 use crate::call::{Call, Received};
 use crate::engine::outcome::{EndedStore, Outcome};
+use crate::engine::pool::StackDetail;
 use crate::http::inbound;
 use crate::http::server::{Worker, WorkerRoute};
 use crate::observe::request_id::RequestId;
@@ -53,7 +54,8 @@ impl Steps {
     /// When a component cannot be compiled, loaded or linked.
     pub fn load(config: &Config) -> Result<Self> {
         let said = |errors: Vec<LoadError>| errors.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n");
-        let artifacts = load::artifacts(config, &Compiler::new(None)?, &[]).map_err(said)?;
+        let artifacts =
+            load::artifacts(config, &Compiler::new(None, StackDetail::of(config.dev))?, &[]).map_err(said)?;
         let around = Surroundings::unshared(Semaphore::MAX_PERMITS)?;
         Ok(Self { worker: load::worker(config, &artifacts, around).map_err(said)? })
     }

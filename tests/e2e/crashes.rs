@@ -186,7 +186,7 @@ fn deaths_in_the_middle_of_reloads_are_recovered_from() {
         server.signal(Signal::HUP);
         // In each round at another point of the reload.
         std::thread::sleep(Duration::from_millis(6 * round));
-        let workers = server.supervisor().children();
+        let workers = server.worker_processes();
         killed += workers.len() as u64;
         workers.into_iter().for_each(Process::kill);
         let recovered = eventually(SOON, || {

@@ -17,6 +17,7 @@ mod cache;
 mod configuration;
 mod continuing;
 mod crashes;
+mod diagnosis;
 mod disconnect;
 mod endings;
 mod files;

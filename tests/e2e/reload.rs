@@ -131,8 +131,8 @@ fn expect_refused(server: &Daylily, code: i32, parts: &[&str]) {
     assert_eq!(server.workers(), old);
     assert_eq!(after.of_worker(0, "restarts"), before.of_worker(0, "restarts"));
     // The processes that were started for the new generation have ended.
-    let only_old = eventually(PATIENCE, || server.supervisor().children() == old);
-    assert!(only_old, "{:?} run beside {old:?}", server.supervisor().children());
+    let only_old = eventually(PATIENCE, || server.worker_processes() == old);
+    assert!(only_old, "{:?} run beside {old:?}", server.worker_processes());
     for part in parts {
         server.log().wait_for(&[part]);
     }

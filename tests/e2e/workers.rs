@@ -39,7 +39,7 @@ fn how_many_there_are() {
     each(&[("1", 1), ("2", 2), ("auto", cores)], |(given, workers)| {
         let mut by_flag = hello().flags(&["--workers", given]).spawn();
         assert_eq!(by_flag.announced() as usize, *workers);
-        assert_eq!((by_flag.supervisor().children().len(), by_flag.workers().len()), (*workers, *workers));
+        assert_eq!((by_flag.worker_processes().len(), by_flag.workers().len()), (*workers, *workers));
         let quoted = if *given == "auto" { "'auto'" } else { given };
         let mut by_file = hello().without("--workers").top(&format!("workers = {quoted}")).spawn();
         assert_eq!(by_file.announced() as usize, *workers);

@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use crate::diagnosis::Diagnosis;
 use crate::excerpt::Excerpt;
 use crate::request_outcome::RequestOutcome;
 
@@ -213,12 +214,14 @@ impl ErrorResponse {
         (self.status() == 503).then_some(1)
     }
 
-    /// The response's body: one line of plain text, without the detail unless `dev`.
-    pub fn body(&self, request_id: &str, dev: bool) -> String {
-        match self.detail() {
-            Some(detail) if dev => format!("{}: {detail} (request {request_id})\n", self.class()),
-            _ => format!("{} (request {request_id})\n", self.class()),
+    /// The response's body, plain text. Its first line is the reason; with `dev` that has the detail, and what is known
+    /// of the guest follows.
+    pub fn body(&self, request_id: &str, dev: bool, diagnosis: Option<&Diagnosis>) -> String {
+        if !dev {
+            return format!("{} (request {request_id})\n", self.class());
         }
+        let diagnosis = diagnosis.map(ToString::to_string).unwrap_or_default();
+        format!("{self} (request {request_id})\n{diagnosis}")
     }
 }
 
@@ -286,11 +289,16 @@ mod tests {
     #[test]
     fn details_are_for_developers() {
         fn check(refusal: &ErrorResponse, dev: bool, expected: &str) {
-            assert_eq!(refusal.body("00ff", dev), expected);
+            assert_eq!(refusal.body("00ff", dev, None), expected);
         }
         let trap = ErrorResponse::Trap { detail: "unreachable".into() };
         check(&trap, false, "guest trapped (request 00ff)\n");
         check(&trap, true, "guest trapped: unreachable (request 00ff)\n");
         check(&ErrorResponse::NoRoute, true, "no such route (request 00ff)\n");
+        let mut diagnosis = Diagnosis::default();
+        diagnosis.stderr().push(b"secret\n");
+        assert_eq!(trap.body("00ff", false, Some(&diagnosis)), trap.body("00ff", false, None));
+        let shown = "guest trapped: unreachable (request 00ff)\n\nstderr:\nsecret\n";
+        assert_eq!(trap.body("00ff", true, Some(&diagnosis)), shown);
     }
 }

@@ -7,6 +7,7 @@
 pub mod allow_http;
 pub mod authority;
 pub mod config;
+pub mod diagnosis;
 pub mod error_response;
 pub mod excerpt;
 pub mod grants;

@@ -15,7 +15,7 @@ use crate::component_abi::Function;
 use crate::component_link::candidate::{self, released};
 use crate::component_link::direct;
 use crate::component_link::relink::{self, relink};
-use crate::engine::pool::{KINDS, MAX_METADATA_BYTES, PoolKind, WHOLE_RESET_BYTES, WasiVersion, compiler};
+use crate::engine::pool::{KINDS, MAX_METADATA_BYTES, PoolKind, StackDetail, WHOLE_RESET_BYTES, WasiVersion, compiler};
 use crate::sys::read_file::{MAX_COMPONENT_BYTES, read_file};
 use crate::wasi::link;
 use crate::wasi::state::State;
@@ -56,6 +56,7 @@ pub(crate) struct Compiler {
     /// A digest of everything that determines a component's compiled code and its facts.
     settings: blake3::Hasher,
     cache: Option<Cache>,
+    detail: StackDetail,
     /// The host functions that directly linked modules may import.
     functions: Vec<Function<State>>,
 }
@@ -64,7 +65,7 @@ impl Compiler {
     /// # Errors
     ///
     /// If wasmtime does not support this machine.
-    pub(crate) fn new(cache: Option<Cache>) -> wasmtime::Result<Self> {
+    pub(crate) fn new(cache: Option<Cache>, detail: StackDetail) -> wasmtime::Result<Self> {
         let mut settings = Blake3(blake3::Hasher::new());
         (
             env!("CARGO_PKG_VERSION"),
@@ -80,10 +81,10 @@ impl Compiler {
             (function.import(), function.allocates).hash(&mut settings);
         }
         for kind in KINDS {
-            // wasmtime's version, its settings, and the CPU's features.
-            compiler(kind)?.precompile_compatibility_hash().hash(&mut settings);
+            // wasmtime's version, its settings (which depend on `detail`), and the CPU's features.
+            compiler(kind, detail)?.precompile_compatibility_hash().hash(&mut settings);
         }
-        Ok(Self { settings: settings.0, cache, functions })
+        Ok(Self { settings: settings.0, cache, detail, functions })
     }
 
     /// Reads a component and returns its artifact: from `known` if possible, else from the cache, else it is checked
@@ -127,7 +128,7 @@ impl Compiler {
             tracing::info!(target: log_target::COMPONENT, "compiling component {name}");
         }
         let refused = |error| LoadError::Refused { error, component: name.clone() };
-        let (facts, code) = compiled(bytes, &inspection, &self.functions).map_err(refused)?;
+        let (facts, code) = compiled(bytes, &inspection, &self.functions, self.detail).map_err(refused)?;
         if let Some(cache) = &self.cache {
             let stored = postcard::to_stdvec(&facts)
                 .map_err(std::io::Error::other)
@@ -149,12 +150,13 @@ fn compiled(
     bytes: &[u8],
     inspection: &Inspection,
     functions: &[Function<State>],
+    detail: StackDetail,
 ) -> wasmtime::Result<(Facts, Vec<u8>)> {
     if let Some(module) = direct::main_module(bytes, functions) {
         // A module does not use wasmtime's component runtime, so it needs no concurrency support, whatever its WASI
         // version.
         let pool = PoolKind { wasi_version: WasiVersion::P2, ..inspection.pool };
-        match Module::new(&compiler(pool)?, module) {
+        match Module::new(&compiler(pool, detail)?, module) {
             Ok(module) => return Ok((Facts::of_module(&module, pool, inspection), module.serialize()?)),
             Err(error) => {
                 tracing::debug!(
@@ -164,7 +166,7 @@ fn compiled(
             }
         }
     }
-    let engine = &compiler(inspection.pool)?;
+    let engine = &compiler(inspection.pool, detail)?;
     let component = match relink(bytes).map(|relinked| Component::new(engine, relinked)) {
         Some(Ok(component)) => component,
         Some(Err(error)) => {

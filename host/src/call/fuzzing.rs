@@ -29,7 +29,7 @@ use crate::component_abi::Function;
 use crate::component_link::{self, relink};
 use crate::engine::epoch::Ticker;
 use crate::engine::outcome::Outcome;
-use crate::engine::pool::{Engines, Needs, PoolKind, Reset, WasiVersion, compiler};
+use crate::engine::pool::{Engines, Needs, PoolKind, Reset, StackDetail, WasiVersion, compiler};
 use crate::observe::request_id::RequestId;
 use crate::wasi::http::content_length;
 use crate::wasi::link::{self, functions};
@@ -213,7 +213,7 @@ fn app(
         stacks: 8,
     };
     // Without epoch ticks: the end of a slice also sends the response, and when it comes depends on the machine.
-    let mut engines = Engines::new(&[(kind, needs)], 1)?;
+    let mut engines = Engines::new(&[(kind, needs)], 1, StackDetail::Names)?;
     engines.ticker = Ticker::start(Vec::new())?;
     let engines = Arc::new(engines);
     let engine = engines.pool(kind).ok_or_else(|| wasmtime::format_err!("there is no pool"))?;
@@ -333,7 +333,7 @@ pub fn inspected(file: &[u8]) -> Result<(), String> {
 ///
 /// wasmtime's error if it does not.
 pub fn compiles(wasm: &[u8], form: Form) -> wasmtime::Result<()> {
-    let engine = compiler(PoolKind { wasi_version: WasiVersion::P3, reset: Reset::Whole })?;
+    let engine = compiler(PoolKind { wasi_version: WasiVersion::P3, reset: Reset::Whole }, StackDetail::Names)?;
     match form {
         Form::Direct => Module::new(&engine, wasm).map(drop),
         Form::Component => Component::new(&engine, wasm).map(drop),

@@ -36,6 +36,7 @@ use self::handler::{HandleP2, HandleP3, Handler};
 use self::trapped::Failure;
 use crate::engine::meter::{Meter, Metered};
 use crate::engine::outcome::{EndedStore, Outcome};
+use crate::observe::diagnosis::CallDiagnosis;
 use crate::observe::request_id::RequestId;
 use crate::wasi::direct::{RequestP3, describe_p2, describe_p3};
 use crate::wasi::http::{GuestBody, GuestResponse};
@@ -50,6 +51,8 @@ pub(crate) struct Call {
     pub(crate) head: oneshot::Receiver<GuestResponse>,
     /// What the call uses.
     pub(crate) meter: Arc<Meter>,
+    /// What the call records for its developer, if anything.
+    pub(crate) diagnosis: Option<CallDiagnosis>,
 }
 
 /// A request, and the scheme of the connection that it was received on.
@@ -69,14 +72,16 @@ impl App {
         let meter = Arc::new(Meter::new(self.settings().limits.cpu_time, Arc::clone(&self.habit)));
         let turns = self.engines.turns.clone();
         let (sender, head) = oneshot::channel();
-        let guest = run(app, id, Arc::clone(&meter), received, sender);
-        Call { run: Metered::new(guest, Arc::clone(&meter), turns), head, meter }
+        let diagnosis = CallDiagnosis::begin(self.settings().dev);
+        let guest = run(app, id, diagnosis.clone(), Arc::clone(&meter), received, sender);
+        Call { run: Metered::new(guest, Arc::clone(&meter), turns), head, meter, diagnosis }
     }
 }
 
 async fn run<B>(
     app: Arc<App>,
     id: RequestId,
+    diagnosis: Option<CallDiagnosis>,
     meter: Arc<Meter>,
     received: Received<B>,
     head: oneshot::Sender<GuestResponse>,
@@ -88,10 +93,10 @@ where
     let dirs = match app.settings().grants.dirs.is_empty() {
         true => Ok(None),
         // Boxed, so that the future of a call stays small: most calls have no directories.
-        false => Box::pin(store::granted_dirs(&app, id)).await.map(Some),
+        false => Box::pin(store::granted_dirs(&app, id, diagnosis.clone())).await.map(Some),
     };
     let mut store = match dirs {
-        Ok(dirs) => store::fresh(&app, id, meter, dirs),
+        Ok(dirs) => store::fresh(&app, id, diagnosis, meter, dirs),
         Err(error) => return (Outcome::NoInstance(Excerpt::display(format_args!("{error:#}"))), EndedStore::NONE),
     };
     let result = match &*app.handler {

@@ -22,7 +22,7 @@ use crate::call::{Call, Received};
 use crate::engine::cpu_queue::CpuQueue;
 use crate::engine::epoch::Ticker;
 use crate::engine::outcome::Outcome;
-use crate::engine::pool::{Engines, PoolKind, Reset, WasiVersion, base, pooling, use_slots};
+use crate::engine::pool::{Engines, PoolKind, Reset, StackDetail, WasiVersion, base, pooling, use_slots};
 use crate::observe::request_id::RequestId;
 use crate::wasi::http::GuestResponse;
 
@@ -118,7 +118,7 @@ async fn check(kind: PoolKind, form: Form, (off, change): &(&str, Change)) {
 fn app(kind: PoolKind, form: Form, change: Change) -> Arc<App> {
     let wasi_version = kind.wasi_version;
     let limits = RouteLimits { cpu_time: Duration::from_millis(300), ..RouteLimits::default() };
-    let mut config = base(kind);
+    let mut config = base(kind, StackDetail::Names);
     match kind.reset {
         Reset::Whole => use_slots(&mut config, needs(), 1).expect("address space"),
         Reset::Written => {

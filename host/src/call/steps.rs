@@ -15,7 +15,7 @@ impl App {
     /// A new store, like that of a call of a route without directories.
     pub(crate) fn store(self: &Arc<Self>) -> Store<State> {
         let meter = Arc::new(Meter::new(self.settings().limits.cpu_time, Arc::clone(&self.habit)));
-        store::fresh(self, RequestId::next(), meter, None)
+        store::fresh(self, RequestId::next(), None, meter, None)
     }
 
     /// Creates an instance in a new store.

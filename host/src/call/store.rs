@@ -7,6 +7,7 @@ use wasmtime::{Store, UpdateDeadline};
 use crate::call::app::App;
 use crate::component_abi::MAX_HANDLES;
 use crate::engine::meter::{Meter, SLICE_TICKS};
+use crate::observe::diagnosis::CallDiagnosis;
 use crate::observe::request_id::RequestId;
 use crate::wasi::state::{Granted, MAX_HOSTCALL_BYTES, State, wasi_with_dirs};
 
@@ -20,8 +21,14 @@ const MAX_CONCURRENT_RESOURCES: usize = 3 * MAX_HANDLES;
 pub(crate) struct CpuTimeUsedUp;
 
 /// Creates the store for one request. `granted` is the result of [`granted_dirs`], if directories are granted.
-pub(crate) fn fresh(app: &Arc<App>, request: RequestId, meter: Arc<Meter>, granted: Option<Granted>) -> Store<State> {
-    let state = State::new(app.settings(), request, Arc::clone(&meter), granted);
+pub(crate) fn fresh(
+    app: &Arc<App>,
+    request: RequestId,
+    diagnosis: Option<CallDiagnosis>,
+    meter: Arc<Meter>,
+    granted: Option<Granted>,
+) -> Store<State> {
+    let state = State::new(app.settings(), request, diagnosis, Arc::clone(&meter), granted);
     let mut store = Store::new(app.engine(), state);
     store.limiter(|state| &mut state.limiter);
     store.set_hostcall_fuel(MAX_HOSTCALL_BYTES);
@@ -49,7 +56,11 @@ pub(crate) fn fresh(app: &Arc<App>, request: RequestId, meter: Arc<Meter>, grant
 /// # Errors
 ///
 /// If a directory cannot be opened, or the route's threads are blocked.
-pub(crate) async fn granted_dirs(app: &Arc<App>, request: RequestId) -> wasmtime::Result<Granted> {
+pub(crate) async fn granted_dirs(
+    app: &Arc<App>,
+    request: RequestId,
+    diagnosis: Option<CallDiagnosis>,
+) -> wasmtime::Result<Granted> {
     let opening = Arc::clone(app);
-    app.settings().files.run(move || wasi_with_dirs(opening.settings(), request)).await?
+    app.settings().files.run(move || wasi_with_dirs(opening.settings(), request, diagnosis.as_ref())).await?
 }

@@ -11,7 +11,7 @@ use super::handler::Handler;
 use crate::artifact::Form;
 use crate::call::app::App;
 use crate::component_link;
-use crate::engine::pool::{Engines, Needs, PoolKind, WasiVersion};
+use crate::engine::pool::{Engines, Needs, PoolKind, StackDetail, WasiVersion};
 use crate::wasi::link::{self, functions};
 use crate::wasi::settings::AppSettings;
 
@@ -30,7 +30,7 @@ pub(crate) fn needs() -> Needs {
 
 /// A component in a pool of the usual configuration.
 pub(crate) fn app(kind: PoolKind, form: Form, component: &[u8], limits: RouteLimits) -> Arc<App> {
-    let engines = Engines::new(&[(kind, needs())], 1).expect("a pool");
+    let engines = Engines::new(&[(kind, needs())], 1, StackDetail::Names).expect("a pool");
     app_in(Arc::new(engines), kind, form, component, limits)
 }
 

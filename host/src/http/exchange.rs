@@ -15,6 +15,7 @@ use tokio_util::task::task_tracker::TaskTrackerToken;
 use crate::engine::meter::Meter;
 use crate::engine::outcome::{EndedStore, Outcome};
 use crate::http::admission::{Permit, RouteShare};
+use crate::observe::diagnosis::CallDiagnosis;
 use crate::observe::record::{Record, Usage, log_request};
 use crate::sys::lock::lock;
 
@@ -32,6 +33,7 @@ pub(crate) struct Exchange {
     /// The task that waits for the guest to write its body or to end.
     reader: Mutex<Option<Waker>>,
     body_error: OnceLock<BodyError>,
+    diagnosis: OnceLock<CallDiagnosis>,
     delivered: AtomicBool,
     /// The response has no body, so it is complete, whatever its guest goes on to do.
     is_bodiless: AtomicBool,
@@ -79,6 +81,7 @@ impl Exchange {
             ended_store: Mutex::new(None),
             reader: Mutex::new(None),
             body_error: OnceLock::new(),
+            diagnosis: OnceLock::new(),
             delivered: AtomicBool::new(false),
             is_bodiless: AtomicBool::new(false),
             was_cut: AtomicBool::new(false),
@@ -170,6 +173,24 @@ impl Exchange {
             Some(body_error) => body_error.request_outcome(),
             None if self.was_cut.load(Relaxed) => RequestOutcome::InvalidResponse,
             None => RequestOutcome::ClientGone,
+        }
+    }
+
+    /// Keeps what the call records for its developer.
+    pub(crate) fn set_diagnosis(&self, diagnosis: &Option<CallDiagnosis>) {
+        if let Some(diagnosis) = diagnosis {
+            let _ = self.diagnosis.set(diagnosis.clone());
+        }
+    }
+
+    pub(crate) fn diagnosis(&self) -> Option<&CallDiagnosis> {
+        self.diagnosis.get()
+    }
+
+    /// Logs the stack of a failed guest. `is_sent` says whether an error response has it, if that is for developers.
+    pub(crate) fn log_stack(&self, is_sent: bool) {
+        if let Some(diagnosis) = self.diagnosis() {
+            diagnosis.log_stack(self.record.id, self.record.route(), is_sent);
         }
     }
 
@@ -294,6 +315,7 @@ pub(crate) fn report_end(exchange: &Exchange) {
         }
         Some(Abort::Refused(why)) if !matches!(why, ErrorResponse::NoResponse) => {
             log_request!(warn, record, "guest failed {when}: {why}");
+            exchange.log_stack(false);
         }
         _ => {}
     }

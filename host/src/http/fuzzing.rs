@@ -18,6 +18,7 @@ use tokio::task::coop;
 use super::connection::Connection;
 use super::h1;
 use crate::artifact::compile::Compiler;
+use crate::engine::pool::StackDetail;
 use crate::http::server::Worker;
 use crate::net::peer::Peer;
 use crate::net::stream::Stream;
@@ -45,7 +46,7 @@ impl Server {
     pub fn new(component: &Path) -> Result<Self, Box<dyn Error>> {
         let config = config::single(ComponentSource::File(component.to_owned()), &Overrides::default());
         let said = |errors: Vec<_>| errors.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n");
-        let artifacts = load::artifacts(&config, &Compiler::new(None)?, &[]).map_err(said)?;
+        let artifacts = load::artifacts(&config, &Compiler::new(None, StackDetail::Names)?, &[]).map_err(said)?;
         let around = Surroundings::unshared(Semaphore::MAX_PERMITS)?;
         let worker = Arc::new(load::worker(&config, &artifacts, around).map_err(said)?);
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;

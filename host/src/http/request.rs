@@ -77,6 +77,7 @@ async fn answer(
     connection.bound_writes(limits.wall_time, limits.body_timeout);
     let received = Received { scheme: connection.peer().scheme(), request };
     let call = route.app.call(exchange.record().id, received);
+    exchange.set_diagnosis(&call.diagnosis);
     let (guest, head) = watchdog::watch(
         call,
         limits.wall_time,
@@ -102,7 +103,8 @@ fn refuse(worker: &Worker, refusal: &ErrorResponse, exchange: &Exchange) -> Resp
         Blame::Overload => log_request!(debug, record, "request refused: {refusal}"),
         Blame::Host => log_request!(error, record, "request failed: {refusal}"),
     }
-    let response = response::refusal(refusal, record, worker.dev);
+    exchange.log_stack(true);
+    let response = response::refusal(refusal, exchange, worker.dev);
     record.add_bytes_out(response.body().len());
     response
 }

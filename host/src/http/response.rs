@@ -18,9 +18,8 @@ use http_body::{Body as _, Frame};
 use tokio::sync::oneshot;
 
 use crate::http::body::{Body, Streamed};
-use crate::http::exchange::{Abort, RequestGuard, report_end};
+use crate::http::exchange::{Abort, Exchange, RequestGuard, report_end};
 use crate::http::watchdog::Watched;
-use crate::observe::record::Record;
 use crate::sys::runtime::poll_unbudgeted;
 use crate::wasi::http::content_length;
 use crate::wasi::http::{GuestBody, GuestResponse};
@@ -242,9 +241,13 @@ fn concat(mut frames: VecDeque<Bytes>) -> Bytes {
     }
 }
 
-/// An error response: one line of plain text.
-pub(crate) fn refusal(refusal: &ErrorResponse, record: &Record, dev: bool) -> Response<Body> {
-    let mut response = Response::new(Body::text(refusal.body(&record.id.to_string(), dev)));
+/// An error response in plain text.
+pub(crate) fn refusal(refusal: &ErrorResponse, exchange: &Exchange, dev: bool) -> Response<Body> {
+    let id = exchange.record().id;
+    let mut response = Response::new(Body::text(match exchange.diagnosis() {
+        Some(diagnosis) => diagnosis.explain(refusal, id),
+        None => refusal.body(&id.to_string(), dev, None),
+    }));
     *response.status_mut() = StatusCode::from_u16(refusal.status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
     let headers = response.headers_mut();
     headers.insert(http::header::CONTENT_TYPE, HeaderValue::from_static("text/plain"));

@@ -26,7 +26,7 @@ pub(crate) fn watch(
     drain: Drain,
     pulse: Pulse,
 ) -> (Watched, tokio::sync::oneshot::Receiver<GuestResponse>) {
-    let Call { run, head, meter } = call;
+    let Call { run, head, meter, .. } = call;
     let now = Instant::now();
     exchange.begin_call(&meter, now);
     let deadline = now + wall_time;

@@ -1,6 +1,7 @@
 //! What can be seen of a server: the log, and the counters in shared memory.
 
 pub(crate) mod counters;
+pub(crate) mod diagnosis;
 pub(crate) mod journal;
 pub(crate) mod log;
 pub(crate) mod record;

@@ -11,6 +11,7 @@ use crate::artifact::Artifact;
 use crate::artifact::cache::{Cache, CacheError};
 use crate::artifact::compile::Compiler;
 use crate::cli::ServeArguments;
+use crate::engine::pool::StackDetail;
 use crate::failure::Failure;
 use crate::net::listen;
 use crate::observer::sink;
@@ -101,7 +102,8 @@ pub(crate) fn compile(config: Config, known: &[Artifact]) -> Result<Prepared, Fa
     }
     let connection_limit = usize::try_from(fitting.unwrap_or(wanted)).unwrap_or(usize::MAX);
     let (Ok(cache), Ok(())) = (cache(&config), access_log(&config)) else { return Err(Failure::all(faults(&config))) };
-    let compiler = Compiler::new(cache).map_err(|error| std::io::Error::other(format!("{error:#}")))?;
+    let detail = StackDetail::of(config.dev);
+    let compiler = Compiler::new(cache, detail).map_err(|error| std::io::Error::other(format!("{error:#}")))?;
     let artifacts = load::artifacts(&config, &compiler, known).map_err(Failure::Components)?;
     Ok(Prepared { config, artifacts, connection_limit })
 }

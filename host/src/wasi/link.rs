@@ -88,7 +88,7 @@ fn describe(import: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::engine::pool::{KINDS, PoolKind, compiler};
+    use crate::engine::pool::{KINDS, PoolKind, StackDetail, compiler};
     use crate::wasi::Access;
 
     #[test]
@@ -137,7 +137,7 @@ mod tests {
     #[test]
     fn the_linker_has_every_package() {
         for wasi_version in [WasiVersion::P2, WasiVersion::P3] {
-            let engine = compiler(PoolKind { wasi_version, ..KINDS[0] }).expect("an engine");
+            let engine = compiler(PoolKind { wasi_version, ..KINDS[0] }, StackDetail::Names).expect("an engine");
             let mut linker = linker(&engine, wasi_version).expect("a linker");
             for package in PACKAGES.iter().filter(|package| package.version.is_in(wasi_version)) {
                 let again = (package.add_to_linker)(&mut linker).expect_err(package.name).to_string();
@@ -151,7 +151,7 @@ mod tests {
     #[test]
     fn components_have_the_functions_of_directly_linked_modules() {
         let wasi_version = WasiVersion::P3;
-        let engine = compiler(PoolKind { wasi_version, ..KINDS[0] }).expect("an engine");
+        let engine = compiler(PoolKind { wasi_version, ..KINDS[0] }, StackDetail::Names).expect("an engine");
         let mut linker = linker(&engine, wasi_version).expect("a linker");
         for package in PACKAGES {
             let (Version::Release(_, version) | Version::Draft(version)) = package.version;

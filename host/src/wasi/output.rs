@@ -14,6 +14,7 @@ use tokio::io::AsyncWrite;
 use wasmtime_wasi::cli::{IsTerminal, StdoutStream};
 use wasmtime_wasi::p2::{OutputStream, Pollable, StreamError, StreamResult};
 
+use crate::observe::diagnosis::CallDiagnosis;
 use crate::observe::request_id::RequestId;
 use crate::sys::lock::lock;
 
@@ -52,6 +53,8 @@ pub(crate) struct GuestStream {
 struct Lines {
     route: Arc<str>,
     request: RequestId,
+    /// Gets everything that the guest writes, also what is over the limit.
+    diagnosis: Option<CallDiagnosis>,
     limit_bytes: u64,
     left_bytes: u64,
     stdout: Vec<u8>,
@@ -62,10 +65,11 @@ struct Lines {
 }
 
 impl GuestOutput {
-    pub(crate) fn new(route: Arc<str>, request: RequestId, limit_bytes: u64) -> Self {
+    pub(crate) fn new(route: Arc<str>, request: RequestId, limit_bytes: u64, diagnosis: Option<CallDiagnosis>) -> Self {
         Self(Arc::new(Mutex::new(Lines {
             route,
             request,
+            diagnosis,
             limit_bytes,
             left_bytes: limit_bytes,
             stdout: Vec::new(),
@@ -103,6 +107,7 @@ pub(crate) fn of_one_call(bytes: &[u8]) -> &[u8] {
 impl Lines {
     /// Takes all of `bytes`. What exceeds the limits of one call is logged later.
     fn write(&mut self, stream: Stream, mut bytes: Bytes) {
+        self.diagnose(stream, &bytes);
         if self.is_cut {
             return;
         }
@@ -128,6 +133,14 @@ impl Lines {
             self.later.clear();
         }
         !self.later.is_empty()
+    }
+
+    fn diagnose(&self, stream: Stream, bytes: &[u8]) {
+        match (&self.diagnosis, stream) {
+            (Some(diagnosis), Stream::Stdout) => diagnosis.push_stdout(bytes),
+            (Some(diagnosis), Stream::Stderr) => diagnosis.push_stderr(bytes),
+            (None, _) => {}
+        }
     }
 
     fn take(&mut self, stream: Stream, bytes: &[u8]) {
@@ -221,7 +234,7 @@ impl Drop for Lines {
         let (stdout, stderr) = (std::mem::take(&mut self.stdout), std::mem::take(&mut self.stderr));
         let (route, request, later) = (Arc::clone(&self.route), self.request, std::mem::take(&mut self.later));
         let (limit_bytes, left_bytes, is_cut) = (self.limit_bytes, self.left_bytes, self.is_cut);
-        let mut rest = Self { route, request, limit_bytes, left_bytes, stdout, stderr, later, is_cut };
+        let mut rest = Self { route, request, diagnosis: None, limit_bytes, left_bytes, stdout, stderr, later, is_cut };
         match tokio::runtime::Handle::try_current() {
             Ok(runtime) => drop(runtime.spawn(async move {
                 while rest.go_on() {
@@ -264,6 +277,7 @@ impl AsyncWrite for GuestStream {
             return Poll::Pending;
         }
         let now = of_one_call(bytes);
+        lines.diagnose(self.stream, now);
         lines.take(self.stream, now);
         Poll::Ready(Ok(now.len()))
     }
@@ -328,7 +342,7 @@ mod tests {
     /// What exceeds one call is logged in several steps, and then the stream accepts more.
     #[tokio::test]
     async fn the_rest_takes_turns() {
-        let output = GuestOutput::new("under test".into(), RequestId::next(), 1 << 30);
+        let output = GuestOutput::new("under test".into(), RequestId::next(), 1 << 30, None);
         let mut stream = output.stream(Stream::Stdout);
         let lines = b"x\n".repeat(10 * MAX_LINES_OF_CALL);
         stream.write(lines.into()).expect("room");
@@ -342,7 +356,7 @@ mod tests {
     #[test]
     fn a_line_costs_what_is_printed_of_it() {
         fn check(limit_bytes: u64, written: &[u8], left_bytes: u64, is_cut: bool) {
-            let output = GuestOutput::new("under test".into(), RequestId::next(), limit_bytes);
+            let output = GuestOutput::new("under test".into(), RequestId::next(), limit_bytes, None);
             let mut lines = lock(&output.0);
             lines.write(Stream::Stderr, Bytes::copy_from_slice(written));
             lines.end();
@@ -365,7 +379,7 @@ mod tests {
     #[test]
     fn a_line_with_fields_costs_them_as_well() {
         fn check(limit_bytes: u64, line: &str, fields: &str, expected: Option<&str>, left_bytes: u64) {
-            let output = GuestOutput::new("under test".into(), RequestId::next(), limit_bytes);
+            let output = GuestOutput::new("under test".into(), RequestId::next(), limit_bytes, None);
             let mut written = None;
             output.log(line, fields, |_, _, line| written = Some(line.to_owned()));
             let is_whole = expected == Some(line);

@@ -15,6 +15,8 @@ use crate::wasi::http::client::OutgoingPolicy;
 pub(crate) struct AppSettings {
     /// The route's name, for the log.
     pub(crate) route: Arc<str>,
+    /// Whether developers are shown what is known of a failed guest.
+    pub(crate) dev: bool,
     pub(crate) limits: RouteLimits,
     pub(crate) grants: Arc<Grants>,
     pub(crate) vars: Arc<WasiConfigVariables>,
@@ -30,6 +32,7 @@ impl AppSettings {
         let grants = Grants::default();
         Self {
             route: route.into(),
+            dev: false,
             limits,
             outgoing: OutgoingPolicy::new(&OutgoingClient::new(), grants.allow_http.clone(), &limits),
             grants: Arc::new(grants),

@@ -13,6 +13,7 @@ use super::host_memory::{HostMemory, Look};
 use crate::component_abi::Guest;
 use crate::engine::limiter::{Limiter, Refused};
 use crate::engine::meter::Meter;
+use crate::observe::diagnosis::CallDiagnosis;
 use crate::observe::request_id::RequestId;
 use crate::wasi::file_threads::RouteFiles;
 use crate::wasi::http::GuestResponse;
@@ -41,6 +42,7 @@ const EXPECTED_HOST_RESOURCES: usize = 16;
 pub(crate) struct State {
     settings: Arc<AppSettings>,
     request: RequestId,
+    diagnosis: Option<CallDiagnosis>,
     /// Created at the guest's first use of a WASI interface other than HTTP; many guests never use any.
     wasi: Option<Box<WasiCtx>>,
     /// Created at the guest's first use of the WASI context or of `wasi:logging`, which share it.
@@ -70,8 +72,9 @@ pub(crate) struct Granted {
 }
 
 /// The output of one request, whatever the interface that the guest writes it with.
-fn output(settings: &AppSettings, request: RequestId) -> GuestOutput {
-    GuestOutput::new(Arc::clone(&settings.route), request, settings.limits.max_output_bytes)
+fn output(settings: &AppSettings, request: RequestId, diagnosis: Option<&CallDiagnosis>) -> GuestOutput {
+    let kept = diagnosis.and_then(CallDiagnosis::of_output);
+    GuestOutput::new(Arc::clone(&settings.route), request, settings.limits.max_output_bytes, kept)
 }
 
 /// Denies everything by default except clocks, random numbers, output to the log, and what is granted by name.
@@ -94,8 +97,12 @@ fn wasi(settings: &AppSettings, output: &GuestOutput) -> WasiCtxBuilder {
 /// # Errors
 ///
 /// If one cannot be opened.
-pub(crate) fn wasi_with_dirs(settings: &AppSettings, request: RequestId) -> wasmtime::Result<Granted> {
-    let output = output(settings, request);
+pub(crate) fn wasi_with_dirs(
+    settings: &AppSettings,
+    request: RequestId,
+    diagnosis: Option<&CallDiagnosis>,
+) -> wasmtime::Result<Granted> {
+    let output = output(settings, request, diagnosis);
     let mut wasi = wasi(settings, &output);
     for dir in &settings.grants.dirs {
         let permissions = if dir.read_only { FsPerms::ReadOnly } else { FsPerms::ReadWrite };
@@ -109,6 +116,7 @@ impl State {
     pub(crate) fn new(
         settings: &Arc<AppSettings>,
         request: RequestId,
+        diagnosis: Option<CallDiagnosis>,
         meter: Arc<Meter>,
         granted: Option<Granted>,
     ) -> Self {
@@ -120,6 +128,7 @@ impl State {
         Self {
             settings: Arc::clone(settings),
             request,
+            diagnosis,
             wasi,
             output,
             http,
@@ -142,7 +151,12 @@ impl State {
 
     /// The guest's output to the log.
     pub(super) fn output(&mut self) -> &GuestOutput {
-        self.output.get_or_insert_with(|| output(&self.settings, self.request))
+        self.output.get_or_insert_with(|| output(&self.settings, self.request, self.diagnosis.as_ref()))
+    }
+
+    /// What is recorded of the call for its developer.
+    pub(crate) fn diagnosis(&self) -> Option<&CallDiagnosis> {
+        self.diagnosis.as_ref()
     }
 
     /// Charges `bytes`, an upper bound, to the guest. Must be called before the host allocates them for the guest.
@@ -234,9 +248,9 @@ impl State {
 
 impl WasiView for State {
     fn ctx(&mut self) -> WasiCtxView<'_> {
-        let Self { settings, request, output: written, wasi: made, table, .. } = self;
+        let Self { settings, request, diagnosis, output: written, wasi: made, table, .. } = self;
         let make = || {
-            let output = written.get_or_insert_with(|| output(settings, *request));
+            let output = written.get_or_insert_with(|| output(settings, *request, diagnosis.as_ref()));
             Box::new(wasi(settings, output).build())
         };
         WasiCtxView { ctx: made.get_or_insert_with(make), table }

@@ -17,8 +17,7 @@ use crate::artifact::compile::{self, Compiler};
 use crate::artifact::{Artifact, LoadError, Source};
 use crate::call::app::App;
 use crate::call::handler::{Handler, Loader};
-use crate::engine::pool::Needs;
-use crate::engine::pool::{Engines, PoolKind};
+use crate::engine::pool::{Engines, Needs, PoolKind, StackDetail};
 use crate::http::admission::{Admission, RouteShare};
 use crate::http::date::Date;
 use crate::http::pulse::Pulse;
@@ -60,9 +59,8 @@ impl Surroundings {
 /// All components that cannot be served, each with its reason.
 pub(crate) fn worker(config: &Config, artifacts: &[Artifact], around: Surroundings) -> Result<Worker, Vec<LoadError>> {
     let needs = needs(&config.routes, artifacts)?;
-    let engines =
-        Engines::new(&needs, config.server.max_concurrency).map_err(|error| vec![LoadError::Pool { error }])?;
-    let engines = Arc::new(engines);
+    let engines = Engines::new(&needs, config.server.max_concurrency, StackDetail::of(config.dev));
+    let engines = Arc::new(engines.map_err(|error| vec![LoadError::Pool { error }])?);
     let mut loader = Loader::new(&engines);
     let handlers = all(artifacts.iter().map(|artifact| {
         let handler = loader.load(artifact)?;
@@ -72,7 +70,7 @@ pub(crate) fn worker(config: &Config, artifacts: &[Artifact], around: Surroundin
     let outgoing = OutgoingClient::new();
     let routes = all(config.routes.iter().map(|route| {
         let handler = handlers.get(&source(route)).ok_or_else(|| LoadError::not_compiled(&source(route)))?;
-        let settings = settings(route, &outgoing)?;
+        let settings = settings(config, route, &outgoing)?;
         let share = RouteShare::new(share(config, route));
         Ok(WorkerRoute { app: Arc::new(App::new(&engines, handler, settings)), share })
     }))?;
@@ -146,13 +144,14 @@ fn check_directories(route: &Route) -> Result<(), LoadError> {
     Ok(())
 }
 
-fn settings(route: &Route, outgoing: &OutgoingClient) -> Result<AppSettings, LoadError> {
+fn settings(config: &Config, route: &Route, outgoing: &OutgoingClient) -> Result<AppSettings, LoadError> {
     check_directories(route)?;
     let allow_http = route.grants.allow_http.clone();
     let name: Arc<str> = route.name.as_str().into();
     Ok(AppSettings {
         files: RouteFiles::new(Arc::clone(&name)),
         route: name,
+        dev: config.dev,
         limits: route.limits,
         vars: Arc::new(WasiConfigVariables::from_iter(route.grants.vars.clone())),
         outgoing: OutgoingPolicy::new(outgoing, allow_http, &route.limits),

@@ -22,6 +22,8 @@ const PACKAGES: &[&str] = &[
     "outgoing",
     "state",
     "env",
+    "fails",
+    "fails-dwarf",
     "files03",
     "service03",
     "mixed02",

@@ -43,6 +43,11 @@ impl Process {
         processes.filter(|process| process.is_running()).collect()
     }
 
+    /// Whether the process has this name, of which the kernel keeps 15 bytes.
+    pub fn is_called(self, name: &str) -> bool {
+        self.read("comm").trim_end() == name.get(..15).unwrap_or(name)
+    }
+
     /// Whether the process exists and is not a zombie.
     pub fn is_running(self) -> bool {
         let stat = fs::read_to_string(format!("/proc/{}/stat", self.pid)).unwrap_or_default();

@@ -98,10 +98,22 @@ impl Daylily {
     /// The process of the worker. There must be only one.
     #[track_caller]
     pub fn process(&self) -> Process {
-        match self.supervisor().children().as_slice() {
+        match self.worker_processes().as_slice() {
             [worker] => *worker,
             workers => panic!("not one worker: {}", workers.len()),
         }
+    }
+
+    /// The worker processes, which may not be ready yet.
+    pub fn worker_processes(&self) -> Vec<Process> {
+        self.supervisor().children().into_iter().filter(|child| child.is_called("daylily-worker")).collect()
+    }
+
+    /// The observer process.
+    #[track_caller]
+    pub fn observer(&self) -> Process {
+        let observer = self.supervisor().children().into_iter().find(|child| child.is_called("daylily-observer"));
+        observer.expect("an observer")
     }
 
     pub fn supervisor(&self) -> Process {

@@ -105,6 +105,7 @@ const SCENARIOS: &[Scenario] = &[
         shows: Shows::Log(&["guest: one", "guest: err"]),
         ..HELLO
     },
+    Scenario { name: "failed", serves: Some("--dev fails.wasm"), ..HELLO },
     Scenario { name: "wrong-section", config: &["[defaults]\nmax_queue = 5\n\n", GREET], serves: None, ..HELLO },
 ];
 
@@ -119,6 +120,7 @@ pub(super) const GUESTS: &[(&str, &str)] = &[
     ("hello", "hello.wasm"),
     ("burn", "burn.wasm"),
     ("output", "output.wasm"),
+    ("fails", "fails.wasm"),
     ("wants", "wants.wasm"),
 ];
 

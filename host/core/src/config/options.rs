@@ -63,7 +63,9 @@ options! {
             flag (1, "--listen ADDR:PORT", Some("DAYLILY_LISTEN"),
                 "Address and port to listen on; `unix:PATH` for a Unix socket; `systemd` or `systemd:NAME` for sockets \
                 that systemd passed (may be repeated) [default: {}]");
-        /// Include the details of errors in responses. For development only: the details are about your code.
+        /// Include the details of errors in responses, with the stack and the output of a [failed
+        /// guest](guests.md#debugging). For development only: the details are about your code, and compiled components
+        /// are larger.
         dev: bool = Switch("dev"),
             flag (7, "--dev", Some("DAYLILY_DEV"), "For development: include the details of errors in responses");
         /// `off`, `error`, `warn`, `info`, `debug` or `trace`; see [errors.md](errors.md#the-log). It may also have

@@ -5,10 +5,11 @@
 //! and, once the needs of the loaded components are known, a pool for their instances: wasmtime's pooling allocator, or
 //! our own slots.
 
+use std::num::NonZeroUsize;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
-use wasmtime::{Config, Enabled, Engine, InstanceAllocationStrategy, PoolingAllocationConfig};
+use wasmtime::{Config, Enabled, Engine, InstanceAllocationStrategy, PoolingAllocationConfig, WasmBacktraceDetails};
 
 use super::cpu_queue::CpuQueue;
 use super::epoch::Ticker;
@@ -45,6 +46,37 @@ pub(crate) struct PoolKind {
     pub(crate) wasi_version: WasiVersion,
     pub(crate) reset: Reset,
 }
+
+/// What compiled code tells about the functions that a guest was in when it failed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum StackDetail {
+    /// Their names, from the component's name section.
+    Names,
+    /// For developers: also their places in source files, from its debug information (DWARF). The code is then larger
+    /// by that information and by the offset of each instruction, and reading them delays the event loop.
+    Places,
+}
+
+impl StackDetail {
+    pub(crate) fn of(dev: bool) -> Self {
+        if dev { Self::Places } else { Self::Names }
+    }
+
+    /// The most functions of a stack that are logged or shown. Looking them up copies their names, which are not
+    /// limited in length.
+    pub(crate) fn max_functions(self) -> usize {
+        match self {
+            Self::Names => MAX_LOGGED_FUNCTIONS,
+            Self::Places => MAX_SHOWN_FUNCTIONS,
+        }
+    }
+}
+
+/// Functions of a stack in the log at level `debug`.
+const MAX_LOGGED_FUNCTIONS: usize = 20;
+
+/// Functions of a stack that a developer is shown.
+const MAX_SHOWN_FUNCTIONS: usize = 64;
 
 /// Initial memories up to this size are reset as a whole. That takes about 2 µs, as long as a scan for written pages.
 pub(crate) const WHOLE_RESET_BYTES: u64 = 192 << 10;
@@ -88,7 +120,11 @@ impl Engines {
     /// # Errors
     ///
     /// If the address space for that many slots cannot be reserved.
-    pub(crate) fn new(needs: &[(PoolKind, Needs)], max_concurrency: u32) -> wasmtime::Result<Self> {
+    pub(crate) fn new(
+        needs: &[(PoolKind, Needs)],
+        max_concurrency: u32,
+        detail: StackDetail,
+    ) -> wasmtime::Result<Self> {
         let mut pools: Vec<(PoolKind, Engine)> = Vec::new();
         for (kind, _) in needs {
             if pools.iter().any(|(of, _)| of == kind) {
@@ -97,7 +133,7 @@ impl Engines {
             let of_kind = || needs.iter().filter(|(of, _)| of == kind).map(|(_, needs)| *needs);
             let routes = u32::try_from(of_kind().count()).unwrap_or(u32::MAX);
             if let Some(most) = of_kind().reduce(Needs::max) {
-                pools.push((*kind, pool(*kind, most, max_concurrency, routes)?));
+                pools.push((*kind, pool(&|| base(*kind, detail), *kind, most, max_concurrency, routes)?));
             }
         }
         let ticker = Ticker::start(pools.iter().map(|(_, engine)| engine.clone()).collect())?;
@@ -111,12 +147,12 @@ impl Engines {
 }
 
 /// An engine that only compiles. It generates the same code as a pool's engine, but reserves no address space.
-pub(crate) fn compiler(kind: PoolKind) -> wasmtime::Result<Engine> {
-    Engine::new(&base(kind))
+pub(crate) fn compiler(kind: PoolKind, detail: StackDetail) -> wasmtime::Result<Engine> {
+    Engine::new(&base(kind, detail))
 }
 
 /// All settings that determine the generated code.
-pub(crate) fn base(kind: PoolKind) -> Config {
+pub(crate) fn base(kind: PoolKind, detail: StackDetail) -> Config {
     let concurrent = kind.wasi_version == WasiVersion::P3;
     let mut config = Config::new();
     config
@@ -126,18 +162,25 @@ pub(crate) fn base(kind: PoolKind) -> Config {
         .memory_reservation(MEMORY_RESERVATION_BYTES as u64)
         .memory_guard_size(MEMORY_GUARD_BYTES as u64)
         .async_stack_size(STACK_BYTES)
+        .generate_address_map(detail == StackDetail::Places)
+        .wasm_backtrace_details(match detail {
+            StackDetail::Names => WasmBacktraceDetails::Disable,
+            StackDetail::Places => WasmBacktraceDetails::Enable,
+        })
+        // One more, so that it is known whether functions were left out.
+        .wasm_backtrace_max_frames(NonZeroUsize::new(detail.max_functions() + 1))
         .memory_init_cow(kind.reset == Reset::Written);
     config
 }
 
-fn pool(kind: PoolKind, most: Needs, slots: u32, routes: u32) -> wasmtime::Result<Engine> {
+fn pool(base: &dyn Fn() -> Config, kind: PoolKind, most: Needs, slots: u32, routes: u32) -> wasmtime::Result<Engine> {
     if kind.reset == Reset::Whole {
-        let mut config = base(kind);
+        let mut config = base();
         use_slots(&mut config, most, slots)?;
         return Engine::new(&config);
     }
     let make = |scan| {
-        let mut config = base(kind);
+        let mut config = base();
         config.allocation_strategy(InstanceAllocationStrategy::Pooling(pooling(most, slots, routes, scan)));
         Engine::new(&config)
     };
@@ -233,7 +276,7 @@ mod tests {
         let needs =
             Needs { memories: 1, memory_bytes: 4 << 20, tables: 1, table_elements: 0, core_instances: 1, stacks: 1 };
         let kind = PoolKind { wasi_version: WasiVersion::P2, reset: Reset::Written };
-        let engines = Engines::new(&vec![(kind, needs); ROUTES], 1).expect("a pool");
+        let engines = Engines::new(&vec![(kind, needs); ROUTES], 1, StackDetail::Names).expect("a pool");
         let engine = engines.pool(kind).expect("the pool");
         for number in 0..ROUTES {
             let text = format!(r#"(module (memory 4) (data (i32.const 0) "{number}"))"#);

@@ -183,7 +183,7 @@ mod tests {
 
     use super::*;
     use crate::engine::pool::Needs;
-    use crate::engine::pool::{Engines, PoolKind, Reset, WasiVersion};
+    use crate::engine::pool::{Engines, PoolKind, Reset, StackDetail, WasiVersion};
 
     /// Otherwise pools would be created without scans, and ordinary guests would cost twice as much.
     #[test]
@@ -191,7 +191,7 @@ mod tests {
         let kind = PoolKind { wasi_version: WasiVersion::P2, reset: Reset::Written };
         let needs =
             Needs { memories: 1, memory_bytes: 1 << 20, tables: 1, table_elements: 1, core_instances: 1, stacks: 1 };
-        Engines::new(&[(kind, needs)], 1).expect("a pool");
+        Engines::new(&[(kind, needs)], 1, StackDetail::Names).expect("a pool");
         assert!(is_corrected());
     }
 

@@ -171,7 +171,7 @@ pub(crate) fn last_word(refusal: &ErrorResponse, connection: &Connection) -> Str
     let id =
         connection.recorder().incomplete_head(refusal.outcome(), Some(refusal.status()), connection.peer().address());
     tracing::debug!(target: log_target::REQUEST, request = %id, "request refused: {refusal}");
-    let body = refusal.body(&id.to_string(), connection.is_dev());
+    let body = refusal.body(&id.to_string(), connection.is_dev(), None);
     let reason = http::StatusCode::from_u16(refusal.status()).ok().and_then(|status| status.canonical_reason());
     format!(
         "HTTP/1.1 {} {}\r\ndate: {}\r\ncontent-type: text/plain\r\ncontent-length: {}\r\nconnection: close\r\n\r\n{body}",
