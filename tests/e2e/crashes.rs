@@ -200,6 +200,6 @@ fn deaths_in_the_middle_of_reloads_are_recovered_from() {
     // Workers die one after the other: a client that lost one may already have sent a request to the next.
     assert!(outcome.failed() <= killed * CLIENTS, "more than was in progress: {outcome:?}");
     assert_eq!(outcome.refused, 0, "{outcome:?}");
-    let settled = eventually(PATIENCE, || server.status().draining() == 0 && server.processes().len() == 3);
+    let settled = eventually(PATIENCE, || server.status().draining() == 0 && server.processes().len() == 4);
     assert!(settled, "{:?} {:?}", server.processes(), server.status());
 }

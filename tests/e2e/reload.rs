@@ -245,7 +245,7 @@ fn reloads_under_load_lose_nothing() {
 /// Fails unless only this many workers are left soon.
 #[track_caller]
 fn expect_drained(server: &Daylily, workers: usize) {
-    let drained = eventually(PATIENCE, || server.status().draining() == 0 && server.processes().len() == 1 + workers);
+    let drained = eventually(PATIENCE, || server.status().draining() == 0 && server.processes().len() == 2 + workers);
     assert!(drained, "{:?}, {:?}", server.processes(), server.status());
     assert_eq!(server.workers().len(), workers);
 }

@@ -214,7 +214,7 @@ fn a_program_that_cannot_take_over_changes_nothing() {
         assert_eq!((status.supervisor(), status.state()), (server.supervisor(), "serving"));
         assert_eq!(server.workers(), workers);
         server.get("hello.test", "/").expect(200, "Hello World\n");
-        assert_eq!(server.processes().len(), 2, "what was started is left behind");
+        assert_eq!(server.processes().len(), 3, "what was started is left behind");
         // Once the program is fixed, it takes over.
         replace(&server, Path::new(binary()));
         server.put("daylily.toml", config);
@@ -236,7 +236,7 @@ fn a_program_that_never_gets_ready_does_not_hold_up_a_stop() {
         replace_by(&server, &format!("#!/bin/sh\n{script}\n"), 0o755);
         server.signal(Signal::USR2);
         assert!(eventually(PATIENCE, || server.status().state() == "upgrading"), "{:?}", server.status());
-        assert!(eventually(PATIENCE, || server.processes().len() > 2), "the new program is not started");
+        assert!(eventually(PATIENCE, || server.processes().len() > 3), "the new program is not started");
         server.get("hello.test", "/").expect(200, "Hello World\n");
         let start = Instant::now();
         server.command(&["stop"]).expect(0, &[]);
@@ -254,6 +254,6 @@ fn what_a_program_leaves_behind_goes_with_it() {
     replace_by(&server, "#!/bin/sh\nsleep 1000 </dev/null &\nexit 3\n", 0o755);
     server.signal(Signal::USR2);
     server.log().wait_for(&["upgrade failed", "ended before it was ready (exit status: 3)"]);
-    assert!(eventually(PATIENCE, || server.processes().len() == 2), "{:?} run", server.processes());
+    assert!(eventually(PATIENCE, || server.processes().len() == 3), "{:?} run", server.processes());
     server.get("hello.test", "/").expect(200, "Hello World\n");
 }

@@ -104,7 +104,9 @@ impl AccessLogWriter {
         self.journals.values_mut().for_each(Journal::look);
         loop {
             self.fill();
-            if self.batch.lines.is_empty() || !self.flush() {
+            // A batch without lines has journals, too, if there is no access log.
+            let is_last = self.batch.lines.is_empty();
+            if !self.flush() || is_last {
                 break;
             }
         }

@@ -28,7 +28,7 @@ pub(super) fn log_lost(facts: &WorkerFacts, entry: &Entry) {
     tracing::warn!(
         target: log_target::REQUEST,
         request = %entry.numbers.request_id(),
-        route = line.route().map_or("-", |route| route.name.as_str()),
+        route = %line.route().map_or("-", |route| route.name.as_str()),
         method = %line.excerpt(Text::Method), path = %line.excerpt(Text::Path),
         "request lost: worker {} died during it", facts.worker
     );

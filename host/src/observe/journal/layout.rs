@@ -8,6 +8,7 @@ use std::ptr::null_mut;
 use std::sync::atomic::AtomicU64;
 
 use rustix::mm::{MapFlags, ProtFlags, mmap, munmap};
+use rustix::process::{Resource, getrlimit};
 
 use crate::sys::sealed::shared;
 
@@ -17,18 +18,39 @@ pub(super) const READ: usize = 8;
 pub(super) const DROPPED: usize = 16;
 const HEADER_WORDS: usize = 512;
 
-/// Requests in progress of one worker that have a place. Requests beyond are counted only.
-pub(super) const PLACES: usize = 8_192;
-
 /// The longest record: 1 KiB.
 pub(super) const RECORD_WORDS: usize = 128;
 
-/// The ring: 16 MiB. A record of an ordinary request takes about 250 bytes, so this is over a second at 50,000 requests
-/// per second. Pages are used only once something was written to them.
-pub(super) const RING_WORDS: usize = 2 << 20;
+/// The size of a journal. Its pages are used only once something was written to them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Size {
+    /// Requests in progress that have a place. Requests beyond are counted only.
+    pub(super) places: usize,
+    /// A power of two.
+    pub(super) ring_words: usize,
+}
 
-const WORDS: usize = HEADER_WORDS + PLACES * RECORD_WORDS + RING_WORDS;
-const BYTES: usize = WORDS * 8;
+impl Size {
+    /// A record of an ordinary request takes about 250 bytes, so the 16 MiB of this ring are over a second at 50,000
+    /// requests per second.
+    pub(super) const FULL: Self = Self { places: 8_192, ring_words: 2 << 20 };
+
+    /// The sizes, of which the largest within the limit of file sizes (`ulimit -f`) is used.
+    const ALL: [Self; 4] = [
+        Self::FULL,
+        Self { places: 1_024, ring_words: 128 << 10 },
+        Self { places: 128, ring_words: 16 << 10 },
+        Self { places: 16, ring_words: 2 << 10 },
+    ];
+
+    const fn words(self) -> usize {
+        HEADER_WORDS + self.places * RECORD_WORDS + self.ring_words
+    }
+
+    const fn bytes(self) -> usize {
+        self.words() * 8
+    }
+}
 
 /// A file for the journal of one worker.
 ///
@@ -36,12 +58,16 @@ const BYTES: usize = WORDS * 8;
 ///
 /// When shared memory cannot be created.
 pub(crate) fn create() -> io::Result<OwnedFd> {
-    shared("daylily-journal", BYTES as u64)
+    let limit = getrlimit(Resource::Fsize).current.unwrap_or(u64::MAX);
+    let [.., smallest] = Size::ALL;
+    let size = Size::ALL.into_iter().find(|size| size.bytes() as u64 <= limit).unwrap_or(smallest);
+    shared("daylily-journal", size.bytes() as u64)
 }
 
 /// A journal in the memory of this process. Dropping it unmaps it.
 pub(super) struct Mapping {
     words: *const AtomicU64,
+    pub(super) size: Size,
 }
 
 #[expect(unsafe_code, reason = "there is no other way to share memory between processes")]
@@ -55,24 +81,24 @@ unsafe impl Sync for Mapping {}
 impl Mapping {
     /// # Errors
     ///
-    /// When the file is shorter than a journal, or mmap(2) fails.
+    /// When the file is no journal, or mmap(2) fails.
     pub(super) fn of(file: BorrowedFd<'_>) -> io::Result<Self> {
-        if u64::try_from(rustix::fs::fstat(file)?.st_size).unwrap_or(0) < BYTES as u64 {
-            return Err(io::Error::other("the file is shorter than a journal"));
-        }
+        let bytes = usize::try_from(rustix::fs::fstat(file)?.st_size).unwrap_or(0);
+        let size = Size::ALL.into_iter().find(|size| size.bytes() == bytes);
+        let size = size.ok_or_else(|| io::Error::other("the file has no size of a journal"))?;
         #[expect(unsafe_code, reason = "there is no other way to share memory between processes")]
         // SAFETY: the kernel chooses the address, and the size of the file is sealed.
-        let start = unsafe { mmap(null_mut(), BYTES, ProtFlags::READ | ProtFlags::WRITE, MapFlags::SHARED, file, 0)? };
-        Ok(Self { words: start.cast() })
+        let start = unsafe { mmap(null_mut(), bytes, ProtFlags::READ | ProtFlags::WRITE, MapFlags::SHARED, file, 0)? };
+        Ok(Self { words: start.cast(), size })
     }
 
     #[inline]
     fn all(&self) -> &[AtomicU64] {
         #[expect(unsafe_code, reason = "there is no other way to share memory between processes")]
-        // SAFETY: `WORDS` words are mapped at this address, aligned to a page, for as long as `self` lives. Atomics have
+        // SAFETY: so many words are mapped at this address, aligned to a page, for as long as `self` lives. Atomics have
         // no invalid value, and may be changed by other processes at any time.
         unsafe {
-            std::slice::from_raw_parts(self.words, WORDS)
+            std::slice::from_raw_parts(self.words, self.size.words())
         }
     }
 
@@ -83,7 +109,7 @@ impl Mapping {
         &self.all()[at]
     }
 
-    /// The record of a request in progress. `index` is below [`PLACES`].
+    /// The record of a request in progress. `index` is below the number of places.
     #[inline]
     pub(super) fn place(&self, index: usize) -> &[AtomicU64] {
         let start = HEADER_WORDS + index * RECORD_WORDS;
@@ -94,9 +120,9 @@ impl Mapping {
     #[inline]
     pub(super) fn ring(&self, position: u64) -> &AtomicU64 {
         #[expect(clippy::cast_possible_truncation, reason = "the ring's size is a power of two")]
-        let at = position as usize & (RING_WORDS - 1);
+        let at = position as usize & (self.size.ring_words - 1);
         #[expect(clippy::indexing_slicing, reason = "`at` is below the ring's size")]
-        &self.all()[HEADER_WORDS + PLACES * RECORD_WORDS + at]
+        &self.all()[HEADER_WORDS + self.size.places * RECORD_WORDS + at]
     }
 }
 
@@ -104,8 +130,16 @@ impl Drop for Mapping {
     fn drop(&mut self) {
         #[expect(unsafe_code, reason = "the counterpart of `mmap`")]
         // SAFETY: mapped in `of` with this size; nothing borrows it any more.
-        let _ = unsafe { munmap(self.words.cast_mut().cast(), BYTES) };
+        let _ = unsafe { munmap(self.words.cast_mut().cast(), self.size.bytes()) };
     }
 }
 
-const _: () = assert!(RING_WORDS.is_power_of_two() && RECORD_WORDS < 1 << 16);
+const _: () = {
+    let mut at = 0;
+    while at < Size::ALL.len() {
+        #[expect(clippy::indexing_slicing, reason = "within its length")]
+        let size = Size::ALL[at];
+        assert!(size.ring_words.is_power_of_two() && size.ring_words > 8 * RECORD_WORDS && size.places <= 1 << 16);
+        at += 1;
+    }
+};

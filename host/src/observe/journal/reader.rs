@@ -6,7 +6,7 @@ use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 
 use daylily_core::request_outcome::RequestOutcome;
 
-use super::layout::{DROPPED, Mapping, PLACES, READ, RECORD_WORDS, RING_WORDS, WRITTEN};
+use super::layout::{DROPPED, Mapping, READ, RECORD_WORDS, WRITTEN};
 use super::record::{Entry, HEAD};
 
 /// The journal of one worker.
@@ -32,15 +32,16 @@ impl JournalReader {
     /// The next record in the ring, if there is one. A ring that makes no sense is skipped.
     pub(crate) fn next(&mut self) -> Option<Entry> {
         let written = self.mapping.position(WRITTEN).load(Acquire);
+        let ring_words = self.mapping.size.ring_words as u64;
         loop {
-            let waiting = written.checked_sub(self.at).filter(|waiting| *waiting <= RING_WORDS as u64);
+            let waiting = written.checked_sub(self.at).filter(|waiting| *waiting <= ring_words);
             match waiting {
                 Some(0) => return None,
                 Some(waiting) => {
                     let words = self.mapping.ring(self.at).load(Relaxed);
                     if words == 0 {
-                        let past_start = self.at & (RING_WORDS as u64 - 1);
-                        self.at = self.at.saturating_add(RING_WORDS as u64 - past_start);
+                        let past_start = self.at & (ring_words - 1);
+                        self.at = self.at.saturating_add(ring_words - past_start);
                         continue;
                     }
                     if words <= waiting && words <= RECORD_WORDS as u64 {
@@ -80,7 +81,7 @@ impl JournalReader {
     /// The requests that were in progress when the worker died, each once: they are freed.
     pub(crate) fn lost(&self) -> Vec<Entry> {
         let mut lost = Vec::new();
-        for index in 0..PLACES {
+        for index in 0..self.mapping.size.places {
             let place = self.mapping.place(index);
             let words = place.first().map_or(0, |head| head.load(Acquire));
             let Some(place) =

@@ -104,7 +104,7 @@ fn a_ring_that_is_full_drops_and_counts() {
         written += 1;
     }
     let fit = written - 1;
-    assert_eq!(fit, (layout::RING_WORDS / 20) as u64);
+    assert_eq!(fit, (layout::Size::FULL.ring_words / 20) as u64);
     assert_eq!(reader.dropped(), 0, "told once");
     for id in 0..fit {
         assert_eq!(reader.next().map(|entry| entry.numbers.id[0]), Some(id));
@@ -134,13 +134,14 @@ fn a_ring_that_is_read_begins_anew() {
 fn requests_beyond_the_places_are_counted_only() {
     let (journal, mut reader) = journal();
     let path = || [TextOf::new(Text::Path, b"/", MAX_PATH_BYTES)];
-    let places: Vec<_> = (0..layout::PLACES as u64 + 2).map(|id| journal.begin(&numbers(id), path())).collect();
+    let places: Vec<_> =
+        (0..layout::Size::FULL.places as u64 + 2).map(|id| journal.begin(&numbers(id), path())).collect();
     let mut places = places;
     let last = places.pop().expect("one without a place");
     last.end(numbers(99_999), true);
     let entry = reader.next().expect("a record");
     assert_eq!((entry.numbers.id[0], entry.text(Text::Path)), (99_999, None));
-    assert_eq!(reader.lost().len(), layout::PLACES);
+    assert_eq!(reader.lost().len(), layout::Size::FULL.places);
 }
 
 /// A worker runs the code of strangers: whatever it has left, reading it ends, and stays within bounds.
@@ -167,7 +168,7 @@ fn nonsense_is_skipped() {
         let mut entries = 0;
         while reader.next().is_some() {
             entries += 1;
-            assert!(entries <= layout::RING_WORDS, "it has an end");
+            assert!(entries <= layout::Size::FULL.ring_words, "it has an end");
         }
         reader.lost();
         reader.release();

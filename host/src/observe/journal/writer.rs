@@ -5,7 +5,7 @@ use std::os::fd::BorrowedFd;
 use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 use std::sync::{Arc, Mutex};
 
-use super::layout::{DROPPED, Mapping, PLACES, READ, RECORD_WORDS, RING_WORDS, WRITTEN};
+use super::layout::{DROPPED, Mapping, READ, RECORD_WORDS, WRITTEN};
 use super::record::{HEAD, MAX_FIELD_BYTES, Numbers, PlaceWriter, Text, finished};
 use crate::sys::lock::lock;
 
@@ -23,7 +23,7 @@ pub(crate) struct Journal {
 /// The place of one request in progress.
 pub(crate) struct Place {
     journal: Arc<Journal>,
-    /// None for a request beyond [`PLACES`].
+    /// None for a request beyond the number of places.
     index: Option<u16>,
     /// Words of its record so far.
     used: usize,
@@ -52,8 +52,9 @@ impl Journal {
     ///
     /// When the file cannot be mapped.
     pub(crate) fn open(file: BorrowedFd<'_>) -> io::Result<Arc<Self>> {
-        let free = (0..PLACES).rev().filter_map(|index| u16::try_from(index).ok()).collect();
-        Ok(Arc::new(Self { mapping: Mapping::of(file)?, free: Mutex::new(free) }))
+        let mapping = Mapping::of(file)?;
+        let free = (0..mapping.size.places).rev().filter_map(|index| u16::try_from(index).ok()).collect();
+        Ok(Arc::new(Self { mapping, free: Mutex::new(free) }))
     }
 
     /// The place for a request that begins. If the worker is killed from here on, the record survives.
@@ -86,16 +87,17 @@ impl Journal {
     /// Appends a record to the ring, or counts it as dropped when there is no room.
     fn push(&self, words: usize, record: impl Iterator<Item = u64>) {
         let mapping = &self.mapping;
+        let ring_words = mapping.size.ring_words as u64;
         let written = mapping.position(WRITTEN);
         let (mut at, read) = (written.load(Relaxed), mapping.position(READ).load(Acquire));
-        let past_start = at & (RING_WORDS as u64 - 1);
+        let past_start = at & (ring_words - 1);
         if read == at && past_start > FRESH_WORDS {
             // A length of 0 sends the reader to the start of the ring.
             mapping.ring(at).store(0, Relaxed);
-            at += RING_WORDS as u64 - past_start;
+            at += ring_words - past_start;
         }
         let end = at + words as u64;
-        if end.saturating_sub(read) > RING_WORDS as u64 {
+        if end.saturating_sub(read) > ring_words {
             let dropped = mapping.position(DROPPED);
             dropped.store(dropped.load(Relaxed) + 1, Relaxed);
             return;
@@ -128,4 +130,4 @@ impl Place {
     }
 }
 
-const _: () = assert!(PLACES <= 1 << 16 && RECORD_WORDS as u64 * 4 < FRESH_WORDS);
+const _: () = assert!(RECORD_WORDS as u64 * 4 < FRESH_WORDS);
