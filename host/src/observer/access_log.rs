@@ -10,9 +10,8 @@ use daylily_core::config::AccessLog;
 use daylily_core::log_target;
 
 use super::line;
-use super::message::WorkerFacts;
 use super::sink::Sink;
-use crate::observe::journal::{Entry, JournalReader};
+use crate::observe::journal::{Entry, JournalReader, WorkerFacts};
 
 /// Bytes of lines that are written at once.
 const BATCH_BYTES: usize = 64 << 10;

@@ -9,8 +9,7 @@ use daylily_core::log_target;
 use daylily_core::request_outcome::RequestOutcome;
 use time::OffsetDateTime;
 
-use super::message::{RouteFacts, WorkerFacts};
-use crate::observe::journal::{Entry, Text};
+use crate::observe::journal::{Entry, RouteFacts, Text, WorkerFacts};
 
 /// Appends the line of a record, if there are lines.
 pub(super) fn write(out: &mut Vec<u8>, settings: &AccessLog, facts: &WorkerFacts, entry: &Entry) {

@@ -4,10 +4,11 @@ use std::io::{self, Write};
 use std::os::fd::{BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 
-use daylily_core::config::{AccessLog, LogFilter};
+use daylily_core::config::{AccessLog, Config, LogFilter};
 use serde::{Deserialize, Serialize};
 
 use crate::ipc::fd_message;
+use crate::observe::journal::WorkerFacts;
 
 /// A message to the observer.
 #[derive(Serialize, Deserialize)]
@@ -25,24 +26,10 @@ pub(crate) struct Settings {
     pub(crate) access_log: AccessLog,
 }
 
-/// What the records of a worker do not repeat.
-#[derive(Clone, Serialize, Deserialize)]
-pub(crate) struct WorkerFacts {
-    pub(crate) generation: u64,
-    pub(crate) worker: u32,
-    /// By the index of the route.
-    pub(crate) routes: Vec<RouteFacts>,
-    /// The request's fields whose values its records have, in this order.
-    pub(crate) headers: Vec<String>,
-}
-
-/// One route of a worker.
-#[derive(Clone, Serialize, Deserialize)]
-pub(crate) struct RouteFacts {
-    pub(crate) name: String,
-    pub(crate) component: String,
-    /// The digest of the component's file.
-    pub(crate) digest: String,
+impl Settings {
+    pub(crate) fn of(config: &Config) -> Self {
+        Self { log: config.log.clone(), access_log: config.access_log.clone() }
+    }
 }
 
 /// # Errors

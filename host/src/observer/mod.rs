@@ -16,6 +16,7 @@ use std::process::ExitCode;
 use std::sync::mpsc;
 use std::time::Duration;
 
+use daylily_core::log_target;
 use rustix::event::{PollFd, PollFlags};
 
 use self::access_log::AccessLogWriter;
@@ -88,7 +89,7 @@ fn run(supervisor: UnixStream, settings: Settings, log: &log::Log) -> io::Result
             Ok((Message::Journal { id, facts }, files)) => match writer.add(id, facts, files) {
                 Ok(()) => continue,
                 Err(error) => tracing::error!(
-                    target: daylily_core::log_target::LOG,
+                    target: log_target::LOG,
                     "failed to read the journal of a worker: {error}; its requests have no lines in the access log"
                 ),
             },

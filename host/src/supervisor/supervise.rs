@@ -13,7 +13,7 @@ use tokio::time::Instant;
 use super::account::Account;
 use super::control_socket::admin::ControlSocket;
 use super::control_socket::report::{Command, Reply};
-use super::control_socket::status::{self, Overview, ServerState};
+use super::control_socket::status::{self, ServerState};
 use super::events::{asked_to_abort, changed, joined, next_request};
 use super::generation::{Generation, View};
 use super::observer::{self, Observer};
@@ -128,7 +128,7 @@ impl Supervisor {
         self::watch(&mut watch, &what, Some(&config));
         let patience = if inheritance.is_some() { Duration::ZERO } else { reload::RELEASE_PATIENCE };
         let scoreboard = Arc::clone(&account.scoreboard);
-        let (observer, observing) = Observer::start(observer_settings(&config))?;
+        let (observer, observing) = Observer::start(Settings::of(&config))?;
         let basis = GenerationInputs {
             scoreboard,
             observer: observer.clone(),
@@ -237,20 +237,6 @@ impl Supervisor {
         end::by_request(self, signals, stopped).await
     }
 
-    pub(crate) fn overview(&self) -> Overview<'_> {
-        Overview {
-            state: self.state,
-            began: self.began,
-            current: &self.current,
-            draining: &self.draining,
-            totals: self.totals(),
-        }
-    }
-
-    pub(crate) fn totals(&self) -> Totals {
-        self.account.totals(self.draining.iter().chain([&self.current]))
-    }
-
     /// Reports to the predecessor that this process serves, so that it drains. The predecessor sends the new main pid
     /// to systemd, which still accepts notifications only from it.
     async fn take_over(&mut self, inheritance: Inheritance) {
@@ -338,7 +324,7 @@ impl Supervisor {
         let old = std::mem::replace(&mut self.current, next);
         let config = &self.current.launch.prepared.config;
         self.log.set_filter(&config.log);
-        self.observer.set(observer_settings(config));
+        self.observer.set(Settings::of(config));
         watch(&mut self.watch, &self.what, Some(config));
         let closes = old.launch.sockets().closing(&self.current.launch.sockets());
         old.wish(DesiredState::End(End { is_last: false, closes }));
@@ -402,10 +388,6 @@ impl Supervisor {
         let sockets = self.current.launch.sockets();
         self.upgrading = Some(tokio::spawn(async move { invocation.succeed(&sockets, legacy).await }));
     }
-}
-
-fn observer_settings(config: &Config) -> Settings {
-    Settings { log: config.log.clone(), access_log: config.access_log.clone() }
 }
 
 fn watch(watch: &mut Option<Watch>, what: &ServeArguments, config: Option<&Config>) {

@@ -14,9 +14,8 @@ use crate::artifact::{Artifact, Facts};
 use crate::ipc::fd_message;
 use crate::net::listener::Listener;
 use crate::net::sockets::Sockets;
-use crate::observe::journal::Journal;
+use crate::observe::journal::{Journal, RouteFacts};
 use crate::observe::scoreboard::{Lease, Slot, map_slot};
-use crate::observer::message::RouteFacts;
 use crate::worker::load;
 
 /// What the workers of one generation are given.

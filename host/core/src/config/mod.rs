@@ -7,6 +7,7 @@ mod access_log;
 mod diagnostic;
 mod kinds;
 mod listen;
+mod log_kinds;
 mod log_level;
 mod option;
 pub mod options;

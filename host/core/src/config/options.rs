@@ -16,9 +16,8 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::access_log::MAX_HEADERS;
-use super::kinds::{
-    Addresses, Dirs, Items, Levels, LogTarget, Origins, Pairs, Part, PathOf, Switch, Word, WorkerCount,
-};
+use super::kinds::{Addresses, Dirs, Levels, Origins, Pairs, PathOf, Switch, WorkerCount};
+use super::log_kinds::{Items, LogTarget, Part, Word};
 use super::option::{Flag, Kind as _, Row, options};
 use super::reader::Section;
 use super::{

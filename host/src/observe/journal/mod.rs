@@ -4,6 +4,7 @@
 //! The worker is the only writer of everything but one position, which the observer moves on when it has written the
 //! records before it to the access log.
 
+mod facts;
 mod layout;
 mod reader;
 mod record;
@@ -11,6 +12,7 @@ mod record;
 mod tests;
 mod writer;
 
+pub(crate) use facts::{RouteFacts, WorkerFacts};
 pub(crate) use layout::create;
 pub(crate) use reader::JournalReader;
 pub(crate) use record::{Entry, MAX_HOST_BYTES, MAX_METHOD_BYTES, MAX_PATH_BYTES, MAX_QUERY_BYTES, Numbers, Text};

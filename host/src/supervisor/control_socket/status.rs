@@ -11,6 +11,7 @@ use super::report::{Reply, RouteStatus, Status, WorkerStatus};
 use crate::net::address::Address;
 use crate::observe::counters::Totals;
 use crate::supervisor::generation::View;
+use crate::supervisor::supervise::Supervisor;
 use crate::supervisor::worker_session::WorkerSession;
 
 /// What the supervisor is doing.
@@ -29,6 +30,22 @@ pub(crate) struct Overview<'a> {
     pub(crate) current: &'a View,
     pub(crate) draining: &'a [Arc<View>],
     pub(crate) totals: Totals,
+}
+
+impl Supervisor {
+    pub(crate) fn overview(&self) -> Overview<'_> {
+        Overview {
+            state: self.state,
+            began: self.began,
+            current: &self.current,
+            draining: &self.draining,
+            totals: self.totals(),
+        }
+    }
+
+    pub(crate) fn totals(&self) -> Totals {
+        self.account.totals(self.draining.iter().chain([&self.current]))
+    }
 }
 
 /// What is printed to standard output when the server is ready: one line, and one for each Unix socket.
