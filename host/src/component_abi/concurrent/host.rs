@@ -30,6 +30,11 @@ pub(crate) trait ByteSink<T>: Send {
 
     /// The guest has dropped the writable end: no more bytes follow.
     fn end(self: Box<Self>, host: &mut T);
+
+    /// Whether an instance whose guest has ended is kept until another host end has written everything to this one.
+    fn keeps_instance(&self) -> bool {
+        true
+    }
 }
 
 /// The host's writing end of a stream that the guest reads. Dropped when the guest has dropped the readable end.

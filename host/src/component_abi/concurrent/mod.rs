@@ -343,6 +343,13 @@ fn pass_on<T: Host>(host: &mut T, cx: &mut Context<'_>) -> wasmtime::Result<bool
 }
 
 impl<T: Host> Passing<T> {
+    fn keeps_instance(&self) -> bool {
+        match self {
+            Self::Value(..) => true,
+            Self::Bytes { sink, .. } => sink.keeps_instance(),
+        }
+    }
+
     /// Advances one transfer. None when it has ended.
     fn go_on(self, host: &mut T, cx: &mut Context<'_>) -> wasmtime::Result<Option<Self>> {
         match self {

@@ -6,7 +6,7 @@ use std::task::{Context, Poll, Waker};
 use wasmtime::{Trap, ensure};
 
 use super::channel::{End, Kind, Outcome};
-use super::{pass_on, progress};
+use super::{Passing, pass_on, progress};
 use crate::component_abi::guest::{Guest, HasHost, Host, parts};
 use crate::component_abi::handles::Waitable;
 
@@ -124,11 +124,17 @@ pub(crate) fn ensure_returned<T: Host>(guest: &Guest<T>) -> wasmtime::Result<()>
 }
 
 /// Called when the task has ended: advances all operations once more, so that what the guest wrote last is taken, and
-/// then waits for the transfers between two host ends.
+/// then waits for those transfers between two host ends that keep the instance.
 pub(crate) async fn finish<T: Host>(store: &mut impl HasHost<T>) -> wasmtime::Result<()> {
     let (memory, host) = parts(store);
     progress(host, memory, &mut Context::from_waker(Waker::noop()))?;
-    poll_fn(|cx| if pass_on(parts(store).1, cx)? { Poll::Pending } else { Poll::Ready(Ok(())) }).await
+    poll_fn(|cx| {
+        let (_, host) = parts(store);
+        pass_on(host, cx)?;
+        let is_kept = host.guest().concurrent.passing.iter().any(Passing::keeps_instance);
+        if is_kept { Poll::Pending } else { Poll::Ready(Ok(())) }
+    })
+    .await
 }
 
 /// Waits for `poll`. If it is not ready at once, all operations are advanced meanwhile.

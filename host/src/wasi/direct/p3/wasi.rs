@@ -113,6 +113,11 @@ impl ByteSink<State> for Output {
     }
 
     fn end(self: Box<Self>, _: &mut State) {}
+
+    /// As in a component, a body that a guest has connected with its output does not keep an instance.
+    fn keeps_instance(&self) -> bool {
+        false
+    }
 }
 
 pub(crate) fn clocks() -> Vec<Function<State>> {
