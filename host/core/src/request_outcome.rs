@@ -96,6 +96,15 @@ mod tests {
     }
 
     #[test]
+    fn the_document_has_every_outcome() {
+        let document = include_str!("../../../docs/observability.md");
+        for outcome in RequestOutcome::ALL {
+            let row = format!("| `{outcome}` | {} |", outcome.meaning());
+            assert!(document.lines().any(|line| line == row), "{row}");
+        }
+    }
+
+    #[test]
     fn words_are_words() {
         for outcome in RequestOutcome::ALL {
             let word = outcome.as_str();

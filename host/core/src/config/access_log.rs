@@ -195,7 +195,7 @@ fields! {
     Guest = "guest", "word", "how the guest ended, which may be after its response; absent if none ran to its end", false;
     BytesIn = "bytes_in", "bytes", "the request's body, as far as the guest has read it", true;
     BytesOut = "bytes_out", "bytes", "the response's body, as far as it was sent", true;
-    Total = "total_us", "µs", "from the request's head to the end of its response", true;
+    Total = "total_us", "µs", "from the request's head until its response was sent and its guest has ended", true;
     Queued = "queued_us", "µs", "until the request had a permit", true;
     Instantiate = "instantiate_us", "µs", "until the instance was ready", true;
     GuestCpu = "guest_cpu_us", "µs", "CPU time of the guest", true;
@@ -312,6 +312,16 @@ mod tests {
         assert!("method ".parse::<AccessLogField>().is_err());
         assert!(AccessLogField::Weight.is_default());
         assert!(!AccessLogField::Query.is_default(), "queries may have secrets");
+    }
+
+    #[test]
+    fn the_document_has_every_field() {
+        let document = include_str!("../../../../docs/observability.md");
+        for field in AccessLogField::ALL {
+            let by_default = if field.is_default() { "yes" } else { "" };
+            let row = format!("| `{}` | {} | {} | {by_default} |", field.name(), field.form(), field.meaning());
+            assert!(document.lines().any(|line| line == row), "{row}");
+        }
     }
 
     #[test]
