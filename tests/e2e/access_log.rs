@@ -321,12 +321,13 @@ fn an_access_log_that_cannot_be_opened_is_an_error_at_start() {
     let config = |table: &str| {
         format!("[access_log]\n{table}\n[[route]]\ncomponent = '{}'\n", crate::harness::guest("hello").display())
     };
-    let cases: [(&str, &[&str]); 8] = [
+    let cases: [(&str, &[&str]); 9] = [
         ("format = 'json'\nto = 'no/such/dir/log'", &["access log", "no/such/dir/log", "No such file"]),
         ("format = 'json'\nto = '.'", &["access log", "directory"]),
         ("format = 'xml'", &["invalid access log format", "off, text or json"]),
         ("fields = ['paht']", &["unknown field \"paht\"", "path"]),
         ("headers = ['Cookie']", &["`cookie` are secrets"]),
+        ("headers = ['Host']", &["`host` is the name of a field"]),
         ("sample = 2", &["from 0.000001 to 1"]),
         ("always = ['slow']", &["invalid condition \"slow\"", "slower than 500ms"]),
         ("sampel = 1", &["unknown key `sampel` in [access_log]", "sample"]),
@@ -371,4 +372,65 @@ fn a_stop_signal_to_all_processes_writes_the_log_first() {
     server.supervisor().signal(Signal::INT);
     assert!(eventually(PATIENCE, || server.processes().is_empty()), "{:?}", server.processes());
     assert!(fs::read_to_string(log).expect("the log").contains("/last"));
+}
+
+/// A request that is still running when `shutdown_timeout` is over was cut, whether or not its head was sent.
+#[test]
+fn what_a_stop_cuts_has_its_word() {
+    let server = logging("fields = ['outcome', 'path']").server("shutdown_timeout = '300ms'").start();
+    let mut waiting = server.connect();
+    waiting.send(&Request::get("stream.test", "/silent?ms=60000").bytes());
+    let mut streaming = server.connect();
+    streaming.send(&Request::get("stream.test", "/?chunks=1000&size=10&pause_ms=100").bytes());
+    streaming.head();
+    assert!(eventually(PATIENCE, || server.status().total("requests_in_progress") == 2));
+    let log = path(&server);
+    server.command(&["stop"]).expect(75, &["requests cut: 2"]);
+    let lines = parse(&fs::read_to_string(log).expect("the log"));
+    assert_eq!(lines.len(), 2, "{lines:#?}");
+    assert!(lines.iter().all(|line| line["outcome"] == "cut"), "{lines:#?}");
+}
+
+/// An empty line after a request is no request (RFC 9112 §2.2).
+#[test]
+fn an_empty_line_has_no_record() {
+    let server = logging("fields = ['path']").start();
+    let mut connection = server.connect();
+    connection.exchange(&Request::get("hello.test", "/first")).expect(200, "Hello World\n");
+    connection.send(b"\r\n");
+    connection.leave();
+    server.get("hello.test", "/second").expect(200, "Hello World\n");
+    let lines = lines(&server, 2);
+    assert_eq!((&lines[0]["path"], &lines[1]["path"]), (&"/first".into(), &"/second".into()));
+    assert_eq!(server.status().total("requests"), 2);
+}
+
+/// Standard error is a pipe that nobody reads. Every request is served all the same, and a stop ends.
+#[test]
+fn a_pipe_that_nobody_reads_stands_in_nobodys_way() {
+    let server = Setup::new()
+        .top("access_log = { format = 'json', to = 'stderr' }\nlog = 'off'\n")
+        .route("hello.test", "hello", "")
+        .through("mkfifo full && exec 2<>full && exec \"$@\"")
+        .start();
+    let mut connection = server.connect();
+    // A pipe has room for 64 KiB, and a line has over 250 bytes.
+    for _ in 0..1_000 {
+        connection.exchange(&Request::get("hello.test", "/")).expect(200, "Hello World\n");
+    }
+    server.reload();
+    server.get("hello.test", "/").expect(200, "Hello World\n");
+    server.command(&["stop"]).expect(0, &[]);
+    assert!(eventually(PATIENCE, || server.processes().is_empty()), "{:?} run on", server.processes());
+}
+
+/// What belongs to a target's or a field's user information is no host.
+#[test]
+fn passwords_are_no_hosts() {
+    let server = logging("fields = ['host', 'status']").start();
+    let mut connection = server.connect();
+    connection.send(b"GET http://user:password@hello.test/ HTTP/1.1\r\nhost: hello.test\r\n\r\n");
+    connection.head();
+    let line = &lines(&server, 1)[0];
+    assert_eq!(line["host"], "hello.test", "{line}");
 }

@@ -58,6 +58,8 @@ struct Shared {
     /// The client has been silent for [`REST_AFTER`], and only the socket is kept for it.
     rests: AtomicBool,
     arrival: Arrival,
+    /// A part of a head was received that is not complete yet.
+    partial_head: AtomicBool,
     /// A request body was not read to its end: hyper may close the connection while the client still sends.
     unread: AtomicBool,
     /// When the client became silent between requests.
@@ -101,6 +103,7 @@ impl Connection {
             timed_out: AtomicBool::new(false),
             rests: AtomicBool::new(false),
             arrival: Arrival::new(),
+            partial_head: AtomicBool::new(false),
             unread: AtomicBool::new(false),
             idle_since: Moment::none(),
             head_since: Moment::none(),
@@ -138,6 +141,7 @@ impl Connection {
         shared.in_request.store(true, Relaxed);
         shared.flushed.store(false, Relaxed);
         shared.head_since.clear();
+        shared.partial_head.store(false, Relaxed);
         shared.response_due.clear();
         if request.version() >= Version::HTTP_11 {
             // The client sees by the chunks or the length whether a response is complete.
@@ -219,6 +223,11 @@ impl Connection {
         }
     }
 
+    /// Bytes of a request's head were received, and not the whole of it. Empty lines before it are none of its bytes.
+    pub(crate) fn note_partial_head(&self) {
+        self.0.partial_head.store(true, Relaxed);
+    }
+
     pub(crate) fn note_timed_out(&self) {
         self.0.timed_out.store(true, Relaxed);
     }
@@ -245,7 +254,7 @@ impl Connection {
 
     /// The connection has ended. A head that had begun gets its record.
     pub(crate) fn note_end(&self) {
-        if !self.0.head_since.is_none() && !self.0.answered.load(Relaxed) {
+        if self.0.partial_head.load(Relaxed) && !self.0.answered.load(Relaxed) {
             self.0.recorder.incomplete_head(RequestOutcome::ClientGone, None, self.peer().address());
         }
     }

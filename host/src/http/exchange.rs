@@ -147,6 +147,7 @@ impl Exchange {
 
     pub(crate) fn note_bodiless(&self) {
         self.is_bodiless.store(true, Relaxed);
+        self.record.note_delivered();
     }
 
     pub(crate) fn note_cut(&self) {
@@ -157,20 +158,21 @@ impl Exchange {
     fn request_outcome(&self, usage: &Usage) -> RequestOutcome {
         let guest = self.outcome().map(|outcome| outcome.request_outcome(usage));
         if let Some(refused) = self.refused.get() {
-            // An exit and a trap have the same error response.
+            // An exit and a trap have the same error response; so have a request that is refused and one that is cut.
             return match (refused, guest) {
-                (RequestOutcome::Trap, Some(guest)) => guest,
+                (RequestOutcome::Trap | RequestOutcome::ShutDown, Some(guest)) => guest,
                 _ => *refused,
             };
         }
         if self.is_delivered() || self.is_bodiless.load(Relaxed) {
             return RequestOutcome::Ok;
         }
-        if let Some(failed) = guest.filter(|guest| guest.is_failure()) {
-            return failed;
+        // Before the guest's end: a guest often traps because its request's body failed.
+        if let Some(body_error) = self.body_error() {
+            return body_error.request_outcome();
         }
-        match self.body_error() {
-            Some(body_error) => body_error.request_outcome(),
+        match guest.filter(|guest| guest.is_failure()) {
+            Some(failed) => failed,
             None if self.was_cut.load(Relaxed) => RequestOutcome::InvalidResponse,
             None => RequestOutcome::ClientGone,
         }
@@ -206,6 +208,7 @@ impl Exchange {
     /// Records that hyper has the whole response. From now on, the client may leave without ending the guest.
     pub(crate) fn mark_delivered(&self) {
         self.delivered.store(true, Relaxed);
+        self.record.note_delivered();
     }
 
     pub(crate) fn is_delivered(&self) -> bool {

@@ -105,6 +105,8 @@ fn refuse(worker: &Worker, refusal: &ErrorResponse, exchange: &Exchange) -> Resp
     }
     exchange.log_stack(true);
     let response = response::refusal(refusal, exchange, worker.dev);
-    record.add_bytes_out(response.body().len());
+    if !record.is_head() {
+        record.add_bytes_out(response.body().len());
+    }
     response
 }

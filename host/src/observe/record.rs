@@ -149,7 +149,7 @@ impl Recorder {
         let host = uri.authority().map_or_else(|| host(request.headers()), |authority| authority.as_str().as_bytes());
         let texts = [
             TextOf::new(Text::Method, request.method().as_str().as_bytes(), MAX_METHOD_BYTES),
-            TextOf::new(Text::Host, host, MAX_HOST_BYTES),
+            TextOf::new(Text::Host, without_user(host), MAX_HOST_BYTES),
             TextOf::new(Text::Path, uri.path().as_bytes(), MAX_PATH_BYTES),
         ];
         let query = uri.query().filter(|_| self.rules.query);
@@ -208,12 +208,25 @@ impl Record {
         let mut numbers = lock(&self.numbers);
         numbers.route = u32::try_from(index).map_or(0, |index| index.saturating_add(1));
         if let Some(place) = &*lock(&self.place) {
-            place.note_route(&numbers);
+            place.note_progress(&numbers);
         }
     }
 
     pub(crate) fn set_status(&self, status: u16) {
         lock(&self.numbers).status = status;
+    }
+
+    /// The whole response went to the connection.
+    pub(crate) fn note_delivered(&self) {
+        let mut numbers = lock(&self.numbers);
+        numbers.is_delivered = true;
+        if let Some(place) = &*lock(&self.place) {
+            place.note_progress(&numbers);
+        }
+    }
+
+    pub(crate) fn is_head(&self) -> bool {
+        self.method == Method::HEAD
     }
 
     /// The request has its permit, and the guest begins.
@@ -296,4 +309,9 @@ fn ns(duration: Duration) -> u64 {
 
 fn host(headers: &HeaderMap) -> &[u8] {
     headers.get(http::header::HOST).map_or(&[], http::HeaderValue::as_bytes)
+}
+
+/// An authority without its user information, which may have a password.
+fn without_user(authority: &[u8]) -> &[u8] {
+    authority.rsplit(|byte| *byte == b'@').next().unwrap_or_default()
 }

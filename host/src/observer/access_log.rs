@@ -1,6 +1,6 @@
 //! Writes the access log: the records in the journals of all workers, as lines.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::io::{self, Read};
 use std::os::fd::{AsFd, OwnedFd};
@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use daylily_core::config::AccessLog;
 use daylily_core::log_target;
+use daylily_core::request_outcome::RequestOutcome;
 
 use super::line;
 use super::sink::Sink;
@@ -15,6 +16,15 @@ use crate::observe::journal::{Entry, JournalReader, WorkerFacts};
 
 /// Bytes of lines that are written at once.
 const BATCH_BYTES: usize = 64 << 10;
+
+/// Batches that are written before the supervisor's messages are looked at again.
+const MAX_BATCHES: usize = 64;
+
+/// Bytes of lines from one journal before the next one has its turn, if there are many.
+const MIN_QUANTUM_BYTES: usize = 2 << 10;
+
+/// Records from one journal before the next one has its turn: lines may be empty.
+const MAX_RECORDS: usize = 1_000;
 
 /// How long the records of a worker that has ended wait for a log that cannot be written, such as on a full disk. Those
 /// of workers that live wait in their rings for as long as there is room.
@@ -49,8 +59,16 @@ struct Journal {
     alive: File,
     /// When the worker was found to have ended.
     ended: Option<Instant>,
-    /// The requests that were in progress then.
-    lost: VecDeque<Entry>,
+    /// How many of its requests were lost, as far as is known.
+    lost: usize,
+}
+
+/// What a call of [`AccessLogWriter::write`] has done.
+pub(super) struct Written {
+    /// The journals that are done: their workers have ended.
+    pub(super) done: Vec<u64>,
+    /// There is more to write, and the log can be written.
+    pub(super) has_more: bool,
 }
 
 impl AccessLogWriter {
@@ -79,7 +97,7 @@ impl AccessLogWriter {
         let [journal, alive] = files.map_err(|_| io::Error::other("a descriptor is missing"))?;
         rustix::io::ioctl_fionbio(&alive, true)?;
         let reader = JournalReader::open(journal.as_fd())?;
-        self.journals.insert(id, Journal { reader, facts, alive: alive.into(), ended: None, lost: VecDeque::new() });
+        self.journals.insert(id, Journal { reader, facts, alive: alive.into(), ended: None, lost: 0 });
         Ok(())
     }
 
@@ -97,32 +115,47 @@ impl AccessLogWriter {
         self.journals.is_empty()
     }
 
-    /// Writes what is there, until all is written or the log cannot be written. Returns the journals that are done:
-    /// their workers have ended.
-    pub(super) fn write(&mut self) -> Vec<u64> {
+    /// Writes what is there, up to [`MAX_BATCHES`], or until the log cannot be written.
+    pub(super) fn write(&mut self) -> Written {
         self.journals.values_mut().for_each(Journal::look);
-        loop {
-            self.fill();
-            // A batch without lines has journals, too, if there is no access log.
-            let is_last = self.batch.lines.is_empty();
-            if !self.flush() || is_last {
+        let mut has_more = true;
+        for _ in 0..MAX_BATCHES {
+            has_more = self.fill();
+            if !self.flush() {
+                has_more = false;
+                break;
+            }
+            if !has_more {
                 break;
             }
         }
         self.report_dropped();
-        self.take_done()
+        Written { done: self.take_done(), has_more }
     }
 
-    /// Fills the batch from all journals.
-    fn fill(&mut self) {
+    /// Fills the batch, from each journal in turn. Returns whether there may be more.
+    fn fill(&mut self) -> bool {
+        if self.batch.lines.len() >= BATCH_BYTES {
+            // It could not be written the last time.
+            return true;
+        }
+        let quantum = (BATCH_BYTES / self.journals.len().max(1)).max(MIN_QUANTUM_BYTES);
+        let mut has_more = false;
         for (id, journal) in &mut self.journals {
             self.dropped += journal.reader.dropped();
-            while self.batch.lines.len() < BATCH_BYTES {
+            let (begin, mut records) = (self.batch.lines.len(), 0);
+            while self.batch.lines.len() - begin < quantum && records < MAX_RECORDS {
                 let Some(entry) = journal.next() else { break };
+                records += 1;
                 self.batch.journals.insert(*id);
                 line::write(&mut self.batch.lines, &self.settings, &journal.facts, &entry);
             }
+            has_more |= self.batch.lines.len() - begin >= quantum || records == MAX_RECORDS;
+            if self.batch.lines.len() >= 2 * BATCH_BYTES {
+                return true;
+            }
         }
+        has_more
     }
 
     /// Writes the batch. Returns whether the log could be written.
@@ -131,8 +164,10 @@ impl AccessLogWriter {
         self.batch.lines.drain(..taken);
         match result {
             Ok(()) => {
-                for journal in std::mem::take(&mut self.batch.journals) {
-                    self.journals.get(&journal).inspect(|journal| journal.reader.release());
+                for id in std::mem::take(&mut self.batch.journals) {
+                    if let Some(journal) = self.journals.get_mut(&id) {
+                        journal.reader.release();
+                    }
                 }
                 if std::mem::take(&mut self.is_failing) {
                     tracing::info!(target: log_target::LOG, "access log: it can be written again");
@@ -169,46 +204,43 @@ impl AccessLogWriter {
                     self.dropped += 1;
                 }
                 done.push(*id);
-            } else if !waits && journal.reader.is_empty() && journal.lost.is_empty() {
+            } else if !waits && journal.reader.is_done() {
                 done.push(*id);
             }
         }
         for id in &done {
-            self.journals.remove(id);
+            let Some(journal) = self.journals.remove(id) else { continue };
+            let (worker, more) = (journal.facts.worker, journal.lost.saturating_sub(MAX_LOST_LINES));
+            if more > 0 {
+                tracing::warn!(target: log_target::REQUEST, "requests lost with worker {worker}: {more} more");
+            }
         }
         done
     }
 }
 
 impl Journal {
-    /// Looks whether the worker has ended. What it has written by then is all that it will ever write.
+    /// Looks whether the worker has ended: then its ring has all that it will ever have.
     fn look(&mut self) {
         // Nothing is written to the pipe: a read returns 0 when the worker has ended, and fails before.
-        if self.ended.is_some() || self.alive.read(&mut [0]).is_err() {
-            return;
+        if self.ended.is_none() && self.alive.read(&mut [0]).is_ok() {
+            self.ended = Some(Instant::now());
         }
-        self.ended = Some(Instant::now());
-        let mut ended = Vec::new();
-        // The last record may have been written in the middle of its request's end.
-        while let Some(entry) = self.reader.next() {
-            ended.push(entry);
-        }
-        let lost = self.reader.lost();
-        for entry in lost.iter().take(MAX_LOST_LINES) {
-            line::log_lost(&self.facts, entry);
-        }
-        if let Some(more) = lost.len().checked_sub(MAX_LOST_LINES).filter(|more| *more > 0) {
-            tracing::warn!(target: log_target::REQUEST, "requests lost with worker {}: {more} more", self.facts.worker);
-        }
-        self.lost = ended.into_iter().chain(lost).collect();
     }
 
-    /// The next record.
+    /// The next record: of the ring, and once the worker has ended, of the requests that were in progress.
     fn next(&mut self) -> Option<Entry> {
-        match self.ended {
-            // All of the ring was read when the worker was found to have ended.
-            Some(_) => self.lost.pop_front(),
-            None => self.reader.next(),
+        if let Some(entry) = self.reader.next() {
+            return Some(entry);
         }
+        self.ended?;
+        let entry = self.reader.next_lost()?;
+        if entry.numbers.outcome() == RequestOutcome::Lost {
+            self.lost += 1;
+            if self.lost <= MAX_LOST_LINES {
+                line::log_lost(&self.facts, &entry);
+            }
+        }
+        Some(entry)
     }
 }

@@ -15,8 +15,9 @@ use crate::observe::journal::WorkerFacts;
 pub(crate) enum Message {
     /// The first message, and one after each reload. Files are opened anew.
     Settings(Settings),
-    /// A worker that starts. The descriptors are its journal, and a pipe whose other end is open as long as it lives.
-    Journal { id: u64, facts: WorkerFacts },
+    /// Workers that start, or all of them if the observer is a new one. For each there are two descriptors: its journal,
+    /// and a pipe whose other end is open as long as the worker lives.
+    Journals(Vec<(u64, WorkerFacts)>),
 }
 
 /// What the observer does.

@@ -10,7 +10,7 @@ pub(crate) mod sink;
 
 use std::ffi::CStr;
 use std::io::{self, Write};
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::process::ExitCode;
 use std::sync::mpsc;
@@ -19,7 +19,7 @@ use std::time::Duration;
 use daylily_core::log_target;
 use rustix::event::{PollFd, PollFlags};
 
-use self::access_log::AccessLogWriter;
+use self::access_log::{AccessLogWriter, Written};
 use self::message::{Message, Settings};
 use crate::observe::log;
 use crate::sys::limits;
@@ -71,28 +71,29 @@ fn begin() -> io::Result<(UnixStream, Settings)> {
 fn run(supervisor: UnixStream, settings: Settings, log: &log::Log) -> io::Result<()> {
     let (sender, messages) = mpsc::channel();
     let from = supervisor.try_clone()?;
-    std::thread::Builder::new().name("messages".into()).spawn(move || {
-        while let Ok(message) = message::receive(&from) {
-            if sender.send(message).is_err() {
-                return;
-            }
-        }
-    })?;
+    std::thread::Builder::new().name("messages".into()).spawn(move || receive(&from, &sender))?;
     let mut writer = AccessLogWriter::new(settings.access_log);
     let mut is_alone = false;
+    let mut delay = BATCH_DELAY;
     loop {
-        match messages.recv_timeout(BATCH_DELAY) {
+        match messages.recv_timeout(delay) {
             Ok((Message::Settings(settings), _)) => {
                 log.set_filter(&settings.log);
                 writer.set(settings.access_log);
             }
-            Ok((Message::Journal { id, facts }, files)) => match writer.add(id, facts, files) {
-                Ok(()) => continue,
-                Err(error) => tracing::error!(
-                    target: log_target::LOG,
-                    "failed to read the journal of a worker: {error}; its requests have no lines in the access log"
-                ),
-            },
+            Ok((Message::Journals(journals), files)) => {
+                let mut files = files.into_iter();
+                for (id, facts) in journals {
+                    if let Err(error) = writer.add(id, facts, files.by_ref().take(2).collect()) {
+                        tracing::error!(
+                            target: log_target::LOG,
+                            "failed to read the journal of a worker: {error}; its requests have no lines in the \
+                             access log"
+                        );
+                        let _ = message::tell_done(&supervisor, id);
+                    }
+                }
+            }
             Err(mpsc::RecvTimeoutError::Timeout) => {}
             Err(mpsc::RecvTimeoutError::Disconnected) => {
                 if !is_alone {
@@ -100,15 +101,33 @@ fn run(supervisor: UnixStream, settings: Settings, log: &log::Log) -> io::Result
                     end_in_time(writer.signs_of_life()?)?;
                 }
                 // The channel returns at once from now on.
-                std::thread::sleep(BATCH_DELAY.min(Duration::from_millis(20)));
+                std::thread::sleep(delay.min(Duration::from_millis(20)));
             }
         }
-        for id in writer.write() {
+        let Written { done, has_more } = writer.write();
+        // More is written at once, after messages.
+        delay = if has_more { Duration::ZERO } else { BATCH_DELAY };
+        for id in done {
             // Ignore errors: the supervisor may have ended.
             let _ = message::tell_done(&supervisor, id);
         }
         if is_alone && writer.is_done() {
             return Ok(());
+        }
+    }
+}
+
+/// Receives messages until the supervisor has ended. After any other error, this process ends, and the supervisor starts
+/// another.
+fn receive(supervisor: &UnixStream, sender: &mpsc::Sender<(Message, Vec<OwnedFd>)>) {
+    loop {
+        match message::receive(supervisor) {
+            Ok(message) => drop(sender.send(message)),
+            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return,
+            Err(error) => {
+                tracing::error!(target: log_target::LOG, "the observer failed to receive a message: {error}");
+                std::process::exit(1);
+            }
         }
     }
 }

@@ -3,11 +3,14 @@
 use std::fmt;
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
-use std::os::unix::fs::{FileTypeExt, OpenOptionsExt};
+use std::os::fd::{AsFd, BorrowedFd};
+use std::os::unix::fs::{FileExt, FileTypeExt, OpenOptionsExt};
 use std::path::Path;
+use std::time::Duration;
 
 use daylily_core::config::AccessLogTarget;
-use rustix::fs::Access;
+use rustix::event::{PollFd, PollFlags, Timespec};
+use rustix::fs::{Access, FileType};
 
 /// The permissions of a new file: paths and addresses are nobody else's business.
 const FILE_MODE: u32 = 0o640;
@@ -40,8 +43,21 @@ fn open(path: &Path) -> io::Result<File> {
             return Err(io::Error::other("it is a pipe or a socket; write to = \"stdout\", and pass that on"));
         }
     }
-    OpenOptions::new().append(true).create(true).mode(FILE_MODE).open(path)
+    let mut file = OpenOptions::new().read(true).append(true).create(true).mode(FILE_MODE).open(path)?;
+    // A process that was killed may have left the beginning of a line.
+    let end = file.metadata().map_or(0, |metadata| metadata.len());
+    let mut last = [b'\n'];
+    if end > 0 && file.read_exact_at(&mut last, end - 1).is_ok() && last != [b'\n'] {
+        file.write_all(b"\n")?;
+    }
+    Ok(file)
 }
+
+/// How long a write waits for the reader of a pipe.
+const WRITE_PATIENCE: Duration = Duration::from_millis(200);
+
+/// Bytes that are written to a pipe at once (POSIX; Linux's `PIPE_BUF`).
+const PIPE_BUF: usize = 4096;
 
 /// Writes whole lines.
 pub(super) struct Sink {
@@ -56,8 +72,12 @@ impl Sink {
         Self { target, file: None, rest: Vec::new() }
     }
 
-    /// Opens the file anew at the next write, in case it has been moved away.
+    /// Opens the file anew at the next write, in case it has been moved away. The rest of a line belongs to the old one.
     pub(super) fn reopen(&mut self) {
+        if !self.rest.is_empty() {
+            let _ = self.write(&[]);
+            self.rest.clear();
+        }
         self.file = None;
     }
 
@@ -97,8 +117,8 @@ impl Sink {
     /// One write(2), past the buffers of the standard library.
     fn write_once(&mut self, bytes: &[u8]) -> io::Result<usize> {
         match &self.target {
-            AccessLogTarget::Stdout => Ok(rustix::io::write(io::stdout(), bytes)?),
-            AccessLogTarget::Stderr => Ok(rustix::io::write(io::stderr(), bytes)?),
+            AccessLogTarget::Stdout => write_in_time(io::stdout().as_fd(), bytes),
+            AccessLogTarget::Stderr => write_in_time(io::stderr().as_fd(), bytes),
             AccessLogTarget::File(path) => {
                 let file = match &mut self.file {
                     Some(file) => file,
@@ -108,6 +128,21 @@ impl Sink {
             }
         }
     }
+}
+
+/// Writes to a descriptor that other processes have, too, and that must therefore stay blocking. A write to a pipe does
+/// not block after poll(2) if it is no longer than `PIPE_BUF`, and is not mixed with those of others (pipe(7)).
+fn write_in_time(fd: BorrowedFd<'_>, bytes: &[u8]) -> io::Result<usize> {
+    if FileType::from_raw_mode(rustix::fs::fstat(fd)?.st_mode) == FileType::RegularFile {
+        return Ok(rustix::io::write(fd, bytes)?);
+    }
+    let patience = Timespec { tv_sec: 0, tv_nsec: WRITE_PATIENCE.subsec_nanos().into() };
+    if rustix::event::poll(&mut [PollFd::new(&fd, PollFlags::OUT)], Some(&patience))? == 0 {
+        return Err(io::Error::new(io::ErrorKind::TimedOut, "nobody reads it"));
+    }
+    let piece = bytes.get(..PIPE_BUF).unwrap_or(bytes);
+    let whole = piece.iter().rposition(|byte| *byte == b'\n').map_or(piece.len(), |end| end + 1);
+    Ok(rustix::io::write(fd, piece.get(..whole).unwrap_or(piece))?)
 }
 
 impl fmt::Display for Sink {
@@ -141,6 +176,23 @@ mod tests {
         open(Path::new("/dev/null")).expect("a device");
     }
 
+    /// A pipe that nobody reads fails in time, and takes whole lines before that.
+    #[test]
+    fn a_pipe_that_nobody_reads_is_no_trap() {
+        let (reader, writer) = rustix::pipe::pipe().expect("a pipe");
+        let line = [[b'x'; 99].as_slice(), b"\n"].concat();
+        let lines = line.repeat(1_000);
+        let mut written = 0;
+        let error = loop {
+            match write_in_time(writer.as_fd(), lines.get(written..).expect("more than a pipe holds")) {
+                Ok(count) => written += count,
+                Err(error) => break error,
+            }
+        };
+        assert_eq!((error.kind(), written % line.len()), (io::ErrorKind::TimedOut, 0));
+        drop(reader);
+    }
+
     /// A full disk takes a part of a line: its rest comes first once there is room.
     #[test]
     fn lines_stay_whole() {
@@ -156,6 +208,12 @@ mod tests {
         std::fs::rename(&path, dir.path().join("log.1")).expect("a new name");
         assert_eq!(sink.write(b"fourth\n").0, 7);
         assert_eq!(std::fs::read(&path).expect("the log"), b"fourth\n");
+        // What was left of a line has an end.
+        let path = dir.path().join("cut");
+        std::fs::write(&path, "beginning").expect("a file");
+        let mut sink = Sink::new(AccessLogTarget::File(path.clone()));
+        assert!(sink.write(b"line\n").1.is_ok());
+        assert_eq!(std::fs::read(&path).expect("the log"), b"beginning\nline\n");
         // `/dev/full` takes nothing.
         let mut sink = Sink::new(AccessLogTarget::File("/dev/full".into()));
         let (taken, result) = sink.write(b"first\n");

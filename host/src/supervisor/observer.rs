@@ -49,6 +49,8 @@ struct State {
     /// Of workers that live, or whose records have not all been written.
     journals: BTreeMap<u64, JournalFiles>,
     last_id: u64,
+    /// The observer did not take a message, and is about to be ended.
+    is_stuck: bool,
 }
 
 struct JournalFiles {
@@ -64,7 +66,7 @@ impl Observer {
     ///
     /// When the process cannot be started.
     pub(crate) fn start(settings: Settings) -> io::Result<(Self, Running)> {
-        let state = State { settings, channel: None, journals: BTreeMap::new(), last_id: 0 };
+        let state = State { settings, channel: None, journals: BTreeMap::new(), last_id: 0, is_stuck: false };
         let observer = Self(Arc::new(Shared { state: Mutex::new(state), stuck: Notify::new() }));
         let first = observer.spawn()?;
         let keeping = tokio::spawn(keep(observer.clone(), first));
@@ -83,7 +85,8 @@ impl Observer {
         let mut state = lock(&self.0.state);
         state.last_id += 1;
         let (id, files) = (state.last_id, JournalFiles { facts, journal, alive });
-        self.send(&state, &files.message(id), &files.descriptors());
+        let message = Message::Journals(vec![(id, files.facts.clone())]);
+        self.send(&mut state, &message, &files.descriptors());
         state.journals.insert(id, files);
         Ok(for_worker)
     }
@@ -92,19 +95,22 @@ impl Observer {
     pub(crate) fn set(&self, settings: Settings) {
         let mut state = lock(&self.0.state);
         state.settings = settings;
-        self.send(&state, &Message::Settings(state.settings.clone()), &[]);
+        let message = Message::Settings(state.settings.clone());
+        self.send(&mut state, &message, &[]);
     }
 
     /// Opens the files of the access log anew.
     pub(crate) fn reopen(&self) {
-        let state = lock(&self.0.state);
-        self.send(&state, &Message::Settings(state.settings.clone()), &[]);
+        let mut state = lock(&self.0.state);
+        let message = Message::Settings(state.settings.clone());
+        self.send(&mut state, &message, &[]);
     }
 
     /// Sends a message. An observer that does not take it is ended, and the next one gets everything.
-    fn send(&self, state: &State, message: &Message, files: &[BorrowedFd<'_>]) {
-        let Some(channel) = &state.channel else { return };
+    fn send(&self, state: &mut State, message: &Message, files: &[BorrowedFd<'_>]) {
+        let Some(channel) = state.channel.as_ref().filter(|_| !state.is_stuck) else { return };
         if message::send(channel, message, files).is_err() {
+            state.is_stuck = true;
             self.0.stuck.notify_one();
         }
     }
@@ -121,20 +127,20 @@ impl Observer {
         ours.set_nonblocking(true)?;
         let replies = UnixStream::from_std(ours.try_clone()?)?;
         let mut state = lock(&self.0.state);
+        let state = &mut *state;
+        let settings = Message::Settings(state.settings.clone());
+        // One message for all: so many messages as there may be journals do not fit into the socket.
+        let journals = state.journals.iter().map(|(id, files)| (*id, files.facts.clone())).collect();
+        let files: Vec<_> = state.journals.values().flat_map(JournalFiles::descriptors).collect();
+        message::send(&ours, &settings, &[])?;
+        message::send(&ours, &Message::Journals(journals), &files)?;
         state.channel = Some(ours);
-        self.send(&state, &Message::Settings(state.settings.clone()), &[]);
-        for (id, files) in &state.journals {
-            self.send(&state, &files.message(*id), &files.descriptors());
-        }
+        state.is_stuck = false;
         Ok((child, replies))
     }
 }
 
 impl JournalFiles {
-    fn message(&self, id: u64) -> Message {
-        Message::Journal { id, facts: self.facts.clone() }
-    }
-
     fn descriptors(&self) -> [BorrowedFd<'_>; 2] {
         [self.journal.as_fd(), self.alive.as_fd()]
     }
@@ -179,6 +185,10 @@ async fn keep(observer: Observer, mut running: (Child, UnixStream)) {
                 Err(error) => error.to_string(),
             },
             () = observer.0.stuck.notified() => {
+                if !lock(&observer.0.state).is_stuck {
+                    // This was about the observer before.
+                    continue;
+                }
                 let _ = child.kill().await;
                 "it did not read its messages".to_owned()
             }

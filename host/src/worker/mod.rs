@@ -76,8 +76,8 @@ fn begin() -> io::Result<(UnixStream, WorkerSetup)> {
 
 async fn serve(supervisor: &UnixStream, handover: WorkerSetup) -> io::Result<ExitCode> {
     let WorkerSetup { share, config, connection_limit, artifacts, listeners, counters, journal, alive } = handover;
-    // Open until this process ends.
-    let _alive = alive;
+    // The kernel closes it when this process has ended, after the last record.
+    std::mem::forget(alive);
     let _ignored = ignore_signals()?;
     let drain = Drain::new();
     let around = Surroundings { connection_limit, drain: drain.clone(), counters, journal };

@@ -194,7 +194,7 @@ fields! {
     Outcome = "outcome", "word", "how the request ended", true;
     Guest = "guest", "word", "how the guest ended, which may be after its response; absent if none ran to its end", false;
     BytesIn = "bytes_in", "bytes", "the request's body, as far as the guest has read it", true;
-    BytesOut = "bytes_out", "bytes", "the response's body, as far as it was sent", true;
+    BytesOut = "bytes_out", "bytes", "the response's body, as far as it went to the connection", true;
     Total = "total_us", "µs", "from the request's head until its response was sent and its guest has ended", true;
     Queued = "queued_us", "µs", "until the request had a permit", true;
     Instantiate = "instantiate_us", "µs", "until the instance was ready", true;
@@ -263,6 +263,10 @@ impl FromStr for LoggedHeader {
         if SECRET_FIELDS.contains(&name.as_str()) {
             let error = ValueError::new(format!("the values of `{name}` are secrets"));
             return Err(error.help("they are never logged: remove the field"));
+        }
+        if name.parse::<AccessLogField>().is_ok() {
+            let error = ValueError::new(format!("`{name}` is the name of a field of the log"));
+            return Err(error.help("a line cannot have both: remove the field from `headers`"));
         }
         Ok(Self(name))
     }
@@ -335,6 +339,7 @@ mod tests {
             ("é", None),
             ("Cookie", None),
             ("AUTHORIZATION", None),
+            ("Host", None),
             ("set-cookie", None),
             ("proxy-authorization", None),
         ] {

@@ -32,6 +32,8 @@ pub(crate) struct ConnectionIo {
     connection: Connection,
     framing: Framing,
     withheld: Withheld,
+    /// The error response that is being written in place of hyper's.
+    replacement: Option<String>,
     /// Runs while the connection waits for the client to send.
     silent: Option<Pin<Box<Sleep>>>,
     /// Runs while a write waits for the client to read.
@@ -52,7 +54,15 @@ impl ConnectionIo {
     /// `limits` apply to heads and to trailer sections.
     pub(crate) fn new(connection: Connection, limits: framing::Limits) -> Self {
         let framing = Framing::new(limits);
-        Self { connection, framing, withheld: Withheld::default(), silent: None, stalled: None, wait: None }
+        Self {
+            connection,
+            framing,
+            withheld: Withheld::default(),
+            replacement: None,
+            silent: None,
+            stalled: None,
+            wait: None,
+        }
     }
 
     /// Releases the buffer that only saves allocations.
@@ -254,6 +264,9 @@ impl ConnectionIo {
             self.connection.note_head();
         }
         let step = step?;
+        if is_head && !self.framing.has_head_passed() && step.pass > 0 {
+            self.connection.note_partial_head();
+        }
         if self.framing.has_head_passed() {
             self.connection.arrival().note_head_end(self.framing.has_fragment(), self.framing.ahead());
         } else if !is_head && self.framing.is_head() {
@@ -290,10 +303,16 @@ impl Withheld {
 
 impl AsyncWrite for ConnectionIo {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        if let Some(replacement) = self.replacement(buf) {
-            let written = ready!(self.poll_write_with(cx, |stream| stream.try_write(replacement.as_bytes())));
+        // Made once for a head: it has a record, and a write that has to wait is tried again.
+        let replacement = self.replacement.take().or_else(|| self.replacement(buf));
+        if let Some(replacement) = replacement {
+            let written = self.poll_write_with(cx, |stream| stream.try_write(replacement.as_bytes()));
+            if written.is_pending() {
+                self.replacement = Some(replacement);
+                return Poll::Pending;
+            }
             self.connection.note_answered();
-            return Poll::Ready(written.map(|_| buf.len()));
+            return written.map_ok(|_| buf.len());
         }
         self.poll_write_with(cx, |stream| stream.try_write(buf))
     }

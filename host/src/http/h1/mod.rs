@@ -103,6 +103,7 @@ async fn serve_until_silent(
         }
         // The drain has cut off requests: close now if none is in progress.
         if worker.drain.is_cut() && !connection.is_in_request() {
+            connection.note_end();
             return None;
         }
     };

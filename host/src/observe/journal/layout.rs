@@ -16,6 +16,7 @@ use crate::sys::sealed::shared;
 pub(super) const WRITTEN: usize = 0;
 pub(super) const READ: usize = 8;
 pub(super) const DROPPED: usize = 16;
+pub(super) const TOLD_DROPPED: usize = 24;
 const HEADER_WORDS: usize = 512;
 
 /// The longest record: 1 KiB.

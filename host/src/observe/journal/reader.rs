@@ -6,7 +6,7 @@ use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 
 use daylily_core::request_outcome::RequestOutcome;
 
-use super::layout::{DROPPED, Mapping, READ, RECORD_WORDS, WRITTEN};
+use super::layout::{DROPPED, Mapping, READ, RECORD_WORDS, TOLD_DROPPED, WRITTEN};
 use super::record::{Entry, HEAD};
 
 /// The journal of one worker.
@@ -16,7 +16,9 @@ pub(crate) struct JournalReader {
     at: u64,
     /// The id of the last record that was read.
     last: Option<[u64; 2]>,
-    told_dropped: u64,
+    /// The first place that was not read yet, and the first that was not released.
+    next_place: usize,
+    released_places: usize,
 }
 
 impl JournalReader {
@@ -26,7 +28,7 @@ impl JournalReader {
     pub(crate) fn open(file: BorrowedFd<'_>) -> io::Result<Self> {
         let mapping = Mapping::of(file)?;
         let at = mapping.position(READ).load(Relaxed);
-        Ok(Self { mapping, at, last: None, told_dropped: 0 })
+        Ok(Self { mapping, at, last: None, next_place: 0, released_places: 0 })
     }
 
     /// The next record in the ring, if there is one. A ring that makes no sense is skipped.
@@ -62,9 +64,15 @@ impl JournalReader {
         }
     }
 
-    /// What was read so far has been taken care of: its room may be used again.
-    pub(crate) fn release(&self) {
+    /// What was read so far has been taken care of: its room may be used again, and it is not read again.
+    pub(crate) fn release(&mut self) {
         self.mapping.position(READ).store(self.at, Release);
+        for index in self.released_places..self.next_place {
+            if let Some(head) = self.mapping.place(index).get(HEAD) {
+                head.store(0, Release);
+            }
+        }
+        self.released_places = self.next_place;
     }
 
     /// Whether the ring is empty.
@@ -72,33 +80,35 @@ impl JournalReader {
         self.mapping.position(WRITTEN).load(Acquire) == self.at
     }
 
-    /// Records that were dropped since the last call, because the ring was full.
+    /// Records that were dropped since the last call, by this reader or one before it, because the ring was full.
     pub(crate) fn dropped(&mut self) -> u64 {
         let dropped = self.mapping.position(DROPPED).load(Relaxed);
-        dropped.saturating_sub(std::mem::replace(&mut self.told_dropped, dropped))
+        dropped.saturating_sub(self.mapping.position(TOLD_DROPPED).swap(dropped, Relaxed))
     }
 
-    /// The requests that were in progress when the worker died, each once: they are freed.
-    pub(crate) fn lost(&self) -> Vec<Entry> {
-        let mut lost = Vec::new();
-        for index in 0..self.mapping.size.places {
-            let place = self.mapping.place(index);
+    /// The next request that was in progress when the worker died. To be called when the worker has ended and its ring
+    /// was read.
+    pub(crate) fn next_lost(&mut self) -> Option<Entry> {
+        while self.next_place < self.mapping.size.places {
+            let place = self.mapping.place(self.next_place);
+            self.next_place += 1;
             let words = place.first().map_or(0, |head| head.load(Acquire));
-            let Some(place) =
-                usize::try_from(words).ok().filter(|words| *words > 0).and_then(|words| place.get(..words))
-            else {
-                continue;
-            };
-            let words: Vec<u64> = place.iter().map(|word| word.load(Relaxed)).collect();
+            let used = usize::try_from(words).ok().filter(|words| *words > 0).and_then(|words| place.get(..words));
+            let Some(used) = used else { continue };
+            let words: Vec<u64> = used.iter().map(|word| word.load(Relaxed)).collect();
+            // The last record may have been written in the middle of its request's end.
             if let Some(mut entry) = Entry::read(&words).filter(|entry| Some(entry.numbers.id) != self.last) {
-                entry.numbers.outcome = RequestOutcome::Lost.number();
+                let outcome = if entry.numbers.is_delivered { RequestOutcome::Ok } else { RequestOutcome::Lost };
+                entry.numbers.outcome = outcome.number();
                 entry.numbers.weight_milli = 1_000;
-                lost.push(entry);
-            }
-            if let Some(head) = place.get(HEAD) {
-                head.store(0, Release);
+                return Some(entry);
             }
         }
-        lost
+        None
+    }
+
+    /// Whether everything was read, of a worker that has ended.
+    pub(crate) fn is_done(&self) -> bool {
+        self.is_empty() && self.next_place >= self.mapping.size.places
     }
 }

@@ -5,7 +5,7 @@
 
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::sync::atomic::AtomicU64;
-use std::sync::atomic::Ordering::Relaxed;
+use std::sync::atomic::Ordering::{Relaxed, Release};
 
 use daylily_core::config::MAX_HEADERS;
 use daylily_core::request_outcome::RequestOutcome;
@@ -55,6 +55,8 @@ pub(crate) struct Numbers {
     /// How the guest ended, which may be after its response; 255 if none ran to an end.
     pub(crate) guest: u8,
     pub(crate) was_refused_memory: bool,
+    /// The whole response went to the connection; the guest may still run.
+    pub(crate) is_delivered: bool,
     /// The index of the route, plus one; 0 before the request was routed.
     pub(crate) route: u32,
     pub(crate) bytes_in: u64,
@@ -75,7 +77,8 @@ pub(crate) struct Numbers {
 
 impl Numbers {
     fn to_words(self) -> [u64; NUMBERS] {
-        let flags = u64::from(self.has_client) | u64::from(self.was_refused_memory) << 1;
+        let flags =
+            u64::from(self.has_client) | u64::from(self.was_refused_memory) << 1 | u64::from(self.is_delivered) << 2;
         [
             0,
             self.id[0],
@@ -118,6 +121,7 @@ impl Numbers {
             protocol: (peer >> 32) as u8,
             has_client: flags & 1 != 0,
             was_refused_memory: flags & 2 != 0,
+            is_delivered: flags & 4 != 0,
             status: end as u16,
             outcome: (end >> 16) as u8,
             guest: (end >> 24) as u8,
@@ -182,11 +186,15 @@ impl PlaceWriter {
         Self { used: NUMBERS }
     }
 
-    /// Writes the numbers that say how the request was routed.
-    pub(super) fn note_route(place: &[AtomicU64], numbers: &Numbers) {
+    /// Writes the numbers that become known while the request goes: its route and status, and whether it was answered.
+    pub(super) fn note_progress(place: &[AtomicU64], numbers: &Numbers) {
+        const PEER: usize = 6;
         const END: usize = 7;
-        if let (Some(word), Some(value)) = (place.get(END), numbers.to_words().get(END)) {
-            word.store(*value, Relaxed);
+        let words = numbers.to_words();
+        for at in [END, PEER] {
+            if let (Some(word), Some(value)) = (place.get(at), words.get(at)) {
+                word.store(*value, Release);
+            }
         }
     }
 

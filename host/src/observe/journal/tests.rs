@@ -72,15 +72,48 @@ fn what_was_in_progress_is_lost_once() {
     let ended = journal.begin(&numbers(1), []);
     let unlogged = journal.begin(&numbers(2), []);
     let running = journal.begin(&numbers(3), [TextOf::new(Text::Path, b"/running", MAX_PATH_BYTES)]);
-    running.note_route(&Numbers { route: 9, ..numbers(3) });
+    running.note_progress(&Numbers { route: 9, ..numbers(3) });
     ended.end(numbers(1), true);
     unlogged.end(numbers(2), false);
     assert_eq!(reader.next().map(|entry| entry.numbers.id[0]), Some(1));
-    let lost = reader.lost();
-    assert_eq!(lost.iter().map(|entry| entry.numbers.id[0]).collect::<Vec<_>>(), [3]);
+    let answered = journal.begin(&numbers(4), []);
+    answered.note_progress(&Numbers { is_delivered: true, ..numbers(4) });
+    let mut lost: Vec<Entry> = std::iter::from_fn(|| reader.next_lost()).collect();
+    lost.sort_by_key(|entry| entry.numbers.id[0]);
+    assert_eq!(lost.iter().map(|entry| entry.numbers.id[0]).collect::<Vec<_>>(), [3, 4]);
+    assert_eq!(lost[1].numbers.outcome(), RequestOutcome::Ok, "its client has the response");
     assert_eq!((lost[0].numbers.outcome(), lost[0].numbers.route), (RequestOutcome::Lost, 9));
     assert_eq!(lost[0].text(Text::Path), Some((&b"/running"[..], 8)));
-    assert!(reader.lost().is_empty());
+    assert!(reader.next_lost().is_none() && reader.is_done());
+    reader.release();
+}
+
+/// What was read and not written is read again by the next observer; what was written is not.
+#[test]
+fn another_reader_goes_on_where_the_last_one_was() {
+    let file = create().expect("shared memory");
+    let journal = Journal::open(file.as_fd()).expect("a mapping");
+    let running: Vec<_> = (10..13).map(|id| journal.begin(&numbers(id), [])).collect();
+    for id in 0..3 {
+        journal.begin(&numbers(id), []).end(numbers(id), true);
+    }
+    let open = || JournalReader::open(file.as_fd()).expect("a mapping");
+    let mut first = open();
+    assert_eq!(first.next().map(|entry| entry.numbers.id[0]), Some(0));
+    first.release();
+    assert_eq!(first.next().map(|entry| entry.numbers.id[0]), Some(1));
+    let mut second = open();
+    let ring: Vec<u64> = std::iter::from_fn(|| second.next()).map(|entry| entry.numbers.id[0]).collect();
+    assert_eq!(ring, [1, 2]);
+    second.release();
+    assert_eq!(second.next_lost().map(|entry| entry.numbers.id[0]), Some(10));
+    second.release();
+    assert_eq!(second.next_lost().map(|entry| entry.numbers.id[0]), Some(11));
+    let mut third = open();
+    assert!(third.next().is_none());
+    let lost: Vec<u64> = std::iter::from_fn(|| third.next_lost()).map(|entry| entry.numbers.id[0]).collect();
+    assert_eq!(lost, [11, 12]);
+    drop(running);
 }
 
 /// A worker that is killed between the two steps of an end leaves its last record in the ring and in a place.
@@ -91,7 +124,7 @@ fn a_record_that_was_written_is_not_lost_as_well() {
     let copy = journal.begin(&numbers(1), []);
     copy.end(numbers(1), true);
     assert_eq!(reader.next().map(|entry| entry.numbers.id[0]), Some(1));
-    assert!(reader.lost().is_empty());
+    assert!(reader.next_lost().is_none());
     drop(place);
 }
 
@@ -141,7 +174,7 @@ fn requests_beyond_the_places_are_counted_only() {
     last.end(numbers(99_999), true);
     let entry = reader.next().expect("a record");
     assert_eq!((entry.numbers.id[0], entry.text(Text::Path)), (99_999, None));
-    assert_eq!(reader.lost().len(), layout::Size::FULL.places);
+    assert_eq!(std::iter::from_fn(|| reader.next_lost()).count(), layout::Size::FULL.places);
 }
 
 /// A worker runs the code of strangers: whatever it has left, reading it ends, and stays within bounds.
@@ -170,7 +203,7 @@ fn nonsense_is_skipped() {
             entries += 1;
             assert!(entries <= layout::Size::FULL.ring_words, "it has an end");
         }
-        reader.lost();
+        while reader.next_lost().is_some() {}
         reader.release();
     }
 }

@@ -110,10 +110,10 @@ impl Journal {
 }
 
 impl Place {
-    /// Writes the route that is known by now, for the case that the worker dies.
-    pub(crate) fn note_route(&self, numbers: &Numbers) {
+    /// Writes what is known by now, for the case that the worker dies.
+    pub(crate) fn note_progress(&self, numbers: &Numbers) {
         let Some(index) = self.index else { return };
-        PlaceWriter::note_route(self.journal.mapping.place(index.into()), numbers);
+        PlaceWriter::note_progress(self.journal.mapping.place(index.into()), numbers);
     }
 
     /// Ends the request. Its record goes to the ring if `is_logged`.
