@@ -12,6 +12,7 @@
 mod harness;
 
 mod access_log;
+mod access_log_targets;
 mod addresses;
 mod cache;
 mod configuration;

@@ -17,7 +17,7 @@ pub(super) fn normal(text: &str, masks_numbers: bool) -> String {
     out
 }
 
-/// Masks a word that is a point in time, or an id of sixteen hex digits.
+/// Masks a word that is a point in time, or an id of 32 hex digits.
 fn word(word: &str) -> String {
     let is_time = word.ends_with('Z') && word.contains('T') && word.starts_with(|c: char| c.is_ascii_digit());
     if is_time { "…".into() } else { ids(word) }
@@ -31,7 +31,7 @@ fn ids(word: &str) -> String {
             run.push(character);
             continue;
         }
-        out.push_str(if run.len() == 16 { "…" } else { &run });
+        out.push_str(if run.len() == 32 { "…" } else { &run });
         run.clear();
         out.push(character);
     }
@@ -65,8 +65,12 @@ mod tests {
         let cases = [
             ("2026-11-23T08:15:26.261680Z  WARN guest failed", "…  WARN guest failed", false),
             ("date: Mon, 23 Nov 2026 08:13:56 GMT", "date: …", false),
-            ("too large (request 5dd06fd25c70174c)", "too large (request …)", false),
-            ("cpu_time = 100ms request=bf98f618dd259b37 route=/*", "cpu_time = 100ms request=… route=/*", false),
+            ("too large (request 01a21b11de7a7b6eb9f7879d1fb65958)", "too large (request …)", false),
+            (
+                "cpu_time = 100ms request=01a21b11de0376cca07d7cebeec3db5c route=/*",
+                "cpu_time = 100ms request=… route=/*",
+                false,
+            ),
             ("content-length: 50", "content-length: 50", false),
             ("0       2           8243  ready", "# # # ready", true),
         ];
