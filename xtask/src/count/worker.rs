@@ -139,7 +139,12 @@ impl Workshop {
             Tool::Strace => format!("strace -c -o {}", out.display()),
         };
         let script = dir.join("worker");
-        fs::write(&script, format!("#!/bin/sh\nexec env {BLOCKS} {under} {} \"$@\"\n", self.daylily.display()))?;
+        // The observer is started in the same way, and is not counted.
+        let daylily = self.daylily.display();
+        let text = format!(
+            "#!/bin/sh\n[ \"$1\" = worker ] || exec {daylily} \"$@\"\nexec env {BLOCKS} {under} {daylily} \"$@\"\n"
+        );
+        fs::write(&script, text)?;
         fs::set_permissions(&script, fs::Permissions::from_mode(0o755))?;
         let port = free_port()?;
         let config = dir.join("daylily.toml");
