@@ -185,15 +185,15 @@ impl Meter {
     /// What the call has used so far.
     pub(crate) fn usage(&self) -> Usage {
         let (used, ready) = (self.used_ns.load(Relaxed), self.instantiate_ns.load(Relaxed));
-        let instantiate = if ready == 0 { used } else { ready };
+        let instantiate_ns = if ready == 0 { used } else { ready };
         Usage {
-            instantiate: Duration::from_nanos(instantiate),
-            guest_cpu: Duration::from_nanos(used.saturating_sub(instantiate)),
+            instantiate_ns,
+            guest_cpu_ns: used.saturating_sub(instantiate_ns),
             peak_memory_bytes: self.peak_memory_bytes.load(Relaxed),
             was_refused_memory: self.was_refused_memory.load(Relaxed),
             outgoing: self.outgoing.load(Relaxed),
             outgoing_failed: self.outgoing_failed.load(Relaxed),
-            outgoing_time: Duration::from_nanos(self.outgoing_ns.load(Relaxed)),
+            outgoing_ns: self.outgoing_ns.load(Relaxed),
         }
     }
 

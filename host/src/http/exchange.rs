@@ -155,8 +155,9 @@ impl Exchange {
     }
 
     /// How the request has ended, for its record.
-    fn request_outcome(&self, usage: &Usage) -> RequestOutcome {
-        let guest = self.outcome().map(|outcome| outcome.request_outcome(usage));
+    ///
+    /// `guest` is how the guest has ended.
+    fn request_outcome(&self, guest: Option<RequestOutcome>) -> RequestOutcome {
         if let Some(refused) = self.refused.get() {
             // An exit and a trap have the same error response; so have a request that is refused and one that is cut.
             return match (refused, guest) {
@@ -220,7 +221,7 @@ impl Drop for Exchange {
     fn drop(&mut self) {
         let usage = self.meter.get().map(|meter| meter.usage()).unwrap_or_default();
         let guest = self.outcome().map(|outcome| outcome.request_outcome(&usage));
-        self.record.end(self.request_outcome(&usage), guest, &usage);
+        self.record.end(self.request_outcome(guest), guest, &usage);
     }
 }
 

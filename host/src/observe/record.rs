@@ -66,14 +66,14 @@ struct Times {
 /// What a request used of the guest's limits.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Usage {
-    pub(crate) instantiate: Duration,
+    pub(crate) instantiate_ns: u64,
     /// The CPU time of the guest, without the time until its instance was ready.
-    pub(crate) guest_cpu: Duration,
+    pub(crate) guest_cpu_ns: u64,
     pub(crate) peak_memory_bytes: u64,
     pub(crate) was_refused_memory: bool,
     pub(crate) outgoing: u32,
     pub(crate) outgoing_failed: u32,
-    pub(crate) outgoing_time: Duration,
+    pub(crate) outgoing_ns: u64,
 }
 
 /// What makes records: shared by all requests of a worker.
@@ -133,18 +133,8 @@ impl Recorder {
 
     /// Begins the record of a request whose head was read.
     pub(crate) fn begin<B>(self: &Arc<Self>, request: &http::Request<B>, client: Option<SocketAddr>) -> Record {
-        let now = SystemTime::now();
-        let began_unix_us = unix_us(now);
-        let id = RequestId::at(began_unix_us / 1_000);
-        let mut numbers = Numbers {
-            id: id.to_words(),
-            began_unix_us,
-            protocol: if request.version() == Version::HTTP_10 { 10 } else { 11 },
-            guest: NO_GUEST,
-            weight_milli: 1_000,
-            ..Numbers::default()
-        };
-        client.inspect(|client| numbers.set_client(*client));
+        let (id, mut numbers) = first_numbers(client);
+        numbers.protocol = if request.version() == Version::HTTP_10 { 10 } else { 11 };
         let uri = request.uri();
         let host = uri.authority().map_or_else(|| host(request.headers()), |authority| authority.as_str().as_bytes());
         let texts = [
@@ -171,9 +161,7 @@ impl Recorder {
             _counted: self.counters.begin_request(),
         }
     }
-}
 
-impl Recorder {
     /// Records a request whose head was never complete, or could not be parsed. Returns its id.
     pub(crate) fn incomplete_head(
         &self,
@@ -181,21 +169,13 @@ impl Recorder {
         status: Option<u16>,
         client: Option<SocketAddr>,
     ) -> RequestId {
-        let began_unix_us = unix_us(SystemTime::now());
-        let id = RequestId::at(began_unix_us / 1_000);
-        let mut numbers = Numbers {
-            id: id.to_words(),
-            began_unix_us,
-            status: status.unwrap_or(0),
-            outcome: outcome.number(),
-            guest: NO_GUEST,
-            ..Numbers::default()
-        };
-        client.inspect(|client| numbers.set_client(*client));
+        let (id, mut numbers) = first_numbers(client);
+        numbers.status = status.unwrap_or(0);
+        numbers.outcome = outcome.number();
         drop(self.counters.begin_request());
         if let Some(weight_milli) = self.rules.weight_milli(id, &numbers) {
             numbers.weight_milli = weight_milli;
-            self.journal.write(numbers);
+            self.journal.write(&numbers);
         }
         id
     }
@@ -275,17 +255,17 @@ impl Record {
         let Some(place) = lock(&self.place).take() else { return };
         let now = Instant::now();
         let times = *lock(&self.times);
-        let mut numbers = *lock(&self.numbers);
+        let mut numbers = lock(&self.numbers);
         let guest_ended = times.guest_ended.unwrap_or(now);
         numbers.outcome = outcome.number();
         numbers.guest = guest.map_or(NO_GUEST, RequestOutcome::number);
         numbers.total = ns(now - self.began);
         numbers.queued = ns(times.guest_began.unwrap_or(now).saturating_duration_since(self.began));
-        numbers.instantiate = ns(usage.instantiate);
-        numbers.guest_cpu = ns(usage.guest_cpu);
+        numbers.instantiate = usage.instantiate_ns;
+        numbers.guest_cpu = usage.guest_cpu_ns;
         if let Some(began) = times.guest_began {
-            let busy = usage.instantiate + usage.guest_cpu;
-            numbers.guest_wait = ns(guest_ended.saturating_duration_since(began).saturating_sub(busy));
+            let busy = usage.instantiate_ns.saturating_add(usage.guest_cpu_ns);
+            numbers.guest_wait = ns(guest_ended.saturating_duration_since(began)).saturating_sub(busy);
         }
         let response_ended = times.response_ended.unwrap_or(now);
         numbers.streaming = times.response_began.map_or(0, |began| ns(response_ended.saturating_duration_since(began)));
@@ -293,14 +273,25 @@ impl Record {
         numbers.was_refused_memory = usage.was_refused_memory;
         numbers.outgoing = usage.outgoing;
         numbers.outgoing_failed = usage.outgoing_failed;
-        numbers.outgoing_time = ns(usage.outgoing_time);
+        numbers.outgoing_time = usage.outgoing_ns;
         let weight = self.recorder.rules.weight_milli(self.id, &numbers);
         numbers.weight_milli = weight.unwrap_or(0);
-        place.end(numbers, weight.is_some());
+        place.end(&numbers, weight.is_some());
         log_request!(
             debug, self, status = numbers.status, outcome = %outcome, us = numbers.total / 1_000, "request ended"
         );
     }
+}
+
+/// The id of a request that begins now, and what else is known of it.
+fn first_numbers(client: Option<SocketAddr>) -> (RequestId, Numbers) {
+    let began_unix_us = unix_us(SystemTime::now());
+    let id = RequestId::at(began_unix_us / 1_000);
+    let mut numbers = Numbers { id: id.to_words(), began_unix_us, guest: NO_GUEST, ..Numbers::default() };
+    if let Some(client) = client {
+        numbers.set_client(client);
+    }
+    (id, numbers)
 }
 
 fn ns(duration: Duration) -> u64 {

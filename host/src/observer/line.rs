@@ -283,7 +283,7 @@ mod tests {
             TextOf::new(Text::Path, path, 400),
             TextOf::field(1, field),
         ];
-        journal.begin(&numbers, texts).end(numbers, true);
+        journal.begin(&numbers, texts).end(&numbers, true);
         let entry = JournalReader::open(file.as_fd()).expect("a mapping").next().expect("a record");
         let mut out = Vec::new();
         write(&mut out, settings, &facts(), &entry);

@@ -8,9 +8,8 @@ mod line;
 pub(crate) mod message;
 pub(crate) mod sink;
 
-use std::ffi::CStr;
 use std::io::{self, Write};
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::process::ExitCode;
 use std::sync::mpsc;
@@ -21,15 +20,8 @@ use rustix::event::{PollFd, PollFlags};
 
 use self::access_log::{AccessLogWriter, Written};
 use self::message::{Message, Settings};
+use crate::ipc::child;
 use crate::observe::log;
-use crate::sys::limits;
-
-/// Printed when a user starts an observer by hand.
-const NOT_FOR_HANDS: &str =
-    "this command is internal: daylily starts its observer with it; run `daylily serve` instead";
-
-/// The name in `ps` and `top`.
-const PROCESS_NAME: &CStr = c"daylily-observer";
 
 /// How long records wait to be written together with others.
 const BATCH_DELAY: Duration = Duration::from_millis(200);
@@ -39,18 +31,10 @@ pub(crate) const LAST_LINES: Duration = Duration::from_secs(2);
 
 /// Runs an observer to its end.
 pub(crate) fn main() -> ExitCode {
-    let (supervisor, settings) = match begin() {
+    let (supervisor, settings) = match child::begin(c"daylily-observer", "observer", first_settings) {
         Ok(begun) => begun,
-        Err(error) => {
-            let _ = writeln!(io::stderr(), "{NOT_FOR_HANDS} ({error})");
-            return ExitCode::from(2);
-        }
+        Err(code) => return code,
     };
-    #[cfg(target_os = "linux")]
-    let _ = rustix::thread::set_name(PROCESS_NAME);
-    // The supervisor decides when this process ends, and a write over the limit of file sizes is an error like others.
-    limits::ignore_stop_signals();
-    limits::survive_file_size_limit();
     match log::start(&settings.log).and_then(|log| run(supervisor, settings, &log)) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
@@ -60,10 +44,9 @@ pub(crate) fn main() -> ExitCode {
     }
 }
 
-fn begin() -> io::Result<(UnixStream, Settings)> {
-    let supervisor = UnixStream::from(io::stdin().as_fd().try_clone_to_owned()?);
-    match message::receive(&supervisor)? {
-        (Message::Settings(settings), _) => Ok((supervisor, settings)),
+fn first_settings(supervisor: &UnixStream) -> io::Result<Settings> {
+    match message::receive(supervisor)? {
+        (Message::Settings(settings), _) => Ok(settings),
         _ => Err(io::Error::other("the first message has no settings")),
     }
 }

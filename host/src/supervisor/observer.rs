@@ -60,7 +60,7 @@ struct JournalFiles {
 }
 
 impl Observer {
-    /// Starts the observer, and keeps one running until [`Observer::finish`].
+    /// Starts the observer, and keeps one running until [`Running::finish`].
     ///
     /// # Errors
     ///
@@ -101,9 +101,8 @@ impl Observer {
 
     /// Opens the files of the access log anew.
     pub(crate) fn reopen(&self) {
-        let mut state = lock(&self.0.state);
-        let message = Message::Settings(state.settings.clone());
-        self.send(&mut state, &message, &[]);
+        let settings = lock(&self.0.state).settings.clone();
+        self.set(settings);
     }
 
     /// Sends a message. An observer that does not take it is ended, and the next one gets everything.
@@ -178,12 +177,9 @@ impl Drop for Running {
 async fn keep(observer: Observer, mut running: (Child, UnixStream)) {
     loop {
         let (child, replies) = &mut running;
-        let ended = tokio::select! {
-            status = child.wait() => status.map_or_else(|error| error.to_string(), |status| status.to_string()),
-            () = hear(&observer, replies) => match child.wait().await {
-                Ok(status) => status.to_string(),
-                Err(error) => error.to_string(),
-            },
+        let how = tokio::select! {
+            status = ended(child) => status,
+            () = hear(&observer, replies) => ended(child).await,
             () = observer.0.stuck.notified() => {
                 if !lock(&observer.0.state).is_stuck {
                     // This was about the observer before.
@@ -199,7 +195,7 @@ async fn keep(observer: Observer, mut running: (Child, UnixStream)) {
         }
         tracing::error!(
             target: log_target::SUPERVISOR,
-            "the observer ended ({ended}); it is started again in {RESTART_DELAY:.1?}, and goes on where it was"
+            "the observer ended ({how}); it is started again in {RESTART_DELAY:.1?}, and goes on where it was"
         );
         running = loop {
             tokio::time::sleep(RESTART_DELAY).await;
@@ -211,6 +207,14 @@ async fn keep(observer: Observer, mut running: (Child, UnixStream)) {
                 ),
             }
         };
+    }
+}
+
+/// Waits until the process has ended, and says how.
+async fn ended(child: &mut Child) -> String {
+    match child.wait().await {
+        Ok(status) => status.to_string(),
+        Err(error) => error.to_string(),
     }
 }
 

@@ -16,16 +16,6 @@ pub(crate) fn survive_file_size_limit() {
     unsafe { libc::signal(libc::SIGXFSZ, libc::SIG_IGN) };
 }
 
-/// Ignores the signals that ask daylily to do something: they are sent to the whole process group (Ctrl-C) or to the whole
-/// service, and the supervisor decides what its other processes do.
-#[expect(unsafe_code, reason = "a signal is ignored through the C library only")]
-pub(crate) fn ignore_stop_signals() {
-    for signal in [libc::SIGTERM, libc::SIGINT, libc::SIGHUP, libc::SIGUSR1, libc::SIGUSR2] {
-        // SAFETY: SIG_IGN is no handler that could run at a bad time, and nothing else in this process uses them.
-        unsafe { libc::signal(signal, libc::SIG_IGN) };
-    }
-}
-
 /// Adds the remedy to an error of writing a file in memory, where it was over the limit of file sizes.
 pub(crate) fn over_file_size(error: io::Error) -> io::Error {
     if error.kind() != io::ErrorKind::FileTooLarge {

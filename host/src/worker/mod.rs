@@ -5,16 +5,13 @@ mod accept_loops;
 pub(crate) mod load;
 pub(crate) mod setup;
 
-use std::ffi::CStr;
 use std::io::{self, Write};
-use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use daylily_core::log_target;
-use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
@@ -24,16 +21,11 @@ use self::setup::WorkerSetup;
 use crate::engine::meter::note_cpu_clock;
 use crate::failure::{EXIT_CUT, Failure};
 use crate::http::server::Worker;
+use crate::ipc::child;
 use crate::ipc::command::{CLOSED, End, FAILED, READY, WorkerCommand};
 use crate::observe::log;
 use crate::sys::drain::{Drain, DrainPolicy};
 use crate::sys::{memory, runtime};
-
-/// Printed when a user starts a worker by hand.
-const NOT_FOR_HANDS: &str = "this command is internal: daylily starts its workers with it; run `daylily serve` instead";
-
-/// The name in `ps` and `top`. Without it, that would be `exe`, from /proc/self/exe.
-const PROCESS_NAME: &CStr = c"daylily-worker";
 
 /// Maximum interval between heartbeats, which show the supervisor that the event loop runs.
 const HEARTBEAT: Duration = Duration::from_millis(250);
@@ -48,16 +40,10 @@ pub(crate) const LAST_WORDS: Duration = Duration::from_secs(2);
 
 /// Runs a worker to its end.
 pub(crate) fn main() -> ExitCode {
-    let (supervisor, handover) = match begin() {
+    let (supervisor, handover) = match child::begin(c"daylily-worker", "workers", setup::receive) {
         Ok(begun) => begun,
-        Err(error) => {
-            let _ = writeln!(io::stderr(), "{NOT_FOR_HANDS} ({error})");
-            return ExitCode::from(2);
-        }
+        Err(code) => return code,
     };
-    // Before any thread is started: threads inherit the name.
-    #[cfg(target_os = "linux")]
-    let _ = rustix::thread::set_name(PROCESS_NAME);
     let served = log::start(&handover.config.log).and_then(|_log| runtime::run(serve(&supervisor, handover)));
     match served {
         Ok(code) => code,
@@ -68,17 +54,10 @@ pub(crate) fn main() -> ExitCode {
     }
 }
 
-fn begin() -> io::Result<(UnixStream, WorkerSetup)> {
-    let supervisor = UnixStream::from(io::stdin().as_fd().try_clone_to_owned()?);
-    let handover = setup::receive(&supervisor)?;
-    Ok((supervisor, handover))
-}
-
 async fn serve(supervisor: &UnixStream, handover: WorkerSetup) -> io::Result<ExitCode> {
     let WorkerSetup { share, config, connection_limit, artifacts, listeners, counters, journal, alive } = handover;
     // The kernel closes it when this process has ended, after the last record.
     std::mem::forget(alive);
-    let _ignored = ignore_signals()?;
     let drain = Drain::new();
     let around = Surroundings { connection_limit, drain: drain.clone(), counters, journal };
     let worker = match load::worker(&config, &artifacts, around) {
@@ -167,17 +146,4 @@ fn report(mut supervisor: &UnixStream, failure: &Failure) {
     message.extend_from_slice(failure.to_string().as_bytes());
     // Ignore errors: the supervisor may have ended.
     let _ = supervisor.write_all(&message);
-}
-
-/// Ignores signals: they are sent to the whole process group (Ctrl-C) or to the whole service, and the supervisor
-/// decides when its workers end.
-fn ignore_signals() -> io::Result<Vec<Signal>> {
-    let ignored = [
-        SignalKind::terminate(),
-        SignalKind::interrupt(),
-        SignalKind::hangup(),
-        SignalKind::user_defined1(),
-        SignalKind::user_defined2(),
-    ];
-    ignored.into_iter().map(signal).collect()
 }

@@ -2,11 +2,13 @@
 
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
+use std::fmt::Display;
 use std::path::PathBuf;
+use std::str::FromStr;
 
 use super::option::{Form, Kind};
 use super::reader::{Located, ReadLimit, Section};
-use super::{DirGrant, Listen, LogFilter, Workers};
+use super::{DirGrant, Listen, Workers};
 use crate::ValueError;
 use crate::allow_http::AllowHttp;
 use crate::limits::Limit;
@@ -64,23 +66,30 @@ impl Kind<bool> for Switch {
     }
 }
 
-/// The key of the option that says which lines are logged.
-pub(super) struct Levels(pub(super) &'static str);
+/// A word, which is parsed.
+pub(super) struct Word<T> {
+    pub(super) key: &'static str,
+    pub(super) default: T,
+}
 
-impl Kind<LogFilter> for Levels {
+impl<T: FromStr<Err = ValueError> + Display + Clone + Default> Kind<T> for Word<T> {
     fn key(&self) -> &'static str {
-        self.0
+        self.key
     }
 
     fn default_text(&self) -> String {
-        format!("`\"{}\"`", LogFilter::default())
+        format!("`\"{}\"`", self.default)
     }
 
-    fn read(&self, section: &mut Section<'_, '_>, value: &mut LogFilter) {
-        replace(value, section.parsed(self.0).map(|filter| filter.value));
+    fn default(&self) -> T {
+        self.default.clone()
     }
 
-    fn parse_flag(&self, text: &OsStr, given: &mut Option<LogFilter>) -> Result<(), ValueError> {
+    fn read(&self, section: &mut Section<'_, '_>, value: &mut T) {
+        replace(value, section.parsed(self.key).map(|word| word.value));
+    }
+
+    fn parse_flag(&self, text: &OsStr, given: &mut Option<T>) -> Result<(), ValueError> {
         *given = Some(utf8(text)?.parse()?);
         Ok(())
     }

@@ -1,7 +1,6 @@
 //! The kinds of options that the access log has.
 
 use std::ffi::OsStr;
-use std::fmt::Display;
 use std::path::PathBuf;
 use std::str::FromStr;
 
@@ -10,35 +9,6 @@ use super::option::{Form, Kind};
 use super::reader::{Located, Section};
 use super::{AccessLogTarget, Sample};
 use crate::ValueError;
-
-/// A word, which is parsed.
-pub(super) struct Word<T> {
-    pub(super) key: &'static str,
-    pub(super) default: T,
-}
-
-impl<T: FromStr<Err = ValueError> + Display + Clone + Default> Kind<T> for Word<T> {
-    fn key(&self) -> &'static str {
-        self.key
-    }
-
-    fn default_text(&self) -> String {
-        format!("`\"{}\"`", self.default)
-    }
-
-    fn default(&self) -> T {
-        self.default.clone()
-    }
-
-    fn read(&self, section: &mut Section<'_, '_>, value: &mut T) {
-        replace(value, section.parsed(self.key).map(|word| word.value));
-    }
-
-    fn parse_flag(&self, text: &OsStr, given: &mut Option<T>) -> Result<(), ValueError> {
-        *given = Some(utf8(text)?.parse()?);
-        Ok(())
-    }
-}
 
 /// An array of words, each of which is parsed. One that is there twice is an error.
 pub(super) struct Items<T> {

@@ -16,8 +16,8 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::access_log::MAX_HEADERS;
-use super::kinds::{Addresses, Dirs, Levels, Origins, Pairs, PathOf, Switch, WorkerCount};
-use super::log_kinds::{Items, LogTarget, Part, Word};
+use super::kinds::{Addresses, Dirs, Origins, Pairs, PathOf, Switch, Word, WorkerCount};
+use super::log_kinds::{Items, LogTarget, Part};
 use super::option::{Flag, Kind as _, Row, options};
 use super::reader::Section;
 use super::{
@@ -70,7 +70,7 @@ options! {
         /// `off`, `error`, `warn`, `info`, `debug` or `trace`; see [errors.md](errors.md#the-log). It may also have
         /// levels of single targets, as in `"info,daylily::outgoing=debug,guest=off"`: see [log
         /// targets](errors.md#log-targets). An unknown target is an error that lists all targets.
-        log: LogFilter = Levels("log"),
+        log: LogFilter = Word { key: "log", default: LogFilter::default() },
             flag (7, "--log LEVEL", Some("DAYLILY_LOG"),
                 "Log level: off, error, warn, info, debug or trace; with levels of single targets: \
                 info,daylily::outgoing=debug,guest=off [default: {}]");

@@ -19,6 +19,10 @@ const NUMBERS: usize = 20;
 /// The word with the record's length and kind; 0 in a free place.
 pub(super) const HEAD: usize = 0;
 
+/// The words that change while a request goes.
+const PEER: usize = 6;
+const END: usize = 7;
+
 /// The texts of a record, in the order in which they are written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
@@ -47,7 +51,6 @@ pub(crate) struct Numbers {
     pub(crate) client_port: u16,
     /// Whether the client has an address: those of Unix sockets have none.
     pub(crate) has_client: bool,
-    pub(crate) listener: u16,
     /// 10 for HTTP/1.0, 11 for HTTP/1.1, 0 when unknown.
     pub(crate) protocol: u8,
     pub(crate) status: u16,
@@ -76,9 +79,20 @@ pub(crate) struct Numbers {
 }
 
 impl Numbers {
-    fn to_words(self) -> [u64; NUMBERS] {
+    fn peer_word(&self) -> u64 {
         let flags =
             u64::from(self.has_client) | u64::from(self.was_refused_memory) << 1 | u64::from(self.is_delivered) << 2;
+        u64::from(self.client_port) | u64::from(self.protocol) << 32 | flags << 40
+    }
+
+    fn end_word(&self) -> u64 {
+        u64::from(self.status)
+            | u64::from(self.outcome) << 16
+            | u64::from(self.guest) << 24
+            | u64::from(self.route) << 32
+    }
+
+    fn words(&self) -> [u64; NUMBERS] {
         [
             0,
             self.id[0],
@@ -86,11 +100,8 @@ impl Numbers {
             self.began_unix_us,
             self.client[0],
             self.client[1],
-            u64::from(self.client_port) | u64::from(self.listener) << 16 | u64::from(self.protocol) << 32 | flags << 40,
-            u64::from(self.status)
-                | u64::from(self.outcome) << 16
-                | u64::from(self.guest) << 24
-                | u64::from(self.route) << 32,
+            self.peer_word(),
+            self.end_word(),
             self.bytes_in,
             self.bytes_out,
             self.queued,
@@ -117,7 +128,6 @@ impl Numbers {
             began_unix_us,
             client: [client0, client1],
             client_port: peer as u16,
-            listener: (peer >> 16) as u16,
             protocol: (peer >> 32) as u8,
             has_client: flags & 1 != 0,
             was_refused_memory: flags & 2 != 0,
@@ -178,23 +188,22 @@ pub(super) struct PlaceWriter {
 }
 
 impl PlaceWriter {
-    /// Nothing but the numbers, which are all zero except for those of `numbers`.
+    /// Nothing but the numbers.
     pub(super) fn begin(place: &[AtomicU64], numbers: &Numbers) -> Self {
-        for (word, value) in place.iter().zip(numbers.to_words()).skip(1) {
-            word.store(value, Relaxed);
+        if let Some(place) = place.first_chunk::<NUMBERS>() {
+            let words = numbers.words();
+            for (word, value) in place.iter().zip(&words) {
+                word.store(*value, Relaxed);
+            }
         }
         Self { used: NUMBERS }
     }
 
     /// Writes the numbers that become known while the request goes: its route and status, and whether it was answered.
     pub(super) fn note_progress(place: &[AtomicU64], numbers: &Numbers) {
-        const PEER: usize = 6;
-        const END: usize = 7;
-        let words = numbers.to_words();
-        for at in [END, PEER] {
-            if let (Some(word), Some(value)) = (place.get(at), words.get(at)) {
-                word.store(*value, Release);
-            }
+        if let Some(place) = place.first_chunk::<NUMBERS>() {
+            place[END].store(numbers.end_word(), Release);
+            place[PEER].store(numbers.peer_word(), Release);
         }
     }
 
@@ -230,13 +239,13 @@ impl PlaceWriter {
 
 /// The words of a finished record: its numbers, then the texts in its place.
 pub(super) fn finished<'a>(
-    numbers: Numbers,
+    numbers: &Numbers,
     place: &'a [AtomicU64],
     used: usize,
-) -> (usize, impl Iterator<Item = u64> + 'a) {
+) -> (usize, impl Iterator<Item = u64> + use<'a>) {
     let texts = place.get(NUMBERS..used).unwrap_or_default();
     let words = NUMBERS + texts.len();
-    let mut numbers = numbers.to_words();
+    let mut numbers = numbers.words();
     if let Some(head) = numbers.get_mut(HEAD) {
         *head = words as u64;
     }

@@ -79,7 +79,7 @@ impl Journal {
     }
 
     /// Writes the record of a request that had no place.
-    pub(crate) fn write(&self, numbers: Numbers) {
+    pub(crate) fn write(&self, numbers: &Numbers) {
         let (words, record) = finished(numbers, &[], 0);
         self.push(words, record);
     }
@@ -117,7 +117,7 @@ impl Place {
     }
 
     /// Ends the request. Its record goes to the ring if `is_logged`.
-    pub(crate) fn end(&self, numbers: Numbers, is_logged: bool) {
+    pub(crate) fn end(&self, numbers: &Numbers, is_logged: bool) {
         let place = self.index.map_or(&[][..], |index| self.journal.mapping.place(index.into()));
         if is_logged {
             let (words, record) = finished(numbers, place, self.used);
