@@ -15,7 +15,7 @@ use tokio::io::AsyncReadExt;
 use tokio::net::UnixStream;
 use tokio::process::{Child, Command};
 use tokio::sync::watch;
-use tokio::time::{Instant, timeout};
+use tokio::time::{Instant, sleep, timeout};
 
 use super::observer::Observer;
 use super::orphans;
@@ -167,7 +167,12 @@ impl WorkerProcess {
             sent?;
             first_word(&mut channel).await
         };
-        let word = timeout(limit, word).await;
+        // The limit first: under load, both may be found at the same time.
+        let word = tokio::select! {
+            biased;
+            () = sleep(limit) => Err(()),
+            word = word => Ok(word),
+        };
         match word {
             Ok(Ok(Ok(()))) => {
                 return Ok(Self { child, channel, lease, pid, ready_at: Instant::now(), has_closed: false });
@@ -182,7 +187,7 @@ impl WorkerProcess {
                     return Err(StartError::Died(status?));
                 }
             }
-            Err(_elapsed) => {}
+            Err(()) => {}
         }
         child.kill().await?;
         Err(StartError::TimedOut(limit))
