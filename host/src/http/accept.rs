@@ -31,7 +31,7 @@ fn begin(stream: Stream, permit: OwnedSemaphorePermit, worker: &Arc<Worker>) {
     let worker = Arc::clone(worker);
     let unfinished = worker.drain.begin_task();
     tokio::task::spawn(async move {
-        let _counted = worker.counters.begin_connection();
+        let _counted = (worker.counters.begin_connection(), worker.metrics.begin_connection());
         h1::serve(connection, worker).await;
         drop((permit, unfinished));
     });

@@ -12,6 +12,7 @@ use crate::http::admission::{Admission, RouteShare};
 use crate::http::date::Date;
 use crate::http::pulse::Pulse;
 use crate::observe::log::OncePerSecond;
+use crate::observe::metrics::WorkerMetrics;
 use crate::observe::record::Recorder;
 use crate::observe::scoreboard::Slot;
 use crate::sys::drain::Drain;
@@ -38,6 +39,7 @@ pub(crate) struct Worker {
     pub(crate) counters: &'static Slot,
     /// Makes the records of requests.
     pub(crate) recorder: Arc<Recorder>,
+    pub(crate) metrics: Arc<WorkerMetrics>,
 }
 
 /// One route of a worker.

@@ -16,6 +16,7 @@ use tokio::time::Instant;
 use super::journal::{
     Journal, MAX_HOST_BYTES, MAX_METHOD_BYTES, MAX_PATH_BYTES, MAX_QUERY_BYTES, Numbers, Place, Text, TextOf,
 };
+use crate::observe::metrics::WorkerMetrics;
 use crate::observe::request_id::{RequestId, unix_us};
 use crate::observe::scoreboard::{InProgress, Slot};
 use crate::sys::lock::lock;
@@ -80,6 +81,7 @@ pub(crate) struct Usage {
 pub(crate) struct Recorder {
     counters: &'static Slot,
     journal: Arc<Journal>,
+    metrics: Arc<WorkerMetrics>,
     rules: Rules,
 }
 
@@ -127,8 +129,13 @@ impl Rules {
 }
 
 impl Recorder {
-    pub(crate) fn new(counters: &'static Slot, journal: Arc<Journal>, log: &AccessLog) -> Arc<Self> {
-        Arc::new(Self { counters, journal, rules: Rules::of(log) })
+    pub(crate) fn new(
+        counters: &'static Slot,
+        journal: Arc<Journal>,
+        metrics: Arc<WorkerMetrics>,
+        log: &AccessLog,
+    ) -> Arc<Self> {
+        Arc::new(Self { counters, journal, metrics, rules: Rules::of(log) })
     }
 
     /// Begins the record of a request whose head was read.
@@ -147,6 +154,7 @@ impl Recorder {
         let fields = (0..)
             .zip(&self.rules.headers)
             .filter_map(|(number, name)| Some(TextOf::field(number, request.headers().get(name)?.as_bytes())));
+        self.metrics.note_begun();
         let place = self.journal.begin(&numbers, texts.into_iter().chain(query).chain(fields));
         Record {
             id,
@@ -173,11 +181,19 @@ impl Recorder {
         numbers.status = status.unwrap_or(0);
         numbers.outcome = outcome.number();
         drop(self.counters.begin_request());
+        self.metrics.note_incomplete_head(&numbers);
         if let Some(weight_milli) = self.rules.weight_milli(id, &numbers) {
             numbers.weight_milli = weight_milli;
-            self.journal.write(&numbers);
+            self.note_kept(self.journal.write(&numbers));
         }
         id
+    }
+
+    /// Counts a record that was not kept.
+    fn note_kept(&self, was_kept: bool) {
+        if !was_kept {
+            self.metrics.note_record_dropped();
+        }
     }
 }
 
@@ -187,6 +203,7 @@ impl Record {
         let _ = self.route.set(Arc::clone(route));
         let mut numbers = lock(&self.numbers);
         numbers.route = u32::try_from(index).map_or(0, |index| index.saturating_add(1));
+        self.recorder.metrics.note_routed(&numbers);
         if let Some(place) = &*lock(&self.place) {
             place.note_progress(&numbers);
         }
@@ -199,7 +216,10 @@ impl Record {
     /// The whole response went to the connection.
     pub(crate) fn note_delivered(&self) {
         let mut numbers = lock(&self.numbers);
-        numbers.is_delivered = true;
+        if std::mem::replace(&mut numbers.is_delivered, true) {
+            return;
+        }
+        self.recorder.metrics.note_delivered(&numbers);
         if let Some(place) = &*lock(&self.place) {
             place.note_progress(&numbers);
         }
@@ -212,6 +232,7 @@ impl Record {
     /// The request has its permit, and the guest begins.
     pub(crate) fn note_guest_began(&self, now: Instant) {
         lock(&self.times).guest_began = Some(now);
+        self.recorder.metrics.note_admitted(&lock(&self.numbers));
     }
 
     pub(crate) fn note_guest_ended(&self) {
@@ -276,7 +297,8 @@ impl Record {
         numbers.outgoing_time = usage.outgoing_ns;
         let weight = self.recorder.rules.weight_milli(self.id, &numbers);
         numbers.weight_milli = weight.unwrap_or(0);
-        place.end(&numbers, weight.is_some());
+        self.recorder.metrics.note_ended(&numbers, times.guest_began.is_some());
+        self.recorder.note_kept(place.end(&numbers, weight.is_some()));
         log_request!(
             debug, self, status = numbers.status, outcome = %outcome, us = numbers.total / 1_000, "request ended"
         );

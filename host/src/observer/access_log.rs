@@ -65,8 +65,8 @@ struct Journal {
 
 /// What a call of [`AccessLogWriter::write`] has done.
 pub(super) struct Written {
-    /// The journals that are done: their workers have ended.
-    pub(super) done: Vec<u64>,
+    /// The journals that are done: their workers have ended. With how many records have no line.
+    pub(super) done: Vec<(u64, u64)>,
     /// There is more to write, and the log can be written.
     pub(super) has_more: bool,
 }
@@ -91,10 +91,8 @@ impl AccessLogWriter {
     ///
     /// # Errors
     ///
-    /// When a descriptor is missing, or the journal cannot be mapped.
-    pub(super) fn add(&mut self, id: u64, facts: WorkerFacts, files: Vec<OwnedFd>) -> io::Result<()> {
-        let files = <[OwnedFd; 2]>::try_from(files);
-        let [journal, alive] = files.map_err(|_| io::Error::other("a descriptor is missing"))?;
+    /// When the journal cannot be mapped.
+    pub(super) fn add(&mut self, id: u64, facts: WorkerFacts, journal: &OwnedFd, alive: OwnedFd) -> io::Result<()> {
         rustix::io::ioctl_fionbio(&alive, true)?;
         let reader = JournalReader::open(journal.as_fd())?;
         self.journals.insert(id, Journal { reader, facts, alive: alive.into(), ended: None, lost: 0 });
@@ -194,21 +192,23 @@ impl AccessLogWriter {
     }
 
     /// Removes the journals whose workers have ended and whose records are written, or have waited too long.
-    fn take_done(&mut self) -> Vec<u64> {
+    fn take_done(&mut self) -> Vec<(u64, u64)> {
         let mut done = Vec::new();
         for (id, journal) in &mut self.journals {
             let Some(ended) = journal.ended else { continue };
             let waits = self.batch.journals.contains(id);
             if self.is_failing && ended.elapsed() >= ENDED_PATIENCE {
+                let mut dropped = 0;
                 while journal.next().is_some() {
-                    self.dropped += 1;
+                    dropped += 1;
                 }
-                done.push(*id);
+                self.dropped += dropped;
+                done.push((*id, dropped));
             } else if !waits && journal.reader.is_done() {
-                done.push(*id);
+                done.push((*id, 0));
             }
         }
-        for id in &done {
+        for (id, _) in &done {
             let Some(journal) = self.journals.remove(id) else { continue };
             let (worker, more) = (journal.facts.worker, journal.lost.saturating_sub(MAX_LOST_LINES));
             if more > 0 {

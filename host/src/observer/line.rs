@@ -248,10 +248,17 @@ mod tests {
 
     use super::*;
     use crate::observe::journal::{Journal, JournalReader, Numbers, TextOf, create};
+    use crate::observe::metrics::BlockNames;
 
     fn facts() -> WorkerFacts {
         let route = RouteFacts { name: "a \"b\"".into(), component: "c.wasm".into(), digest: "00ff".into() };
-        WorkerFacts { generation: 3, worker: 1, routes: vec![route], headers: vec!["referer".into(), "x".into()] }
+        WorkerFacts {
+            generation: 3,
+            worker: 1,
+            blocks: BlockNames::default(),
+            routes: vec![route],
+            headers: vec!["referer".into(), "x".into()],
+        }
     }
 
     fn numbers() -> Numbers {

@@ -9,14 +9,18 @@ use serde::{Deserialize, Serialize};
 
 use crate::ipc::fd_message;
 use crate::observe::journal::WorkerFacts;
+use crate::observe::metrics::Sums;
+use crate::observer::metrics::Limits;
 
 /// A message to the observer.
 #[derive(Serialize, Deserialize)]
 pub(crate) enum Message {
     /// The first message, and one after each reload. Files are opened anew.
     Settings(Settings),
-    /// Workers that start, or all of them if the observer is a new one. For each there are two descriptors: its journal,
-    /// and a pipe whose other end is open as long as the worker lives.
+    /// Adds what was counted by workers that have no journal any more, or by the predecessor's.
+    Counted(Sums),
+    /// Workers that start, or all of them if the observer is a new one. For each there are three descriptors: its
+    /// journal, its metrics, and a pipe whose other end is open as long as the worker lives.
     Journals(Vec<(u64, WorkerFacts)>),
 }
 
@@ -25,11 +29,14 @@ pub(crate) enum Message {
 pub(crate) struct Settings {
     pub(crate) log: LogFilter,
     pub(crate) access_log: AccessLog,
+    pub(crate) limits: Limits,
 }
 
 impl Settings {
-    pub(crate) fn of(config: &Config) -> Self {
-        Self { log: config.log.clone(), access_log: config.access_log.clone() }
+    /// Of a generation with so many workers.
+    pub(crate) fn of(config: &Config, workers: u32) -> Self {
+        let limits = Limits::of(config, workers);
+        Self { log: config.log.clone(), access_log: config.access_log.clone(), limits }
     }
 }
 

@@ -4,23 +4,27 @@
 //! It outlives a supervisor that has died, until the last worker has ended and its journal is written.
 
 mod access_log;
+pub(crate) mod collected;
 mod line;
 pub(crate) mod message;
+pub(crate) mod metrics;
 pub(crate) mod sink;
 
 use std::io::{self, Write};
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::process::ExitCode;
-use std::sync::mpsc;
+use std::sync::{Arc, mpsc};
 use std::time::Duration;
 
 use daylily_core::log_target;
 use rustix::event::{PollFd, PollFlags};
 
 use self::access_log::{AccessLogWriter, Written};
+use self::collected::Collected;
 use self::message::{Message, Settings};
 use crate::ipc::child;
+use crate::observe::journal::WorkerFacts;
 use crate::observe::log;
 
 /// How long records wait to be written together with others.
@@ -55,6 +59,7 @@ fn run(supervisor: UnixStream, settings: Settings, log: &log::Log) -> io::Result
     let (sender, messages) = mpsc::channel();
     let from = supervisor.try_clone()?;
     std::thread::Builder::new().name("messages".into()).spawn(move || receive(&from, &sender))?;
+    let collected = Arc::new(Collected::new(settings.limits));
     let mut writer = AccessLogWriter::new(settings.access_log);
     let mut is_alone = false;
     let mut delay = BATCH_DELAY;
@@ -63,20 +68,22 @@ fn run(supervisor: UnixStream, settings: Settings, log: &log::Log) -> io::Result
             Ok((Message::Settings(settings), _)) => {
                 log.set_filter(&settings.log);
                 writer.set(settings.access_log);
+                collected.set_limits(settings.limits);
             }
             Ok((Message::Journals(journals), files)) => {
                 let mut files = files.into_iter();
                 for (id, facts) in journals {
-                    if let Err(error) = writer.add(id, facts, files.by_ref().take(2).collect()) {
+                    if let Err(error) = add(&mut writer, &collected, id, facts, files.by_ref().take(3).collect()) {
                         tracing::error!(
                             target: log_target::LOG,
                             "failed to read the journal of a worker: {error}; its requests have no lines in the \
-                             access log"
+                             access log and are in no metrics"
                         );
                         let _ = message::tell_done(&supervisor, id);
                     }
                 }
             }
+            Ok((Message::Counted(sums), _)) => collected.add(&sums),
             Err(mpsc::RecvTimeoutError::Timeout) => {}
             Err(mpsc::RecvTimeoutError::Disconnected) => {
                 if !is_alone {
@@ -90,7 +97,8 @@ fn run(supervisor: UnixStream, settings: Settings, log: &log::Log) -> io::Result
         let Written { done, has_more } = writer.write();
         // More is written at once, after messages.
         delay = if has_more { Duration::ZERO } else { BATCH_DELAY };
-        for id in done {
+        for (id, lines_dropped) in done {
+            collected.end(id, lines_dropped);
             // Ignore errors: the supervisor may have ended.
             let _ = message::tell_done(&supervisor, id);
         }
@@ -98,6 +106,20 @@ fn run(supervisor: UnixStream, settings: Settings, log: &log::Log) -> io::Result
             return Ok(());
         }
     }
+}
+
+/// Adds a worker that starts: its journal, its metrics and its sign of life.
+fn add(
+    writer: &mut AccessLogWriter,
+    collected: &Collected,
+    id: u64,
+    facts: WorkerFacts,
+    files: Vec<OwnedFd>,
+) -> io::Result<()> {
+    let files = <[OwnedFd; 3]>::try_from(files);
+    let [journal, metrics, alive] = files.map_err(|_| io::Error::other("a descriptor is missing"))?;
+    collected.begin(id, &facts, metrics.as_fd())?;
+    writer.add(id, facts, &journal, alive)
 }
 
 /// Receives messages until the supervisor has ended. After any other error, this process ends, and the supervisor starts

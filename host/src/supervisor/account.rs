@@ -6,7 +6,9 @@ use std::sync::Arc;
 use daylily_core::log_target;
 
 use super::generation::View;
+use super::upgrade::Report;
 use crate::observe::counters::{Counts, Totals};
+use crate::observe::metrics::Sums;
 use crate::observe::scoreboard::Scoreboard;
 
 /// The counters of one supervisor.
@@ -17,6 +19,7 @@ pub(crate) struct Account {
     counted: Totals,
     /// The latest totals that the predecessor has sent.
     told: Totals,
+    told_sums: Sums,
 }
 
 impl Account {
@@ -25,7 +28,7 @@ impl Account {
     /// When shared memory cannot be created or mapped.
     pub(crate) fn open(slots: u32, told: Totals) -> io::Result<Self> {
         let scoreboard = Scoreboard::new(slots, told.counts)?;
-        Ok(Self { scoreboard, counted: Totals { counts: Counts::default(), ..told }, told })
+        Ok(Self { scoreboard, counted: Totals { counts: Counts::default(), ..told }, told, told_sums: Sums::default() })
     }
 
     /// The totals. `views` are the generations that have not ended.
@@ -45,19 +48,24 @@ impl Account {
         self.counted += view.deaths();
     }
 
-    /// Adds what the predecessor has counted since its last report.
-    pub(crate) fn hear(&mut self, totals: io::Result<Totals>) {
-        match totals {
-            Ok(totals) => {
+    /// Adds what the predecessor has counted since its last report. Returns its metrics since then.
+    pub(crate) fn hear(&mut self, report: io::Result<Report>) -> Sums {
+        match report {
+            Ok(Report { totals, sums }) => {
                 let new = totals.since(std::mem::replace(&mut self.told, totals));
                 self.scoreboard.add(new.counts);
                 self.counted += Totals { counts: Counts::default(), ..new };
+                let new = sums.since(&self.told_sums);
+                self.told_sums = sums;
+                new
             }
             Err(error) => {
                 // The predecessor has ended, so none of its requests is in progress any more: they count as lost.
                 let told = std::mem::take(&mut self.told).counts;
                 self.scoreboard.add(told.at_death().since(told));
                 tracing::warn!(target: log_target::SUPERVISOR, "failed to receive the predecessor's counters: {error}");
+                let told = std::mem::take(&mut self.told_sums);
+                told.at_death().since(&told)
             }
         }
     }
@@ -79,9 +87,9 @@ mod tests {
         let mut account = Account::open(1, requests(10, 8)).expect("shared memory");
         let totals = |account: &Account| account.totals(std::iter::empty()).counts;
         assert_eq!((totals(&account).requests_begun, totals(&account).requests_in_progress()), (10, 2));
-        account.hear(Ok(Totals { reloads: 3, ..requests(15, 14) }));
+        account.hear(Ok(Report { totals: Totals { reloads: 3, ..requests(15, 14) }, ..Report::default() }));
         assert_eq!((totals(&account).requests_begun, totals(&account).requests_in_progress()), (15, 1));
-        account.hear(Ok(Totals { reloads: 3, ..requests(16, 16) }));
+        account.hear(Ok(Report { totals: Totals { reloads: 3, ..requests(16, 16) }, ..Report::default() }));
         assert_eq!((totals(&account).requests_begun, totals(&account).requests_in_progress()), (16, 0));
         assert_eq!(account.totals(std::iter::empty()).reloads, 3);
     }

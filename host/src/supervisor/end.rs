@@ -63,14 +63,14 @@ pub(crate) async fn after(
     if let Some(control) = supervisor.control.take() {
         control.leave().await;
     }
-    successor.tell(supervisor.totals());
+    successor.tell(supervisor.totals(), &supervisor.observer.sums());
     let outcome = drain(&mut supervisor, End::default(), &mut signals, &mut Vec::new()).await;
     if supervisor.rest.is_some() {
         // The final totals of this process's own predecessor are passed on to the successor.
         let rest = joined(&mut supervisor.rest).await;
-        supervisor.account.hear(rest);
+        supervisor.hear(rest);
     }
-    successor.tell(supervisor.totals());
+    successor.tell(supervisor.totals(), &supervisor.observer.sums().at_death());
     successor.release();
     if let Some(observing) = supervisor.observing.take() {
         observing.finish().await;
@@ -109,7 +109,7 @@ async fn drain(
                 tracing::warn!(target: log_target::SUPERVISOR, "stopping immediately");
                 supervisor.draining.iter().chain([&supervisor.current]).for_each(|view| view.wish(DesiredState::Kill));
             },
-            rest = joined(&mut supervisor.rest) => supervisor.account.hear(rest),
+            rest = joined(&mut supervisor.rest) => supervisor.hear(rest),
             request = next_request(&mut supervisor.control) => match request.command {
                 Command::Stop => answers.push(request.reply),
                 Command::Status => status::answer(&supervisor.overview(), request.reply),

@@ -20,6 +20,7 @@ use super::orphans;
 use super::process::{NOT_INHERITED, own_program};
 use crate::observe::journal;
 use crate::observe::journal::WorkerFacts;
+use crate::observe::metrics::{self, MetricsReader, Sums};
 use crate::observer::LAST_LINES;
 use crate::observer::message::{self, Message, Settings};
 use crate::sys::limits;
@@ -48,6 +49,8 @@ struct State {
     channel: Option<StdUnixStream>,
     /// Of workers that live, or whose records have not all been written.
     journals: BTreeMap<u64, JournalFiles>,
+    /// What the workers whose journals are done have counted, and this process's predecessors.
+    ended: Sums,
     last_id: u64,
     /// The observer did not take a message, and is about to be ended.
     is_stuck: bool,
@@ -56,6 +59,7 @@ struct State {
 struct JournalFiles {
     facts: WorkerFacts,
     journal: OwnedFd,
+    metrics: OwnedFd,
     alive: OwnedFd,
 }
 
@@ -66,7 +70,14 @@ impl Observer {
     ///
     /// When the process cannot be started.
     pub(crate) fn start(settings: Settings) -> io::Result<(Self, Running)> {
-        let state = State { settings, channel: None, journals: BTreeMap::new(), last_id: 0, is_stuck: false };
+        let state = State {
+            settings,
+            channel: None,
+            journals: BTreeMap::new(),
+            ended: Sums::default(),
+            last_id: 0,
+            is_stuck: false,
+        };
         let observer = Self(Arc::new(Shared { state: Mutex::new(state), stuck: Notify::new() }));
         let first = observer.spawn()?;
         let keeping = tokio::spawn(keep(observer.clone(), first));
@@ -80,11 +91,12 @@ impl Observer {
     /// When there is no memory or no descriptor left.
     pub(crate) fn journal(&self, facts: WorkerFacts) -> io::Result<WorkerJournal> {
         let journal = journal::create()?;
+        let metrics = metrics::create(&facts.blocks)?;
         let (alive, workers) = pipe_with(PipeFlags::CLOEXEC)?;
-        let for_worker = WorkerJournal { journal: journal.try_clone()?, alive: workers };
+        let for_worker = WorkerJournal { journal: journal.try_clone()?, metrics: metrics.try_clone()?, alive: workers };
         let mut state = lock(&self.0.state);
         state.last_id += 1;
-        let (id, files) = (state.last_id, JournalFiles { facts, journal, alive });
+        let (id, files) = (state.last_id, JournalFiles { facts, journal, metrics, alive });
         let message = Message::Journals(vec![(id, files.facts.clone())]);
         self.send(&mut state, &message, &files.descriptors());
         state.journals.insert(id, files);
@@ -103,6 +115,36 @@ impl Observer {
     pub(crate) fn reopen(&self) {
         let settings = lock(&self.0.state).settings.clone();
         self.set(settings);
+    }
+
+    /// The observer is done with a journal, and its worker has ended.
+    fn end(&self, id: u64) {
+        let mut state = lock(&self.0.state);
+        let Some(files) = state.journals.remove(&id) else { return };
+        match files.metrics() {
+            Ok(metrics) => state.ended.add(&metrics.sums_at_death()),
+            Err(error) => tracing::error!(
+                target: log_target::SUPERVISOR,
+                "failed to read the metrics of a worker that has ended: {error}; they are lost"
+            ),
+        }
+    }
+
+    /// What all workers have counted up to now, for the successor.
+    pub(crate) fn sums(&self) -> Sums {
+        let state = lock(&self.0.state);
+        let mut sums = state.ended.clone();
+        for metrics in state.journals.values().filter_map(|files| files.metrics().ok()) {
+            sums.add(&metrics.sums());
+        }
+        sums
+    }
+
+    /// Adds what the predecessor has counted.
+    pub(crate) fn add(&self, counted: &Sums) {
+        let mut state = lock(&self.0.state);
+        state.ended.add(counted);
+        self.send(&mut state, &Message::Counted(counted.clone()), &[]);
     }
 
     /// Sends a message. An observer that does not take it is ended, and the next one gets everything.
@@ -132,6 +174,7 @@ impl Observer {
         let journals = state.journals.iter().map(|(id, files)| (*id, files.facts.clone())).collect();
         let files: Vec<_> = state.journals.values().flat_map(JournalFiles::descriptors).collect();
         message::send(&ours, &settings, &[])?;
+        message::send(&ours, &Message::Counted(state.ended.clone()), &[])?;
         message::send(&ours, &Message::Journals(journals), &files)?;
         state.channel = Some(ours);
         state.is_stuck = false;
@@ -140,8 +183,13 @@ impl Observer {
 }
 
 impl JournalFiles {
-    fn descriptors(&self) -> [BorrowedFd<'_>; 2] {
-        [self.journal.as_fd(), self.alive.as_fd()]
+    fn descriptors(&self) -> [BorrowedFd<'_>; 3] {
+        [self.journal.as_fd(), self.metrics.as_fd(), self.alive.as_fd()]
+    }
+
+    /// What the worker has counted.
+    fn metrics(&self) -> io::Result<MetricsReader> {
+        MetricsReader::open(self.metrics.as_fd(), self.facts.blocks.clone())
     }
 }
 
@@ -221,6 +269,6 @@ async fn ended(child: &mut Child) -> String {
 /// Closes the journals that the observer is done with, until it closes its channel.
 async fn hear(observer: &Observer, replies: &mut UnixStream) {
     while let Ok(id) = replies.read_u64_le().await {
-        lock(&observer.0.state).journals.remove(&id);
+        observer.end(id);
     }
 }

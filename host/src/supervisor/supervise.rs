@@ -20,7 +20,7 @@ use super::observer::{self, Observer};
 use super::process::workers;
 use super::reload::{self, GenerationInputs};
 use super::signal::{Asked, Signals};
-use super::upgrade::{Inheritance, Invocation, Legacy, Successor};
+use super::upgrade::{Inheritance, Invocation, Legacy, Report, Successor};
 use super::watch::Watch;
 use super::worker_session::DesiredState;
 use super::{end, orphans, systemd};
@@ -28,7 +28,6 @@ use crate::cli::ServeArguments;
 use crate::failure::Failure;
 use crate::ipc::command::End;
 use crate::net::sockets::Sockets;
-use crate::observe::counters::Totals;
 use crate::observe::log;
 use crate::observer::message::Settings;
 use crate::supervisor::prepare;
@@ -78,7 +77,7 @@ pub(crate) fn serve(mut task: Task) -> Result<(), Failure> {
 }
 
 type Reloading = JoinHandle<Result<(Generation, ServeArguments), Failure>>;
-type Rest = JoinHandle<std::io::Result<Totals>>;
+type Rest = JoinHandle<std::io::Result<Report>>;
 type Upgrading = JoinHandle<std::io::Result<Successor>>;
 
 pub(crate) struct Supervisor {
@@ -128,7 +127,7 @@ impl Supervisor {
         self::watch(&mut watch, &what, Some(&config));
         let patience = if inheritance.is_some() { Duration::ZERO } else { reload::RELEASE_PATIENCE };
         let scoreboard = Arc::clone(&account.scoreboard);
-        let (observer, observing) = Observer::start(Settings::of(&config))?;
+        let (observer, observing) = Observer::start(Settings::of(&config, workers(config.workers)))?;
         let basis = GenerationInputs {
             scoreboard,
             observer: observer.clone(),
@@ -226,7 +225,7 @@ impl Supervisor {
                     }
                 },
                 rest = joined(&mut self.rest) => {
-                    self.account.hear(rest);
+                    self.hear(rest);
                     // By now systemd accepts notifications from this process (MAINPID=).
                     systemd::ready(&status::summary(&self.current));
                 }
@@ -241,13 +240,19 @@ impl Supervisor {
     /// to systemd, which still accepts notifications only from it.
     async fn take_over(&mut self, inheritance: Inheritance) {
         match inheritance.take_over().await {
-            Ok((totals, mut predecessor)) => {
-                self.account.hear(Ok(totals));
-                self.rest = Some(tokio::spawn(async move { predecessor.totals().await }));
+            Ok((report, mut predecessor)) => {
+                self.hear(Ok(report));
+                self.rest = Some(tokio::spawn(async move { predecessor.report().await }));
             }
-            Err(error) => self.account.hear(Err(error)),
+            Err(error) => self.hear(Err(error)),
         }
         tracing::info!(target: log_target::SUPERVISOR, "took over: {}", status::summary(&self.current));
+    }
+
+    /// Adds what the predecessor has counted since its last report.
+    pub(crate) fn hear(&mut self, report: std::io::Result<Report>) {
+        let sums = self.account.hear(report);
+        self.observer.add(&sums);
     }
 
     pub(crate) fn forget(&mut self, number: u64) {
@@ -324,7 +329,7 @@ impl Supervisor {
         let old = std::mem::replace(&mut self.current, next);
         let config = &self.current.launch.prepared.config;
         self.log.set_filter(&config.log);
-        self.observer.set(Settings::of(config));
+        self.observer.set(Settings::of(config, self.current.launch.workers));
         watch(&mut self.watch, &self.what, Some(config));
         let closes = old.launch.sockets().closing(&self.current.launch.sockets());
         old.wish(DesiredState::End(End { is_last: false, closes }));

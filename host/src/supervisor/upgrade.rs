@@ -1,7 +1,8 @@
 //! Upgrades: the supervisor starts the new binary with its sockets, and drains when that one is ready.
 
 use std::ffi::OsString;
-use std::io::{self, Write};
+use std::fs::File;
+use std::io::{self, Read, Seek, Write};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream as StdUnixStream;
 use std::path::PathBuf;
@@ -18,6 +19,8 @@ use super::orphans;
 use crate::ipc::fd_message;
 use crate::net::sockets::{Inventory, Sockets};
 use crate::observe::counters::Totals;
+use crate::observe::metrics::Sums;
+use crate::sys::sealed::shared_file;
 
 /// The hidden first argument of a successor's command line.
 pub(crate) const SUCCESSOR: &str = "successor";
@@ -31,6 +34,9 @@ const READY: u8 = b'r';
 const MAX_LINE_BYTES: u64 = 1 << 16;
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
 
+/// Maximum length of a predecessor's metrics.
+const MAX_METRICS_BYTES: u64 = 256 << 20;
+
 /// How this program was started, so that a newer one can be started the same way.
 #[derive(Clone)]
 pub(crate) struct Invocation {
@@ -42,6 +48,8 @@ pub(crate) struct Invocation {
 pub(crate) struct Inheritance {
     pub(crate) sockets: Sockets,
     pub(crate) legacy: Legacy,
+    /// In it the predecessor writes its metrics before it sends its totals.
+    metrics: Option<File>,
     predecessor: StdUnixStream,
 }
 
@@ -49,6 +57,8 @@ pub(crate) struct Inheritance {
 pub(crate) struct Successor {
     child: Child,
     channel: StdUnixStream,
+    /// In it the metrics are written for the successor.
+    metrics: File,
     pub(crate) pid: u32,
 }
 
@@ -57,6 +67,9 @@ pub(crate) struct Successor {
 #[derive(Serialize, Deserialize)]
 pub(crate) struct Handoff {
     pub(crate) inventory: Inventory,
+    /// After the sockets comes the file of [`Inheritance::metrics`].
+    #[serde(default)]
+    has_metrics: bool,
     #[serde(flatten)]
     legacy: Legacy,
 }
@@ -119,8 +132,10 @@ impl Invocation {
         orphans::keep(&child);
         let pid = child.id().unwrap_or_default();
         let mut group = Group(i32::try_from(pid).ok().and_then(Pid::from_raw));
-        let (inventory, descriptors) = sockets.inventory();
-        let estate = serde_json::to_vec(&Handoff { inventory, legacy })?;
+        let (inventory, mut descriptors) = sockets.inventory();
+        let metrics = shared_file("daylily-handoff-metrics")?;
+        descriptors.push(metrics.as_fd());
+        let estate = serde_json::to_vec(&Handoff { inventory, has_metrics: true, legacy })?;
         let sent = fd_message::send(&ours, &estate, &descriptors);
         ours.set_nonblocking(true)?;
         let mut channel = UnixStream::from_std(ours)?;
@@ -132,7 +147,7 @@ impl Invocation {
         match tokio::time::timeout(READY_TIMEOUT, word).await {
             Ok(Ok(READY)) => {
                 group.0 = None;
-                Ok(Successor { child, channel: channel.into_std()?, pid })
+                Ok(Successor { child, channel: channel.into_std()?, metrics, pid })
             }
             Ok(_) => {
                 group.kill();
@@ -149,8 +164,12 @@ impl Invocation {
 }
 
 impl Successor {
-    /// Sends it the totals so far: when it takes over, and at the end.
-    pub(crate) fn tell(&self, totals: Totals) {
+    /// Sends it the totals so far, and the metrics: when it takes over, and at the end.
+    pub(crate) fn tell(&self, totals: Totals, sums: &Sums) {
+        let metrics = sums.to_json().map_err(io::Error::other).and_then(|json| rewrite(&self.metrics, &json));
+        if let Err(error) = metrics {
+            tracing::warn!(target: log_target::SUPERVISOR, "failed to send the metrics to process {}: {error}", self.pid);
+        }
         let line = serde_json::to_string(&totals).map_err(io::Error::other).map(|line| line + "\n");
         if let Err(error) = line.and_then(|line| (&self.channel).write_all(line.as_bytes())) {
             tracing::warn!(
@@ -176,42 +195,72 @@ impl Inheritance {
         let predecessor = StdUnixStream::from(io::stdin().as_fd().try_clone_to_owned()?);
         let (payload, descriptors) = fd_message::receive(&predecessor)?;
         let estate: Handoff = serde_json::from_slice(&payload)?;
-        let sockets = Sockets::from_inventory(estate.inventory, &mut descriptors.into_iter())?;
-        Ok(Self { sockets, legacy: estate.legacy, predecessor })
+        let mut descriptors = descriptors.into_iter();
+        let sockets = Sockets::from_inventory(estate.inventory, &mut descriptors)?;
+        let metrics = estate.has_metrics.then(|| descriptors.next().map(File::from)).flatten();
+        Ok(Self { sockets, legacy: estate.legacy, metrics, predecessor })
     }
 
-    /// Reports to the predecessor that this process serves, so that it drains. Returns its totals so far; from then on,
+    /// Reports to the predecessor that this process serves, so that it drains. Returns what it has counted so far; from then on,
     /// the predecessor does not reply on the control socket.
     ///
     /// # Errors
     ///
     /// When the predecessor closes the connection, or does not send its totals within `ANSWER_TIMEOUT`.
-    pub(crate) async fn take_over(self) -> io::Result<(Totals, Predecessor)> {
+    pub(crate) async fn take_over(mut self) -> io::Result<(Report, Predecessor)> {
         // Also of sockets that this process does not serve on: it removes their files when `self` is dropped.
         self.sockets.claim_files();
         self.predecessor.set_nonblocking(true)?;
         let mut predecessor = BufReader::new(UnixStream::from_std(self.predecessor)?);
         predecessor.write_all(&[READY]).await?;
-        let mut predecessor = Predecessor(predecessor);
-        let totals = tokio::time::timeout(ANSWER_TIMEOUT, predecessor.totals()).await??;
-        Ok((totals, predecessor))
+        let mut predecessor = Predecessor { channel: predecessor, metrics: self.metrics.take() };
+        let report = tokio::time::timeout(ANSWER_TIMEOUT, predecessor.report()).await??;
+        Ok((report, predecessor))
     }
 }
 
 /// The predecessor, while it drains.
-pub(crate) struct Predecessor(BufReader<UnixStream>);
+pub(crate) struct Predecessor {
+    channel: BufReader<UnixStream>,
+    metrics: Option<File>,
+}
+
+/// What a predecessor has counted up to now.
+#[derive(Default)]
+pub(crate) struct Report {
+    pub(crate) totals: Totals,
+    /// Empty if the predecessor is of a version without metrics.
+    pub(crate) sums: Sums,
+}
 
 impl Predecessor {
-    /// Its next totals. It sends the last ones at its end, which may take its `shutdown_timeout`.
+    /// Its next report. It sends the last one at its end, which may take its `shutdown_timeout`.
     ///
     /// # Errors
     ///
     /// When it closes the connection without sending them.
-    pub(crate) async fn totals(&mut self) -> io::Result<Totals> {
+    pub(crate) async fn report(&mut self) -> io::Result<Report> {
         let mut line = String::new();
-        (&mut self.0).take(MAX_LINE_BYTES).read_line(&mut line).await?;
-        Ok(serde_json::from_str(&line)?)
+        (&mut self.channel).take(MAX_LINE_BYTES).read_line(&mut line).await?;
+        let totals = serde_json::from_str(&line)?;
+        let sums = self.metrics.as_mut().map(read_sums).transpose()?.unwrap_or_default();
+        Ok(Report { totals, sums })
     }
+}
+
+/// Replaces the contents of a file that the successor reads when it is told to.
+fn rewrite(mut file: &File, bytes: &[u8]) -> io::Result<()> {
+    file.rewind()?;
+    file.set_len(0)?;
+    file.write_all(bytes)
+}
+
+/// Reads what [`rewrite`] wrote. The position in the file is shared with the predecessor.
+fn read_sums(file: &mut File) -> io::Result<Sums> {
+    file.rewind()?;
+    let mut json = Vec::new();
+    file.take(MAX_METRICS_BYTES).read_to_end(&mut json)?;
+    Ok(Sums::from_json(&json)?)
 }
 
 /// The absolute path of the program. Symbolic links are not resolved, so that a link that leads to a newer version by

@@ -9,3 +9,4 @@ pub(crate) mod memory;
 pub(crate) mod read_file;
 pub(crate) mod runtime;
 pub(crate) mod sealed;
+pub(crate) mod shared_words;

@@ -32,6 +32,15 @@ pub(crate) fn shared(name: &str, len: u64) -> io::Result<OwnedFd> {
     Ok(file.into())
 }
 
+/// An empty file in memory, which grows as another process writes to it.
+///
+/// # Errors
+///
+/// When the system has no memory or no descriptor to give.
+pub(crate) fn shared_file(name: &str) -> io::Result<File> {
+    Ok(anonymous(name)?.into())
+}
+
 enum Seal {
     Contents,
     Size,

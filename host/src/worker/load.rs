@@ -24,6 +24,7 @@ use crate::http::pulse::Pulse;
 use crate::http::server::{Worker, WorkerRoute};
 use crate::observe::journal::{self, Journal};
 use crate::observe::log::OncePerSecond;
+use crate::observe::metrics::{self, BlockNames, WorkerMetrics};
 use crate::observe::record::Recorder;
 use crate::observe::scoreboard::Slot;
 use crate::sys::drain::Drain;
@@ -38,17 +39,19 @@ pub(crate) struct Surroundings {
     pub(crate) drain: Drain,
     pub(crate) counters: &'static Slot,
     pub(crate) journal: Arc<Journal>,
+    pub(crate) metrics: Arc<WorkerMetrics>,
 }
 
 impl Surroundings {
-    /// Of a process that is no worker: nobody reads its counters and its journal.
+    /// Of a process that is no worker: no other process reads its counters and its journal.
     ///
     /// # Errors
     ///
-    /// When there is no memory for a journal.
+    /// When there is no memory for them.
     pub(crate) fn unshared(connection_limit: usize) -> io::Result<Self> {
         let journal = Journal::open(journal::create()?.as_fd())?;
-        Ok(Self { connection_limit, drain: Drain::new(), counters: Slot::unshared(), journal })
+        let metrics = WorkerMetrics::open(metrics::create(&BlockNames::default())?.as_fd())?;
+        Ok(Self { connection_limit, drain: Drain::new(), counters: Slot::unshared(), journal, metrics })
     }
 }
 
@@ -87,7 +90,8 @@ pub(crate) fn worker(config: &Config, artifacts: &[Artifact], around: Surroundin
         date: Date::new(SystemTime::now()),
         pulse: Pulse::default(),
         counters: around.counters,
-        recorder: Recorder::new(around.counters, around.journal, &config.access_log),
+        recorder: Recorder::new(around.counters, around.journal, Arc::clone(&around.metrics), &config.access_log),
+        metrics: around.metrics,
     })
 }
 

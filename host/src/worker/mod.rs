@@ -12,6 +12,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use daylily_core::log_target;
+use rustix::time::{ClockId, clock_gettime};
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
@@ -55,11 +56,12 @@ pub(crate) fn main() -> ExitCode {
 }
 
 async fn serve(supervisor: &UnixStream, handover: WorkerSetup) -> io::Result<ExitCode> {
-    let WorkerSetup { share, config, connection_limit, artifacts, listeners, counters, journal, alive } = handover;
+    let WorkerSetup { share, config, connection_limit, artifacts, listeners, counters, journal, metrics, alive } =
+        handover;
     // The kernel closes it when this process has ended, after the last record.
     std::mem::forget(alive);
     let drain = Drain::new();
-    let around = Surroundings { connection_limit, drain: drain.clone(), counters, journal };
+    let around = Surroundings { connection_limit, drain: drain.clone(), counters, journal, metrics };
     let worker = match load::worker(&config, &artifacts, around) {
         Ok(worker) => Arc::new(worker),
         Err(errors) => {
@@ -115,9 +117,17 @@ async fn beat(worker: Arc<Worker>, every: Duration) {
         worker.counters.heartbeats.add(1);
         worker.date.look(SystemTime::now());
         note_cpu_clock();
+        worker.metrics.set_cpu_ns(process_cpu_ns());
         worker.note_blocked();
         memory::give_back();
     }
+}
+
+/// The CPU time of this process, in nanoseconds.
+fn process_cpu_ns() -> u64 {
+    let time = clock_gettime(ClockId::ProcessCPUTime);
+    let (seconds, ns) = (u64::try_from(time.tv_sec).unwrap_or(0), u64::try_from(time.tv_nsec).unwrap_or(0));
+    seconds.saturating_mul(1_000_000_000).saturating_add(ns)
 }
 
 /// Receives worker commands; the channel closes when the supervisor has ended. A thread reads them. It also ends the

@@ -15,6 +15,7 @@ use crate::ipc::fd_message;
 use crate::net::listener::Listener;
 use crate::net::sockets::Sockets;
 use crate::observe::journal::{Journal, RouteFacts};
+use crate::observe::metrics::{BlockNames, WorkerMetrics};
 use crate::observe::scoreboard::{Lease, Slot, map_slot};
 use crate::worker::load;
 
@@ -27,9 +28,10 @@ pub(crate) struct Prepared {
     pub(crate) connection_limit: usize,
 }
 
-/// What a worker gets of its journal.
+/// The memory in which a worker leaves what it did, for the observer.
 pub(crate) struct WorkerJournal {
     pub(crate) journal: OwnedFd,
+    pub(crate) metrics: OwnedFd,
     /// To be open for as long as the worker lives, and in no other process.
     pub(crate) alive: OwnedFd,
 }
@@ -48,6 +50,12 @@ impl Prepared {
         });
         routes.collect()
     }
+
+    /// Which block of a worker's metrics is which route's.
+    pub(crate) fn block_names(&self) -> BlockNames {
+        let routes = self.config.routes.iter().map(|route| route.name.clone());
+        BlockNames::new(routes, self.config.server.max_metric_routes as usize)
+    }
 }
 
 /// Everything that a worker needs to serve: its descriptors opened, its scoreboard slot mapped.
@@ -60,12 +68,13 @@ pub(crate) struct WorkerSetup {
     pub(crate) listeners: Vec<AssignedListener>,
     pub(crate) counters: &'static Slot,
     pub(crate) journal: Arc<Journal>,
+    pub(crate) metrics: Arc<WorkerMetrics>,
     /// Open for as long as this process lives: so the observer learns of its end.
     pub(crate) alive: OwnedFd,
 }
 
 /// Precedes the configuration in the payload, and describes the descriptors. Their order is: the scoreboard, the
-/// journal, the sign of life, the listeners, the code of each component.
+/// journal, the metrics, the sign of life, the listeners, the code of each component.
 #[derive(Serialize, Deserialize)]
 pub(crate) struct SetupHeader {
     share: WorkerId,
@@ -100,7 +109,7 @@ pub(crate) fn send(
     };
     let payload = postcard::to_stdvec(&(head, &prepared.config)).map_err(io::Error::other)?;
     let codes = prepared.artifacts.iter().map(|artifact| artifact.code().as_fd());
-    let descriptors: Vec<_> = [lease.file(), journal.journal.as_fd(), journal.alive.as_fd()]
+    let descriptors: Vec<_> = [lease.file(), journal.journal.as_fd(), journal.metrics.as_fd(), journal.alive.as_fd()]
         .into_iter()
         .chain(sockets)
         .chain(codes)
@@ -120,6 +129,7 @@ pub(crate) fn receive(supervisor: &UnixStream) -> io::Result<WorkerSetup> {
     let mut next = || descriptors.next().ok_or_else(|| io::Error::other("a descriptor is missing"));
     let counters = map_slot(next()?.as_fd(), head.slot)?;
     let journal = Journal::open(next()?.as_fd())?;
+    let metrics = WorkerMetrics::open(next()?.as_fd())?;
     let alive = next()?;
     let listeners = head.listeners.into_iter().map(|(owners, is_lent)| {
         let socket = Listener::new(next()?)?;
@@ -132,7 +142,17 @@ pub(crate) fn receive(supervisor: &UnixStream) -> io::Result<WorkerSetup> {
         .map(|(source, facts)| Ok(Artifact::handed_over(source, facts, File::from(next()?))))
         .collect::<io::Result<_>>()?;
     let connection_limit = usize::try_from(head.connection_limit).unwrap_or(usize::MAX);
-    Ok(WorkerSetup { share: head.share, config, connection_limit, artifacts, listeners, counters, journal, alive })
+    Ok(WorkerSetup {
+        share: head.share,
+        config,
+        connection_limit,
+        artifacts,
+        listeners,
+        counters,
+        journal,
+        metrics,
+        alive,
+    })
 }
 
 /// Identifies a worker: its generation and its number in it.

@@ -182,6 +182,9 @@ options! {
         /// not count. After it, a start or a reload fails with an error; a worker that replaces another one is started
         /// again.
         start_timeout: Duration = time("start_timeout", 30);
+        /// Routes with [metrics](observability.md#metrics) of their own, in the order of the file. Further routes share
+        /// the metrics of a route named `other`.
+        max_metric_routes: u32 = count("max_metric_routes", 1_000, 1, 100_000);
     }
 }
 

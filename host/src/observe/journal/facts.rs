@@ -2,6 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::observe::metrics::BlockNames;
+
 /// What the records of a worker do not repeat.
 #[derive(Clone, Serialize, Deserialize)]
 pub(crate) struct WorkerFacts {
@@ -9,6 +11,8 @@ pub(crate) struct WorkerFacts {
     pub(crate) worker: u32,
     /// By the index of the route.
     pub(crate) routes: Vec<RouteFacts>,
+    /// Which of its blocks of metrics is which route's.
+    pub(crate) blocks: BlockNames,
     /// The request's fields whose values its records have, in this order.
     pub(crate) headers: Vec<String>,
 }

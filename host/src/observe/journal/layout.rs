@@ -4,13 +4,12 @@
 
 use std::io;
 use std::os::fd::{BorrowedFd, OwnedFd};
-use std::ptr::null_mut;
 use std::sync::atomic::AtomicU64;
 
-use rustix::mm::{MapFlags, ProtFlags, mmap, munmap};
 use rustix::process::{Resource, getrlimit};
 
 use crate::sys::sealed::shared;
+use crate::sys::shared_words::SharedWords;
 
 /// The words of the first page. Each position has a cache line of its own, because two processes write them.
 pub(super) const WRITTEN: usize = 0;
@@ -67,40 +66,24 @@ pub(crate) fn create() -> io::Result<OwnedFd> {
 
 /// A journal in the memory of this process. Dropping it unmaps it.
 pub(super) struct Mapping {
-    words: *const AtomicU64,
+    words: SharedWords,
     pub(super) size: Size,
 }
-
-#[expect(unsafe_code, reason = "there is no other way to share memory between processes")]
-// SAFETY: the memory is mapped until the drop, and consists of atomics, which any thread may use.
-unsafe impl Send for Mapping {}
-
-#[expect(unsafe_code, reason = "as above")]
-// SAFETY: as above.
-unsafe impl Sync for Mapping {}
 
 impl Mapping {
     /// # Errors
     ///
     /// When the file is no journal, or mmap(2) fails.
     pub(super) fn of(file: BorrowedFd<'_>) -> io::Result<Self> {
-        let bytes = usize::try_from(rustix::fs::fstat(file)?.st_size).unwrap_or(0);
-        let size = Size::ALL.into_iter().find(|size| size.bytes() == bytes);
+        let words = SharedWords::map(file)?;
+        let size = Size::ALL.into_iter().find(|size| size.words() == words.all().len());
         let size = size.ok_or_else(|| io::Error::other("the file has no size of a journal"))?;
-        #[expect(unsafe_code, reason = "there is no other way to share memory between processes")]
-        // SAFETY: the kernel chooses the address, and the size of the file is sealed.
-        let start = unsafe { mmap(null_mut(), bytes, ProtFlags::READ | ProtFlags::WRITE, MapFlags::SHARED, file, 0)? };
-        Ok(Self { words: start.cast(), size })
+        Ok(Self { words, size })
     }
 
     #[inline]
     fn all(&self) -> &[AtomicU64] {
-        #[expect(unsafe_code, reason = "there is no other way to share memory between processes")]
-        // SAFETY: so many words are mapped at this address, aligned to a page, for as long as `self` lives. Atomics have
-        // no invalid value, and may be changed by other processes at any time.
-        unsafe {
-            std::slice::from_raw_parts(self.words, self.size.words())
-        }
+        self.words.all()
     }
 
     /// One of the positions of the first page.
@@ -124,14 +107,6 @@ impl Mapping {
         let at = position as usize & (self.size.ring_words - 1);
         #[expect(clippy::indexing_slicing, reason = "`at` is below the ring's size")]
         &self.all()[HEADER_WORDS + self.size.places * RECORD_WORDS + at]
-    }
-}
-
-impl Drop for Mapping {
-    fn drop(&mut self) {
-        #[expect(unsafe_code, reason = "the counterpart of `mmap`")]
-        // SAFETY: mapped in `of` with this size; nothing borrows it any more.
-        let _ = unsafe { munmap(self.words.cast_mut().cast(), self.size.bytes()) };
     }
 }
 

@@ -78,14 +78,14 @@ impl Journal {
         Place { journal: Arc::clone(self), index, used }
     }
 
-    /// Writes the record of a request that had no place.
-    pub(crate) fn write(&self, numbers: &Numbers) {
+    /// Writes the record of a request that had no place. Returns whether there was room for it.
+    pub(crate) fn write(&self, numbers: &Numbers) -> bool {
         let (words, record) = finished(numbers, &[], 0);
-        self.push(words, record);
+        self.push(words, record)
     }
 
     /// Appends a record to the ring, or counts it as dropped when there is no room.
-    fn push(&self, words: usize, record: impl Iterator<Item = u64>) {
+    fn push(&self, words: usize, record: impl Iterator<Item = u64>) -> bool {
         let mapping = &self.mapping;
         let ring_words = mapping.size.ring_words as u64;
         let written = mapping.position(WRITTEN);
@@ -100,12 +100,13 @@ impl Journal {
         if end.saturating_sub(read) > ring_words {
             let dropped = mapping.position(DROPPED);
             dropped.store(dropped.load(Relaxed) + 1, Relaxed);
-            return;
+            return false;
         }
         for (position, word) in (at..).zip(record) {
             mapping.ring(position).store(word, Relaxed);
         }
         written.store(end, Release);
+        true
     }
 }
 
@@ -116,17 +117,18 @@ impl Place {
         PlaceWriter::note_progress(self.journal.mapping.place(index.into()), numbers);
     }
 
-    /// Ends the request. Its record goes to the ring if `is_logged`.
-    pub(crate) fn end(&self, numbers: &Numbers, is_logged: bool) {
+    /// Ends the request. Its record goes to the ring if `is_logged`. Returns whether there was room for it.
+    pub(crate) fn end(&self, numbers: &Numbers, is_logged: bool) -> bool {
         let place = self.index.map_or(&[][..], |index| self.journal.mapping.place(index.into()));
-        if is_logged {
+        let was_kept = !is_logged || {
             let (words, record) = finished(numbers, place, self.used);
-            self.journal.push(words, record);
-        }
+            self.journal.push(words, record)
+        };
         if let (Some(head), Some(index)) = (place.get(HEAD), self.index) {
             head.store(0, Release);
             lock(&self.journal.free).push(index);
         }
+        was_kept
     }
 }
 

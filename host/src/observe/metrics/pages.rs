@@ -1,0 +1,122 @@
+//! The blocks of one worker in shared memory.
+
+use std::io;
+use std::os::fd::{BorrowedFd, OwnedFd};
+use std::sync::atomic::AtomicU64;
+
+use rustix::process::{Resource, getrlimit};
+use serde::{Deserialize, Serialize};
+
+use super::block::{Block, WORDS};
+use super::sums::Sums;
+use crate::sys::sealed::shared;
+use crate::sys::shared_words::SharedWords;
+
+/// The route that those over `max_metric_routes` share.
+pub(super) const OTHER: &str = "other";
+
+const BLOCK_BYTES: usize = WORDS * size_of::<AtomicU64>();
+
+/// The blocks of requests without a route, and of the routes that share one.
+const SHARED_BLOCKS: usize = 2;
+
+/// Which block is which route's. The first one is that of requests without a route.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct BlockNames(Vec<String>);
+
+impl Default for BlockNames {
+    /// The block of requests without a route only.
+    fn default() -> Self {
+        Self(vec![String::new()])
+    }
+}
+
+impl BlockNames {
+    /// For routes in the order of the configuration: the first `max_routes` have a block each, further ones share one.
+    pub(crate) fn new(routes: impl Iterator<Item = String>, max_routes: usize) -> Self {
+        // The limit of file sizes (`ulimit -f`) holds for files in memory, too.
+        let limit = getrlimit(Resource::Fsize).current.unwrap_or(u64::MAX);
+        let fits = usize::try_from(limit).unwrap_or(usize::MAX) / BLOCK_BYTES;
+        let max_routes = max_routes.min(fits.saturating_sub(SHARED_BLOCKS));
+        let mut names = vec![String::new()];
+        for route in routes {
+            if names.len() > max_routes {
+                names.push(OTHER.to_owned());
+                break;
+            }
+            names.push(route);
+        }
+        Self(names)
+    }
+
+    /// The names, of which the first one is empty.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &str> {
+        self.0.iter().map(String::as_str)
+    }
+}
+
+/// A file for the blocks of one worker. Its pages are used only once something was counted on them.
+///
+/// # Errors
+///
+/// When shared memory cannot be created.
+pub(crate) fn create(names: &BlockNames) -> io::Result<OwnedFd> {
+    shared("daylily-metrics", (names.0.len() * BLOCK_BYTES) as u64)
+}
+
+/// The blocks of one worker in the memory of this process.
+pub(super) struct Pages(SharedWords);
+
+impl Pages {
+    /// # Errors
+    ///
+    /// When the file has no size of blocks, or mmap(2) fails.
+    pub(super) fn map(file: BorrowedFd<'_>) -> io::Result<Self> {
+        let words = SharedWords::map(file)?;
+        let (blocks, rest) = words.all().as_chunks::<WORDS>();
+        if blocks.is_empty() || !rest.is_empty() {
+            return Err(io::Error::other("the file has no size of metrics"));
+        }
+        Ok(Self(words))
+    }
+
+    #[inline]
+    pub(super) fn blocks(&self) -> &[[AtomicU64; WORDS]] {
+        self.0.all().as_chunks().0
+    }
+}
+
+/// The blocks of one worker, for a process that reports them.
+pub(crate) struct MetricsReader {
+    pages: Pages,
+    names: BlockNames,
+}
+
+impl MetricsReader {
+    /// # Errors
+    ///
+    /// When the file has no blocks, or cannot be mapped.
+    pub(crate) fn open(file: BorrowedFd<'_>, names: BlockNames) -> io::Result<Self> {
+        Ok(Self { pages: Pages::map(file)?, names })
+    }
+
+    /// The blocks with the names of their routes.
+    pub(crate) fn blocks(&self) -> impl Iterator<Item = (&str, Block<'_>)> {
+        self.names.iter().zip(self.pages.blocks().iter().map(Block))
+    }
+
+    /// The block of requests without a route, which has the numbers of the whole worker.
+    pub(crate) fn worker(&self) -> Option<Block<'_>> {
+        self.pages.blocks().first().map(Block)
+    }
+
+    /// What the worker has counted up to now.
+    pub(crate) fn sums(&self) -> Sums {
+        self.blocks().map(|(name, block)| (name.to_owned(), block.snapshot())).collect()
+    }
+
+    /// What the worker has counted, once it has ended.
+    pub(crate) fn sums_at_death(&self) -> Sums {
+        self.blocks().map(|(name, block)| (name.to_owned(), block.snapshot().at_death())).collect()
+    }
+}

@@ -1,0 +1,367 @@
+//! Every family of metrics, one row each.
+//!
+//! To add one, add a row: the page in its three forms and docs/metrics.md, into which `cargo xtask tidy --bless` writes
+//! the table, are made from it. Labels have values from the configuration or from a fixed list only: never a path, a
+//! host, a client or anything else that a client can choose.
+
+use daylily_core::request_outcome::RequestOutcome;
+
+use super::page::Page;
+use crate::observe::metrics::histogram::Scale;
+use crate::observe::metrics::{CLASSES, Exemplar, Field, Snapshot, fields};
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Kind {
+    Counter,
+    Gauge,
+    Histogram,
+}
+
+impl Kind {
+    pub(crate) fn as_str(self) -> &'static str {
+        match self {
+            Self::Counter => "counter",
+            Self::Gauge => "gauge",
+            Self::Histogram => "histogram",
+        }
+    }
+}
+
+/// A family of metrics.
+pub(crate) struct Row {
+    /// With its unit, and without the `_total` of counters.
+    pub(crate) name: &'static str,
+    pub(crate) unit: Option<&'static str>,
+    pub(crate) kind: Kind,
+    pub(crate) labels: &'static [&'static str],
+    pub(crate) help: &'static str,
+    samples: fn(&Page, &mut Samples),
+}
+
+/// A family with its values.
+pub(super) struct Family {
+    pub(super) name: String,
+    pub(super) unit: Option<&'static str>,
+    pub(super) kind: Kind,
+    pub(super) help: &'static str,
+    pub(super) samples: Vec<Sample>,
+}
+
+/// One series.
+pub(super) struct Sample {
+    pub(super) labels: Vec<(&'static str, String)>,
+    pub(super) value: Value,
+}
+
+pub(super) enum Value {
+    Integer(u64),
+    Float(f64),
+    Histogram(HistogramValue),
+}
+
+pub(super) struct HistogramValue {
+    pub(super) scale: Scale,
+    /// Of each bucket of the scale.
+    pub(super) counts: Vec<u64>,
+    pub(super) sum: f64,
+    /// The exponents of two of the bounds of the classic histogram: the first, the last, and the step.
+    bounds: (i32, i32, usize),
+    pub(super) exemplar: Option<Exemplar>,
+}
+
+impl HistogramValue {
+    pub(super) fn count(&self) -> u64 {
+        self.counts.iter().sum()
+    }
+
+    /// The bounds of the classic histogram, with how many values are not above them; the last one is infinity.
+    pub(super) fn cumulative(&self) -> impl Iterator<Item = (f64, u64)> {
+        let (first, last, step) = self.bounds;
+        let bounds = (first..=last).step_by(step).map(|exponent| {
+            let bucket = usize::try_from((exponent << self.scale.schema()) - self.scale.first_index()).unwrap_or(0);
+            let count = self.counts.iter().take(bucket + 1).sum();
+            (self.scale.bound(bucket), count)
+        });
+        bounds.chain([(f64::INFINITY, self.count())])
+    }
+}
+
+/// The series of a family, as they are collected.
+struct Samples {
+    names: &'static [&'static str],
+    samples: Vec<Sample>,
+}
+
+impl Samples {
+    /// Adds a series. `labels` has a value for each of the family's labels.
+    fn add<const N: usize>(&mut self, labels: [&str; N], value: Value) {
+        debug_assert_eq!(N, self.names.len(), "{:?}", self.names);
+        // An empty label is the same as none.
+        let labels = self.names.iter().zip(labels).filter(|(_, value)| !value.is_empty());
+        let labels = labels.map(|(name, value)| (*name, value.to_owned())).collect();
+        self.samples.push(Sample { labels, value });
+    }
+
+    fn integer<const N: usize>(&mut self, labels: [&str; N], value: u64) {
+        self.add(labels, Value::Integer(value));
+    }
+}
+
+impl Row {
+    pub(super) fn family(&self, page: &Page) -> Family {
+        let mut samples = Samples { names: self.labels, samples: Vec::new() };
+        (self.samples)(page, &mut samples);
+        let Self { name, unit, kind, help, .. } = *self;
+        Family { name: name.to_owned(), unit, kind, help, samples: samples.samples }
+    }
+}
+
+/// One number of each route.
+fn by_route(page: &Page, out: &mut Samples, value: impl Fn(&Snapshot) -> u64) {
+    for (route, sums) in page.routes() {
+        out.integer([route], value(sums));
+    }
+}
+
+/// A histogram of each route. `bounds` are the exponents of two of the classic histogram's bounds.
+fn histograms(page: &Page, out: &mut Samples, (field, scale): (Field, Scale), bounds: (i32, i32, usize)) {
+    for (route, sums) in page.routes().filter(|(route, _)| !route.is_empty() || field == fields::TOTAL) {
+        let (sum, counts) = sums.all(field).split_last().map_or((0, &[][..]), |(sum, counts)| (*sum, counts));
+        let exemplar = page.exemplar(route).filter(|_| field == fields::TOTAL);
+        let (counts, sum) = (counts.to_vec(), scale.in_unit(sum));
+        out.add([route], Value::Histogram(HistogramValue { scale, counts, sum, bounds, exemplar }));
+    }
+}
+
+/// The statuses of responses by their first digit.
+pub(super) const STATUS_CLASSES: [&str; CLASSES] = ["none", "1xx", "2xx", "3xx", "4xx", "5xx"];
+
+const TIME: Scale = Scale::Seconds;
+
+pub(crate) const FAMILIES: &[Row] = &[
+    Row {
+        name: "daylily_requests",
+        unit: None,
+        kind: Kind::Counter,
+        labels: &["route", "outcome"],
+        help: "Requests that have ended, by how they ended. Outcomes that no request had are left out, except `ok`.",
+        samples: |page, out| {
+            for (route, sums) in page.routes() {
+                for outcome in RequestOutcome::ALL {
+                    let count = sums.number(fields::OUTCOMES, outcome.number().into());
+                    if count > 0 || *outcome == RequestOutcome::Ok {
+                        out.integer([route, outcome.as_str()], count);
+                    }
+                }
+            }
+        },
+    },
+    Row {
+        name: "daylily_responses",
+        unit: None,
+        kind: Kind::Counter,
+        labels: &["route", "class"],
+        help: "Requests that have ended, by the class of the status; `none` if no response began.",
+        samples: |page, out| {
+            for (route, sums) in page.routes() {
+                for (count, class) in sums.all(fields::STATUSES).iter().zip(STATUS_CLASSES) {
+                    if class != "1xx" {
+                        out.integer([route, class], *count);
+                    }
+                }
+            }
+        },
+    },
+    Row {
+        name: "daylily_request_duration_seconds",
+        unit: Some("seconds"),
+        kind: Kind::Histogram,
+        labels: &["route"],
+        help: "Time from a request's head to the end of its response and of its guest.",
+        samples: |page, out| histograms(page, out, (fields::TOTAL, TIME), (-13, 6, 1)),
+    },
+    Row {
+        name: "daylily_request_queue_seconds",
+        unit: Some("seconds"),
+        kind: Kind::Histogram,
+        labels: &["route"],
+        help: "Time that requests waited for a permit.",
+        samples: |page, out| histograms(page, out, (fields::QUEUED, TIME), (-12, 4, 2)),
+    },
+    Row {
+        name: "daylily_request_instantiate_seconds",
+        unit: Some("seconds"),
+        kind: Kind::Histogram,
+        labels: &["route"],
+        help: "Time until a request's instance was ready.",
+        samples: |page, out| histograms(page, out, (fields::INSTANTIATE, TIME), (-18, 0, 2)),
+    },
+    Row {
+        name: "daylily_request_guest_cpu_seconds",
+        unit: Some("seconds"),
+        kind: Kind::Histogram,
+        labels: &["route"],
+        help: "CPU time of a request's guest.",
+        samples: |page, out| histograms(page, out, (fields::GUEST_CPU, TIME), (-18, 2, 2)),
+    },
+    Row {
+        name: "daylily_guest_peak_memory_bytes",
+        unit: Some("bytes"),
+        kind: Kind::Histogram,
+        labels: &["route"],
+        help: "The largest size of the linear memories of a request's instance.",
+        samples: |page, out| histograms(page, out, (fields::PEAK_MEMORY, Scale::Bytes), (16, 32, 2)),
+    },
+    Row {
+        name: "daylily_requests_in_progress",
+        unit: None,
+        kind: Kind::Gauge,
+        labels: &["route"],
+        help: "Requests that have begun and not ended, with those in the queue.",
+        samples: |page, out| by_route(page, out, Snapshot::in_progress),
+    },
+    Row {
+        name: "daylily_requests_queued",
+        unit: None,
+        kind: Kind::Gauge,
+        labels: &["route"],
+        help: "Requests that wait for a permit.",
+        samples: |page, out| by_route(page, out, Snapshot::queued),
+    },
+    Row {
+        name: "daylily_request_body_bytes",
+        unit: Some("bytes"),
+        kind: Kind::Counter,
+        labels: &["route"],
+        help: "Bytes of request bodies that guests have read.",
+        samples: |page, out| by_route(page, out, |sums| sums.one(fields::BYTES_IN)),
+    },
+    Row {
+        name: "daylily_response_body_bytes",
+        unit: Some("bytes"),
+        kind: Kind::Counter,
+        labels: &["route"],
+        help: "Bytes of response bodies.",
+        samples: |page, out| by_route(page, out, |sums| sums.one(fields::BYTES_OUT)),
+    },
+    Row {
+        name: "daylily_outgoing_requests",
+        unit: None,
+        kind: Kind::Counter,
+        labels: &["route", "result"],
+        help: "Requests that guests have sent: `ok` with a response, `error` without one.",
+        samples: |page, out| {
+            for (route, sums) in page.routes().filter(|(route, _)| !route.is_empty()) {
+                let failed = sums.one(fields::OUTGOING_FAILED);
+                out.integer([route, "ok"], sums.one(fields::OUTGOING).saturating_sub(failed));
+                out.integer([route, "error"], failed);
+            }
+        },
+    },
+    Row {
+        name: "daylily_outgoing_request_seconds",
+        unit: Some("seconds"),
+        kind: Kind::Counter,
+        labels: &["route"],
+        help: "Time until requests that guests have sent had a response or failed.",
+        samples: |page, out| {
+            for (route, sums) in page.routes().filter(|(route, _)| !route.is_empty()) {
+                out.add([route], Value::Float(TIME.in_unit(sums.one(fields::OUTGOING_NS))));
+            }
+        },
+    },
+    Row {
+        name: "daylily_connections",
+        unit: None,
+        kind: Kind::Counter,
+        labels: &[],
+        help: "Client connections that were accepted.",
+        samples: |page, out| out.integer([], page.workers().one(fields::CONNECTIONS_OPENED)),
+    },
+    Row {
+        name: "daylily_connections_open",
+        unit: None,
+        kind: Kind::Gauge,
+        labels: &[],
+        help: "Client connections that are open.",
+        samples: |page, out| out.integer([], page.workers().connections_open()),
+    },
+    Row {
+        name: "daylily_limit",
+        unit: None,
+        kind: Kind::Gauge,
+        labels: &["limit", "route"],
+        help: "The value of a limit, by its key in the configuration, in seconds, bytes or a count. Those of the server \
+               have no route and are for all workers together.",
+        samples: |page, out| page.limits(&mut |limit, route, value| out.add([limit, route], Value::Float(value))),
+    },
+    Row {
+        name: "daylily_limit_use",
+        unit: None,
+        kind: Kind::Gauge,
+        labels: &["limit", "route"],
+        help: "How much of a limit is in use now, for limits of things that exist at the same time.",
+        samples: |page, out| page.uses(&mut |limit, route, value| out.integer([limit, route], value)),
+    },
+    Row {
+        name: "daylily_limit_hits",
+        unit: None,
+        kind: Kind::Counter,
+        labels: &["limit", "route"],
+        help: "Requests that ended because of a limit.",
+        samples: |page, out| page.hits(&mut |limit, route, value| out.integer([limit, route], value)),
+    },
+    Row {
+        name: "daylily_access_log_dropped",
+        unit: None,
+        kind: Kind::Counter,
+        labels: &["reason"],
+        help: "Requests that have no line in the access log: `unread` if the records came faster than they were written, \
+               `unwritten` if the log could not be written until long after their worker had ended.",
+        samples: |page, out| {
+            out.integer(["unread"], page.workers().one(fields::RECORDS_DROPPED));
+            out.integer(["unwritten"], page.workers().one(fields::LINES_DROPPED));
+        },
+    },
+    Row {
+        name: "daylily_workers_cpu_seconds",
+        unit: Some("seconds"),
+        kind: Kind::Counter,
+        labels: &[],
+        help: "CPU time of all worker processes, with those that have ended.",
+        samples: |page, out| out.add([], Value::Float(TIME.in_unit(page.workers().one(fields::CPU_NS)))),
+    },
+    Row {
+        name: "daylily_process_resident_memory_bytes",
+        unit: Some("bytes"),
+        kind: Kind::Gauge,
+        labels: &["role"],
+        help: "Memory of the processes of a role: `supervisor`, `observer` or `worker`. Memory that they share is counted \
+               in each.",
+        samples: |page, out| page.by_role(&mut |role, sum| out.integer([role], sum.resident_bytes)),
+    },
+    Row {
+        name: "daylily_process_open_files",
+        unit: None,
+        kind: Kind::Gauge,
+        labels: &["role"],
+        help: "Open file descriptors of the processes of a role.",
+        samples: |page, out| page.by_role(&mut |role, sum| out.integer([role], sum.open_files)),
+    },
+    Row {
+        name: "daylily_processes",
+        unit: None,
+        kind: Kind::Gauge,
+        labels: &["role"],
+        help: "Processes of a role, with workers that drain.",
+        samples: |page, out| page.by_role(&mut |role, sum| out.integer([role], sum.processes)),
+    },
+    Row {
+        name: "daylily_build_info",
+        unit: None,
+        kind: Kind::Gauge,
+        labels: &["version"],
+        help: "1, with the version of the program.",
+        samples: |_, out| out.integer([env!("CARGO_PKG_VERSION")], 1),
+    },
+];
