@@ -2,53 +2,26 @@
 
 use std::path::Path;
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 
 use super::Fault;
+use super::generated::Table;
 use super::tree::Tree;
 
-const COUNTERS: &str = "host/src/observe/counters.rs";
-const OPERATIONS: &str = "docs/operations.md";
-
-/// The head of the generated table, which ends before the next empty line.
-const HEAD: &str = "| field of `totals` | meaning |\n|---|---|\n";
+const TABLE: Table = Table {
+    source: "host/src/observe/counters.rs",
+    document: "docs/operations.md",
+    head: "| field of `totals` | meaning |\n|---|---|\n",
+    rows,
+};
 
 pub(super) fn check(tree: &Tree) -> Vec<Fault> {
-    let (Some(source), Some(text)) = (tree.text(COUNTERS), tree.text(OPERATIONS)) else { return Vec::new() };
-    let Some((before, shown, _)) = split(text) else {
-        return vec![Fault::new(OPERATIONS, 0, format!("there is no table of {COUNTERS}"))];
-    };
-    let rows = rows(source);
-    if rows.is_empty() {
-        return vec![Fault::new(COUNTERS, 0, "tidy cannot read its rows")];
-    }
-    if rows == shown {
-        return Vec::new();
-    }
-    let at = (0..).find(|&at| rows.lines().nth(at) != shown.lines().nth(at)).unwrap_or_default();
-    let row = rows.lines().nth(at).unwrap_or("no row");
-    let text = format!("{COUNTERS} has {row} here; `cargo xtask tidy --bless` writes it");
-    vec![Fault::new(OPERATIONS, before.lines().count() + 1 + at, text)]
+    TABLE.check(tree)
 }
 
 /// Writes the table.
 pub(super) fn write(root: &Path, tree: &Tree) -> Result<()> {
-    let (Some(source), Some(text)) = (tree.text(COUNTERS), tree.text(OPERATIONS)) else { return Ok(()) };
-    let Some((before, shown, after)) = split(text) else { return Ok(()) };
-    let rows = rows(source);
-    if rows.is_empty() || rows == shown {
-        return Ok(());
-    }
-    std::fs::write(root.join(OPERATIONS), format!("{before}{rows}{after}"))
-        .with_context(|| format!("failed to write {OPERATIONS}"))
-}
-
-/// The document before, in and after the table's rows.
-fn split(text: &str) -> Option<(&str, &str, &str)> {
-    let start = text.find(HEAD)? + HEAD.len();
-    let (before, rest) = text.split_at_checked(start)?;
-    let (shown, after) = rest.split_at_checked(rest.find("\n\n").map_or(rest.len(), |end| end + 1))?;
-    Some((before, shown, after))
+    TABLE.write(root, tree)
 }
 
 /// The rows of the source that have a field and a meaning, `… => field …, "meaning" …;`, as rows of the document.
@@ -78,8 +51,8 @@ mod tests {
 
     #[track_caller]
     fn expect_of(source: &str, rows: &str, faults: &[&str]) {
-        let text = format!("# Status\n\n{}{rows}\nText\n", super::HEAD);
-        expect(check, &[(super::COUNTERS, source), (super::OPERATIONS, &text)], faults);
+        let text = format!("# Status\n\n{}{rows}\nText\n", super::TABLE.head);
+        expect(check, &[(super::TABLE.source, source), (super::TABLE.document, &text)], faults);
     }
 
     #[test]
@@ -96,6 +69,6 @@ mod tests {
             &["operations.md:7: host/src/observe/counters.rs has no row"],
         );
         expect_of("", ROWS, &["cannot read"]);
-        expect(check, &[(super::COUNTERS, SOURCE), (super::OPERATIONS, "")], &["there is no table"]);
+        expect(check, &[(super::TABLE.source, SOURCE), (super::TABLE.document, "")], &["there is no table"]);
     }
 }

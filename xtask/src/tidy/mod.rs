@@ -11,11 +11,13 @@ mod code_map;
 mod codes;
 mod counters;
 mod dependencies;
+mod generated;
 mod keys;
 mod links;
 mod log_lines;
 mod log_targets;
 mod markdown;
+mod metrics;
 mod names;
 mod normal;
 mod options;
@@ -33,7 +35,7 @@ pub(crate) const USAGE: &str = "\
 usage: cargo xtask tidy [--bless]
 
   --bless   rewrite the samples of output in the documents, as the program prints them now, and the
-            tables of counters and of options
+            tables of counters, metrics and options
 ";
 
 /// A violation of a rule.
@@ -68,6 +70,7 @@ const RULES: &[Rule] = &[
     keys::check,
     options::check,
     counters::check,
+    metrics::check,
     codes::check,
     log_lines::check,
     log_targets::check,
@@ -82,6 +85,7 @@ pub(crate) fn main(root: &Path, blesses: bool) -> Result<()> {
     if blesses {
         let tree = Tree::read(root)?;
         counters::write(root, &tree)?;
+        metrics::write(root, &tree)?;
         options::write(root, &tree)?;
     }
     let tree = Tree::read(root)?;
