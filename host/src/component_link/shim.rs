@@ -7,15 +7,15 @@ use wasmparser::{ExternalKind, FunctionBody, Operator, Parser, Payload, TableIni
 use super::main_module::parameter_counts;
 
 /// A shim module.
-pub(crate) struct Shim<'a> {
-    pub(crate) table: TableType,
+pub(super) struct Shim<'a> {
+    pub(super) table: TableType,
     /// For each exported function: the table element that it calls.
     slots: BTreeMap<&'a str, u32>,
 }
 
 impl<'a> Shim<'a> {
     /// None if the module contains anything else.
-    pub(crate) fn read(module: &'a [u8]) -> Option<Self> {
+    pub(super) fn read(module: &'a [u8]) -> Option<Self> {
         let mut parameters = Vec::new();
         let mut types = Vec::new();
         let mut tables = Vec::new();
@@ -48,7 +48,7 @@ impl<'a> Shim<'a> {
         Some(Self { table: table.ty, slots: slots.collect::<Option<_>>()? })
     }
 
-    pub(crate) fn slot(&self, function: &str) -> Option<u32> {
+    pub(super) fn slot(&self, function: &str) -> Option<u32> {
         self.slots.get(function).copied()
     }
 }
