@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use rustix::time::{ClockId, clock_gettime};
 
 use super::cpu_queue::{CpuQueue, Turn};
-use crate::engine::outcome::{EndedStore, Outcome};
+use crate::engine::call_outcome::{CallOutcome, EndedStore};
 use crate::observe::record::Usage;
 
 /// A call that has used this much, by the monotonic clock, is measured by the thread's CPU clock from its next poll on.
@@ -263,7 +263,7 @@ impl Meter {
 
 /// Polls a guest's future and charges its CPU time. After the guest has used up a slice, it waits in the CPU queue.
 pub(crate) struct Metered {
-    guest: Pin<Box<dyn Future<Output = (Outcome, EndedStore)> + Send>>,
+    guest: Pin<Box<dyn Future<Output = (CallOutcome, EndedStore)> + Send>>,
     meter: Arc<Meter>,
     turns: CpuQueue,
     waiting: Option<Pin<Box<dyn Future<Output = Turn> + Send>>>,
@@ -271,7 +271,7 @@ pub(crate) struct Metered {
 
 impl Metered {
     pub(crate) fn new(
-        guest: impl Future<Output = (Outcome, EndedStore)> + Send + 'static,
+        guest: impl Future<Output = (CallOutcome, EndedStore)> + Send + 'static,
         meter: Arc<Meter>,
         turns: CpuQueue,
     ) -> Self {
@@ -280,7 +280,7 @@ impl Metered {
 }
 
 impl Future for Metered {
-    type Output = (Outcome, EndedStore);
+    type Output = (CallOutcome, EndedStore);
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = &mut *self;
@@ -295,7 +295,7 @@ impl Future for Metered {
         if this.meter.is_spent() {
             // The host's work for a waiting guest is not interrupted, so it is checked here.
             this.meter.end_call();
-            let outcome = Outcome::CpuTime(Duration::from_nanos(this.meter.budget_ns));
+            let outcome = CallOutcome::CpuTime(Duration::from_nanos(this.meter.budget_ns));
             return Poll::Ready((outcome, EndedStore::NONE));
         }
         this.meter.begin_poll();
@@ -339,7 +339,7 @@ mod tests {
         };
         let meter = Arc::new(Meter::new(budget, Arc::default()));
         let (outcome, _) = Metered::new(busy, Arc::clone(&meter), CpuQueue::new()).await;
-        assert_eq!(outcome, Outcome::CpuTime(budget));
+        assert_eq!(outcome, CallOutcome::CpuTime(budget));
         assert!(meter.is_spent(), "and not before");
     }
 
@@ -351,13 +351,13 @@ mod tests {
             let began_ns = time_ns(ClockId::ThreadCPUTime);
             while time_ns(ClockId::ThreadCPUTime) < began_ns + 200_000_000 {}
             tokio::task::yield_now().await;
-            (Outcome::Done, EndedStore::NONE)
+            (CallOutcome::Done, EndedStore::NONE)
         };
         let habit: Arc<Habit> = Arc::default();
         let meter = Arc::new(Meter::new(budget, Arc::clone(&habit)));
         note_cpu_clock();
         let (outcome, _) = Metered::new(busy, Arc::clone(&meter), CpuQueue::new()).await;
-        assert_eq!(outcome, Outcome::CpuTime(budget));
+        assert_eq!(outcome, CallOutcome::CpuTime(budget));
         assert_eq!(habit.long_calls.load(Relaxed), 1, "it was no short call");
     }
 

@@ -226,7 +226,7 @@ impl Supervisor {
                     }
                 },
                 rest = joined(&mut self.rest) => {
-                    self.account.hear(rest);
+                    self.account.add_predecessor(rest);
                     // By now systemd accepts notifications from this process (MAINPID=).
                     systemd::ready(&status::summary(&self.current));
                 }
@@ -242,17 +242,17 @@ impl Supervisor {
     async fn take_over(&mut self, inheritance: Inheritance) {
         match inheritance.take_over().await {
             Ok((totals, mut predecessor)) => {
-                self.account.hear(Ok(totals));
+                self.account.add_predecessor(Ok(totals));
                 self.rest = Some(tokio::spawn(async move { predecessor.totals().await }));
             }
-            Err(error) => self.account.hear(Err(error)),
+            Err(error) => self.account.add_predecessor(Err(error)),
         }
         tracing::info!(target: log_target::SUPERVISOR, "took over: {}", status::summary(&self.current));
     }
 
     pub(crate) fn forget(&mut self, number: u64) {
         for view in self.draining.extract_if(.., |view| view.number() == number) {
-            self.account.keep(&view);
+            self.account.add_ended(&view);
         }
     }
 
@@ -302,8 +302,8 @@ impl Supervisor {
     /// Recreates the control socket when its path no longer leads to it.
     fn restore_control(&mut self) {
         let Some(control) = self.control.as_ref().filter(|control| !control.is_in_place()) else { return };
-        match control.anew() {
-            Ok(anew) => self.control = Some(anew),
+        match control.recreate() {
+            Ok(recreated) => self.control = Some(recreated),
             Err(failure) => tracing::warn!(
                 target: log_target::CONTROL,
                 "{failure}; until then, only signals reach this server"
@@ -327,7 +327,7 @@ impl Supervisor {
         self.observer.set(Settings::of(config));
         watch(&mut self.watch, &self.what, Some(config));
         let closes = old.launch.sockets().closing(&self.current.launch.sockets());
-        old.wish(DesiredState::End(End { is_last: false, closes }));
+        old.set_desired_state(DesiredState::End(End { is_last: false, closes }));
         self.draining.push(old);
         tracing::info!(target: log_target::SUPERVISOR, "reloaded: {}", status::summary(&self.current));
         let (generation, answers) = (self.number, std::mem::take(&mut self.answers));

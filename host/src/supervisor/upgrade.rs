@@ -116,7 +116,7 @@ impl Invocation {
         // Close this process's copy of the successor's socket. Otherwise the channel would stay open after the
         // successor has ended.
         drop(command);
-        orphans::keep(&child);
+        orphans::exclude(&child);
         let pid = child.id().unwrap_or_default();
         let mut group = Group(i32::try_from(pid).ok().and_then(Pid::from_raw));
         let (inventory, descriptors) = sockets.inventory();

@@ -198,7 +198,7 @@ impl<'r, 'a, T: HandlerTypes> Reader<'r, 'a, T> {
         match self.outline.functions.get(index as usize)? {
             CoreFunction::Exported(alias) => {
                 let shim = shim.filter(|shim| shim.place.instance == alias.instance)?;
-                let behind = *shim.filled_with.get(shim.shim.slot(alias.name)? as usize)?;
+                let behind = *shim.filled_with.get(shim.shim.element(alias.name)? as usize)?;
                 let types = self.types.as_ref();
                 if types.core_function_at(index) != types.core_function_at(behind) {
                     // A call through the shim would trap because of the type mismatch.

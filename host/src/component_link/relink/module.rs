@@ -13,7 +13,7 @@ pub(super) const TABLE: &str = "daylily:shim";
 
 /// A function that was imported from the shim, and is now defined in the module.
 struct Moved<'p> {
-    slot: u32,
+    element: u32,
     import: &'p ImportedFunction<'p>,
 }
 
@@ -27,16 +27,16 @@ pub(super) struct Rewriter<'p> {
 
 impl<'p> Rewriter<'p> {
     pub(super) fn new(plan: &'p Plan<'p>) -> Self {
-        let imports = plan.slots.iter().zip(&plan.main_module.imported_functions);
+        let imports = plan.elements.iter().zip(&plan.main_module.imported_functions);
         let mut before = 0;
-        let ranks = plan.slots.iter().map(|slot| {
-            let rank = (slot.is_some(), before);
-            before += u32::from(slot.is_some());
+        let ranks = plan.elements.iter().map(|element| {
+            let rank = (element.is_some(), before);
+            before += u32::from(element.is_some());
             rank
         });
         Self {
             ranks: ranks.collect(),
-            moved: imports.filter_map(|(slot, import)| Some(Moved { slot: (*slot)?, import })).collect(),
+            moved: imports.filter_map(|(element, import)| Some(Moved { element: (*element)?, import })).collect(),
             plan,
         }
     }
@@ -64,10 +64,10 @@ impl Reencode for Rewriter<'_> {
         imports: &mut ImportSection,
         section: wasmparser::ImportSectionReader<'_>,
     ) -> Result<()> {
-        let mut slots = self.plan.slots.iter();
+        let mut elements = self.plan.elements.iter();
         for import in section.into_imports() {
             let import = import?;
-            let is_moved = matches!(import.ty, TypeRef::Func(_)) && slots.next().is_some_and(Option::is_some);
+            let is_moved = matches!(import.ty, TypeRef::Func(_)) && elements.next().is_some_and(Option::is_some);
             if !is_moved {
                 self.parse_import(imports, import)?;
             }
@@ -110,13 +110,13 @@ impl Reencode for Rewriter<'_> {
 
     fn parse_code_section(&mut self, code: &mut CodeSection, section: wasmparser::CodeSectionReader<'_>) -> Result<()> {
         utils::parse_code_section(self, code, section)?;
-        for Moved { slot, import } in &self.moved {
+        for Moved { element, import } in &self.moved {
             let mut function = Function::new([]);
             let mut instructions = function.instructions();
             for parameter in 0..import.parameters {
                 instructions.local_get(parameter);
             }
-            instructions.i32_const(i32::try_from(*slot).map_err(|_| Error::UserError(Unfit))?);
+            instructions.i32_const(i32::try_from(*element).map_err(|_| Error::UserError(Unfit))?);
             instructions.call_indirect(self.plan.main_module.tables, import.ty).end();
             code.function(&function);
         }

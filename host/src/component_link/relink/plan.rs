@@ -14,7 +14,7 @@ pub(super) struct Plan<'a> {
     pub(super) main: ModuleInstance,
     pub(super) main_module: MainModule<'a>,
     /// For each function that the main module imports: the table element that it calls through the shim, if any.
-    pub(super) slots: Vec<Option<u32>>,
+    pub(super) elements: Vec<Option<u32>>,
     pub(super) table: TableType,
     /// The indices of the component's core functions that are the shim's.
     pub(super) shim_functions: Vec<u32>,
@@ -52,13 +52,13 @@ impl<'a> Plan<'a> {
             return None;
         }
         let imports = main_module.imported_functions.iter();
-        let slots = imports.map(|import| shim.slot(in_shim(outline.imported(import, args)?)?)).collect();
+        let elements = imports.map(|import| shim.element(in_shim(outline.imported(import, args)?)?)).collect();
         let functions = (0..).zip(&outline.functions);
         let shim_functions = functions
             .filter(|(_, function)| function.alias().as_ref().is_some_and(of_shim))
             .map(|(index, _)| index)
             .collect();
-        Some(Self { shim: shim_place, main, main_module, slots, table: shim.table, shim_functions })
+        Some(Self { shim: shim_place, main, main_module, elements, table: shim.table, shim_functions })
     }
 }
 
