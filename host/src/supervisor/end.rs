@@ -98,7 +98,7 @@ async fn drain(
     loop {
         tokio::select! {
             ended = supervisor.ends.join_next() => match ended {
-                Some(Ok(number)) => supervisor.forget(number),
+                Some(Ok(number)) => supervisor.note_generation_ended(number),
                 Some(Err(error)) => tracing::error!(
                     target: log_target::SUPERVISOR,
                     "failed to wait for a generation to drain: {error}"

@@ -20,7 +20,7 @@ use super::observer::{self, Observer};
 use super::process::workers;
 use super::reload::{self, GenerationInputs};
 use super::signal::{Asked, Signals};
-use super::upgrade::{Inheritance, Invocation, Legacy, Successor};
+use super::upgrade::{CarriedState, Inheritance, Invocation, Successor};
 use super::watch::Watch;
 use super::worker_session::DesiredState;
 use super::{end, orphans, systemd};
@@ -57,7 +57,7 @@ pub(crate) struct Task {
 ///
 /// The reason why the start failed; or [`Failure::Cut`], when requests were cut at the end.
 pub(crate) fn serve(mut task: Task) -> Result<(), Failure> {
-    let was_found = task.inheritance.as_ref().is_some_and(|inheritance| inheritance.legacy.config_was_found);
+    let was_found = task.inheritance.as_ref().is_some_and(|inheritance| inheritance.carried.config_was_found);
     task.what = if was_found { prepare::with_found(&task.what) } else { prepare::settled(&task.what)? };
     let config = prepare::read(&task.what)?;
     let log = log::start(&config.log)?;
@@ -119,9 +119,9 @@ impl Supervisor {
         signals: &mut Signals,
     ) -> Result<Option<Self>, Failure> {
         let Task { what, invocation, inheritance } = task;
-        let legacy = inheritance.as_ref().map(|inheritance| inheritance.legacy);
-        let totals = legacy.map(|legacy| legacy.totals).unwrap_or_default();
-        let number = legacy.map_or(1, |legacy| legacy.generation + 1);
+        let carried = inheritance.as_ref().map(|inheritance| inheritance.carried);
+        let totals = carried.map(|carried| carried.totals).unwrap_or_default();
+        let number = carried.map_or(1, |carried| carried.generation + 1);
         let slots = MAX_PROCESSES.min(workers(config.workers).saturating_mul(64).max(1024));
         let account = Account::open(slots, totals)?;
         let mut watch = what.watch.then(Watch::new);
@@ -230,7 +230,7 @@ impl Supervisor {
                     // By now systemd accepts notifications from this process (MAINPID=).
                     systemd::ready(&status::summary(&self.current));
                 }
-                Some(Ok(number)) = self.ends.join_next() => self.forget(number),
+                Some(Ok(number)) = self.ends.join_next() => self.note_generation_ended(number),
                 () = watchdog.due() => systemd::Watchdog::feed(),
             }
         };
@@ -250,7 +250,7 @@ impl Supervisor {
         tracing::info!(target: log_target::SUPERVISOR, "took over: {}", status::summary(&self.current));
     }
 
-    pub(crate) fn forget(&mut self, number: u64) {
+    pub(crate) fn note_generation_ended(&mut self, number: u64) {
         for view in self.draining.extract_if(.., |view| view.number() == number) {
             self.account.add_ended(&view);
         }
@@ -384,9 +384,9 @@ impl Supervisor {
         self.state = ServerState::Upgrading;
         let invocation = self.invocation.clone();
         let config_was_found = self.what.config_was_found;
-        let legacy = Legacy { generation: self.number, totals: self.totals(), config_was_found };
+        let carried = CarriedState { generation: self.number, totals: self.totals(), config_was_found };
         let sockets = self.current.launch.sockets();
-        self.upgrading = Some(tokio::spawn(async move { invocation.succeed(&sockets, legacy).await }));
+        self.upgrading = Some(tokio::spawn(async move { invocation.succeed(&sockets, carried).await }));
     }
 }
 

@@ -41,7 +41,7 @@ pub(crate) struct Invocation {
 /// The handoff: what a successor receives from its predecessor.
 pub(crate) struct Inheritance {
     pub(crate) sockets: Sockets,
-    pub(crate) legacy: Legacy,
+    pub(crate) carried: CarriedState,
     predecessor: StdUnixStream,
 }
 
@@ -58,12 +58,12 @@ pub(crate) struct Successor {
 pub(crate) struct Handoff {
     pub(crate) inventory: Inventory,
     #[serde(flatten)]
-    legacy: Legacy,
+    carried: CarriedState,
 }
 
 /// The state that continues across an upgrade, besides the sockets. A part of [`Handoff`].
 #[derive(Clone, Copy, Serialize, Deserialize)]
-pub(crate) struct Legacy {
+pub(crate) struct CarriedState {
     /// The number of the latest generation.
     pub(crate) generation: u64,
     pub(crate) totals: Totals,
@@ -102,7 +102,7 @@ impl Invocation {
     /// # Errors
     ///
     /// When it does not start, ends before it is ready (its stderr says why), or is not ready within `READY_TIMEOUT`.
-    pub(crate) async fn succeed(&self, sockets: &Sockets, legacy: Legacy) -> io::Result<Successor> {
+    pub(crate) async fn succeed(&self, sockets: &Sockets, carried: CarriedState) -> io::Result<Successor> {
         let (ours, theirs) = StdUnixStream::pair()?;
         let mut command = Command::new(&self.program);
         command.arg(SUCCESSOR).args(&self.arguments).stdin(OwnedFd::from(theirs)).process_group(0).kill_on_drop(true);
@@ -120,8 +120,8 @@ impl Invocation {
         let pid = child.id().unwrap_or_default();
         let mut group = Group(i32::try_from(pid).ok().and_then(Pid::from_raw));
         let (inventory, descriptors) = sockets.inventory();
-        let estate = serde_json::to_vec(&Handoff { inventory, legacy })?;
-        let sent = fd_message::send(&ours, &estate, &descriptors);
+        let handoff = serde_json::to_vec(&Handoff { inventory, carried })?;
+        let sent = fd_message::send(&ours, &handoff, &descriptors);
         ours.set_nonblocking(true)?;
         let mut channel = UnixStream::from_std(ours)?;
         let word = async {
@@ -175,9 +175,9 @@ impl Inheritance {
     pub(crate) fn receive() -> io::Result<Self> {
         let predecessor = StdUnixStream::from(io::stdin().as_fd().try_clone_to_owned()?);
         let (payload, descriptors) = fd_message::receive(&predecessor)?;
-        let estate: Handoff = serde_json::from_slice(&payload)?;
-        let sockets = Sockets::from_inventory(estate.inventory, &mut descriptors.into_iter())?;
-        Ok(Self { sockets, legacy: estate.legacy, predecessor })
+        let handoff: Handoff = serde_json::from_slice(&payload)?;
+        let sockets = Sockets::from_inventory(handoff.inventory, &mut descriptors.into_iter())?;
+        Ok(Self { sockets, carried: handoff.carried, predecessor })
     }
 
     /// Reports to the predecessor that this process serves, so that it drains. Returns its totals so far; from then on,
