@@ -296,7 +296,9 @@ impl Future for Metered {
             // The host's work for a waiting guest is not interrupted, so it is checked here.
             this.meter.end_call();
             let outcome = CallOutcome::CpuTime(Duration::from_nanos(this.meter.budget_ns));
-            return Poll::Ready((outcome, EndedStore::NONE));
+            // The future owns the store. Dropping it would make an unfinished body of the response look finished.
+            let guest = std::mem::replace(&mut this.guest, Box::pin(std::future::pending()));
+            return Poll::Ready((outcome, EndedStore::new(guest)));
         }
         this.meter.begin_poll();
         let poll = this.guest.as_mut().poll(cx);
@@ -330,7 +332,11 @@ mod tests {
     #[tokio::test]
     async fn a_guest_for_which_the_host_does_too_much_ends() {
         let budget = Duration::from_millis(20);
-        let busy = async {
+        // Stands for the store.
+        let store = Arc::new(());
+        let in_guest = Arc::clone(&store);
+        let busy = async move {
+            let _in_guest = in_guest;
             loop {
                 let began = std::time::Instant::now();
                 while began.elapsed() < Duration::from_millis(1) {}
@@ -338,9 +344,12 @@ mod tests {
             }
         };
         let meter = Arc::new(Meter::new(budget, Arc::default()));
-        let (outcome, _) = Metered::new(busy, Arc::clone(&meter), CpuQueue::new()).await;
+        let (outcome, ended_store) = Metered::new(busy, Arc::clone(&meter), CpuQueue::new()).await;
         assert_eq!(outcome, CallOutcome::CpuTime(budget));
         assert!(meter.is_spent(), "and not before");
+        assert_eq!(Arc::strong_count(&store), 2, "the store was dropped with the future");
+        drop(ended_store);
+        assert_eq!(Arc::strong_count(&store), 1, "the store is kept for ever");
     }
 
     /// The host's work is not interrupted, and the first poll is measured by the monotonic clock.
