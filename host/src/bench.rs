@@ -17,13 +17,13 @@ use crate::artifact::LoadError;
 use crate::artifact::compile::Compiler;
 use crate::call::app::App;
 use crate::call::{Call, Received};
-use crate::engine::outcome::{EndedStore, Outcome};
+use crate::engine::call_outcome::{CallOutcome, EndedStore};
 use crate::engine::pool::StackDetail;
 use crate::http::inbound;
 use crate::http::server::{Worker, WorkerRoute};
 use crate::observe::request_id::RequestId;
 use crate::wasi::state::State;
-use crate::worker::load::{self, Surroundings};
+use crate::worker::load::{self, WorkerContext};
 
 /// Above the number of polls of any step that does not wait for something outside the process.
 const MAX_POLLS: u32 = 1_000;
@@ -56,7 +56,7 @@ impl Steps {
         let said = |errors: Vec<LoadError>| errors.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n");
         let artifacts =
             load::artifacts(config, &Compiler::new(None, StackDetail::of(config.dev))?, &[]).map_err(said)?;
-        let around = Surroundings::unshared(Semaphore::MAX_PERMITS)?;
+        let around = WorkerContext::unshared(Semaphore::MAX_PERMITS)?;
         Ok(Self { worker: load::worker(config, &artifacts, around).map_err(said)? })
     }
 
@@ -112,7 +112,7 @@ impl Steps {
         };
         // Polled together, because the guest may have to run for its body to be read, and vice versa.
         let (response, (outcome, ended_store)) = finish(async { tokio::join!(biased; response, run) })?;
-        if outcome != Outcome::Done {
+        if outcome != CallOutcome::Done {
             return Err(format!("the guest ended: {outcome:?}").into());
         }
         Ok(Called { response: response?, _remains: ended_store })

@@ -2,11 +2,11 @@
 //! their rows in `core/config/options.rs`.
 
 use std::ffi::OsString;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use clap::builder::{FalseyValueParser, PathBufValueParser, TypedValueParser as _};
 use clap::error::ErrorKind;
-use clap::{Arg, ArgAction, ArgMatches, Args, FromArgMatches, Parser, Subcommand};
+use clap::{Arg, ArgAction, ArgMatches, Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 use daylily_core::config::{Flag, Form, Overrides, options};
 
 /// Serves HTTP, answering every request from a fresh, sandboxed WebAssembly component instance.
@@ -153,8 +153,8 @@ impl ServeArguments {
     /// The command, when it was given after the flags, where clap takes it for a component.
     pub(crate) fn misplaced_command(&self) -> Option<&str> {
         let component = self.component.as_deref()?;
-        ["serve", "status", "reload", "stop", "check"]
-            .into_iter()
-            .find(|command| Path::new(command) == component && !component.exists())
+        let name = component.to_str()?;
+        let is_command = Cli::command().find_subcommand(name).is_some();
+        (is_command && !component.exists()).then_some(name)
     }
 }

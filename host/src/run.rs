@@ -19,7 +19,7 @@ use crate::supervisor::prepare;
 use crate::supervisor::supervise::{self, Task};
 use crate::supervisor::upgrade::{Inheritance, Invocation, SUCCESSOR};
 use crate::sys::limits;
-use crate::worker::load::Surroundings;
+use crate::worker::load::WorkerContext;
 use crate::worker::{self, load};
 
 /// The first argument of a worker's command line; only daylily itself starts workers.
@@ -98,8 +98,8 @@ fn check(what: &ServeArguments) -> Result<(), Failure> {
     let _log = log::start(&config.log)?;
     let prepared = prepare::compile(config, &[])?;
     let config = &prepared.config;
-    let around = Surroundings::unshared(prepared.connection_limit)?;
-    load::worker(config, &prepared.artifacts, around).map_err(Failure::Components)?;
+    let context = WorkerContext::unshared(prepared.connection_limit)?;
+    load::worker(config, &prepared.artifacts, context).map_err(Failure::Components)?;
     for route in &config.routes {
         let component = match &route.component {
             ComponentSource::HelloWorld => "the built-in Hello World".to_owned(),

@@ -197,6 +197,23 @@ fn others_keep_their_places() {
     }
 }
 
+/// A request that waits for a permit of its own route makes only requests of that route give way.
+#[test]
+fn a_route_takes_no_place_from_another_one() {
+    let server = Setup::new()
+        .route("body.test", "echo", "max_concurrency = 1")
+        .route("stream.test", "stream", "max_concurrency = 1")
+        .start();
+    // Its guest has waited for longer than the other one: it would be asked first.
+    let mut other = Held::new(&server, Client::Silent);
+    expect_in_progress(&server, 1);
+    let mut held = Held::new(&server, Client::NotReading);
+    expect_in_progress(&server, 2);
+    assert_eq!(server.get("stream.test", "/").status, 200);
+    assert_eq!(fate(&mut held, Client::NotReading), Some(Fate::Cut));
+    assert_eq!(fate(&mut other, Client::Silent), None);
+}
+
 #[test]
 fn a_route_leaves_a_quarter_of_the_places_to_others() {
     let server = Setup::new()

@@ -37,6 +37,7 @@ const CASES: &[Case] = &[
     case("usage-two-components", &["a.wasm", "b.wasm"]),
     case("usage-component-and-config", &["a.wasm", "-c", "daylily.toml"]),
     case("usage-command-after-flags", &["--dev", "check"]),
+    case("usage-reopen-after-flags", &["--dev", "reopen"]),
     case("usage-value", &["--max-body", "many"]),
     case("check-hello-world", &["check"]),
     case("component-missing", &["check", "missing.wasm"]),

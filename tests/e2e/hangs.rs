@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
 
-use crate::harness::{Connection, Ending, Load, Moved, PATIENCE, Request, Setup, eventually};
+use crate::harness::{Connection, Ending, Load, Moved, PATIENCE, Request, Setup, always, eventually};
 
 /// How soon after `hang_timeout` a replacement must be ready, on a machine that also runs other tests.
 const SOON: Duration = Duration::from_secs(10);
@@ -71,8 +71,8 @@ fn a_busy_worker_is_not_hung() {
         })
         .collect();
     assert!(eventually(PATIENCE, || server.status().total("requests_in_progress") == 8), "{:?}", server.status());
-    std::thread::sleep(TIMEOUT + TIMEOUT / 2);
-    assert_eq!(server.workers(), worker);
+    // Under test: nothing happens for longer than `hang_timeout`.
+    assert!(always(TIMEOUT + TIMEOUT / 2, || server.workers() == worker), "{:?}", server.status());
     assert_eq!(server.status().total("worker_hangs"), 0);
 }
 
@@ -84,11 +84,12 @@ fn a_supervisor_that_was_stopped_kills_nobody() {
     let load = Load::start(server.address(), 2, &Request::get("hello.test", "/"));
     load.expect_more(20);
     server.signal(Signal::STOP);
+    // The stop must last longer than `hang_timeout`.
     std::thread::sleep(TIMEOUT + TIMEOUT / 2);
     load.expect_more(20);
     server.signal(Signal::CONT);
-    // By now the supervisor has checked the workers again.
-    std::thread::sleep(TIMEOUT / 2);
+    // Under test: nothing happens while the supervisor checks the workers again, which it does ten times in `TIMEOUT`.
+    assert!(always(TIMEOUT / 2, || server.workers() == workers), "{:?}", server.status());
     load.expect_more(20);
     load.end().expect_no_failure();
     assert_eq!(server.workers(), workers);
@@ -102,9 +103,11 @@ fn all_that_were_stopped_together_go_on() {
     let workers = server.workers();
     let all = || workers.iter().copied().chain([server.supervisor()]);
     all().for_each(|process| process.signal(Signal::STOP));
+    // The stop must last longer than `hang_timeout`.
     std::thread::sleep(TIMEOUT + TIMEOUT / 2);
     all().for_each(|process| process.signal(Signal::CONT));
-    std::thread::sleep(TIMEOUT / 2);
+    // Under test: nothing happens while the supervisor checks the workers again, which it does ten times in `TIMEOUT`.
+    assert!(always(TIMEOUT / 2, || server.workers() == workers), "{:?}", server.status());
     server.get("hello.test", "/").expect(200, "Hello World\n");
     assert_eq!(server.workers(), workers);
     assert_eq!(server.status().total("worker_hangs"), 0);

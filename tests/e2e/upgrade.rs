@@ -156,15 +156,12 @@ fn a_reload_during_an_upgrade_is_answered() {
     server.signal(Signal::USR2);
     // Opening the pipe succeeds once the new program reads it.
     let mut writing = fs::File::options().write(true).open(&pipe).expect("the writing end");
-    std::thread::scope(|scope| {
-        let waits = scope.spawn(|| server.command(&["reload"]));
-        // Longer than sending the command takes.
-        std::thread::sleep(Duration::from_millis(500));
-        assert!(!waits.is_finished(), "it was answered before anything was read");
-        std::io::Write::write_all(&mut writing, b"go\n").expect("the new program reads");
-        let reload = waits.join().expect("a reload");
-        assert!(reload.code == 0 || reload.stderr.contains("reload refused"), "what came of it? {reload:?}");
-    });
+    let reload = server.ask("\"reload\"\n").expect("a connection");
+    assert_eq!(server.status().state(), "upgrading");
+    assert!(!reload.is_answered(), "it was answered before anything was read");
+    std::io::Write::write_all(&mut writing, b"go\n").expect("the new program reads");
+    let reload = reload.answer().expect("an answer");
+    assert!(reload.contains("reloaded") || reload.contains("reload refused"), "{reload}");
     assert_eq!(server.wait_exit(), 0);
     server.get("hello.test", "/").expect(200, "Hello World\n");
 }

@@ -27,8 +27,8 @@ use crate::call::app::App;
 use crate::call::{Call, Received};
 use crate::component_abi::Function;
 use crate::component_link::{self, relink};
+use crate::engine::call_outcome::CallOutcome;
 use crate::engine::epoch::Ticker;
-use crate::engine::outcome::Outcome;
 use crate::engine::pool::{Engines, Needs, PoolKind, Reset, StackDetail, WasiVersion, compiler};
 use crate::observe::request_id::RequestId;
 use crate::wasi::http::content_length;
@@ -252,11 +252,11 @@ async fn outcome(app: &Arc<App>, request: http::Request<RequestBody>, timers: us
         has_ended.set(true);
         // The ended store keeps a body open that its guest did not finish. For outcomes after which an end of the body
         // counts as the guest's own, it is kept until the response has ended, as by the server.
-        let kept = matches!(outcome, Outcome::Exit(_)).then_some(ended_store);
+        let kept = matches!(outcome, CallOutcome::Exit(_)).then_some(ended_store);
         let ended = match outcome {
-            Outcome::Done => Ended::Returned,
-            Outcome::Exit(code) => Ended::Exit(code),
-            Outcome::Trap(detail) => Ended::Trap(detail.into()),
+            CallOutcome::Done => Ended::Returned,
+            CallOutcome::Exit(code) => Ended::Exit(code),
+            CallOutcome::Trap(detail) => Ended::Trap(detail.into()),
             other => Ended::Other(format!("{other:?}")),
         };
         (ended, kept)

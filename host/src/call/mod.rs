@@ -34,8 +34,8 @@ use self::app::App;
 use self::direct::handler::{Direct, Handle};
 use self::handler::{HandleP2, HandleP3, Handler};
 use self::trapped::Failure;
+use crate::engine::call_outcome::{CallOutcome, EndedStore};
 use crate::engine::meter::{Meter, Metered};
-use crate::engine::outcome::{EndedStore, Outcome};
 use crate::observe::diagnosis::CallDiagnosis;
 use crate::observe::request_id::RequestId;
 use crate::wasi::direct::{RequestP3, describe_p2, describe_p3};
@@ -85,7 +85,7 @@ async fn run<B>(
     meter: Arc<Meter>,
     received: Received<B>,
     head: oneshot::Sender<GuestResponse>,
-) -> (Outcome, EndedStore)
+) -> (CallOutcome, EndedStore)
 where
     B: Body<Data = Bytes, Error = HttpError> + Send + 'static,
 {
@@ -97,7 +97,7 @@ where
     };
     let mut store = match dirs {
         Ok(dirs) => store::fresh(&app, id, diagnosis, meter, dirs),
-        Err(error) => return (Outcome::NoInstance(Excerpt::display(format_args!("{error:#}"))), EndedStore::NONE),
+        Err(error) => return (CallOutcome::NoInstance(Excerpt::display(format_args!("{error:#}"))), EndedStore::NONE),
     };
     let result = match &*app.handler {
         Handler::Direct(direct) => run_direct(direct, &mut store, received, head).await,
@@ -118,7 +118,7 @@ where
                     request = %id, route = %app.settings().route, "guest was refused memory: {refused}"
                 );
             }
-            Outcome::Done
+            CallOutcome::Done
         }
         Err(failure) => failure.into_outcome(store.data()),
     };

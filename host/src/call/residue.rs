@@ -19,9 +19,9 @@ use crate::artifact::Form;
 use crate::call::app::App;
 use crate::call::testing::{app_in, needs};
 use crate::call::{Call, Received};
+use crate::engine::call_outcome::CallOutcome;
 use crate::engine::cpu_queue::CpuQueue;
 use crate::engine::epoch::Ticker;
-use crate::engine::outcome::Outcome;
 use crate::engine::pool::{Engines, PoolKind, Reset, StackDetail, WasiVersion, base, pooling, use_slots};
 use crate::observe::request_id::RequestId;
 use crate::wasi::http::GuestResponse;
@@ -145,7 +145,7 @@ fn call(app: &Arc<App>, target: &str) -> Call {
 async fn answer(app: &Arc<App>, target: &str) -> Vec<&'static str> {
     let Call { run, head, .. } = call(app, target);
     let ((outcome, _remains), found) = tokio::join!(run, found(head));
-    assert!(matches!(outcome, Outcome::Done), "{target}: {outcome:?}");
+    assert!(matches!(outcome, CallOutcome::Done), "{target}: {outcome:?}");
     found
 }
 
@@ -163,15 +163,15 @@ async fn end(app: &Arc<App>, target: &str, by: By) {
     match by {
         By::Returning => {
             let ((outcome, _remains), found) = tokio::join!(run, found(head));
-            assert!(matches!(outcome, Outcome::Done) && found.is_empty(), "{outcome:?}, {found:?}");
+            assert!(matches!(outcome, CallOutcome::Done) && found.is_empty(), "{outcome:?}, {found:?}");
         }
         By::Trap => {
             let (outcome, _remains) = run.await;
-            assert!(matches!(outcome, Outcome::Trap(_)), "{outcome:?}");
+            assert!(matches!(outcome, CallOutcome::Trap(_)), "{outcome:?}");
         }
         By::CpuTime => {
             let (outcome, _remains) = run.await;
-            assert!(matches!(outcome, Outcome::CpuTime(_)), "{outcome:?}");
+            assert!(matches!(outcome, CallOutcome::CpuTime(_)), "{outcome:?}");
         }
         By::DropWhileWaiting | By::DropPagedOut => {
             let ended = tokio::time::timeout(Duration::from_millis(100), &mut run).await;

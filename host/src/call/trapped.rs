@@ -8,7 +8,7 @@ use wasmtime::{PoolConcurrencyLimitError, Trap, WasmBacktrace};
 use wasmtime_wasi::I32Exit;
 
 use crate::call::store::CpuTimeUsedUp;
-use crate::engine::outcome::Outcome;
+use crate::engine::call_outcome::CallOutcome;
 use crate::engine::pool::StackDetail;
 use crate::engine::pool::slots::SlotsInUse;
 use crate::wasi::state::State;
@@ -30,7 +30,7 @@ pub(crate) enum Failure {
 }
 
 impl Failure {
-    pub(crate) fn into_outcome(self, state: &State) -> Outcome {
+    pub(crate) fn into_outcome(self, state: &State) -> CallOutcome {
         let (error, instantiating) = match self {
             Self::Instantiating(error) => (error, true),
             Self::Running(error) => (error, false),
@@ -41,10 +41,10 @@ impl Failure {
             diagnosis.set_stack(Stack::of(frames, StackDetail::of(diagnosis.is_dev()).max_functions()));
         }
         if error.is::<CpuTimeUsedUp>() {
-            return Outcome::CpuTime(state.limits().cpu_time);
+            return CallOutcome::CpuTime(state.limits().cpu_time);
         }
         if let Some(I32Exit(code)) = error.downcast_ref() {
-            return Outcome::Exit(*code);
+            return CallOutcome::Exit(*code);
         }
         let mut detail = String::from(Excerpt::display_within(error.root_cause(), MAX_MESSAGE_BYTES));
         let no_more_instances = detail.contains("instance count too high");
@@ -64,7 +64,7 @@ impl Failure {
         let no_room = error.is::<PoolConcurrencyLimitError>() || error.is::<SlotsInUse>();
         let no_fault_of_the_guest = no_room || instantiating && !error.is::<Trap>();
         let detail = Excerpt::from(detail);
-        if no_fault_of_the_guest { Outcome::NoInstance(detail) } else { Outcome::Trap(detail) }
+        if no_fault_of_the_guest { CallOutcome::NoInstance(detail) } else { CallOutcome::Trap(detail) }
     }
 }
 

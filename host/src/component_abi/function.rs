@@ -347,7 +347,7 @@ fn lower<T: Host, R: Lower>(caller: &mut Caller<'_, T>, result: R, to: u32) -> w
     if is_in_memory::<R>() {
         ensure!((to as usize).is_multiple_of(R::ALIGN), "pointer not aligned");
         let (memory, host) = parts(caller);
-        host.guest().write_result(result, room(memory, to, R::SIZE)?, to)?;
+        host.guest().write_result(result, target(memory, to, R::SIZE)?, to)?;
         return Ok(None);
     }
     let lowered = caller.data_mut().guest().lowered(result)?;

@@ -38,7 +38,7 @@ pub(crate) trait Host: Sized + Send + 'static {
     /// # Errors
     ///
     /// If the guest's budget is exceeded.
-    fn keep(&mut self, bytes: usize) -> wasmtime::Result<()>;
+    fn charge(&mut self, bytes: usize) -> wasmtime::Result<()>;
 
     /// Called when the guest waits, before concurrent operations are advanced.
     fn guest_waits(&mut self) {}
@@ -134,15 +134,15 @@ impl<T: 'static> HasHost<T> for Store<T> {
 }
 
 pub(super) fn write(memory: &mut [u8], to: u32, bytes: &[u8]) -> wasmtime::Result<()> {
-    room(memory, to, bytes.len())?.copy_from_slice(bytes);
+    target(memory, to, bytes.len())?.copy_from_slice(bytes);
     Ok(())
 }
 
 /// The `size` bytes at address `to` of a guest's memory.
-pub(super) fn room(memory: &mut [u8], to: u32, size: usize) -> wasmtime::Result<&mut [u8]> {
+pub(super) fn target(memory: &mut [u8], to: u32, size: usize) -> wasmtime::Result<&mut [u8]> {
     let to = to as usize;
     match to.checked_add(size).and_then(|end| memory.get_mut(to..end)) {
-        Some(room) => Ok(room),
+        Some(target) => Ok(target),
         None => bail!("pointer out of bounds of memory"),
     }
 }

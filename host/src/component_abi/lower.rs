@@ -63,7 +63,7 @@ impl Lowered {
 
     /// Copies the written bytes of the value, whose size is `size`, to a guest's memory.
     pub(super) fn write_to(&self, memory: &mut [u8], to: u32, size: usize) -> wasmtime::Result<()> {
-        let room = room(memory, to, size)?;
+        let room = target(memory, to, size)?;
         let value = self.value.get(..size).unwrap_or_default();
         let (mut left, mut start) = (self.written, 0);
         while left != 0 {

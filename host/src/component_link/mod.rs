@@ -1,6 +1,29 @@
 //! Changes to components before they are compiled: bytes in, bytes out.
+//!
+//! [`direct`] extracts the main module of a component, and [`relink`] removes the shim of a component that cannot be
+//! linked directly. Both look for the modules that wit-component makes ([`outline`], [`main_module`], [`shim`]).
 
 pub(crate) mod candidate;
 pub(crate) mod direct;
+mod main_module;
+mod outline;
 pub(crate) mod payloads;
 pub(crate) mod relink;
+mod shim;
+
+use wasm_encoder::reencode;
+use wasmparser::types::Types;
+use wasmparser::{Validator, WasmFeatures};
+
+/// The component has a form that is not supported, so it is left unchanged.
+#[derive(Debug, thiserror::Error)]
+#[error("its form is not supported")]
+struct Unfit;
+
+type Result<T> = std::result::Result<T, reencode::Error<Unfit>>;
+
+/// The types of a valid component, whose core modules are validated as well. None for an invalid component: it could
+/// become valid when it is rewritten, since it has more functions and types then.
+fn types(component: &[u8]) -> Option<Types> {
+    Validator::new_with_features(WasmFeatures::default()).validate_all(component).ok()
+}

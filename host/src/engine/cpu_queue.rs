@@ -29,7 +29,7 @@ impl CpuQueue {
     pub(crate) async fn take(self) -> Turn {
         // The semaphore is never closed. If it were, guests would not wait.
         let permit = self.0.acquire_owned().await.ok();
-        runtime::look_at_sockets().await;
+        runtime::poll_sockets().await;
         Turn { _permit: permit }
     }
 }

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use rustix::time::{ClockId, clock_gettime};
 
 use super::cpu_queue::{CpuQueue, Turn};
-use crate::engine::outcome::{EndedStore, Outcome};
+use crate::engine::call_outcome::{CallOutcome, EndedStore};
 use crate::observe::record::Usage;
 
 /// A call that has used this much, by the monotonic clock, is measured by the thread's CPU clock from its next poll on.
@@ -263,7 +263,7 @@ impl Meter {
 
 /// Polls a guest's future and charges its CPU time. After the guest has used up a slice, it waits in the CPU queue.
 pub(crate) struct Metered {
-    guest: Pin<Box<dyn Future<Output = (Outcome, EndedStore)> + Send>>,
+    guest: Pin<Box<dyn Future<Output = (CallOutcome, EndedStore)> + Send>>,
     meter: Arc<Meter>,
     turns: CpuQueue,
     waiting: Option<Pin<Box<dyn Future<Output = Turn> + Send>>>,
@@ -271,7 +271,7 @@ pub(crate) struct Metered {
 
 impl Metered {
     pub(crate) fn new(
-        guest: impl Future<Output = (Outcome, EndedStore)> + Send + 'static,
+        guest: impl Future<Output = (CallOutcome, EndedStore)> + Send + 'static,
         meter: Arc<Meter>,
         turns: CpuQueue,
     ) -> Self {
@@ -280,7 +280,7 @@ impl Metered {
 }
 
 impl Future for Metered {
-    type Output = (Outcome, EndedStore);
+    type Output = (CallOutcome, EndedStore);
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = &mut *self;
@@ -295,8 +295,10 @@ impl Future for Metered {
         if this.meter.is_spent() {
             // The host's work for a waiting guest is not interrupted, so it is checked here.
             this.meter.end_call();
-            let outcome = Outcome::CpuTime(Duration::from_nanos(this.meter.budget_ns));
-            return Poll::Ready((outcome, EndedStore::NONE));
+            let outcome = CallOutcome::CpuTime(Duration::from_nanos(this.meter.budget_ns));
+            // The future owns the store. Dropping it would make an unfinished body of the response look finished.
+            let guest = std::mem::replace(&mut this.guest, Box::pin(std::future::pending()));
+            return Poll::Ready((outcome, EndedStore::new(guest)));
         }
         this.meter.begin_poll();
         let poll = this.guest.as_mut().poll(cx);
@@ -330,7 +332,11 @@ mod tests {
     #[tokio::test]
     async fn a_guest_for_which_the_host_does_too_much_ends() {
         let budget = Duration::from_millis(20);
-        let busy = async {
+        // Stands for the store.
+        let store = Arc::new(());
+        let in_guest = Arc::clone(&store);
+        let busy = async move {
+            let _in_guest = in_guest;
             loop {
                 let began = std::time::Instant::now();
                 while began.elapsed() < Duration::from_millis(1) {}
@@ -338,9 +344,12 @@ mod tests {
             }
         };
         let meter = Arc::new(Meter::new(budget, Arc::default()));
-        let (outcome, _) = Metered::new(busy, Arc::clone(&meter), CpuQueue::new()).await;
-        assert_eq!(outcome, Outcome::CpuTime(budget));
+        let (outcome, ended_store) = Metered::new(busy, Arc::clone(&meter), CpuQueue::new()).await;
+        assert_eq!(outcome, CallOutcome::CpuTime(budget));
         assert!(meter.is_spent(), "and not before");
+        assert_eq!(Arc::strong_count(&store), 2, "the store was dropped with the future");
+        drop(ended_store);
+        assert_eq!(Arc::strong_count(&store), 1, "the store is kept for ever");
     }
 
     /// The host's work is not interrupted, and the first poll is measured by the monotonic clock.
@@ -351,13 +360,13 @@ mod tests {
             let began_ns = time_ns(ClockId::ThreadCPUTime);
             while time_ns(ClockId::ThreadCPUTime) < began_ns + 200_000_000 {}
             tokio::task::yield_now().await;
-            (Outcome::Done, EndedStore::NONE)
+            (CallOutcome::Done, EndedStore::NONE)
         };
         let habit: Arc<Habit> = Arc::default();
         let meter = Arc::new(Meter::new(budget, Arc::clone(&habit)));
         note_cpu_clock();
         let (outcome, _) = Metered::new(busy, Arc::clone(&meter), CpuQueue::new()).await;
-        assert_eq!(outcome, Outcome::CpuTime(budget));
+        assert_eq!(outcome, CallOutcome::CpuTime(budget));
         assert_eq!(habit.long_calls.load(Relaxed), 1, "it was no short call");
     }
 

@@ -2,9 +2,9 @@
 //!
 //! This room knows neither host interfaces nor requests: `call` makes stores and instances with it.
 
+pub(crate) mod call_outcome;
 pub(crate) mod cpu_queue;
 pub(crate) mod epoch;
 pub(crate) mod limiter;
 pub(crate) mod meter;
-pub(crate) mod outcome;
 pub(crate) mod pool;

@@ -12,8 +12,8 @@ use tokio::time::Instant;
 
 use tokio_util::task::task_tracker::TaskTrackerToken;
 
+use crate::engine::call_outcome::{CallOutcome, EndedStore};
 use crate::engine::meter::Meter;
-use crate::engine::outcome::{EndedStore, Outcome};
 use crate::http::admission::{Permit, RouteShare};
 use crate::observe::diagnosis::CallDiagnosis;
 use crate::observe::record::{Record, Usage, log_request};
@@ -27,7 +27,7 @@ pub(crate) struct Exchange {
     /// What the guest's call uses, once there is one.
     meter: OnceLock<Arc<Meter>>,
     _unfinished: TaskTrackerToken,
-    outcome: OnceLock<Outcome>,
+    outcome: OnceLock<CallOutcome>,
     /// The ended store, kept until the end of its response body has been read.
     ended_store: Mutex<Option<EndedStore>>,
     /// The task that waits for the guest to write its body or to end.
@@ -95,7 +95,7 @@ impl Exchange {
 
     /// Records that the guest has ended. Must be called before its store is dropped: the drop ends the guest's body,
     /// and a reader would take that for the end of the response.
-    pub(crate) fn end(&self, outcome: Outcome, ended_store: Option<EndedStore>) {
+    pub(crate) fn end(&self, outcome: CallOutcome, ended_store: Option<EndedStore>) {
         if self.outcome.set(outcome).is_ok() {
             self.record.note_guest_ended();
         }
@@ -113,7 +113,7 @@ impl Exchange {
     /// Whether the end of the response body, if read now, was written by the guest. It was if the guest returned, or if
     /// its store still exists, because a dropped store ends the body, too.
     pub(crate) fn is_end_trusted(&self) -> bool {
-        self.outcome().is_none_or(Outcome::is_clean) || lock(&self.ended_store).is_some()
+        self.outcome().is_none_or(CallOutcome::is_clean) || lock(&self.ended_store).is_some()
     }
 
     /// Drops the ended store, after the end of its response body has been read.
@@ -121,7 +121,7 @@ impl Exchange {
         drop(lock(&self.ended_store).take());
     }
 
-    pub(crate) fn outcome(&self) -> Option<&Outcome> {
+    pub(crate) fn outcome(&self) -> Option<&CallOutcome> {
         self.outcome.get()
     }
 
@@ -225,7 +225,7 @@ impl Drop for Exchange {
     }
 }
 
-impl Outcome {
+impl CallOutcome {
     /// The outcome of a request whose response was not complete when its guest ended in this way.
     fn request_outcome(&self, usage: &Usage) -> RequestOutcome {
         match self {
@@ -313,7 +313,7 @@ impl Drop for RequestGuard {
 pub(crate) fn report_end(exchange: &Exchange) {
     let record = exchange.record();
     let when = if exchange.is_delivered() { "after its response" } else { "during its response, which was cut" };
-    match exchange.outcome().cloned().map(Outcome::into_abort) {
+    match exchange.outcome().cloned().map(CallOutcome::into_abort) {
         Some(Abort::ClientGone) => {
             log_request!(debug, record, "client disconnected before the end of its response");
         }

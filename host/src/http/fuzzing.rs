@@ -22,7 +22,7 @@ use crate::engine::pool::StackDetail;
 use crate::http::server::Worker;
 use crate::net::peer::Peer;
 use crate::net::stream::Stream;
-use crate::worker::load::{self, Surroundings};
+use crate::worker::load::{self, WorkerContext};
 
 /// How long a connection may take to end after its client has sent everything.
 const DEADLINE: Duration = Duration::from_secs(10);
@@ -47,7 +47,7 @@ impl Server {
         let config = config::single(ComponentSource::File(component.to_owned()), &Overrides::default());
         let said = |errors: Vec<_>| errors.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n");
         let artifacts = load::artifacts(&config, &Compiler::new(None, StackDetail::Names)?, &[]).map_err(said)?;
-        let around = Surroundings::unshared(Semaphore::MAX_PERMITS)?;
+        let around = WorkerContext::unshared(Semaphore::MAX_PERMITS)?;
         let worker = Arc::new(load::worker(&config, &artifacts, around).map_err(said)?);
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let listener = runtime.block_on(TcpListener::bind("127.0.0.1:0"))?;

@@ -6,7 +6,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use crate::call::Call;
-use crate::engine::outcome::Outcome;
+use crate::engine::call_outcome::CallOutcome;
 use crate::http::connection::Connection;
 use crate::http::exchange::Exchange;
 use crate::http::pulse::{self, Pulse};
@@ -41,13 +41,13 @@ pub(crate) fn watch(
                 () = pulse.next(deadline) => {}
             }
             if Instant::now() >= deadline {
-                break Outcome::WallTime(wall_time);
+                break CallOutcome::WallTime(wall_time);
             }
             if drain.is_cut() {
-                break Outcome::ShutDown;
+                break CallOutcome::ShutDown;
             }
             if !exchange.is_delivered() && connection.is_gone() {
-                break Outcome::ClientGone;
+                break CallOutcome::ClientGone;
             }
         };
         // Record the outcome before dropping the store.
@@ -63,7 +63,7 @@ struct Unended<'a>(&'a Exchange);
 impl Drop for Unended<'_> {
     fn drop(&mut self) {
         if self.0.outcome().is_none() {
-            self.0.end(Outcome::ClientGone, None);
+            self.0.end(CallOutcome::ClientGone, None);
         }
     }
 }

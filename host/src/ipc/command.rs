@@ -3,7 +3,7 @@
 
 use std::io::{self, Read};
 
-/// Sent once by a worker: it has loaded everything, and accepts connections after the first [`WorkerCommand::Cover`].
+/// Sent once by a worker: it has loaded everything, and accepts connections after the first [`WorkerCommand::Accept`].
 pub(crate) const READY: u8 = b'r';
 
 /// Sent by a worker instead of [`READY`]: it cannot serve. An exit code (one byte) and the reason (up to the end of the
@@ -19,7 +19,7 @@ pub(crate) const CLOSED: u8 = b'c';
 pub(crate) enum WorkerCommand {
     End(End),
     /// Accept on the worker's own sockets and on those of these absent workers, and on no others.
-    Cover(Vec<u32>),
+    Accept(Vec<u32>),
 }
 
 /// How a worker is to drain. It finishes the requests in progress in any case.
@@ -27,7 +27,7 @@ pub(crate) enum WorkerCommand {
 pub(crate) struct End {
     /// No other generation serves afterwards, and the stop is waited for.
     pub(crate) is_last: bool,
-    /// The listening sockets (by their index in the handover) that no process accepts on any more: the connections in
+    /// The listening sockets (by their index in the setup) that no process accepts on any more: the connections in
     /// their backlogs must be accepted and answered as well.
     pub(crate) closes: Vec<u32>,
 }
@@ -37,7 +37,7 @@ impl WorkerCommand {
         let (kind, numbers) = match self {
             Self::End(End { is_last: false, closes }) => (b'd', closes),
             Self::End(End { is_last: true, closes }) => (b's', closes),
-            Self::Cover(workers) => (b'c', workers),
+            Self::Accept(workers) => (b'c', workers),
         };
         let count = u32::try_from(numbers.len()).unwrap_or(0);
         let numbers = std::iter::once(&count).chain(numbers).flat_map(|number| number.to_le_bytes());
@@ -59,7 +59,7 @@ impl WorkerCommand {
         match &kind {
             b"d" => Ok(Self::End(End { is_last: false, closes: numbers })),
             b"s" => Ok(Self::End(End { is_last: true, closes: numbers })),
-            b"c" => Ok(Self::Cover(numbers)),
+            b"c" => Ok(Self::Accept(numbers)),
             _ => Err(io::ErrorKind::InvalidData.into()),
         }
     }
@@ -70,17 +70,17 @@ mod tests {
     use super::*;
 
     #[test]
-    fn orders_arrive_as_they_were_given() {
-        let orders = [
-            WorkerCommand::Cover(vec![]),
-            WorkerCommand::Cover(vec![0, 7, 255]),
+    fn commands_arrive_as_they_were_sent() {
+        let commands = [
+            WorkerCommand::Accept(vec![]),
+            WorkerCommand::Accept(vec![0, 7, 255]),
             WorkerCommand::End(End::default()),
             WorkerCommand::End(End { is_last: true, closes: vec![3, 1] }),
         ];
-        let bytes: Vec<u8> = orders.iter().flat_map(WorkerCommand::to_bytes).collect();
+        let bytes: Vec<u8> = commands.iter().flat_map(WorkerCommand::to_bytes).collect();
         let mut bytes = bytes.as_slice();
-        for order in orders {
-            assert_eq!(WorkerCommand::read(&mut bytes).expect("an order"), order);
+        for command in commands {
+            assert_eq!(WorkerCommand::read(&mut bytes).expect("a command"), command);
         }
         assert!(WorkerCommand::read(&mut bytes).is_err());
         assert!(WorkerCommand::read(&mut &b"?\0\0\0\0"[..]).is_err());

@@ -92,10 +92,10 @@ impl Sockets {
             [if self.given.is_empty() { Listen::Address(ListenAddr::default()) } else { Listen::Systemd(None) }];
         let wanted = wanted.unwrap_or(&unsaid);
         let mut failures = Vec::new();
-        let mut keep = |failure| failures.push(failure);
+        let mut fail = |failure| failures.push(failure);
         // Find all of them before binding any: `0.0.0.0:80` and `[::]:80` conflict only while one of them is tried
         // without SO_REUSEPORT.
-        let found: Vec<_> = wanted.iter().filter_map(|listen| self.find(listen).map_err(&mut keep).ok()).collect();
+        let found: Vec<_> = wanted.iter().filter_map(|listen| self.find(listen).map_err(&mut fail).ok()).collect();
         let mut bound = Vec::new();
         for found in found {
             match self.bind(found, workers) {
@@ -105,7 +105,7 @@ impl Sockets {
                     let new: Vec<_> = several.into_iter().filter(is_new).collect();
                     bound.extend(new);
                 }
-                Err(failure) => keep(failure),
+                Err(failure) => fail(failure),
             }
         }
         if !failures.is_empty() {
@@ -236,8 +236,8 @@ impl Sockets {
     }
 
     /// A successor serves on the sockets, and removes their files in the end.
-    pub(crate) fn leave_files(&self) {
-        self.files().for_each(|file| file.leave());
+    pub(crate) fn release_files(&self) {
+        self.files().for_each(|file| file.release());
     }
 
     fn files(&self) -> impl Iterator<Item = &Arc<SocketFile>> {

@@ -154,7 +154,7 @@ impl SocketFile {
     }
 
     /// Another process serves on the socket: it removes the file in the end.
-    pub(crate) fn leave(&self) {
+    pub(crate) fn release(&self) {
         self.is_ours.store(false, Relaxed);
     }
 }
@@ -279,7 +279,7 @@ mod tests {
         assert!(error.contains(&format!("process {} listens there", std::process::id())), "{error}");
         assert!(UnixStream::connect(&path).is_ok(), "the first one does not listen any more");
         // Left behind, as by a process that was killed.
-        first.leave();
+        first.release();
         drop((first, socket));
         assert!(path.exists());
         let (second, _socket) = open(&path).expect("a path that nothing listens at");

@@ -18,17 +18,18 @@ pub(crate) struct Account {
     /// of generations that have not ended count.
     counted: Totals,
     /// The latest totals that the predecessor has sent.
-    told: Totals,
-    told_sums: Sums,
+    reported: Totals,
+    reported_sums: Sums,
 }
 
 impl Account {
     /// # Errors
     ///
     /// When shared memory cannot be created or mapped.
-    pub(crate) fn open(slots: u32, told: Totals) -> io::Result<Self> {
-        let scoreboard = Scoreboard::new(slots, told.counts)?;
-        Ok(Self { scoreboard, counted: Totals { counts: Counts::default(), ..told }, told, told_sums: Sums::default() })
+    pub(crate) fn open(slots: u32, reported: Totals) -> io::Result<Self> {
+        let scoreboard = Scoreboard::new(slots, reported.counts)?;
+        let counted = Totals { counts: Counts::default(), ..reported };
+        Ok(Self { scoreboard, counted, reported, reported_sums: Sums::default() })
     }
 
     /// The totals. `views` are the generations that have not ended.
@@ -44,28 +45,28 @@ impl Account {
     }
 
     /// Adds the counts of a generation that has ended.
-    pub(crate) fn keep(&mut self, view: &View) {
+    pub(crate) fn add_ended(&mut self, view: &View) {
         self.counted += view.deaths();
     }
 
     /// Adds what the predecessor has counted since its last report. Returns its metrics since then.
-    pub(crate) fn hear(&mut self, report: io::Result<Report>) -> Sums {
+    pub(crate) fn add_predecessor(&mut self, report: io::Result<Report>) -> Sums {
         match report {
             Ok(Report { totals, sums }) => {
-                let new = totals.since(std::mem::replace(&mut self.told, totals));
+                let new = totals.since(std::mem::replace(&mut self.reported, totals));
                 self.scoreboard.add(new.counts);
                 self.counted += Totals { counts: Counts::default(), ..new };
-                let new = sums.since(&self.told_sums);
-                self.told_sums = sums;
+                let new = sums.since(&self.reported_sums);
+                self.reported_sums = sums;
                 new
             }
             Err(error) => {
                 // The predecessor has ended, so none of its requests is in progress any more: they count as lost.
-                let told = std::mem::take(&mut self.told).counts;
-                self.scoreboard.add(told.at_death().since(told));
+                let reported = std::mem::take(&mut self.reported).counts;
+                self.scoreboard.add(reported.at_death().since(reported));
                 tracing::warn!(target: log_target::SUPERVISOR, "failed to receive the predecessor's counters: {error}");
-                let told = std::mem::take(&mut self.told_sums);
-                told.at_death().since(&told)
+                let reported = std::mem::take(&mut self.reported_sums);
+                reported.at_death().since(&reported)
             }
         }
     }
@@ -87,19 +88,19 @@ mod tests {
         let mut account = Account::open(1, requests(10, 8)).expect("shared memory");
         let totals = |account: &Account| account.totals(std::iter::empty()).counts;
         assert_eq!((totals(&account).requests_begun, totals(&account).requests_in_progress()), (10, 2));
-        account.hear(Ok(Report { totals: Totals { reloads: 3, ..requests(15, 14) }, ..Report::default() }));
+        account.add_predecessor(Ok(Report { totals: Totals { reloads: 3, ..requests(15, 14) }, ..Report::default() }));
         assert_eq!((totals(&account).requests_begun, totals(&account).requests_in_progress()), (15, 1));
-        account.hear(Ok(Report { totals: Totals { reloads: 3, ..requests(16, 16) }, ..Report::default() }));
+        account.add_predecessor(Ok(Report { totals: Totals { reloads: 3, ..requests(16, 16) }, ..Report::default() }));
         assert_eq!((totals(&account).requests_begun, totals(&account).requests_in_progress()), (16, 0));
         assert_eq!(account.totals(std::iter::empty()).reloads, 3);
     }
 
     #[test]
-    fn a_predecessor_that_says_nothing_has_nothing_in_progress() {
-        let mut told = requests(10, 8);
-        told.counts.requests_lost = 5;
-        let mut account = Account::open(1, told).expect("shared memory");
-        account.hear(Err(io::ErrorKind::UnexpectedEof.into()));
+    fn a_predecessor_that_ends_without_totals_has_no_request_in_progress() {
+        let mut reported = requests(10, 8);
+        reported.counts.requests_lost = 5;
+        let mut account = Account::open(1, reported).expect("shared memory");
+        account.add_predecessor(Err(io::ErrorKind::UnexpectedEof.into()));
         let counts = account.totals(std::iter::empty()).counts;
         assert_eq!((counts.requests_begun, counts.requests_in_progress(), counts.requests_lost), (10, 0, 7));
     }

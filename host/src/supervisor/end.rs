@@ -57,18 +57,18 @@ pub(crate) async fn after(
 ) -> Result<(), Failure> {
     tracing::info!(target: log_target::SUPERVISOR, "process {} has taken over; this process drains", successor.pid);
     systemd::succeeded_by(successor.pid);
-    supervisor.current.launch.sockets().leave_files();
+    supervisor.current.launch.sockets().release_files();
     // From here on, only the successor replies to `daylily status`. It is sent the totals after that, so it never
     // reports less than this process did.
     if let Some(control) = supervisor.control.take() {
-        control.leave().await;
+        control.hand_over().await;
     }
     successor.tell(supervisor.totals(), &supervisor.observer.sums());
     let outcome = drain(&mut supervisor, End::default(), &mut signals, &mut Vec::new()).await;
     if supervisor.rest.is_some() {
         // The final totals of this process's own predecessor are passed on to the successor.
         let rest = joined(&mut supervisor.rest).await;
-        supervisor.hear(rest);
+        supervisor.add_predecessor(rest);
     }
     successor.tell(supervisor.totals(), &supervisor.observer.sums().at_death());
     successor.release();
@@ -94,11 +94,11 @@ async fn drain(
         before.requests_in_progress(),
         format_duration(supervisor.current.launch.prepared.config.server.shutdown_timeout),
     );
-    supervisor.current.wish(DesiredState::End(end));
+    supervisor.current.set_desired_state(DesiredState::End(end));
     loop {
         tokio::select! {
             ended = supervisor.ends.join_next() => match ended {
-                Some(Ok(number)) => supervisor.forget(number),
+                Some(Ok(number)) => supervisor.note_generation_ended(number),
                 Some(Err(error)) => tracing::error!(
                     target: log_target::SUPERVISOR,
                     "failed to wait for a generation to drain: {error}"
@@ -107,9 +107,9 @@ async fn drain(
             },
             asked = signals.next() => if asked == Asked::Stop {
                 tracing::warn!(target: log_target::SUPERVISOR, "stopping immediately");
-                supervisor.draining.iter().chain([&supervisor.current]).for_each(|view| view.wish(DesiredState::Kill));
+                supervisor.draining.iter().chain([&supervisor.current]).for_each(|view| view.set_desired_state(DesiredState::Kill));
             },
-            rest = joined(&mut supervisor.rest) => supervisor.hear(rest),
+            rest = joined(&mut supervisor.rest) => supervisor.add_predecessor(rest),
             request = next_request(&mut supervisor.control) => match request.command {
                 Command::Stop => answers.push(request.reply),
                 Command::Status => status::answer(&supervisor.overview(), request.reply),

@@ -32,10 +32,10 @@ pub fn messages(bytes: &[u8]) -> Vec<Message> {
         kind,
         understood: understood.and_then(Result::ok),
     };
-    let estate = || serde_json::from_slice::<Handoff>(bytes).ok();
-    if let Some(estate) = estate() {
+    let handoff = || serde_json::from_slice::<Handoff>(bytes).ok();
+    if let Some(handoff) = handoff() {
         // Without the descriptors that it announces.
-        drop(Sockets::from_inventory(estate.inventory, &mut std::iter::empty()));
+        drop(Sockets::from_inventory(handoff.inventory, &mut std::iter::empty()));
     }
     let reply = serde_json::from_slice::<Reply>(bytes).ok();
     if let Some(Reply::Status(status)) = &reply {
@@ -45,9 +45,9 @@ pub fn messages(bytes: &[u8]) -> Vec<Message> {
         json("command", serde_json::from_slice::<Command>(bytes).ok().map(|it| serde_json::to_vec(&it))),
         json("reply", reply.map(|it| serde_json::to_vec(&it))),
         json("totals", serde_json::from_slice::<Totals>(bytes).ok().map(|it| serde_json::to_vec(&it))),
-        json("estate", estate().map(|it| serde_json::to_vec(&it))),
+        json("handoff", handoff().map(|it| serde_json::to_vec(&it))),
         Message {
-            kind: "handover",
+            kind: "worker setup",
             understood: postcard::from_bytes::<(SetupHeader, Config)>(bytes)
                 .ok()
                 .and_then(|(head, config)| postcard::to_stdvec(&(head, config)).ok()),
@@ -56,13 +56,16 @@ pub fn messages(bytes: &[u8]) -> Vec<Message> {
             kind: "facts",
             understood: postcard::from_bytes::<Facts>(bytes).ok().and_then(|it| postcard::to_stdvec(&it).ok()),
         },
-        Message { kind: "order", understood: WorkerCommand::read(&mut { bytes }).ok().map(|order| order.to_bytes()) },
-        Message { kind: "parcel", understood: parcel_of(bytes) },
+        Message {
+            kind: "worker command",
+            understood: WorkerCommand::read(&mut { bytes }).ok().map(|command| command.to_bytes()),
+        },
+        Message { kind: "fd message", understood: fd_message_of(bytes) },
     ]
 }
 
 /// The payload of an fd message whose sender has written these bytes, without descriptors, and then a valid fd message.
-fn parcel_of(bytes: &[u8]) -> Option<Vec<u8>> {
+fn fd_message_of(bytes: &[u8]) -> Option<Vec<u8>> {
     let (ours, theirs) = UnixStream::pair().ok()?;
     ours.set_nonblocking(true).ok()?;
     (&ours).write_all(bytes.get(..bytes.len().min(64))?).ok()?;

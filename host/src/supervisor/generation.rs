@@ -14,15 +14,15 @@ use crate::observe::counters::Totals;
 /// kills them.
 pub(crate) struct Generation {
     view: Arc<View>,
-    keepers: JoinSet<()>,
+    session_tasks: JoinSet<()>,
 }
 
 /// A shared handle to a generation, for its state and its desired state. The future of [`Generation::split`] owns the
 /// workers.
 pub(crate) struct View {
     pub(crate) launch: Arc<WorkerLaunch>,
-    pub(crate) seats: Vec<Arc<WorkerSession>>,
-    wishes: watch::Sender<DesiredState>,
+    pub(crate) sessions: Vec<Arc<WorkerSession>>,
+    desired: watch::Sender<DesiredState>,
 }
 
 impl Generation {
@@ -48,24 +48,24 @@ impl Generation {
         let sockets = launch.sockets();
         // In a thread, because it may wait for another server that starts.
         tokio::task::spawn_blocking(move || sockets.listen()).await.map_err(std::io::Error::other)??;
-        let wishes = watch::Sender::new(DesiredState::Serve);
-        let mut seats = Vec::new();
-        let mut keepers = JoinSet::new();
+        let desired = watch::Sender::new(DesiredState::Serve);
+        let mut sessions = Vec::new();
+        let mut session_tasks = JoinSet::new();
         for (worker, process) in ready {
-            let seat = WorkerSession::new(worker, Arc::clone(&launch));
-            keepers.spawn(Arc::clone(&seat).keep(process, wishes.subscribe()));
-            seats.push(seat);
+            let session = WorkerSession::new(worker, Arc::clone(&launch));
+            session_tasks.spawn(Arc::clone(&session).run(process, desired.subscribe()));
+            sessions.push(session);
         }
-        Ok(Self { view: Arc::new(View { launch, seats, wishes }), keepers })
+        Ok(Self { view: Arc::new(View { launch, sessions, desired }), session_tasks })
     }
 
     /// Splits it into a handle and a future. The future resolves to the generation's number when no worker is left,
-    /// which happens only after a [`View::wish`] for the end. Dropping the future kills the workers.
+    /// which happens only after [`View::set_desired_state`] has requested the end. Dropping the future kills the workers.
     pub(crate) fn split(self) -> (Arc<View>, impl Future<Output = u64> + Send + 'static) {
-        let Self { view, mut keepers } = self;
+        let Self { view, mut session_tasks } = self;
         let number = view.number();
         let end = async move {
-            while keepers.join_next().await.is_some() {}
+            while session_tasks.join_next().await.is_some() {}
             number
         };
         (view, end)
@@ -79,22 +79,22 @@ impl View {
 
     /// Resolves when its workers have stopped accepting: new connections go to another generation. Cancel safe.
     pub(crate) async fn closed(&self) {
-        for seat in &self.seats {
-            seat.closed().await;
+        for session in &self.sessions {
+            session.closed().await;
         }
     }
 
     /// What its worker sessions have counted; the counts of the scoreboard are 0.
     pub(crate) fn deaths(&self) -> Totals {
-        self.seats.iter().fold(Totals::default(), |totals, seat| totals + seat.deaths())
+        self.sessions.iter().fold(Totals::default(), |totals, session| totals + session.deaths())
     }
 
     /// Sets the desired state of all worker sessions. For an end, this process closes its listening sockets first, so
     /// that the last process to close a socket is a worker, which has emptied the backlog.
-    pub(crate) fn wish(&self, wish: DesiredState) {
-        if wish != DesiredState::Serve {
+    pub(crate) fn set_desired_state(&self, state: DesiredState) {
+        if state != DesiredState::Serve {
             self.launch.close_sockets();
         }
-        self.wishes.send_replace(wish);
+        self.desired.send_replace(state);
     }
 }

@@ -7,7 +7,7 @@ use tokio::time::{Interval, MissedTickBehavior};
 use crate::observe::scoreboard::Slot;
 
 /// Maximum interval between two checks of a worker; it is a tenth of `hang_timeout` where that is less.
-const MAX_LOOK: Duration = Duration::from_secs(1);
+const MAX_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Checks a process's heartbeats. The silence is the time over which it was observed, not the time on the clock: when
 /// the supervisor was stopped or the machine asleep, no worker hung.
@@ -21,7 +21,7 @@ pub(crate) struct HeartbeatChecks {
 
 impl HeartbeatChecks {
     pub(crate) fn new(limit: Duration, slot: &'static Slot) -> Self {
-        let every = (limit / 10).clamp(Duration::from_millis(1), MAX_LOOK);
+        let every = (limit / 10).clamp(Duration::from_millis(1), MAX_INTERVAL);
         let mut interval = tokio::time::interval(every);
         interval.set_missed_tick_behavior(MissedTickBehavior::Delay);
         Self { slot, interval, every, last: None, silent: Duration::ZERO }

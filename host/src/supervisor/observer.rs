@@ -164,7 +164,7 @@ impl Observer {
             command.env_remove(variable);
         }
         let child = command.spawn().map_err(limits::without_proc)?;
-        orphans::keep(&child);
+        orphans::exclude(&child);
         ours.set_nonblocking(true)?;
         let replies = UnixStream::from_std(ours.try_clone()?)?;
         let mut state = lock(&self.0.state);

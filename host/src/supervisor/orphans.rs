@@ -16,13 +16,13 @@ use tokio::signal::unix::{SignalKind, signal};
 use crate::sys::lock::lock;
 
 /// Pids of children that this process started. The code that started them waits for them.
-static KEPT: Mutex<BTreeSet<i32>> = Mutex::new(BTreeSet::new());
+static EXCLUDED: Mutex<BTreeSet<i32>> = Mutex::new(BTreeSet::new());
 
 /// Delay between passes. waitid(2) returns one ended child at a time; when that is a kept one, its owner soon waits for
 /// it, and then the next ended child is returned.
 const RETRY: Duration = Duration::from_millis(50);
 
-/// Passes while a kept child has ended and is not waited for, before waiting for the next SIGCHLD.
+/// Passes while an excluded child has ended and is not waited for, before waiting for the next SIGCHLD.
 const RETRIES: u32 = 20;
 
 /// The result of a pass over the ended children.
@@ -30,19 +30,19 @@ const RETRIES: u32 = 20;
 enum Pass {
     /// No ended child is left.
     Done,
-    /// A kept child has ended, and may hide other ended children.
+    /// An excluded child has ended, and may hide other ended children.
     Blocked,
 }
 
 /// Excludes `child` from [`reap`]: the code that started it waits for it. Must be called on the thread of [`reap`]
 /// right after the start, so that the child is never taken for an orphan.
-pub(crate) fn keep(child: &Child) {
+pub(crate) fn exclude(child: &Child) {
     if let Some(pid) = child.id().and_then(|id| i32::try_from(id).ok()) {
-        lock(&KEPT).insert(pid);
+        lock(&EXCLUDED).insert(pid);
     }
 }
 
-/// Reaps orphans as they end, and never a kept child. Must be polled within a tokio runtime.
+/// Reaps orphans as they end, and never an excluded child. Must be polled within a tokio runtime.
 ///
 /// # Errors
 ///
@@ -63,7 +63,7 @@ pub(crate) async fn reap() -> io::Result<()> {
 }
 
 fn pass() -> Pass {
-    let mut kept = lock(&KEPT);
+    let mut kept = lock(&EXCLUDED);
     kept.retain(|pid| is_child(*pid));
     while let Some(pid) = ended_child() {
         if kept.contains(&pid.as_raw_nonzero().get()) {

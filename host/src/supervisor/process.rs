@@ -37,7 +37,7 @@ const MAX_AUTO_WORKERS: u32 = 256;
 
 /// Minimum time between two replacements of workers of one generation because of file calls that do not return. The
 /// replacement uses the same file systems and may block as well, so they are replaced one at a time and rarely.
-const RELIEVE_EVERY: Duration = Duration::from_secs(60);
+const REPLACE_BLOCKED_EVERY: Duration = Duration::from_secs(60);
 
 /// Variables that systemd sets for the supervisor only; workers do not inherit them.
 pub(super) const NOT_INHERITED: [&str; 6] =
@@ -54,7 +54,7 @@ pub(crate) struct WorkerLaunch {
     /// Workers that are dead or do not respond: the others accept on their sockets.
     pub(crate) absent: watch::Sender<BTreeSet<u32>>,
     /// Limits how often workers whose file calls do not return are replaced.
-    pub(crate) relief: Pace,
+    pub(crate) blocked_replacements: Pace,
 }
 
 /// A worker process that is ready. Dropping it kills the process, so that none is left running unsupervised.
@@ -107,7 +107,7 @@ impl WorkerLaunch {
             scoreboard,
             observer,
             absent: watch::Sender::default(),
-            relief: Pace::new(RELIEVE_EVERY),
+            blocked_replacements: Pace::new(REPLACE_BLOCKED_EVERY),
         }
     }
 
@@ -155,26 +155,26 @@ impl WorkerProcess {
         let (ours, theirs) = StdUnixStream::pair()?;
         let mut child = spawn(worker, theirs)?;
         let pid = child.id().unwrap_or_default();
-        let share = WorkerId { generation: launch.generation, worker };
+        let id = WorkerId { generation: launch.generation, worker };
         let journal = launch.observer.journal(launch.facts(worker))?;
-        let sent = setup::send(&ours, share, launch.workers, &launch.prepared, &launch.sockets(), &lease, &journal);
+        let sent = setup::send(&ours, id, launch.workers, &launch.prepared, &launch.sockets(), &lease, &journal);
         // From here on, only the worker has it.
         drop(journal);
         ours.set_nonblocking(true)?;
         let mut channel = UnixStream::from_std(ours)?;
         let limit = launch.prepared.config.server.start_timeout;
-        let word = async {
+        let report = async {
             // An error here means that the worker has ended already; its exit status is reported below.
             sent?;
-            first_word(&mut channel).await
+            read_ready(&mut channel).await
         };
         // The limit first: under load, both may be found at the same time.
-        let word = tokio::select! {
+        let report = tokio::select! {
             biased;
             () = sleep(limit) => Err(()),
-            word = word => Ok(word),
+            report = report => Ok(report),
         };
-        match word {
+        match report {
             Ok(Ok(Ok(()))) => {
                 return Ok(Self { child, channel, lease, pid, ready_at: Instant::now(), has_closed: false });
             }
@@ -195,10 +195,10 @@ impl WorkerProcess {
     }
 
     /// Sends a worker command. If the process has ended already, [`Self::event`] reports that.
-    pub(crate) fn order(&self, order: &WorkerCommand) {
+    pub(crate) fn send(&self, command: &WorkerCommand) {
         // Commands are small and few: a full socket buffer means that the worker hangs.
         let flags = SendFlags::DONTWAIT | SendFlags::NOSIGNAL;
-        if let Err(error) = rustix::net::send(&self.channel, &order.to_bytes(), flags) {
+        if let Err(error) = rustix::net::send(&self.channel, &command.to_bytes(), flags) {
             tracing::debug!(
                 target: log_target::WORKER,
                 "failed to send a command to the worker with pid {}: {error}", self.pid
@@ -212,8 +212,8 @@ impl WorkerProcess {
             biased;
             status = self.child.wait() => Event::Ended(status),
             // A closed channel also means that it has stopped accepting.
-            word = self.channel.read_u8(), if !self.has_closed => {
-                self.has_closed = word.map_or(true, |word| word == CLOSED);
+            report = self.channel.read_u8(), if !self.has_closed => {
+                self.has_closed = report.map_or(true, |report| report == CLOSED);
                 Event::Closed
             }
         }
@@ -225,7 +225,7 @@ impl WorkerProcess {
         self.child.wait().await
     }
 
-    pub(crate) fn slot(&self) -> &'static Slot {
+    pub(crate) fn counters(&self) -> &'static Slot {
         self.lease.slot()
     }
 }
@@ -242,7 +242,7 @@ fn spawn(worker: u32, channel: StdUnixStream) -> io::Result<Child> {
         command.env_remove(variable);
     }
     let child = command.spawn().map_err(limits::without_proc)?;
-    orphans::keep(&child);
+    orphans::exclude(&child);
     Ok(child)
 }
 
@@ -252,12 +252,12 @@ pub(super) fn own_program() -> io::Result<std::path::PathBuf> {
 }
 
 /// Reads the worker's first report: [`READY`], or [`FAILED`] with its reason.
-async fn first_word(channel: &mut UnixStream) -> io::Result<Result<(), StartError>> {
-    let word = channel.read_u8().await?;
-    if word == READY {
+async fn read_ready(channel: &mut UnixStream) -> io::Result<Result<(), StartError>> {
+    let report = channel.read_u8().await?;
+    if report == READY {
         return Ok(Ok(()));
     }
-    if word != FAILED {
+    if report != FAILED {
         return Err(io::ErrorKind::InvalidData.into());
     }
     let exit_code = channel.read_u8().await?;

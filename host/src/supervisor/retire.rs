@@ -9,20 +9,20 @@ use daylily_core::units::format_duration;
 use tokio::sync::watch;
 
 use super::process::{Event, WorkerLaunch, WorkerProcess};
-use super::worker_session::{DesiredState, next_wish};
+use super::worker_session::{DesiredState, next_desired_state};
 use crate::failure::EXIT_CUT;
 use crate::ipc::command::{End, WorkerCommand};
-use crate::worker::LAST_WORDS;
+use crate::worker::CUT_GRACE_PERIOD;
 
 /// Logs what a drain did not finish. Without this, only a stop of the whole server would report it.
-pub(crate) fn say_drained(
+pub(crate) fn log_drained(
     launch: &WorkerLaunch,
     worker: u32,
     process: &WorkerProcess,
     status: &io::Result<ExitStatus>,
 ) {
     let pid = process.pid;
-    let counts = process.slot().counts();
+    let counts = process.counters().counts();
     match status {
         Ok(status) if status.success() => {}
         Ok(status) if status.code() == Some(EXIT_CUT.into()) => {
@@ -48,15 +48,15 @@ pub(crate) fn say_drained(
 }
 
 /// Drains a process that another one has replaced. Kills it when it has not ended `shutdown_timeout` and twice
-/// [`LAST_WORDS`] later.
+/// [`CUT_GRACE_PERIOD`] later.
 pub(crate) async fn retire(
     launch: Arc<WorkerLaunch>,
     worker: u32,
     mut process: WorkerProcess,
-    mut wishes: watch::Receiver<DesiredState>,
+    mut desired: watch::Receiver<DesiredState>,
 ) {
-    let limit = launch.prepared.config.server.shutdown_timeout + 2 * LAST_WORDS;
-    process.order(&WorkerCommand::End(End::default()));
+    let limit = launch.prepared.config.server.shutdown_timeout + 2 * CUT_GRACE_PERIOD;
+    process.send(&WorkerCommand::End(End::default()));
     let ended = async {
         loop {
             tokio::select! {
@@ -64,7 +64,7 @@ pub(crate) async fn retire(
                 event = process.event() => if let Event::Ended(status) = event {
                     return Some(status);
                 },
-                wish = next_wish(&mut wishes) => if wish == DesiredState::Kill {
+                state = next_desired_state(&mut desired) => if state == DesiredState::Kill {
                     return None;
                 },
             }
@@ -72,7 +72,7 @@ pub(crate) async fn retire(
     };
     let ended = tokio::time::timeout(limit, ended).await;
     match ended {
-        Ok(Some(status)) => say_drained(&launch, worker, &process, &status),
+        Ok(Some(status)) => log_drained(&launch, worker, &process, &status),
         Ok(None) | Err(_) => drop(process.kill().await),
     }
 }

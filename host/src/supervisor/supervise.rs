@@ -20,7 +20,7 @@ use super::observer::{self, Observer};
 use super::process::workers;
 use super::reload::{self, GenerationInputs};
 use super::signal::{Asked, Signals};
-use super::upgrade::{Inheritance, Invocation, Legacy, Report, Successor};
+use super::upgrade::{CarriedState, Inheritance, Invocation, Report, Successor};
 use super::watch::Watch;
 use super::worker_session::DesiredState;
 use super::{end, orphans, systemd};
@@ -56,7 +56,7 @@ pub(crate) struct Task {
 ///
 /// The reason why the start failed; or [`Failure::Cut`], when requests were cut at the end.
 pub(crate) fn serve(mut task: Task) -> Result<(), Failure> {
-    let was_found = task.inheritance.as_ref().is_some_and(|inheritance| inheritance.legacy.config_was_found);
+    let was_found = task.inheritance.as_ref().is_some_and(|inheritance| inheritance.carried.config_was_found);
     task.what = if was_found { prepare::with_found(&task.what) } else { prepare::settled(&task.what)? };
     let config = prepare::read(&task.what)?;
     let log = log::start(&config.log)?;
@@ -118,9 +118,9 @@ impl Supervisor {
         signals: &mut Signals,
     ) -> Result<Option<Self>, Failure> {
         let Task { what, invocation, inheritance } = task;
-        let legacy = inheritance.as_ref().map(|inheritance| inheritance.legacy);
-        let totals = legacy.map(|legacy| legacy.totals).unwrap_or_default();
-        let number = legacy.map_or(1, |legacy| legacy.generation + 1);
+        let carried = inheritance.as_ref().map(|inheritance| inheritance.carried);
+        let totals = carried.map(|carried| carried.totals).unwrap_or_default();
+        let number = carried.map_or(1, |carried| carried.generation + 1);
         let slots = MAX_PROCESSES.min(workers(config.workers).saturating_mul(64).max(1024));
         let account = Account::open(slots, totals)?;
         let mut watch = what.watch.then(Watch::new);
@@ -225,11 +225,11 @@ impl Supervisor {
                     }
                 },
                 rest = joined(&mut self.rest) => {
-                    self.hear(rest);
+                    self.add_predecessor(rest);
                     // By now systemd accepts notifications from this process (MAINPID=).
                     systemd::ready(&status::summary(&self.current));
                 }
-                Some(Ok(number)) = self.ends.join_next() => self.forget(number),
+                Some(Ok(number)) = self.ends.join_next() => self.note_generation_ended(number),
                 () = watchdog.due() => systemd::Watchdog::feed(),
             }
         };
@@ -241,23 +241,23 @@ impl Supervisor {
     async fn take_over(&mut self, inheritance: Inheritance) {
         match inheritance.take_over().await {
             Ok((report, mut predecessor)) => {
-                self.hear(Ok(report));
+                self.add_predecessor(Ok(report));
                 self.rest = Some(tokio::spawn(async move { predecessor.report().await }));
             }
-            Err(error) => self.hear(Err(error)),
+            Err(error) => self.add_predecessor(Err(error)),
         }
         tracing::info!(target: log_target::SUPERVISOR, "took over: {}", status::summary(&self.current));
     }
 
     /// Adds what the predecessor has counted since its last report.
-    pub(crate) fn hear(&mut self, report: std::io::Result<Report>) {
-        let sums = self.account.hear(report);
+    pub(crate) fn add_predecessor(&mut self, report: std::io::Result<Report>) {
+        let sums = self.account.add_predecessor(report);
         self.observer.add(&sums);
     }
 
-    pub(crate) fn forget(&mut self, number: u64) {
+    pub(crate) fn note_generation_ended(&mut self, number: u64) {
         for view in self.draining.extract_if(.., |view| view.number() == number) {
-            self.account.keep(&view);
+            self.account.add_ended(&view);
         }
     }
 
@@ -307,8 +307,8 @@ impl Supervisor {
     /// Recreates the control socket when its path no longer leads to it.
     fn restore_control(&mut self) {
         let Some(control) = self.control.as_ref().filter(|control| !control.is_in_place()) else { return };
-        match control.anew() {
-            Ok(anew) => self.control = Some(anew),
+        match control.recreate() {
+            Ok(recreated) => self.control = Some(recreated),
             Err(failure) => tracing::warn!(
                 target: log_target::CONTROL,
                 "{failure}; until then, only signals reach this server"
@@ -332,7 +332,7 @@ impl Supervisor {
         self.observer.set(Settings::of(config, self.current.launch.workers));
         watch(&mut self.watch, &self.what, Some(config));
         let closes = old.launch.sockets().closing(&self.current.launch.sockets());
-        old.wish(DesiredState::End(End { is_last: false, closes }));
+        old.set_desired_state(DesiredState::End(End { is_last: false, closes }));
         self.draining.push(old);
         tracing::info!(target: log_target::SUPERVISOR, "reloaded: {}", status::summary(&self.current));
         let (generation, answers) = (self.number, std::mem::take(&mut self.answers));
@@ -389,9 +389,9 @@ impl Supervisor {
         self.state = ServerState::Upgrading;
         let invocation = self.invocation.clone();
         let config_was_found = self.what.config_was_found;
-        let legacy = Legacy { generation: self.number, totals: self.totals(), config_was_found };
+        let carried = CarriedState { generation: self.number, totals: self.totals(), config_was_found };
         let sockets = self.current.launch.sockets();
-        self.upgrading = Some(tokio::spawn(async move { invocation.succeed(&sockets, legacy).await }));
+        self.upgrading = Some(tokio::spawn(async move { invocation.succeed(&sockets, carried).await }));
     }
 }
 

@@ -47,7 +47,7 @@ pub(crate) struct Invocation {
 /// The handoff: what a successor receives from its predecessor.
 pub(crate) struct Inheritance {
     pub(crate) sockets: Sockets,
-    pub(crate) legacy: Legacy,
+    pub(crate) carried: CarriedState,
     /// In it the predecessor writes its metrics before it sends its totals.
     metrics: Option<File>,
     predecessor: StdUnixStream,
@@ -71,12 +71,12 @@ pub(crate) struct Handoff {
     #[serde(default)]
     has_metrics: bool,
     #[serde(flatten)]
-    legacy: Legacy,
+    carried: CarriedState,
 }
 
 /// The state that continues across an upgrade, besides the sockets. A part of [`Handoff`].
 #[derive(Clone, Copy, Serialize, Deserialize)]
-pub(crate) struct Legacy {
+pub(crate) struct CarriedState {
     /// The number of the latest generation.
     pub(crate) generation: u64,
     pub(crate) totals: Totals,
@@ -115,7 +115,7 @@ impl Invocation {
     /// # Errors
     ///
     /// When it does not start, ends before it is ready (its stderr says why), or is not ready within `READY_TIMEOUT`.
-    pub(crate) async fn succeed(&self, sockets: &Sockets, legacy: Legacy) -> io::Result<Successor> {
+    pub(crate) async fn succeed(&self, sockets: &Sockets, carried: CarriedState) -> io::Result<Successor> {
         let (ours, theirs) = StdUnixStream::pair()?;
         let mut command = Command::new(&self.program);
         command.arg(SUCCESSOR).args(&self.arguments).stdin(OwnedFd::from(theirs)).process_group(0).kill_on_drop(true);
@@ -129,14 +129,14 @@ impl Invocation {
         // Close this process's copy of the successor's socket. Otherwise the channel would stay open after the
         // successor has ended.
         drop(command);
-        orphans::keep(&child);
+        orphans::exclude(&child);
         let pid = child.id().unwrap_or_default();
         let mut group = Group(i32::try_from(pid).ok().and_then(Pid::from_raw));
         let (inventory, mut descriptors) = sockets.inventory();
         let metrics = shared_file("daylily-handoff-metrics")?;
         descriptors.push(metrics.as_fd());
-        let estate = serde_json::to_vec(&Handoff { inventory, has_metrics: true, legacy })?;
-        let sent = fd_message::send(&ours, &estate, &descriptors);
+        let handoff = serde_json::to_vec(&Handoff { inventory, has_metrics: true, carried })?;
+        let sent = fd_message::send(&ours, &handoff, &descriptors);
         ours.set_nonblocking(true)?;
         let mut channel = UnixStream::from_std(ours)?;
         let word = async {
@@ -194,11 +194,11 @@ impl Inheritance {
     pub(crate) fn receive() -> io::Result<Self> {
         let predecessor = StdUnixStream::from(io::stdin().as_fd().try_clone_to_owned()?);
         let (payload, descriptors) = fd_message::receive(&predecessor)?;
-        let estate: Handoff = serde_json::from_slice(&payload)?;
+        let handoff: Handoff = serde_json::from_slice(&payload)?;
         let mut descriptors = descriptors.into_iter();
-        let sockets = Sockets::from_inventory(estate.inventory, &mut descriptors)?;
-        let metrics = estate.has_metrics.then(|| descriptors.next().map(File::from)).flatten();
-        Ok(Self { sockets, legacy: estate.legacy, metrics, predecessor })
+        let sockets = Sockets::from_inventory(handoff.inventory, &mut descriptors)?;
+        let metrics = handoff.has_metrics.then(|| descriptors.next().map(File::from)).flatten();
+        Ok(Self { sockets, carried: handoff.carried, metrics, predecessor })
     }
 
     /// Reports to the predecessor that this process serves, so that it drains. Returns what it has counted so far; from then on,

@@ -13,14 +13,14 @@ use std::time::Duration;
 use daylily_core::config::{ComponentSource, Config};
 use tokio::time::{Interval, MissedTickBehavior, interval};
 
-const LOOK: Duration = Duration::from_millis(250);
+const CHECK_INTERVAL: Duration = Duration::from_millis(250);
 
 /// Time of modification (seconds and nanoseconds), size and inode; None where there is no file.
 type FileStamp = Option<(i64, i64, u64, u64)>;
 
 /// The files of one configuration, as they were when they were read.
 pub(crate) struct Watch {
-    looks: Interval,
+    interval: Interval,
     files: HashMap<PathBuf, FileStamp>,
     /// The files at the latest check, when they differ from what was read.
     changed: Option<HashMap<PathBuf, FileStamp>>,
@@ -29,9 +29,9 @@ pub(crate) struct Watch {
 impl Watch {
     /// Watches no files yet. Must be called within a tokio runtime.
     pub(crate) fn new() -> Self {
-        let mut looks = interval(LOOK);
-        looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        Self { looks, files: HashMap::new(), changed: None }
+        let mut interval = interval(CHECK_INTERVAL);
+        interval.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        Self { interval, files: HashMap::new(), changed: None }
     }
 
     /// Watches the configuration's file and the components in it from now on. Files that are watched already stay, with
@@ -43,8 +43,8 @@ impl Watch {
                 ComponentSource::HelloWorld => None,
             });
         for path in path.into_iter().chain(components) {
-            let looks = looks(&path);
-            self.files.entry(path).or_insert(looks);
+            let stamp = stamp(&path);
+            self.files.entry(path).or_insert(stamp);
         }
         self.changed = None;
     }
@@ -52,16 +52,16 @@ impl Watch {
     /// Resolves when files have changed, and have not changed again by the next check. Cancel safe.
     pub(crate) async fn changed(&mut self) {
         loop {
-            self.looks.tick().await;
-            if self.look() {
+            self.interval.tick().await;
+            if self.check() {
                 return;
             }
         }
     }
 
     /// Whether files differ from what was read, and are the same as at the previous check.
-    fn look(&mut self) -> bool {
-        let now = look(&self.files);
+    fn check(&mut self) -> bool {
+        let now = stamps(&self.files);
         if now == self.files {
             self.changed = None;
             return false;
@@ -76,11 +76,11 @@ impl Watch {
     }
 }
 
-fn look(files: &HashMap<PathBuf, FileStamp>) -> HashMap<PathBuf, FileStamp> {
-    files.keys().map(|path| (path.clone(), looks(path))).collect()
+fn stamps(files: &HashMap<PathBuf, FileStamp>) -> HashMap<PathBuf, FileStamp> {
+    files.keys().map(|path| (path.clone(), stamp(path))).collect()
 }
 
-fn looks(path: &Path) -> FileStamp {
+fn stamp(path: &Path) -> FileStamp {
     let file = fs::metadata(path).ok()?;
     Some((file.mtime(), file.mtime_nsec(), file.size(), file.ino()))
 }
@@ -89,8 +89,8 @@ fn looks(path: &Path) -> FileStamp {
 mod tests {
     use super::*;
 
-    fn is_told(watch: &mut Watch) -> bool {
-        watch.look() || watch.look()
+    fn has_changed(watch: &mut Watch) -> bool {
+        watch.check() || watch.check()
     }
 
     #[tokio::test]
@@ -99,16 +99,16 @@ mod tests {
         let path = dir.path().join("daylily.toml");
         let mut watch = Watch::new();
         watch.add(Some(path.clone()), None);
-        assert!(!is_told(&mut watch), "reported without a change");
+        assert!(!has_changed(&mut watch), "reported without a change");
         fs::write(&path, "a").expect("a file");
-        assert!(is_told(&mut watch), "a new file was not reported");
-        assert!(!is_told(&mut watch), "reported twice");
+        assert!(has_changed(&mut watch), "a new file was not reported");
+        assert!(!has_changed(&mut watch), "reported twice");
         for step in ["ab", "abc", "abcd"] {
             fs::write(&path, step).expect("a file");
-            assert!(!watch.look(), "reported while it was being written");
+            assert!(!watch.check(), "reported while it was being written");
         }
-        assert!(is_told(&mut watch), "a written file was not reported");
+        assert!(has_changed(&mut watch), "a written file was not reported");
         fs::remove_file(&path).expect("a file");
-        assert!(is_told(&mut watch), "a removed file was not reported");
+        assert!(has_changed(&mut watch), "a removed file was not reported");
     }
 }

@@ -15,16 +15,16 @@ use tokio::time::Instant;
 
 use super::heartbeats::HeartbeatChecks;
 use super::process::{Event, StartError, WorkerLaunch, WorkerProcess};
-use super::retire::{retire, say_drained};
+use super::retire::{log_drained, retire};
 use crate::ipc::command::{End, WorkerCommand};
 use crate::observe::counters::{Counts, Totals};
 use crate::observe::scoreboard::Slot;
 use crate::sys::lock::lock;
-use crate::worker::LAST_WORDS;
+use crate::worker::CUT_GRACE_PERIOD;
 
 /// A worker whose event loop has not run for this long does not accept either. The others accept on its sockets until
 /// it runs again or has been replaced.
-const COVERED_AFTER: Duration = Duration::from_secs(1);
+const ABSENT_AFTER: Duration = Duration::from_secs(1);
 
 /// The desired state of all worker sessions of a generation.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -58,15 +58,15 @@ pub(crate) enum SessionState {
     Ended,
 }
 
-/// A worker session, shared between the task that runs it ([`WorkerSession::keep`]) and the readers of its state.
+/// A worker session, shared between the task that runs it ([`WorkerSession::run`]) and the readers of its state.
 pub(crate) struct WorkerSession {
     worker: u32,
     launch: Arc<WorkerLaunch>,
-    seen: Mutex<WorkerStatus>,
+    status: Mutex<WorkerStatus>,
     /// Its process has stopped accepting, and will not be replaced.
     has_closed: watch::Sender<bool>,
     /// The counters of the process, while one is running.
-    slot: Mutex<Option<&'static Slot>>,
+    counters: Mutex<Option<&'static Slot>>,
 }
 
 /// Why a process has ended or is to be replaced.
@@ -85,9 +85,9 @@ impl WorkerSession {
         Arc::new(Self {
             worker,
             launch,
-            seen: Mutex::default(),
+            status: Mutex::default(),
             has_closed: watch::Sender::new(false),
-            slot: Mutex::default(),
+            counters: Mutex::default(),
         })
     }
 
@@ -103,52 +103,52 @@ impl WorkerSession {
 
     /// Whether the session has ended: no process is running, and none will be started.
     pub(crate) fn is_gone(&self) -> bool {
-        lock(&self.seen).state == SessionState::Ended
+        lock(&self.status).state == SessionState::Ended
     }
 
     /// What the session has counted, such as how often its process was replaced; the counts of the scoreboard are 0.
     pub(crate) fn deaths(&self) -> Totals {
-        lock(&self.seen).totals
+        lock(&self.status).totals
     }
 
-    pub(crate) fn seen(&self) -> WorkerStatus {
-        let slot = *lock(&self.slot);
-        let counts = slot.map(Slot::counts).unwrap_or_default();
+    pub(crate) fn status(&self) -> WorkerStatus {
+        let counters = *lock(&self.counters);
+        let counts = counters.map(Slot::counts).unwrap_or_default();
         WorkerStatus {
             counts,
-            blocked_calls: slot.map_or(0, |slot| slot.blocked_calls.get()),
-            ..lock(&self.seen).clone()
+            blocked_calls: counters.map_or(0, |counters| counters.blocked_calls.get()),
+            ..lock(&self.status).clone()
         }
     }
 
-    /// Runs the session, at first with `process`, until `wishes` requests the end. Cancel safe: the process is killed.
-    pub(crate) async fn keep(self: Arc<Self>, mut process: WorkerProcess, mut wishes: watch::Receiver<DesiredState>) {
+    /// Runs the session, at first with `process`, until `desired` requests the end. Cancel safe: the process is killed.
+    pub(crate) async fn run(self: Arc<Self>, mut process: WorkerProcess, mut desired: watch::Receiver<DesiredState>) {
         let mut restarts = Restarts::default();
         // Processes that have been replaced and are still draining.
         let mut retiring = JoinSet::new();
         loop {
-            self.sits(&process);
-            let left = self.watch_over(&mut process, &mut wishes).await;
-            if let SessionEnd::Blocked = left {
-                if let Some(next) = self.relieve(&process, &mut wishes).await {
+            self.note_running(&process);
+            let end = self.watch_over(&mut process, &mut desired).await;
+            if let SessionEnd::Blocked = end {
+                if let Some(next) = self.replace_blocked(&process, &mut desired).await {
                     let old = std::mem::replace(&mut process, next);
-                    retiring.spawn(retire(Arc::clone(&self.launch), self.worker, old, wishes.clone()));
+                    retiring.spawn(retire(Arc::clone(&self.launch), self.worker, old, desired.clone()));
                 }
                 continue;
             }
-            let lost = process.slot().counts().requests_in_progress();
+            let lost = process.counters().counts().requests_in_progress();
             let lived = process.ready_at.elapsed();
             let pid = process.pid;
-            self.leaves();
+            self.note_ended();
             drop(process);
-            if let SessionEnd::Drained = left {
+            if let SessionEnd::Drained = end {
                 self.has_closed.send_replace(true);
                 while retiring.join_next().await.is_some() {}
                 return;
             }
             let delay = restarts.died(Some(lived), random());
-            self.say(pid, &left, lost, lived, &restarts, delay);
-            match self.replace(&mut restarts, delay, &mut wishes).await {
+            self.log_end(pid, &end, lost, lived, &restarts, delay);
+            match self.replace(&mut restarts, delay, &mut desired).await {
                 Some(next) => process = next,
                 None => {
                     self.has_closed.send_replace(true);
@@ -162,9 +162,9 @@ impl WorkerSession {
 
     /// Waits until `process` has ended, has hung and was killed, has drained or was killed as requested, or is to be
     /// replaced because its file calls do not return.
-    async fn watch_over(&self, process: &mut WorkerProcess, wishes: &mut watch::Receiver<DesiredState>) -> SessionEnd {
+    async fn watch_over(&self, process: &mut WorkerProcess, desired: &mut watch::Receiver<DesiredState>) -> SessionEnd {
         let limit = self.launch.prepared.config.server.hang_timeout;
-        let mut looks = HeartbeatChecks::new(limit, process.slot());
+        let mut heartbeats = HeartbeatChecks::new(limit, process.counters());
         let mut absent = self.launch.absent.subscribe();
         absent.mark_changed();
         loop {
@@ -173,21 +173,21 @@ impl WorkerSession {
                 event = process.event() => if let Event::Ended(status) = event {
                     return SessionEnd::Died(status);
                 },
-                wish = next_wish(wishes) => match wish {
+                state = next_desired_state(desired) => match state {
                     DesiredState::Serve => {}
-                    DesiredState::End(end) => return self.drain(process, end, wishes, looks).await,
+                    DesiredState::End(end) => return self.drain(process, end, desired, heartbeats).await,
                     DesiredState::Kill => return kill(process, SessionEnd::Drained).await,
                 },
                 Ok(()) = absent.changed() => {
                     let absent = absent.borrow_and_update().clone();
-                    process.order(&WorkerCommand::Cover(absent.into_iter().filter(|other| *other != self.worker).collect()));
+                    process.send(&WorkerCommand::Accept(absent.into_iter().filter(|other| *other != self.worker).collect()));
                 }
-                silent = looks.silent() => {
+                silent = heartbeats.silent() => {
                     if silent >= limit {
                         return kill(process, SessionEnd::Hung).await;
                     }
-                    self.mark_absent(silent >= COVERED_AFTER);
-                    if process.slot().blocked_routes.get() > 0 && self.launch.relief.allows(Instant::now()) {
+                    self.mark_absent(silent >= ABSENT_AFTER);
+                    if process.counters().blocked_routes.get() > 0 && self.launch.blocked_replacements.allows(Instant::now()) {
                         return SessionEnd::Blocked;
                     }
                 }
@@ -197,18 +197,22 @@ impl WorkerSession {
 
     /// Starts a process that replaces one whose file calls do not return; the old one serves until then. None when the
     /// generation is to end or the start failed: the old process goes on.
-    async fn relieve(&self, old: &WorkerProcess, wishes: &mut watch::Receiver<DesiredState>) -> Option<WorkerProcess> {
+    async fn replace_blocked(
+        &self,
+        old: &WorkerProcess,
+        desired: &mut watch::Receiver<DesiredState>,
+    ) -> Option<WorkerProcess> {
         let (worker, pid) = (self.worker, old.pid);
-        let (calls, routes) = (old.slot().blocked_calls.get(), old.slot().blocked_routes.get());
+        let (calls, routes) = (old.counters().blocked_calls.get(), old.counters().blocked_routes.get());
         let started = tokio::select! {
             biased;
-            _ = wishes.wait_for(|wish| *wish != DesiredState::Serve) => None,
+            _ = desired.wait_for(|state| *state != DesiredState::Serve) => None,
             started = WorkerProcess::start(&self.launch, worker) => Some(started),
         };
         match started {
             None => {
                 // So that [`Self::watch_over`] sees the change, too.
-                wishes.mark_changed();
+                desired.mark_changed();
                 None
             }
             Some(Ok(next)) => {
@@ -218,9 +222,9 @@ impl WorkerSession {
                      on {routes} of its routes; the process with pid {} replaces it",
                     next.pid
                 );
-                self.seen_mut(|seen| {
-                    seen.totals.restarts += 1;
-                    seen.totals.blocked += 1;
+                self.update_status(|status| {
+                    status.totals.restarts += 1;
+                    status.totals.blocked += 1;
                 });
                 Some(next)
             }
@@ -235,33 +239,33 @@ impl WorkerSession {
     }
 
     /// Tells `process` to drain and waits for its end. Kills it when it hangs, or has not ended after
-    /// `shutdown_timeout` and twice [`LAST_WORDS`].
+    /// `shutdown_timeout` and twice [`CUT_GRACE_PERIOD`].
     async fn drain(
         &self,
         process: &mut WorkerProcess,
         end: End,
-        wishes: &mut watch::Receiver<DesiredState>,
-        mut looks: HeartbeatChecks,
+        desired: &mut watch::Receiver<DesiredState>,
+        mut heartbeats: HeartbeatChecks,
     ) -> SessionEnd {
         let server = &self.launch.prepared.config.server;
         self.note(SessionState::Draining);
-        process.order(&WorkerCommand::End(end));
-        let mut too_long = pin!(tokio::time::sleep(server.shutdown_timeout + 2 * LAST_WORDS));
+        process.send(&WorkerCommand::End(end));
+        let mut too_long = pin!(tokio::time::sleep(server.shutdown_timeout + 2 * CUT_GRACE_PERIOD));
         loop {
             tokio::select! {
                 biased;
                 event = process.event() => match event {
                     Event::Closed => drop(self.has_closed.send_replace(true)),
                     Event::Ended(status) => {
-                        say_drained(&self.launch, self.worker, process, &status);
+                        log_drained(&self.launch, self.worker, process, &status);
                         return SessionEnd::Drained;
                     }
                 },
-                wish = next_wish(wishes) => if wish == DesiredState::Kill {
+                state = next_desired_state(desired) => if state == DesiredState::Kill {
                     return kill(process, SessionEnd::Drained).await;
                 },
                 () = &mut too_long => return kill(process, SessionEnd::Drained).await,
-                silent = looks.silent() => if silent >= server.hang_timeout {
+                silent = heartbeats.silent() => if silent >= server.hang_timeout {
                     return kill(process, SessionEnd::Drained).await;
                 }
             }
@@ -273,7 +277,7 @@ impl WorkerSession {
         &self,
         restarts: &mut Restarts,
         mut delay: Duration,
-        wishes: &mut watch::Receiver<DesiredState>,
+        desired: &mut watch::Receiver<DesiredState>,
     ) -> Option<WorkerProcess> {
         loop {
             self.note(if delay.is_zero() { SessionState::Starting } else { SessionState::Waiting });
@@ -284,27 +288,27 @@ impl WorkerSession {
             };
             let started = tokio::select! {
                 biased;
-                _ = wishes.wait_for(|wish| *wish != DesiredState::Serve) => return None,
+                _ = desired.wait_for(|state| *state != DesiredState::Serve) => return None,
                 started = start => started,
             };
             match started {
                 Ok(process) => {
-                    self.seen_mut(|seen| seen.totals.restarts += 1);
+                    self.update_status(|status| status.totals.restarts += 1);
                     return Some(process);
                 }
                 Err(error) => {
                     delay = restarts.died(None, random());
-                    self.say_not_started(&error, delay);
+                    self.log_failed_start(&error, delay);
                 }
             }
         }
     }
 
-    fn say(&self, pid: u32, left: &SessionEnd, lost: u64, lived: Duration, restarts: &Restarts, delay: Duration) {
+    fn log_end(&self, pid: u32, end: &SessionEnd, lost: u64, lived: Duration, restarts: &Restarts, delay: Duration) {
         let worker = self.worker;
-        let how = match left {
+        let how = match end {
             SessionEnd::Hung => {
-                self.seen_mut(|seen| seen.totals.hangs += 1);
+                self.update_status(|status| status.totals.hangs += 1);
                 let limit = format_duration(self.launch.prepared.config.server.hang_timeout);
                 format!("did not respond for hang_timeout = {limit} and was killed")
             }
@@ -324,30 +328,30 @@ impl WorkerSession {
         );
     }
 
-    fn say_not_started(&self, error: &StartError, delay: Duration) {
+    fn log_failed_start(&self, error: &StartError, delay: Duration) {
         tracing::error!(
             target: log_target::WORKER,
             "worker {} cannot be replaced: {error}; trying again in {delay:.1?}", self.worker
         );
     }
 
-    fn sits(&self, process: &WorkerProcess) {
+    fn note_running(&self, process: &WorkerProcess) {
         self.mark_absent(false);
-        *lock(&self.slot) = Some(process.slot());
-        self.seen_mut(|seen| {
-            seen.pid = Some(process.pid);
-            seen.state = SessionState::Ready;
-            seen.since = Some(process.ready_at);
+        *lock(&self.counters) = Some(process.counters());
+        self.update_status(|status| {
+            status.pid = Some(process.pid);
+            status.state = SessionState::Ready;
+            status.since = Some(process.ready_at);
         });
     }
 
-    fn leaves(&self) {
+    fn note_ended(&self) {
         self.mark_absent(true);
-        *lock(&self.slot) = None;
-        self.seen_mut(|seen| {
-            seen.pid = None;
-            seen.state = SessionState::Ended;
-            seen.since = None;
+        *lock(&self.counters) = None;
+        self.update_status(|status| {
+            status.pid = None;
+            status.state = SessionState::Ended;
+            status.since = None;
         });
     }
 
@@ -359,26 +363,26 @@ impl WorkerSession {
     }
 
     fn note(&self, state: SessionState) {
-        self.seen_mut(|seen| seen.state = state);
+        self.update_status(|status| status.state = state);
     }
 
-    fn seen_mut(&self, change: impl FnOnce(&mut WorkerStatus)) {
-        change(&mut lock(&self.seen));
+    fn update_status(&self, change: impl FnOnce(&mut WorkerStatus)) {
+        change(&mut lock(&self.status));
     }
 }
 
 /// Waits for the next desired state. A closed channel means [`DesiredState::Kill`]. Cancel safe.
-pub(crate) async fn next_wish(wishes: &mut watch::Receiver<DesiredState>) -> DesiredState {
-    match wishes.changed().await {
-        Ok(()) => wishes.borrow_and_update().clone(),
+pub(crate) async fn next_desired_state(desired: &mut watch::Receiver<DesiredState>) -> DesiredState {
+    match desired.changed().await {
+        Ok(()) => desired.borrow_and_update().clone(),
         Err(_) => DesiredState::Kill,
     }
 }
 
-async fn kill(process: &mut WorkerProcess, left: SessionEnd) -> SessionEnd {
+async fn kill(process: &mut WorkerProcess, end: SessionEnd) -> SessionEnd {
     // Fails only when the process has ended already.
     let _ = process.kill().await;
-    left
+    end
 }
 
 /// A random number, for jitter: workers that died together should not restart together.

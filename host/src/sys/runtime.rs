@@ -40,12 +40,12 @@ pub(crate) fn run<T, E: From<io::Error>>(main: impl Future<Output = Result<T, E>
 ///
 /// tokio wakes a task that yields only then. But its `yield_now` completes at any second poll, and a request is polled
 /// for other reasons, too: every waiting request is polled at each beat of the pulse.
-pub(crate) async fn look_at_sockets() {
-    let looked = Arc::new(Looked(Notify::new()));
-    let waker = Waker::from(Arc::clone(&looked));
+pub(crate) async fn poll_sockets() {
+    let polled = Arc::new(Polled(Notify::new()));
+    let waker = Waker::from(Arc::clone(&polled));
     let first_poll = pin!(tokio::task::yield_now()).poll(&mut Context::from_waker(&waker));
     if first_poll.is_pending() {
-        looked.0.notified().await;
+        polled.0.notified().await;
     }
 }
 
@@ -57,9 +57,9 @@ pub(crate) fn poll_unbudgeted<T>(cx: &mut Context<'_>, poll: impl FnMut(&mut Con
 }
 
 /// Woken when the event loop has polled all sockets.
-struct Looked(Notify);
+struct Polled(Notify);
 
-impl Wake for Looked {
+impl Wake for Polled {
     fn wake(self: Arc<Self>) {
         self.0.notify_one();
     }

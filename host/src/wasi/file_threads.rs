@@ -223,4 +223,34 @@ mod tests {
         }
         assert_eq!(files.run(|| 7).await.expect("a free thread"), 7);
     }
+
+    #[tokio::test]
+    async fn calls_beyond_the_number_of_threads_wait_for_one() {
+        const CALLS: usize = 4 * MAX_THREADS;
+        let files = RouteFiles::new("a".into());
+        let (begin, mut begun) = tokio::sync::mpsc::unbounded_channel::<()>();
+        let (end, ended) = mpsc::channel::<()>();
+        let ended = Arc::new(Mutex::new(ended));
+        let mut calls = tokio::task::JoinSet::new();
+        for _ in 0..CALLS {
+            let (files, begin, ended) = (Arc::clone(&files), begin.clone(), Arc::clone(&ended));
+            let work = move || {
+                let _ = begin.send(());
+                let _ = lock(&ended).recv();
+            };
+            calls.spawn(async move { files.run(work).await });
+        }
+        for _ in 0..MAX_THREADS {
+            in_time("a call has no thread", begun.recv()).await.expect("a call");
+        }
+        for _ in MAX_THREADS..CALLS {
+            assert!(begun.try_recv().is_err(), "more than {MAX_THREADS} calls run at a time");
+            end.send(()).expect("a call in progress");
+            in_time("the thread is not free again", begun.recv()).await.expect("a call");
+        }
+        drop(end);
+        while let Some(call) = in_time("a call does not end", calls.join_next()).await {
+            call.expect("a task").expect("a thread");
+        }
+    }
 }

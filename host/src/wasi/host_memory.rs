@@ -39,14 +39,14 @@ const FURTHER_VALUE_BYTES: usize = 144;
 const TEXT_OVERHEAD_BYTES: usize = 32;
 
 /// The share of the budget that must be requested before everything is measured again: a 16th.
-const LOOK_SHARE: u64 = 16;
+const MEASURE_SHARE: u64 = 16;
 
 /// The budget of one instance.
 pub(crate) struct HostMemory {
     max_bytes: u64,
     /// The estimate: an upper bound of the memory that is kept.
     counted_bytes: u64,
-    look_at_bytes: u64,
+    measure_at_bytes: u64,
 }
 
 /// The trap of a guest that exceeds its budget.
@@ -58,13 +58,13 @@ pub(crate) struct HostMemoryUsedUp {
 
 impl HostMemory {
     pub(crate) fn new(max_bytes: u64) -> Self {
-        Self { max_bytes, counted_bytes: 0, look_at_bytes: max_bytes }
+        Self { max_bytes, counted_bytes: 0, measure_at_bytes: max_bytes }
     }
 
     /// Adds an allocation that is about to be made. Returns whether everything must be measured.
     pub(crate) fn count(&mut self, bytes: usize) -> bool {
         self.counted_bytes = self.counted_bytes.saturating_add(bytes as u64);
-        self.counted_bytes > self.look_at_bytes
+        self.counted_bytes > self.measure_at_bytes
     }
 
     /// Sets the estimate to the measured `kept_bytes`, plus the allocation that is about to be made.
@@ -72,12 +72,12 @@ impl HostMemory {
     /// # Errors
     ///
     /// If that exceeds the budget.
-    pub(crate) fn looked(&mut self, kept_bytes: usize, about_to: usize) -> Result<(), HostMemoryUsedUp> {
+    pub(crate) fn set_measured(&mut self, kept_bytes: usize, about_to: usize) -> Result<(), HostMemoryUsedUp> {
         self.counted_bytes = kept_bytes as u64 + about_to as u64;
         if self.counted_bytes > self.max_bytes {
             return Err(HostMemoryUsedUp { max_bytes: self.max_bytes });
         }
-        self.look_at_bytes = self.max_bytes.max(self.counted_bytes + self.max_bytes / LOOK_SHARE);
+        self.measure_at_bytes = self.max_bytes.max(self.counted_bytes + self.max_bytes / MEASURE_SHARE);
         Ok(())
     }
 }
@@ -97,22 +97,22 @@ pub(crate) fn map_bytes(map: &HeaderMap) -> usize {
 
 /// A measurement of a table of resources. A map that several resources share counts once.
 #[derive(Default)]
-pub(crate) struct Look {
+pub(crate) struct Measurement {
     bytes: usize,
     seen: HashSet<*const HeaderMap>,
 }
 
-impl Look {
-    pub(crate) fn at_all<'a>(resources: impl Iterator<Item = &'a mut (dyn Any + Send)>) -> usize {
-        let mut look = Self::default();
+impl Measurement {
+    pub(crate) fn of_all<'a>(resources: impl Iterator<Item = &'a mut (dyn Any + Send)>) -> usize {
+        let mut measurement = Self::default();
         for resource in resources {
-            look.bytes += RESOURCE_BYTES;
-            look.at(&*resource);
+            measurement.bytes += RESOURCE_BYTES;
+            measurement.add(&*resource);
         }
-        look.bytes
+        measurement.bytes
     }
 
-    fn at(&mut self, resource: &dyn Any) {
+    fn add(&mut self, resource: &dyn Any) {
         if let Some(fields) = resource.downcast_ref() {
             self.fields(fields);
         } else if let Some(request) = resource.downcast_ref::<HostOutgoingRequest>() {
@@ -161,12 +161,12 @@ mod tests {
     fn check(asked: &[usize], kept: usize, expected: &[Option<bool>]) {
         let mut memory = HostMemory::new(1_600);
         let outcomes: Vec<Option<bool>> =
-            asked.iter().map(|bytes| memory.count(*bytes).then(|| memory.looked(kept, *bytes).is_ok())).collect();
+            asked.iter().map(|bytes| memory.count(*bytes).then(|| memory.set_measured(kept, *bytes).is_ok())).collect();
         assert_eq!(outcomes, expected, "{asked:?} with {kept} kept");
     }
 
     #[test]
-    fn looks_when_the_count_is_over_the_budget_and_not_all_the_time() {
+    fn measures_when_the_count_is_over_the_budget_and_not_at_each_allocation() {
         check(&[800, 800], 0, &[None, None]);
         check(&[800, 801], 1_600, &[None, Some(false)]);
         // Nothing was kept: the estimate starts again at zero.
@@ -204,11 +204,11 @@ mod tests {
         fields.append_raw(HeaderName::from_static("x-a"), HeaderValue::from_static("1")).expect("room");
         let mut shared = fields.clone();
         let mut other: Vec<Box<dyn Any + Send>> = vec![Box::new(fields.clone()), Box::new(shared.clone())];
-        let once = Look::at_all(other.iter_mut().map(|resource| &mut **resource));
+        let once = Measurement::of_all(other.iter_mut().map(|resource| &mut **resource));
         assert_eq!(once, 2 * RESOURCE_BYTES + map_bytes(&fields));
         shared.append_raw(HeaderName::from_static("x-b"), HeaderValue::from_static("1")).expect("room");
         other.push(Box::new(shared.clone()));
-        let twice = Look::at_all(other.iter_mut().map(|resource| &mut **resource));
+        let twice = Measurement::of_all(other.iter_mut().map(|resource| &mut **resource));
         assert_eq!(twice, 3 * RESOURCE_BYTES + map_bytes(&fields) + map_bytes(&shared));
     }
 }

@@ -164,15 +164,15 @@ impl State {
     /// # Errors
     ///
     /// If the host keeps more than `max_host_memory`; the guest must trap.
-    pub(crate) fn keep(&mut self, bytes: usize) -> wasmtime::Result<()> {
-        if self.host_memory.count(bytes) { self.look(bytes) } else { Ok(()) }
+    pub(crate) fn charge(&mut self, bytes: usize) -> wasmtime::Result<()> {
+        if self.host_memory.count(bytes) { self.measure(bytes) } else { Ok(()) }
     }
 
     /// Measures everything that the host keeps for the guest.
     #[cold]
-    fn look(&mut self, about_to: usize) -> wasmtime::Result<()> {
-        let kept = Look::at_all(self.table.iter_mut()) + self.guest.kept_bytes() + self.hooks.kept_bytes();
-        Ok(self.host_memory.looked(kept, about_to)?)
+    fn measure(&mut self, about_to: usize) -> wasmtime::Result<()> {
+        let kept = Measurement::of_all(self.table.iter_mut()) + self.guest.kept_bytes() + self.hooks.kept_bytes();
+        Ok(self.host_memory.set_measured(kept, about_to)?)
     }
 
     /// The thread pool for the route's file operations.

@@ -33,20 +33,20 @@ pub(crate) struct AcceptLoops {
 }
 
 impl AcceptLoops {
-    /// For worker `number`. Nothing is accepted until [`AcceptLoops::cover`] is called.
+    /// For worker `number`. Nothing is accepted until [`AcceptLoops::accept_for`] is called.
     pub(crate) fn new(worker: Arc<Worker>, number: u32, listeners: Vec<AssignedListener>) -> Self {
         Self { worker, number, listeners, loops: HashMap::new() }
     }
 
-    /// Accepts on the worker's own sockets and on those of `workers`, and stops accepting on all others. No connection
+    /// Accepts on the worker's own sockets and on those of the workers in `absent`, and stops accepting on all others. No connection
     /// is lost by that: one that was not accepted stays in the backlog until another worker accepts it.
     ///
     /// # Errors
     ///
     /// When a socket cannot be duplicated, or the event loop cannot register it.
-    pub(crate) fn cover(&mut self, workers: &[u32]) -> io::Result<()> {
+    pub(crate) fn accept_for(&mut self, absent: &[u32]) -> io::Result<()> {
         let is_ours = |listener: &AssignedListener| {
-            listener.owners.iter().any(|owner| *owner == self.number || workers.contains(owner))
+            listener.owners.iter().any(|owner| *owner == self.number || absent.contains(owner))
         };
         for (at, listener) in (0..).zip(&self.listeners) {
             if !is_ours(listener) {
@@ -66,7 +66,7 @@ impl AcceptLoops {
 
     /// Stops accepting, except on the sockets in `closing`, which no other process accepts on. The worker is draining
     /// already.
-    pub(crate) fn leave(&mut self, closing: &[u32]) {
+    pub(crate) fn stop_accepting(&mut self, closing: &[u32]) {
         self.loops.retain(|at, accepting| {
             let closes = closing.contains(at);
             if !closes {
@@ -74,11 +74,11 @@ impl AcceptLoops {
             }
             closes
         });
-        let mut places = 0..;
-        self.listeners.retain(|_| places.next().is_some_and(|at| self.loops.contains_key(&at)));
+        let mut indexes = 0..;
+        self.listeners.retain(|_| indexes.next().is_some_and(|at| self.loops.contains_key(&at)));
     }
 
-    /// Empties the backlogs of the sockets that [`AcceptLoops::leave`] has kept, and closes them: the kernel resets
+    /// Empties the backlogs of the sockets that [`AcceptLoops::stop_accepting`] has kept, and closes them: the kernel resets
     /// connections that are still in a backlog at the close.
     pub(crate) async fn close(self) {
         if self.listeners.is_empty() {

@@ -33,7 +33,7 @@ use crate::wasi::http::client::{OutgoingClient, OutgoingPolicy};
 use crate::wasi::settings::AppSettings;
 
 /// What a worker needs besides its configuration and components.
-pub(crate) struct Surroundings {
+pub(crate) struct WorkerContext {
     /// Maximum number of connections at a time.
     pub(crate) connection_limit: usize,
     pub(crate) drain: Drain,
@@ -42,7 +42,7 @@ pub(crate) struct Surroundings {
     pub(crate) metrics: Arc<WorkerMetrics>,
 }
 
-impl Surroundings {
+impl WorkerContext {
     /// Of a process that is no worker: no other process reads its counters and its journal.
     ///
     /// # Errors
@@ -60,7 +60,11 @@ impl Surroundings {
 /// # Errors
 ///
 /// All components that cannot be served, each with its reason.
-pub(crate) fn worker(config: &Config, artifacts: &[Artifact], around: Surroundings) -> Result<Worker, Vec<LoadError>> {
+pub(crate) fn worker(
+    config: &Config,
+    artifacts: &[Artifact],
+    context: WorkerContext,
+) -> Result<Worker, Vec<LoadError>> {
     let needs = needs(&config.routes, artifacts)?;
     let engines = Engines::new(&needs, config.server.max_concurrency, StackDetail::of(config.dev));
     let engines = Arc::new(engines.map_err(|error| vec![LoadError::Pool { error }])?);
@@ -83,15 +87,15 @@ pub(crate) fn worker(config: &Config, artifacts: &[Artifact], around: Surroundin
         routes,
         admission: Admission::new(&config.server, shares),
         limits: config.server,
-        connections: Arc::new(Semaphore::new(around.connection_limit.min(Semaphore::MAX_PERMITS))),
+        connections: Arc::new(Semaphore::new(context.connection_limit.min(Semaphore::MAX_PERMITS))),
         dev: config.dev,
         overload: OncePerSecond::new(),
-        drain: around.drain,
+        drain: context.drain,
         date: Date::new(SystemTime::now()),
         pulse: Pulse::default(),
-        counters: around.counters,
-        recorder: Recorder::new(around.counters, around.journal, Arc::clone(&around.metrics), &config.access_log),
-        metrics: around.metrics,
+        counters: context.counters,
+        recorder: Recorder::new(context.counters, context.journal, Arc::clone(&context.metrics), &config.access_log),
+        metrics: context.metrics,
     })
 }
 

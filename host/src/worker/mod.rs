@@ -17,7 +17,7 @@ use tokio::sync::mpsc;
 use tokio::time::Instant;
 
 use self::accept_loops::AcceptLoops;
-use self::load::Surroundings;
+use self::load::WorkerContext;
 use self::setup::WorkerSetup;
 use crate::engine::meter::note_cpu_clock;
 use crate::failure::{EXIT_CUT, Failure};
@@ -37,15 +37,15 @@ const IDLE_PATIENCE: Duration = Duration::from_secs(1);
 const IDLE_PATIENCE_AT_STOP: Duration = Duration::from_millis(500);
 
 /// How long connections may take, after the cut, to send the error responses of requests that were cut.
-pub(crate) const LAST_WORDS: Duration = Duration::from_secs(2);
+pub(crate) const CUT_GRACE_PERIOD: Duration = Duration::from_secs(2);
 
 /// Runs a worker to its end.
 pub(crate) fn main() -> ExitCode {
-    let (supervisor, handover) = match child::begin(c"daylily-worker", "workers", setup::receive) {
+    let (supervisor, setup) = match child::begin(c"daylily-worker", "workers", setup::receive) {
         Ok(begun) => begun,
         Err(code) => return code,
     };
-    let served = log::start(&handover.config.log).and_then(|_log| runtime::run(serve(&supervisor, handover)));
+    let served = log::start(&setup.config.log).and_then(|_log| runtime::run(serve(&supervisor, setup)));
     match served {
         Ok(code) => code,
         Err(error) => {
@@ -55,14 +55,13 @@ pub(crate) fn main() -> ExitCode {
     }
 }
 
-async fn serve(supervisor: &UnixStream, handover: WorkerSetup) -> io::Result<ExitCode> {
-    let WorkerSetup { share, config, connection_limit, artifacts, listeners, counters, journal, metrics, alive } =
-        handover;
+async fn serve(supervisor: &UnixStream, setup: WorkerSetup) -> io::Result<ExitCode> {
+    let WorkerSetup { id, config, connection_limit, artifacts, listeners, counters, journal, metrics, alive } = setup;
     // The kernel closes it when this process has ended, after the last record.
     std::mem::forget(alive);
     let drain = Drain::new();
-    let around = Surroundings { connection_limit, drain: drain.clone(), counters, journal, metrics };
-    let worker = match load::worker(&config, &artifacts, around) {
+    let context = WorkerContext { connection_limit, drain: drain.clone(), counters, journal, metrics };
+    let worker = match load::worker(&config, &artifacts, context) {
         Ok(worker) => Arc::new(worker),
         Err(errors) => {
             report(supervisor, &Failure::Components(errors));
@@ -71,30 +70,30 @@ async fn serve(supervisor: &UnixStream, handover: WorkerSetup) -> io::Result<Exi
     };
     // The code is mapped by now, so its files can be closed.
     drop(artifacts);
-    let mut reception = AcceptLoops::new(Arc::clone(&worker), share.worker, listeners);
+    let mut accept_loops = AcceptLoops::new(Arc::clone(&worker), id.worker, listeners);
     let server = config.server;
     tokio::spawn(worker.pulse.clone().beat());
-    let relieved = Arc::clone(&worker);
-    tokio::spawn(async move { relieved.admission.relieve().await });
+    let admitting = Arc::clone(&worker);
+    tokio::spawn(async move { admitting.admission.relieve().await });
     tokio::spawn(beat(Arc::clone(&worker), HEARTBEAT.min(server.hang_timeout / 4)));
-    let mut orders = listen_to(supervisor, server.shutdown_timeout)?;
+    let mut commands = listen_to(supervisor, server.shutdown_timeout)?;
     (&mut &*supervisor).write_all(&[READY])?;
-    tracing::debug!(target: log_target::WORKER, generation = share.generation, worker = share.worker, "ready");
+    tracing::debug!(target: log_target::WORKER, generation = id.generation, worker = id.worker, "ready");
 
     let end = loop {
-        match orders.recv().await {
-            Some(WorkerCommand::Cover(workers)) => reception.cover(&workers)?,
+        match commands.recv().await {
+            Some(WorkerCommand::Accept(absent)) => accept_loops.accept_for(&absent)?,
             Some(WorkerCommand::End(end)) => break end,
             // The channel is closed: the supervisor has ended.
-            None => break End { is_last: true, closes: reception.own_sockets() },
+            None => break End { is_last: true, closes: accept_loops.own_sockets() },
         }
     };
     let idle_patience = if end.is_last { IDLE_PATIENCE_AT_STOP } else { IDLE_PATIENCE };
     drain.begin(DrainPolicy { began: Instant::now(), idle_patience });
-    reception.leave(&end.closes);
+    accept_loops.stop_accepting(&end.closes);
     // Ignore errors: the supervisor may have ended.
     let _ = (&mut &*supervisor).write_all(&[CLOSED]);
-    reception.close().await;
+    accept_loops.close().await;
     Ok(finish(&worker, server.shutdown_timeout).await)
 }
 
@@ -106,7 +105,7 @@ async fn finish(worker: &Worker, shutdown_timeout: Duration) -> ExitCode {
     worker.counters.note_cut();
     worker.drain.cut();
     // Guests end at once. A client that does not read its error response is not waited for any longer.
-    let _ = tokio::time::timeout(LAST_WORDS, worker.drain.finished()).await;
+    let _ = tokio::time::timeout(CUT_GRACE_PERIOD, worker.drain.finished()).await;
     ExitCode::from(EXIT_CUT)
 }
 
@@ -131,23 +130,23 @@ fn process_cpu_ns() -> u64 {
 }
 
 /// Receives worker commands; the channel closes when the supervisor has ended. A thread reads them. It also ends the
-/// process when the event loop has not done so `shutdown_timeout` and twice [`LAST_WORDS`] after the supervisor's end,
+/// process when the event loop has not done so `shutdown_timeout` and twice [`CUT_GRACE_PERIOD`] after the supervisor's end,
 /// because no other process would kill a hung worker then.
 fn listen_to(
     supervisor: &UnixStream,
     shutdown_timeout: Duration,
 ) -> io::Result<mpsc::UnboundedReceiver<WorkerCommand>> {
-    let (sender, orders) = mpsc::unbounded_channel();
+    let (sender, commands) = mpsc::unbounded_channel();
     let mut supervisor = supervisor.try_clone()?;
-    std::thread::Builder::new().name("orders".into()).spawn(move || {
-        while let Ok(order) = WorkerCommand::read(&mut supervisor) {
-            let _ = sender.send(order);
+    std::thread::Builder::new().name("commands".into()).spawn(move || {
+        while let Ok(command) = WorkerCommand::read(&mut supervisor) {
+            let _ = sender.send(command);
         }
         drop(sender);
-        std::thread::sleep(shutdown_timeout + 2 * LAST_WORDS);
+        std::thread::sleep(shutdown_timeout + 2 * CUT_GRACE_PERIOD);
         std::process::exit(EXIT_CUT.into());
     })?;
-    Ok(orders)
+    Ok(commands)
 }
 
 /// Reports to the supervisor why this worker does not serve.

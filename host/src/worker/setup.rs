@@ -60,7 +60,7 @@ impl Prepared {
 
 /// Everything that a worker needs to serve: its descriptors opened, its scoreboard slot mapped.
 pub(crate) struct WorkerSetup {
-    pub(crate) share: WorkerId,
+    pub(crate) id: WorkerId,
     pub(crate) config: Config,
     pub(crate) connection_limit: usize,
     pub(crate) artifacts: Vec<Artifact>,
@@ -77,7 +77,7 @@ pub(crate) struct WorkerSetup {
 /// journal, the metrics, the sign of life, the listeners, the code of each component.
 #[derive(Serialize, Deserialize)]
 pub(crate) struct SetupHeader {
-    share: WorkerId,
+    id: WorkerId,
     slot: u32,
     connection_limit: u64,
     /// For each listener: the workers that it belongs to, and whether systemd passed it.
@@ -85,14 +85,14 @@ pub(crate) struct SetupHeader {
     facts: Vec<Facts>,
 }
 
-/// Sends the handover to a worker.
+/// Sends its setup to a worker.
 ///
 /// # Errors
 ///
 /// When the worker has closed the channel, or the system has no memory or descriptors left.
 pub(crate) fn send(
     worker: &UnixStream,
-    share: WorkerId,
+    id: WorkerId,
     workers: u32,
     prepared: &Prepared,
     sockets: &Sockets,
@@ -101,7 +101,7 @@ pub(crate) fn send(
 ) -> io::Result<()> {
     let (sockets, listeners): (Vec<BorrowedFd<'_>>, _) = sockets.of_workers(workers).into_iter().unzip();
     let head = SetupHeader {
-        share,
+        id,
         slot: lease.index(),
         connection_limit: prepared.connection_limit as u64,
         listeners,
@@ -143,7 +143,7 @@ pub(crate) fn receive(supervisor: &UnixStream) -> io::Result<WorkerSetup> {
         .collect::<io::Result<_>>()?;
     let connection_limit = usize::try_from(head.connection_limit).unwrap_or(usize::MAX);
     Ok(WorkerSetup {
-        share: head.share,
+        id: head.id,
         config,
         connection_limit,
         artifacts,

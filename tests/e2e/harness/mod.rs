@@ -30,7 +30,7 @@ pub use proc::Process;
 pub use server::Daylily;
 pub use setup::{Setup, binary, cache_dir, copy_program, route_to};
 pub use shared::Shared;
-pub use supervised::{Moved, Status, make_pipe};
+pub use supervised::{Asked, Moved, Status, make_pipe};
 pub use table::each;
 pub use turn::Turn;
 pub use upstream::{Upstream, echo};
@@ -38,6 +38,11 @@ pub use wire::{Framing, Head, Stop, Wire};
 
 /// The longest time of any single wait before the test fails: far more than a busy machine needs.
 pub const PATIENCE: Duration = Duration::from_secs(30);
+
+/// Calls `holds` for all of this time, for tests in which nothing must happen. Returns false as soon as it does.
+pub fn always(during: Duration, mut holds: impl FnMut() -> bool) -> bool {
+    !eventually(during, || !holds())
+}
 
 /// Calls `ask` until it returns true. Returns false if `within` has passed before.
 pub fn eventually(within: Duration, mut ask: impl FnMut() -> bool) -> bool {

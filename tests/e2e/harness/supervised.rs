@@ -95,6 +95,24 @@ pub fn make_pipe(path: &Path) {
     mknodat(CWD, path, FileType::Fifo, Mode::RUSR | Mode::WUSR, 0).expect("a pipe");
 }
 
+/// A command that was sent to the control socket.
+pub struct Asked(UnixStream);
+
+impl Asked {
+    /// Whether a response has arrived, or the connection was closed.
+    pub fn is_answered(&self) -> bool {
+        use rustix::net::{RecvFlags, recv};
+        recv(&self.0, &mut [0_u8], RecvFlags::PEEK | RecvFlags::DONTWAIT).is_ok()
+    }
+
+    /// Waits for the line of the response.
+    pub fn answer(self) -> Option<String> {
+        let mut answer = String::new();
+        BufReader::new(self.0).read_line(&mut answer).ok()?;
+        (!answer.is_empty()).then_some(answer)
+    }
+}
+
 impl Daylily {
     /// The server's status from its control socket, without starting `daylily status`. During an upgrade there is a
     /// moment without a response; like the command, this then tries again.
@@ -117,12 +135,16 @@ impl Daylily {
 
     /// Sends bytes to the control socket. Returns the line that the server responds with.
     pub fn say(&self, bytes: &str) -> Option<String> {
+        self.ask(bytes)?.answer()
+    }
+
+    /// Sends bytes to the control socket, and does not wait for the response. The server reads commands in the order in
+    /// which they are sent: when it has replied to a later `status`, it has received this one.
+    pub fn ask(&self, bytes: &str) -> Option<Asked> {
         let mut stream = UnixStream::connect(self.directory().join(CONTROL)).ok()?;
         stream.set_read_timeout(Some(PATIENCE)).expect("a read time-out");
         stream.write_all(bytes.as_bytes()).ok()?;
-        let mut answer = String::new();
-        BufReader::new(stream).read_line(&mut answer).ok()?;
-        (!answer.is_empty()).then_some(answer)
+        Some(Asked(stream))
     }
 
     /// Runs `daylily ARGUMENTS --control` with the server's control socket.

@@ -10,7 +10,7 @@ use http_body_util::{BodyExt, Full};
 use crate::artifact::Form;
 use crate::call::testing::app;
 use crate::call::{Call, Received};
-use crate::engine::outcome::Outcome;
+use crate::engine::call_outcome::CallOutcome;
 use crate::engine::pool::{PoolKind, Reset, WasiVersion};
 use crate::observe::request_id::RequestId;
 
@@ -184,7 +184,7 @@ fn component(code: &str, in_realloc: &str) -> Vec<u8> {
 }
 
 /// The result of a request in one form: how the guest ended, and its response.
-pub(crate) async fn outcome(wasi_version: WasiVersion, component: &[u8], form: Form) -> (Outcome, String) {
+pub(crate) async fn outcome(wasi_version: WasiVersion, component: &[u8], form: Form) -> (CallOutcome, String) {
     let kind = PoolKind { wasi_version, reset: Reset::Whole };
     let app = app(kind, form, component, RouteLimits::default());
     let request = http::Request::post("/path?query").header("host", "agreement.test").header("x-first", "1");
@@ -216,10 +216,12 @@ async fn check(wasi_version: WasiVersion, what: &str, component: &[u8], traps: b
     let (whole, whole_answer) = outcome(wasi_version, component, Form::Component).await;
     let agree = match (&direct, &whole) {
         // The messages of traps may differ. How much of a P3 response was passed on before the trap may differ, too.
-        (Outcome::Trap(_), Outcome::Trap(_)) => wasi_version == WasiVersion::P3 || direct_answer == whole_answer,
+        (CallOutcome::Trap(_), CallOutcome::Trap(_)) => {
+            wasi_version == WasiVersion::P3 || direct_answer == whole_answer
+        }
         _ => direct == whole && direct_answer == whole_answer,
     };
-    let is_expected = matches!(direct, Outcome::Trap(_)) == traps;
+    let is_expected = matches!(direct, CallOutcome::Trap(_)) == traps;
     (!agree || !is_expected).then(|| {
         format!("{what}\n  linked directly: {direct:?} {direct_answer}\n  as a component: {whole:?} {whole_answer}")
     })

@@ -4,7 +4,7 @@
 use super::differential::{check_all, outcome};
 use super::differential_p3::{FAR, FIELDS, INPUT, SET, STREAM, TRAILERS, check_programs, component, direct};
 use crate::artifact::Form;
-use crate::engine::outcome::Outcome;
+use crate::engine::call_outcome::CallOutcome;
 use crate::engine::pool::WasiVersion;
 
 const JOIN_READER: &str = "(local.set $a (call $set-new)) (call $join (call $reader) (local.get $a))";
@@ -164,7 +164,7 @@ async fn an_answer_is_passed_on_when_the_guest_waits_in_both_forms() {
         let component = component(&format!("(call $begin)\n{}", code.join("\n")), "", "");
         for (wasi_version, form) in [(WasiVersion::P2, Form::Module), (WasiVersion::P3, Form::Component)] {
             let (outcome, answer) = outcome(wasi_version, &component, form).await;
-            assert!(matches!(outcome, Outcome::Trap(_) | Outcome::Exit(_)), "{code:?}: {outcome:?}");
+            assert!(matches!(outcome, CallOutcome::Trap(_) | CallOutcome::Exit(_)), "{code:?}: {outcome:?}");
             assert_eq!(answer.starts_with("200 "), *passed_on, "{form:?} {code:?}: {answer}");
         }
     }
@@ -174,7 +174,7 @@ async fn an_answer_is_passed_on_when_the_guest_waits_in_both_forms() {
 async fn what_wasmtime_does_not_expect_traps() {
     for code in FAULTS {
         let (outcome, answer) = direct(&code.join("\n")).await;
-        assert!(matches!(outcome, Outcome::Trap(_)), "{code:?}: {outcome:?} {answer}");
+        assert!(matches!(outcome, CallOutcome::Trap(_)), "{code:?}: {outcome:?} {answer}");
     }
 }
 

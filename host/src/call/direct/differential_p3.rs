@@ -3,7 +3,7 @@
 
 use super::differential::{check_all, outcome};
 use crate::artifact::Form;
-use crate::engine::outcome::Outcome;
+use crate::engine::call_outcome::CallOutcome;
 use crate::engine::pool::WasiVersion;
 
 const GUEST: &str = include_str!("differential_p3.wat");
@@ -318,7 +318,7 @@ async fn allocating_is_the_same_in_both_forms() {
 }
 
 /// The result of a guest that is linked directly.
-pub(crate) async fn direct(code: &str) -> (Outcome, String) {
+pub(crate) async fn direct(code: &str) -> (CallOutcome, String) {
     outcome(WasiVersion::P2, &component(code, "", ""), Form::Module).await
 }
 
@@ -336,7 +336,7 @@ async fn what_leads_nowhere_traps() {
         (passing, "more than 100 streams"),
     ] {
         let (outcome, _) = direct(code).await;
-        assert!(matches!(&outcome, Outcome::Trap(detail) if detail.as_str().contains(says)), "{code}: {outcome:?}");
+        assert!(matches!(&outcome, CallOutcome::Trap(detail) if detail.as_str().contains(says)), "{code}: {outcome:?}");
     }
 }
 
@@ -363,7 +363,7 @@ async fn a_body_that_is_too_short_fails() {
         "{SIZED} (call $put (i32.const 16) (i32.const 5)) (call $finish) {END} (return (i32.const 0))"
     ))
     .await;
-    assert_eq!(outcome, Outcome::Done);
+    assert_eq!(outcome, CallOutcome::Done);
     assert!(answer.ends_with("Err(HttpResponseBodySize(Some(5)))"), "{answer}");
 }
 
@@ -385,6 +385,6 @@ async fn a_body_goes_round_and_round() {
         "(call $end (i32.const 256) (call $body) (call $read (call $body) (i32.const 264) (i32.const 100)))"
     );
     let (outcome, answer) = direct(&code).await;
-    assert_eq!(outcome, Outcome::Done);
+    assert_eq!(outcome, CallOutcome::Done);
     assert!(answer.contains("0123456789"), "{answer}");
 }

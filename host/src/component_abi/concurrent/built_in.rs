@@ -5,7 +5,7 @@ use std::task::{Context, Waker};
 use wasmparser::component_types::ComponentValType;
 use wasmtime::{Caller, Linker, Trap, bail, ensure};
 
-use super::channel::{BLOCKED, Buffer, Channel, End, Kind, Outcome, Owner, Payload};
+use super::channel::{BLOCKED, Buffer, Channel, CopyOutcome, End, Kind, Owner, Payload};
 use super::host::{HostEnd, byte_stream};
 use super::{CHANNEL_BYTES, Status, advance, wait};
 use crate::component_abi::function::{Define, Function, FunctionKind};
@@ -302,7 +302,7 @@ fn of_channels<T: Host>(
 /// upper.
 fn new<T: Host>(caller: &mut Caller<'_, T>, of: Payload) -> wasmtime::Result<u64> {
     let (_, host) = enter(caller)?;
-    host.keep(CHANNEL_BYTES)?;
+    host.charge(CHANNEL_BYTES)?;
     let guest = host.guest();
     let number = guest.concurrent.insert(Channel::new(of, Owner::Guest, Owner::Guest), HostEnd::Nothing);
     let reader = guest.handles.insert_waitable(Waitable::End(End::Reader, number))?;
@@ -329,7 +329,7 @@ fn copy<T: Host>(
     advance(host, memory, &mut Context::from_waker(Waker::noop()), number)?;
     let guest = host.guest();
     let outcome = guest.concurrent.channels.of(number, of)?.begun(end, via);
-    Ok(outcome.map_or(BLOCKED, |outcome| guest.told(outcome)))
+    Ok(outcome.map_or(BLOCKED, |outcome| guest.event_code(outcome)))
 }
 
 /// Cancels an operation. The host's end is polled once more first, so that the operation may still complete.
@@ -351,7 +351,7 @@ fn cancel<T: Host>(caller: &mut Caller<'_, T>, of: Payload, end: End, handle: u3
     }
     let guest = host.guest();
     guest.concurrent.channels.of(number, of)?.cancelled(end, via);
-    Ok(guest.told(outcome.unwrap_or(Outcome::CANCELLED)))
+    Ok(guest.event_code(outcome.unwrap_or(CopyOutcome::CANCELLED)))
 }
 
 fn drop_end<T: Host>(caller: &mut Caller<'_, T>, of: Payload, end: End, handle: u32) -> wasmtime::Result<()> {

@@ -104,7 +104,7 @@ fn begin<T: Host, P: Params, R: Wit>(
         write_result::<T, R>(caller, lowered, to)?;
         return Ok(Status::Returned as u32);
     }
-    caller.data_mut().keep(SUBTASK_BYTES)?;
+    caller.data_mut().charge(SUBTASK_BYTES)?;
     let guest = caller.data_mut().guest();
     let number = guest.concurrent.subtasks.insert(Subtask { running: Some(running), to, size: R::SIZE, event: None });
     let handle = guest.handles.insert_waitable(Waitable::Subtask(number))?;

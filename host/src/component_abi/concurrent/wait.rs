@@ -5,7 +5,7 @@ use std::task::{Context, Poll, Waker};
 
 use wasmtime::{Trap, ensure};
 
-use super::channel::{End, Kind, Outcome};
+use super::channel::{CopyOutcome, End, Kind};
 use super::{Passing, pass_on, progress};
 use crate::component_abi::guest::{Guest, HasHost, Host, parts};
 use crate::component_abi::handles::Waitable;
@@ -47,7 +47,7 @@ impl<T: Host> Guest<T> {
             Waitable::End(end, number) => {
                 let Some(channel) = self.concurrent.channels.get(number) else { return Ok(None) };
                 let (kind, outcome) = (channel.payload.kind, channel.deliver(end)?);
-                (kind, outcome.map(|outcome| self.told(outcome)))
+                (kind, outcome.map(|outcome| self.event_code(outcome)))
             }
         };
         Ok(status.map(|status| Event { code: code(waitable, kind), waitable: handle, status }))
@@ -55,7 +55,7 @@ impl<T: Host> Guest<T> {
 
     /// The result code for the guest. If a value still needs memory, it becomes the pending result, which is allocated
     /// and written before the guest sees the code.
-    pub(super) fn told(&mut self, mut outcome: Outcome) -> u32 {
+    pub(super) fn event_code(&mut self, mut outcome: CopyOutcome) -> u32 {
         self.pending = outcome.pending.take().map(|pending| *pending);
         outcome.code()
     }

@@ -4,17 +4,17 @@ use std::collections::HashMap;
 
 use wasmparser::component_types::{ComponentAnyTypeId, ComponentEntityType};
 use wasmparser::types::Types;
-use wasmparser::{CanonicalFunction, CanonicalOption, ExternalKind, Parser, Payload, Validator, WasmFeatures};
+use wasmparser::{CanonicalFunction, CanonicalOption, ExternalKind, Parser, Payload};
 
 use super::built_in::{self, BuiltInUse};
 use super::fixups::Fixups;
 use super::surface::{Surface, WitFunction};
 use super::{HandlerInterface, HandlerTypes, MEMORY, OURS};
 use crate::component_abi::{self, Function, WitTypes};
-use crate::component_link::relink::main_module::MainModule;
-use crate::component_link::relink::outline::{Alias, CoreFunction, Outline};
-use crate::component_link::relink::plan::{ModuleInstance, instantiations};
-use crate::component_link::relink::shim::Shim;
+use crate::component_link::main_module::MainModule;
+use crate::component_link::outline::{Alias, CoreFunction, ModuleInstance, Outline};
+use crate::component_link::shim::Shim;
+use crate::component_link::types;
 
 /// A component that can be linked directly, as far as its main module needs it.
 pub(crate) struct Layout<'a> {
@@ -63,12 +63,6 @@ impl<'a> Layout<'a> {
     }
 }
 
-/// The types of a valid component, whose core modules are validated as well. An invalid module could become valid when
-/// it is rewritten, since it has more functions and types then.
-fn types(component: &[u8]) -> Option<Types> {
-    Validator::new_with_features(WasmFeatures::default()).validate_all(component).ok()
-}
-
 /// Whether a module has a start function. That runs while the shim's table is still empty, so the calls that go through
 /// the shim would trap.
 fn starts(module: &[u8]) -> bool {
@@ -100,7 +94,7 @@ struct Lifted<'a> {
 impl<'r, 'a, T: HandlerTypes> Reader<'r, 'a, T> {
     fn form(&self) -> Option<Layout<'a>> {
         let lifted = self.lifted()?;
-        let (main, args) = instantiations(&self.outline).find(|(place, _)| place.instance == lifted.handle.instance)?;
+        let (main, args) = self.outline.instantiations().find(|(place, _)| place.instance == lifted.handle.instance)?;
         if !lifted.memory.is_none_or(|memory| self.is_memory(memory, main)) {
             return None;
         }
@@ -118,11 +112,8 @@ impl<'r, 'a, T: HandlerTypes> Reader<'r, 'a, T> {
         let mut realloc = None;
         let mut imports = Vec::new();
         for import in &main_module.imported_functions {
-            let arg = args.iter().find(|arg| arg.name == import.module)?;
-            let exports = self.outline.gathered(arg.index);
-            let export =
-                exports.iter().find(|export| export.name == import.name && export.kind == ExternalKind::Func)?;
-            imports.push(Import::from(self.provided(export.index, main, shim.as_ref(), &mut realloc)?));
+            let function = self.outline.imported(import, args)?;
+            imports.push(Import::from(self.provided(function, main, shim.as_ref(), &mut realloc)?));
         }
         let function = |name| exported(name, ExternalKind::Func).map(|export| export.index);
         let realloc = match realloc {
@@ -207,7 +198,7 @@ impl<'r, 'a, T: HandlerTypes> Reader<'r, 'a, T> {
         match self.outline.functions.get(index as usize)? {
             CoreFunction::Exported(alias) => {
                 let shim = shim.filter(|shim| shim.place.instance == alias.instance)?;
-                let behind = *shim.filled_with.get(shim.shim.slot(alias.name)? as usize)?;
+                let behind = *shim.filled_with.get(shim.shim.element(alias.name)? as usize)?;
                 let types = self.types.as_ref();
                 if types.core_function_at(index) != types.core_function_at(behind) {
                     // A call through the shim would trap because of the type mismatch.
@@ -267,7 +258,7 @@ impl<'r, 'a, T: HandlerTypes> Reader<'r, 'a, T> {
     fn shim(&self, main: ModuleInstance) -> Option<Option<FilledShim<'a>>> {
         let mut shim = None;
         let mut filled = None;
-        for (place, args) in instantiations(&self.outline).filter(|(place, _)| place.instance != main.instance) {
+        for (place, args) in self.outline.instantiations().filter(|(place, _)| place.instance != main.instance) {
             let module = self.outline.module(place.module)?;
             match args {
                 [] if shim.is_none() => shim = Some((place, Shim::read(module)?)),
@@ -278,13 +269,7 @@ impl<'r, 'a, T: HandlerTypes> Reader<'r, 'a, T> {
         match (shim, filled) {
             (None, None) => Some(None),
             (Some((place, shim)), Some((args, filling))) => {
-                let given = |kind, name| {
-                    let exports = self.outline.gathered(args).iter();
-                    exports
-                        .copied()
-                        .find(|export| export.kind == kind && export.name == name)
-                        .map(|export| export.index)
-                };
+                let given = |kind, name| self.outline.gathered_index(args, kind, name);
                 let table = self.outline.tables.get(given(ExternalKind::Table, filling.table)? as usize)?;
                 let filled_with = filling.functions.iter().map(|name| given(ExternalKind::Func, name));
                 let filled_with = filled_with.collect::<Option<Vec<_>>>()?;

@@ -12,7 +12,6 @@
 //! allocates it. So the host never calls the guest during a call of the host. Components of any other form, or with
 //! other imports, are compiled as components.
 
-use wasm_encoder::reencode;
 use wasmparser::component_types::ComponentFuncType;
 
 mod built_in;
@@ -58,13 +57,6 @@ pub(crate) trait HandlerTypes {
     /// Whether `ty` is the type of that handler's function.
     fn is_handler(handler: HandlerInterface, types: &WitTypes<'_>, ty: &ComponentFuncType) -> bool;
 }
-
-/// The module has a feature that is not supported.
-#[derive(Debug, thiserror::Error)]
-#[error("it cannot be linked directly")]
-pub(crate) struct Unfit;
-
-pub(crate) type Result<T> = std::result::Result<T, reencode::Error<Unfit>>;
 
 /// The rewritten main module of a component, to be linked to `functions`. None if the component cannot be linked
 /// directly.

@@ -8,9 +8,10 @@ use wasm_encoder::{
 use wasmparser::Parser;
 
 use super::form::Layout;
-use super::{CALLBACK, HANDLE, REALLOC, Result, Unfit};
+use super::{CALLBACK, HANDLE, REALLOC};
 use crate::component_abi::{NEXT_ALLOCATION, NOTHING_TO_ALLOCATE};
-use crate::component_link::relink::main_module::ImportedFunction;
+use crate::component_link::main_module::ImportedFunction;
+use crate::component_link::{Result, Unfit};
 
 /// None if the module has a feature that is not supported.
 pub(crate) fn with_allocations(form: &Layout<'_>) -> Option<Vec<u8>> {

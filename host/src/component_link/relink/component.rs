@@ -5,9 +5,9 @@ use wasm_encoder::{Alias, Component, ComponentAliasSection, ComponentSectionId, 
 use wasm_encoder::{ModuleSection, RawSection};
 use wasmparser::{ComponentAlias, Export, ExternalKind, Instance, Parser};
 
-use super::main_module::{Rewriter, TABLE};
+use super::module::{Rewriter, TABLE};
 use super::plan::Plan;
-use super::{Result, Unfit};
+use crate::component_link::{Result, Unfit};
 
 pub(super) struct Relinker<'p, 'a> {
     plan: &'p Plan<'a>,

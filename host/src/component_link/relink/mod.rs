@@ -10,32 +10,26 @@
 //! other form is left unchanged.
 
 use wasm_encoder::Component;
-use wasm_encoder::reencode::{self, ReencodeComponent as _};
-use wasmparser::{Parser, Validator, WasmFeatures};
+use wasm_encoder::reencode::ReencodeComponent as _;
+use wasmparser::Parser;
+
+use super::outline::Outline;
+use super::types;
 
 mod component;
-pub(crate) mod main_module;
-pub(crate) mod outline;
-pub(crate) mod plan;
-pub(crate) mod shim;
+mod module;
+mod plan;
 #[cfg(test)]
 mod tests;
 
 /// Must be incremented with every change to this module's output: it is a part of the cache key.
 pub(crate) const VERSION: u32 = 2;
 
-/// The component uses its shim in a way that is not supported.
-#[derive(Debug, thiserror::Error)]
-#[error("it uses its shim in another way")]
-pub(crate) struct Unfit;
-
-type Result<T> = std::result::Result<T, reencode::Error<Unfit>>;
-
 /// The component without its shim. None if it has no shim of the known form.
 pub(crate) fn relink(bytes: &[u8]) -> Option<Vec<u8>> {
-    let plan = plan::Plan::of(&outline::Outline::read(bytes).ok()?)?;
+    let plan = plan::Plan::of(&Outline::read(bytes).ok()?)?;
     // An invalid component could become valid, since more functions and tables are added to it.
-    Validator::new_with_features(WasmFeatures::default()).validate_all(bytes).ok()?;
+    types(bytes)?;
     let mut relinked = Component::new();
     component::Relinker::new(&plan).parse_component(&mut relinked, Parser::new(0), bytes).ok()?;
     Some(relinked.finish())

@@ -1,9 +1,8 @@
-use wasmparser::Instance;
 use wasmtime::component::{Component, Linker};
 use wasmtime::{Engine, Store, StoreContextMut};
 
-use super::outline::Outline;
 use super::relink;
+use crate::component_link::outline::Outline;
 
 /// A component as wit-component makes it: `log` takes a string, so it needs the memory of the module that calls it.
 const WITH_SHIM: &str = r#"
@@ -74,7 +73,7 @@ fn run(component: &[u8]) -> (u32, Vec<String>) {
 
 fn modules_in_an_instance(component: &[u8]) -> usize {
     let outline = Outline::read(component).expect("a component");
-    outline.instances.iter().filter(|instance| matches!(instance, Instance::Instantiate { .. })).count()
+    outline.instantiations().count()
 }
 
 fn with(replaced: &str, by: &str) -> Vec<u8> {

@@ -35,7 +35,7 @@ fn unix_sockets_arrive_as_they_were() {
     drop(given);
     next.listen().expect("the same sockets");
     // The file is removed by the one that serves last.
-    former.leave_files();
+    former.release_files();
     next.claim_files();
     drop(former);
     assert!(path.exists());

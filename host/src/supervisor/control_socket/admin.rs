@@ -112,10 +112,10 @@ impl ControlSocket {
     /// # Errors
     ///
     /// As for [`ControlSocket::open`].
-    pub(crate) fn anew(&self) -> Result<Self, Failure> {
-        let anew = Self::open(&self.path, false)?;
-        anew.publish()?;
-        Ok(anew)
+    pub(crate) fn recreate(&self) -> Result<Self, Failure> {
+        let recreated = Self::open(&self.path, false)?;
+        recreated.publish()?;
+        Ok(recreated)
     }
 
     /// Moves it to its path, atomically, in place of another socket there.
@@ -130,7 +130,7 @@ impl ControlSocket {
     }
 
     /// Stops accepting, and leaves its path to a successor. Clients that are refused meanwhile try again.
-    pub(crate) async fn leave(mut self) {
+    pub(crate) async fn hand_over(mut self) {
         self.inode = 0;
         self.accepting.abort();
         let _ = (&mut self.accepting).await;

@@ -79,7 +79,7 @@ pub(crate) fn answer(overview: &Overview<'_>, reply: oneshot::Sender<Reply>) {
 fn status(overview: &Overview<'_>) -> Status {
     let view = overview.current;
     let workers = |view: &View| -> Vec<WorkerStatus> {
-        view.seats.iter().filter(|seat| !seat.is_gone()).map(|seat| worker(view, seat)).collect()
+        view.sessions.iter().filter(|session| !session.is_gone()).map(|session| worker(view, session)).collect()
     };
     Status {
         version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -95,20 +95,20 @@ fn status(overview: &Overview<'_>) -> Status {
     }
 }
 
-fn worker(view: &View, seat: &WorkerSession) -> WorkerStatus {
-    let seen = seat.seen();
+fn worker(view: &View, session: &WorkerSession) -> WorkerStatus {
+    let status = session.status();
     WorkerStatus {
-        worker: seat.worker(),
+        worker: session.worker(),
         generation: view.number(),
-        pid: seen.pid,
-        state: format!("{:?}", seen.state).to_lowercase(),
-        uptime_ms: ms(seen.since.map(|since| since.elapsed()).unwrap_or_default()),
-        restarts: seen.totals.restarts,
-        hangs: seen.totals.hangs,
-        connections: seen.counts.connections_open(),
-        requests_in_progress: seen.counts.requests_in_progress(),
-        requests: seen.counts.requests_begun,
-        blocked_file_calls: seen.blocked_calls,
+        pid: status.pid,
+        state: format!("{:?}", status.state).to_lowercase(),
+        uptime_ms: ms(status.since.map(|since| since.elapsed()).unwrap_or_default()),
+        restarts: status.totals.restarts,
+        hangs: status.totals.hangs,
+        connections: status.counts.connections_open(),
+        requests_in_progress: status.counts.requests_in_progress(),
+        requests: status.counts.requests_begun,
+        blocked_file_calls: status.blocked_calls,
     }
 }
 

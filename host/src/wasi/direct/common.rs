@@ -123,7 +123,7 @@ macro_rules! common_fields {
                 fn "[method]fields.set"(fields: Borrow<FieldMap>, name: String, values: Vec<Vec<u8>>) =>
                     counted::set(state, fields.0, name, values);
                 fn "[method]fields.delete"(fields: Borrow<FieldMap>, name: String) =>
-                    counted::told(HostFields::delete(&mut state.http(), fields.0, name));
+                    counted::code_or_trap(HostFields::delete(&mut state.http(), fields.0, name));
                 fn "[method]fields.append"(fields: Borrow<FieldMap>, name: String, value: Vec<u8>) =>
                     counted::append(state, fields.0, name, value);
                 fn "[method]fields.clone"(fields: Borrow<FieldMap>) => counted::clone(state, fields.0);

@@ -39,7 +39,7 @@ variant!(HeaderError {
 });
 
 fn http<T>(result: Result<T, HttpError>) -> wasmtime::Result<Result<T, ErrorCode>> {
-    error_codes::told(result, HttpError::downcast)
+    error_codes::code_or_trap(result, HttpError::downcast)
 }
 
 pub(crate) fn functions() -> Vec<Function<State>> {

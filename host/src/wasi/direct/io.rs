@@ -9,7 +9,7 @@ use wasmtime_wasi::p2::bindings::io::streams::{
 };
 
 use crate::component_abi::{Borrow, Function, variant};
-use crate::wasi::error_codes::told;
+use crate::wasi::error_codes::code_or_trap;
 use crate::wasi::state::State;
 
 const ERROR: &str = "wasi:io/error";
@@ -28,7 +28,7 @@ variant!(StreamError {
 type Streamed<T> = Result<T, StreamError>;
 
 fn streamed<T>(result: Result<T, HostStreamError>, state: &mut State) -> wasmtime::Result<Streamed<T>> {
-    told(result, |error| state.table().convert_stream_error(error))
+    code_or_trap(result, |error| state.table().convert_stream_error(error))
 }
 
 pub(crate) fn functions() -> Vec<Function<State>> {

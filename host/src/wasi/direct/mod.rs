@@ -85,8 +85,8 @@ impl Host for State {
         self.guest()
     }
 
-    fn keep(&mut self, bytes: usize) -> wasmtime::Result<()> {
-        self.keep(bytes)
+    fn charge(&mut self, bytes: usize) -> wasmtime::Result<()> {
+        self.charge(bytes)
     }
 
     fn guest_waits(&mut self) {

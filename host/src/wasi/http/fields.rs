@@ -14,31 +14,31 @@ macro_rules! counted_fields {
 
         pub(crate) type Entries = Vec<(String, Vec<u8>)>;
         type Fields = Resource<FieldMap>;
-        type Told<T> = wasmtime::Result<Result<T, HeaderError>>;
+        type OrTrap<T> = wasmtime::Result<Result<T, HeaderError>>;
 
-        pub(crate) fn told<T>(result: Result<T, $error>) -> Told<T> {
-            error_codes::told(result, <$error>::downcast)
+        pub(crate) fn told<T>(result: Result<T, $error>) -> OrTrap<T> {
+            error_codes::code_or_trap(result, <$error>::downcast)
         }
 
-        pub(crate) fn from_list(state: &mut State, list: Entries) -> Told<Fields> {
-            state.keep(list.iter().map(|(name, value)| field_bytes(name, value)).sum())?;
-            told(HostFields::from_list(&mut state.http(), list))
+        pub(crate) fn from_list(state: &mut State, list: Entries) -> OrTrap<Fields> {
+            state.charge(list.iter().map(|(name, value)| field_bytes(name, value)).sum())?;
+            code_or_trap(HostFields::from_list(&mut state.http(), list))
         }
 
-        pub(crate) fn set(state: &mut State, fields: Fields, name: String, values: Vec<Vec<u8>>) -> Told<()> {
-            state.keep(values.iter().map(|value| field_bytes(&name, value)).sum())?;
-            told(HostFields::set(&mut state.http(), fields, name, values))
+        pub(crate) fn set(state: &mut State, fields: Fields, name: String, values: Vec<Vec<u8>>) -> OrTrap<()> {
+            state.charge(values.iter().map(|value| field_bytes(&name, value)).sum())?;
+            code_or_trap(HostFields::set(&mut state.http(), fields, name, values))
         }
 
-        pub(crate) fn append(state: &mut State, fields: Fields, name: String, value: Vec<u8>) -> Told<()> {
-            state.keep(field_bytes(&name, &value))?;
-            told(HostFields::append(&mut state.http(), fields, name, value))
+        pub(crate) fn append(state: &mut State, fields: Fields, name: String, value: Vec<u8>) -> OrTrap<()> {
+            state.charge(field_bytes(&name, &value))?;
+            code_or_trap(HostFields::append(&mut state.http(), fields, name, value))
         }
 
         /// Accounts for a full copy now. The copy is made when either resource is changed.
         pub(crate) fn clone(state: &mut State, fields: Fields) -> wasmtime::Result<Fields> {
             let bytes = state.table().get(&fields).map_or(0, |fields| map_bytes(fields));
-            state.keep(bytes)?;
+            state.charge(bytes)?;
             HostFields::clone(&mut state.http(), fields)
         }
 

@@ -93,7 +93,7 @@ pub(crate) fn set_path(
     request: &Resource<OutgoingRequest>,
     path: Option<String>,
 ) -> wasmtime::Result<Result<(), ()>> {
-    state.keep(path.as_ref().map_or(0, String::len))?;
+    state.charge(path.as_ref().map_or(0, String::len))?;
     let request = state.http().table.get_mut(request)?;
     if path.as_deref().is_some_and(|path| path_with_query(path).is_none()) {
         return Ok(Err(()));
@@ -107,7 +107,7 @@ pub(crate) fn request_body(
     state: &mut State,
     request: Resource<OutgoingRequest>,
 ) -> wasmtime::Result<Result<Resource<OutgoingBody>, ()>> {
-    state.keep(BODY_BYTES)?;
+    state.charge(BODY_BYTES)?;
     OutgoingRequestHost::body(&mut state.http(), request)
 }
 
@@ -116,7 +116,7 @@ pub(crate) fn response_body(
     state: &mut State,
     response: Resource<OutgoingResponse>,
 ) -> wasmtime::Result<Result<Resource<OutgoingBody>, ()>> {
-    state.keep(BODY_BYTES)?;
+    state.charge(BODY_BYTES)?;
     HostOutgoingResponse::body(&mut state.http(), response)
 }
 
@@ -155,7 +155,7 @@ pub(crate) fn handle(
     request: Resource<OutgoingRequest>,
     options: Option<Resource<RequestOptions>>,
 ) -> wasmtime::Result<Result<Resource<FutureIncomingResponse>, ErrorCode>> {
-    state.keep(MAX_HEAD_BYTES)?;
+    state.charge(MAX_HEAD_BYTES)?;
     let origin = state.http().table.get(&request).ok().and_then(origin);
     if origin.is_some_and(|origin| matches!(state.hooks().check(&origin), Err(HttpError::HttpRequestDenied))) {
         state.http().table.delete(request)?;

@@ -68,7 +68,7 @@ pub(super) struct Side {
     /// The buffer of the guest's read or write in progress.
     pub(super) pending: Option<Buffer>,
     /// The result of an operation that has not been delivered to the guest yet.
-    event: Option<Outcome>,
+    event: Option<CopyOutcome>,
     /// What the guest's handle of this end permits.
     local: Local,
 }
@@ -104,7 +104,7 @@ pub(super) struct Buffer {
 
 /// The result of an operation.
 #[derive(Debug)]
-pub(super) struct Outcome {
+pub(super) struct CopyOutcome {
     pub(super) result: CopyResult,
     /// Items that were copied.
     pub(super) count: u32,
@@ -162,7 +162,7 @@ impl Channels {
     }
 }
 
-impl Outcome {
+impl CopyOutcome {
     pub(super) const CANCELLED: Self = Self { result: CopyResult::Cancelled, count: 0, pending: None, via: None };
 
     /// The result code in the canonical ABI's encoding.
@@ -192,7 +192,7 @@ impl Side {
     /// neither are they in wasmtime, where this event replaces the earlier one.
     pub(super) fn complete(&mut self, count: u32, pending: Option<Box<Pending>>) {
         let via = self.pending.take().map(|buffer| buffer.via);
-        self.event = Some(Outcome { result: CopyResult::Completed, count, pending, via });
+        self.event = Some(CopyOutcome { result: CopyResult::Completed, count, pending, via });
     }
 
     /// Records that the other end was dropped. This is an event even without an operation in progress.
@@ -205,7 +205,7 @@ impl Side {
                 event.result = CopyResult::Dropped;
                 event.via = event.via.or(via);
             }
-            None => self.event = Some(Outcome { result: CopyResult::Dropped, count: 0, pending: None, via }),
+            None => self.event = Some(CopyOutcome { result: CopyResult::Dropped, count: 0, pending: None, via }),
         }
     }
 }
@@ -263,7 +263,7 @@ impl Channel {
     }
 
     /// Takes the result of an operation that has just been started, if it has completed already.
-    pub(super) fn begun(&mut self, end: End, via: End) -> Option<Outcome> {
+    pub(super) fn begun(&mut self, end: End, via: End) -> Option<CopyOutcome> {
         let outcome = self.side(end).event.take()?;
         self.side(end).pending = None;
         self.settle(end, via, outcome.result);
@@ -317,7 +317,7 @@ impl Channel {
     /// # Errors
     ///
     /// If the operation was started with the handle of the other end: see [`Self::ensure_busy`].
-    pub(super) fn deliver(&mut self, end: End) -> wasmtime::Result<Option<Outcome>> {
+    pub(super) fn deliver(&mut self, end: End) -> wasmtime::Result<Option<CopyOutcome>> {
         let Some(outcome) = self.side(end).event.take() else { return Ok(None) };
         if let Some(via) = outcome.via {
             ensure!(via == end && self.side(end).local == Local::Busy, "an event of another end");
@@ -336,7 +336,7 @@ impl Channel {
     }
 
     /// Takes the result of an operation that the guest cancels, if it has completed already.
-    pub(super) fn cancel(&mut self, end: End) -> wasmtime::Result<Option<Outcome>> {
+    pub(super) fn cancel(&mut self, end: End) -> wasmtime::Result<Option<CopyOutcome>> {
         let is_stream = !self.is_future();
         Ok(self.deliver(end)?.map(|mut outcome| {
             if outcome.result == CopyResult::Completed && is_stream {

@@ -107,7 +107,7 @@ impl Body {
         state: &mut State,
         result: &FutureReader<SentResult>,
     ) -> wasmtime::Result<(StreamReader, FutureReader<TrailersResult>)> {
-        state.keep(MESSAGE_BYTES)?;
+        state.charge(MESSAGE_BYTES)?;
         let sent = match &self {
             Self::Guest { sent, .. } => Some(sent.clone()),
             Self::Host { sent, .. } => sent.clone(),

@@ -29,7 +29,7 @@ pub(super) fn functions() -> Vec<Function<State>> {
 
 /// Sends a request. A request without a path is sent with `/` (WebAssembly/WASI#949).
 fn send(state: &mut State, request: Resource<Request>) -> wasmtime::Result<Later<State>> {
-    state.keep(MAX_HEAD_BYTES)?;
+    state.charge(MAX_HEAD_BYTES)?;
     let request = state.table().delete(request)?;
     let Request { method, scheme, authority, path_with_query, headers, options, body } = request;
     let transmission = Arc::new(Tell(body.transmission()));

@@ -31,7 +31,7 @@ pub(super) fn told<V, E>(result: Result<V, TrappableError<E>>) -> wasmtime::Resu
 where
     E: std::error::Error + Send + Sync + 'static,
 {
-    error_codes::told(result, TrappableError::downcast)
+    error_codes::code_or_trap(result, TrappableError::downcast)
 }
 
 /// The error code for `error`, the same that wasmtime-wasi-http returns to components.

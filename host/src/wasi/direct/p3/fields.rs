@@ -21,7 +21,7 @@ pub(super) fn functions() -> Vec<Function<State>> {
     let others = functions! { state =>
         TYPES {
             fn "[method]fields.get-and-delete"(fields: Borrow<FieldMap>, name: String) =>
-                told(HostFields::get_and_delete(&mut state.http(), fields.0, name));
+                code_or_trap(HostFields::get_and_delete(&mut state.http(), fields.0, name));
             fn "[method]fields.copy-all"(fields: Borrow<FieldMap>) =>
                 HostFields::copy_all(&mut state.http(), fields.0);
         }

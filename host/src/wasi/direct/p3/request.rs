@@ -107,7 +107,7 @@ fn new(
 ) -> wasmtime::Result<(Resource<Request>, FutureReader<SentResult>)> {
     // wasmtime-wasi-http reports success for an unsent request (wasmtime#14112).
     let unsent = Err(ErrorCode::InternalError(Some(UNSENT.to_owned())));
-    state.keep(MESSAGE_BYTES)?;
+    state.charge(MESSAGE_BYTES)?;
     let (body, sent) = Body::new(state, contents, trailers, unsent);
     let headers = fields::take(state, headers)?;
     let options = match options {
@@ -171,7 +171,7 @@ fn set_method(request: &mut Request, method: &Method) -> Set {
 }
 
 fn set_path(state: &mut State, request: &ToRequest, path: Option<String>) -> wasmtime::Result<Set> {
-    state.keep(path.as_ref().map_or(0, String::len))?;
+    state.charge(path.as_ref().map_or(0, String::len))?;
     let request = get(state, request)?;
     Ok(set_option(&mut request.path_with_query, path, |path| path_with_query(&path)))
 }
@@ -206,15 +206,15 @@ pub(super) fn options() -> Vec<Function<State>> {
             fn "[method]request-options.get-connect-timeout"(options: Options) =>
                 HostRequestOptions::get_connect_timeout(&mut state.http(), options.0);
             fn "[method]request-options.set-connect-timeout"(options: Options, timeout: Option<u64>) =>
-                told(HostRequestOptions::set_connect_timeout(&mut state.http(), options.0, timeout));
+                code_or_trap(HostRequestOptions::set_connect_timeout(&mut state.http(), options.0, timeout));
             fn "[method]request-options.get-first-byte-timeout"(options: Options) =>
                 HostRequestOptions::get_first_byte_timeout(&mut state.http(), options.0);
             fn "[method]request-options.set-first-byte-timeout"(options: Options, timeout: Option<u64>) =>
-                told(HostRequestOptions::set_first_byte_timeout(&mut state.http(), options.0, timeout));
+                code_or_trap(HostRequestOptions::set_first_byte_timeout(&mut state.http(), options.0, timeout));
             fn "[method]request-options.get-between-bytes-timeout"(options: Options) =>
                 HostRequestOptions::get_between_bytes_timeout(&mut state.http(), options.0);
             fn "[method]request-options.set-between-bytes-timeout"(options: Options, timeout: Option<u64>) =>
-                told(HostRequestOptions::set_between_bytes_timeout(&mut state.http(), options.0, timeout));
+                code_or_trap(HostRequestOptions::set_between_bytes_timeout(&mut state.http(), options.0, timeout));
         }
     }
 }

@@ -67,7 +67,7 @@ fn new(
     contents: Option<StreamReader>,
     trailers: FutureReader<TrailersResult>,
 ) -> wasmtime::Result<(Resource<Response>, FutureReader<SentResult>)> {
-    state.keep(MESSAGE_BYTES)?;
+    state.charge(MESSAGE_BYTES)?;
     let (body, sent) = Body::new(state, contents, trailers, Ok(()));
     let headers = fields::take(state, headers)?;
     let response = Response { status: StatusCode::OK, headers, body };

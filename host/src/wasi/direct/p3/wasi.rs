@@ -69,7 +69,7 @@ pub(crate) fn cli() -> Vec<Function<State>> {
 
 /// The standard input, which is closed.
 fn read_via_stream(state: &mut State) -> wasmtime::Result<(StreamReader, FutureReader<Written>)> {
-    state.keep(MESSAGE_BYTES)?;
+    state.charge(MESSAGE_BYTES)?;
     let guest = state.guest();
     let done = guest.future(later(async { |_: &mut State| wasmtime::error::Ok(Written::Ok(())) }));
     Ok((guest.stream(ClosedInput), done))
@@ -80,7 +80,7 @@ fn write_via_stream(
     data: StreamReader,
     state: &mut State,
 ) -> wasmtime::Result<FutureReader<Written>> {
-    state.keep(MESSAGE_BYTES)?;
+    state.charge(MESSAGE_BYTES)?;
     let stream = state.table().delete(stream)?;
     let (sender, written) = oneshot::channel();
     pipe(state, data, Box::new(Output { stream, failed: Some(sender) }))?;

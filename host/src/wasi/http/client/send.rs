@@ -68,7 +68,7 @@ async fn exchange_on_any(
     let (pool, origin) = (policy.pool(), &destination.origin);
     if !is_replayable && pool.has(origin) {
         // This request cannot be repeated, so first let the idle connections detect whether the peer has closed them.
-        runtime::look_at_sockets().await;
+        runtime::poll_sockets().await;
     }
     while let Some(connection) = pool.take(origin) {
         // RFC 9110 §9.2.2: an idempotent request may be repeated if its connection ends without a response. That

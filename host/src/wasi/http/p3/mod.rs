@@ -136,7 +136,7 @@ fn set_path(
     mut store: StoreContextMut<'_, State>,
     (request, path): (Resource<Request>, Option<String>),
 ) -> wasmtime::Result<(Result<(), ()>,)> {
-    store.data_mut().keep(path.as_ref().map_or(0, String::len))?;
+    store.data_mut().charge(path.as_ref().map_or(0, String::len))?;
     let place = &mut store.data_mut().http().table.get_mut(&request)?.path_with_query;
     *place = match path.as_deref().map(path_with_query) {
         Some(None) => return Ok((Err(()),)),
@@ -161,7 +161,7 @@ fn send<'a>(
 ) -> Pin<Box<dyn Future<Output = wasmtime::Result<(Sent,)>> + Send + 'a>> {
     Box::pin(async move {
         let sending = accessor.with(|mut store| {
-            store.data_mut().keep(MAX_HEAD_BYTES)?;
+            store.data_mut().charge(MAX_HEAD_BYTES)?;
             let untransmitted = store.data_mut().unsent_requests().0.remove(&request.rep());
             if let Ok(request) = store.data_mut().http().table.get_mut(&request) {
                 request.path_with_query = Some(rooted(request.path_with_query.take()));

@@ -7,15 +7,15 @@ use wasmparser::{ExternalKind, FunctionBody, Operator, Parser, Payload, TableIni
 use super::main_module::parameter_counts;
 
 /// A shim module.
-pub(crate) struct Shim<'a> {
-    pub(crate) table: TableType,
+pub(super) struct Shim<'a> {
+    pub(super) table: TableType,
     /// For each exported function: the table element that it calls.
-    slots: BTreeMap<&'a str, u32>,
+    elements: BTreeMap<&'a str, u32>,
 }
 
 impl<'a> Shim<'a> {
     /// None if the module contains anything else.
-    pub(crate) fn read(module: &'a [u8]) -> Option<Self> {
+    pub(super) fn read(module: &'a [u8]) -> Option<Self> {
         let mut parameters = Vec::new();
         let mut types = Vec::new();
         let mut tables = Vec::new();
@@ -34,7 +34,7 @@ impl<'a> Shim<'a> {
                 Payload::CodeSectionEntry(body) => {
                     let ty = *types.get(called.len())?;
                     let parameters = (*parameters.get(ty as usize)?)?;
-                    called.push(called_slot(&body, ty, parameters)?);
+                    called.push(called_element(&body, ty, parameters)?);
                 }
                 _ => return None,
             }
@@ -44,17 +44,17 @@ impl<'a> Shim<'a> {
             return None;
         }
         let functions = exports.iter().filter(|export| export.kind == ExternalKind::Func);
-        let slots = functions.map(|export| Some((export.name, *called.get(export.index as usize)?)));
-        Some(Self { table: table.ty, slots: slots.collect::<Option<_>>()? })
+        let elements = functions.map(|export| Some((export.name, *called.get(export.index as usize)?)));
+        Some(Self { table: table.ty, elements: elements.collect::<Option<_>>()? })
     }
 
-    pub(crate) fn slot(&self, function: &str) -> Option<u32> {
-        self.slots.get(function).copied()
+    pub(super) fn element(&self, function: &str) -> Option<u32> {
+        self.elements.get(function).copied()
     }
 }
 
 /// The table element that a function calls with its own parameters. None if it does anything else.
-fn called_slot(body: &FunctionBody<'_>, ty: u32, parameters: u32) -> Option<u32> {
+fn called_element(body: &FunctionBody<'_>, ty: u32, parameters: u32) -> Option<u32> {
     if body.get_locals_reader().ok()?.get_count() > 0 {
         return None;
     }

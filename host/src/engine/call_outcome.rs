@@ -6,7 +6,7 @@ use daylily_core::excerpt::Excerpt;
 
 /// The outcome of a call: how the guest ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Outcome {
+pub(crate) enum CallOutcome {
     /// It returned.
     Done,
     /// It called `exit`. After a response, code 0 is equivalent to returning.
