@@ -7,3 +7,5 @@ pub(crate) mod log;
 pub(crate) mod record;
 pub(crate) mod request_id;
 pub(crate) mod scoreboard;
+pub(crate) mod server_timing;
+pub(crate) mod trace_context;

@@ -79,7 +79,7 @@ pub(crate) fn worker(config: &Config, artifacts: &[Artifact], around: Surroundin
         table: RouteTable::new(&config.routes),
         routes,
         admission: Admission::new(&config.server, shares),
-        limits: config.server,
+        limits: config.server.clone(),
         connections: Arc::new(Semaphore::new(around.connection_limit.min(Semaphore::MAX_PERMITS))),
         dev: config.dev,
         overload: OncePerSecond::new(),

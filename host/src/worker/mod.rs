@@ -70,7 +70,7 @@ async fn serve(supervisor: &UnixStream, handover: WorkerSetup) -> io::Result<Exi
     // The code is mapped by now, so its files can be closed.
     drop(artifacts);
     let mut reception = AcceptLoops::new(Arc::clone(&worker), share.worker, listeners);
-    let server = config.server;
+    let server = &config.server;
     tokio::spawn(worker.pulse.clone().beat());
     let relieved = Arc::clone(&worker);
     tokio::spawn(async move { relieved.admission.relieve().await });
