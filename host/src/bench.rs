@@ -105,7 +105,8 @@ impl Steps {
     /// When the guest gives no response, does not return, or waits for something outside the process.
     pub fn call(&self, request: Request<()>) -> Result<Called> {
         let request = request.map(|()| Empty::new().map_err(|never| match never {}));
-        let Call { run, head, .. } = self.app()?.call(RequestId::next(), Received { scheme: Scheme::HTTP, request });
+        let Call { run, head, .. } =
+            self.app()?.call(RequestId::next(), Received { scheme: Scheme::HTTP, trace: None, request });
         let response = async {
             let (parts, body) = head.await?.map_err(String::from)?.into_parts();
             Result::Ok(Response::from_parts(parts, body.collect().await?.to_bytes()))

@@ -1,6 +1,6 @@
 //! Ordinary guests are linked directly, all others as components. Clients and guests cannot observe the difference.
 
-use crate::harness::{Request, Response, Setup, Shared, as_component, built, each, run_in};
+use crate::harness::{Request, Response, Setup, Shared, as_component, built, each, run_in, without_ids};
 
 const GUESTS: [&str; 9] = ["hello", "report", "echo", "headers", "status", "stream", "trap", "outgoing", "service03"];
 
@@ -17,10 +17,11 @@ static SERVER: Shared = Shared::new(|| {
     })
 });
 
-/// The response as a client sees it, without the date and the request id.
+/// The response as a client sees it, without the date and the request's ids.
 fn seen(response: &Response) -> String {
-    let headers: Vec<_> = response.headers.iter().filter(|(name, _)| name != "date").collect();
-    let text = response.text();
+    let headers: Vec<_> =
+        response.headers.iter().filter(|(name, _)| name != "date" && name != "x-request-id").collect();
+    let text = without_ids(&response.text());
     // Error responses end with the request id.
     let text = text.split(" (request ").next().unwrap_or_default();
     format!("{} {headers:?} {:?} {:?}\n{text}", response.status, response.trailers, response.ending)

@@ -60,6 +60,7 @@ mod streaming;
 mod surroundings;
 mod systemd;
 mod texts;
+mod trace_context;
 mod unix_files;
 mod unix_sockets;
 mod upgrade;

@@ -4,7 +4,8 @@ use query::Target;
 
 use crate::wasi::http::types::{Fields, Method, OutgoingRequest, RequestOptions, Scheme};
 
-/// The request that `url`, `path` and `method` describe.
+/// The request that `url`, `path` and `method` describe, with the fields `traceparent` and `tracestate` if these are
+/// given.
 pub fn request(target: &Target) -> Result<OutgoingRequest, String> {
     let url = target.get("url").ok_or("no url")?;
     let (scheme, rest) = url.split_once("://").ok_or("no scheme")?;
@@ -17,7 +18,13 @@ pub fn request(target: &Target) -> Result<OutgoingRequest, String> {
         other => Scheme::Other(other.into()),
     };
     let method = Method::Other(target.get("method").unwrap_or("GET").into());
-    let request = OutgoingRequest::new(Fields::new());
+    let fields = Fields::new();
+    for name in ["traceparent", "tracestate"] {
+        if let Some(value) = target.get(name) {
+            fields.append(name, value.as_bytes()).map_err(|error| format!("{error:?}"))?;
+        }
+    }
+    let request = OutgoingRequest::new(fields);
     let set = |what: &'static str| move |()| format!("{what} refused");
     request.set_scheme(Some(&scheme)).map_err(set("scheme"))?;
     request.set_authority(Some(authority)).map_err(set("authority"))?;

@@ -1,5 +1,5 @@
 //! `?url=…&method=…&path=…` sends that request, a POST with the body of the incoming request, and responds with
-//! `status: N` and the body, or `error: …`. `&connect_ms=`, `&first_byte_ms=` and `&between_ms=` set its time-outs.
+//! `status: N` and the body, or `error: …`. `&traceparent=` and `&tracestate=` are fields of it. `&connect_ms=`, `&first_byte_ms=` and `&between_ms=` set its time-outs.
 //! `&times=N` sends N requests at once.
 
 use kit::wasi::http::outgoing_handler::handle as send;

@@ -23,6 +23,11 @@ fn request(target: &Target, incoming: Request) -> Result<Made, String> {
     options.set_between_bytes_timeout(nanos("between_ms")).map_err(|e| format!("{e:?}"))?;
     let method = target.get("method").unwrap_or("GET");
     let fields = length(target, "length");
+    for name in ["traceparent", "tracestate"] {
+        if let Some(value) = target.get(name) {
+            fields.append(name, value.as_bytes()).map_err(|error| format!("{error:?}"))?;
+        }
+    }
     let (request, sent) = if method == "POST" {
         let (body, end) = Request::consume_body(incoming, wit_future::new(|| Ok(())).1);
         Request::new(fields, Some(body), end, Some(options))

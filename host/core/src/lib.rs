@@ -16,6 +16,8 @@ pub mod log_target;
 pub mod request_outcome;
 pub mod restart;
 pub mod route;
+pub mod trace_context;
+pub mod trusted;
 pub mod units;
 
 mod domain;

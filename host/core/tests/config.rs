@@ -12,6 +12,7 @@ use daylily_core::config::{
     options,
 };
 use daylily_core::route::RouteTable;
+use daylily_core::trusted::TrustedPeer;
 
 const FULL: &str = include_str!("../../../tests/cases/config/full.toml");
 
@@ -41,6 +42,11 @@ fn listen(config: &Config) -> Option<String> {
     Some(places.collect::<Vec<_>>().join(" "))
 }
 
+/// Those of the full example.
+fn trusted() -> Vec<TrustedPeer> {
+    ["10.0.0.0/8", "::1", "unix"].map(|peer| peer.parse().expect(peer)).to_vec()
+}
+
 #[test]
 fn full() {
     let config = parse(FULL, &Overrides::default());
@@ -51,7 +57,7 @@ fn full() {
     assert_eq!(config.control, Some(PathBuf::from("/run/daylily/control.sock")));
     assert_eq!(config.cache_dir, Some(PathBuf::from("/etc/daylily/compiled")));
     assert_eq!(config.cache_max_bytes, 1 << 30);
-    assert_eq!(config.server, ServerLimits::default());
+    assert_eq!(config.server, ServerLimits { trusted: trusted(), ..ServerLimits::default() });
 
     // What a route does not say is as in [defaults]; host and path are any.
     let hello = route(&config, "/*");
@@ -217,7 +223,7 @@ fn flags_go_over_defaults_but_not_over_routes() {
     assert_eq!(config.workers.to_string(), "2");
     assert_eq!(config.control, Some(PathBuf::from("flag.sock")));
     assert_eq!(config.cache_dir, Some(PathBuf::from("flag")));
-    let server = ServerLimits { max_concurrency: 3, max_queue: 0, ..ServerLimits::default() };
+    let server = ServerLimits { max_concurrency: 3, max_queue: 0, trusted: trusted(), ..ServerLimits::default() };
     assert_eq!(config.server, server);
 
     let overridden = RouteLimits {

@@ -224,7 +224,8 @@ fn app(
 
 /// How the guest ended, and its response. `None` if it waits forever.
 async fn outcome(app: &Arc<App>, request: http::Request<RequestBody>, timers: usize) -> Option<(Ended, String)> {
-    let Call { run, mut head, .. } = app.call(RequestId::next(), Received { scheme: Scheme::HTTP, request });
+    let Call { run, mut head, .. } =
+        app.call(RequestId::next(), Received { scheme: Scheme::HTTP, trace: None, request });
     let has_ended = Cell::new(false);
     let response = async {
         let head = poll_fn(|cx| match Pin::new(&mut head).poll(cx) {

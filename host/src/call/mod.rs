@@ -38,6 +38,7 @@ use crate::engine::call_outcome::{CallOutcome, EndedStore};
 use crate::engine::meter::{Meter, Metered};
 use crate::observe::diagnosis::CallDiagnosis;
 use crate::observe::request_id::RequestId;
+use crate::observe::trace_context::TraceContext;
 use crate::wasi::direct::{RequestP3, describe_p2, describe_p3};
 use crate::wasi::http::{GuestBody, GuestResponse};
 use crate::wasi::state::State;
@@ -58,6 +59,8 @@ pub(crate) struct Call {
 /// A request, and the scheme of the connection that it was received on.
 pub(crate) struct Received<B> {
     pub(crate) scheme: Scheme,
+    /// For the requests that the guest sends.
+    pub(crate) trace: Option<TraceContext>,
     /// It must have a path, and an authority in its target or its `Host` field.
     pub(crate) request: http::Request<B>,
 }
@@ -83,7 +86,7 @@ async fn run<B>(
     id: RequestId,
     diagnosis: Option<CallDiagnosis>,
     meter: Arc<Meter>,
-    received: Received<B>,
+    mut received: Received<B>,
     head: oneshot::Sender<GuestResponse>,
 ) -> (CallOutcome, EndedStore)
 where
@@ -99,6 +102,9 @@ where
         Ok(dirs) => store::fresh(&app, id, diagnosis, meter, dirs),
         Err(error) => return (CallOutcome::NoInstance(Excerpt::display(format_args!("{error:#}"))), EndedStore::NONE),
     };
+    if let Some(trace) = received.trace.take() {
+        store.data_mut().hooks().set_trace(trace);
+    }
     let result = match &*app.handler {
         Handler::Direct(direct) => run_direct(direct, &mut store, received, head).await,
         Handler::P2(handle) => run_p2(handle, &mut store, received, head).await,
@@ -162,7 +168,7 @@ where
         }
         Handle::P3(handle) => {
             let give = |state: &mut State| {
-                let Received { scheme, request } = received;
+                let Received { scheme, request, .. } = received;
                 let request = RequestP3::incoming(state, scheme, request.map(BodyExt::boxed_unsync));
                 let request = state.table().push(request)?;
                 state.answer_to(head);
@@ -246,7 +252,7 @@ fn new_request_p3<B>(state: &mut State, received: Received<B>) -> wasmtime_wasi_
 where
     B: Body<Data = Bytes, Error = HttpError> + Send + 'static,
 {
-    let Received { scheme, request } = received;
+    let Received { scheme, request, .. } = received;
     let (Parts { method, uri, headers, .. }, body) = request.into_parts();
     let uri = uri.into_parts();
     let authority = uri.authority.or_else(|| headers.get(http::header::HOST)?.as_bytes().try_into().ok());

@@ -138,7 +138,10 @@ fn app(kind: PoolKind, form: Form, change: Change) -> Arc<App> {
 fn call(app: &Arc<App>, target: &str) -> Call {
     let request = http::Request::get(target).header("host", "residue.test");
     let body = Empty::<Bytes>::new().map_err(|never| match never {});
-    app.call(RequestId::next(), Received { scheme: Scheme::HTTP, request: request.body(body).expect("a request") })
+    app.call(
+        RequestId::next(),
+        Received { scheme: Scheme::HTTP, trace: None, request: request.body(body).expect("a request") },
+    )
 }
 
 /// The findings of a guest that ends by returning.

@@ -11,7 +11,7 @@ use wasmtime::{Caller, Engine, FuncType, Linker, Val, ValRaw, ensure};
 
 use super::Flat::{I32, I64};
 use super::concurrent::BuiltIn;
-use super::guest::{Host, Pending, parts, room};
+use super::guest::{Host, Pending, parts, target};
 use super::lower::{Lowered, MAX_RESULT_BYTES};
 use super::names::{BUILT_IN, P2, async_name, drop_name};
 use super::{Flat, FlatValues, HostResource, Lift, Lifting, Lower, Wit, WitTypes};

@@ -1,6 +1,6 @@
 //! Lowering: values from the host to the guest.
 
-use super::guest::room;
+use super::guest::target;
 use super::handles::Handles;
 
 /// A result that is being lowered: the bytes of the value, and those of all lists in it, whose addresses are unknown

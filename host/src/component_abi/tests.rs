@@ -15,7 +15,7 @@ impl Host for Noting {
         &mut self.guest
     }
 
-    fn keep(&mut self, _: usize) -> wasmtime::Result<()> {
+    fn charge(&mut self, _: usize) -> wasmtime::Result<()> {
         Ok(())
     }
 }

@@ -17,11 +17,14 @@ use crate::engine::meter::Meter;
 use crate::http::admission::{Permit, RouteShare};
 use crate::observe::diagnosis::CallDiagnosis;
 use crate::observe::record::{Record, Usage, log_request};
+use crate::observe::server_timing::ServerTiming;
+use crate::observe::trace_context::RequestIds;
 use crate::sys::lock::lock;
 
 /// One request and its response. Only one thread uses it; the types are `Sync` because tasks must be `Send`.
 pub(crate) struct Exchange {
     record: Record,
+    ids: RequestIds,
     /// The outcome of a request that no guest answered.
     refused: OnceLock<RequestOutcome>,
     /// What the guest's call uses, once there is one.
@@ -41,6 +44,8 @@ pub(crate) struct Exchange {
     was_cut: AtomicBool,
     /// The guest has begun to read a body that the client sends only after `100 Continue`.
     continued: AtomicBool,
+    /// The response is to have a `server-timing`.
+    is_timed: AtomicBool,
 }
 
 /// Why a request gets no response from a guest.
@@ -71,9 +76,10 @@ pub(crate) enum BodyError {
 
 impl Exchange {
     /// Begins when the head has been read. `unfinished` keeps the worker alive until the request has ended.
-    pub(crate) fn begin(record: Record, unfinished: TaskTrackerToken) -> Self {
+    pub(crate) fn begin(record: Record, ids: RequestIds, unfinished: TaskTrackerToken) -> Self {
         Self {
             record,
+            ids,
             refused: OnceLock::new(),
             meter: OnceLock::new(),
             _unfinished: unfinished,
@@ -86,11 +92,27 @@ impl Exchange {
             is_bodiless: AtomicBool::new(false),
             was_cut: AtomicBool::new(false),
             continued: AtomicBool::new(false),
+            is_timed: AtomicBool::new(false),
         }
     }
 
     pub(crate) fn record(&self) -> &Record {
         &self.record
+    }
+
+    pub(crate) fn ids(&self) -> &RequestIds {
+        &self.ids
+    }
+
+    /// From here on, the response is to say where its time went.
+    pub(crate) fn tell_timing(&self) {
+        self.is_timed.store(true, Relaxed);
+    }
+
+    /// Where the time went until now, if the response is to say so.
+    pub(crate) fn timing(&self) -> Option<ServerTiming> {
+        let usage = || self.meter.get().map(|meter| meter.usage());
+        self.is_timed.load(Relaxed).then(|| self.record.timing(usage().as_ref()))
     }
 
     /// Records that the guest has ended. Must be called before its store is dropped: the drop ends the guest's body,

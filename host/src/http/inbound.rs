@@ -25,6 +25,7 @@ use crate::http::exchange::{BodyError, Exchange};
 use crate::http::stall::Wait;
 use crate::message::fields::{named_by_connection, remove_forbidden};
 use crate::message::transfer_coding::{self, CodingError};
+use crate::observe::trace_context::remove_from_trailers;
 use crate::wasi::http::client::error_from_hyper;
 use crate::wasi::http::received;
 
@@ -107,7 +108,7 @@ fn host_field<B>(request: &Request<B>) -> Result<Option<Authority<'_>>, ErrorRes
     authority.map(Some).map_err(|error| malformed(Excerpt::display(format_args!("Host is invalid: {error}"))))
 }
 
-/// Makes the request that the guest gets: without hop-by-hop fields, and with limits on its body.
+/// Makes the request that the guest gets: without hop-by-hop fields, with its ids, and with limits on its body.
 ///
 /// # Errors
 ///
@@ -127,6 +128,7 @@ pub(crate) fn prepare(
     let headers = request.headers_mut();
     let nominated = named_by_connection(headers);
     remove_nominated(headers, &nominated);
+    exchange.ids().put_into_request(headers);
     if may_lack_host && !headers.contains_key(HOST) {
         // Guests see the address that the client connected to.
         headers.insert(HOST, connection.local_authority());
@@ -174,13 +176,14 @@ fn remove_nominated(headers: &mut HeaderMap, nominated: &[HeaderName]) {
 }
 
 /// Removes the fields that are not allowed in trailers: fields of the connection, including those that `Connection`
-/// nominates in the head, and fields of framing (RFC 9110 §6.5.1, §7.6.1).
+/// nominates in the head, and fields of framing (RFC 9110 §6.5.1, §7.6.1). Nor are those with ids.
 fn clean_trailers(frame: Frame<Bytes>, nominated: &[HeaderName]) -> Frame<Bytes> {
     match frame.into_trailers() {
         Ok(mut trailers) => {
             remove_nominated(&mut trailers, nominated);
             remove_forbidden(&mut trailers);
             trailers.remove(CONTENT_LENGTH);
+            remove_from_trailers(&mut trailers);
             Frame::trailers(trailers)
         }
         Err(frame) => frame,
@@ -365,7 +368,8 @@ mod tests {
     #[test]
     fn trailers_are_not_about_framing_or_the_connection() {
         let mut trailers = HeaderMap::new();
-        for name in ["x-hop", "x-end", "connection", "content-length", "transfer-encoding", "host", "te"] {
+        for name in ["x-hop", "x-end", "connection", "content-length", "transfer-encoding", "host", "te", "tracestate"]
+        {
             trailers.append(HeaderName::from_static(name), http::HeaderValue::from_static("1"));
         }
         let frame = clean_trailers(Frame::trailers(trailers), &[HeaderName::from_static("x-hop")]);

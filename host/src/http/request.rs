@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use daylily_core::error_response::{Blame, ErrorResponse};
+use daylily_core::trusted::trusts;
 use http::header::{CONNECTION, DATE};
 use http::{HeaderValue, Request, Response, Version};
 use hyper::body::Incoming;
@@ -15,6 +16,7 @@ use crate::http::response::InFlight;
 use crate::http::server::Worker;
 use crate::http::{inbound, response, watchdog};
 use crate::observe::record::log_request;
+use crate::observe::trace_context::{ReceivedIds, RequestIds};
 
 /// Responds to the request of `in_request`. Cancel safe: dropping the future ends the guest at once.
 ///
@@ -28,14 +30,15 @@ pub(crate) async fn handle(
     request: Request<Incoming>,
 ) -> Result<Response<Body>, Abort> {
     let version = request.version();
-    let exchange = Arc::new(Exchange::begin(
-        worker.recorder.begin(&request, connection.peer().address()),
-        worker.drain.begin_task(),
-    ));
+    let exchange = begin(worker, connection, &request);
     let mut response = match answer(worker, connection, &in_request, &exchange, request).await {
         Err(Abort::Refused(refusal)) => refuse(worker, &refusal, &exchange),
         outcome => outcome?,
     };
+    exchange.ids().put_into_response(response.headers_mut());
+    if let Some(timing) = exchange.timing() {
+        timing.append_to(response.headers_mut());
+    }
     // hyper would announce `keep-alive` although the body ends with the connection.
     let ends_with_body = version < Version::HTTP_11 && response.body().is_open_ended();
     if worker.drain.has_begun() || ends_with_body {
@@ -49,6 +52,20 @@ pub(crate) async fn handle(
     Ok(response.map(|body| body.during(in_request)))
 }
 
+/// The exchange of a request whose head was read: with its ids, and its record.
+fn begin(worker: &Worker, connection: &Connection, request: &Request<Incoming>) -> Arc<Exchange> {
+    let client = connection.peer().address();
+    let is_trusted = trusts(&worker.limits.trusted, client.map(|client| client.ip().to_canonical()));
+    let received = if is_trusted { ReceivedIds::of(request.headers()) } else { ReceivedIds::default() };
+    let record = worker.recorder.begin(request, client, &received);
+    let ids = RequestIds::new(record.id, received);
+    let exchange = Exchange::begin(record, ids, worker.drain.begin_task());
+    if worker.dev {
+        exchange.tell_timing();
+    }
+    Arc::new(exchange)
+}
+
 async fn answer(
     worker: &Worker,
     connection: &Connection,
@@ -59,8 +76,12 @@ async fn answer(
     inbound::check_framing(&request, in_request)?;
     let target = inbound::target(&request)?;
     let (index, route) = worker.route(&target).ok_or(ErrorResponse::NoRoute)?;
-    let limits = &route.app.settings().limits;
-    exchange.record().set_route(&route.app.settings().route, index);
+    let settings = route.app.settings();
+    let limits = &settings.limits;
+    exchange.record().set_route(&settings.route, index);
+    if limits.server_timing {
+        exchange.tell_timing();
+    }
 
     let method = request.method().clone();
     let request = inbound::prepare(request, limits, &route.share, exchange, connection)?;
@@ -75,7 +96,8 @@ async fn answer(
     }
 
     connection.bound_writes(limits.wall_time, limits.body_timeout);
-    let received = Received { scheme: connection.peer().scheme(), request };
+    let trace = (!settings.grants.allow_http.is_empty()).then(|| exchange.ids().trace().clone());
+    let received = Received { scheme: connection.peer().scheme(), trace, request };
     let call = route.app.call(exchange.record().id, received);
     exchange.set_diagnosis(&call.diagnosis);
     let (guest, head) = watchdog::watch(

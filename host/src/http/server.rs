@@ -23,6 +23,7 @@ pub(crate) struct Worker {
     /// Indexed by the indices that the table returns.
     pub(crate) routes: Vec<WorkerRoute>,
     pub(crate) admission: Admission,
+    /// With the clients that it trusts.
     pub(crate) limits: ServerLimits,
     /// Permits for connections: `max_connections`, or what the descriptor limit allows.
     pub(crate) connections: Arc<Semaphore>,

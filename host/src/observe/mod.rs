@@ -8,3 +8,5 @@ pub(crate) mod metrics;
 pub(crate) mod record;
 pub(crate) mod request_id;
 pub(crate) mod scoreboard;
+pub(crate) mod server_timing;
+pub(crate) mod trace_context;

@@ -19,6 +19,8 @@ use super::journal::{
 use crate::observe::metrics::WorkerMetrics;
 use crate::observe::request_id::{RequestId, unix_us};
 use crate::observe::scoreboard::{InProgress, Slot};
+use crate::observe::server_timing::{GuestTiming, ServerTiming};
+use crate::observe::trace_context::ReceivedIds;
 use crate::sys::lock::lock;
 
 /// Logs a line about the request of a record, with its id, route, method and path.
@@ -139,7 +141,12 @@ impl Recorder {
     }
 
     /// Begins the record of a request whose head was read.
-    pub(crate) fn begin<B>(self: &Arc<Self>, request: &http::Request<B>, client: Option<SocketAddr>) -> Record {
+    pub(crate) fn begin<B>(
+        self: &Arc<Self>,
+        request: &http::Request<B>,
+        client: Option<SocketAddr>,
+        ids: &ReceivedIds,
+    ) -> Record {
         let (id, mut numbers) = first_numbers(client);
         numbers.protocol = if request.version() == Version::HTTP_10 { 10 } else { 11 };
         let uri = request.uri();
@@ -155,7 +162,7 @@ impl Recorder {
             .zip(&self.rules.headers)
             .filter_map(|(number, name)| Some(TextOf::field(number, request.headers().get(name)?.as_bytes())));
         self.metrics.note_begun();
-        let place = self.journal.begin(&numbers, texts.into_iter().chain(query).chain(fields));
+        let place = self.journal.begin(&numbers, texts.into_iter().chain(query).chain(ids.texts()).chain(fields));
         Record {
             id,
             method: request.method().clone(),
@@ -237,6 +244,17 @@ impl Record {
 
     pub(crate) fn note_guest_ended(&self) {
         lock(&self.times).guest_ended = Some(Instant::now());
+    }
+
+    /// Where the time has gone until now. `usage` is what the guest has used, if one began.
+    pub(crate) fn timing(&self, usage: Option<&Usage>) -> ServerTiming {
+        let now = Instant::now();
+        let guest_began = lock(&self.times).guest_began;
+        let guest = guest_began.zip(usage).map(|(began, usage)| {
+            let instantiate = Duration::from_nanos(usage.instantiate_ns);
+            GuestTiming { instantiate, ran: (now - began).saturating_sub(instantiate) }
+        });
+        ServerTiming { queued: guest_began.unwrap_or(now).saturating_duration_since(self.began), guest }
     }
 
     /// A streamed response begins.

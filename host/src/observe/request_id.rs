@@ -38,6 +38,11 @@ impl RequestId {
         Self((u128::from(unix_ms) << 80) | VERSION | ((process ^ u128::from(low >> 62)) << 64) | VARIANT | random)
     }
 
+    /// Its halves in hex digits, the higher one first.
+    pub(crate) fn to_hex(self) -> [[u8; 16]; 2] {
+        hex(self.0)
+    }
+
     /// Its halves, the higher one first.
     pub(crate) fn to_words(self) -> [u64; 2] {
         #[expect(clippy::cast_possible_truncation, reason = "halves")]
@@ -62,6 +67,30 @@ fn mix(value: u64) -> u64 {
     value ^ (value >> 31)
 }
 
+/// The hex digits of both halves of a number, the higher one first. Without the machinery of `fmt`, since each request
+/// needs them.
+pub(crate) fn hex(number: u128) -> [[u8; 16]; 2] {
+    const LETTERS: u64 = (b'a' - b'0' - 10) as u64;
+    /// The same byte eight times.
+    const fn each(byte: u8) -> u64 {
+        u64::from_ne_bytes([byte; 8])
+    }
+    let quarters = [96, 64, 32, 0].map(|shift| {
+        // Each step halves the groups of digits, until each of them has a byte of its own.
+        let digits = (number >> shift) as u64 & 0xffff_ffff;
+        let digits = (digits | digits << 16) & 0x0000_ffff_0000_ffff;
+        let digits = (digits | digits << 8) & 0x00ff_00ff_00ff_00ff;
+        let digits = (digits | digits << 4) & each(0x0f);
+        let is_letter = (digits + each(6)) >> 4 & each(1);
+        (digits + each(b'0') + is_letter * LETTERS).to_be_bytes()
+    });
+    let [a, b, c, d] = quarters;
+    let both = |high: [u8; 8], low: [u8; 8]| {
+        (u128::from(u64::from_be_bytes(high)) << 64 | u128::from(u64::from_be_bytes(low))).to_be_bytes()
+    };
+    [both(a, b), both(c, d)]
+}
+
 impl fmt::Display for RequestId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{:032x}", self.0)
@@ -82,6 +111,16 @@ mod tests {
         let ms: Vec<_> = ids.iter().map(|id| id[..12].to_owned()).collect();
         assert!(ms.is_sorted());
         assert_eq!(ms[0], format!("{:012x}", 1_800_000_000_000_u64));
+    }
+
+    #[test]
+    fn hex_digits() {
+        let all = 0x0123_4567_89ab_cdef_fedc_ba98_7654_3210;
+        for number in [0, 1, 9, 10, 15, 16, all, u128::MAX, u128::MAX << 64, RequestId::next().0] {
+            let text = format!("{number:032x}");
+            assert_eq!(RequestId(number).to_hex().as_flattened(), text.as_bytes());
+            assert_eq!(RequestId(number).to_string(), text);
+        }
     }
 
     #[test]

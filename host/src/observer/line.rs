@@ -64,6 +64,12 @@ impl<'a> Line<'a> {
         Excerpt::of(&self.entry.text(text).map_or("-".into(), |(bytes, _)| String::from_utf8_lossy(bytes)))
     }
 
+    /// The trace id of a trusted client.
+    fn trace(&self) -> Option<String> {
+        let (bytes, _) = self.entry.text(Text::Trace)?;
+        Some(format!("{:032x}", u128::from_be_bytes(bytes.try_into().ok()?)))
+    }
+
     fn value(&self, field: AccessLogField) -> Value<'a> {
         use AccessLogField as F;
         let numbers = &self.entry.numbers;
@@ -71,6 +77,8 @@ impl<'a> Line<'a> {
         match field {
             F::Time => Value::Owned(rfc3339(numbers.began_unix_us)),
             F::Id => Value::Owned(numbers.request_id().to_string()),
+            F::Trace => self.trace().map_or(Value::Absent, Value::Owned),
+            F::XRequestId => self.bytes(Text::XRequestId),
             F::Client => numbers.client().map_or(Value::Absent, |client| Value::Owned(client.ip().to_string())),
             F::ClientPort => numbers.client().map_or(Value::Absent, |client| Value::Number(client.port().into())),
             F::Protocol => protocol(numbers.protocol).map_or(Value::Absent, Value::Text),
@@ -288,6 +296,8 @@ mod tests {
             TextOf::new(Text::Method, b"GET", 32),
             TextOf::new(Text::Host, b"example.com", 32),
             TextOf::new(Text::Path, path, 400),
+            TextOf::new(Text::Trace, &[0x0a; 16], 16),
+            TextOf::new(Text::XRequestId, field, 128),
             TextOf::field(1, field),
         ];
         journal.begin(&numbers, texts).end(&numbers, true);
@@ -305,8 +315,7 @@ mod tests {
     #[test]
     fn json() {
         let line = line(&settings(AccessLogFormat::Json), numbers(), b"/a", b"y");
-        let expected =
-            r#"{"time":"2026-11-27T02:24:02.000007Z","id":"00000000000000010000000000000002","client":"192.0.2.1","#;
+        let expected = r#"{"time":"2026-11-27T02:24:02.000007Z","id":"00000000000000010000000000000002","trace":"0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a","x_request_id":"y","client":"192.0.2.1","#;
         assert!(line.starts_with(expected), "{line}");
         let value: serde_json::Value = serde_json::from_str(&line).expect("JSON");
         assert_eq!((&value["method"], &value["path"], &value["x"]), (&"GET".into(), &"/a".into(), &"y".into()));
@@ -344,7 +353,7 @@ mod tests {
                 assert!(line.ends_with('\n') && !line.trim_end().contains(|c: char| c.is_control()), "{line:?}");
                 if format == AccessLogFormat::Json {
                     let value: serde_json::Value = serde_json::from_str(&line).expect("JSON");
-                    assert_eq!(value["path"], value["x"]);
+                    assert_eq!((&value["path"], &value["path"]), (&value["x"], &value["x_request_id"]));
                     assert_eq!(value["path"], String::from_utf8_lossy(&path).into_owned());
                 }
             }

@@ -9,7 +9,7 @@ use wasmtime_wasi::{FsPerms, WasiCtx, WasiCtxBuilder, WasiCtxView, WasiView};
 use wasmtime_wasi_config::WasiConfigVariables;
 use wasmtime_wasi_http::{WasiHttpCtx, WasiHttpCtxView, WasiHttpView};
 
-use super::host_memory::{HostMemory, Look};
+use super::host_memory::{HostMemory, Measurement};
 use crate::component_abi::Guest;
 use crate::engine::limiter::{Limiter, Refused};
 use crate::engine::meter::Meter;

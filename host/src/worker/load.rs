@@ -86,7 +86,7 @@ pub(crate) fn worker(
         table: RouteTable::new(&config.routes),
         routes,
         admission: Admission::new(&config.server, shares),
-        limits: config.server,
+        limits: config.server.clone(),
         connections: Arc::new(Semaphore::new(context.connection_limit.min(Semaphore::MAX_PERMITS))),
         dev: config.dev,
         overload: OncePerSecond::new(),

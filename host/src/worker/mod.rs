@@ -71,7 +71,7 @@ async fn serve(supervisor: &UnixStream, setup: WorkerSetup) -> io::Result<ExitCo
     // The code is mapped by now, so its files can be closed.
     drop(artifacts);
     let mut accept_loops = AcceptLoops::new(Arc::clone(&worker), id.worker, listeners);
-    let server = config.server;
+    let server = &config.server;
     tokio::spawn(worker.pulse.clone().beat());
     let admitting = Arc::clone(&worker);
     tokio::spawn(async move { admitting.admission.relieve().await });

@@ -142,17 +142,7 @@ pub(crate) fn receive(supervisor: &UnixStream) -> io::Result<WorkerSetup> {
         .map(|(source, facts)| Ok(Artifact::handed_over(source, facts, File::from(next()?))))
         .collect::<io::Result<_>>()?;
     let connection_limit = usize::try_from(head.connection_limit).unwrap_or(usize::MAX);
-    Ok(WorkerSetup {
-        id: head.id,
-        config,
-        connection_limit,
-        artifacts,
-        listeners,
-        counters,
-        journal,
-        metrics,
-        alive,
-    })
+    Ok(WorkerSetup { id: head.id, config, connection_limit, artifacts, listeners, counters, journal, metrics, alive })
 }
 
 /// Identifies a worker: its generation and its number in it.

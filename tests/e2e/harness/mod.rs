@@ -25,7 +25,7 @@ pub use guests::{as_component, built, entire, guest, with_module};
 pub use held_file::HeldFile;
 pub use load::Load;
 pub use log::Log;
-pub use message::{Ending, Request, Response, chunk_bytes, is_request_id};
+pub use message::{Ending, Request, Response, chunk_bytes, is_request_id, without_ids};
 pub use proc::Process;
 pub use server::Daylily;
 pub use setup::{Setup, binary, cache_dir, copy_program, route_to};

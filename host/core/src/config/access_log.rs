@@ -178,6 +178,8 @@ macro_rules! fields {
 fields! {
     Time = "time", "RFC 3339, UTC, µs", "when the request's head had been read", true;
     Id = "id", "32 hex digits", "the request's id", true;
+    Trace = "trace", "32 hex digits", "the trace id of a trusted client's `traceparent`; absent if there was none, and the trace has the request's id", true;
+    XRequestId = "x_request_id", "text, 128 bytes", "a trusted client's `x-request-id`", true;
     Client = "client", "address", "the client's address; absent for a client of a Unix socket", true;
     ClientPort = "client_port", "number", "the client's port", false;
     Protocol = "protocol", "`HTTP/1.1`", "the protocol version of the request", true;

@@ -27,6 +27,7 @@ use super::{
 use crate::allow_http::AllowHttp;
 use crate::grants;
 use crate::limits::{GIB, KIB, Limit, MIB, TIB, count, size, time};
+use crate::trusted::{MAX_TRUSTED, TrustedPeer};
 
 const CONTROL: PathOf = PathOf {
     key: "control",
@@ -136,8 +137,7 @@ options! {
 }
 
 options! {
-    /// The limits of each worker.
-    #[derive(Copy)]
+    /// The limits of each worker, and the clients that it trusts.
     pub struct ServerLimits in Table::Server, overridden by overrides.server: ServerOverrides {
         /// Open client connections. Further connections wait in the kernel's backlog (at most 4,096, or
         /// `net.core.somaxconn`) until one closes. At start, before the sockets are opened, daylily raises the limit of
@@ -182,14 +182,18 @@ options! {
         /// not count. After it, a start or a reload fails with an error; a worker that replaces another one is started
         /// again.
         start_timeout: Duration = time("start_timeout", 30);
-        /// Routes with [metrics](observability.md#metrics) of their own, in the order of the file. Further routes share
+        /// Routes with [metrics](metrics.md) of their own, in the order of the file. Further routes share
         /// the metrics of a route named `other`.
         max_metric_routes: u32 = count("max_metric_routes", 1_000, 1, 100_000);
+        /// The clients whose `traceparent`, `tracestate` and `x-request-id` are
+        /// [believed](observability.md#ids-from-outside): addresses, networks such as `"10.0.0.0/8"`, and `"unix"` for
+        /// the clients of Unix sockets; at most 64. List only proxies that set or remove these fields themselves.
+        trusted: Vec<TrustedPeer> = Items::<TrustedPeer> { max: MAX_TRUSTED, ..Items::none("trusted") };
     }
 }
 
 options! {
-    /// The limits of one request of a route: `[defaults]` and `[[route]]`.
+    /// The limits of one request of a route, and what its response says: `[defaults]` and `[[route]]`.
     #[derive(Copy)]
     pub struct RouteLimits in Table::Defaults, overridden by overrides.limits: LimitOverrides {
         /// The sum of one instance's linear memories. Above it, `memory.grow` fails inside the guest; most guests then
@@ -252,6 +256,9 @@ options! {
         between_bytes_timeout: Duration = time("between_bytes_timeout", 30);
         /// Outgoing requests that one instance may have open. Above it the guest gets `connection-limit-reached`.
         max_outgoing: u32 = count("max_outgoing", 16, 1, 10_000);
+        /// Whether responses have a [`server-timing`](observability.md#server-timing) field, which tells clients how
+        /// long the request was queued, instantiated and in the guest. With `dev`, all responses have it.
+        server_timing: bool = Switch("server_timing");
     } and {
         /// Requests in progress in this route; `None` means [`route_share`](crate::limits::route_share), or with a single
         /// route the server's maximum.

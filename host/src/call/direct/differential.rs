@@ -189,8 +189,10 @@ pub(crate) async fn outcome(wasi_version: WasiVersion, component: &[u8], form: F
     let app = app(kind, form, component, RouteLimits::default());
     let request = http::Request::post("/path?query").header("host", "agreement.test").header("x-first", "1");
     let body = Full::new(Bytes::from_static(b"0123456789")).map_err(|never| match never {});
-    let Call { run, head, .. } =
-        app.call(RequestId::next(), Received { scheme: Scheme::HTTP, request: request.body(body).expect("a request") });
+    let Call { run, head, .. } = app.call(
+        RequestId::next(),
+        Received { scheme: Scheme::HTTP, trace: None, request: request.body(body).expect("a request") },
+    );
     let answer = async {
         match head.await {
             Ok(Ok(response)) => {

@@ -184,7 +184,8 @@ pub(crate) fn last_word(refusal: &ErrorResponse, connection: &Connection) -> Str
     let body = refusal.body(&id.to_string(), connection.is_dev(), None);
     let reason = http::StatusCode::from_u16(refusal.status()).ok().and_then(|status| status.canonical_reason());
     format!(
-        "HTTP/1.1 {} {}\r\ndate: {}\r\ncontent-type: text/plain\r\ncontent-length: {}\r\nconnection: close\r\n\r\n{body}",
+        "HTTP/1.1 {} {}\r\ndate: {}\r\ncontent-type: text/plain\r\ncontent-length: {}\r\nx-request-id: {id}\r\n\
+        connection: close\r\n\r\n{body}",
         refusal.status(),
         reason.unwrap_or_default(),
         httpdate::fmt_http_date(SystemTime::now()),

@@ -31,6 +31,10 @@ pub(crate) enum Text {
     Host = 2,
     Path = 3,
     Query = 4,
+    /// The 16 bytes of the trace id of a trusted client.
+    Trace = 5,
+    /// The `x-request-id` of a trusted client.
+    XRequestId = 6,
     /// Values of the request's fields that the access log has been told to name: this number and the following ones.
     Field = 16,
 }

@@ -23,7 +23,7 @@ impl Limits {
     /// Of so many workers.
     pub(crate) fn of(config: &Config, workers: u32) -> Self {
         let routes = config.routes.iter().map(|route| (route.name.clone(), route.limits)).collect();
-        Self { server: config.server, workers, routes }
+        Self { server: config.server.clone(), workers, routes }
     }
 
     /// The names of the routes.

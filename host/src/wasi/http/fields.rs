@@ -16,7 +16,7 @@ macro_rules! counted_fields {
         type Fields = Resource<FieldMap>;
         type OrTrap<T> = wasmtime::Result<Result<T, HeaderError>>;
 
-        pub(crate) fn told<T>(result: Result<T, $error>) -> OrTrap<T> {
+        pub(crate) fn code_or_trap<T>(result: Result<T, $error>) -> OrTrap<T> {
             error_codes::code_or_trap(result, <$error>::downcast)
         }
 

@@ -27,7 +27,7 @@ variant!(RequestOptionsError {
     "other" => Other(Option<String>),
 });
 
-pub(super) fn told<V, E>(result: Result<V, TrappableError<E>>) -> wasmtime::Result<Result<V, E>>
+pub(super) fn code_or_trap<V, E>(result: Result<V, TrappableError<E>>) -> wasmtime::Result<Result<V, E>>
 where
     E: std::error::Error + Send + Sync + 'static,
 {

@@ -5,7 +5,7 @@ use wasmtime_wasi_http::p3::bindings::http::types::HostFields;
 use wasmtime_wasi_http::{FieldMap, WasiHttpView};
 
 use super::TYPES;
-use super::error::told;
+use super::error::code_or_trap;
 use crate::component_abi::{Borrow, Function};
 use crate::wasi::direct::common::common_fields;
 use crate::wasi::state::State;

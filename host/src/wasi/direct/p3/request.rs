@@ -11,7 +11,7 @@ use wasmtime_wasi_http::p3::bindings::http::types::{
 };
 use wasmtime_wasi_http::{FieldMap, RequestOptions, WasiHttpView};
 
-use super::error::told;
+use super::error::code_or_trap;
 use super::{Body, MESSAGE_BYTES, SentResult, TYPES, TrailersResult, fields};
 use crate::component_abi::{Borrow, Function, FutureReader, StreamReader};
 use crate::wasi::http::GuestBody;

@@ -12,6 +12,7 @@ use super::send::{self, Exchange};
 use super::slot::Instance;
 use crate::engine::meter::{Meter, OutgoingTimer};
 use crate::message::fields::is_forbidden_header;
+use crate::observe::trace_context::TraceContext;
 
 /// Shared, because wasmtime-wasi-http requests an `Arc` for every request.
 static FORBIDDEN: LazyLock<ForbiddenHeaderFilter> = LazyLock::new(|| Arc::new(is_forbidden_header));
@@ -24,12 +25,19 @@ pub(crate) struct Hooks {
     instance: Option<Instance>,
     /// Counts the requests of the instance.
     meter: Arc<Meter>,
+    /// The trace that the requests are part of.
+    trace: Option<TraceContext>,
 }
 
 impl Hooks {
     /// For one instance of the route that `policy` belongs to, whose requests `meter` counts.
     pub(crate) fn new(policy: Arc<OutgoingPolicy>, meter: Arc<Meter>) -> Self {
-        Self { policy, instance: None, meter }
+        Self { policy, instance: None, meter, trace: None }
+    }
+
+    /// Sets the trace that the requests are part of, unless the guest sets another one.
+    pub(crate) fn set_trace(&mut self, trace: TraceContext) {
+        self.trace = Some(trace);
     }
 
     /// The host memory accounted for the open requests.
@@ -85,7 +93,7 @@ impl WasiHttpHooks for Hooks {
     /// Needs a tokio runtime when it is polled. Dropping the future, or the response's body, closes the connection.
     fn send_request(
         &mut self,
-        request: http::Request<WasiBody>,
+        mut request: http::Request<WasiBody>,
         options: Option<RequestOptions>,
         _response_processed: Box<dyn Future<Output = Result<(), Error>> + Send>,
     ) -> Box<dyn Future<Output = Result<Response, Error>> + Send> {
@@ -98,6 +106,9 @@ impl WasiHttpHooks for Hooks {
             destination.log_denied("the limit of open requests, max_outgoing, is reached");
             return Box::new(future::ready(Err(Error::ConnectionLimitReached)));
         };
+        if let Some(trace) = &self.trace {
+            trace.put_into_outgoing(request.headers_mut());
+        }
         let timer = OutgoingTimer::begin(Arc::clone(&self.meter));
         let exchange = Exchange {
             timeouts: self.policy.timeouts(options),
