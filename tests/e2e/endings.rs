@@ -52,6 +52,8 @@ fn cases() -> Vec<Case> {
         get("trap.test", "/before", 500, &["guest trapped"], "unreachable"),
         get("trap.test", "/stack", 500, &["guest trapped"], "stack"),
         get("trap.test", "/exit", 500, &["guest trapped", "guest returned no response"], ""),
+        get("trap.test", "/exit-after", 500, &["guest returned an invalid response"], ""),
+        get("trap.test", "/exit-after?fail", 500, &["guest trapped"], "code 1"),
         get("trap.test", "/none", 500, &["guest returned no response"], ""),
         get("trap.test", "/error", 502, &["guest returned an error code"], "boom"),
         get("memory.test", "/forever", 500, &["guest trapped"], ""),
@@ -60,6 +62,10 @@ fn cases() -> Vec<Case> {
         get("service03.test", "/trap", 500, &["guest trapped"], "unreachable"),
         get("service03.test", "/loop", 504, &["CPU time limit exceeded"], ""),
         get("service03.test", "/error", 502, &["guest returned an error code"], ""),
+        get("service03.test", "/exit-after", 500, &["guest returned an invalid response"], ""),
+        get("service03.test", "/exit-after?fail", 500, &["guest trapped"], "code 1"),
+        get("service03.test", "/exit-at-once", 500, &["guest returned no response"], ""),
+        get("service03.test", "/exit-at-once?fail", 500, &["guest trapped"], "code 1"),
         refused(Request::get("nowhere.test", "/"), 404, &["no such route"]),
         refused(Request::get("not a host", "/"), 400, &["malformed request"]),
         refused(Request::get("hello.test", "/").header("bad name", "x"), 400, &["malformed request"]),
@@ -203,16 +209,35 @@ fn a_cut_response_never_looks_complete() {
     });
 }
 
+/// Guests that fail after the whole response, or end by `exit`, and what the log says of it, if anything.
+const LATE: &[(&str, &str, Option<&str>)] = &[
+    ("trap.test", "/late", Some("unreachable")),
+    ("trap.test", "/exit-late", None),
+    ("trap.test", "/exit-late?fail", Some("code 1")),
+    ("service03.test", "/trap-late", Some("unreachable")),
+    ("service03.test", "/exit-late", None),
+    ("service03.test", "/exit-late?fail", Some("code 1")),
+];
+
 /// A failure after the whole response does not affect the response.
 #[test]
-fn a_trap_after_the_whole_response_is_only_logged() {
+fn a_failure_after_the_whole_response_is_only_logged() {
     let server = SERVER.get();
-    for _ in 0..3 {
-        let mut connection = server.connect();
-        connection.exchange(&Request::get("trap.test", "/late")).expect(200, "done\n");
-        connection.exchange(&Request::get("hello.test", "/")).expect(200, "Hello World\n");
-    }
-    server.log().wait_for(&["WARN", "trap.test", "after its response", "guest trapped"]);
+    each(LATE, |&(host, target, detail)| {
+        for _ in 0..3 {
+            let mut connection = server.connect();
+            connection.exchange(&Request::get(host, target)).expect(200, "done\n");
+            connection.exchange(&Request::get("hello.test", "/")).expect(200, "Hello World\n");
+        }
+        let path = target.split('?').next().unwrap_or_default();
+        if let Some(detail) = detail {
+            server.log().wait_for(&["WARN", host, path, "after its response", "guest trapped", detail]);
+        } else {
+            wait_for_log(&server);
+            let warned = |line: &str| ["WARN", host, path].iter().all(|part| line.contains(part));
+            assert_eq!(server.log().matching(warned), Vec::<String>::new());
+        }
+    });
 }
 
 /// Without chunks or a length, only a reset shows that a response is incomplete.

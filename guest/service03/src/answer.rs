@@ -16,6 +16,14 @@ fn start<F>(headers: Fields, body: impl FnOnce(StreamWriter<u8>) -> F) -> Respon
 where
     F: Future<Output = End> + 'static,
 {
+    start_then(headers, body, || {})
+}
+
+/// Does `then` after the end of the body and the trailers.
+fn start_then<F>(headers: Fields, body: impl FnOnce(StreamWriter<u8>) -> F, then: impl FnOnce() + 'static) -> Response
+where
+    F: Future<Output = End> + 'static,
+{
     let (writer, reader) = wit_stream::new();
     let (end, end_reader) = wit_future::new(|| Ok(None));
     let (response, _sent) = Response::new(headers, Some(reader), end_reader);
@@ -23,6 +31,7 @@ where
     spawn_local(async move {
         // An error means that the reader was dropped.
         let _ = end.write(body.await).await;
+        then();
     });
     response
 }
@@ -46,6 +55,24 @@ pub fn bare(status: u16) -> Response {
     let (response, _sent) = Response::new(Fields::new(), None, wit_future::new(|| Ok(None)).1);
     response.set_status_code(status).unwrap();
     response
+}
+
+/// Writes `text`, ends the body, and does `then`.
+pub fn whole(text: &str, then: impl FnOnce() + 'static) -> Response {
+    let text = text.as_bytes().to_vec();
+    let body = |mut writer: StreamWriter<u8>| async move {
+        writer.write_all(text).await;
+        Ok(None)
+    };
+    start_then(Fields::new(), body, then)
+}
+
+/// Does `then` before the body begins.
+pub fn nothing(then: impl FnOnce() + 'static) -> Response {
+    start(Fields::new(), |_writer| async {
+        then();
+        Ok(None)
+    })
 }
 
 /// Writes `text`, does `then`, and ends the body.

@@ -59,6 +59,10 @@ impl Guest for Component {
             path @ ("/fields" | "/dropped-fields" | "/streams") => answer::text(hoard::keep(path, &target)),
             "/trap" => trap(),
             "/trap-after" => answer::partial("partial", &[], || trap()),
+            "/trap-late" => answer::whole("done\n", || trap()),
+            "/exit-late" => answer::whole("done\n", move || leave(&target)),
+            "/exit-after" => answer::partial("partial", &[], move || leave(&target)),
+            "/exit-at-once" => answer::nothing(move || leave(&target)),
             "/loop" => burn(),
             "/loop-after" => answer::partial("partial", &[], || burn()),
             path => match path.strip_prefix("/status/").and_then(|status| status.parse().ok()) {
@@ -71,6 +75,11 @@ impl Guest for Component {
 
 fn trap() -> ! {
     core::arch::wasm32::unreachable()
+}
+
+/// Exits with an error if the target has `fail`.
+fn leave(target: &Target) {
+    wasi::cli::exit::exit(if target.get("fail").is_some() { Err(()) } else { Ok(()) });
 }
 
 fn burn() -> ! {

@@ -20,6 +20,14 @@ fn handle(request: IncomingRequest, out: ResponseOutparam) {
             kit::text(out, "done\n");
             trap()
         }
+        "/exit-late" => {
+            kit::text(out, "done\n");
+            std::process::exit(i32::from(target.get("fail").is_some()))
+        }
+        "/exit-after" => {
+            let _answer = partial(out, &[]);
+            std::process::exit(i32::from(target.get("fail").is_some()))
+        }
         "/after-length" => {
             let _answer = partial(out, &[("content-length", "100")]);
             trap()

@@ -46,7 +46,8 @@ pub const WAITS: &str = "it waits";
 /// Maximum of recorded results of one run. The program has no loops of its own.
 const MAX_RECORDS: usize = 10_000;
 
-/// Yields to the event loop, at the start and after each timer, until a waiting guest is taken to wait forever.
+/// Yields to the event loop, at the start and after each timer, until a waiting guest is taken to wait forever; besides
+/// one for each operation of its program, which may yield.
 const PATIENCE_TURNS: usize = 40;
 /// Time to wait for each timer that the guest may have started. All of those are shorter.
 const TIMER_PATIENCE: Duration = Duration::from_millis(3);
@@ -192,7 +193,7 @@ impl Forms {
         };
         let request = http::Request::post("/path?query").header("host", "fuzz.test").header("x-first", "1");
         let request = request.body(RequestBody::of(input))?;
-        let outcome = self.runtime.block_on(outcome(app, request, input.timers));
+        let outcome = self.runtime.block_on(outcome(app, request, input));
         let (ended, response) = outcome.unwrap_or_else(|| (Ended::Trap(WAITS.to_owned()), String::new()));
         Ok(GuestRun { ended, response, trace: RUN.take().trace })
     }
@@ -223,7 +224,7 @@ fn app(
 }
 
 /// How the guest ended, and its response. `None` if it waits forever.
-async fn outcome(app: &Arc<App>, request: http::Request<RequestBody>, timers: usize) -> Option<(Ended, String)> {
+async fn outcome(app: &Arc<App>, request: http::Request<RequestBody>, input: &Input) -> Option<(Ended, String)> {
     let Call { run, mut head, .. } =
         app.call(RequestId::next(), Received { scheme: Scheme::HTTP, trace: None, request });
     let has_ended = Cell::new(false);
@@ -253,7 +254,7 @@ async fn outcome(app: &Arc<App>, request: http::Request<RequestBody>, timers: us
         has_ended.set(true);
         // The ended store keeps a body open that its guest did not finish. For outcomes after which an end of the body
         // counts as the guest's own, it is kept until the response has ended, as by the server.
-        let kept = matches!(outcome, CallOutcome::Exit(_)).then_some(ended_store);
+        let kept = matches!(outcome, CallOutcome::Exit(_) | CallOutcome::Trap(_)).then_some(ended_store);
         let ended = match outcome {
             CallOutcome::Done => Ended::Returned,
             CallOutcome::Exit(code) => Ended::Exit(code),
@@ -263,11 +264,11 @@ async fn outcome(app: &Arc<App>, request: http::Request<RequestBody>, timers: us
         (ended, kept)
     };
     let patience = async {
-        for timer in 0..=timers {
+        for timer in 0..=input.timers {
             if timer > 0 {
                 tokio::time::sleep(TIMER_PATIENCE).await;
             }
-            for _ in 0..PATIENCE_TURNS {
+            for _ in 0..PATIENCE_TURNS + input.program.len() {
                 tokio::task::yield_now().await;
             }
         }

@@ -40,7 +40,8 @@ pub(crate) trait Host: Sized + Send + 'static {
     /// If the guest's budget is exceeded.
     fn charge(&mut self, bytes: usize) -> wasmtime::Result<()>;
 
-    /// Called when the guest waits, before concurrent operations are advanced.
+    /// Called when the guest waits, before concurrent operations are advanced; and when an operation has completed at
+    /// once for which a guest in a component waits.
     fn guest_waits(&mut self) {}
 }
 

@@ -57,8 +57,8 @@ pub(crate) struct State {
     guest: Guest<Self>,
     /// The channel for the response of a directly linked P3 guest.
     answer: Option<oneshot::Sender<GuestResponse>>,
-    /// The response of such a guest, until the guest waits, returns or has run for a slice. If the guest traps or exits
-    /// before that, no response is sent, as in a component.
+    /// The response of such a guest, until the guest waits, writes to the response's body or trailers, returns or has
+    /// run for a slice. If the guest traps or exits before that, no response is sent, as in a component.
     answered: Option<GuestResponse>,
     /// If the guest has only passed a body on as its response's: closed at the end of that body.
     passed: Option<oneshot::Receiver<()>>,

@@ -1,9 +1,8 @@
 //! The same as [`differential_p3`](super::differential_p3) for streams' and futures' ends, waitable sets and memory in states
 //! that ordinary guests do not cause.
 
-use super::differential::{check_all, outcome};
+use super::differential::check_all;
 use super::differential_p3::{FAR, FIELDS, INPUT, SET, STREAM, TRAILERS, check_programs, component, direct};
-use crate::artifact::Form;
 use crate::engine::call_outcome::CallOutcome;
 use crate::engine::pool::WasiVersion;
 
@@ -72,6 +71,9 @@ const CASES: &[(&[&str], bool)] = &[
        "(call $end (i32.const 268) (call $body) (call $read (call $body) (i32.const 0) (i32.const 0)))"], false),
     (&["(call $stdin (i32.const 256))", "(i32.store (i32.const 264) (call $read (i32.load (i32.const 256)) (i32.const 0) (i32.const 0)))",
        "(i32.store (i32.const 268) (call $read (i32.load (i32.const 256)) (i32.const 272) (i32.const 1)))"], false),
+    // The result of standard input is known when the guest has dropped the stream or has read its end.
+    (&["(call $stdin (i32.const 256))", "(i32.store (i32.const 264) (call $read-written (i32.load (i32.const 260)) (i32.const 272)))",
+       "(call $drop-reader (i32.load (i32.const 256)))", "(call $end (i32.const 268) (i32.load (i32.const 260)) (i32.const -1))"], false),
     (&[STREAM, "(local.set $b (call $stdout (call $reader)))", "(i32.store (i32.const 256) (call $write (call $writer) (i32.const 0) (i32.const 0)))",
        "(call $end (i32.const 260) (call $writer) (call $write (call $writer) (i32.const 22) (i32.const 4)))"], false),
     (&["(call $make)", "(call $ends (call $sent))", "(call $consume-response (i32.load (i32.const 136)) (call $reader) (i32.const 256))",
@@ -128,22 +130,6 @@ const FAULTS: &[&[&str]] = &[
       "(drop (call $cancel-read (i32.load (i32.const 144))))"],
 ];
 
-/// The guest's code between its response and a trap or an exit, and whether the response has been passed on by then,
-/// which is the case if the guest has waited.
-#[rustfmt::skip]
-const ANSWERS: &[(&[&str], bool)] = &[
-    (&["unreachable"], false),
-    (&["(call $exit (i32.const 0))"], false),
-    (&["(call $exit (i32.const 7))"], false),
-    (&[SET, "(drop (call $set-poll (local.get $a) (i32.const 256)))", "(call $sleep (i64.const 0))", "unreachable"], false),
-    (&["(drop (call $yield))", "unreachable"], true),
-    (&["(drop (call $yield))", "(call $exit (i32.const 0))"], true),
-    (&["(call $sleep (i64.const 1000000))", "unreachable"], true),
-    (&[FAR, "(drop (call $subtask-cancel (local.get $b)))", "unreachable"], true),
-    (&["(drop (call $read-sent (i32.load (i32.const 140)) (i32.const 288)))",
-       "(drop (call $cancel-sent (i32.load (i32.const 140))))", "unreachable"], true),
-];
-
 /// The code of the guest's `realloc`, and whether its calls of the host trap.
 const REALLOCS: &[(&str, bool)] = &[
     ("(i32.store (i32.const 400) (call $context)) (call $set-context (i32.const 9))", false),
@@ -156,18 +142,6 @@ const REALLOCS: &[(&str, bool)] = &[
 #[tokio::test]
 async fn ends_and_sets_are_the_same_in_both_forms() {
     check_programs(CASES).await;
-}
-
-#[tokio::test]
-async fn an_answer_is_passed_on_when_the_guest_waits_in_both_forms() {
-    for (code, passed_on) in ANSWERS {
-        let component = component(&format!("(call $begin)\n{}", code.join("\n")), "", "");
-        for (wasi_version, form) in [(WasiVersion::P2, Form::Module), (WasiVersion::P3, Form::Component)] {
-            let (outcome, answer) = outcome(wasi_version, &component, form).await;
-            assert!(matches!(outcome, CallOutcome::Trap(_) | CallOutcome::Exit(_)), "{code:?}: {outcome:?}");
-            assert_eq!(answer.starts_with("200 "), *passed_on, "{form:?} {code:?}: {answer}");
-        }
-    }
 }
 
 #[tokio::test]

@@ -16,17 +16,17 @@ pub(crate) const TRAILERS: &str = "(call $ends (call $trailers))";
 pub(crate) const INPUT: &str = "(call $input (local.get $request))";
 pub(crate) const SET: &str = "(local.set $a (call $set-new))";
 pub(crate) const FAR: &str = "(local.set $b (i32.shr_u (call $wait-for (i64.const 3600000000000)) (i32.const 4)))";
-const SOON: &str = "(local.set $b (i32.shr_u (call $wait-for (i64.const 1000000)) (i32.const 4)))";
+pub(crate) const SOON: &str = "(local.set $b (i32.shr_u (call $wait-for (i64.const 1000000)) (i32.const 4)))";
 
 /// Returns a response with a content-length of six bytes.
-const SIZED: &str = "(local.set $a (call $fields))
+pub(crate) const SIZED: &str = "(local.set $a (call $fields))
     (call $append (local.get $a) (i32.const 34) (i32.const 14) (i32.const 48) (i32.const 1) (i32.const 256))
     (call $make-with (local.get $a)) (call $send-made)";
 /// Returns a response whose body is the request's.
-const PASS: &str = "(call $new-response (call $fields) (i32.const 1) (call $body) (call $body-trailers) (i32.const 136)) \
+pub(crate) const PASS: &str = "(call $new-response (call $fields) (i32.const 1) (call $body) (call $body-trailers) (i32.const 136)) \
     (call $send-made)";
 /// Waits until the response has been sent.
-const END: &str = "(call $end (i32.const 256) (i32.load (i32.const 140)) (call $read-sent (i32.load (i32.const 140)) (i32.const 288)))";
+pub(crate) const END: &str = "(call $end (i32.const 256) (i32.load (i32.const 140)) (call $read-sent (i32.load (i32.const 140)) (i32.const 288)))";
 
 /// The guest's code before it responds, and whether that traps.
 #[rustfmt::skip]

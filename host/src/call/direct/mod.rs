@@ -3,6 +3,8 @@
 #[cfg(test)]
 mod differential;
 #[cfg(test)]
+mod differential_answers;
+#[cfg(test)]
 mod differential_ends;
 #[cfg(test)]
 mod differential_p3;

@@ -29,7 +29,6 @@ impl Task {
     pub(crate) async fn run(self, store: &mut Store<State>, request: u32) -> wasmtime::Result<()> {
         let mut next = self.handle.call_async(&mut *store, request).await?;
         loop {
-            store.data_mut().pass_answer();
             let (what, set) = (next & ((1 << WHAT_BITS) - 1), next >> WHAT_BITS);
             let event = match what {
                 EXIT => break,
@@ -40,11 +39,14 @@ impl Task {
                 WAIT => component_abi::next_event(store, set).await?,
                 _ => bail!(Trap::UnsupportedCallbackCode),
             };
+            // Not before the code is known to be valid: a component then traps before its response is passed on.
+            store.data_mut().pass_answer();
             self.allocate(store).await?;
             let event = (event.code, event.waitable, event.status);
             next = self.callback.call_async(&mut *store, event).await?;
         }
         component_abi::ensure_returned(store.data_mut().guest())?;
+        store.data_mut().pass_answer();
         component_abi::finish(store).await
     }
 

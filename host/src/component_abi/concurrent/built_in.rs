@@ -247,13 +247,13 @@ fn of_channels<T: Host>(
         let define: Define<T> = match of.kind {
             Kind::Stream => Box::new(move |linker, module, name| {
                 let call = move |mut caller: Caller<'_, T>, handle: u32, address: u32, count: u32| {
-                    copy(&mut caller, of, end, handle, (address, count))
+                    copy(&mut caller, of, end, handle, (address, count), false)
                 };
                 linker.func_wrap(module, name, call).map(drop)
             }),
             Kind::Future => Box::new(move |linker, module, name| {
                 let call = move |mut caller: Caller<'_, T>, handle: u32, address: u32| {
-                    copy(&mut caller, of, end, handle, (address, 1))
+                    copy(&mut caller, of, end, handle, (address, 1), allocates)
                 };
                 linker.func_wrap(module, name, call).map(drop)
             }),
@@ -310,13 +310,15 @@ fn new<T: Host>(caller: &mut Caller<'_, T>, of: Payload) -> wasmtime::Result<u64
     Ok(u64::from(writer) << 32 | u64::from(reader))
 }
 
-/// Reads or writes: the result code, or [`BLOCKED`] if the operation completes later with an event.
+/// Reads or writes: the result code, or [`BLOCKED`] if the operation completes later with an event. `waits` says that a
+/// guest in a component waits for this operation in any case, as for each value of the host's that may need memory.
 fn copy<T: Host>(
     caller: &mut Caller<'_, T>,
     of: Payload,
     end: End,
     handle: u32,
     (address, count): (u32, u32),
+    waits: bool,
 ) -> wasmtime::Result<u32> {
     let (memory, host) = enter(caller)?;
     let (guest, memory_bytes) = (host.guest(), memory.len());
@@ -327,9 +329,11 @@ fn copy<T: Host>(
     }
     // The guest does not wait for this operation, so no waker is needed: a later wait polls again.
     advance(host, memory, &mut Context::from_waker(Waker::noop()), number)?;
-    let guest = host.guest();
-    let outcome = guest.concurrent.channels.of(number, of)?.begun(end, via);
-    Ok(outcome.map_or(BLOCKED, |outcome| guest.event_code(outcome)))
+    let outcome = host.guest().concurrent.channels.of(number, of)?.begun(end, via);
+    if waits && outcome.is_some() {
+        host.guest_waits();
+    }
+    Ok(outcome.map_or(BLOCKED, |outcome| host.guest().event_code(outcome)))
 }
 
 /// Cancels an operation. The host's end is polled once more first, so that the operation may still complete.

@@ -156,9 +156,15 @@ impl Body {
             }
         };
         let limit = length.map(|bytes| Limit { bytes, code, sent: Some(sent.clone()) });
-        let sent = (tells == Tells::Body).then_some(sent);
-        let (sink, ending, body) = pipe(contents.is_some(), limit, sent);
-        component_abi::when_ready(state, &trailers, move |state, trailers| ending.end(state, trailers))?;
+        let is_answer = tells == Tells::Body;
+        let (sink, ending, body) = pipe(contents.is_some(), limit, is_answer.then_some(sent));
+        component_abi::when_ready(state, &trailers, move |state, trailers| {
+            if is_answer {
+                // As in a component, where the guest waits until the host reads its response.
+                state.pass_answer();
+            }
+            ending.end(state, trailers)
+        })?;
         if let Some(contents) = contents {
             component_abi::pipe(state, contents, Box::new(sink))?;
         }

@@ -42,7 +42,8 @@ fn wake(waker: &mut Option<Waker>) {
 
 /// A new pipe: the sinks for the guest's stream and for its trailers, and the body.
 ///
-/// `limit` is the content-length of the head; `sent` reports to the guest that the end of the body has been read.
+/// `limit` is the content-length of the head. `sent` reports to the guest that the end of the body has been read; it is
+/// Some for the handler's response only.
 pub(super) fn pipe(
     has_contents: bool,
     limit: Option<Limit>,
@@ -50,7 +51,7 @@ pub(super) fn pipe(
 ) -> (PipeSink, Ending, PipeBody) {
     let pipe = Arc::new(Mutex::new(Pipe { contents_ended: !has_contents, ..Pipe::default() }));
     let left = limit.as_ref().filter(|_| has_contents).map(|limit| limit.bytes);
-    let sink = PipeSink { pipe: Arc::clone(&pipe), written: 0, limit };
+    let sink = PipeSink { pipe: Arc::clone(&pipe), written: 0, limit, is_answer: sent.is_some() };
     let ending = Ending(Some(Arc::clone(&pipe)));
     (sink, ending, PipeBody { pipe, left, sent, is_over: false })
 }
@@ -60,6 +61,8 @@ pub(super) struct PipeSink {
     pipe: Arc<Mutex<Pipe>>,
     written: u64,
     limit: Option<Limit>,
+    /// Whether this is the body of the handler's response.
+    is_answer: bool,
 }
 
 /// The content-length of a head, and how a body of another length is reported.
@@ -98,12 +101,14 @@ impl ByteSink<State> for PipeSink {
         state: &mut State,
         bytes: &[u8],
     ) -> wasmtime::Result<Poll<Transfer>> {
+        if self.is_answer {
+            // As in a component, where the guest waits with its first write until the host reads its response.
+            state.pass_answer();
+        }
         let bytes = bytes.get(..BODY_CHUNK_BYTES).unwrap_or(bytes);
         let written = self.written + bytes.len() as u64;
         if self.limit.as_ref().is_some_and(|limit| written > limit.bytes) {
             self.fail(written);
-            // As in a component, where the guest waits until the host has read so much of its response.
-            state.pass_answer();
             return Ok(Poll::Ready(Transfer::Ended));
         }
         let mut pipe = lock(&self.pipe);

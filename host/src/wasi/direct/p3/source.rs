@@ -31,7 +31,16 @@ impl ByteSource<State> for Nothing {
 }
 
 /// The standard input of the process, which is closed. A read of zero bytes succeeds, as in wasmtime-wasi.
-pub(super) struct ClosedInput;
+pub(super) struct ClosedInput {
+    _open: oneshot::Sender<()>,
+}
+
+impl ClosedInput {
+    /// `open` is dropped when the guest has read the end or has dropped the stream.
+    pub(super) fn new(open: oneshot::Sender<()>) -> Self {
+        Self { _open: open }
+    }
+}
 
 impl ByteSource<State> for ClosedInput {
     fn poll_read(&mut self, _: &mut Context<'_>, _: &mut State, room: &mut [u8]) -> wasmtime::Result<Poll<Transfer>> {

@@ -71,8 +71,14 @@ pub(crate) fn cli() -> Vec<Function<State>> {
 fn read_via_stream(state: &mut State) -> wasmtime::Result<(StreamReader, FutureReader<Written>)> {
     state.charge(MESSAGE_BYTES)?;
     let guest = state.guest();
-    let done = guest.future(later(async { |_: &mut State| wasmtime::error::Ok(Written::Ok(())) }));
-    Ok((guest.stream(ClosedInput), done))
+    let (open, closed) = oneshot::channel();
+    let done = async move {
+        // The sender is only dropped.
+        let _ = closed.await;
+        |_: &mut State| wasmtime::error::Ok(Written::Ok(()))
+    };
+    let done = guest.future(later(done));
+    Ok((guest.stream(ClosedInput::new(open)), done))
 }
 
 fn write_via_stream(
