@@ -1,9 +1,10 @@
-//! The observer process: reads the journals of all workers and writes the access log. It parses what strangers have
-//! sent, and nothing depends on it: if it ends, the supervisor starts another, which goes on where it was.
+//! The observer process: reads the journals of all workers and writes the access log, and serves the admin listener. It
+//! parses what strangers have sent, and nothing depends on it: if it ends, the supervisor starts another, which goes on where it was.
 //!
 //! It outlives a supervisor that has died, until the last worker has ended and its journal is written.
 
 mod access_log;
+mod admin;
 mod line;
 pub(crate) mod message;
 pub(crate) mod sink;
@@ -19,6 +20,7 @@ use daylily_core::log_target;
 use rustix::event::{PollFd, PollFlags};
 
 use self::access_log::{AccessLogWriter, Written};
+use self::admin::Admin;
 use self::message::{Message, Settings};
 use crate::ipc::child;
 use crate::observe::log;
@@ -54,7 +56,8 @@ fn first_settings(supervisor: &UnixStream) -> io::Result<Settings> {
 fn run(supervisor: UnixStream, settings: Settings, log: &log::Log) -> io::Result<()> {
     let (sender, messages) = mpsc::channel();
     let from = supervisor.try_clone()?;
-    std::thread::Builder::new().name("messages".into()).spawn(move || receive(&from, &sender))?;
+    let admin = Admin::start()?;
+    std::thread::Builder::new().name("messages".into()).spawn(move || receive(&from, &sender, &admin))?;
     let mut writer = AccessLogWriter::new(settings.access_log);
     let mut is_alone = false;
     let mut delay = BATCH_DELAY;
@@ -77,7 +80,8 @@ fn run(supervisor: UnixStream, settings: Settings, log: &log::Log) -> io::Result
                     }
                 }
             }
-            Err(mpsc::RecvTimeoutError::Timeout) => {}
+            // The thread that receives them has passed them on.
+            Ok((Message::Admin(_) | Message::LeaveAdmin, _)) | Err(mpsc::RecvTimeoutError::Timeout) => {}
             Err(mpsc::RecvTimeoutError::Disconnected) => {
                 if !is_alone {
                     is_alone = true;
@@ -102,11 +106,14 @@ fn run(supervisor: UnixStream, settings: Settings, log: &log::Log) -> io::Result
 
 /// Receives messages until the supervisor has ended. After any other error, this process ends, and the supervisor starts
 /// another.
-fn receive(supervisor: &UnixStream, sender: &mpsc::Sender<(Message, Vec<OwnedFd>)>) {
+fn receive(supervisor: &UnixStream, sender: &mpsc::Sender<(Message, Vec<OwnedFd>)>, admin: &Admin) {
     loop {
         match message::receive(supervisor) {
+            // Passed on here: the loop that writes the access log may wait for a disk.
+            Ok((Message::Admin(settings), files)) => admin.set(settings, files),
+            Ok((Message::LeaveAdmin, _)) => admin.leave(supervisor),
             Ok(message) => drop(sender.send(message)),
-            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return,
+            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return admin.note_orphaned(),
             Err(error) => {
                 tracing::error!(target: log_target::LOG, "the observer failed to receive a message: {error}");
                 std::process::exit(1);

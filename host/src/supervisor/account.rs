@@ -6,12 +6,14 @@ use std::sync::Arc;
 use daylily_core::log_target;
 
 use super::generation::View;
-use crate::observe::counters::{Counts, Totals};
+use crate::observe::counters::Totals;
 use crate::observe::scoreboard::Scoreboard;
+use crate::observe::server_page::ServerPage;
 
 /// The counters of one supervisor.
 pub(crate) struct Account {
     pub(crate) scoreboard: Arc<Scoreboard>,
+    pub(crate) page: Arc<ServerPage>,
     /// Counted by this process and its predecessor, except for what is on the scoreboard and what the worker sessions
     /// of generations that have not ended count.
     counted: Totals,
@@ -25,7 +27,7 @@ impl Account {
     /// When shared memory cannot be created or mapped.
     pub(crate) fn open(slots: u32, told: Totals) -> io::Result<Self> {
         let scoreboard = Scoreboard::new(slots, told.counts)?;
-        Ok(Self { scoreboard, counted: Totals { counts: Counts::default(), ..told }, told })
+        Ok(Self { scoreboard, page: ServerPage::new(told)?, counted: told.without_counts(), told })
     }
 
     /// The totals. `views` are the generations that have not ended.
@@ -36,8 +38,9 @@ impl Account {
 
     /// Counts a reload.
     pub(crate) fn note_reload(&mut self, failed: bool) {
-        self.counted.reloads += 1;
-        self.counted.reloads_failed += u64::from(failed);
+        let counted = Totals { reloads: 1, reloads_failed: failed.into(), ..Totals::default() };
+        self.counted += counted;
+        self.page.count(counted);
     }
 
     /// Adds the counts of a generation that has ended.
@@ -51,7 +54,8 @@ impl Account {
             Ok(totals) => {
                 let new = totals.since(std::mem::replace(&mut self.told, totals));
                 self.scoreboard.add(new.counts);
-                self.counted += Totals { counts: Counts::default(), ..new };
+                self.counted += new.without_counts();
+                self.page.count(new);
             }
             Err(error) => {
                 // The predecessor has ended, so none of its requests is in progress any more: they count as lost.
@@ -66,6 +70,7 @@ impl Account {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::observe::counters::Counts;
 
     fn requests(begun: u64, ended: u64) -> Totals {
         Totals {

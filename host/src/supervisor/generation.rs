@@ -9,6 +9,7 @@ use super::process::{WorkerLaunch, WorkerProcess};
 use super::worker_session::{DesiredState, WorkerSession};
 use crate::failure::Failure;
 use crate::observe::counters::Totals;
+use crate::observe::server_page::PageWorker;
 
 /// The workers of one configuration. All were ready before any accepted, and each is replaced when it dies. Dropping it
 /// kills them.
@@ -53,6 +54,8 @@ impl Generation {
         let mut keepers = JoinSet::new();
         for (worker, process) in ready {
             let seat = WorkerSession::new(worker, Arc::clone(&launch));
+            // Before its task first runs: the server page must not show a worker that starts.
+            seat.sits(&process);
             keepers.spawn(Arc::clone(&seat).keep(process, wishes.subscribe()));
             seats.push(seat);
         }
@@ -82,6 +85,11 @@ impl View {
         for seat in &self.seats {
             seat.closed().await;
         }
+    }
+
+    /// What the server page says of its workers.
+    pub(crate) fn on_page(&self) -> Vec<PageWorker> {
+        self.seats.iter().map(|seat| seat.on_page()).collect()
     }
 
     /// What its worker sessions have counted; the counts of the scoreboard are 0.

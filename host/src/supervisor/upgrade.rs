@@ -14,6 +14,7 @@ use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::UnixStream;
 use tokio::process::{Child, Command};
 
+use super::admin::AdminListener;
 use super::orphans;
 use crate::ipc::fd_message;
 use crate::net::sockets::{Inventory, Sockets};
@@ -41,6 +42,7 @@ pub(crate) struct Invocation {
 /// The handoff: what a successor receives from its predecessor.
 pub(crate) struct Inheritance {
     pub(crate) sockets: Sockets,
+    pub(crate) admin: AdminListener,
     pub(crate) legacy: Legacy,
     predecessor: StdUnixStream,
 }
@@ -59,6 +61,9 @@ pub(crate) struct Handoff {
     pub(crate) inventory: Inventory,
     #[serde(flatten)]
     legacy: Legacy,
+    /// The socket of the admin listener, whose descriptor follows those of `inventory`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    admin: Option<Inventory>,
 }
 
 /// The state that continues across an upgrade, besides the sockets. A part of [`Handoff`].
@@ -102,7 +107,12 @@ impl Invocation {
     /// # Errors
     ///
     /// When it does not start, ends before it is ready (its stderr says why), or is not ready within `READY_TIMEOUT`.
-    pub(crate) async fn succeed(&self, sockets: &Sockets, legacy: Legacy) -> io::Result<Successor> {
+    pub(crate) async fn succeed(
+        &self,
+        sockets: &Sockets,
+        admin: &AdminListener,
+        legacy: Legacy,
+    ) -> io::Result<Successor> {
         let (ours, theirs) = StdUnixStream::pair()?;
         let mut command = Command::new(&self.program);
         command.arg(SUCCESSOR).args(&self.arguments).stdin(OwnedFd::from(theirs)).process_group(0).kill_on_drop(true);
@@ -119,8 +129,11 @@ impl Invocation {
         orphans::keep(&child);
         let pid = child.id().unwrap_or_default();
         let mut group = Group(i32::try_from(pid).ok().and_then(Pid::from_raw));
-        let (inventory, descriptors) = sockets.inventory();
-        let estate = serde_json::to_vec(&Handoff { inventory, legacy })?;
+        let (inventory, mut descriptors) = sockets.inventory();
+        let (admin, last) = admin.sockets().inventory();
+        let admin = (!last.is_empty()).then_some(admin);
+        descriptors.extend(last);
+        let estate = serde_json::to_vec(&Handoff { inventory, legacy, admin })?;
         let sent = fd_message::send(&ours, &estate, &descriptors);
         ours.set_nonblocking(true)?;
         let mut channel = UnixStream::from_std(ours)?;
@@ -176,8 +189,11 @@ impl Inheritance {
         let predecessor = StdUnixStream::from(io::stdin().as_fd().try_clone_to_owned()?);
         let (payload, descriptors) = fd_message::receive(&predecessor)?;
         let estate: Handoff = serde_json::from_slice(&payload)?;
-        let sockets = Sockets::from_inventory(estate.inventory, &mut descriptors.into_iter())?;
-        Ok(Self { sockets, legacy: estate.legacy, predecessor })
+        let mut descriptors = descriptors.into_iter();
+        let sockets = Sockets::from_inventory(estate.inventory, &mut descriptors)?;
+        let admin = estate.admin.map(|admin| Sockets::from_inventory(admin, &mut descriptors)).transpose()?;
+        let admin = AdminListener::inherited(admin.unwrap_or_default());
+        Ok(Self { sockets, admin, legacy: estate.legacy, predecessor })
     }
 
     /// Reports to the predecessor that this process serves, so that it drains. Returns its totals so far; from then on,
@@ -189,6 +205,7 @@ impl Inheritance {
     pub(crate) async fn take_over(self) -> io::Result<(Totals, Predecessor)> {
         // Also of sockets that this process does not serve on: it removes their files when `self` is dropped.
         self.sockets.claim_files();
+        self.admin.sockets().claim_files();
         self.predecessor.set_nonblocking(true)?;
         let mut predecessor = BufReader::new(UnixStream::from_std(self.predecessor)?);
         predecessor.write_all(&[READY]).await?;

@@ -19,6 +19,7 @@ use super::retire::{retire, say_drained};
 use crate::ipc::command::{End, WorkerCommand};
 use crate::observe::counters::{Counts, Totals};
 use crate::observe::scoreboard::Slot;
+use crate::observe::server_page::{PageWorker, SessionState};
 use crate::sys::lock::lock;
 use crate::worker::LAST_WORDS;
 
@@ -45,17 +46,6 @@ pub(crate) struct WorkerStatus {
     /// The counts of its current process.
     pub(crate) counts: Counts,
     pub(crate) blocked_calls: u64,
-}
-
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) enum SessionState {
-    #[default]
-    Starting,
-    Ready,
-    /// Its process died several times in a row, and the next start is delayed.
-    Waiting,
-    Draining,
-    Ended,
 }
 
 /// A worker session, shared between the task that runs it ([`WorkerSession::keep`]) and the readers of its state.
@@ -218,10 +208,7 @@ impl WorkerSession {
                      on {routes} of its routes; the process with pid {} replaces it",
                     next.pid
                 );
-                self.seen_mut(|seen| {
-                    seen.totals.restarts += 1;
-                    seen.totals.blocked += 1;
-                });
+                self.count(Totals { restarts: 1, blocked: 1, ..Totals::default() });
                 Some(next)
             }
             Some(Err(error)) => {
@@ -289,7 +276,7 @@ impl WorkerSession {
             };
             match started {
                 Ok(process) => {
-                    self.seen_mut(|seen| seen.totals.restarts += 1);
+                    self.count(Totals { restarts: 1, ..Totals::default() });
                     return Some(process);
                 }
                 Err(error) => {
@@ -304,7 +291,7 @@ impl WorkerSession {
         let worker = self.worker;
         let how = match left {
             SessionEnd::Hung => {
-                self.seen_mut(|seen| seen.totals.hangs += 1);
+                self.count(Totals { hangs: 1, ..Totals::default() });
                 let limit = format_duration(self.launch.prepared.config.server.hang_timeout);
                 format!("did not respond for hang_timeout = {limit} and was killed")
             }
@@ -331,7 +318,8 @@ impl WorkerSession {
         );
     }
 
-    fn sits(&self, process: &WorkerProcess) {
+    /// `process` is ready, and is the session's from now on.
+    pub(crate) fn sits(&self, process: &WorkerProcess) {
         self.mark_absent(false);
         *lock(&self.slot) = Some(process.slot());
         self.seen_mut(|seen| {
@@ -362,9 +350,26 @@ impl WorkerSession {
         self.seen_mut(|seen| seen.state = state);
     }
 
+    /// Changes the state, here and on the server page.
     fn seen_mut(&self, change: impl FnOnce(&mut WorkerStatus)) {
-        change(&mut lock(&self.seen));
+        let mut seen = lock(&self.seen);
+        change(&mut seen);
+        self.launch.page.set_worker(self.launch.generation, self.worker, on_page(&seen));
     }
+
+    fn count(&self, counted: Totals) {
+        lock(&self.seen).totals += counted;
+        self.launch.page.count(counted);
+    }
+
+    /// What the server page says of it.
+    pub(crate) fn on_page(&self) -> PageWorker {
+        on_page(&lock(&self.seen))
+    }
+}
+
+fn on_page(seen: &WorkerStatus) -> PageWorker {
+    PageWorker { pid: seen.pid.unwrap_or_default(), state: seen.state }
 }
 
 /// Waits for the next desired state. A closed channel means [`DesiredState::Kill`]. Cancel safe.
