@@ -92,15 +92,21 @@ pub(crate) struct ServeArguments {
 pub(crate) struct Options(pub(crate) Overrides);
 
 /// The options that have flags, in the order of `--help`.
-fn flags() -> impl Iterator<Item = (&'static str, Flag)> {
-    let mut flags: Vec<_> = options::rows().into_iter().filter_map(|row| Some((row.key, row.flag?))).collect();
-    flags.sort_by_key(|(_, flag)| flag.rank);
+fn flags() -> impl Iterator<Item = Flag> {
+    let mut flags: Vec<_> = options::rows().into_iter().filter_map(|row| row.flag).collect();
+    flags.sort_by_key(|flag| flag.rank);
     flags.into_iter()
+}
+
+/// `--flag` and the name of its value, if it has one.
+fn parts(flag: &Flag) -> (&'static str, &'static str) {
+    let (name, value) = flag.usage.split_once(' ').unwrap_or((flag.usage, ""));
+    (name.trim_start_matches('-'), value)
 }
 
 impl Args for Options {
     fn augment_args(command: clap::Command) -> clap::Command {
-        command.args(flags().map(|(key, flag)| argument(key, flag)))
+        command.args(flags().map(argument))
     }
 
     fn augment_args_for_update(command: clap::Command) -> clap::Command {
@@ -108,9 +114,10 @@ impl Args for Options {
     }
 }
 
-fn argument(key: &'static str, flag: Flag) -> Arg {
-    let (name, value) = flag.usage.split_once(' ').unwrap_or((flag.usage, ""));
-    let argument = Arg::new(key).long(name.trim_start_matches('-')).help(flag.help);
+fn argument(flag: Flag) -> Arg {
+    let (name, value) = parts(&flag);
+    // The name and not the key: options of two tables may have the same key.
+    let argument = Arg::new(name).long(name).help(flag.help);
     let argument = match flag.variable {
         Some(variable) => argument.env(variable),
         None => argument,
@@ -130,10 +137,11 @@ fn argument(key: &'static str, flag: Flag) -> Arg {
 impl FromArgMatches for Options {
     fn from_arg_matches(matches: &ArgMatches) -> Result<Self, clap::Error> {
         let mut overrides = Overrides::default();
-        for (key, flag) in flags() {
+        for flag in flags() {
+            let (name, _) = parts(&flag);
             let values: Vec<OsString> = match flag.form {
-                Form::Switch => matches.get_flag(key).then(OsString::new).into_iter().collect(),
-                _ => matches.get_many(key).into_iter().flatten().cloned().collect(),
+                Form::Switch => matches.get_flag(name).then(OsString::new).into_iter().collect(),
+                _ => matches.get_many(name).into_iter().flatten().cloned().collect(),
             };
             for value in values {
                 (flag.set)(&mut overrides, &value)

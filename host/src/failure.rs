@@ -4,6 +4,7 @@ use std::fmt::Display;
 use std::io;
 use std::time::Duration;
 
+use daylily_core::ValueError;
 use daylily_core::config::Diagnostics;
 use daylily_core::units::format_duration;
 
@@ -31,6 +32,13 @@ pub(crate) enum Failure {
         "failed to open the access log `{path}`: {error}; name a file that this user can write in `to` of [access_log]"
     )]
     AccessLog { path: String, error: io::Error },
+    #[error("error: {0}")]
+    Admin(ValueError),
+    #[error(
+        "failed to read the token of the admin listener from `{path}`: {error}; name a file that contains the token in \
+         `token_file` of [admin]"
+    )]
+    AdminToken { path: String, error: io::Error },
     #[error(transparent)]
     Listen(#[from] ListenError),
     #[error("failed to open the control socket `{path}`: {reason}; name another with control (--control)")]
@@ -70,7 +78,12 @@ impl Failure {
     /// The exit code, from sysexits.h where it has a matching one.
     pub(crate) fn exit_code(&self) -> u8 {
         match self {
-            Self::Config(_) | Self::ConfigUnreadable { .. } | Self::Cache(_) | Self::AccessLog { .. } => 78,
+            Self::Config(_)
+            | Self::ConfigUnreadable { .. }
+            | Self::Cache(_)
+            | Self::AccessLog { .. }
+            | Self::Admin(_)
+            | Self::AdminToken { .. } => 78,
             Self::Components(errors) => errors.first().map_or(65, LoadError::exit_code),
             Self::Listen(_) | Self::Control { .. } => 69,
             Self::Worker { code, .. } => *code,

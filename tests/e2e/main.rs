@@ -14,6 +14,7 @@ mod harness;
 mod access_log;
 mod access_log_targets;
 mod addresses;
+mod admin;
 mod cache;
 mod configuration;
 mod continuing;

@@ -3,7 +3,7 @@
 //! RFC 9112 §3.2 requires a server to answer 400 to any invalid `Host`, because everything that uses the value (routes,
 //! caches, the guest's own links) trusts it.
 
-use std::net::Ipv6Addr;
+use std::net::{Ipv4Addr, Ipv6Addr};
 
 use thiserror::Error;
 
@@ -52,6 +52,17 @@ pub fn parse(text: &str) -> Result<Authority<'_>, AuthorityError> {
     }
     let (host, port) = if text.starts_with('[') { split_ipv6(text)? } else { split_name(text)? };
     Ok(Authority { host, port: port.map(parse_port).transpose()?.flatten() })
+}
+
+/// Whether a host, as in [`Authority::host`], is `localhost` or a loopback address.
+pub fn is_loopback(host: &str) -> bool {
+    if host.eq_ignore_ascii_case("localhost") {
+        return true;
+    }
+    match host.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')) {
+        Some(address) => address.parse::<Ipv6Addr>().is_ok_and(|address| address.is_loopback()),
+        None => host.parse::<Ipv4Addr>().is_ok_and(|address| address.is_loopback()),
+    }
 }
 
 fn split_ipv6(text: &str) -> Result<(&str, Option<&str>), AuthorityError> {

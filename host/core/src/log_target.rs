@@ -6,6 +6,9 @@
 /// All targets below it: matches each line of daylily itself, but not the output of guests. No line has it.
 pub const DAYLILY: &str = "daylily";
 
+/// The admin listener.
+pub const ADMIN: &str = "daylily::admin";
+
 /// Reading, compiling and linking components, and the cache of compiled code.
 pub const COMPONENT: &str = "daylily::component";
 
@@ -37,8 +40,8 @@ pub const WORKER: &str = "daylily::worker";
 pub const GUEST: &str = "guest";
 
 /// Every target.
-pub const ALL: [&str; 11] =
-    [DAYLILY, COMPONENT, CONNECTION, CONTROL, FILES, LOG, OUTGOING, REQUEST, SUPERVISOR, WORKER, GUEST];
+pub const ALL: [&str; 12] =
+    [DAYLILY, ADMIN, COMPONENT, CONNECTION, CONTROL, FILES, LOG, OUTGOING, REQUEST, SUPERVISOR, WORKER, GUEST];
 
 #[cfg(test)]
 mod tests {

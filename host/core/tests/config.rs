@@ -201,6 +201,7 @@ fn defaults_are_in_their_ranges() {
     for row in options::rows().into_iter().filter(|row| row.table != Table::Route && !row.range.is_empty()) {
         let table = match row.table {
             Table::AccessLog => "[access_log]\n",
+            Table::Admin => "[admin]\n",
             Table::Server => "[server]\n",
             Table::Defaults => "[defaults]\n",
             Table::Top | Table::Route => "",

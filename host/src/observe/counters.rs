@@ -134,7 +134,25 @@ macro_rules! counters {
                     $($own: self.$own.saturating_sub(before.$own),)*
                 }
             }
+
+            /// Without what workers count.
+            pub(crate) fn without_counts(self) -> Self {
+                Self { counts: Counts::default(), ..self }
+            }
+
+            /// What the supervisor itself counts, in the order of the rows.
+            pub(super) fn of_supervisor(self) -> [u64; SUPERVISOR_COUNTERS] {
+                [$(self.$own),*]
+            }
+
+            /// The inverse of [`Totals::of_supervisor`].
+            pub(super) fn from_supervisor([$($own),*]: [u64; SUPERVISOR_COUNTERS]) -> Self {
+                Self { counts: Counts::default(), $($own),* }
+            }
         }
+
+        /// The number of counters that the supervisor itself counts.
+        pub(super) const SUPERVISOR_COUNTERS: usize = [$(stringify!($own)),*].len();
 
         impl Add for Totals {
             type Output = Self;

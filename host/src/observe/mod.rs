@@ -8,5 +8,6 @@ pub(crate) mod metrics;
 pub(crate) mod record;
 pub(crate) mod request_id;
 pub(crate) mod scoreboard;
+pub(crate) mod server_page;
 pub(crate) mod server_timing;
 pub(crate) mod trace_context;

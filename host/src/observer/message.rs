@@ -22,7 +22,27 @@ pub(crate) enum Message {
     /// Workers that start, or all of them if the observer is a new one. For each there are three descriptors: its
     /// journal, its metrics, and a pipe whose other end is open as long as the worker lives.
     Journals(Vec<(u64, WorkerFacts)>),
+    /// What the admin listener is from now on; None if there is none. The descriptors are the server page and, if there
+    /// is a listener, its socket.
+    Admin(Option<AdminSettings>),
+    /// Another process accepts on the admin listener from now on. Confirmed with [`tell_admin_left`].
+    LeaveAdmin,
 }
+
+/// Descriptors of each worker in [`Message::Journals`].
+pub(crate) const FILES: usize = 3;
+
+/// The admin listener.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct AdminSettings {
+    /// What clients must send to see more than whether the server is ready.
+    pub(crate) token: Option<String>,
+    /// Requests must name a host of this machine.
+    pub(crate) is_loopback: bool,
+}
+
+/// The report of [`tell_admin_left`]: no journal has this id.
+pub(crate) const ADMIN_LEFT: u64 = 0;
 
 /// What the observer does.
 #[derive(Clone, Serialize, Deserialize)]
@@ -61,4 +81,10 @@ pub(crate) fn receive(supervisor: &UnixStream) -> io::Result<(Message, Vec<Owned
 /// Tells the supervisor that everything in a journal has been taken care of, and its worker has ended.
 pub(crate) fn tell_done(mut supervisor: &UnixStream, id: u64) -> io::Result<()> {
     supervisor.write_all(&id.to_le_bytes())
+}
+
+/// Confirms [`Message::LeaveAdmin`]: this process accepts no more clients of the admin listener, and sends nothing more
+/// to those that it had.
+pub(crate) fn tell_admin_left(mut supervisor: &UnixStream) -> io::Result<()> {
+    supervisor.write_all(&ADMIN_LEFT.to_le_bytes())
 }

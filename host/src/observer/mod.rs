@@ -1,9 +1,10 @@
-//! The observer process: reads the journals of all workers and writes the access log. It parses what strangers have
-//! sent, and nothing depends on it: if it ends, the supervisor starts another, which goes on where it was.
+//! The observer process: reads the journals of all workers and writes the access log, and serves the admin listener. It
+//! parses what strangers have sent, and nothing depends on it: if it ends, the supervisor starts another, which goes on where it was.
 //!
 //! It outlives a supervisor that has died, until the last worker has ended and its journal is written.
 
 mod access_log;
+mod admin;
 pub(crate) mod collected;
 mod line;
 pub(crate) mod message;
@@ -21,8 +22,9 @@ use daylily_core::log_target;
 use rustix::event::{PollFd, PollFlags};
 
 use self::access_log::{AccessLogWriter, Written};
+use self::admin::Admin;
 use self::collected::Collected;
-use self::message::{Message, Settings};
+use self::message::{FILES, Message, Settings};
 use crate::ipc::child;
 use crate::observe::journal::WorkerFacts;
 use crate::observe::log;
@@ -58,8 +60,9 @@ fn first_settings(supervisor: &UnixStream) -> io::Result<Settings> {
 fn run(supervisor: UnixStream, settings: Settings, log: &log::Log) -> io::Result<()> {
     let (sender, messages) = mpsc::channel();
     let from = supervisor.try_clone()?;
-    std::thread::Builder::new().name("messages".into()).spawn(move || receive(&from, &sender))?;
     let collected = Arc::new(Collected::new(settings.limits));
+    let receiver = Receiver { sender, admin: Admin::start(Arc::clone(&collected))?, collected: Arc::clone(&collected) };
+    std::thread::Builder::new().name("messages".into()).spawn(move || receiver.run(&from))?;
     let mut writer = AccessLogWriter::new(settings.access_log);
     let mut is_alone = false;
     let mut delay = BATCH_DELAY;
@@ -68,23 +71,23 @@ fn run(supervisor: UnixStream, settings: Settings, log: &log::Log) -> io::Result
             Ok((Message::Settings(settings), _)) => {
                 log.set_filter(&settings.log);
                 writer.set(settings.access_log);
-                collected.set_limits(settings.limits);
             }
             Ok((Message::Journals(journals), files)) => {
                 let mut files = files.into_iter();
                 for (id, facts) in journals {
-                    if let Err(error) = add(&mut writer, &collected, id, facts, files.by_ref().take(3).collect()) {
+                    if let Err(error) = add(&mut writer, id, facts, files.by_ref().take(FILES).collect()) {
                         tracing::error!(
                             target: log_target::LOG,
                             "failed to read the journal of a worker: {error}; its requests have no lines in the \
-                             access log and are in no metrics"
+                             access log"
                         );
                         let _ = message::tell_done(&supervisor, id);
                     }
                 }
             }
-            Ok((Message::Counted(sums), _)) => collected.add(&sums),
-            Err(mpsc::RecvTimeoutError::Timeout) => {}
+            // The thread that receives them has taken care of them.
+            Ok((Message::Admin(_) | Message::LeaveAdmin | Message::Counted(_), _))
+            | Err(mpsc::RecvTimeoutError::Timeout) => {}
             Err(mpsc::RecvTimeoutError::Disconnected) => {
                 if !is_alone {
                     is_alone = true;
@@ -108,30 +111,57 @@ fn run(supervisor: UnixStream, settings: Settings, log: &log::Log) -> io::Result
     }
 }
 
-/// Adds a worker that starts: its journal, its metrics and its sign of life.
-fn add(
-    writer: &mut AccessLogWriter,
-    collected: &Collected,
-    id: u64,
-    facts: WorkerFacts,
-    files: Vec<OwnedFd>,
-) -> io::Result<()> {
-    let files = <[OwnedFd; 3]>::try_from(files);
-    let [journal, metrics, alive] = files.map_err(|_| io::Error::other("a descriptor is missing"))?;
-    collected.begin(id, &facts, metrics.as_fd())?;
+/// Adds a worker that starts to the access log.
+fn add(writer: &mut AccessLogWriter, id: u64, facts: WorkerFacts, files: Vec<OwnedFd>) -> io::Result<()> {
+    let files = <[OwnedFd; FILES]>::try_from(files);
+    let [journal, _, alive] = files.map_err(|_| io::Error::other("a descriptor is missing"))?;
     writer.add(id, facts, &journal, alive)
 }
 
-/// Receives messages until the supervisor has ended. After any other error, this process ends, and the supervisor starts
-/// another.
-fn receive(supervisor: &UnixStream, sender: &mpsc::Sender<(Message, Vec<OwnedFd>)>) {
-    loop {
-        match message::receive(supervisor) {
-            Ok(message) => drop(sender.send(message)),
-            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return,
-            Err(error) => {
-                tracing::error!(target: log_target::LOG, "the observer failed to receive a message: {error}");
-                std::process::exit(1);
+/// The thread that receives messages. What concerns the admin listener and the metrics is done here, because the loop
+/// that writes the access log may wait for a disk, and in the order of the messages: the admin listener is told of its
+/// socket after the metrics are complete.
+struct Receiver {
+    sender: mpsc::Sender<(Message, Vec<OwnedFd>)>,
+    admin: Admin,
+    collected: Arc<Collected>,
+}
+
+impl Receiver {
+    /// Receives messages until the supervisor has ended. After any other error, this process ends, and the supervisor
+    /// starts another.
+    fn run(self, supervisor: &UnixStream) {
+        loop {
+            match message::receive(supervisor) {
+                Ok((Message::Admin(settings), files)) => self.admin.set(settings, files),
+                Ok((Message::LeaveAdmin, _)) => self.admin.leave(supervisor),
+                Ok((Message::Counted(sums), _)) => self.collected.add(&sums),
+                Ok((message, files)) => {
+                    match &message {
+                        Message::Settings(settings) => self.collected.set_limits(settings.limits.clone()),
+                        Message::Journals(journals) => self.begin(journals, &files),
+                        _ => {}
+                    }
+                    let _ = self.sender.send((message, files));
+                }
+                Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return self.admin.note_orphaned(),
+                Err(error) => {
+                    tracing::error!(target: log_target::LOG, "the observer failed to receive a message: {error}");
+                    std::process::exit(1);
+                }
+            }
+        }
+    }
+
+    /// Workers start.
+    fn begin(&self, journals: &[(u64, WorkerFacts)], files: &[OwnedFd]) {
+        for ((id, facts), files) in journals.iter().zip(files.chunks_exact(FILES)) {
+            let [_, metrics, _] = files else { continue };
+            if let Err(error) = self.collected.begin(*id, facts, metrics.as_fd()) {
+                tracing::error!(
+                    target: log_target::LOG,
+                    "failed to read the metrics of a worker: {error}; its requests are in no metrics"
+                );
             }
         }
     }

@@ -7,13 +7,15 @@ use daylily_core::log_target;
 
 use super::generation::View;
 use super::upgrade::Report;
-use crate::observe::counters::{Counts, Totals};
+use crate::observe::counters::Totals;
 use crate::observe::metrics::Sums;
 use crate::observe::scoreboard::Scoreboard;
+use crate::observe::server_page::ServerPage;
 
 /// The counters of one supervisor.
 pub(crate) struct Account {
     pub(crate) scoreboard: Arc<Scoreboard>,
+    pub(crate) page: Arc<ServerPage>,
     /// Counted by this process and its predecessor, except for what is on the scoreboard and what the worker sessions
     /// of generations that have not ended count.
     counted: Totals,
@@ -28,8 +30,8 @@ impl Account {
     /// When shared memory cannot be created or mapped.
     pub(crate) fn open(slots: u32, reported: Totals) -> io::Result<Self> {
         let scoreboard = Scoreboard::new(slots, reported.counts)?;
-        let counted = Totals { counts: Counts::default(), ..reported };
-        Ok(Self { scoreboard, counted, reported, reported_sums: Sums::default() })
+        let (page, counted) = (ServerPage::new(reported)?, reported.without_counts());
+        Ok(Self { scoreboard, page, counted, reported, reported_sums: Sums::default() })
     }
 
     /// The totals. `views` are the generations that have not ended.
@@ -40,8 +42,9 @@ impl Account {
 
     /// Counts a reload.
     pub(crate) fn note_reload(&mut self, failed: bool) {
-        self.counted.reloads += 1;
-        self.counted.reloads_failed += u64::from(failed);
+        let counted = Totals { reloads: 1, reloads_failed: failed.into(), ..Totals::default() };
+        self.counted += counted;
+        self.page.count(counted);
     }
 
     /// Adds the counts of a generation that has ended.
@@ -55,7 +58,8 @@ impl Account {
             Ok(Report { totals, sums }) => {
                 let new = totals.since(std::mem::replace(&mut self.reported, totals));
                 self.scoreboard.add(new.counts);
-                self.counted += Totals { counts: Counts::default(), ..new };
+                self.counted += new.without_counts();
+                self.page.count(new);
                 let new = sums.since(&self.reported_sums);
                 self.reported_sums = sums;
                 new
@@ -75,6 +79,7 @@ impl Account {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::observe::counters::Counts;
 
     fn requests(begun: u64, ended: u64) -> Totals {
         Totals {

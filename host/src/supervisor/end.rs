@@ -5,7 +5,7 @@ use daylily_core::units::format_duration;
 use tokio::sync::oneshot;
 
 use super::control_socket::report::{Command, Reply};
-use super::control_socket::status::{self, ServerState};
+use super::control_socket::status;
 use super::events::{joined, next_request};
 use super::signal::{Asked, Signals};
 use super::supervise::Supervisor;
@@ -15,6 +15,7 @@ use super::worker_session::DesiredState;
 use crate::failure::Failure;
 use crate::ipc::command::End;
 use crate::net::sockets::Sockets;
+use crate::observe::server_page::ServerState;
 
 /// Ends after a request to stop: by a signal, or by the clients of the control socket that `answers` reply to.
 ///
@@ -58,11 +59,14 @@ pub(crate) async fn after(
     tracing::info!(target: log_target::SUPERVISOR, "process {} has taken over; this process drains", successor.pid);
     systemd::succeeded_by(successor.pid);
     supervisor.current.launch.sockets().release_files();
+    supervisor.admin.sockets().release_files();
     // From here on, only the successor replies to `daylily status`. It is sent the totals after that, so it never
     // reports less than this process did.
     if let Some(control) = supervisor.control.take() {
         control.hand_over().await;
     }
+    // The same holds for the admin listener.
+    supervisor.observer.leave_admin().await;
     successor.tell(supervisor.totals(), &supervisor.observer.sums());
     let outcome = drain(&mut supervisor, End::default(), &mut signals, &mut Vec::new()).await;
     if supervisor.rest.is_some() {
@@ -86,7 +90,7 @@ async fn drain(
     answers: &mut Vec<oneshot::Sender<Reply>>,
 ) -> Result<(), Failure> {
     supervisor.give_up_starting();
-    supervisor.state = ServerState::Stopping;
+    supervisor.set_state(ServerState::Stopping);
     let before = supervisor.totals().counts;
     tracing::info!(
         target: log_target::SUPERVISOR,

@@ -9,6 +9,7 @@ use super::process::{WorkerLaunch, WorkerProcess};
 use super::worker_session::{DesiredState, WorkerSession};
 use crate::failure::Failure;
 use crate::observe::counters::Totals;
+use crate::observe::server_page::PageWorker;
 
 /// The workers of one configuration. All were ready before any accepted, and each is replaced when it dies. Dropping it
 /// kills them.
@@ -53,6 +54,8 @@ impl Generation {
         let mut session_tasks = JoinSet::new();
         for (worker, process) in ready {
             let session = WorkerSession::new(worker, Arc::clone(&launch));
+            // Before its task first runs: the server page must not show a worker that starts.
+            session.note_running(&process);
             session_tasks.spawn(Arc::clone(&session).run(process, desired.subscribe()));
             sessions.push(session);
         }
@@ -82,6 +85,11 @@ impl View {
         for session in &self.sessions {
             session.closed().await;
         }
+    }
+
+    /// What the server page says of its workers.
+    pub(crate) fn on_page(&self) -> Vec<PageWorker> {
+        self.sessions.iter().map(|session| session.on_page()).collect()
     }
 
     /// What its worker sessions have counted; the counts of the scoreboard are 0.

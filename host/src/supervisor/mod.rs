@@ -4,6 +4,7 @@
 //! ready, and then drain the previous ones.
 
 mod account;
+mod admin;
 pub(crate) mod control_socket;
 mod end;
 mod events;
@@ -17,6 +18,7 @@ mod pace;
 pub(crate) mod prepare;
 mod process;
 mod reload;
+mod reloading;
 mod retire;
 mod signal;
 pub(crate) mod supervise;

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream as StdUnixStream;
+use std::pin::pin;
 use std::process::Stdio;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -15,14 +16,17 @@ use tokio::io::AsyncReadExt;
 use tokio::net::UnixStream;
 use tokio::process::{Child, Command};
 use tokio::sync::Notify;
+use tokio::time::timeout;
 
+use super::admin::AdminListener;
 use super::orphans;
 use super::process::{NOT_INHERITED, own_program};
 use crate::observe::journal;
 use crate::observe::journal::WorkerFacts;
 use crate::observe::metrics::{self, MetricsReader, Sums};
+use crate::observe::server_page::ServerPage;
 use crate::observer::LAST_LINES;
-use crate::observer::message::{self, Message, Settings};
+use crate::observer::message::{self, ADMIN_LEFT, Message, Settings};
 use crate::sys::limits;
 use crate::sys::lock::lock;
 use crate::worker::setup::WorkerJournal;
@@ -33,6 +37,9 @@ pub(crate) const OBSERVER: &str = "observer";
 /// The delay before an observer that ended is started again.
 const RESTART_DELAY: Duration = Duration::from_secs(1);
 
+/// How long the observer may take to stop serving the admin listener, and to end if it does not.
+const LEAVE_PATIENCE: Duration = Duration::from_secs(1);
+
 /// The observer of one supervisor. Cheap to clone.
 #[derive(Clone)]
 pub(crate) struct Observer(Arc<Shared>);
@@ -41,10 +48,14 @@ struct Shared {
     state: Mutex<State>,
     /// Notified when the observer is to be ended and started again.
     stuck: Notify,
+    page: Arc<ServerPage>,
+    /// Notified when the observer does not serve the admin listener any more: it says so, or has ended.
+    admin_left: Notify,
 }
 
 struct State {
     settings: Settings,
+    admin: AdminListener,
     /// None while no observer runs.
     channel: Option<StdUnixStream>,
     /// Of workers that live, or whose records have not all been written.
@@ -69,16 +80,18 @@ impl Observer {
     /// # Errors
     ///
     /// When the process cannot be started.
-    pub(crate) fn start(settings: Settings) -> io::Result<(Self, Running)> {
+    pub(crate) fn start(settings: Settings, page: Arc<ServerPage>) -> io::Result<(Self, Running)> {
         let state = State {
             settings,
+            admin: AdminListener::default(),
             channel: None,
             journals: BTreeMap::new(),
             ended: Sums::default(),
-            last_id: 0,
+            last_id: ADMIN_LEFT,
             is_stuck: false,
         };
-        let observer = Self(Arc::new(Shared { state: Mutex::new(state), stuck: Notify::new() }));
+        let (state, stuck, admin_left) = (Mutex::new(state), Notify::new(), Notify::new());
+        let observer = Self(Arc::new(Shared { state, stuck, page, admin_left }));
         let first = observer.spawn()?;
         let keeping = tokio::spawn(keep(observer.clone(), first));
         Ok((observer.clone(), Running { observer, keeping: Some(keeping) }))
@@ -147,6 +160,34 @@ impl Observer {
         self.send(&mut state, &Message::Counted(counted.clone()), &[]);
     }
 
+    /// Changes the admin listener.
+    pub(crate) fn set_admin(&self, admin: AdminListener) {
+        let mut state = lock(&self.0.state);
+        state.admin = admin.clone();
+        let (message, files) = for_admin(&admin, &self.0.page);
+        self.send(&mut state, &message, &files);
+    }
+
+    /// Stops serving the admin listener, and returns when nothing more is sent to its clients. An observer that does not
+    /// confirm that in time is ended.
+    pub(crate) async fn leave_admin(&self) {
+        let mut left = pin!(self.0.admin_left.notified());
+        left.as_mut().enable();
+        {
+            let mut state = lock(&self.0.state);
+            let admin = std::mem::take(&mut state.admin);
+            if admin.address().is_none() || state.channel.is_none() {
+                return;
+            }
+            self.send(&mut state, &Message::LeaveAdmin, &[]);
+        }
+        if timeout(LEAVE_PATIENCE, left.as_mut()).await.is_err() {
+            lock(&self.0.state).is_stuck = true;
+            self.0.stuck.notify_one();
+            let _ = timeout(LEAVE_PATIENCE, left).await;
+        }
+    }
+
     /// Sends a message. An observer that does not take it is ended, and the next one gets everything.
     fn send(&self, state: &mut State, message: &Message, files: &[BorrowedFd<'_>]) {
         let Some(channel) = state.channel.as_ref().filter(|_| !state.is_stuck) else { return };
@@ -176,10 +217,19 @@ impl Observer {
         message::send(&ours, &settings, &[])?;
         message::send(&ours, &Message::Counted(state.ended.clone()), &[])?;
         message::send(&ours, &Message::Journals(journals), &files)?;
+        if state.admin.address().is_some() {
+            let (message, files) = for_admin(&state.admin, &self.0.page);
+            message::send(&ours, &message, &files)?;
+        }
         state.channel = Some(ours);
         state.is_stuck = false;
         Ok((child, replies))
     }
+}
+
+fn for_admin<'a>(admin: &'a AdminListener, page: &'a ServerPage) -> (Message, Vec<BorrowedFd<'a>>) {
+    let (settings, socket) = admin.for_observer().unzip();
+    (Message::Admin(settings), std::iter::once(page.file()).chain(socket).collect())
 }
 
 impl JournalFiles {
@@ -238,6 +288,7 @@ async fn keep(observer: Observer, mut running: (Child, UnixStream)) {
             }
         };
         let was_closed = lock(&observer.0.state).channel.take().is_none();
+        observer.0.admin_left.notify_waiters();
         if was_closed {
             return;
         }
@@ -269,6 +320,10 @@ async fn ended(child: &mut Child) -> String {
 /// Closes the journals that the observer is done with, until it closes its channel.
 async fn hear(observer: &Observer, replies: &mut UnixStream) {
     while let Ok(id) = replies.read_u64_le().await {
-        observer.end(id);
+        if id == ADMIN_LEFT {
+            observer.0.admin_left.notify_waiters();
+        } else {
+            observer.end(id);
+        }
     }
 }

@@ -2,6 +2,7 @@
 //! its components.
 
 use std::io::{self, ErrorKind};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use daylily_core::config::{self, AccessLogTarget, ComponentSource, Config};
@@ -16,7 +17,7 @@ use crate::failure::Failure;
 use crate::net::listen;
 use crate::observer::sink;
 use crate::sys::dirs;
-use crate::sys::read_file::{MAX_CONFIG_BYTES, read_file};
+use crate::sys::read_file::{MAX_CONFIG_BYTES, MAX_TOKEN_BYTES, read_file};
 use crate::worker::load;
 use crate::worker::setup::Prepared;
 
@@ -33,6 +34,13 @@ const OUTGOING_DESCRIPTORS: u64 = 1024;
 ///
 /// When the file cannot be read, and all errors in it at once.
 pub(crate) fn read(what: &ServeArguments) -> Result<Config, Failure> {
+    let config = read_unchecked(what)?;
+    // Errors of the file have been reported with their lines.
+    config.check_admin().map_err(Failure::Admin)?;
+    Ok(config)
+}
+
+fn read_unchecked(what: &ServeArguments) -> Result<Config, Failure> {
     let overrides = &what.options.0;
     if let Some(component) = &what.component {
         return Ok(config::single(ComponentSource::File(component.clone()), overrides));
@@ -101,7 +109,10 @@ pub(crate) fn compile(config: Config, known: &[Artifact]) -> Result<Prepared, Fa
         );
     }
     let connection_limit = usize::try_from(fitting.unwrap_or(wanted)).unwrap_or(usize::MAX);
-    let (Ok(cache), Ok(())) = (cache(&config), access_log(&config)) else { return Err(Failure::all(faults(&config))) };
+    let (Ok(cache), Ok(()), Ok(_token)) = (cache(&config), access_log(&config), admin_token(&config)) else {
+        return Err(Failure::all(faults(&config)));
+    };
+    warn_of_open_token(&config);
     let detail = StackDetail::of(config.dev);
     let compiler = Compiler::new(cache, detail).map_err(|error| std::io::Error::other(format!("{error:#}")))?;
     let artifacts = load::artifacts(&config, &compiler, known).map_err(Failure::Components)?;
@@ -122,6 +133,7 @@ pub(crate) fn faults(config: &Config) -> Vec<Failure> {
         .map(Failure::from)
         .into_iter()
         .chain(access_log(config).err())
+        .chain(admin_token(config).err())
         .chain((!components.is_empty()).then(|| Failure::Components(components)))
         .collect()
 }
@@ -133,6 +145,33 @@ fn access_log(config: &Config) -> Result<(), Failure> {
             sink::check(path).map_err(|error| Failure::AccessLog { path: path.display().to_string(), error })
         }
         _ => Ok(()),
+    }
+}
+
+/// Reads the token of the admin listener, if there are both. Blocks for as long as [`read_file`] does.
+///
+/// # Errors
+///
+/// When the file cannot be read, or has no token that could be sent in a field of a request.
+pub(crate) fn admin_token(config: &Config) -> Result<Option<String>, Failure> {
+    let (Some(path), Some(_)) = (&config.admin.token_file, config.admin.listen.place()) else { return Ok(None) };
+    let token = |bytes: Vec<u8>| match bytes.trim_ascii() {
+        [] => Err(io::Error::other("it is empty")),
+        token if token.iter().all(u8::is_ascii_graphic) => Ok(String::from_utf8_lossy(token).into_owned()),
+        _ => Err(io::Error::other("the token has other characters than printable ASCII without spaces")),
+    };
+    let read = read_file(path, MAX_TOKEN_BYTES).and_then(token);
+    read.map(Some).map_err(|error| Failure::AdminToken { path: path.display().to_string(), error })
+}
+
+fn warn_of_open_token(config: &Config) {
+    let Some(path) = config.admin.token_file.as_ref().filter(|_| config.admin.listen.place().is_some()) else { return };
+    if path.metadata().is_ok_and(|file| file.mode() & 0o004 != 0) {
+        tracing::warn!(
+            target: log_target::ADMIN,
+            "every user of this machine may read the token file {}; take that permission away (chmod o-r)",
+            path.display()
+        );
     }
 }
 

@@ -24,6 +24,7 @@ use crate::ipc::command::{CLOSED, FAILED, READY, WorkerCommand};
 use crate::net::sockets::Sockets;
 use crate::observe::journal::WorkerFacts;
 use crate::observe::scoreboard::{Lease, Scoreboard, Slot};
+use crate::observe::server_page::ServerPage;
 use crate::sys::limits;
 use crate::sys::lock::lock;
 use crate::worker::setup::WorkerId;
@@ -50,6 +51,7 @@ pub(crate) struct WorkerLaunch {
     pub(crate) prepared: Arc<Prepared>,
     sockets: Mutex<Sockets>,
     pub(crate) scoreboard: Arc<Scoreboard>,
+    pub(crate) page: Arc<ServerPage>,
     observer: Observer,
     /// Workers that are dead or do not respond: the others accept on their sockets.
     pub(crate) absent: watch::Sender<BTreeSet<u32>>,
@@ -96,6 +98,7 @@ impl WorkerLaunch {
         prepared: Arc<Prepared>,
         sockets: Sockets,
         scoreboard: Arc<Scoreboard>,
+        page: Arc<ServerPage>,
         observer: Observer,
     ) -> Self {
         let workers = workers(prepared.config.workers);
@@ -105,6 +108,7 @@ impl WorkerLaunch {
             prepared,
             sockets: Mutex::new(sockets),
             scoreboard,
+            page,
             observer,
             absent: watch::Sender::default(),
             blocked_replacements: Pace::new(REPLACE_BLOCKED_EVERY),

@@ -8,6 +8,7 @@ use std::time::Duration;
 use daylily_core::config::Config;
 use tokio::time::Instant;
 
+use super::admin::AdminListener;
 use super::control_socket::client;
 use super::generation::Generation;
 use super::observer::Observer;
@@ -17,6 +18,7 @@ use crate::failure::Failure;
 use crate::net::listen::ListenError;
 use crate::net::sockets::Sockets;
 use crate::observe::scoreboard::Scoreboard;
+use crate::observe::server_page::ServerPage;
 use crate::supervisor::prepare;
 use crate::sys::dirs;
 use crate::worker::setup::Prepared;
@@ -32,9 +34,11 @@ const RETRY: Duration = Duration::from_millis(20);
 #[derive(Clone)]
 pub(crate) struct GenerationInputs {
     pub(crate) scoreboard: Arc<Scoreboard>,
+    pub(crate) page: Arc<ServerPage>,
     pub(crate) observer: Observer,
     /// The open sockets; those that are still configured are kept.
     pub(crate) sockets: Sockets,
+    pub(crate) admin: AdminListener,
     /// What serves now; its compiled code is reused.
     pub(crate) known: Option<Arc<Prepared>>,
     /// The number of the new generation.
@@ -62,52 +66,87 @@ pub(crate) async fn read(what: ServeArguments) -> Result<(ServeArguments, Config
     apart(PREPARE_LIMIT, read).await
 }
 
-/// Compiles the components of `config`, starts its workers and waits until all are ready. The generation that serves is
-/// not affected. Cancel safe: what was started is killed. `found` are errors that are known already.
+/// A configuration whose sockets are open.
+pub(crate) struct Opened {
+    basis: GenerationInputs,
+    config: Arc<Config>,
+    sockets: Sockets,
+    pub(crate) admin: AdminListener,
+}
+
+/// Opens the sockets of `config`, and listens on the one of the admin listener. `found` are errors that are known
+/// already.
 ///
 /// # Errors
 ///
-/// All errors that can be found without compiling, at once; otherwise those of compiling or starting. Nothing is left
-/// behind.
-pub(crate) async fn attempt(
-    basis: GenerationInputs,
-    config: Config,
-    mut found: Vec<Failure>,
-) -> Result<Generation, Failure> {
+/// All errors that can be found without compiling, at once. Nothing is left behind.
+pub(crate) async fn open(basis: GenerationInputs, config: Config, mut found: Vec<Failure>) -> Result<Opened, Failure> {
     // Before the components are compiled, so that a port in use is reported at once. `found` has an error when another
     // daylily has the control socket: it keeps its address for as long as it runs, so do not wait for it.
     let patience = if found.is_empty() { basis.patience } else { Duration::ZERO };
-    let sockets = match open(&basis, &config, patience).await {
-        Ok(sockets) if found.is_empty() => sockets,
+    if basis.known.is_none() {
+        basis.page.expect(workers(config.workers));
+    }
+    let config = Arc::new(config);
+    let reading = Arc::clone(&config);
+    let token = apart(PREPARE_LIMIT, move || prepare::admin_token(&reading)).await;
+    let has_token = token.is_ok();
+    // A token that cannot be read is reported below, and is not missing.
+    let token = token.unwrap_or(Some(String::new()));
+    match open_sockets(&basis, &config, token, patience).await {
+        Ok((sockets, admin)) if found.is_empty() && has_token => {
+            let listening = admin.clone();
+            apart(PREPARE_LIMIT, move || Ok(listening.listen()?)).await?;
+            Ok(Opened { basis, config, sockets, admin })
+        }
         outcome => {
             found.splice(0..0, outcome.err().unwrap_or_default());
             let others = tokio::task::spawn_blocking(move || prepare::faults(&config));
             found.extend(others.await.map_err(std::io::Error::other)?);
-            return Err(Failure::all(found));
+            Err(Failure::all(found))
         }
-    };
-    let known = basis.known.clone();
-    let compile = move || {
-        let known = known.as_ref().map_or(&[][..], |known| &known.artifacts);
-        prepare::compile(config, known)
-    };
-    // In a thread: compiling takes seconds, and workers that die meanwhile must be replaced.
-    let prepared = apart(PREPARE_LIMIT, compile).await?;
-    let launch = WorkerLaunch::new(basis.generation, Arc::new(prepared), sockets, basis.scoreboard, basis.observer);
-    Generation::start(launch).await
+    }
+}
+
+impl Opened {
+    /// Compiles the components, starts the workers and waits until all are ready. The generation that serves is not
+    /// affected. Cancel safe: what was started is killed.
+    ///
+    /// # Errors
+    ///
+    /// Those of compiling or starting. Nothing is left behind.
+    pub(crate) async fn start(self) -> Result<(Generation, AdminListener), Failure> {
+        let Self { basis, config, sockets, admin } = self;
+        let known = basis.known.clone();
+        let compile = move || {
+            let known = known.as_ref().map_or(&[][..], |known| &known.artifacts);
+            prepare::compile(Arc::unwrap_or_clone(config), known)
+        };
+        // In a thread: compiling takes seconds, and workers that die meanwhile must be replaced.
+        let prepared = Arc::new(apart(PREPARE_LIMIT, compile).await?);
+        let launch =
+            WorkerLaunch::new(basis.generation, prepared, sockets, basis.scoreboard, basis.page, basis.observer);
+        Ok((Generation::start(launch).await?, admin))
+    }
 }
 
 /// Opens the sockets. While another server has an address that may soon be free, retries for up to `patience`.
-async fn open(basis: &GenerationInputs, config: &Config, patience: Duration) -> Result<Sockets, Vec<Failure>> {
+async fn open_sockets(
+    basis: &GenerationInputs,
+    config: &Arc<Config>,
+    token: Option<String>,
+    patience: Duration,
+) -> Result<(Sockets, AdminListener), Vec<Failure>> {
     let deadline = Instant::now() + patience;
     // Many workers have many sockets. A limit that is too low is reported after the components have been read.
     let _ = prepare::raise_descriptor_limit(config);
     loop {
-        let (sockets, listen, workers) = (basis.sockets.clone(), config.listen.clone(), workers(config.workers));
+        let (sockets, admin) = (basis.sockets.clone(), basis.admin.clone());
+        let (config, token) = (Arc::clone(config), token.clone());
         // In a thread: names are resolved, for as long as the resolver takes.
-        let opened = tokio::task::spawn_blocking(move || sockets.open(listen.as_deref(), workers)).await;
+        let opened = tokio::task::spawn_blocking(move || open_once(&sockets, &admin, &config, token)).await;
         let errors = match opened.map_err(|error| vec![std::io::Error::other(error).into()])? {
-            Ok(sockets) => return Ok(sockets),
+            Ok(opened) => return Ok(opened),
             Err(errors) => errors,
         };
         if Instant::now() >= deadline || !errors.iter().all(may_pass) {
@@ -117,6 +156,21 @@ async fn open(basis: &GenerationInputs, config: &Config, patience: Duration) -> 
             return Err(errors.into_iter().map(named).collect());
         }
         tokio::time::sleep(RETRY).await;
+    }
+}
+
+/// Opens the sockets of guests and of the admin listener, or reports the errors of both.
+fn open_once(
+    sockets: &Sockets,
+    admin: &AdminListener,
+    config: &Config,
+    token: Option<String>,
+) -> Result<(Sockets, AdminListener), Vec<ListenError>> {
+    let sockets = sockets.open(config.listen.as_deref(), workers(config.workers));
+    let admin = admin.open(config, token, sockets.as_ref().unwrap_or(&Sockets::default()));
+    match (sockets, admin) {
+        (Ok(sockets), Ok(admin)) => Ok((sockets, admin)),
+        (sockets, admin) => Err(sockets.err().unwrap_or_default().into_iter().chain(admin.err()).collect()),
     }
 }
 

@@ -11,33 +11,28 @@ use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::Instant;
 
 use super::account::Account;
+use super::admin::AdminListener;
 use super::control_socket::admin::ControlSocket;
 use super::control_socket::report::{Command, Reply};
-use super::control_socket::status::{self, ServerState};
+use super::control_socket::status;
 use super::events::{asked_to_abort, changed, joined, next_request};
-use super::generation::{Generation, View};
+use super::generation::View;
 use super::observer::{self, Observer};
 use super::process::workers;
 use super::reload::{self, GenerationInputs};
+use super::reloading::{self, Reloading};
 use super::signal::{Asked, Signals};
 use super::upgrade::{CarriedState, Inheritance, Invocation, Report, Successor};
 use super::watch::Watch;
-use super::worker_session::DesiredState;
 use super::{end, orphans, systemd};
 use crate::cli::ServeArguments;
 use crate::failure::Failure;
-use crate::ipc::command::End;
 use crate::net::sockets::Sockets;
 use crate::observe::log;
+use crate::observe::server_page::{MAX_DRAINING, ServerState};
 use crate::observer::message::Settings;
 use crate::supervisor::prepare;
 use crate::sys::runtime;
-
-/// Maximum number of generations that drain at a time. At the limit, a reload waits until one of them has ended.
-const MAX_DRAINING: usize = 16;
-
-/// How long the reply to a reload waits for workers of previous generations to report that they have stopped accepting.
-const CLOSING_PATIENCE: Duration = Duration::from_secs(2);
 
 /// Maximum number of worker processes: 256 for each generation that is draining, serving or starting.
 const MAX_PROCESSES: u32 = 256 * (MAX_DRAINING as u32 + 2);
@@ -76,16 +71,16 @@ pub(crate) fn serve(mut task: Task) -> Result<(), Failure> {
     })
 }
 
-type Reloading = JoinHandle<Result<(Generation, ServeArguments), Failure>>;
 type Rest = JoinHandle<std::io::Result<Report>>;
 type Upgrading = JoinHandle<std::io::Result<Successor>>;
 
 pub(crate) struct Supervisor {
-    what: ServeArguments,
+    pub(super) what: ServeArguments,
     invocation: Invocation,
-    log: log::Log,
+    pub(super) log: log::Log,
     pub(crate) control: Option<ControlSocket>,
-    watch: Option<Watch>,
+    pub(super) admin: AdminListener,
+    pub(super) watch: Option<Watch>,
     pub(crate) began: Instant,
     pub(crate) state: ServerState,
     pub(crate) current: Arc<View>,
@@ -93,13 +88,13 @@ pub(crate) struct Supervisor {
     pub(crate) draining: Vec<Arc<View>>,
     pub(crate) ends: JoinSet<u64>,
     /// The highest generation number used so far, also by a generation that failed to start.
-    number: u64,
-    reloading: Option<Reloading>,
-    upgrading: Option<Upgrading>,
+    pub(super) number: u64,
+    pub(super) reloading: Option<Reloading>,
+    pub(super) upgrading: Option<Upgrading>,
     /// Clients that wait for the reload in progress (`answers`), and for the one after it (`next`).
-    answers: Vec<oneshot::Sender<Reply>>,
-    next: Vec<oneshot::Sender<Reply>>,
-    is_reload_wanted: bool,
+    pub(super) answers: Vec<oneshot::Sender<Reply>>,
+    pub(super) next: Vec<oneshot::Sender<Reply>>,
+    pub(super) is_reload_wanted: bool,
     pub(crate) account: Account,
     pub(crate) observer: Observer,
     /// Taken at the end.
@@ -124,14 +119,16 @@ impl Supervisor {
         let slots = MAX_PROCESSES.min(workers(config.workers).saturating_mul(64).max(1024));
         let account = Account::open(slots, totals)?;
         let mut watch = what.watch.then(Watch::new);
-        self::watch(&mut watch, &what, Some(&config));
+        reloading::watch(&mut watch, &what, Some(&config));
         let patience = if inheritance.is_some() { Duration::ZERO } else { reload::RELEASE_PATIENCE };
-        let scoreboard = Arc::clone(&account.scoreboard);
-        let (observer, observing) = Observer::start(Settings::of(&config, workers(config.workers)))?;
+        let settings = Settings::of(&config, workers(config.workers));
+        let (observer, observing) = Observer::start(settings, Arc::clone(&account.page))?;
         let basis = GenerationInputs {
-            scoreboard,
+            scoreboard: Arc::clone(&account.scoreboard),
+            page: Arc::clone(&account.page),
             observer: observer.clone(),
             sockets,
+            admin: inheritance.as_ref().map(|inheritance| inheritance.admin.clone()).unwrap_or_default(),
             known: None,
             generation: number,
             patience,
@@ -141,9 +138,18 @@ impl Supervisor {
             Ok(control) => (control, Vec::new()),
             Err(failure) => (None, vec![failure]),
         };
-        let current = tokio::select! {
+        let is_first = inheritance.is_none();
+        let start = async {
+            let opened = reload::open(basis, config, found).await?;
+            // The predecessor's observer answers until this process takes over.
+            if is_first {
+                observer.set_admin(opened.admin.clone());
+            }
+            opened.start().await
+        };
+        let (current, admin) = tokio::select! {
             biased;
-            generation = reload::attempt(basis, config, found) => generation?,
+            started = start => started?,
             () = asked_to_abort(signals) => return Ok(None),
         };
         let (current, end) = current.split();
@@ -153,14 +159,15 @@ impl Supervisor {
             let address = current.launch.sockets().addresses().into_iter().next();
             control = ControlSocket::of(&current.launch.prepared.config, address.as_ref(), inheritance.is_some())?;
         }
-        let mut supervisor = Self {
+        let supervisor = Self {
             what,
             invocation,
             log,
             control,
+            admin,
             watch,
             began: Instant::now(),
-            state: ServerState::Serving,
+            state: ServerState::Starting,
             current,
             draining: Vec::new(),
             ends,
@@ -175,16 +182,23 @@ impl Supervisor {
             observing: Some(observing),
             rest: None,
         };
+        supervisor.serving(inheritance).await.map(Some)
+    }
+
+    /// The first generation is ready: tells everyone who waits for that.
+    async fn serving(mut self, inheritance: Option<Inheritance>) -> Result<Self, Failure> {
+        self.set_state(ServerState::Serving);
+        self.show_generation();
         match inheritance {
-            Some(inheritance) => supervisor.take_over(inheritance).await,
-            None => systemd::ready(&status::summary(&supervisor.current)),
+            Some(inheritance) => self.take_over(inheritance).await,
+            None => systemd::ready(&status::summary(&self.current)),
         }
-        if let Some(control) = &supervisor.control {
+        if let Some(control) = &self.control {
             control.publish()?;
         }
         // Ignore errors: standard output may have no reader any more, such as after an upgrade.
-        let _ = writeln!(std::io::stdout(), "{}", status::announcement(&supervisor.current));
-        Ok(Some(supervisor))
+        let _ = writeln!(std::io::stdout(), "{}", status::announcement(&self));
+        Ok(self)
     }
 
     async fn run(mut self, mut signals: Signals) -> Result<(), Failure> {
@@ -217,7 +231,7 @@ impl Supervisor {
                 outcome = joined(&mut self.upgrading) => match outcome {
                     Ok(successor) => return end::after(self, successor, signals).await,
                     Err(error) => {
-                        self.state = ServerState::Serving;
+                        self.set_state(ServerState::Serving);
                         tracing::error!(
                             target: log_target::SUPERVISOR,
                             "upgrade failed: {error}; this process keeps serving"
@@ -246,6 +260,8 @@ impl Supervisor {
             }
             Err(error) => self.add_predecessor(Err(error)),
         }
+        // Not before: what it serves is never less than what the predecessor served.
+        self.observer.set_admin(self.admin.clone());
         tracing::info!(target: log_target::SUPERVISOR, "took over: {}", status::summary(&self.current));
     }
 
@@ -259,123 +275,18 @@ impl Supervisor {
         for view in self.draining.extract_if(.., |view| view.number() == number) {
             self.account.add_ended(&view);
         }
+        self.account.page.set_draining(self.draining.iter().map(|view| view.number()).collect());
     }
 
-    /// Runs one reload at a time. A request that arrives during a reload starts another one after it, since the reload
-    /// in progress may have read the files before they were changed.
-    fn reload_if_wanted(&mut self) {
-        let is_busy = self.reloading.is_some() || self.upgrading.is_some() || self.draining.len() >= MAX_DRAINING;
-        if !self.is_reload_wanted || is_busy {
-            return;
-        }
-        self.is_reload_wanted = false;
-        self.answers = std::mem::take(&mut self.next);
-        self.state = ServerState::Reloading;
-        self.number += 1;
-        systemd::reloading();
-        let launch = &self.current.launch;
-        let basis = GenerationInputs {
-            scoreboard: Arc::clone(&self.account.scoreboard),
-            observer: self.observer.clone(),
-            sockets: launch.sockets(),
-            known: Some(Arc::clone(&launch.prepared)),
-            generation: self.number,
-            patience: Duration::ZERO,
-        };
-        let what = self.what.clone();
-        self.reloading = Some(tokio::spawn(async move {
-            let (what, config) = reload::read(what).await?;
-            let generation = reload::attempt(basis, config, Vec::new()).await?;
-            Ok((generation, what))
-        }));
+    pub(crate) fn set_state(&mut self, state: ServerState) {
+        self.state = state;
+        self.account.page.set_state(state);
     }
 
-    fn reloaded(&mut self, outcome: Result<(Generation, ServeArguments), Failure>) {
-        self.state = ServerState::Serving;
-        self.account.note_reload(outcome.is_err());
-        self.restore_control();
-        match outcome {
-            Ok((next, what)) => {
-                self.what = what;
-                self.go_on_with(next);
-            }
-            Err(failure) => self.go_on_as_it_was(&failure),
-        }
-        systemd::ready(&status::summary(&self.current));
-    }
-
-    /// Recreates the control socket when its path no longer leads to it.
-    fn restore_control(&mut self) {
-        let Some(control) = self.control.as_ref().filter(|control| !control.is_in_place()) else { return };
-        match control.recreate() {
-            Ok(recreated) => self.control = Some(recreated),
-            Err(failure) => tracing::warn!(
-                target: log_target::CONTROL,
-                "{failure}; until then, only signals reach this server"
-            ),
-        }
-    }
-
-    /// Makes `next` the current generation and drains the previous one.
-    fn go_on_with(&mut self, next: Generation) {
-        let (next, end) = next.split();
-        self.ends.spawn(end);
-        if next.launch.prepared.config.control != self.current.launch.prepared.config.control {
-            tracing::warn!(
-                target: log_target::CONTROL,
-                "`control` is read at start only; to change it, restart daylily or upgrade it (SIGUSR2)"
-            );
-        }
-        let old = std::mem::replace(&mut self.current, next);
-        let config = &self.current.launch.prepared.config;
-        self.log.set_filter(&config.log);
-        self.observer.set(Settings::of(config, self.current.launch.workers));
-        watch(&mut self.watch, &self.what, Some(config));
-        let closes = old.launch.sockets().closing(&self.current.launch.sockets());
-        old.set_desired_state(DesiredState::End(End { is_last: false, closes }));
-        self.draining.push(old);
-        tracing::info!(target: log_target::SUPERVISOR, "reloaded: {}", status::summary(&self.current));
-        let (generation, answers) = (self.number, std::mem::take(&mut self.answers));
-        let former = self.draining.clone();
-        tokio::spawn(async move {
-            // A client that receives `Reloaded` may rely on new connections reaching the new generation, so wait until
-            // the previous workers have stopped accepting. `CLOSING_PATIENCE` bounds the wait for a worker that hangs.
-            let closed = async {
-                for view in &former {
-                    view.closed().await;
-                }
-            };
-            let _ = tokio::time::timeout(CLOSING_PATIENCE, closed).await;
-            for answer in answers {
-                let _ = answer.send(Reply::Reloaded { generation });
-            }
-        });
-    }
-
-    fn go_on_as_it_was(&mut self, failure: &Failure) {
-        // Also watch the files of the configuration that failed: one of them will be fixed.
-        if self.watch.is_some() {
-            watch(&mut self.watch, &self.what, prepare::read(&self.what).ok().as_ref());
-        }
-        tracing::error!(
-            target: log_target::SUPERVISOR,
-            "reload failed, generation {} keeps serving: {failure}", self.current.number()
-        );
-        self.answer(|| Reply::Failed { reason: failure.to_string(), exit_code: failure.exit_code() });
-    }
-
-    /// Cancels a reload or upgrade in progress. Processes that were started for it are killed.
-    pub(crate) fn give_up_starting(&mut self) {
-        self.reloading.take().inspect(JoinHandle::abort);
-        self.upgrading.take().inspect(JoinHandle::abort);
-        self.answers.append(&mut self.next);
-        self.answer(|| Reply::Failed { reason: "reload refused: the server is stopping".to_owned(), exit_code: 69 });
-    }
-
-    fn answer(&mut self, reply: impl Fn() -> Reply) {
-        for answer in self.answers.drain(..) {
-            let _ = answer.send(reply());
-        }
+    /// Writes the current generation, and those that drain, to the server page.
+    pub(super) fn show_generation(&self) {
+        let draining = self.draining.iter().map(|view| view.number()).collect();
+        self.account.page.set_generation(self.current.number(), self.current.on_page(), draining);
     }
 
     fn upgrade(&mut self) {
@@ -386,17 +297,11 @@ impl Supervisor {
             );
             return;
         }
-        self.state = ServerState::Upgrading;
+        self.set_state(ServerState::Upgrading);
         let invocation = self.invocation.clone();
         let config_was_found = self.what.config_was_found;
         let carried = CarriedState { generation: self.number, totals: self.totals(), config_was_found };
-        let sockets = self.current.launch.sockets();
-        self.upgrading = Some(tokio::spawn(async move { invocation.succeed(&sockets, carried).await }));
-    }
-}
-
-fn watch(watch: &mut Option<Watch>, what: &ServeArguments, config: Option<&Config>) {
-    if let Some(watch) = watch {
-        watch.add(prepare::config_path(what), config);
+        let (sockets, admin) = (self.current.launch.sockets(), self.admin.clone());
+        self.upgrading = Some(tokio::spawn(async move { invocation.succeed(&sockets, &admin, carried).await }));
     }
 }

@@ -15,6 +15,7 @@ use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::UnixStream;
 use tokio::process::{Child, Command};
 
+use super::admin::AdminListener;
 use super::orphans;
 use crate::ipc::fd_message;
 use crate::net::sockets::{Inventory, Sockets};
@@ -47,6 +48,7 @@ pub(crate) struct Invocation {
 /// The handoff: what a successor receives from its predecessor.
 pub(crate) struct Inheritance {
     pub(crate) sockets: Sockets,
+    pub(crate) admin: AdminListener,
     pub(crate) carried: CarriedState,
     /// In it the predecessor writes its metrics before it sends its totals.
     metrics: Option<File>,
@@ -72,6 +74,9 @@ pub(crate) struct Handoff {
     has_metrics: bool,
     #[serde(flatten)]
     carried: CarriedState,
+    /// The socket of the admin listener, whose descriptor follows those before.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    admin: Option<Inventory>,
 }
 
 /// The state that continues across an upgrade, besides the sockets. A part of [`Handoff`].
@@ -115,7 +120,12 @@ impl Invocation {
     /// # Errors
     ///
     /// When it does not start, ends before it is ready (its stderr says why), or is not ready within `READY_TIMEOUT`.
-    pub(crate) async fn succeed(&self, sockets: &Sockets, carried: CarriedState) -> io::Result<Successor> {
+    pub(crate) async fn succeed(
+        &self,
+        sockets: &Sockets,
+        admin: &AdminListener,
+        carried: CarriedState,
+    ) -> io::Result<Successor> {
         let (ours, theirs) = StdUnixStream::pair()?;
         let mut command = Command::new(&self.program);
         command.arg(SUCCESSOR).args(&self.arguments).stdin(OwnedFd::from(theirs)).process_group(0).kill_on_drop(true);
@@ -135,7 +145,10 @@ impl Invocation {
         let (inventory, mut descriptors) = sockets.inventory();
         let metrics = shared_file("daylily-handoff-metrics")?;
         descriptors.push(metrics.as_fd());
-        let handoff = serde_json::to_vec(&Handoff { inventory, has_metrics: true, carried })?;
+        let (admin, last) = admin.sockets().inventory();
+        let admin = (!last.is_empty()).then_some(admin);
+        descriptors.extend(last);
+        let handoff = serde_json::to_vec(&Handoff { inventory, has_metrics: true, carried, admin })?;
         let sent = fd_message::send(&ours, &handoff, &descriptors);
         ours.set_nonblocking(true)?;
         let mut channel = UnixStream::from_std(ours)?;
@@ -198,7 +211,9 @@ impl Inheritance {
         let mut descriptors = descriptors.into_iter();
         let sockets = Sockets::from_inventory(handoff.inventory, &mut descriptors)?;
         let metrics = handoff.has_metrics.then(|| descriptors.next().map(File::from)).flatten();
-        Ok(Self { sockets, carried: handoff.carried, metrics, predecessor })
+        let admin = handoff.admin.map(|admin| Sockets::from_inventory(admin, &mut descriptors)).transpose()?;
+        let admin = AdminListener::inherited(admin.unwrap_or_default());
+        Ok(Self { sockets, admin, carried: handoff.carried, metrics, predecessor })
     }
 
     /// Reports to the predecessor that this process serves, so that it drains. Returns what it has counted so far; from then on,
@@ -210,6 +225,7 @@ impl Inheritance {
     pub(crate) async fn take_over(mut self) -> io::Result<(Report, Predecessor)> {
         // Also of sockets that this process does not serve on: it removes their files when `self` is dropped.
         self.sockets.claim_files();
+        self.admin.sockets().claim_files();
         self.predecessor.set_nonblocking(true)?;
         let mut predecessor = BufReader::new(UnixStream::from_std(self.predecessor)?);
         predecessor.write_all(&[READY]).await?;

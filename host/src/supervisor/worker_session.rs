@@ -19,6 +19,7 @@ use super::retire::{log_drained, retire};
 use crate::ipc::command::{End, WorkerCommand};
 use crate::observe::counters::{Counts, Totals};
 use crate::observe::scoreboard::Slot;
+use crate::observe::server_page::{PageWorker, SessionState};
 use crate::sys::lock::lock;
 use crate::worker::CUT_GRACE_PERIOD;
 
@@ -45,17 +46,6 @@ pub(crate) struct WorkerStatus {
     /// The counts of its current process.
     pub(crate) counts: Counts,
     pub(crate) blocked_calls: u64,
-}
-
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) enum SessionState {
-    #[default]
-    Starting,
-    Ready,
-    /// Its process died several times in a row, and the next start is delayed.
-    Waiting,
-    Draining,
-    Ended,
 }
 
 /// A worker session, shared between the task that runs it ([`WorkerSession::run`]) and the readers of its state.
@@ -222,10 +212,7 @@ impl WorkerSession {
                      on {routes} of its routes; the process with pid {} replaces it",
                     next.pid
                 );
-                self.update_status(|status| {
-                    status.totals.restarts += 1;
-                    status.totals.blocked += 1;
-                });
+                self.count(Totals { restarts: 1, blocked: 1, ..Totals::default() });
                 Some(next)
             }
             Some(Err(error)) => {
@@ -293,7 +280,7 @@ impl WorkerSession {
             };
             match started {
                 Ok(process) => {
-                    self.update_status(|status| status.totals.restarts += 1);
+                    self.count(Totals { restarts: 1, ..Totals::default() });
                     return Some(process);
                 }
                 Err(error) => {
@@ -308,7 +295,7 @@ impl WorkerSession {
         let worker = self.worker;
         let how = match end {
             SessionEnd::Hung => {
-                self.update_status(|status| status.totals.hangs += 1);
+                self.count(Totals { hangs: 1, ..Totals::default() });
                 let limit = format_duration(self.launch.prepared.config.server.hang_timeout);
                 format!("did not respond for hang_timeout = {limit} and was killed")
             }
@@ -335,7 +322,8 @@ impl WorkerSession {
         );
     }
 
-    fn note_running(&self, process: &WorkerProcess) {
+    /// `process` is ready, and is the session's from now on.
+    pub(crate) fn note_running(&self, process: &WorkerProcess) {
         self.mark_absent(false);
         *lock(&self.counters) = Some(process.counters());
         self.update_status(|status| {
@@ -366,9 +354,26 @@ impl WorkerSession {
         self.update_status(|status| status.state = state);
     }
 
+    /// Changes the state, here and on the server page.
     fn update_status(&self, change: impl FnOnce(&mut WorkerStatus)) {
-        change(&mut lock(&self.status));
+        let mut status = lock(&self.status);
+        change(&mut status);
+        self.launch.page.set_worker(self.launch.generation, self.worker, on_page(&status));
     }
+
+    fn count(&self, counted: Totals) {
+        lock(&self.status).totals += counted;
+        self.launch.page.count(counted);
+    }
+
+    /// What the server page says of it.
+    pub(crate) fn on_page(&self) -> PageWorker {
+        on_page(&lock(&self.status))
+    }
+}
+
+fn on_page(status: &WorkerStatus) -> PageWorker {
+    PageWorker { pid: status.pid.unwrap_or_default(), state: status.state }
 }
 
 /// Waits for the next desired state. A closed channel means [`DesiredState::Kill`]. Cancel safe.

@@ -20,6 +20,9 @@ pub(crate) const MAX_COMPONENT_BYTES: u64 = 512 << 20;
 /// Maximum size of the file of trusted certificates that `SSL_CERT_FILE` names.
 pub(crate) const MAX_CERTIFICATES_BYTES: u64 = 16 << 20;
 
+/// Maximum size of the file with the token of the admin listener. A token has to fit into the head of a request.
+pub(crate) const MAX_TOKEN_BYTES: u64 = 4 << 10;
+
 /// Maximum time to read one file. Only a network file system needs more than a moment.
 const TIME_LIMIT: Duration = Duration::from_secs(30);
 

@@ -27,6 +27,7 @@ fn parts(tree: &Tree) -> Vec<Part> {
     let mut parts = vec![
         table("### Top level", Table::Top),
         table("### `[access_log]`", Table::AccessLog),
+        table("### `[admin]`", Table::Admin),
         table("### `[server]`", Table::Server),
         table("### `[defaults]`", Table::Defaults),
         table("### `[[route]]`", Table::Route),
@@ -81,6 +82,7 @@ fn flags(rows: &[Row]) -> String {
         let table = match row.table {
             Table::Top => "top level",
             Table::AccessLog => "`[access_log]`",
+            Table::Admin => "`[admin]`",
             Table::Server => "`[server]`",
             Table::Defaults => "`[defaults]`",
             Table::Route => "`[[route]]`",

@@ -4,6 +4,7 @@
 //! overridden, because they are the most specific.
 
 mod access_log;
+mod admin;
 mod diagnostic;
 mod kinds;
 mod listen;
@@ -24,11 +25,12 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 pub use access_log::{AccessLogField, AccessLogFormat, AccessLogTarget, Always, LoggedHeader, MAX_HEADERS, Sample};
+pub use admin::AdminListen;
 pub use diagnostic::Diagnostics;
 pub use listen::{Listen, ListenAddr};
 pub use log_level::{LogFilter, LogLevel};
 pub use option::{Flag, Form, Overrides, Row};
-pub use options::{AccessLog, Config, Grants, RouteLimits, ServerLimits};
+pub use options::{AccessLog, Admin, Config, Grants, RouteLimits, ServerLimits};
 pub use tables::Table;
 pub use unix_listen::UnixListen;
 pub use workers::Workers;
@@ -87,6 +89,7 @@ pub fn single(component: ComponentSource, overrides: &Overrides) -> Config {
     let mut config = Config { routes: vec![route], ..Config::default() };
     config.override_with(&overrides.general);
     config.access_log.override_with(&overrides.access_log);
+    config.admin.override_with(&overrides.admin);
     config.server.override_with(&overrides.server);
     config
 }

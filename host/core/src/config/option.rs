@@ -2,7 +2,9 @@
 
 use std::ffi::OsStr;
 
-use super::options::{AccessLogOverrides, GeneralOverrides, GrantOverrides, LimitOverrides, ServerOverrides};
+use super::options::{
+    AccessLogOverrides, AdminOverrides, GeneralOverrides, GrantOverrides, LimitOverrides, ServerOverrides,
+};
 use super::reader::Section;
 use super::tables::Table;
 use crate::ValueError;
@@ -72,6 +74,8 @@ pub struct Overrides {
     pub general: GeneralOverrides,
     /// Options of `[access_log]`.
     pub access_log: AccessLogOverrides,
+    /// Options of `[admin]`.
+    pub admin: AdminOverrides,
     /// Options of `[server]`.
     pub server: ServerOverrides,
     /// Limits of `[defaults]`.

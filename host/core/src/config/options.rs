@@ -21,8 +21,8 @@ use super::log_kinds::{Items, LogTarget, Part};
 use super::option::{Flag, Kind as _, Row, options};
 use super::reader::Section;
 use super::{
-    AccessLogField, AccessLogFormat, AccessLogTarget, Always, DirGrant, Listen, LogFilter, LoggedHeader, Route, Sample,
-    Table, Workers,
+    AccessLogField, AccessLogFormat, AccessLogTarget, AdminListen, Always, DirGrant, Listen, LogFilter, LoggedHeader,
+    Route, Sample, Table, Workers,
 };
 use crate::allow_http::AllowHttp;
 use crate::grants;
@@ -42,6 +42,16 @@ const CACHE_DIR: PathOf = PathOf {
     help: "write the path of a directory",
     default: "[a directory of the user](operations.md#compiled-code)",
 };
+
+const TOKEN_FILE: PathOf = PathOf {
+    key: "token_file",
+    name: "token file",
+    help: "write the path of a file that contains the token",
+    default: "none",
+};
+
+/// More than any load balancer takes to notice, and little enough that a typing error does not look like a hang.
+const MAX_SHUTDOWN_DELAY: Duration = Duration::from_secs(3600);
 
 /// In `[server]` and in a `[[route]]`.
 pub(super) const MAX_CONCURRENCY: Limit<u32> = count("max_concurrency", 256, 1, 65_536);
@@ -99,6 +109,8 @@ options! {
     } and {
         /// The access log.
         access_log: AccessLog = AccessLog::default();
+        /// The admin listener.
+        admin: Admin = Admin::default();
         /// The limits of the server.
         server: ServerLimits = ServerLimits::default();
         /// The routes, in the order of the file: at least one, and no two with the same host and path, or the same name.
@@ -133,6 +145,22 @@ options! {
         /// Requests that have a line whatever `sample` is: `"failed"` (the outcome is not `ok`, or the status is 500 or
         /// above), `"slower than 500ms"`. Their `weight` is 1, and those in the sample keep theirs.
         always: Vec<Always> = Items::<Always>::none("always");
+    }
+}
+
+options! {
+    /// The admin listener, for health checks, metrics and the state of the server. See
+    /// [operations.md](operations.md#health).
+    pub struct Admin in Table::Admin, overridden by overrides.admin: AdminOverrides {
+        /// `"off"`, an address and a port, or `"unix:PATH"` for a Unix socket. Other machines may reach an address that
+        /// is not a loopback one: it is an error without `token_file`. Its port must not be in `listen`.
+        listen: AdminListen = Word { key: "listen", default: AdminListen::default() },
+            flag (3, "--admin ADDR:PORT", Some("DAYLILY_ADMIN"),
+                "Address and port, or `unix:PATH`, of the admin listener, for health checks and metrics [default: {}]");
+        /// The path of a file with the token that clients must send to see more than whether the server is ready: at
+        /// most 4 KiB of printable ASCII; spaces and line ends around it are ignored. Read at start and at a reload.
+        #[serde(with = "crate::os_path::option")]
+        token_file: Option<PathBuf> = TOKEN_FILE;
     }
 }
 
@@ -175,6 +203,10 @@ options! {
         /// upgrade. After it: 503 `server is shutting down`, or a [cut](errors.md#after-the-head-has-been-sent)
         /// response.
         shutdown_timeout: Duration = time("shutdown_timeout", 30);
+        /// How long a [stop](operations.md#stop) by SIGTERM or `daylily stop` waits before the drain begins: the server
+        /// is no longer [ready](operations.md#health), so that load balancers send new clients elsewhere, and serves
+        /// everything that still arrives, with `connection: close`.
+        shutdown_delay: Duration = Limit { min: Duration::ZERO, max: MAX_SHUTDOWN_DELAY, ..time("shutdown_delay", 0) };
         /// How long a worker's event loop may not respond. After it the worker is killed and replaced.
         // With less than the minimum, healthy workers on a busy machine would be killed.
         hang_timeout: Duration = Limit { min: Duration::from_millis(100), ..time("hang_timeout", 10) };
@@ -303,7 +335,8 @@ const OF_ROUTES: [(&str, &str, &str); 5] = [
 /// All options: those of the top level, of `[server]`, of `[defaults]`, and those that only a `[[route]]` has.
 pub fn rows() -> Vec<Row> {
     let mut rows =
-        [Config::rows(), AccessLog::rows(), ServerLimits::rows(), RouteLimits::rows(), Grants::rows()].concat();
+        [Config::rows(), AccessLog::rows(), Admin::rows(), ServerLimits::rows(), RouteLimits::rows(), Grants::rows()]
+            .concat();
     rows.extend(OF_ROUTES.map(|(key, default, meaning)| Row {
         table: Table::Route,
         key,

@@ -71,6 +71,14 @@ fn read_config(file: &File<'_>, tree: &DeTable<'_>, overrides: &Overrides, probl
         config.access_log.read(&mut section);
         section.finish();
     }
+    let mut admin = None;
+    if let Some(mut section) = top.section("admin", Table::Admin) {
+        config.admin.read(&mut section);
+        // An invalid token file has an error already, and is not a missing one.
+        let is_read = !section.has("token_file") || config.admin.token_file.is_some();
+        admin = section.place_of("listen").filter(|_| is_read && overrides.admin.listen.is_none());
+        section.finish();
+    }
     if let Some(mut section) = top.section("server", Table::Server) {
         config.server.read(&mut section);
         section.finish();
@@ -85,7 +93,11 @@ fn read_config(file: &File<'_>, tree: &DeTable<'_>, overrides: &Overrides, probl
     top.finish();
     config.override_with(&overrides.general);
     config.access_log.override_with(&overrides.access_log);
+    config.admin.override_with(&overrides.admin);
     config.server.override_with(&overrides.server);
+    if let (Some(place), Err(error)) = (admin, config.check_admin()) {
+        problems.add(place, error);
+    }
     config
 }
 

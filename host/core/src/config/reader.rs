@@ -249,6 +249,11 @@ impl<'a, 'p> Section<'a, 'p> {
         self.table.contains_key(key)
     }
 
+    /// Where the value of this key is, if the table has it.
+    pub(super) fn place_of(&self, key: &str) -> Option<Range<usize>> {
+        self.table.get(key).map(Spanned::span)
+    }
+
     /// The directory that paths are relative to.
     pub(super) fn dir(&self) -> &'a Path {
         self.dir

@@ -10,6 +10,8 @@ pub enum Table {
     Top,
     /// `[access_log]`.
     AccessLog,
+    /// `[admin]`.
+    Admin,
     /// `[server]`.
     Server,
     /// `[defaults]`, whose keys may also be in a `[[route]]`.
@@ -19,13 +21,14 @@ pub enum Table {
 }
 
 /// The keys of the other tables, which are at the top level.
-const TABLES: [&str; 4] = ["access_log", "server", "defaults", "route"];
+const TABLES: [&str; 5] = ["access_log", "admin", "server", "defaults", "route"];
 
 impl Table {
     fn name(self) -> &'static str {
         match self {
             Self::Top => "at the top of the file",
             Self::AccessLog => "in [access_log]",
+            Self::Admin => "in [admin]",
             Self::Server => "in [server]",
             Self::Defaults => "in [defaults]",
             Self::Route => "in [[route]]",
@@ -50,10 +53,12 @@ fn home_of(key: &str) -> Option<&'static str> {
     let tables: Vec<Table> = rows().into_iter().filter(|row| row.key == key).map(|row| row.table).collect();
     match tables.as_slice() {
         // A key below a [table] header is in that table, which is the usual way to misplace such a key.
-        [Table::Top] => Some("at the top of the file, above the first [table]"),
+        // `listen` is in both, and the one of [admin] is not misplaced elsewhere.
+        [Table::Top] | [Table::Top, Table::Admin] => Some("at the top of the file, above the first [table]"),
         [Table::Defaults] => Some("in [defaults] or in a [[route]]"),
         [Table::Server, Table::Route] => Some("in [server] or in a [[route]]"),
         [Table::AccessLog] => Some("in [access_log]"),
+        [Table::Admin] => Some("in [admin]"),
         [Table::Server] => Some("in [server]"),
         [Table::Route] => Some("in a [[route]]"),
         _ => TABLES.contains(&key).then_some("at the top of the file, above the first [table]"),
@@ -92,6 +97,7 @@ mod tests {
             assert_eq!(actual, expected, "{table}");
         }
         check("", [keys(&[Table::Top]), TABLES.to_vec()].concat());
+        check("[admin]", keys(&[Table::Admin]));
         check("[server]", keys(&[Table::Server]));
         check("[defaults]", keys(&[Table::Defaults]));
         check("[[route]]", keys(&[Table::Defaults, Table::Route]));

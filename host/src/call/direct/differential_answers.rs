@@ -133,7 +133,7 @@ async fn as_much_of_an_answer_is_passed_on_in_both_forms() {
         let component = component(&code.join("\n"), "", "");
         let (ended, direct) = outcome(WasiVersion::P2, &component, Form::Module).await;
         let (ended_whole, whole) = outcome(WasiVersion::P3, &component, Form::Component).await;
-        let has_ended = |outcome: &Outcome| matches!(outcome, CallOutcome::Trap(_) | CallOutcome::Exit(_));
+        let has_ended = |outcome: &CallOutcome| matches!(outcome, CallOutcome::Trap(_) | CallOutcome::Exit(_));
         // The unfinished body of a component ends without an error here, because the ended store was dropped.
         let is_as_expected = match passed {
             Nothing => direct == "none" && whole == "none",

@@ -9,6 +9,7 @@ use daylily_core::request_outcome::RequestOutcome;
 use super::page::Page;
 use crate::observe::metrics::histogram::Scale;
 use crate::observe::metrics::{CLASSES, Exemplar, Field, Snapshot, fields};
+use crate::observe::server_page::SessionState;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Kind {
@@ -135,6 +136,14 @@ fn histograms(page: &Page, out: &mut Samples, (field, scale): (Field, Scale), bo
 
 /// The statuses of responses by their first digit.
 pub(super) const STATUS_CLASSES: [&str; CLASSES] = ["none", "1xx", "2xx", "3xx", "4xx", "5xx"];
+
+const WORKER_STATES: [(SessionState, &str); 5] = [
+    (SessionState::Starting, "starting"),
+    (SessionState::Ready, "ready"),
+    (SessionState::Waiting, "waiting"),
+    (SessionState::Draining, "draining"),
+    (SessionState::Ended, "ended"),
+];
 
 const TIME: Scale = Scale::Seconds;
 
@@ -355,6 +364,60 @@ pub(crate) const FAMILIES: &[Row] = &[
         labels: &["role"],
         help: "Processes of a role, with workers that drain.",
         samples: |page, out| page.by_role(&mut |role, sum| out.integer([role], sum.processes)),
+    },
+    Row {
+        name: "daylily_workers",
+        unit: None,
+        kind: Kind::Gauge,
+        labels: &["state"],
+        help: "Workers of the generation that serves, by their state in `daylily status`.",
+        samples: |page, out| {
+            for (state, word) in WORKER_STATES {
+                let workers = page.server.workers.iter().filter(|worker| worker.state == state);
+                out.integer([word], workers.count() as u64);
+            }
+        },
+    },
+    Row {
+        name: "daylily_worker_restarts",
+        unit: None,
+        kind: Kind::Counter,
+        labels: &["reason"],
+        help: "Workers that were replaced: `hung`, `blocked` by file calls that did not return, or `died`.",
+        samples: |page, out| {
+            let totals = page.server.totals;
+            out.integer(["hung"], totals.hangs);
+            out.integer(["blocked"], totals.blocked);
+            out.integer(["died"], totals.restarts.saturating_sub(totals.hangs).saturating_sub(totals.blocked));
+        },
+    },
+    Row {
+        name: "daylily_reloads",
+        unit: None,
+        kind: Kind::Counter,
+        labels: &["result"],
+        help: "Reloads: `ok`, or `failed`.",
+        samples: |page, out| {
+            let totals = page.server.totals;
+            out.integer(["ok"], totals.reloads.saturating_sub(totals.reloads_failed));
+            out.integer(["failed"], totals.reloads_failed);
+        },
+    },
+    Row {
+        name: "daylily_generation",
+        unit: None,
+        kind: Kind::Gauge,
+        labels: &[],
+        help: "The number of the generation that serves. It increases with each reload.",
+        samples: |page, out| out.integer([], page.server.generation),
+    },
+    Row {
+        name: "daylily_generations_draining",
+        unit: None,
+        kind: Kind::Gauge,
+        labels: &[],
+        help: "Generations whose workers finish their requests in progress.",
+        samples: |page, out| out.integer([], page.server.draining.len() as u64),
     },
     Row {
         name: "daylily_build_info",

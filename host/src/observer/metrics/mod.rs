@@ -11,7 +11,8 @@ mod text;
 
 use families::FAMILIES;
 pub(super) use format::Format;
-pub(super) use page::{Limits, Page};
+pub(crate) use page::Limits;
+pub(super) use page::Page;
 
 /// Writes all families in a format.
 pub(super) fn write(page: &Page, format: Format) -> Vec<u8> {

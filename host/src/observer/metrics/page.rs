@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use super::process::ProcessUse;
 use crate::observe::metrics::{Exemplar, Snapshot, Sums, fields};
+use crate::observe::server_page;
 use crate::observer::collected::Scrape;
 
 /// The limits of the generation that serves.
@@ -35,6 +36,7 @@ impl Limits {
 /// All that is reported.
 pub(crate) struct Page {
     scrape: Scrape,
+    pub(super) server: server_page::Snapshot,
     processes: Vec<ProcessUse>,
     /// Of requests without a route, and of routes without a request.
     none: Snapshot,
@@ -71,12 +73,14 @@ fn number(value: u64) -> f64 {
 }
 
 impl Page {
-    pub(crate) fn new(scrape: Scrape, supervisor: u32) -> Self {
+    /// `server` is None if the supervisor is being stopped or killed while it writes.
+    pub(crate) fn new(scrape: Scrape, server: Option<server_page::Snapshot>) -> Self {
+        let server = server.unwrap_or_default();
         let workers = scrape.workers.iter().map(|pid| ("worker", *pid));
-        let processes = [("supervisor", supervisor), ("observer", std::process::id())];
+        let processes = [("supervisor", server.pid), ("observer", std::process::id())];
         let processes = processes.into_iter().chain(workers);
         let processes = processes.filter_map(|(role, pid)| ProcessUse::read(role, pid)).collect();
-        Self { scrape, processes, none: Snapshot::default() }
+        Self { scrape, server, processes, none: Snapshot::default() }
     }
 
     fn sums(&self) -> &Sums {

@@ -10,6 +10,7 @@ use super::protobuf::MetricFamily;
 use super::*;
 use crate::observe::journal::Numbers;
 use crate::observe::metrics::{BlockNames, MetricsReader, WorkerMetrics, create};
+use crate::observe::server_page;
 use crate::observer::collected::Scrape;
 
 /// A page with requests of the routes `a"b\c` and `quiet`.
@@ -41,7 +42,8 @@ fn page() -> Page {
     let exemplars: BTreeMap<_, _> =
         reader.blocks().filter_map(|(name, block)| Some((name.to_owned(), block.exemplar()?))).collect();
     let workers = vec![std::process::id()];
-    Page::new(Scrape { sums: reader.sums(), limits, routes, exemplars, workers }, std::process::id())
+    let server = server_page::Snapshot { pid: std::process::id(), generation: 7, ..server_page::Snapshot::default() };
+    Page::new(Scrape { sums: reader.sums(), limits, routes, exemplars, workers }, Some(server))
 }
 
 #[test]
@@ -76,6 +78,8 @@ fn the_texts_have_every_family_with_its_values() {
         r#"daylily_limit_hits_total{limit="wall_time",route="quiet"} 0"#,
         r#"daylily_processes{role="worker"} 1"#,
         "daylily_connections_total 0",
+        "daylily_generation 7",
+        r#"daylily_processes{role="supervisor"} 1"#,
     ] {
         assert!(prometheus.lines().any(|found| found == line), "no {line} in {prometheus}");
     }

@@ -50,6 +50,9 @@ pub(crate) struct Status {
     /// `serving`, `reloading`, `upgrading` or `stopping`.
     pub(crate) state: String,
     pub(crate) listen: Vec<String>,
+    /// The admin listener, if there is one.
+    #[serde(default)]
+    pub(crate) admin: Option<String>,
     pub(crate) routes: Vec<RouteStatus>,
     pub(crate) workers: Vec<WorkerStatus>,
     /// Workers of previous generations that are draining.
@@ -98,6 +101,9 @@ impl Status {
         );
         for address in &self.listen {
             let _ = writeln!(text, "listening on {address}");
+        }
+        if let Some(admin) = &self.admin {
+            let _ = writeln!(text, "admin listener on {admin}");
         }
         text.push('\n');
         let workers = self.workers.iter().chain(&self.draining).map(WorkerStatus::cells);

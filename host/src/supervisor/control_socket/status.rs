@@ -10,23 +10,16 @@ use tokio::time::Instant;
 use super::report::{Reply, RouteStatus, Status, WorkerStatus};
 use crate::net::address::Address;
 use crate::observe::counters::Totals;
+use crate::observe::server_page::ServerState;
 use crate::supervisor::generation::View;
 use crate::supervisor::supervise::Supervisor;
 use crate::supervisor::worker_session::WorkerSession;
-
-/// What the supervisor is doing.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum ServerState {
-    Serving,
-    Reloading,
-    Upgrading,
-    Stopping,
-}
 
 /// The supervisor's state, as reported by `daylily status`.
 pub(crate) struct Overview<'a> {
     pub(crate) state: ServerState,
     pub(crate) began: Instant,
+    pub(crate) admin: Option<Address>,
     pub(crate) current: &'a View,
     pub(crate) draining: &'a [Arc<View>],
     pub(crate) totals: Totals,
@@ -37,6 +30,7 @@ impl Supervisor {
         Overview {
             state: self.state,
             began: self.began,
+            admin: self.admin.address(),
             current: &self.current,
             draining: &self.draining,
             totals: self.totals(),
@@ -48,8 +42,10 @@ impl Supervisor {
     }
 }
 
-/// What is printed to standard output when the server is ready: one line, and one for each Unix socket.
-pub(crate) fn announcement(view: &View) -> String {
+/// What is printed to standard output when the server is ready: one line, one for each Unix socket, and one for the
+/// admin listener.
+pub(crate) fn announcement(supervisor: &Supervisor) -> String {
+    let view = &supervisor.current;
     let urls = urls(view);
     let workers = view.launch.workers;
     let line = format!(
@@ -58,7 +54,11 @@ pub(crate) fn announcement(view: &View) -> String {
         if workers == 1 { "" } else { "s" }
     );
     let hints = view.launch.sockets().addresses().into_iter().filter_map(|address| address.hint());
-    hints.fold(line, |text, hint| format!("{text}\n  try: {hint}"))
+    let text = hints.fold(line, |text, hint| format!("{text}\n  try: {hint}"));
+    match supervisor.admin.address() {
+        Some(admin) => format!("{text}\nAdmin listener at {}", admin.url()),
+        None => text,
+    }
 }
 
 /// One line about the generation that serves.
@@ -88,6 +88,7 @@ fn status(overview: &Overview<'_>) -> Status {
         generation: view.number(),
         state: format!("{:?}", overview.state).to_lowercase(),
         listen: urls(view),
+        admin: overview.admin.as_ref().map(Address::url),
         routes: view.launch.prepared.config.routes.iter().map(route).collect(),
         workers: workers(view),
         draining: overview.draining.iter().flat_map(|view| workers(view)).collect(),

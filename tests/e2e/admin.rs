@@ -1,0 +1,559 @@
+//! The admin listener: its paths, who may use it, and its life over the crash of its process, reloads and upgrades.
+
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use rustix::process::Signal;
+use serde_json::Value;
+
+use crate::harness::{
+    Connection, Daylily, HeldFile, Load, PATIENCE, Process, Request, Response, Setup, Silence, each, eventually, run,
+    run_in,
+};
+use crate::unix_sockets::Place;
+
+const PATHS: &str = "/livez, /readyz, /startupz, /status";
+
+/// How long the admin listener waits for a request.
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Connections of the admin listener.
+const CONNECTIONS: usize = 64;
+
+fn setup(admin: &str) -> Setup {
+    Setup::new().top(&format!("[admin]\n{admin}")).route("hello.test", "hello", "").route("stream.test", "stream", "")
+}
+
+fn start() -> Daylily {
+    setup("listen = '127.0.0.1:0'").start()
+}
+
+#[track_caller]
+fn address(server: &Daylily) -> SocketAddr {
+    let status = server.status();
+    let url = status.0["admin"].as_str().and_then(|url| url.strip_prefix("http://")?.strip_suffix('/'));
+    url.unwrap_or_else(|| panic!("no admin address in {status:?}")).parse().expect("an address")
+}
+
+fn request(path: &str) -> Request {
+    Request::get("localhost", path)
+}
+
+#[track_caller]
+fn get(address: SocketAddr, path: &str) -> Response {
+    Connection::open(address).exchange(&request(path))
+}
+
+#[track_caller]
+fn status(address: SocketAddr) -> Value {
+    let response = get(address, "/status");
+    assert_eq!((response.status, response.values("content-type")), (200, vec!["application/json"]), "{response:?}");
+    serde_json::from_slice(&response.body).expect("JSON")
+}
+
+/// Waits until a check has this status.
+#[track_caller]
+fn wait_for(address: SocketAddr, path: &str, wanted: u16) {
+    let came = eventually(PATIENCE, || get(address, path).status == wanted);
+    assert!(came, "{path} has not become {wanted}: {}", get(address, "/status").text());
+}
+
+/// What all responses have in common.
+#[track_caller]
+fn expect_form(response: &Response) {
+    assert_eq!(response.values("cache-control"), ["no-store"], "{response:?}");
+    assert_eq!(response.values("content-type").len(), 1, "{response:?}");
+}
+
+#[test]
+fn each_path_is_answered() {
+    let server = setup("listen = '127.0.0.1:0'").workers(2).start();
+    let address = address(&server);
+    assert!(server.stdout().lines().contains(&format!("Admin listener at http://{address}/")));
+    let mut connection = Connection::open(address);
+    for path in ["/livez", "/readyz", "/startupz", "/readyz?verbose"] {
+        let response = connection.exchange(&request(path));
+        response.expect(200, "ok\n");
+        expect_form(&response);
+        assert_eq!(response.values("content-type"), ["text/plain; charset=utf-8"]);
+        let head = connection.exchange(&Request::new("HEAD", "localhost", path));
+        head.expect(200, "");
+        assert_eq!(head.values("content-length"), ["3"]);
+    }
+    expect_form(&connection.exchange(&request("/status")));
+    let seen = status(address);
+    let pids: Vec<u64> = server.workers().iter().map(|worker| worker.pid.into()).collect();
+    assert_eq!((&seen["state"], &seen["ready"], &seen["generation"]), (&"serving".into(), &true.into(), &1.into()));
+    assert_eq!((&seen["workers_expected"], &seen["workers_ready"]), (&2.into(), &2.into()));
+    for (worker, pid) in pids.iter().enumerate() {
+        assert_eq!(seen["workers"][worker], serde_json::json!({"worker": worker, "pid": pid, "state": "ready"}));
+    }
+    assert_eq!((&seen["reasons"], &seen["draining"]), (&Value::Array(vec![]), &Value::Array(vec![])));
+    assert_eq!(seen["pid"], server.supervisor().pid);
+    assert_eq!(seen["version"], env!("CARGO_PKG_VERSION"));
+    let first = seen["uptime_ms"].as_u64().expect("a number");
+    assert!(eventually(PATIENCE, || status(address)["uptime_ms"].as_u64().expect("a number") > first));
+}
+
+/// The bytes of a request, the status, and the text.
+type Refused = (&'static str, u16, &'static str);
+
+const REFUSED: &[Refused] = &[
+    ("GET / HTTP/1.1\r\nhost: localhost\r\n\r\n", 404, "not found; the paths are PATHS\n"),
+    ("GET /readyz/ HTTP/1.1\r\nhost: localhost\r\n\r\n", 404, "not found; the paths are PATHS\n"),
+    ("POST /x HTTP/1.1\r\nhost: localhost\r\ncontent-length: 0\r\n\r\n", 404, "not found; the paths are PATHS\n"),
+    (
+        "POST /readyz HTTP/1.1\r\nhost: localhost\r\ncontent-length: 0\r\n\r\n",
+        405,
+        "only GET and HEAD are allowed here\n",
+    ),
+    ("OPTIONS /status HTTP/1.1\r\nhost: localhost\r\n\r\n", 405, "only GET and HEAD are allowed here\n"),
+    ("GET /readyz HTTP/1.1\r\n\r\n", 400, "malformed request: no host\n"),
+    (
+        "GET /readyz HTTP/1.1\r\nhost: localhost\r\nhost: localhost\r\n\r\n",
+        400,
+        "malformed request: more than one host\n",
+    ),
+    ("GET /readyz HTTP/1.1\r\nhost: \u{e9}\r\n\r\n", 400, "malformed request: the host is not valid\n"),
+    ("GET /readyz\r\n\r\n", 400, "malformed request\n"),
+    ("nonsense\r\n\r\n", 400, "malformed request\n"),
+    ("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", 400, "malformed request\n"),
+];
+
+#[test]
+fn errors_say_why_in_one_form() {
+    let server = start();
+    let address = address(&server);
+    each(REFUSED, |(bytes, status, text)| {
+        let mut connection = Connection::open(address);
+        connection.send(bytes.as_bytes());
+        let response = connection.response("GET");
+        response.expect(*status, &text.replace("PATHS", PATHS));
+        expect_form(&response);
+        assert_eq!(response.values("content-type"), ["text/plain; charset=utf-8"]);
+        assert_eq!(response.values("allow"), if *status == 405 { vec!["GET, HEAD"] } else { vec![] });
+    });
+}
+
+/// A host, and whether a browser could be made to send it by another machine's web page.
+const HOSTS: &[(&str, bool)] = &[
+    ("localhost", true),
+    ("LocalHost:3001", true),
+    ("127.0.0.1", true),
+    ("127.1.2.3:1", true),
+    ("[::1]", true),
+    ("[::1]:3001", true),
+    ("", false),
+    ("localhost.", false),
+    ("localhost.evil.example", false),
+    ("evil.example", false),
+    ("127.0.0.1.evil.example", false),
+    ("0.0.0.0", false),
+    ("10.0.0.1", false),
+    ("[::ffff:127.0.0.1]", false),
+    ("user@localhost", false),
+];
+
+#[test]
+fn a_host_of_another_name_is_refused_on_a_loopback_address() {
+    let server = start();
+    let address = address(&server);
+    each(HOSTS, |(host, is_local)| {
+        let response = Connection::open(address).exchange(&Request::get(host, "/readyz"));
+        if *is_local {
+            response.expect(200, "ok\n");
+        } else {
+            assert_eq!(response.status, 421, "{response:?}");
+            assert!(response.text().contains("DNS rebinding"), "{response:?}");
+            expect_form(&response);
+        }
+    });
+    let mut other = Connection::open(address);
+    other.send(b"GET http://evil.example/readyz HTTP/1.1\r\nhost: localhost\r\n\r\n");
+    assert_eq!(other.response("GET").status, 421);
+    // No browser sends a request without a host.
+    Connection::open(address).exchange(&request("/readyz").http10()).expect(200, "ok\n");
+}
+
+const TOKEN: &str = "s3cret-t0ken";
+
+/// The value of `authorization`, and whether it is enough.
+const AUTHORIZATIONS: &[(Option<&str>, bool)] = &[
+    (None, false),
+    (Some("Bearer s3cret-t0ken"), true),
+    (Some("bearer   s3cret-t0ken"), true),
+    (Some("Bearer s3cret-t0keN"), false),
+    (Some("Bearer s3cret-t0ken2"), false),
+    (Some("Bearer s3cret"), false),
+    (Some("Bearer"), false),
+    (Some("s3cret-t0ken"), false),
+    (Some("Basic czNjcmV0LXQwa2Vu"), false),
+];
+
+#[test]
+fn with_a_token_the_state_is_for_those_who_have_it() {
+    let server = setup("listen = '0.0.0.0:0'\ntoken_file = 'token'")
+        .file("token", format!("\n {TOKEN}\r\n").as_bytes())
+        .through("chmod 600 token; exec \"$@\"")
+        .start();
+    let address = SocketAddr::from(([127, 0, 0, 1], address(&server).port()));
+    // Other machines have other names for this one.
+    Connection::open(address).exchange(&Request::get("server.example", "/readyz")).expect(200, "ok\n");
+    each(AUTHORIZATIONS, |(authorization, is_enough)| {
+        let mut request = request("/status");
+        if let Some(value) = authorization {
+            request = request.header("Authorization", value);
+        }
+        let response = Connection::open(address).exchange(&request);
+        expect_form(&response);
+        if *is_enough {
+            assert_eq!(response.status, 200, "{response:?}");
+        } else {
+            response.expect(401, "this path needs the token: send it as `authorization: Bearer TOKEN`\n");
+            assert_eq!(response.values("www-authenticate"), ["Bearer"]);
+        }
+        Connection::open(address).exchange(&request.header("X", "")).expect(response.status, &response.text());
+    });
+    let twice = request("/status").header("Authorization", "Bearer x").header("Authorization", "Bearer s3cret-t0ken");
+    assert_eq!(Connection::open(address).exchange(&twice).status, 401);
+    for path in ["/livez", "/readyz", "/startupz"] {
+        get(address, path).expect(200, "ok\n");
+    }
+    assert_eq!(server.log().matching(|line| line.contains("chmod")), Vec::<String>::new());
+    // A reload reads the token anew.
+    server.put("token", "another");
+    server.reload();
+    let with = |token: &str| request("/status").header("Authorization", &format!("Bearer {token}"));
+    assert_eq!(Connection::open(address).exchange(&with(TOKEN)).status, 401);
+    assert_eq!(Connection::open(address).exchange(&with("another")).status, 200);
+    server.log().wait_for(&["every user of this machine may read the token file", "chmod o-r"]);
+}
+
+#[test]
+fn what_is_wrong_with_the_configuration_is_said() {
+    let config = |admin: &str| format!("listen = '127.0.0.1:0'\n[admin]\n{admin}\n[[route]]\ncomponent = 'no.wasm'\n");
+    let check = |admin: &str, files: &[(&str, &[u8])], parts: &[&str]| {
+        let config = config(admin);
+        let files = [files, &[("daylily.toml", config.as_bytes())]].concat();
+        for command in ["check", "serve"] {
+            run_in(&files, &[], &[command]).expect(78, parts);
+        }
+    };
+    let token = "listen = '127.0.0.1:0'\ntoken_file = 'token'";
+    check(token, &[], &["token of the admin listener from `token`: No such file", "token_file", "no.wasm"]);
+    check(token, &[("token", b" \n")], &["`token`: it is empty"]);
+    check(token, &[("token", &[b'x'; 4097])], &["`token`: it is larger than 4KiB"]);
+    check(token, &[("token", b"a b")], &["`token`: the token has other characters than printable ASCII"]);
+    check("listen = '0.0.0.0:0'", &[], &["--> daylily.toml:3:10", "needs a token", "set `token_file` in [admin]"]);
+    // Flags have no line.
+    run(&["serve", "--listen", "127.0.0.1:0", "--admin", "0.0.0.0:0"]).expect(78, &["error: the admin listener at"]);
+    run(&["serve", "--listen", "127.0.0.1:9", "--admin", "127.0.0.1:9"]).expect(78, &["is also in `listen`"]);
+    run_in(&[], &[("DAYLILY_ADMIN", "systemd")], &["serve"]).expect(2, &["DAYLILY_ADMIN", "daylily opens this socket"]);
+    let taken = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let taken = taken.local_addr().expect("an address").to_string();
+    let failed = run(&["serve", "--listen", "192.0.2.1:80", "--admin", &taken, "no.wasm"]);
+    failed.expect(
+        69,
+        &[
+            "failed to listen on 192.0.2.1:80: ",
+            &format!("failed to listen on {taken} (the admin listener): Address already in use"),
+            "choose an address with --admin",
+            "no.wasm",
+        ],
+    );
+}
+
+/// The default address of guests, and sockets from systemd, are known only when they are opened.
+#[test]
+fn the_port_of_guests_is_refused_also_if_systemd_chose_it() {
+    let socket = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let port = socket.local_addr().expect("an address").port();
+    let server = Setup::new()
+        .route("hello.test", "hello", "")
+        .without("--listen")
+        .flags(&["--admin", &format!("[::1]:{port}")])
+        .passed(vec![socket.into()], "")
+        .spawn();
+    server.expect_exit(69, &["(the admin listener): guests are served at this port; choose another port with --admin"]);
+}
+
+#[test]
+fn guests_and_the_admin_listener_never_mix() {
+    let server = start();
+    let address = address(&server);
+    for path in ["/", "/livez", "/status"] {
+        server.get("hello.test", path).expect(200, "Hello World\n");
+    }
+    let response = Connection::open(address).exchange(&request("/hello"));
+    response.expect(404, &format!("not found; the paths are {PATHS}\n"));
+    let requests = server.status().total("requests");
+    get(address, "/readyz").expect(200, "ok\n");
+    assert_eq!(server.status().total("requests"), requests);
+}
+
+#[test]
+fn a_unix_socket_has_its_mode_and_is_removed_at_a_stop() {
+    let place = Place::new();
+    let path = place.path("admin.sock");
+    let server = setup(&format!("listen = '{}?mode=0600'", place.listen("admin.sock"))).start();
+    assert_eq!(path.metadata().expect("a file").permissions().mode() & 0o777, 0o600);
+    let mut connection = Connection::open_unix(&path);
+    // No browser can be made to use it.
+    connection.exchange(&Request::get("any.name", "/readyz")).expect(200, "ok\n");
+    assert_eq!(connection.exchange(&Request::get("", "/status")).status, 200);
+    server.command(&["stop"]).expect(0, &[]);
+    assert!(!path.exists(), "the file is left behind");
+}
+
+#[test]
+fn a_server_that_starts_is_alive_and_not_ready() {
+    let place = Place::new();
+    let path = place.path("admin.sock");
+    let component = place.path("held.wasm");
+    let held = HeldFile::new(&component, &std::fs::read(crate::harness::guest("hello")).expect("a component"));
+    let mut server = Setup::new()
+        .top(&format!("[admin]\nlisten = '{}'", place.listen("admin.sock")))
+        .route_with("", &component.display().to_string())
+        .spawn();
+    held.wait_for_reader();
+    let check = |path: &Path, wanted: [u16; 3]| {
+        let statuses = ["/livez", "/readyz", "/startupz"]
+            .map(|check| Connection::open_unix(path).exchange(&request(check)).status);
+        assert_eq!(statuses, wanted);
+    };
+    check(&path, [200, 503, 503]);
+    let seen: Value =
+        serde_json::from_slice(&Connection::open_unix(&path).exchange(&request("/status")).body).expect("JSON");
+    assert_eq!((&seen["state"], &seen["workers_expected"]), (&"starting".into(), &1.into()));
+    assert_eq!(seen["reasons"], serde_json::json!(["the first workers are not ready yet", "worker 0 is starting"]));
+    drop(held);
+    server.announced();
+    check(&path, [200, 200, 200]);
+}
+
+/// The first process that is no longer, and its replacement.
+#[track_caller]
+fn replaced(server: &Daylily, old: Process) -> Process {
+    let mut new = None;
+    let came = eventually(PATIENCE, || {
+        let all = server.supervisor().children();
+        new = all.into_iter().find(|child| *child != old && child.is_called("daylily-observer"));
+        new.is_some()
+    });
+    assert!(came, "no other observer");
+    new.expect("an observer")
+}
+
+#[test]
+fn clients_wait_while_the_observer_is_started_again() {
+    let server = start();
+    let address = address(&server);
+    let mut open = Connection::open(address);
+    open.exchange(&request("/livez")).expect(200, "ok\n");
+    let observer = server.observer();
+    observer.signal(Signal::KILL);
+    open.expect_closed();
+    // The next observer comes a second later.
+    let mut waiting: Vec<Connection> = (0..3).map(|_| Connection::open(address)).collect();
+    for client in &mut waiting {
+        client.send(&request("/readyz").bytes());
+    }
+    for client in &mut waiting {
+        client.response("GET").expect(200, "ok\n");
+    }
+    assert!(replaced(&server, observer).is_running());
+    server.get("hello.test", "/").expect(200, "Hello World\n");
+}
+
+#[test]
+fn a_worker_that_dies_makes_the_server_unready_until_it_is_replaced() {
+    let server = start();
+    let address = address(&server);
+    let mut client = Connection::open(address);
+    // Each death in a row makes the wait for the next start longer.
+    let was_unready = eventually(PATIENCE, || {
+        server.worker_processes().into_iter().for_each(Process::kill);
+        (0..20).any(|_| client.exchange(&request("/readyz")).status == 503)
+    });
+    assert!(was_unready, "it was always ready");
+    wait_for(address, "/readyz", 200);
+    assert_eq!(status(address)["workers"][0]["pid"], server.process().pid);
+    get(address, "/startupz").expect(200, "ok\n");
+}
+
+/// Replaces a part of the configuration.
+fn change(server: &Daylily, old: &str, new: &str) {
+    server.configure(|config| {
+        assert!(config.contains(old), "no {old} in {config}");
+        config.replace(old, new)
+    });
+}
+
+#[test]
+fn a_reload_moves_the_listener() {
+    let place = Place::new();
+    let server = setup("listen = '127.0.0.1:0'").start();
+    let first = address(&server);
+    let mut open = Connection::open(first);
+    open.exchange(&request("/readyz")).expect(200, "ok\n");
+    // A reload that changes nothing of it closes no connection.
+    server.reload();
+    open.exchange(&request("/readyz")).expect(200, "ok\n");
+    assert_eq!((address(&server), &status(first)["generation"]), (first, &2.into()));
+
+    let taken = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let taken = taken.local_addr().expect("an address");
+    change(&server, "listen = '127.0.0.1:0'", &format!("listen = '{taken}'"));
+    server.command(&["reload"]).expect(69, &["(the admin listener): Address already in use"]);
+    assert_eq!(status(first)["generation"], 2);
+
+    change(&server, &format!("listen = '{taken}'"), &format!("listen = '{}'", place.listen("admin.sock")));
+    server.reload();
+    open.expect_closed();
+    let is_closed = eventually(PATIENCE, || TcpStream::connect(first).is_err());
+    assert!(is_closed, "the old address still takes connections");
+    Connection::open_unix(&place.path("admin.sock")).exchange(&request("/readyz")).expect(200, "ok\n");
+
+    change(&server, &format!("listen = '{}'", place.listen("admin.sock")), "listen = 'off'");
+    server.reload();
+    assert!(!place.path("admin.sock").exists(), "the file is left behind");
+    assert_eq!(server.status().0["admin"], Value::Null);
+}
+
+#[test]
+fn a_reload_that_drains_a_generation_shows_it() {
+    let server = start();
+    let address = address(&server);
+    let mut slow = server.connect();
+    slow.send(&Request::get("stream.test", "/?chunks=100000&size=4&pause_ms=20").bytes());
+    slow.head();
+    server.reload();
+    let seen = status(address);
+    assert_eq!((&seen["draining"], &seen["ready"]), (&serde_json::json!([1]), &true.into()));
+    slow.leave();
+    assert!(eventually(PATIENCE, || status(address)["draining"] == serde_json::json!([])));
+}
+
+#[test]
+fn probes_notice_nothing_of_reloads_and_upgrades() {
+    let server = setup("listen = '127.0.0.1:0'").own_program().workers(2).start();
+    let address = address(&server);
+    // One connection for each request, as probes do, and kept connections, as scrapers do.
+    let probes = Load::start(address, 2, &request("/readyz").header("Connection", "close"));
+    let scrapes = Load::start(address, 1, &request("/status"));
+    probes.expect_more(20);
+    server.reload();
+    for _ in 0..3 {
+        let old = server.status().supervisor();
+        old.signal(Signal::USR2);
+        assert!(eventually(PATIENCE, || server.status().supervisor() != old), "nobody took over");
+        probes.expect_more(20);
+        scrapes.expect_more(20);
+        assert!(eventually(PATIENCE, || !old.is_running()), "the old one goes on");
+    }
+    probes.end().expect_no_failure();
+    scrapes.end().expect_no_failure();
+    assert_eq!(
+        (status(address)["generation"].as_u64(), server.status().0["admin"].as_str().is_some()),
+        (Some(5), true)
+    );
+}
+
+/// The observer of the old program does not leave in time: it is ended, and the new one answers.
+#[test]
+fn an_upgrade_does_not_wait_for_an_observer_that_hangs() {
+    let server = setup("listen = '127.0.0.1:0'").own_program().start();
+    let address = address(&server);
+    let (old, observer) = (server.supervisor(), server.observer());
+    observer.signal(Signal::STOP);
+    old.signal(Signal::USR2);
+    assert!(eventually(PATIENCE, || server.status().supervisor() != old), "nobody took over");
+    assert!(eventually(PATIENCE, || !observer.is_running()), "it still has the socket");
+    get(address, "/readyz").expect(200, "ok\n");
+    assert_eq!(server.wait_exit(), 0);
+    get(address, "/readyz").expect(200, "ok\n");
+}
+
+#[test]
+fn a_server_whose_supervisor_has_died_is_not_alive() {
+    let server = start();
+    let address = address(&server);
+    let mut slow = server.connect();
+    slow.send(&Request::get("stream.test", "/?chunks=100&size=4&pause_ms=20").bytes());
+    slow.head();
+    let mut client = Connection::open(address);
+    client.exchange(&request("/livez")).expect(200, "ok\n");
+    server.signal(Signal::KILL);
+    let mut last = None;
+    let told = eventually(PATIENCE, || {
+        client.try_send(&request("/livez").bytes());
+        match client.try_response("GET", PATIENCE) {
+            Ok(response) => last.insert(response).status == 503,
+            Err(silence) => panic!("{silence:?} after {last:?}"),
+        }
+    });
+    assert!(told, "{last:?}");
+    let is_closed = eventually(PATIENCE, || TcpStream::connect(address).is_err());
+    assert!(is_closed, "the address is in use, and a server that starts again would fail");
+    assert!(!server.processes().is_empty(), "the worker should still drain");
+}
+
+#[test]
+fn one_connection_more_than_there_may_be_closes_the_one_that_waits_longest() {
+    let server = start();
+    let address = address(&server);
+    let mut idle: Vec<Connection> = Vec::new();
+    for _ in 0..CONNECTIONS {
+        let mut connection = Connection::open(address);
+        connection.exchange(&request("/livez")).expect(200, "ok\n");
+        idle.push(connection);
+    }
+    // The first one is no longer the one that waits longest.
+    idle[0].exchange(&request("/livez")).expect(200, "ok\n");
+    get(address, "/readyz").expect(200, "ok\n");
+    idle[1].expect_closed();
+    for (at, connection) in idle.iter_mut().enumerate().filter(|(at, _)| *at != 1) {
+        connection.exchange(&request("/livez")).expect(200, "ok\n");
+        assert!(at < CONNECTIONS);
+    }
+    server.get("hello.test", "/").expect(200, "Hello World\n");
+}
+
+#[test]
+fn heads_that_are_too_large_or_too_slow_end_the_connection() {
+    let server = start();
+    let address = address(&server);
+    let sized = |size: usize| {
+        let head = "GET /livez HTTP/1.1\r\nhost: localhost\r\nx: ";
+        format!("{head}{}\r\n\r\n", "x".repeat(size - head.len() - 4))
+    };
+    let mut connection = Connection::open(address);
+    connection.send(sized(8 << 10).as_bytes());
+    connection.response("GET").expect(200, "ok\n");
+    let mut connection = Connection::open(address);
+    connection.try_send(sized((8 << 10) + 1).as_bytes());
+    let response = connection.response("GET");
+    response.expect(431, "the request head is too large\n");
+    expect_form(&response);
+
+    let begun = Instant::now();
+    let mut silent = Connection::open(address);
+    let mut idle = Connection::open(address);
+    idle.exchange(&request("/livez")).expect(200, "ok\n");
+    let mut trickling = TcpStream::connect(address).expect("a connection");
+    trickling.set_read_timeout(Some(Duration::from_millis(200))).expect("a time-out");
+    trickling.write_all(b"GET /livez HTTP/1.1\r\nhost: localhost\r\nx: ").expect("it reads");
+    let ended = eventually(PATIENCE, || {
+        let _ = trickling.write_all(b"x");
+        matches!(trickling.read(&mut [0]), Ok(0)) || trickling.take_error().is_ok_and(|error| error.is_some())
+    });
+    assert!(ended, "a head may take forever");
+    silent.expect_closed();
+    idle.expect_closed();
+    let took = begun.elapsed();
+    assert!(took >= REQUEST_TIMEOUT.mul_f32(0.9) && took < REQUEST_TIMEOUT * 2, "{took:?}");
+    assert_eq!(Connection::open(address).try_response("GET", Duration::from_millis(5)).err(), Some(Silence::Waiting));
+}
