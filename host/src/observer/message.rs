@@ -16,7 +16,7 @@ use crate::observer::metrics::Limits;
 #[derive(Serialize, Deserialize)]
 pub(crate) enum Message {
     /// The first message, and one after each reload. Files are opened anew.
-    Settings(Settings),
+    Settings(Box<Settings>),
     /// Adds what was counted by workers that have no journal any more, or by the predecessor's.
     Counted(Sums),
     /// Workers that start, or all of them if the observer is a new one. For each there are three descriptors: its

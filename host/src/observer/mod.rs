@@ -52,7 +52,7 @@ pub(crate) fn main() -> ExitCode {
 
 fn first_settings(supervisor: &UnixStream) -> io::Result<Settings> {
     match message::receive(supervisor)? {
-        (Message::Settings(settings), _) => Ok(settings),
+        (Message::Settings(settings), _) => Ok(*settings),
         _ => Err(io::Error::other("the first message has no settings")),
     }
 }

@@ -10,6 +10,7 @@ use std::process::Stdio;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use daylily_core::config::Config;
 use daylily_core::log_target;
 use rustix::pipe::{PipeFlags, pipe_with};
 use tokio::io::AsyncReadExt;
@@ -20,7 +21,7 @@ use tokio::time::timeout;
 
 use super::admin::AdminListener;
 use super::orphans;
-use super::process::{NOT_INHERITED, own_program};
+use super::process::{NOT_INHERITED, own_program, workers};
 use crate::observe::journal;
 use crate::observe::journal::WorkerFacts;
 use crate::observe::metrics::{self, MetricsReader, Sums};
@@ -75,12 +76,21 @@ struct JournalFiles {
 }
 
 impl Observer {
+    /// [`Self::start`] for a configuration.
+    ///
+    /// # Errors
+    ///
+    /// When the process cannot be started.
+    pub(crate) fn of(config: &Config, page: Arc<ServerPage>) -> io::Result<(Self, Running)> {
+        Self::start(Settings::of(config, workers(config.workers)), page)
+    }
+
     /// Starts the observer, and keeps one running until [`Running::finish`].
     ///
     /// # Errors
     ///
     /// When the process cannot be started.
-    pub(crate) fn start(settings: Settings, page: Arc<ServerPage>) -> io::Result<(Self, Running)> {
+    fn start(settings: Settings, page: Arc<ServerPage>) -> io::Result<(Self, Running)> {
         let state = State {
             settings,
             admin: AdminListener::default(),
@@ -120,7 +130,7 @@ impl Observer {
     pub(crate) fn set(&self, settings: Settings) {
         let mut state = lock(&self.0.state);
         state.settings = settings;
-        let message = Message::Settings(state.settings.clone());
+        let message = Message::Settings(Box::new(state.settings.clone()));
         self.send(&mut state, &message, &[]);
     }
 
@@ -210,7 +220,7 @@ impl Observer {
         let replies = UnixStream::from_std(ours.try_clone()?)?;
         let mut state = lock(&self.0.state);
         let state = &mut *state;
-        let settings = Message::Settings(state.settings.clone());
+        let settings = Message::Settings(Box::new(state.settings.clone()));
         // One message for all: so many messages as there may be journals do not fit into the socket.
         let journals = state.journals.iter().map(|(id, files)| (*id, files.facts.clone())).collect();
         let files: Vec<_> = state.journals.values().flat_map(JournalFiles::descriptors).collect();

@@ -30,7 +30,6 @@ use crate::failure::Failure;
 use crate::net::sockets::Sockets;
 use crate::observe::log;
 use crate::observe::server_page::{MAX_DRAINING, ServerState};
-use crate::observer::message::Settings;
 use crate::supervisor::prepare;
 use crate::sys::runtime;
 
@@ -121,8 +120,7 @@ impl Supervisor {
         let mut watch = what.watch.then(Watch::new);
         reloading::watch(&mut watch, &what, Some(&config));
         let patience = if inheritance.is_some() { Duration::ZERO } else { reload::RELEASE_PATIENCE };
-        let settings = Settings::of(&config, workers(config.workers));
-        let (observer, observing) = Observer::start(settings, Arc::clone(&account.page))?;
+        let (observer, observing) = Observer::of(&config, Arc::clone(&account.page))?;
         let basis = GenerationInputs {
             scoreboard: Arc::clone(&account.scoreboard),
             page: Arc::clone(&account.page),

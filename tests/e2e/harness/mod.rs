@@ -30,7 +30,7 @@ pub use proc::Process;
 pub use server::Daylily;
 pub use setup::{Setup, binary, cache_dir, copy_program, route_to};
 pub use shared::Shared;
-pub use supervised::{Asked, Moved, Status, make_pipe};
+pub use supervised::{Moved, Status, make_pipe};
 pub use table::each;
 pub use turn::Turn;
 pub use upstream::{Upstream, echo};

@@ -35,7 +35,6 @@ const QUARTERS: [u64; 3] = [0x3_06fe_0a31_b715, 0x6_a09e_667f_3bcd, 0xa_e89f_995
 )]
 pub(super) fn time_bucket(ns: u64) -> usize {
     let bits = ((ns as i64) as f64 * 1e-9).to_bits();
-    #[expect(clippy::cast_possible_truncation, reason = "11 bits")]
     let exponent = (bits >> 52) as i32 - 1023;
     let mantissa = bits & ((1 << 52) - 1);
     let [first, second, third] = QUARTERS;

@@ -205,7 +205,6 @@ fn spans(first_index: i32, counts: &[u64]) -> (Vec<BucketSpan>, Vec<i64>) {
 impl From<&Exemplar> for ExemplarMessage {
     fn from(exemplar: &Exemplar) -> Self {
         let label = LabelPair { name: "request_id".to_owned(), value: exemplar.id.to_string() };
-        #[expect(clippy::cast_possible_truncation, clippy::cast_possible_wrap, reason = "below 10^9")]
         let nanos = (exemplar.unix_us % 1_000_000) as i32 * 1_000;
         let seconds_since = i64::try_from(exemplar.unix_us / 1_000_000).unwrap_or(i64::MAX);
         Self {
