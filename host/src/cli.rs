@@ -48,7 +48,7 @@ pub(crate) enum Command {
     /// Reload a running server's configuration and components, and wait until it serves them
     #[command(after_help = EXIT_CODES)]
     Reload(RunningServer),
-    /// Open the files of a running server's logs anew, after they were moved (for logrotate)
+    /// Reopen a running server's log files, after they were moved (for logrotate)
     #[command(after_help = EXIT_CODES)]
     Reopen(RunningServer),
     /// Stop a running server, and wait until its requests are finished

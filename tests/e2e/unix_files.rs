@@ -102,7 +102,7 @@ const IN_THE_WAY: &[InTheWay] = &[
             fs::write(path, "text").expect("a file");
             None
         },
-        &["the path exists and is not a socket", "remove what is there"],
+        &["the path exists and is not a socket", "remove that file"],
     ),
     (
         "a directory",

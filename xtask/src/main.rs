@@ -19,7 +19,7 @@ const USAGE: &str = "\
 usage: cargo xtask COMMAND
 
   guests [PACKAGE...]  build the guests (all of them, or those named) to components
-  wit                  write wit/*/deps anew from the crates the host is built with
+  wit                  rewrite wit/*/deps from the crates the host is built with
   bench [--help]       measure daylily beside other servers
   count [--accept]     count instructions, system calls and allocations per request
   attack [--help]      measure what other clients notice of attacks

@@ -15,7 +15,7 @@ macro_rules! outcomes {
             /// All outcomes, in the order of their numbers.
             pub const ALL: &[Self] = &[$(Self::$variant,)+];
 
-            /// The word: an interface that is only added to.
+            /// The word for it in logs and metrics. Programs read it: words may be added, but not changed or removed.
             pub fn as_str(self) -> &'static str {
                 match self {
                     $(Self::$variant => $word,)+

@@ -161,7 +161,7 @@ where
             return Ok(function);
         }
         let function = instance.get_func(store, self.function).ok_or_else(no_function)?;
-        #[expect(unsafe_code, reason = "comparing the types would be done anew for each request")]
+        #[expect(unsafe_code, reason = "the types would be compared again for each request")]
         // SAFETY: this function had this type in an earlier instance of the same component, linked to the same host.
         Ok(unsafe { TypedFunc::new_unchecked(function) })
     }

@@ -73,11 +73,11 @@ impl App {
     {
         let app = Arc::clone(self);
         let meter = Arc::new(Meter::new(self.settings().limits.cpu_time, Arc::clone(&self.habit)));
-        let turns = self.engines.turns.clone();
+        let cpu_queue = self.engines.cpu_queue.clone();
         let (sender, head) = oneshot::channel();
         let diagnosis = CallDiagnosis::begin(self.settings().dev);
         let guest = run(app, id, diagnosis.clone(), Arc::clone(&meter), received, sender);
-        Call { run: Metered::new(guest, Arc::clone(&meter), turns), head, meter, diagnosis }
+        Call { run: Metered::new(guest, Arc::clone(&meter), cpu_queue), head, meter, diagnosis }
     }
 }
 

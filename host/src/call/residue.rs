@@ -131,7 +131,7 @@ fn app(kind: PoolKind, form: Form, change: Change) -> Arc<App> {
     let wasi = if wasi_version == WasiVersion::P3 { Wasi::P3 } else { Wasi::P2 };
     let component = component(wasi).expect("a component");
     let ticker = Ticker::start(vec![engine.clone()]).expect("a thread");
-    let engines = Arc::new(Engines { pools: vec![(kind, engine)], ticker, turns: CpuQueue::new() });
+    let engines = Arc::new(Engines { pools: vec![(kind, engine)], ticker, cpu_queue: CpuQueue::new() });
     app_in(engines, kind, form, &component, limits)
 }
 

@@ -16,7 +16,7 @@ use crate::sys::runtime;
 pub(crate) struct CpuQueue(Arc<Semaphore>);
 
 /// The right to run one slice.
-pub(crate) struct Turn {
+pub(crate) struct CpuPermit {
     _permit: Option<OwnedSemaphorePermit>,
 }
 
@@ -26,11 +26,11 @@ impl CpuQueue {
     }
 
     /// Waits in the queue. Cancel safe: dropping the future leaves the queue.
-    pub(crate) async fn take(self) -> Turn {
+    pub(crate) async fn take(self) -> CpuPermit {
         // The semaphore is never closed. If it were, guests would not wait.
         let permit = self.0.acquire_owned().await.ok();
         runtime::poll_sockets().await;
-        Turn { _permit: permit }
+        CpuPermit { _permit: permit }
     }
 }
 
@@ -44,19 +44,19 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_turn_comes_after_a_look_at_the_sockets_however_often_one_asks() {
+    fn a_permit_comes_only_after_the_sockets_were_polled() {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().expect("a runtime");
         let taken = runtime.block_on(async {
-            let mut turn = pin!(CpuQueue::new().take());
+            let mut permit = pin!(CpuQueue::new().take());
             poll_fn(|cx| {
                 for _ in 0..3 {
-                    assert!(turn.as_mut().poll(cx).is_pending(), "the event loop did not run in between");
+                    assert!(permit.as_mut().poll(cx).is_pending(), "the event loop did not run in between");
                 }
                 Poll::Ready(())
             })
             .await;
-            tokio::time::timeout(Duration::from_secs(10), turn).await
+            tokio::time::timeout(Duration::from_secs(10), permit).await
         });
-        assert!(taken.is_ok(), "a turn did not come");
+        assert!(taken.is_ok(), "no permit came");
     }
 }

@@ -9,7 +9,7 @@ use wasmtime::ResourceLimiter;
 
 use crate::engine::meter::Meter;
 
-/// Denies growth beyond a route's limits. The guest's `memory.grow` fails, but the guest goes on.
+/// Denies growth beyond a route's limits. The guest's `memory.grow` fails, but the guest continues.
 pub(crate) struct Limiter {
     limits: RouteLimits,
     memory_bytes: u64,

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use rustix::time::{ClockId, clock_gettime};
 
-use super::cpu_queue::{CpuQueue, Turn};
+use super::cpu_queue::{CpuPermit, CpuQueue};
 use crate::engine::call_outcome::{CallOutcome, EndedStore};
 use crate::observe::record::Usage;
 
@@ -86,7 +86,7 @@ pub(crate) struct Meter {
     /// Whether the call has used up a slice.
     is_long: AtomicBool,
     /// Whether the last poll has used up its slice, so that the next one waits in the CPU queue.
-    takes_turns: AtomicBool,
+    waits_for_cpu: AtomicBool,
     /// The history of the component's calls.
     habit: Arc<Habit>,
     /// What was used by the time the instance was ready; 0 before.
@@ -149,10 +149,10 @@ impl Habit {
 
 impl Meter {
     pub(crate) fn new(budget: Duration, habit: Arc<Habit>) -> Self {
-        let takes_turns = habit.is_long();
+        let waits_for_cpu = habit.is_long();
         Self {
-            takes_turns: AtomicBool::new(takes_turns),
-            first_slice_ticks: if takes_turns { SLICE_TICKS } else { FIRST_SLICE_TICKS },
+            waits_for_cpu: AtomicBool::new(waits_for_cpu),
+            first_slice_ticks: if waits_for_cpu { SLICE_TICKS } else { FIRST_SLICE_TICKS },
             habit,
             budget_ns: u64::try_from(budget.as_nanos()).unwrap_or(u64::MAX),
             used_ns: AtomicU64::new(0),
@@ -230,7 +230,7 @@ impl Meter {
     }
 
     fn note_long(&self) {
-        self.takes_turns.store(true, Relaxed);
+        self.waits_for_cpu.store(true, Relaxed);
         if !self.is_long.swap(true, Relaxed) {
             self.habit.note(true);
         }
@@ -265,17 +265,17 @@ impl Meter {
 pub(crate) struct Metered {
     guest: Pin<Box<dyn Future<Output = (CallOutcome, EndedStore)> + Send>>,
     meter: Arc<Meter>,
-    turns: CpuQueue,
-    waiting: Option<Pin<Box<dyn Future<Output = Turn> + Send>>>,
+    cpu_queue: CpuQueue,
+    waiting: Option<Pin<Box<dyn Future<Output = CpuPermit> + Send>>>,
 }
 
 impl Metered {
     pub(crate) fn new(
         guest: impl Future<Output = (CallOutcome, EndedStore)> + Send + 'static,
         meter: Arc<Meter>,
-        turns: CpuQueue,
+        cpu_queue: CpuQueue,
     ) -> Self {
-        Self { guest: Box::pin(guest), meter, turns, waiting: None }
+        Self { guest: Box::pin(guest), meter, cpu_queue, waiting: None }
     }
 }
 
@@ -285,12 +285,12 @@ impl Future for Metered {
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = &mut *self;
         // Held while the guest runs, and passed to the next in the queue when its slice is over.
-        let mut turn = None;
-        if this.meter.takes_turns.load(Relaxed) {
-            let waiting = this.waiting.get_or_insert_with(|| Box::pin(this.turns.clone().take()));
-            turn = Some(ready!(waiting.as_mut().poll(cx)));
+        let mut permit = None;
+        if this.meter.waits_for_cpu.load(Relaxed) {
+            let waiting = this.waiting.get_or_insert_with(|| Box::pin(this.cpu_queue.clone().take()));
+            permit = Some(ready!(waiting.as_mut().poll(cx)));
             this.waiting = None;
-            this.meter.takes_turns.store(false, Relaxed);
+            this.meter.waits_for_cpu.store(false, Relaxed);
         }
         if this.meter.is_spent() {
             // The host's work for a waiting guest is not interrupted, so it is checked here.
@@ -306,7 +306,7 @@ impl Future for Metered {
         if poll.is_ready() {
             this.meter.end_call();
         }
-        drop(turn);
+        drop(permit);
         poll
     }
 }
@@ -318,7 +318,7 @@ mod tests {
     /// Simulates a call of a component with `habit`. Returns whether its first slice waited in the CPU queue.
     fn call(habit: &Arc<Habit>, slices_used_up: u32) -> bool {
         let meter = Meter::new(Duration::from_secs(1), Arc::clone(habit));
-        let waits = meter.takes_turns.load(Relaxed);
+        let waits = meter.waits_for_cpu.load(Relaxed);
         assert_eq!(meter.first_slice_ticks(), if waits { SLICE_TICKS } else { FIRST_SLICE_TICKS });
         for _ in 0..slices_used_up {
             meter.begin_poll();

@@ -126,7 +126,7 @@ impl Sockets {
         if let Listen::Systemd(name) = listen {
             return self.given_as(name.as_deref()).map(Found::Given);
         }
-        // A socket whose file was removed can no longer be reached, so it is opened anew.
+        // A socket whose file was removed can no longer be reached, so another one is opened.
         let is_open = |bound: &&Bound| {
             bound.listen.is_same_place(listen) && bound.file.as_ref().is_none_or(|file| file.is_in_place())
         };

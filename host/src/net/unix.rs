@@ -1,8 +1,8 @@
 //! The files of Unix sockets: made at a start, kept over reloads and upgrades, removed at a stop.
 //!
-//! Only one server can have a path. Two that start at the same time take turns: from looking at the path until it
-//! listens, each holds a lock (`flock`) on the directory, so that neither takes the other's socket for one that was left
-//! behind.
+//! Only one server can have a path. Of two that start at the same time, one waits for the other: from checking the path
+//! until it listens, each holds a lock (`flock`) on the directory. Otherwise one could take the other's socket for that
+//! of a server that has ended.
 
 use std::fs::{self, File, Metadata, Permissions};
 use std::io::{self, ErrorKind};
@@ -187,7 +187,7 @@ fn left_behind(path: &Path) -> Result<Option<FileId>, Refused> {
     };
     if !file.file_type().is_socket() {
         let error = io::Error::new(ErrorKind::AlreadyExists, "the path exists and is not a socket");
-        return Err(refused(path, error, "remove what is there, or choose another path"));
+        return Err(refused(path, error, "remove that file, or choose another path"));
     }
     let in_use = |what: &str| {
         let error = io::Error::new(ErrorKind::AddrInUse, what);

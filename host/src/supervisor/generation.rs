@@ -63,7 +63,8 @@ impl Generation {
     }
 
     /// Splits it into a handle and a future. The future resolves to the generation's number when no worker is left,
-    /// which happens only after [`View::set_desired_state`] has requested the end. Dropping the future kills the workers.
+    /// which happens only after the end was requested by [`View::set_desired_state`]. Dropping the future kills the
+    /// workers.
     pub(crate) fn split(self) -> (Arc<View>, impl Future<Output = u64> + Send + 'static) {
         let Self { view, mut session_tasks } = self;
         let number = view.number();

@@ -1,4 +1,4 @@
-//! From the command line to what workers are given: the configuration, read again each time, and the compiled code of
+//! From the command line to what workers receive: the configuration, read again each time, and the compiled code of
 //! its components.
 
 use std::io::{self, ErrorKind};

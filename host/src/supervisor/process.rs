@@ -115,7 +115,7 @@ impl WorkerLaunch {
         }
     }
 
-    /// What the observer is told about a worker.
+    /// The facts about a worker that are sent to the observer.
     fn facts(&self, worker: u32) -> WorkerFacts {
         WorkerFacts {
             generation: self.generation,

@@ -170,14 +170,16 @@ impl WorkerSession {
                 },
                 Ok(()) = absent.changed() => {
                     let absent = absent.borrow_and_update().clone();
-                    process.send(&WorkerCommand::Accept(absent.into_iter().filter(|other| *other != self.worker).collect()));
+                    let others = absent.into_iter().filter(|other| *other != self.worker);
+                    process.send(&WorkerCommand::Accept(others.collect()));
                 }
                 silent = heartbeats.silent() => {
                     if silent >= limit {
                         return kill(process, SessionEnd::Hung).await;
                     }
                     self.mark_absent(silent >= ABSENT_AFTER);
-                    if process.counters().blocked_routes.get() > 0 && self.launch.blocked_replacements.allows(Instant::now()) {
+                    let is_blocked = process.counters().blocked_routes.get() > 0;
+                    if is_blocked && self.launch.blocked_replacements.allows(Instant::now()) {
                         return SessionEnd::Blocked;
                     }
                 }
@@ -186,7 +188,7 @@ impl WorkerSession {
     }
 
     /// Starts a process that replaces one whose file calls do not return; the old one serves until then. None when the
-    /// generation is to end or the start failed: the old process goes on.
+    /// generation is to end or the start failed: the old process continues to serve.
     async fn replace_blocked(
         &self,
         old: &WorkerProcess,

@@ -38,8 +38,8 @@ impl AcceptLoops {
         Self { worker, number, listeners, loops: HashMap::new() }
     }
 
-    /// Accepts on the worker's own sockets and on those of the workers in `absent`, and stops accepting on all others. No connection
-    /// is lost by that: one that was not accepted stays in the backlog until another worker accepts it.
+    /// Accepts on the worker's own sockets and on those of the workers in `absent`, and stops accepting on all others.
+    /// No connection is lost by that: one that was not accepted stays in the backlog until another worker accepts it.
     ///
     /// # Errors
     ///
@@ -78,8 +78,8 @@ impl AcceptLoops {
         self.listeners.retain(|_| indexes.next().is_some_and(|at| self.loops.contains_key(&at)));
     }
 
-    /// Empties the backlogs of the sockets that [`AcceptLoops::stop_accepting`] has kept, and closes them: the kernel resets
-    /// connections that are still in a backlog at the close.
+    /// Empties the backlogs of the sockets that [`AcceptLoops::stop_accepting`] has kept, and closes them: the kernel
+    /// resets connections that are still in a backlog at the close.
     pub(crate) async fn close(self) {
         if self.listeners.is_empty() {
             return;

@@ -43,7 +43,7 @@ pub(crate) struct WorkerContext {
 }
 
 impl WorkerContext {
-    /// Of a process that is no worker: no other process reads its counters and its journal.
+    /// For a process that is not a worker: no process reads its counters or its journal.
     ///
     /// # Errors
     ///

@@ -1,5 +1,5 @@
-//! The worker process: receives what it serves from its supervisor, serves, and drains when it is told to or when its
-//! supervisor has ended.
+//! The worker process: receives its setup from the supervisor, serves, and drains on a command or when its supervisor
+//! has ended.
 
 mod accept_loops;
 pub(crate) mod load;
@@ -130,8 +130,8 @@ fn process_cpu_ns() -> u64 {
 }
 
 /// Receives worker commands; the channel closes when the supervisor has ended. A thread reads them. It also ends the
-/// process when the event loop has not done so `shutdown_timeout` and twice [`CUT_GRACE_PERIOD`] after the supervisor's end,
-/// because no other process would kill a hung worker then.
+/// process when the event loop has not done so `shutdown_timeout` and twice [`CUT_GRACE_PERIOD`] after the supervisor's
+/// end, because no other process would kill a hung worker then.
 fn listen_to(
     supervisor: &UnixStream,
     shutdown_timeout: Duration,

@@ -19,7 +19,7 @@ use crate::observe::metrics::{BlockNames, WorkerMetrics};
 use crate::observe::scoreboard::{Lease, Slot, map_slot};
 use crate::worker::load;
 
-/// What the workers of one generation are given.
+/// The configuration and the compiled code that all workers of one generation receive.
 pub(crate) struct Prepared {
     pub(crate) config: Config,
     /// One for each of `load::sources`.
@@ -32,12 +32,12 @@ pub(crate) struct Prepared {
 pub(crate) struct WorkerJournal {
     pub(crate) journal: OwnedFd,
     pub(crate) metrics: OwnedFd,
-    /// To be open for as long as the worker lives, and in no other process.
+    /// Open in the worker and in no other process: its end of the pipe is closed when the worker has ended.
     pub(crate) alive: OwnedFd,
 }
 
 impl Prepared {
-    /// What the observer is told about the routes, by their index.
+    /// The facts about the routes that are sent to the observer, by their index.
     pub(crate) fn route_facts(&self) -> Vec<RouteFacts> {
         let routes = self.config.routes.iter().map(|route| {
             let source = load::source(route);
@@ -74,7 +74,7 @@ pub(crate) struct WorkerSetup {
 }
 
 /// Precedes the configuration in the payload, and describes the descriptors. Their order is: the scoreboard, the
-/// journal, the metrics, the sign of life, the listeners, the code of each component.
+/// journal, the metrics, the pipe that shows that the worker lives, the listeners, the code of each component.
 #[derive(Serialize, Deserialize)]
 pub(crate) struct SetupHeader {
     id: WorkerId,

@@ -127,7 +127,7 @@ options! {
             flag (7, "--access-log FORMAT", Some("DAYLILY_ACCESS_LOG"),
                 "Access log, a line for each request: off, text or json [default: {}]");
         /// `"stdout"`, `"stderr"`, or the path of a file, to which lines are appended. A reload and `daylily reopen`
-        /// open the file anew. Pipes, sockets and directories are errors.
+        /// reopen the file. Pipes, sockets and directories are errors.
         to: AccessLogTarget = LogTarget("to");
         /// What an object has, in this order: see [the fields](observability.md#fields). `format = "text"` has a fixed
         /// form.

@@ -121,7 +121,7 @@ fn function<P: WasmParams, R: WasmResults>(
 ) -> wasmtime::Result<TypedFunc<P, R>> {
     let function = export(instance, store, name)?.into_func();
     let function = function.ok_or_else(|| wasmtime::format_err!("an export is no function"))?;
-    #[expect(unsafe_code, reason = "comparing the types would be done anew for each request")]
+    #[expect(unsafe_code, reason = "the types would be compared again for each request")]
     // SAFETY: `DirectLinker::link` has checked that the module's function has this type.
     Ok(unsafe { TypedFunc::new_unchecked(&*store, function) })
 }

@@ -220,7 +220,7 @@ pub(crate) fn pipe<T: Host>(host: &mut T, reader: StreamReader, sink: Box<dyn By
             concurrent.remove(reader.0);
             concurrent.pass(Passing::Bytes { source, sink, read: Vec::new() })?;
         }
-        _ if concurrent.channels.get(reader.0).is_some_and(|channel| channel.writer.owner == Owner::Nobody) => {
+        _ if concurrent.channels.get(reader.0).is_some_and(|channel| channel.writer.owner == Owner::Dropped) => {
             concurrent.remove(reader.0);
             sink.end(host);
         }

@@ -47,7 +47,7 @@ pub(crate) struct PoolKind {
     pub(crate) reset: Reset,
 }
 
-/// What compiled code tells about the functions that a guest was in when it failed.
+/// How much compiled code records about the functions that a guest was in when it failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum StackDetail {
     /// Their names, from the component's name section.
@@ -93,7 +93,7 @@ pub(crate) const KINDS: [PoolKind; 4] = {
 };
 
 /// Bytes of a memory that stay resident between two uses of its slot, so that a new instance finds its pages mapped.
-/// This is more than the initial memory of ordinary guests. Memory beyond it is given back to the system.
+/// This is more than the initial memory of ordinary guests. Memory beyond it is returned to the system.
 const KEEP_RESIDENT_BYTES: usize = 2 << 20;
 const TABLE_KEEP_RESIDENT_BYTES: usize = 1 << 20;
 
@@ -111,7 +111,7 @@ const MIN_TABLE_ELEMENTS: usize = 20_000;
 pub(crate) struct Engines {
     pub(crate) pools: Vec<(PoolKind, Engine)>,
     pub(crate) ticker: Ticker,
-    pub(crate) turns: CpuQueue,
+    pub(crate) cpu_queue: CpuQueue,
 }
 
 impl Engines {
@@ -137,7 +137,7 @@ impl Engines {
             }
         }
         let ticker = Ticker::start(pools.iter().map(|(_, engine)| engine.clone()).collect())?;
-        Ok(Self { pools, ticker, turns: CpuQueue::new() })
+        Ok(Self { pools, ticker, cpu_queue: CpuQueue::new() })
     }
 
     /// The pool of a kind. None unless a component of that kind was passed to [`Engines::new`].

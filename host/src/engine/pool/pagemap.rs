@@ -7,7 +7,7 @@
 //! the function below: it requests written pages that are present *or swapped*, which is how the kernel reports both,
 //! and passes everything else on unchanged. Where scans do not go through this function, slots are reset as a whole.
 //!
-//! wasmtime's buffer has room for 32 regions of pages. Memory beyond them is given back to the system, and causes page
+//! wasmtime's buffer has room for 32 regions of pages. Memory beyond them is returned to the system, and causes page
 //! faults in the next instance. For a JavaScript engine, which writes to scattered pages of its 9 MiB, that is half of
 //! the cost of a request. So if the buffer is full, the scan is continued, and regions that are close to each other are
 //! merged, including the pages between them: resetting those has no effect, as they are unchanged.
@@ -53,7 +53,7 @@ struct Region {
     categories: u64,
 }
 
-/// Regions that are scanned beyond a full buffer. Memory beyond them is given back to the system.
+/// Regions that are scanned beyond a full buffer. Memory beyond them is returned to the system.
 const FURTHER_REGIONS: usize = 256;
 
 /// Whether a scan has gone through [`ioctl`]. If one has, all of them do.

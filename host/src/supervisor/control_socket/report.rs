@@ -27,7 +27,7 @@ pub(crate) enum Reply {
     Reloaded {
         generation: u64,
     },
-    /// The files of logs are being opened anew.
+    /// The log files are being reopened.
     Reopened,
     /// All workers have ended.
     Stopped {

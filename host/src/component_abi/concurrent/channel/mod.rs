@@ -86,11 +86,13 @@ enum Local {
     Busy,
 }
 
+/// Which side has an end of the channel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Owner {
     Guest,
     Host,
-    Nobody,
+    /// This end was dropped.
+    Dropped,
 }
 
 /// The buffer of a read or write in the guest's memory.
@@ -250,7 +252,7 @@ impl Channel {
             }
             _ => {}
         }
-        if self.side(end.other()).owner == Owner::Nobody {
+        if self.side(end.other()).owner == Owner::Dropped {
             self.is_done |= self.is_future();
             self.settle(end, buffer.via, CopyResult::Dropped);
             return Ok(Some(CopyResult::Dropped));
@@ -378,9 +380,9 @@ impl Channel {
     /// Marks an end as dropped, and notifies the other one.
     pub(super) fn gone(&mut self, end: End) {
         let is_future = self.is_future();
-        self.side(end).owner = Owner::Nobody;
+        self.side(end).owner = Owner::Dropped;
         let other = self.side(end.other());
-        if other.owner != Owner::Nobody {
+        if other.owner != Owner::Dropped {
             other.end(is_future);
         }
     }

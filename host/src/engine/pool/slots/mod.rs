@@ -24,7 +24,7 @@ pub(crate) const MEMORY_RESERVATION_BYTES: usize = 4 << 30;
 /// Inaccessible address space after a linear memory. Only accesses with a larger static offset need bounds checks.
 pub(crate) const MEMORY_GUARD_BYTES: usize = 32 << 20;
 
-/// Bytes of a memory that stay resident between two uses of its slot. Memory beyond is given back to the system.
+/// Bytes of a memory that stay resident between two uses of its slot. Memory beyond is returned to the system.
 const KEEP_RESIDENT_BYTES: usize = 256 << 10;
 
 /// The size of a stack. Host functions run on it, too.

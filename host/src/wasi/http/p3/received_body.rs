@@ -154,7 +154,7 @@ pub(super) fn consume_response(
     consume(&mut store, response.into_body())
 }
 
-/// The guest's verdict on a body that it has received, for whoever sent the body.
+/// The guest's verdict on a body that it has received, which is reported to the sender.
 fn verdict(
     store: &mut StoreContextMut<'_, State>,
     result: FutureReader<Result<(), ErrorCode>>,
