@@ -41,7 +41,7 @@ pub(crate) async fn handle(
     }
     // hyper would announce `keep-alive` although the body ends with the connection.
     let ends_with_body = version < Version::HTTP_11 && response.body().is_open_ended();
-    if worker.drain.has_begun() || ends_with_body {
+    if worker.drain.closes_connections() || ends_with_body {
         response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
         // Otherwise hyper adds `keep-alive` for an HTTP/1.0 client that requested it.
         *response.version_mut() = version;

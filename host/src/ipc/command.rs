@@ -20,6 +20,8 @@ pub(crate) enum WorkerCommand {
     End(End),
     /// Accept on the worker's own sockets and on those of these absent workers, and on no others.
     Accept(Vec<u32>),
+    /// Serve as before, and close each connection after its next response.
+    CloseConnections,
 }
 
 /// How a worker is to drain. It finishes the requests in progress in any case.
@@ -38,6 +40,7 @@ impl WorkerCommand {
             Self::End(End { is_last: false, closes }) => (b'd', closes),
             Self::End(End { is_last: true, closes }) => (b's', closes),
             Self::Accept(workers) => (b'c', workers),
+            Self::CloseConnections => (b'k', &Vec::new()),
         };
         let count = u32::try_from(numbers.len()).unwrap_or(0);
         let numbers = std::iter::once(&count).chain(numbers).flat_map(|number| number.to_le_bytes());
@@ -60,6 +63,7 @@ impl WorkerCommand {
             b"d" => Ok(Self::End(End { is_last: false, closes: numbers })),
             b"s" => Ok(Self::End(End { is_last: true, closes: numbers })),
             b"c" => Ok(Self::Accept(numbers)),
+            b"k" => Ok(Self::CloseConnections),
             _ => Err(io::ErrorKind::InvalidData.into()),
         }
     }
@@ -74,6 +78,7 @@ mod tests {
         let commands = [
             WorkerCommand::Accept(vec![]),
             WorkerCommand::Accept(vec![0, 7, 255]),
+            WorkerCommand::CloseConnections,
             WorkerCommand::End(End::default()),
             WorkerCommand::End(End { is_last: true, closes: vec![3, 1] }),
         ];

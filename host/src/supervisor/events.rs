@@ -3,12 +3,12 @@
 use tokio::task::JoinHandle;
 
 use super::control_socket::admin::{ControlSocket, Request};
-use super::signal::{Asked, Signals};
+use super::signal::Signals;
 use super::watch::Watch;
 
 /// Resolves at a request to stop. Other requests have no effect meanwhile.
 pub(super) async fn asked_to_abort(signals: &mut Signals) {
-    while signals.next().await != Asked::Stop {}
+    while !signals.next().await.is_stop() {}
 }
 
 /// The next request of a client of the control socket. Without a socket, never resolves. Cancel safe.

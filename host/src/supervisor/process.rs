@@ -53,10 +53,18 @@ pub(crate) struct WorkerLaunch {
     pub(crate) scoreboard: Arc<Scoreboard>,
     pub(crate) page: Arc<ServerPage>,
     observer: Observer,
-    /// Workers that are dead or do not respond: the others accept on their sockets.
-    pub(crate) absent: watch::Sender<BTreeSet<u32>>,
+    pub(crate) directives: watch::Sender<Directives>,
     /// Limits how often workers whose file calls do not return are replaced.
     pub(crate) blocked_replacements: Pace,
+}
+
+/// What all workers of a generation are told while they serve.
+#[derive(Clone, Default)]
+pub(crate) struct Directives {
+    /// Workers that are dead or do not respond: the others accept on their sockets.
+    pub(crate) absent: BTreeSet<u32>,
+    /// Responses close their connections.
+    pub(crate) closes_connections: bool,
 }
 
 /// A worker process that is ready. Dropping it kills the process, so that none is left running unsupervised.
@@ -110,7 +118,7 @@ impl WorkerLaunch {
             scoreboard,
             page,
             observer,
-            absent: watch::Sender::default(),
+            directives: watch::Sender::default(),
             blocked_replacements: Pace::new(REPLACE_BLOCKED_EVERY),
         }
     }

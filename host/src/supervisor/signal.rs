@@ -13,12 +13,19 @@ const SAME_STOP: Duration = Duration::from_millis(250);
 /// What a signal requests.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Asked {
-    /// SIGTERM or SIGINT; SIGHUP when the terminal was closed.
-    Stop,
+    /// SIGTERM: a service manager stops the server. `is_urgent` for SIGINT, and for SIGHUP when the terminal was closed:
+    /// a person stops it, and does not want to wait for load balancers.
+    Stop { is_urgent: bool },
     /// SIGHUP.
     Reload,
     /// SIGUSR2.
     Upgrade,
+}
+
+impl Asked {
+    pub(crate) fn is_stop(self) -> bool {
+        matches!(self, Self::Stop { .. })
+    }
 }
 
 pub(crate) struct Signals {
@@ -54,7 +61,7 @@ impl Signals {
     pub(crate) async fn next(&mut self) -> Asked {
         loop {
             let asked = self.any().await;
-            if asked != Asked::Stop {
+            if !asked.is_stop() {
                 return asked;
             }
             if self.stop.is_none_or(|stop| stop.elapsed() >= SAME_STOP) {
@@ -72,9 +79,13 @@ impl Signals {
     async fn any(&mut self) -> Asked {
         tokio::select! {
             biased;
-            _ = self.terminate.recv() => Asked::Stop,
-            _ = self.interrupt.recv() => Asked::Stop,
-            _ = self.hangup.recv() => if self.had_terminal && !io::stderr().is_terminal() { Asked::Stop } else { Asked::Reload },
+            _ = self.terminate.recv() => Asked::Stop { is_urgent: false },
+            _ = self.interrupt.recv() => Asked::Stop { is_urgent: true },
+            _ = self.hangup.recv() => if self.had_terminal && !io::stderr().is_terminal() {
+                Asked::Stop { is_urgent: true }
+            } else {
+                Asked::Reload
+            },
             _ = self.upgrade.recv() => Asked::Upgrade,
         }
     }

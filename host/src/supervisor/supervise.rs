@@ -201,16 +201,16 @@ impl Supervisor {
 
     async fn run(mut self, mut signals: Signals) -> Result<(), Failure> {
         let mut watchdog = systemd::Watchdog::new();
-        let stopped = loop {
+        let (is_urgent, stopped) = loop {
             self.reload_if_wanted();
             tokio::select! {
                 asked = signals.next() => match asked {
-                    Asked::Stop => break Vec::new(),
+                    Asked::Stop { is_urgent } => break (is_urgent, Vec::new()),
                     Asked::Reload => self.is_reload_wanted = true,
                     Asked::Upgrade => self.upgrade(),
                 },
                 request = next_request(&mut self.control) => match request.command {
-                    Command::Stop => break vec![request.reply],
+                    Command::Stop => break (false, vec![request.reply]),
                     Command::Status => status::answer(&self.overview(), request.reply),
                     Command::Reopen => {
                         self.observer.reopen();
@@ -245,7 +245,7 @@ impl Supervisor {
                 () = watchdog.due() => systemd::Watchdog::feed(),
             }
         };
-        end::by_request(self, signals, stopped).await
+        end::by_request(self, signals, is_urgent, stopped).await
     }
 
     /// Reports to the predecessor that this process serves, so that it drains. The predecessor sends the new main pid

@@ -14,7 +14,7 @@ use tokio::task::JoinSet;
 use tokio::time::Instant;
 
 use super::heartbeats::HeartbeatChecks;
-use super::process::{Event, StartError, WorkerLaunch, WorkerProcess};
+use super::process::{Directives, Event, StartError, WorkerLaunch, WorkerProcess};
 use super::retire::{log_drained, retire};
 use crate::ipc::command::{End, WorkerCommand};
 use crate::observe::counters::{Counts, Totals};
@@ -155,8 +155,8 @@ impl WorkerSession {
     async fn watch_over(&self, process: &mut WorkerProcess, desired: &mut watch::Receiver<DesiredState>) -> SessionEnd {
         let limit = self.launch.prepared.config.server.hang_timeout;
         let mut heartbeats = HeartbeatChecks::new(limit, process.counters());
-        let mut absent = self.launch.absent.subscribe();
-        absent.mark_changed();
+        let mut directives = self.launch.directives.subscribe();
+        directives.mark_changed();
         loop {
             tokio::select! {
                 biased;
@@ -168,10 +168,13 @@ impl WorkerSession {
                     DesiredState::End(end) => return self.drain(process, end, desired, heartbeats).await,
                     DesiredState::Kill => return kill(process, SessionEnd::Drained).await,
                 },
-                Ok(()) = absent.changed() => {
-                    let absent = absent.borrow_and_update().clone();
-                    let others = absent.into_iter().filter(|other| *other != self.worker);
-                    process.send(&WorkerCommand::Accept(others.collect()));
+                Ok(()) = directives.changed() => {
+                    let Directives { mut absent, closes_connections } = directives.borrow_and_update().clone();
+                    if closes_connections {
+                        process.send(&WorkerCommand::CloseConnections);
+                    }
+                    absent.remove(&self.worker);
+                    process.send(&WorkerCommand::Accept(absent.into_iter().collect()));
                 }
                 silent = heartbeats.silent() => {
                     if silent >= limit {
@@ -347,7 +350,7 @@ impl WorkerSession {
 
     /// Sets whether the other workers accept on this worker's sockets.
     fn mark_absent(&self, is_absent: bool) {
-        self.launch.absent.send_if_modified(|absent| {
+        self.launch.directives.send_if_modified(|Directives { absent, .. }| {
             if is_absent { absent.insert(self.worker) } else { absent.remove(&self.worker) }
         });
     }

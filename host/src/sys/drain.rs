@@ -4,6 +4,7 @@
 //! have `connection: close`), the queue and the watchdogs of the guests.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::Duration;
 
 use tokio::sync::watch;
@@ -17,6 +18,8 @@ pub(crate) struct Drain(Arc<Shared>);
 
 struct Shared {
     phase: watch::Sender<Phase>,
+    /// Responses close their connections: since the drain has begun, or before.
+    closes_connections: AtomicBool,
     /// Connections and requests in progress; a guest may run on after its response.
     unfinished: TaskTracker,
 }
@@ -41,11 +44,18 @@ pub(crate) struct DrainPolicy {
 impl Drain {
     /// For a worker that serves.
     pub(crate) fn new() -> Self {
-        Self(Arc::new(Shared { phase: watch::Sender::new(Phase::Serving), unfinished: TaskTracker::new() }))
+        let phase = watch::Sender::new(Phase::Serving);
+        Self(Arc::new(Shared { phase, closes_connections: AtomicBool::new(false), unfinished: TaskTracker::new() }))
+    }
+
+    /// From now on, responses close their connections. Everything else goes on as before.
+    pub(crate) fn close_connections(&self) {
+        self.0.closes_connections.store(true, Relaxed);
     }
 
     /// Starts the drain: no more work is accepted. Later calls are ignored.
     pub(crate) fn begin(&self, farewell: DrainPolicy) {
+        self.close_connections();
         self.0.phase.send_if_modified(|phase| {
             let serving = *phase == Phase::Serving;
             if serving {
@@ -58,12 +68,14 @@ impl Drain {
 
     /// Ends everything that is still in progress.
     pub(crate) fn cut(&self) {
+        self.close_connections();
         self.0.phase.send_replace(Phase::Cut);
         self.0.unfinished.close();
     }
 
-    pub(crate) fn has_begun(&self) -> bool {
-        *self.0.phase.borrow() != Phase::Serving
+    /// Whether a response has to close its connection.
+    pub(crate) fn closes_connections(&self) -> bool {
+        self.0.closes_connections.load(Relaxed)
     }
 
     pub(crate) fn is_cut(&self) -> bool {
@@ -133,15 +145,26 @@ mod tests {
     fn steps_come_in_order() {
         let drain = Drain::new();
         let mut steps = drain.steps();
-        assert!(!drain.has_begun() && !drain.is_cut() && !is_ready(steps.next()));
+        assert!(!drain.closes_connections() && !drain.is_cut() && !is_ready(steps.next()));
         drain.begin(farewell(Instant::now()));
         assert!(is_ready(steps.next()) && !is_ready(steps.next()));
-        assert!(drain.has_begun() && !drain.is_cut() && !is_ready(drain.cut_off()));
+        assert!(drain.closes_connections() && !drain.is_cut() && !is_ready(drain.cut_off()));
         drain.cut();
         assert!(is_ready(steps.next()) && is_ready(drain.cut_off()));
-        assert!(drain.has_begun() && drain.is_cut());
+        assert!(drain.closes_connections() && drain.is_cut());
         drain.begin(farewell(Instant::now()));
         assert!(drain.is_cut(), "a drain after the cut undid it");
+    }
+
+    #[test]
+    fn connections_close_before_the_drain_if_asked() {
+        let drain = Drain::new();
+        let mut steps = drain.steps();
+        drain.close_connections();
+        assert!(drain.closes_connections() && !is_ready(steps.next()));
+        assert_eq!(drain.idle_limit(Instant::now()), None);
+        drain.begin(farewell(Instant::now()));
+        assert!(is_ready(steps.next()));
     }
 
     #[test]

@@ -83,6 +83,7 @@ async fn serve(supervisor: &UnixStream, setup: WorkerSetup) -> io::Result<ExitCo
     let end = loop {
         match commands.recv().await {
             Some(WorkerCommand::Accept(absent)) => accept_loops.accept_for(&absent)?,
+            Some(WorkerCommand::CloseConnections) => drain.close_connections(),
             Some(WorkerCommand::End(end)) => break end,
             // The channel is closed: the supervisor has ended.
             None => break End { is_last: true, closes: accept_loops.own_sockets() },

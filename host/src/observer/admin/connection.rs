@@ -80,7 +80,7 @@ pub(super) async fn serve(stream: Stream, server: Arc<Server>, latest: Arc<Lates
     if let Err(error) = served {
         tracing::debug!(target: log_target::ADMIN, client = %peer, %error, "an admin connection ended");
         if error.is_parse() {
-            let stream = serving.into_parts().io.into_inner().into_stream();
+            let stream = serving.into_parts().io.into_inner().refused();
             let _ = timeout(LINGER, linger(&stream)).await;
         }
     }

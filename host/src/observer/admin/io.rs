@@ -10,15 +10,25 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use super::routes::NOT_STORED;
 use crate::net::stream::Stream;
 
-pub(super) struct AdminIo(Stream);
+pub(super) struct AdminIo {
+    stream: Stream,
+    /// The last request could not be parsed, and its error response was written.
+    has_refused: bool,
+}
 
 impl AdminIo {
     pub(super) fn new(stream: Stream) -> Self {
-        Self(stream)
+        Self { stream, has_refused: false }
     }
 
-    pub(super) fn into_stream(self) -> Stream {
-        self.0
+    /// The stream of a connection whose last request could not be parsed. The client gets an error response also for
+    /// what hyper does not answer, such as HTTP/2 without TLS.
+    pub(super) fn refused(self) -> Stream {
+        if !self.has_refused {
+            // The socket has room: it is the only response that was not sent.
+            let _ = self.stream.try_write(refusal(StatusCode::BAD_REQUEST).as_bytes());
+        }
+        self.stream
     }
 }
 
@@ -30,25 +40,28 @@ fn replacement(bytes: &[u8]) -> Option<String> {
     if head.windows(NOT_STORED.len()).any(|word| word == NOT_STORED.as_bytes()) {
         return None;
     }
-    let status = StatusCode::from_bytes(status).ok()?;
+    StatusCode::from_bytes(status).ok().map(refusal)
+}
+
+fn refusal(status: StatusCode) -> String {
     let reason = status.canonical_reason().unwrap_or_default();
     let body = match status {
         StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE | StatusCode::URI_TOO_LONG => "the request head is too large\n",
         _ => "malformed request\n",
     };
-    Some(format!(
+    format!(
         "HTTP/1.1 {} {reason}\r\ncontent-type: text/plain; charset=utf-8\r\ncache-control: {NOT_STORED}\r\n\
          content-length: {}\r\nconnection: close\r\n\r\n{body}",
         status.as_u16(),
         body.len(),
-    ))
+    )
 }
 
 impl AsyncRead for AdminIo {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<IoResult<()>> {
         loop {
-            ready!(self.0.poll_read_ready(cx))?;
-            match self.0.read(buf) {
+            ready!(self.stream.poll_read_ready(cx))?;
+            match self.stream.read(buf) {
                 Err(error) if error.kind() == ErrorKind::WouldBlock => {}
                 result => return Poll::Ready(result.map(drop)),
             }
@@ -57,15 +70,18 @@ impl AsyncRead for AdminIo {
 }
 
 impl AsyncWrite for AdminIo {
-    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<IoResult<usize>> {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<IoResult<usize>> {
         let replacement = replacement(bytes);
         let bytes_to_write = replacement.as_ref().map_or(bytes, |text| text.as_bytes());
         loop {
-            ready!(self.0.poll_write_ready(cx))?;
-            match self.0.try_write(bytes_to_write) {
+            ready!(self.stream.poll_write_ready(cx))?;
+            match self.stream.try_write(bytes_to_write) {
                 Err(error) if error.kind() == ErrorKind::WouldBlock => {}
                 // What the socket does not take of a replacement, which is the last response, is lost.
-                result if replacement.is_some() => return Poll::Ready(result.map(|_| bytes.len())),
+                result if replacement.is_some() => {
+                    self.has_refused = true;
+                    return Poll::Ready(result.map(|_| bytes.len()));
+                }
                 result => return Poll::Ready(result),
             }
         }
@@ -76,7 +92,7 @@ impl AsyncWrite for AdminIo {
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<IoResult<()>> {
-        Poll::Ready(self.0.shut_down_writing())
+        Poll::Ready(self.stream.shut_down_writing())
     }
 }
 

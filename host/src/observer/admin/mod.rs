@@ -8,6 +8,7 @@ mod health;
 mod io;
 mod routes;
 
+use std::convert::Infallible;
 use std::io::Result as IoResult;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
@@ -74,9 +75,8 @@ impl Admin {
     pub(super) fn start(collected: Arc<Collected>) -> IoResult<Self> {
         let (sender, commands) = unbounded_channel();
         std::thread::Builder::new().name("admin".into()).spawn(move || {
-            if let Err(error) = runtime::run(run(commands, collected)) {
-                tracing::error!(target: log_target::ADMIN, "the admin listener cannot run: {error}");
-            }
+            let Err(error) = runtime::run(run(commands, collected));
+            tracing::error!(target: log_target::ADMIN, "the admin listener cannot run: {error}");
         })?;
         Ok(Self(sender))
     }
@@ -102,7 +102,8 @@ impl Admin {
     }
 }
 
-async fn run(mut commands: UnboundedReceiver<Command>, collected: Arc<Collected>) -> IoResult<()> {
+/// Never returns: after the last command, connections are still open, until the process ends.
+async fn run(mut commands: UnboundedReceiver<Command>, collected: Arc<Collected>) -> IoResult<Infallible> {
     let is_alive = Arc::new(AtomicBool::new(true));
     let mut page = None;
     let mut listening: Option<Listening> = None;
@@ -141,7 +142,7 @@ async fn run(mut commands: UnboundedReceiver<Command>, collected: Arc<Collected>
             }
         }
     }
-    Ok(())
+    std::future::pending().await
 }
 
 fn failed(error: &std::io::Error) {
