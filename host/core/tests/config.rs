@@ -44,7 +44,7 @@ fn listen(config: &Config) -> Option<String> {
 
 /// Those of the full example.
 fn trusted() -> Vec<TrustedPeer> {
-    ["10.0.0.0/8", "::1", "unix"].map(|peer| peer.parse().expect(peer)).to_vec()
+    ["10.0.0.0/8", "::1", "unix"].map(|peer| peer.parse().unwrap()).to_vec()
 }
 
 #[test]

@@ -86,12 +86,10 @@ enum Local {
     Busy,
 }
 
-/// Which side has an end of the channel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Owner {
     Guest,
     Host,
-    /// This end was dropped.
     Dropped,
 }
 
