@@ -1,4 +1,5 @@
-//! Checks that every relative link in the documents leads to an existing file and heading.
+//! Checks that every relative link in the documents, and the `runbook` of every alert, leads to an existing file and
+//! heading.
 
 use super::Fault;
 use super::markdown::prose;
@@ -8,16 +9,28 @@ pub(super) fn check(tree: &Tree) -> Vec<Fault> {
     let mut faults = Vec::new();
     for (path, text) in tree.all("", ".md") {
         for (line, target) in targets(text) {
-            let (file, anchor) = target.split_once('#').unwrap_or((target, ""));
-            let file = if file.is_empty() { path.to_owned() } else { resolve(path, file) };
-            if !tree.has(&file) {
-                faults.push(Fault::new(path, line, format!("the link to `{target}` leads nowhere")));
-            } else if !anchor.is_empty() && !anchors(tree.text(&file).unwrap_or_default()).any(|name| name == anchor) {
-                faults.push(Fault::new(path, line, format!("`{file}` has no heading `#{anchor}`")));
-            }
+            faults.extend(fault(tree, (path, line), path, target));
+        }
+    }
+    for (path, text) in tree.all("contrib/prometheus/", ".yml") {
+        let runbooks = (1..).zip(text.lines()).filter_map(|(line, text)| Some((line, text.split_once("runbook:")?.1)));
+        for (line, target) in runbooks {
+            // They are relative to the root.
+            faults.extend(fault(tree, (path, line), "", target.trim()));
         }
     }
     faults
+}
+
+/// What is wrong with a link to `target`, which is relative to the document `base`.
+fn fault(tree: &Tree, (path, line): (&str, usize), base: &str, target: &str) -> Option<Fault> {
+    let (file, anchor) = target.split_once('#').unwrap_or((target, ""));
+    let file = if file.is_empty() { base.to_owned() } else { resolve(base, file) };
+    if !tree.has(&file) {
+        return Some(Fault::new(path, line, format!("the link to `{target}` leads nowhere")));
+    }
+    let has_heading = anchor.is_empty() || anchors(tree.text(&file).unwrap_or_default()).any(|name| name == anchor);
+    (!has_heading).then(|| Fault::new(path, line, format!("`{file}` has no heading `#{anchor}`")))
 }
 
 /// The targets of Markdown links, except those to other sites.
@@ -66,5 +79,17 @@ mod tests {
         expect(check, &files("[x](b.md#at-3-am) [y](../docs/b.md#server) [z](https://a.test/b)"), &[]);
         expect(check, &files("\n[x](c.md)"), &["docs/a.md:2: the link to `c.md` leads nowhere"]);
         expect(check, &files("[x](b.md#at-4-am)"), &["`docs/b.md` has no heading `#at-4-am`"]);
+    }
+
+    #[test]
+    fn a_runbook_leads_somewhere() {
+        let files = |text| [("contrib/prometheus/rules.yml", text), ("docs/b.md", "## At 3 a.m.")];
+        expect(check, &files("runbook: docs/b.md#at-3-am"), &[]);
+        expect(
+            check,
+            &files("\n  runbook: docs/b.md#at-4-am"),
+            &["rules.yml:2: `docs/b.md` has no heading `#at-4-am`"],
+        );
+        expect(check, &files("runbook: b.md"), &["the link to `b.md` leads nowhere"]);
     }
 }

@@ -153,12 +153,14 @@ pub(crate) const FAMILIES: &[Row] = &[
         unit: None,
         kind: Kind::Counter,
         labels: &["route", "outcome"],
-        help: "Requests that have ended, by how they ended. Outcomes that no request had are left out, except `ok`.",
+        help: "Requests that have ended, by how they ended. Outcomes that no request had are left out, except `ok` and \
+               `lost`.",
         samples: |page, out| {
             for (route, sums) in page.routes() {
                 for outcome in RequestOutcome::ALL {
                     let count = sums.number(fields::OUTCOMES, outcome.number().into());
-                    if count > 0 || *outcome == RequestOutcome::Ok {
+                    // The alert for lost requests must see the increase from 0.
+                    if count > 0 || matches!(outcome, RequestOutcome::Ok | RequestOutcome::Lost) {
                         out.integer([route, outcome.as_str()], count);
                     }
                 }

@@ -65,6 +65,7 @@ fn the_texts_have_every_family_with_its_values() {
     for line in [
         r#"daylily_requests_total{route="a\"b\\c",outcome="ok"} 3"#,
         r#"daylily_requests_total{route="quiet",outcome="ok"} 0"#,
+        r#"daylily_requests_total{route="quiet",outcome="lost"} 0"#,
         r#"daylily_responses_total{route="a\"b\\c",class="2xx"} 3"#,
         r#"daylily_response_body_bytes_total{route="a\"b\\c"} 33"#,
         r#"daylily_request_duration_seconds_bucket{route="a\"b\\c",le="0.0009765625"} 0"#,
