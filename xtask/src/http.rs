@@ -44,6 +44,12 @@ impl Client {
         read_response(&mut self.reader)
     }
 
+    /// Sends a request, whose method must not be HEAD, and reads the response.
+    pub(crate) fn exchange(&mut self, request: &[u8]) -> Result<Answer> {
+        self.reader.get_ref().write_all(request)?;
+        read_answer(&mut self.reader)
+    }
+
     /// Posts `bytes` zeros while it reads the response, and returns the length of the response's body.
     pub(crate) fn post(&mut self, path: &str, bytes: u64) -> Result<u64> {
         let mut writer = self.reader.get_ref().try_clone()?;
@@ -84,26 +90,60 @@ fn write_zeros(writer: &mut impl Write, bytes: u64) -> io::Result<()> {
     Ok(())
 }
 
+/// The body of the response to a GET, which has status 200.
+pub(crate) fn fetch(port: u16, target: &str) -> Result<String> {
+    let mut stream = Client::connect(port)?.reader.into_inner();
+    // Version 1.0, so that the body ends with the connection.
+    write!(stream, "GET {target} HTTP/1.0\r\nhost: localhost\r\n\r\n")?;
+    let mut bytes = Vec::new();
+    stream.read_to_end(&mut bytes)?;
+    let text = String::from_utf8(bytes).context("the response is not UTF-8")?;
+    let (head, body) = text.split_once("\r\n\r\n").with_context(|| format!("no complete head: {text:?}"))?;
+    let status = head.lines().next().unwrap_or_default();
+    ensure!(status.split(' ').nth(1) == Some("200"), "answered {status:?}: {body}");
+    Ok(body.to_owned())
+}
+
 /// Reads a response with status 200 to its end, and returns the length of its body.
 fn read_response(reader: &mut impl BufRead) -> Result<u64> {
-    let status = line(reader)?;
-    ensure!(status.starts_with("HTTP/1.1 200"), "answered {status:?}");
-    let mut length = None;
-    let mut is_chunked = false;
+    let answer = read_answer(reader)?;
+    ensure!(answer.status == 200, "answered {:?}", answer.line);
+    Ok(answer.bytes)
+}
+
+/// A response that was read to its end.
+#[derive(Debug)]
+pub(crate) struct Answer {
+    pub(crate) status: u16,
+    /// The status line.
+    line: String,
+    /// The length of the body.
+    bytes: u64,
+    /// Whether the server closes the connection.
+    pub(crate) closes: bool,
+}
+
+fn read_answer(reader: &mut impl BufRead) -> Result<Answer> {
+    let status_line = line(reader)?;
+    let status = status_line.split(' ').nth(1).and_then(|status| status.parse().ok());
+    let status = status.with_context(|| format!("not a status line: {status_line:?}"))?;
+    let (mut length, mut is_chunked, mut closes) = (None, false, false);
     loop {
         let field = line(reader)?.to_ascii_lowercase();
         match field.split_once(':') {
             Some(("content-length", value)) => length = Some(value.trim().parse()?),
             Some(("transfer-encoding", value)) => is_chunked = value.trim() == "chunked",
+            Some(("connection", value)) => closes = value.trim() == "close",
             Some(_) => {}
             None => break,
         }
     }
-    match length {
-        _ if is_chunked => read_chunks(reader),
-        Some(length) => skip(reader, length),
+    let bytes = match length {
+        _ if is_chunked => read_chunks(reader)?,
+        Some(length) => skip(reader, length)?,
         None => bail!("an answer without a length"),
-    }
+    };
+    Ok(Answer { status, line: status_line, bytes, closes })
 }
 
 fn read_chunks(reader: &mut impl BufRead) -> Result<u64> {

@@ -12,6 +12,7 @@ mod count;
 mod fuzz;
 mod http;
 mod process;
+mod prometheus;
 mod tidy;
 mod wit;
 
@@ -23,6 +24,7 @@ usage: cargo xtask COMMAND
   bench [--help]       measure daylily beside other servers
   count [--accept]     count instructions, system calls and allocations per request
   attack [--help]      measure what other clients notice of attacks
+  prometheus [--help]  compare what a real Prometheus reads with what clients saw
   tidy [--bless]       check documents and sources against each other
   fuzz [TARGET]        run a fuzz target; without one, list them
 ";
@@ -39,6 +41,8 @@ fn main() -> ExitCode {
         ["count", "--accept"] => root().and_then(|root| count::main(root, true)),
         ["attack", "--help" | "-h"] => say(attack::USAGE),
         ["attack", args @ ..] => root().and_then(|root| attack::main(root, args)),
+        ["prometheus", "--help" | "-h"] => say(prometheus::USAGE),
+        ["prometheus", args @ ..] => root().and_then(|root| prometheus::main(root, args)),
         ["tidy"] => root().and_then(|root| tidy::main(root, false)),
         ["tidy", "--bless"] => root().and_then(|root| tidy::main(root, true)),
         ["tidy", ..] => say(tidy::USAGE),

@@ -71,19 +71,8 @@ impl Running {
 
     /// Sends SIGTERM, waits for up to `patience`, and kills what is left of the tree.
     pub(crate) fn stop_within(&mut self, patience: Duration) -> Option<ExitStatus> {
-        let tree = self.tree();
-        if let Some(root) = tree.first() {
-            signal(root, Signal::TERM);
-        }
-        let deadline = Instant::now() + patience;
         let mut status = None;
-        while Instant::now() < deadline && tree.iter().any(is_there) {
-            status = status.or(self.child.try_wait().ok().flatten());
-            std::thread::sleep(Duration::from_millis(5));
-        }
-        for process in tree.iter().filter(|process| is_there(process)) {
-            signal(process, Signal::KILL);
-        }
+        stop(&self.tree(), patience, || status = status.or(self.child.try_wait().ok().flatten()));
         status.or(self.child.wait().ok())
     }
 
@@ -96,6 +85,41 @@ impl Running {
 impl Drop for Running {
     fn drop(&mut self) {
         self.stop();
+    }
+}
+
+/// A process that another one has started.
+pub(crate) struct Foreign(Stat);
+
+impl Foreign {
+    /// The process with this pid, if there is one.
+    pub(crate) fn of(pid: i32) -> Option<Self> {
+        parse_stat(&fs::read_to_string(format!("/proc/{pid}/stat")).ok()?).map(Self)
+    }
+
+    pub(crate) fn signal(&self, signal: Signal) {
+        self::signal(&self.0, signal);
+    }
+
+    /// Ends it and its children, with SIGTERM first.
+    pub(crate) fn stop(&self) {
+        stop(&tree(self.0.pid, &all()), PATIENCE, || ());
+    }
+}
+
+/// Sends SIGTERM to the first process of a tree, waits for up to `patience` until all have ended, and kills what is left.
+/// Calls `look` meanwhile.
+fn stop(tree: &[Stat], patience: Duration, mut look: impl FnMut()) {
+    if let Some(root) = tree.first() {
+        signal(root, Signal::TERM);
+    }
+    let deadline = Instant::now() + patience;
+    while Instant::now() < deadline && tree.iter().any(is_there) {
+        look();
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    for process in tree.iter().filter(|process| is_there(process)) {
+        signal(process, Signal::KILL);
     }
 }
 
