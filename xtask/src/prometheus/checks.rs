@@ -157,9 +157,15 @@ pub(super) fn whole_run(prometheus: &Prometheus, mode: Mode, seconds: u64) -> Re
     for name in prometheus.names()? {
         let is_counter = ["_total", "_bucket", "_sum", "_count"].iter().any(|end| name.ends_with(end));
         let is_native = mode == Mode::Native && !is_counter && prometheus.is_histogram(&name)?;
-        if is_counter || is_native {
-            counters += 1;
-            faults.extend(decreases(prometheus, &name, &range)?);
+        counters += usize::from(is_counter || is_native);
+        if is_counter {
+            faults.extend(decreases(prometheus, &format!("{name}{range}"))?);
+        }
+        if is_native {
+            // `resets` of the histograms themselves is always 0 in Prometheus 2.42.
+            for part in ["histogram_count", "histogram_sum"] {
+                faults.extend(decreases(prometheus, &format!("{part}({name})[{}s:1s]", seconds + 10))?);
+            }
         }
     }
     ensure!(counters > 10, "there are only {counters} counters");
@@ -177,13 +183,13 @@ pub(super) fn whole_run(prometheus: &Prometheus, mode: Mode, seconds: u64) -> Re
     Ok(faults)
 }
 
-/// The series of a counter or of a histogram that have decreased.
-fn decreases(prometheus: &Prometheus, name: &str, range: &str) -> Result<Vec<String>> {
-    let samples = prometheus.query(&format!("resets({name}{range})"), None)?;
+/// The series of a counter that have decreased. `counter` is an expression with its range.
+fn decreases(prometheus: &Prometheus, counter: &str) -> Result<Vec<String>> {
+    let samples = prometheus.query(&format!("resets({counter})"), None)?;
     let resets = samples.iter().filter(|sample| sample.value.is_none_or(|value| value > 0.0));
-    let mut faults: Vec<_> = resets.map(|sample| format!("{name} has decreased: {:?}", sample.labels)).collect();
+    let mut faults: Vec<_> = resets.map(|sample| format!("{counter} has decreased: {:?}", sample.labels)).collect();
     if samples.is_empty() {
-        faults.push(format!("resets({name}) has no result"));
+        faults.push(format!("resets({counter}) has no result"));
     }
     Ok(faults)
 }
