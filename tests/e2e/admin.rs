@@ -15,7 +15,7 @@ use crate::harness::{
 };
 use crate::unix_sockets::Place;
 
-const PATHS: &str = "/livez, /readyz, /startupz, /status";
+const PATHS: &str = "/livez, /readyz, /startupz, /metrics, /status";
 
 /// How long the admin listener waits for a request.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);

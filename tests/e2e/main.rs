@@ -40,6 +40,7 @@ mod limits_host;
 mod limits_load;
 mod log_targets;
 mod logging;
+mod metrics;
 mod misnamed;
 mod outgoing;
 mod outgoing_bodies;
