@@ -58,8 +58,8 @@ fn counted(series: &Series) -> BTreeMap<String, u64> {
 
 fn logged(server: &Daylily) -> BTreeMap<String, u64> {
     let mut logged = BTreeMap::new();
-    for line in server.stdout().lines().filter(|line| line.starts_with('{')) {
-        let line: Value = serde_json::from_str(line).expect("a line of JSON");
+    for line in server.stdout().lines().into_iter().filter(|line| line.starts_with('{')) {
+        let line: Value = serde_json::from_str(&line).expect("a line of JSON");
         let outcome = line["outcome"].as_str().expect("an outcome");
         let labels = match line["route"].as_str() {
             Some(route) => format!("route=\"{route}\",outcome=\"{outcome}\""),
@@ -99,7 +99,9 @@ fn requests_are_counted_as_the_access_log_has_them() {
 /// Waits until nothing is in progress. Returns the metrics then.
 #[track_caller]
 fn when_quiet(server: &Daylily, admin: SocketAddr) -> Series {
-    assert!(eventually(PATIENCE, || server.status().total("requests_in_progress") == 0 && server.status().draining() == 0));
+    assert!(
+        eventually(PATIENCE, || server.status().total("requests_in_progress") == 0 && server.status().draining() == 0)
+    );
     scrape(admin)
 }
 
