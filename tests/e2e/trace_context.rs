@@ -10,6 +10,12 @@ use crate::harness::{
 };
 use crate::unix_sockets::Place;
 
+/// Fields of a request.
+type Fields<'a> = &'a [(&'a str, &'a str)];
+
+/// What a guest gets: the trace id, the flags and the state of the trace.
+type Ids<'a> = (Option<&'a str>, &'a str, Option<&'a str>);
+
 const TRACE: &str = "0af7651916cd43dd8448eb211c80319c";
 const PARENT: &str = "b7ad6b7169203331";
 
@@ -86,7 +92,7 @@ fn guests_see_the_ids_of_trusted_clients_only() {
     let many = (0..40).map(|number| format!("k{number}=v")).collect::<Vec<_>>().join(",");
     let kept = many.split(',').take(32).collect::<Vec<_>>().join(",");
     let own = (None, "00", None);
-    let cases: &[(&[(&str, &str)], (Option<&str>, &str, Option<&str>))] = &[
+    let cases: &[(Fields<'_>, Ids<'_>)] = &[
         (&[], own),
         (&[("traceparent", &sampled)], (Some(TRACE), "01", None)),
         (&[("TraceParent", &unsampled)], (Some(TRACE), "00", None)),
@@ -165,7 +171,7 @@ fn origins_get_the_trace() {
     let received: &[(&str, &str)] = &[("traceparent", &sampled), ("tracestate", "a=1")];
     // What the client sends, what the guest sets; the trace that the origin gets (T: the client's, ID: the request's
     // id), and the state.
-    let cases: &[(&[(&str, &str)], &str, &str, &[&str])] = &[
+    let cases: &[(Fields<'_>, &str, &str, &[&str])] = &[
         (&[], "", "00-ID-LOW-00", &[]),
         (received, "", "00-T-LOW-01", &["a=1"]),
         (received, &own_parent, &own, &[]),
@@ -267,7 +273,7 @@ fn the_access_log_has_the_ids_of_trusted_clients() {
         .start();
     let long = "x".repeat(200);
     let parent = traceparent("01");
-    let cases: &[(bool, &[(&str, &str)], Option<&str>, Option<&str>)] = &[
+    let cases: &[(bool, Fields<'_>, Option<&str>, Option<&str>)] = &[
         (true, &[], None, None),
         (true, &[("traceparent", &parent), ("x-request-id", "abc-1")], Some(TRACE), Some("abc-1")),
         (true, &[("x-request-id", "\" é\t\\")], None, Some("\" é\t\\")),
