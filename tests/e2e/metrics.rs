@@ -147,6 +147,18 @@ fn no_series_decreases() {
     assert_eq!(value(&series, "daylily_worker_restarts_total{reason=\"died\"}"), 2.0);
 }
 
+/// Routes beyond the limit share one.
+#[test]
+fn routes_beyond_the_limit_share_their_metrics() {
+    let server = setup().server("max_metric_routes = 1").start();
+    let admin = address(&server);
+    server.get("hello.test", "/").expect(200, "Hello World\n");
+    assert_eq!(server.get("trap.test", "/").status, 500);
+    let expected = [("route=\"hello.test/*\",outcome=\"ok\"", 1), ("route=\"other\",outcome=\"trap\"", 1)];
+    let expected = expected.map(|(labels, count)| (labels.to_owned(), count)).into();
+    assert!(eventually(PATIENCE, || counted(&scrape(admin)) == expected), "{:?}", counted(&scrape(admin)));
+}
+
 /// What clients choose makes no series.
 #[test]
 fn clients_make_no_series() {

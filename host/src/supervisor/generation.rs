@@ -6,7 +6,7 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 use super::process::{WorkerLaunch, WorkerProcess};
-use super::worker_session::{DesiredState, WorkerSession};
+use super::worker_session::{DesiredState, WorkerSession, WorkerStatus};
 use crate::failure::Failure;
 use crate::observe::counters::Totals;
 use crate::observe::server_page::PageWorker;
@@ -76,6 +76,13 @@ impl Generation {
     }
 }
 
+impl WorkerStatus {
+    /// What the server page says of the worker.
+    pub(super) fn on_page(&self) -> PageWorker {
+        PageWorker { pid: self.pid.unwrap_or_default(), state: self.state }
+    }
+}
+
 impl View {
     pub(crate) fn number(&self) -> u64 {
         self.launch.generation
@@ -90,7 +97,7 @@ impl View {
 
     /// What the server page says of its workers.
     pub(crate) fn on_page(&self) -> Vec<PageWorker> {
-        self.sessions.iter().map(|session| session.on_page()).collect()
+        self.sessions.iter().map(|session| session.status().on_page()).collect()
     }
 
     /// What its worker sessions have counted; the counts of the scoreboard are 0.

@@ -19,7 +19,7 @@ use super::retire::{log_drained, retire};
 use crate::ipc::command::{End, WorkerCommand};
 use crate::observe::counters::{Counts, Totals};
 use crate::observe::scoreboard::Slot;
-use crate::observe::server_page::{PageWorker, SessionState};
+use crate::observe::server_page::SessionState;
 use crate::sys::lock::lock;
 use crate::worker::CUT_GRACE_PERIOD;
 
@@ -363,22 +363,13 @@ impl WorkerSession {
     fn update_status(&self, change: impl FnOnce(&mut WorkerStatus)) {
         let mut status = lock(&self.status);
         change(&mut status);
-        self.launch.page.set_worker(self.launch.generation, self.worker, on_page(&status));
+        self.launch.page.set_worker(self.launch.generation, self.worker, status.on_page());
     }
 
     fn count(&self, counted: Totals) {
         lock(&self.status).totals += counted;
         self.launch.page.count(counted);
     }
-
-    /// What the server page says of it.
-    pub(crate) fn on_page(&self) -> PageWorker {
-        on_page(&lock(&self.status))
-    }
-}
-
-fn on_page(status: &WorkerStatus) -> PageWorker {
-    PageWorker { pid: status.pid.unwrap_or_default(), state: status.state }
 }
 
 /// Waits for the next desired state. A closed channel means [`DesiredState::Kill`]. Cancel safe.

@@ -39,6 +39,8 @@ fn is_snake_case(span: &str) -> bool {
 fn has_source(tree: &Tree, name: &str) -> bool {
     let is_file = tree.has_somewhere(&format!("{name}.rs"));
     let kinds = [".rs", ".toml", ".c", ".service", ".wit", ".ci/run"];
+    // A counter's series have a suffix that its family's name has not.
+    let name = name.strip_suffix("_total").filter(|name| name.starts_with("daylily_")).unwrap_or(name);
     is_file || kinds.iter().any(|kind| tree.all("", kind).any(|(_, text)| has_word(text, name)))
 }
 

@@ -1,6 +1,7 @@
 //! The metrics page: what is reported, and the forms in which Prometheus reads it.
 
 mod families;
+mod family;
 mod format;
 mod page;
 mod process;

@@ -3,7 +3,7 @@
 
 use prost::Message;
 
-use super::families::{Family, HistogramValue, Kind, Sample, Value};
+use super::family::{Family, HistogramValue, Kind, Sample, Value};
 use super::text::seconds;
 use crate::observe::metrics::Exemplar;
 

@@ -5,7 +5,8 @@ use std::path::Path;
 use daylily_core::config::{Overrides, parse};
 use prost::Message as _;
 
-use super::families::{Kind, STATUS_CLASSES};
+use super::families::STATUS_CLASSES;
+use super::family::Kind;
 use super::protobuf::MetricFamily;
 use super::*;
 use crate::observe::journal::Numbers;

@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use super::families::{Family, HistogramValue, Kind, Sample, Value};
+use super::family::{Family, HistogramValue, Kind, Sample, Value};
 use crate::observe::metrics::Exemplar;
 
 /// The two forms differ in how a counter's family is named, and OpenMetrics has units, exemplars and an end.
