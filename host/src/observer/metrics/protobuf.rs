@@ -73,7 +73,7 @@ pub(super) struct Histogram {
     #[prost(double, tag = "2")]
     sample_sum: f64,
     #[prost(message, repeated, tag = "3")]
-    bucket: Vec<Bucket>,
+    pub(super) bucket: Vec<Bucket>,
     #[prost(sint32, tag = "5")]
     schema: i32,
     #[prost(double, tag = "6")]
@@ -89,13 +89,13 @@ pub(super) struct Histogram {
 }
 
 #[derive(Clone, PartialEq, Message)]
-struct Bucket {
+pub(super) struct Bucket {
     #[prost(uint64, tag = "1")]
     cumulative_count: u64,
     #[prost(double, tag = "2")]
     upper_bound: f64,
     #[prost(message, optional, tag = "3")]
-    exemplar: Option<ExemplarMessage>,
+    pub(super) exemplar: Option<ExemplarMessage>,
 }
 
 #[derive(Clone, Copy, PartialEq, Message)]
@@ -107,7 +107,7 @@ struct BucketSpan {
 }
 
 #[derive(Clone, PartialEq, Message)]
-struct ExemplarMessage {
+pub(super) struct ExemplarMessage {
     #[prost(message, repeated, tag = "1")]
     label: Vec<LabelPair>,
     #[prost(double, tag = "2")]
@@ -164,9 +164,11 @@ impl Metric {
 
 impl From<&HistogramValue> for Histogram {
     fn from(value: &HistogramValue) -> Self {
+        // Also in its bucket: older versions of Prometheus look for it only there.
+        let mut exemplar = value.exemplar;
         let bucket = value.cumulative().map(|(upper_bound, cumulative_count)| {
-            // Every exemplar is in the list of the native histogram.
-            Bucket { cumulative_count, upper_bound, exemplar: None }
+            let exemplar = exemplar.take_if(|exemplar| seconds(exemplar) <= upper_bound);
+            Bucket { cumulative_count, upper_bound, exemplar: exemplar.as_ref().map(ExemplarMessage::from) }
         });
         let (first, counts) = value.counts.split_first().map_or((0, &[][..]), |(first, counts)| (*first, counts));
         let (positive_span, positive_delta) = spans(value.scale.first_index() + 1, counts);

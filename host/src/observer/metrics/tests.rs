@@ -122,4 +122,5 @@ fn native_histograms_have_the_same_counts() {
         count
     });
     assert_eq!((histogram.sample_count, histogram.zero_count, native.sum::<i64>()), (3, 0, 3));
+    assert_eq!(histogram.bucket.iter().filter(|bucket| bucket.exemplar.is_some()).count(), 1);
 }
