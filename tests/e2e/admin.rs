@@ -213,7 +213,7 @@ fn with_a_token_the_state_is_for_those_who_have_it() {
         get(address, path).expect(200, "ok\n");
     }
     assert_eq!(server.log().matching(|line| line.contains("chmod")), Vec::<String>::new());
-    // A reload reads the token anew.
+    // A reload reads the token again.
     server.put("token", "another");
     server.reload();
     let with = |token: &str| request("/status").header("Authorization", &format!("Bearer {token}"));

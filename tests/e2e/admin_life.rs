@@ -133,7 +133,7 @@ fn probes_notice_nothing_of_reloads_and_upgrades() {
     for _ in 0..3 {
         let old = server.status().supervisor();
         old.signal(Signal::USR2);
-        assert!(eventually(PATIENCE, || server.status().supervisor() != old), "nobody took over");
+        assert!(eventually(PATIENCE, || server.status().supervisor() != old), "no successor took over");
         probes.expect_more(20);
         scrapes.expect_more(20);
         assert!(eventually(PATIENCE, || !old.is_running()), "the old one goes on");
@@ -154,7 +154,7 @@ fn an_upgrade_does_not_wait_for_an_observer_that_hangs() {
     let (old, observer) = (server.supervisor(), server.observer());
     observer.signal(Signal::STOP);
     old.signal(Signal::USR2);
-    assert!(eventually(PATIENCE, || server.status().supervisor() != old), "nobody took over");
+    assert!(eventually(PATIENCE, || server.status().supervisor() != old), "no successor took over");
     assert!(eventually(PATIENCE, || !observer.is_running()), "it still has the socket");
     get(address, "/readyz").expect(200, "ok\n");
     assert_eq!(server.wait_exit(), 0);

@@ -6,16 +6,10 @@ use rustix::process::Signal;
 
 use crate::admin;
 use crate::harness::{Connection, Daylily, PATIENCE, Request, Setup, each, eventually};
+use crate::stopping::By;
 
 fn setup(server: &str) -> Setup {
     Setup::new().server(server).route("hello.test", "hello", "")
-}
-
-#[derive(Debug)]
-enum By {
-    Terminate,
-    Interrupt,
-    Command,
 }
 
 /// How the server is stopped, and whether it waits for `shutdown_delay`.

@@ -64,8 +64,9 @@ fn wait_for_requests(server: &Daylily, count: u64) {
     assert!(came, "{:?}", server.status());
 }
 
+/// How a server is stopped.
 #[derive(Debug)]
-enum By {
+pub enum By {
     Terminate,
     Interrupt,
     Command,

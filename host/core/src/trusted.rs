@@ -103,7 +103,7 @@ impl FromStr for TrustedPeer {
                 bits,
             },
         };
-        // Otherwise `192.168.0.1/16` would trust more than whoever wrote it may have meant.
+        // Otherwise `192.168.0.1/16` would trust more addresses than its author may have meant.
         let is_network = match network {
             Self::V4 { network, .. } => address == network,
             Self::V6 { network, .. } => address == network,

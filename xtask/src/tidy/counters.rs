@@ -1,28 +1,13 @@
 //! Checks that docs/operations.md has the counters of `host/src/observe/counters.rs`, and writes them.
 
-use std::path::Path;
-
-use anyhow::Result;
-
-use super::Fault;
 use super::generated::Table;
-use super::tree::Tree;
 
-const TABLE: Table = Table {
+pub(super) const TABLE: Table = Table {
     source: "host/src/observe/counters.rs",
     document: "docs/operations.md",
     head: "| field of `totals` | meaning |\n|---|---|\n",
     rows,
 };
-
-pub(super) fn check(tree: &Tree) -> Vec<Fault> {
-    TABLE.check(tree)
-}
-
-/// Writes the table.
-pub(super) fn write(root: &Path, tree: &Tree) -> Result<()> {
-    TABLE.write(root, tree)
-}
 
 /// The rows of the source that have a field and a meaning, `… => field …, "meaning" …;`, as rows of the document.
 fn rows(source: &str) -> String {
@@ -41,8 +26,12 @@ fn rows(source: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::check;
-    use crate::tidy::expect;
+    use crate::tidy::tree::Tree;
+    use crate::tidy::{Fault, expect};
+
+    fn check(tree: &Tree) -> Vec<Fault> {
+        super::TABLE.check(tree)
+    }
 
     const SOURCE: &str = "macro_rules! counters {}\n\ncounters! {\n    // Of a worker.\n    worker {\n        opened => \
         connections, \"all; ever\";\n        closed;\n        ended => going (f),\n            \"now\",\n            \

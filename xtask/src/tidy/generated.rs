@@ -4,8 +4,19 @@ use std::path::Path;
 
 use anyhow::{Context, Result};
 
-use super::Fault;
 use super::tree::Tree;
+use super::{Fault, counters, metrics};
+
+const TABLES: [Table; 2] = [counters::TABLE, metrics::TABLE];
+
+pub(super) fn check(tree: &Tree) -> Vec<Fault> {
+    TABLES.iter().flat_map(|table| table.check(tree)).collect()
+}
+
+/// Writes the tables.
+pub(super) fn write(root: &Path, tree: &Tree) -> Result<()> {
+    TABLES.iter().try_for_each(|table| table.write(root, tree))
+}
 
 /// A table in a document.
 pub(super) struct Table {
@@ -37,8 +48,7 @@ impl Table {
         vec![Fault::new(document, before.lines().count() + 1 + at, text)]
     }
 
-    /// Writes the table.
-    pub(super) fn write(&self, root: &Path, tree: &Tree) -> Result<()> {
+    fn write(&self, root: &Path, tree: &Tree) -> Result<()> {
         let (Some(source), Some(text)) = (tree.text(self.source), tree.text(self.document)) else { return Ok(()) };
         let Some((before, shown, after)) = self.split(text) else { return Ok(()) };
         let rows = (self.rows)(source);

@@ -1,28 +1,13 @@
 //! Checks that docs/metrics.md has the families of `host/src/observer/metrics/families.rs`, and writes them.
 
-use std::path::Path;
-
-use anyhow::Result;
-
-use super::Fault;
 use super::generated::Table;
-use super::tree::Tree;
 
-const TABLE: Table = Table {
+pub(super) const TABLE: Table = Table {
     source: "host/src/observer/metrics/families.rs",
     document: "docs/metrics.md",
     head: "| name | type | labels | meaning |\n|---|---|---|---|\n",
     rows,
 };
-
-pub(super) fn check(tree: &Tree) -> Vec<Fault> {
-    TABLE.check(tree)
-}
-
-/// Writes the table.
-pub(super) fn write(root: &Path, tree: &Tree) -> Result<()> {
-    TABLE.write(root, tree)
-}
 
 /// The families as rows of the document, from `Row { name: "…", …, kind: Kind::…, labels: &["…"], help: "…", … }`.
 fn rows(source: &str) -> String {
@@ -49,8 +34,12 @@ fn quoted(source: &str) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
-    use super::check;
-    use crate::tidy::expect;
+    use crate::tidy::tree::Tree;
+    use crate::tidy::{Fault, expect};
+
+    fn check(tree: &Tree) -> Vec<Fault> {
+        super::TABLE.check(tree)
+    }
 
     const SOURCE: &str = "struct Row {}\nconst FAMILIES: &[Row] = &[\n    Row {\n        name: \"a_seconds\",\n        kind: \
         Kind::Counter,\n        labels: &[\"route\", \"class\"],\n        help: \"All of \\\n            them.\",\n    },\n    \

@@ -69,8 +69,7 @@ const RULES: &[Rule] = &[
     code_map::check,
     keys::check,
     options::check,
-    counters::check,
-    metrics::check,
+    generated::check,
     codes::check,
     log_lines::check,
     log_targets::check,
@@ -84,8 +83,7 @@ const RULES: &[Rule] = &[
 pub(crate) fn main(root: &Path, blesses: bool) -> Result<()> {
     if blesses {
         let tree = Tree::read(root)?;
-        counters::write(root, &tree)?;
-        metrics::write(root, &tree)?;
+        generated::write(root, &tree)?;
         options::write(root, &tree)?;
     }
     let tree = Tree::read(root)?;
