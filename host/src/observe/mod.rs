@@ -7,3 +7,4 @@ pub(crate) mod log;
 pub(crate) mod record;
 pub(crate) mod request_id;
 pub(crate) mod scoreboard;
+pub(crate) mod sink;

@@ -4,32 +4,33 @@ use std::io::{self, Write};
 use std::os::fd::{BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 
-use daylily_core::config::{AccessLog, Config, LogFilter};
+use daylily_core::config::{AccessLog, Config};
 use serde::{Deserialize, Serialize};
 
 use crate::ipc::fd_message;
 use crate::observe::journal::WorkerFacts;
+use crate::observe::log::LogSettings;
 
 /// A message to the observer.
 #[derive(Serialize, Deserialize)]
 pub(crate) enum Message {
     /// The first message, and one after each reload. Files are opened anew.
     Settings(Settings),
-    /// Workers that start, or all of them if the observer is a new one. For each there are two descriptors: its journal,
-    /// and a pipe whose other end is open as long as the worker lives.
+    /// Workers that start, or all of them if the observer is a new one. For each there are three descriptors: its journal,
+    /// a pipe whose other end is open as long as the worker lives, and a socket with its lines of daylily's own log.
     Journals(Vec<(u64, WorkerFacts)>),
 }
 
 /// What the observer does.
 #[derive(Clone, Serialize, Deserialize)]
 pub(crate) struct Settings {
-    pub(crate) log: LogFilter,
+    pub(crate) log: LogSettings,
     pub(crate) access_log: AccessLog,
 }
 
 impl Settings {
     pub(crate) fn of(config: &Config) -> Self {
-        Self { log: config.log.clone(), access_log: config.access_log.clone() }
+        Self { log: LogSettings::of(config), access_log: config.access_log.clone() }
     }
 }
 

@@ -1,4 +1,5 @@
-//! The observer process: reads the journals of all workers and writes the access log. It parses what strangers have
+//! The observer process: reads the journals of all workers and writes the access log, and passes on the lines that they
+//! write to daylily's own log. It parses what strangers have
 //! sent, and nothing depends on it: if it ends, the supervisor starts another, which goes on where it was.
 //!
 //! It outlives a supervisor that has died, until the last worker has ended and its journal is written.
@@ -6,7 +7,7 @@
 mod access_log;
 mod line;
 pub(crate) mod message;
-pub(crate) mod sink;
+mod relay;
 
 use std::io::{self, Write};
 use std::os::fd::OwnedFd;
@@ -20,8 +21,10 @@ use rustix::event::{PollFd, PollFlags};
 
 use self::access_log::{AccessLogWriter, Written};
 use self::message::{Message, Settings};
+use self::relay::Relay;
 use crate::ipc::child;
 use crate::observe::log;
+use crate::sys::limits;
 
 /// How long records wait to be written together with others.
 const BATCH_DELAY: Duration = Duration::from_millis(200);
@@ -35,7 +38,7 @@ pub(crate) fn main() -> ExitCode {
         Ok(begun) => begun,
         Err(code) => return code,
     };
-    match log::start(&settings.log).and_then(|log| run(supervisor, settings, &log)) {
+    match start(supervisor, settings) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             let _ = writeln!(io::stderr(), "the observer cannot run: {error}");
@@ -51,7 +54,20 @@ fn first_settings(supervisor: &UnixStream) -> io::Result<Settings> {
     }
 }
 
-fn run(supervisor: UnixStream, settings: Settings, log: &log::Log) -> io::Result<()> {
+fn start(supervisor: UnixStream, settings: Settings) -> io::Result<()> {
+    limits::raise_descriptors();
+    let relay = Relay::start(settings.log.to.clone())?;
+    // Its own lines take the same way, so that only one thread writes.
+    let (socket, source) = UnixStream::pair()?;
+    relay.add(source.into());
+    let log = log::start_through(socket.into(), settings.log.clone())?;
+    run(supervisor, settings, &log, &relay)?;
+    drop(log);
+    relay.finish();
+    Ok(())
+}
+
+fn run(supervisor: UnixStream, settings: Settings, log: &log::Log, relay: &Relay) -> io::Result<()> {
     let (sender, messages) = mpsc::channel();
     let from = supervisor.try_clone()?;
     std::thread::Builder::new().name("messages".into()).spawn(move || receive(&from, &sender))?;
@@ -61,13 +77,16 @@ fn run(supervisor: UnixStream, settings: Settings, log: &log::Log) -> io::Result
     loop {
         match messages.recv_timeout(delay) {
             Ok((Message::Settings(settings), _)) => {
-                log.set_filter(&settings.log);
+                log.set(&settings.log);
+                relay.set(settings.log.to);
                 writer.set(settings.access_log);
             }
             Ok((Message::Journals(journals), files)) => {
                 let mut files = files.into_iter();
                 for (id, facts) in journals {
-                    if let Err(error) = writer.add(id, facts, files.by_ref().take(2).collect()) {
+                    let mut of_worker: Vec<_> = files.by_ref().take(3).collect();
+                    of_worker.pop().into_iter().for_each(|lines| relay.add(lines));
+                    if let Err(error) = writer.add(id, facts, of_worker) {
                         tracing::error!(
                             target: log_target::LOG,
                             "failed to read the journal of a worker: {error}; its requests have no lines in the \

@@ -114,6 +114,7 @@ async fn drain(
                 Command::Stop => answers.push(request.reply),
                 Command::Status => status::answer(&supervisor.overview(), request.reply),
                 Command::Reopen => {
+                    supervisor.log.reopen();
                     supervisor.observer.reopen();
                     let _ = request.reply.send(Reply::Reopened);
                 }

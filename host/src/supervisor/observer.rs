@@ -57,6 +57,7 @@ struct JournalFiles {
     facts: WorkerFacts,
     journal: OwnedFd,
     alive: OwnedFd,
+    log: OwnedFd,
 }
 
 impl Observer {
@@ -81,10 +82,11 @@ impl Observer {
     pub(crate) fn journal(&self, facts: WorkerFacts) -> io::Result<WorkerJournal> {
         let journal = journal::create()?;
         let (alive, workers) = pipe_with(PipeFlags::CLOEXEC)?;
-        let for_worker = WorkerJournal { journal: journal.try_clone()?, alive: workers };
+        let (log, log_of_worker) = StdUnixStream::pair()?;
+        let for_worker = WorkerJournal { journal: journal.try_clone()?, alive: workers, log: log_of_worker.into() };
         let mut state = lock(&self.0.state);
         state.last_id += 1;
-        let (id, files) = (state.last_id, JournalFiles { facts, journal, alive });
+        let (id, files) = (state.last_id, JournalFiles { facts, journal, alive, log: log.into() });
         let message = Message::Journals(vec![(id, files.facts.clone())]);
         self.send(&mut state, &message, &files.descriptors());
         state.journals.insert(id, files);
@@ -99,7 +101,7 @@ impl Observer {
         self.send(&mut state, &message, &[]);
     }
 
-    /// Opens the files of the access log anew.
+    /// Opens the files of the logs anew.
     pub(crate) fn reopen(&self) {
         let settings = lock(&self.0.state).settings.clone();
         self.set(settings);
@@ -140,8 +142,8 @@ impl Observer {
 }
 
 impl JournalFiles {
-    fn descriptors(&self) -> [BorrowedFd<'_>; 2] {
-        [self.journal.as_fd(), self.alive.as_fd()]
+    fn descriptors(&self) -> [BorrowedFd<'_>; 3] {
+        [self.journal.as_fd(), self.alive.as_fd(), self.log.as_fd()]
     }
 }
 

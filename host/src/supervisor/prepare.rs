@@ -4,7 +4,7 @@
 use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
 
-use daylily_core::config::{self, AccessLogTarget, ComponentSource, Config};
+use daylily_core::config::{self, AccessLogTarget, ComponentSource, Config, LogTo};
 use daylily_core::log_target;
 
 use crate::artifact::Artifact;
@@ -14,7 +14,7 @@ use crate::cli::ServeArguments;
 use crate::engine::pool::StackDetail;
 use crate::failure::Failure;
 use crate::net::listen;
-use crate::observer::sink;
+use crate::observe::sink;
 use crate::sys::dirs;
 use crate::sys::read_file::{MAX_CONFIG_BYTES, read_file};
 use crate::worker::load;
@@ -101,7 +101,9 @@ pub(crate) fn compile(config: Config, known: &[Artifact]) -> Result<Prepared, Fa
         );
     }
     let connection_limit = usize::try_from(fitting.unwrap_or(wanted)).unwrap_or(usize::MAX);
-    let (Ok(cache), Ok(())) = (cache(&config), access_log(&config)) else { return Err(Failure::all(faults(&config))) };
+    let (Ok(cache), Ok(()), Ok(())) = (cache(&config), access_log(&config), log(&config)) else {
+        return Err(Failure::all(faults(&config)));
+    };
     let detail = StackDetail::of(config.dev);
     let compiler = Compiler::new(cache, detail).map_err(|error| std::io::Error::other(format!("{error:#}")))?;
     let artifacts = load::artifacts(&config, &compiler, known).map_err(Failure::Components)?;
@@ -122,6 +124,7 @@ pub(crate) fn faults(config: &Config) -> Vec<Failure> {
         .map(Failure::from)
         .into_iter()
         .chain(access_log(config).err())
+        .chain(log(config).err())
         .chain((!components.is_empty()).then(|| Failure::Components(components)))
         .collect()
 }
@@ -133,6 +136,16 @@ fn access_log(config: &Config) -> Result<(), Failure> {
             sink::check(path).map_err(|error| Failure::AccessLog { path: path.display().to_string(), error })
         }
         _ => Ok(()),
+    }
+}
+
+/// Checks whether the file of daylily's own log can be opened. This process and the observer open it.
+fn log(config: &Config) -> Result<(), Failure> {
+    match &config.log_to {
+        LogTo::File(path) => {
+            sink::check(path).map_err(|error| Failure::Log { path: path.display().to_string(), error })
+        }
+        LogTo::Stderr => Ok(()),
     }
 }
 

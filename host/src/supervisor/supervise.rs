@@ -29,7 +29,7 @@ use crate::failure::Failure;
 use crate::ipc::command::End;
 use crate::net::sockets::Sockets;
 use crate::observe::counters::Totals;
-use crate::observe::log;
+use crate::observe::log::{self, LogSettings};
 use crate::observer::message::Settings;
 use crate::supervisor::prepare;
 use crate::sys::runtime;
@@ -60,7 +60,7 @@ pub(crate) fn serve(mut task: Task) -> Result<(), Failure> {
     let was_found = task.inheritance.as_ref().is_some_and(|inheritance| inheritance.legacy.config_was_found);
     task.what = if was_found { prepare::with_found(&task.what) } else { prepare::settled(&task.what)? };
     let config = prepare::read(&task.what)?;
-    let log = log::start(&config.log)?;
+    let log = log::start(LogSettings::of(&config).usable())?;
     // Before the event loop: systemd passes open descriptors by number, which no other code may take.
     let sockets = match &task.inheritance {
         Some(inheritance) => inheritance.sockets.clone(),
@@ -84,7 +84,7 @@ type Upgrading = JoinHandle<std::io::Result<Successor>>;
 pub(crate) struct Supervisor {
     what: ServeArguments,
     invocation: Invocation,
-    log: log::Log,
+    pub(crate) log: log::Log,
     pub(crate) control: Option<ControlSocket>,
     watch: Option<Watch>,
     pub(crate) began: Instant,
@@ -202,6 +202,7 @@ impl Supervisor {
                     Command::Stop => break vec![request.reply],
                     Command::Status => status::answer(&self.overview(), request.reply),
                     Command::Reopen => {
+                        self.log.reopen();
                         self.observer.reopen();
                         let _ = request.reply.send(Reply::Reopened);
                     }
@@ -323,7 +324,7 @@ impl Supervisor {
         }
         let old = std::mem::replace(&mut self.current, next);
         let config = &self.current.launch.prepared.config;
-        self.log.set_filter(&config.log);
+        self.log.set(&LogSettings::of(config));
         self.observer.set(Settings::of(config));
         watch(&mut self.watch, &self.what, Some(config));
         let closes = old.launch.sockets().closing(&self.current.launch.sockets());

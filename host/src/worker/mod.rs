@@ -23,7 +23,7 @@ use crate::failure::{EXIT_CUT, Failure};
 use crate::http::server::Worker;
 use crate::ipc::child;
 use crate::ipc::command::{CLOSED, End, FAILED, READY, WorkerCommand};
-use crate::observe::log;
+use crate::observe::log::{self, LogSettings};
 use crate::sys::drain::{Drain, DrainPolicy};
 use crate::sys::{memory, runtime};
 
@@ -40,11 +40,12 @@ pub(crate) const LAST_WORDS: Duration = Duration::from_secs(2);
 
 /// Runs a worker to its end.
 pub(crate) fn main() -> ExitCode {
-    let (supervisor, handover) = match child::begin(c"daylily-worker", "workers", setup::receive) {
+    let (supervisor, (handover, lines)) = match child::begin(c"daylily-worker", "workers", setup::receive) {
         Ok(begun) => begun,
         Err(code) => return code,
     };
-    let served = log::start(&handover.config.log).and_then(|_log| runtime::run(serve(&supervisor, handover)));
+    let log = log::start_through(lines, LogSettings::of(&handover.config));
+    let served = log.and_then(|_log| runtime::run(serve(&supervisor, handover)));
     match served {
         Ok(code) => code,
         Err(error) => {

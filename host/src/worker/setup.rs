@@ -27,11 +27,13 @@ pub(crate) struct Prepared {
     pub(crate) connection_limit: usize,
 }
 
-/// What a worker gets of its journal.
+/// What a worker shares with the observer.
 pub(crate) struct WorkerJournal {
     pub(crate) journal: OwnedFd,
     /// To be open for as long as the worker lives, and in no other process.
     pub(crate) alive: OwnedFd,
+    /// The observer reads the worker's log lines from the other end.
+    pub(crate) log: OwnedFd,
 }
 
 impl Prepared {
@@ -65,7 +67,7 @@ pub(crate) struct WorkerSetup {
 }
 
 /// Precedes the configuration in the payload, and describes the descriptors. Their order is: the scoreboard, the
-/// journal, the sign of life, the listeners, the code of each component.
+/// journal, the sign of life, the log, the listeners, the code of each component.
 #[derive(Serialize, Deserialize)]
 pub(crate) struct SetupHeader {
     share: WorkerId,
@@ -100,7 +102,7 @@ pub(crate) fn send(
     };
     let payload = postcard::to_stdvec(&(head, &prepared.config)).map_err(io::Error::other)?;
     let codes = prepared.artifacts.iter().map(|artifact| artifact.code().as_fd());
-    let descriptors: Vec<_> = [lease.file(), journal.journal.as_fd(), journal.alive.as_fd()]
+    let descriptors: Vec<_> = [lease.file(), journal.journal.as_fd(), journal.alive.as_fd(), journal.log.as_fd()]
         .into_iter()
         .chain(sockets)
         .chain(codes)
@@ -108,12 +110,12 @@ pub(crate) fn send(
     fd_message::send(worker, &payload, &descriptors)
 }
 
-/// Receives what [`send`] sent. Blocks until it has arrived.
+/// Receives what [`send`] sent, and the socket for the lines of this process's log. Blocks until it has arrived.
 ///
 /// # Errors
 ///
 /// When the supervisor has closed the channel, or is of another version and its payload cannot be decoded.
-pub(crate) fn receive(supervisor: &UnixStream) -> io::Result<WorkerSetup> {
+pub(crate) fn receive(supervisor: &UnixStream) -> io::Result<(WorkerSetup, OwnedFd)> {
     let (payload, descriptors) = fd_message::receive(supervisor)?;
     let (head, config): (SetupHeader, Config) = postcard::from_bytes(&payload).map_err(io::Error::other)?;
     let mut descriptors = descriptors.into_iter();
@@ -121,6 +123,7 @@ pub(crate) fn receive(supervisor: &UnixStream) -> io::Result<WorkerSetup> {
     let counters = map_slot(next()?.as_fd(), head.slot)?;
     let journal = Journal::open(next()?.as_fd())?;
     let alive = next()?;
+    let log = next()?;
     let listeners = head.listeners.into_iter().map(|(owners, is_lent)| {
         let socket = Listener::new(next()?)?;
         Ok(AssignedListener { socket, owners, is_lent })
@@ -132,7 +135,9 @@ pub(crate) fn receive(supervisor: &UnixStream) -> io::Result<WorkerSetup> {
         .map(|(source, facts)| Ok(Artifact::handed_over(source, facts, File::from(next()?))))
         .collect::<io::Result<_>>()?;
     let connection_limit = usize::try_from(head.connection_limit).unwrap_or(usize::MAX);
-    Ok(WorkerSetup { share: head.share, config, connection_limit, artifacts, listeners, counters, journal, alive })
+    let share = head.share;
+    let setup = WorkerSetup { share, config, connection_limit, artifacts, listeners, counters, journal, alive };
+    Ok((setup, log))
 }
 
 /// Identifies a worker: its generation and its number in it.
