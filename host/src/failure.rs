@@ -39,6 +39,11 @@ pub(crate) enum Failure {
          `token_file` of [admin]"
     )]
     AdminToken { path: String, error: io::Error },
+    #[error(
+        "failed to open the log `{path}`: {error}; name a file that this user can write in `log_to` (--log-to), or \
+         write \"stderr\""
+    )]
+    Log { path: String, error: io::Error },
     #[error(transparent)]
     Listen(#[from] ListenError),
     #[error("failed to open the control socket `{path}`: {reason}; name another with control (--control)")]
@@ -78,12 +83,8 @@ impl Failure {
     /// The exit code, from sysexits.h where it has a matching one.
     pub(crate) fn exit_code(&self) -> u8 {
         match self {
-            Self::Config(_)
-            | Self::ConfigUnreadable { .. }
-            | Self::Cache(_)
-            | Self::AccessLog { .. }
-            | Self::Admin(_)
-            | Self::AdminToken { .. } => 78,
+            Self::Config(_) | Self::ConfigUnreadable { .. } | Self::Cache(_) => 78,
+            Self::AccessLog { .. } | Self::Log { .. } | Self::Admin(_) | Self::AdminToken { .. } => 78,
             Self::Components(errors) => errors.first().map_or(65, LoadError::exit_code),
             Self::Listen(_) | Self::Control { .. } => 69,
             Self::Worker { code, .. } => *code,

@@ -9,7 +9,7 @@ use daylily_core::config::{ComponentSource, Listen, ListenAddr};
 
 use crate::cli::{Cli, Command, ServeArguments};
 use crate::failure::Failure;
-use crate::observe::log;
+use crate::observe::log::{self, LogSettings};
 use crate::observer;
 use crate::stdout::{print, unless_reader_left};
 use crate::supervisor::control_socket::client::{self, OutputFormat};
@@ -95,7 +95,7 @@ fn serve(what: ServeArguments, invocation: Invocation, succeeds: bool) -> Result
 
 fn check(what: &ServeArguments) -> Result<(), Failure> {
     let config = prepare::read(&prepare::settled(what)?)?;
-    let _log = log::start(&config.log)?;
+    let _log = log::start(LogSettings::of(&config).on_stderr())?;
     let prepared = prepare::compile(config, &[])?;
     let config = &prepared.config;
     let context = WorkerContext::unshared(prepared.connection_limit)?;

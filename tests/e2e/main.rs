@@ -47,6 +47,7 @@ mod outgoing;
 mod outgoing_bodies;
 mod outgoing_failures;
 mod output;
+mod own_log;
 mod refusals;
 mod reload;
 mod residue;

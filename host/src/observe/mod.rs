@@ -10,4 +10,5 @@ pub(crate) mod request_id;
 pub(crate) mod scoreboard;
 pub(crate) mod server_page;
 pub(crate) mod server_timing;
+pub(crate) mod sink;
 pub(crate) mod trace_context;

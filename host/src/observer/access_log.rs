@@ -11,8 +11,8 @@ use daylily_core::log_target;
 use daylily_core::request_outcome::RequestOutcome;
 
 use super::line;
-use super::sink::Sink;
 use crate::observe::journal::{Entry, JournalReader, WorkerFacts};
+use crate::observe::sink::Sink;
 
 /// Bytes of lines that are written at once.
 const BATCH_BYTES: usize = 64 << 10;

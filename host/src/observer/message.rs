@@ -4,11 +4,12 @@ use std::io::{self, Write};
 use std::os::fd::{BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 
-use daylily_core::config::{AccessLog, Config, LogFilter};
+use daylily_core::config::{AccessLog, Config};
 use serde::{Deserialize, Serialize};
 
 use crate::ipc::fd_message;
 use crate::observe::journal::WorkerFacts;
+use crate::observe::log::LogSettings;
 use crate::observe::metrics::Sums;
 use crate::observer::metrics::Limits;
 
@@ -19,8 +20,9 @@ pub(crate) enum Message {
     Settings(Box<Settings>),
     /// Adds what was counted by workers that have no journal any more, or by the predecessor's.
     Counted(Sums),
-    /// Workers that start, or all of them if the observer is a new one. For each there are three descriptors: its
-    /// journal, its metrics, and a pipe whose other end is open as long as the worker lives.
+    /// Workers that start, or all of them if the observer is a new one. For each there are [`FILES`] descriptors: its
+    /// journal, its metrics, a pipe whose other end is open as long as the worker lives, and a socket with its lines of
+    /// daylily's own log.
     Journals(Vec<(u64, WorkerFacts)>),
     /// What the admin listener is from now on; None if there is none. The descriptors are the server page and, if there
     /// is a listener, its socket.
@@ -30,7 +32,7 @@ pub(crate) enum Message {
 }
 
 /// Descriptors of each worker in [`Message::Journals`].
-pub(crate) const FILES: usize = 3;
+pub(crate) const FILES: usize = 4;
 
 /// The admin listener.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -47,7 +49,7 @@ pub(crate) const ADMIN_LEFT: u64 = 0;
 /// What the observer does.
 #[derive(Clone, Serialize, Deserialize)]
 pub(crate) struct Settings {
-    pub(crate) log: LogFilter,
+    pub(crate) log: LogSettings,
     pub(crate) access_log: AccessLog,
     pub(crate) limits: Limits,
 }
@@ -56,7 +58,7 @@ impl Settings {
     /// Of a generation with so many workers.
     pub(crate) fn of(config: &Config, workers: u32) -> Self {
         let limits = Limits::of(config, workers);
-        Self { log: config.log.clone(), access_log: config.access_log.clone(), limits }
+        Self { log: LogSettings::of(config), access_log: config.access_log.clone(), limits }
     }
 }
 

@@ -1,5 +1,6 @@
-//! The observer process: reads the journals of all workers and writes the access log, and serves the admin listener. It
-//! parses what strangers have sent, and nothing depends on it: if it ends, the supervisor starts another, which goes on where it was.
+//! The observer process: reads the journals of all workers and writes the access log, passes on the lines that they write
+//! to daylily's own log, and serves the admin listener. It parses what strangers have sent, and nothing depends on it: if
+//! it ends, the supervisor starts another, which goes on where it was.
 //!
 //! It outlives a supervisor that has died, until the last worker has ended and its journal is written.
 
@@ -9,7 +10,7 @@ pub(crate) mod collected;
 mod line;
 pub(crate) mod message;
 pub(crate) mod metrics;
-pub(crate) mod sink;
+mod relay;
 
 use std::io::{self, Write};
 use std::os::fd::{AsFd, OwnedFd};
@@ -25,9 +26,11 @@ use self::access_log::{AccessLogWriter, Written};
 use self::admin::Admin;
 use self::collected::Collected;
 use self::message::{FILES, Message, Settings};
+use self::relay::Relay;
 use crate::ipc::child;
 use crate::observe::journal::WorkerFacts;
 use crate::observe::log;
+use crate::sys::limits;
 
 /// How long records wait to be written together with others.
 const BATCH_DELAY: Duration = Duration::from_millis(200);
@@ -41,7 +44,7 @@ pub(crate) fn main() -> ExitCode {
         Ok(begun) => begun,
         Err(code) => return code,
     };
-    match log::start(&settings.log).and_then(|log| run(supervisor, settings, &log)) {
+    match start(supervisor, settings) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             let _ = writeln!(io::stderr(), "the observer cannot run: {error}");
@@ -57,7 +60,20 @@ fn first_settings(supervisor: &UnixStream) -> io::Result<Settings> {
     }
 }
 
-fn run(supervisor: UnixStream, settings: Settings, log: &log::Log) -> io::Result<()> {
+fn start(supervisor: UnixStream, settings: Settings) -> io::Result<()> {
+    limits::raise_descriptors();
+    let relay = Relay::start(settings.log.to.clone())?;
+    // Its own lines take the same way, so that only one thread writes.
+    let (socket, source) = UnixStream::pair()?;
+    relay.add(source.into());
+    let log = log::start_through(socket.into(), settings.log.clone())?;
+    run(supervisor, settings, &log, &relay)?;
+    drop(log);
+    relay.finish();
+    Ok(())
+}
+
+fn run(supervisor: UnixStream, settings: Settings, log: &log::Log, relay: &Relay) -> io::Result<()> {
     let (sender, messages) = mpsc::channel();
     let from = supervisor.try_clone()?;
     let collected = Arc::new(Collected::new(settings.limits));
@@ -69,13 +85,14 @@ fn run(supervisor: UnixStream, settings: Settings, log: &log::Log) -> io::Result
     loop {
         match messages.recv_timeout(delay) {
             Ok((Message::Settings(settings), _)) => {
-                log.set_filter(&settings.log);
+                log.set(&settings.log);
+                relay.set(settings.log.to);
                 writer.set(settings.access_log);
             }
             Ok((Message::Journals(journals), files)) => {
                 let mut files = files.into_iter();
                 for (id, facts) in journals {
-                    if let Err(error) = add(&mut writer, id, facts, files.by_ref().take(FILES).collect()) {
+                    if let Err(error) = add(&mut writer, relay, id, facts, files.by_ref().take(FILES).collect()) {
                         tracing::error!(
                             target: log_target::LOG,
                             "failed to read the journal of a worker: {error}; its requests have no lines in the \
@@ -111,10 +128,17 @@ fn run(supervisor: UnixStream, settings: Settings, log: &log::Log) -> io::Result
     }
 }
 
-/// Adds a worker that starts to the access log.
-fn add(writer: &mut AccessLogWriter, id: u64, facts: WorkerFacts, files: Vec<OwnedFd>) -> io::Result<()> {
+/// Adds a worker that starts to the access log, and its lines to the log.
+fn add(
+    writer: &mut AccessLogWriter,
+    relay: &Relay,
+    id: u64,
+    facts: WorkerFacts,
+    files: Vec<OwnedFd>,
+) -> io::Result<()> {
     let files = <[OwnedFd; FILES]>::try_from(files);
-    let [journal, _, alive] = files.map_err(|_| io::Error::other("a descriptor is missing"))?;
+    let [journal, _, alive, log] = files.map_err(|_| io::Error::other("a descriptor is missing"))?;
+    relay.add(log);
     writer.add(id, facts, &journal, alive)
 }
 
@@ -156,7 +180,7 @@ impl Receiver {
     /// Workers start.
     fn begin(&self, journals: &[(u64, WorkerFacts)], files: &[OwnedFd]) {
         for ((id, facts), files) in journals.iter().zip(files.chunks_exact(FILES)) {
-            let [_, metrics, _] = files else { continue };
+            let [_, metrics, ..] = files else { continue };
             if let Err(error) = self.collected.begin(*id, facts, metrics.as_fd()) {
                 tracing::error!(
                     target: log_target::LOG,

@@ -132,6 +132,7 @@ fn reply(supervisor: &Supervisor, request: Request, answers: &mut Vec<oneshot::S
         Command::Stop => answers.push(request.reply),
         Command::Status => status::answer(&supervisor.overview(), request.reply),
         Command::Reopen => {
+            supervisor.log.reopen();
             supervisor.observer.reopen();
             let _ = request.reply.send(Reply::Reopened);
         }

@@ -27,7 +27,7 @@ use crate::observe::journal::WorkerFacts;
 use crate::observe::metrics::{self, MetricsReader, Sums};
 use crate::observe::server_page::ServerPage;
 use crate::observer::LAST_LINES;
-use crate::observer::message::{self, ADMIN_LEFT, Message, Settings};
+use crate::observer::message::{self, ADMIN_LEFT, FILES, Message, Settings};
 use crate::sys::limits;
 use crate::sys::lock::lock;
 use crate::worker::setup::WorkerJournal;
@@ -73,6 +73,7 @@ struct JournalFiles {
     journal: OwnedFd,
     metrics: OwnedFd,
     alive: OwnedFd,
+    log: OwnedFd,
 }
 
 impl Observer {
@@ -116,10 +117,16 @@ impl Observer {
         let journal = journal::create()?;
         let metrics = metrics::create(&facts.blocks)?;
         let (alive, workers) = pipe_with(PipeFlags::CLOEXEC)?;
-        let for_worker = WorkerJournal { journal: journal.try_clone()?, metrics: metrics.try_clone()?, alive: workers };
+        let (log, log_of_worker) = StdUnixStream::pair()?;
+        let for_worker = WorkerJournal {
+            journal: journal.try_clone()?,
+            metrics: metrics.try_clone()?,
+            alive: workers,
+            log: log_of_worker.into(),
+        };
         let mut state = lock(&self.0.state);
         state.last_id += 1;
-        let (id, files) = (state.last_id, JournalFiles { facts, journal, metrics, alive });
+        let (id, files) = (state.last_id, JournalFiles { facts, journal, metrics, alive, log: log.into() });
         let message = Message::Journals(vec![(id, files.facts.clone())]);
         self.send(&mut state, &message, &files.descriptors());
         state.journals.insert(id, files);
@@ -134,7 +141,7 @@ impl Observer {
         self.send(&mut state, &message, &[]);
     }
 
-    /// Opens the files of the access log anew.
+    /// Opens the files of the logs anew.
     pub(crate) fn reopen(&self) {
         let settings = lock(&self.0.state).settings.clone();
         self.set(settings);
@@ -243,8 +250,8 @@ fn for_admin<'a>(admin: &'a AdminListener, page: &'a ServerPage) -> (Message, Ve
 }
 
 impl JournalFiles {
-    fn descriptors(&self) -> [BorrowedFd<'_>; 3] {
-        [self.journal.as_fd(), self.metrics.as_fd(), self.alive.as_fd()]
+    fn descriptors(&self) -> [BorrowedFd<'_>; FILES] {
+        [self.journal.as_fd(), self.metrics.as_fd(), self.alive.as_fd(), self.log.as_fd()]
     }
 
     /// What the worker has counted.

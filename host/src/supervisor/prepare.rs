@@ -5,7 +5,7 @@ use std::io::{self, ErrorKind};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-use daylily_core::config::{self, AccessLogTarget, ComponentSource, Config};
+use daylily_core::config::{self, AccessLogTarget, ComponentSource, Config, LogTo};
 use daylily_core::log_target;
 
 use crate::artifact::Artifact;
@@ -15,7 +15,7 @@ use crate::cli::ServeArguments;
 use crate::engine::pool::StackDetail;
 use crate::failure::Failure;
 use crate::net::listen;
-use crate::observer::sink;
+use crate::observe::sink;
 use crate::sys::dirs;
 use crate::sys::read_file::{MAX_CONFIG_BYTES, MAX_TOKEN_BYTES, read_file};
 use crate::worker::load;
@@ -109,7 +109,9 @@ pub(crate) fn compile(config: Config, known: &[Artifact]) -> Result<Prepared, Fa
         );
     }
     let connection_limit = usize::try_from(fitting.unwrap_or(wanted)).unwrap_or(usize::MAX);
-    let (Ok(cache), Ok(()), Ok(_token)) = (cache(&config), access_log(&config), admin_token(&config)) else {
+    let (Ok(cache), Ok(()), Ok(()), Ok(_token)) =
+        (cache(&config), access_log(&config), log(&config), admin_token(&config))
+    else {
         return Err(Failure::all(faults(&config)));
     };
     warn_of_open_token(&config);
@@ -133,6 +135,7 @@ pub(crate) fn faults(config: &Config) -> Vec<Failure> {
         .map(Failure::from)
         .into_iter()
         .chain(access_log(config).err())
+        .chain(log(config).err())
         .chain(admin_token(config).err())
         .chain((!components.is_empty()).then(|| Failure::Components(components)))
         .collect()
@@ -172,6 +175,16 @@ fn warn_of_open_token(config: &Config) {
             "every user of this machine may read the token file {}; take that permission away (chmod o-r)",
             path.display()
         );
+    }
+}
+
+/// Checks whether the file of daylily's own log can be opened. This process and the observer open it.
+fn log(config: &Config) -> Result<(), Failure> {
+    match &config.log_to {
+        LogTo::File(path) => {
+            sink::check(path).map_err(|error| Failure::Log { path: path.display().to_string(), error })
+        }
+        LogTo::Stderr => Ok(()),
     }
 }
 

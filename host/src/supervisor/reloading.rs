@@ -106,7 +106,7 @@ impl Supervisor {
         }
         let old = std::mem::replace(&mut self.current, next);
         let config = &self.current.launch.prepared.config;
-        self.log.set_filter(&config.log);
+        self.log.set(&LogSettings::of(config));
         self.observer.set(Settings::of(config, self.current.launch.workers));
         if !admin.is_same(&self.admin) {
             self.observer.set_admin(admin.clone());

@@ -28,7 +28,7 @@ use super::{end, orphans, systemd};
 use crate::cli::ServeArguments;
 use crate::failure::Failure;
 use crate::net::sockets::Sockets;
-use crate::observe::log;
+use crate::observe::log::{self, LogSettings};
 use crate::observe::server_page::{MAX_DRAINING, ServerState};
 use crate::supervisor::prepare;
 use crate::sys::runtime;
@@ -53,7 +53,7 @@ pub(crate) fn serve(mut task: Task) -> Result<(), Failure> {
     let was_found = task.inheritance.as_ref().is_some_and(|inheritance| inheritance.carried.config_was_found);
     task.what = if was_found { prepare::with_found(&task.what) } else { prepare::settled(&task.what)? };
     let config = prepare::read(&task.what)?;
-    let log = log::start(&config.log)?;
+    let log = log::start(LogSettings::of(&config).usable())?;
     // Before the event loop: systemd passes open descriptors by number, which no other code may take.
     let sockets = match &task.inheritance {
         Some(inheritance) => inheritance.sockets.clone(),
@@ -213,6 +213,7 @@ impl Supervisor {
                     Command::Stop => break (false, vec![request.reply]),
                     Command::Status => status::answer(&self.overview(), request.reply),
                     Command::Reopen => {
+                        self.log.reopen();
                         self.observer.reopen();
                         let _ = request.reply.send(Reply::Reopened);
                     }

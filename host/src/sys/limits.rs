@@ -5,7 +5,7 @@ use std::path::Path;
 
 use daylily_core::units::format_size;
 use rustix::io::Errno;
-use rustix::process::{Resource, getrlimit};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 /// Makes a write over the limit of file sizes (`ulimit -f`, `LimitFSIZE=`) fail, as on a full disk, instead of ending
 /// the process by SIGXFSZ. Child processes inherit this.
@@ -14,6 +14,13 @@ pub(crate) fn survive_file_size_limit() {
     // SAFETY: SIG_IGN is no handler that could run at a bad time, and no other code relies on this signal. The call
     // fails only for an invalid signal number.
     unsafe { libc::signal(libc::SIGXFSZ, libc::SIG_IGN) };
+}
+
+/// Raises the limit of open files of this process as far as it can.
+pub(crate) fn raise_descriptors() {
+    let limit = getrlimit(Resource::Nofile);
+    // Ignore errors: the limit is then what it was, and reaching it is reported.
+    let _ = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit });
 }
 
 /// Adds the remedy to an error of writing a file in memory, where it was over the limit of file sizes.

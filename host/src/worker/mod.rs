@@ -24,7 +24,7 @@ use crate::failure::{EXIT_CUT, Failure};
 use crate::http::server::Worker;
 use crate::ipc::child;
 use crate::ipc::command::{CLOSED, End, FAILED, READY, WorkerCommand};
-use crate::observe::log;
+use crate::observe::log::{self, LogSettings};
 use crate::sys::drain::{Drain, DrainPolicy};
 use crate::sys::{memory, runtime};
 
@@ -41,11 +41,12 @@ pub(crate) const CUT_GRACE_PERIOD: Duration = Duration::from_secs(2);
 
 /// Runs a worker to its end.
 pub(crate) fn main() -> ExitCode {
-    let (supervisor, setup) = match child::begin(c"daylily-worker", "workers", setup::receive) {
+    let (supervisor, (setup, lines)) = match child::begin(c"daylily-worker", "workers", setup::receive) {
         Ok(begun) => begun,
         Err(code) => return code,
     };
-    let served = log::start(&setup.config.log).and_then(|_log| runtime::run(serve(&supervisor, setup)));
+    let log = log::start_through(lines, LogSettings::of(&setup.config));
+    let served = log.and_then(|_log| runtime::run(serve(&supervisor, setup)));
     match served {
         Ok(code) => code,
         Err(error) => {

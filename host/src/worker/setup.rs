@@ -28,12 +28,20 @@ pub(crate) struct Prepared {
     pub(crate) connection_limit: usize,
 }
 
-/// The memory in which a worker leaves what it did, for the observer.
+/// What a worker shares with the observer.
 pub(crate) struct WorkerJournal {
     pub(crate) journal: OwnedFd,
     pub(crate) metrics: OwnedFd,
     /// Open in the worker and in no other process: its end of the pipe is closed when the worker has ended.
     pub(crate) alive: OwnedFd,
+    /// The observer reads the worker's log lines from the other end.
+    pub(crate) log: OwnedFd,
+}
+
+impl WorkerJournal {
+    fn descriptors(&self) -> [BorrowedFd<'_>; 4] {
+        [self.journal.as_fd(), self.metrics.as_fd(), self.alive.as_fd(), self.log.as_fd()]
+    }
 }
 
 impl Prepared {
@@ -74,7 +82,7 @@ pub(crate) struct WorkerSetup {
 }
 
 /// Precedes the configuration in the payload, and describes the descriptors. Their order is: the scoreboard, the
-/// journal, the metrics, the pipe that shows that the worker lives, the listeners, the code of each component.
+/// journal, the metrics, the pipe that shows that the worker lives, the log, the listeners, the code of each component.
 #[derive(Serialize, Deserialize)]
 pub(crate) struct SetupHeader {
     id: WorkerId,
@@ -109,20 +117,17 @@ pub(crate) fn send(
     };
     let payload = postcard::to_stdvec(&(head, &prepared.config)).map_err(io::Error::other)?;
     let codes = prepared.artifacts.iter().map(|artifact| artifact.code().as_fd());
-    let descriptors: Vec<_> = [lease.file(), journal.journal.as_fd(), journal.metrics.as_fd(), journal.alive.as_fd()]
-        .into_iter()
-        .chain(sockets)
-        .chain(codes)
-        .collect();
+    let descriptors: Vec<_> =
+        [lease.file()].into_iter().chain(journal.descriptors()).chain(sockets).chain(codes).collect();
     fd_message::send(worker, &payload, &descriptors)
 }
 
-/// Receives what [`send`] sent. Blocks until it has arrived.
+/// Receives what [`send`] sent, and the socket for the lines of this process's log. Blocks until it has arrived.
 ///
 /// # Errors
 ///
 /// When the supervisor has closed the channel, or is of another version and its payload cannot be decoded.
-pub(crate) fn receive(supervisor: &UnixStream) -> io::Result<WorkerSetup> {
+pub(crate) fn receive(supervisor: &UnixStream) -> io::Result<(WorkerSetup, OwnedFd)> {
     let (payload, descriptors) = fd_message::receive(supervisor)?;
     let (head, config): (SetupHeader, Config) = postcard::from_bytes(&payload).map_err(io::Error::other)?;
     let mut descriptors = descriptors.into_iter();
@@ -131,6 +136,7 @@ pub(crate) fn receive(supervisor: &UnixStream) -> io::Result<WorkerSetup> {
     let journal = Journal::open(next()?.as_fd())?;
     let metrics = WorkerMetrics::open(next()?.as_fd())?;
     let alive = next()?;
+    let log = next()?;
     let listeners = head.listeners.into_iter().map(|(owners, is_lent)| {
         let socket = Listener::new(next()?)?;
         Ok(AssignedListener { socket, owners, is_lent })
@@ -142,7 +148,9 @@ pub(crate) fn receive(supervisor: &UnixStream) -> io::Result<WorkerSetup> {
         .map(|(source, facts)| Ok(Artifact::handed_over(source, facts, File::from(next()?))))
         .collect::<io::Result<_>>()?;
     let connection_limit = usize::try_from(head.connection_limit).unwrap_or(usize::MAX);
-    Ok(WorkerSetup { id: head.id, config, connection_limit, artifacts, listeners, counters, journal, metrics, alive })
+    let setup =
+        WorkerSetup { id: head.id, config, connection_limit, artifacts, listeners, counters, journal, metrics, alive };
+    Ok((setup, log))
 }
 
 /// Identifies a worker: its generation and its number in it.

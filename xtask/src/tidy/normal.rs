@@ -20,7 +20,12 @@ pub(super) fn normal(text: &str, masks_numbers: bool) -> String {
 /// Masks a word that is a point in time, or an id of 32 hex digits.
 fn word(word: &str) -> String {
     let is_time = word.ends_with('Z') && word.contains('T') && word.starts_with(|c: char| c.is_ascii_digit());
-    if is_time { "…".into() } else { ids(word) }
+    if is_time {
+        return "…".into();
+    }
+    // A line of the log as JSON begins with its time.
+    let json = word.strip_prefix("{\"time\":\"").and_then(|rest| rest.split_once('"'));
+    json.map_or_else(|| ids(word), |(_, rest)| ids(&format!("{{\"time\":\"…\"{rest}")))
 }
 
 fn ids(word: &str) -> String {
@@ -72,6 +77,7 @@ mod tests {
                 false,
             ),
             ("content-length: 50", "content-length: 50", false),
+            ("{\"time\":\"2026-11-23T08:15:26.261680Z\",\"level\":1}", "{\"time\":\"…\",\"level\":1}", false),
             ("0       2           8243  ready", "# # # ready", true),
         ];
         for (text, want, masks_numbers) in cases {

@@ -105,6 +105,13 @@ const SCENARIOS: &[Scenario] = &[
         shows: Shows::Log(&["guest: one", "guest: err"]),
         ..HELLO
     },
+    Scenario {
+        name: "json-log",
+        config: &["log_format = \"json\"\n\n", "[[route]]\nname = \"output\"\ncomponent = \"output.wasm\"\n"],
+        before: &["curl http://127.0.0.1:3000/lines"],
+        shows: Shows::Log(&["\"message\":\"one\"", "\"message\":\"err\""]),
+        ..HELLO
+    },
     Scenario { name: "failed", serves: Some("--dev fails.wasm"), ..HELLO },
     Scenario { name: "wrong-section", config: &["[defaults]\nmax_queue = 5\n\n", GREET], serves: None, ..HELLO },
 ];

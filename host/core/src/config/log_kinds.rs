@@ -1,4 +1,4 @@
-//! The kinds of options that the access log has.
+//! The kinds of options that the logs have.
 
 use std::ffi::OsStr;
 use std::path::PathBuf;
@@ -7,7 +7,7 @@ use std::str::FromStr;
 use super::kinds::{PathOf, replace, utf8};
 use super::option::{Form, Kind};
 use super::reader::{Located, Section};
-use super::{AccessLogTarget, Sample};
+use super::{AccessLogTarget, LogTo, Sample};
 use crate::ValueError;
 
 /// An array of words, each of which is parsed. One that is there twice is an error.
@@ -101,6 +101,51 @@ impl Kind<AccessLogTarget> for LogTarget {
             Some("stdout") => AccessLogTarget::Stdout,
             Some("stderr") => AccessLogTarget::Stderr,
             _ => AccessLogTarget::File(PathBuf::from(text)),
+        });
+        Ok(())
+    }
+}
+
+/// The key of the place where daylily's own log goes.
+pub(super) struct OwnLogTarget(pub(super) &'static str);
+
+impl Kind<LogTo> for OwnLogTarget {
+    fn key(&self) -> &'static str {
+        self.0
+    }
+
+    fn default_text(&self) -> String {
+        "`\"stderr\"`".to_owned()
+    }
+
+    fn form(&self) -> Form {
+        Form::Path
+    }
+
+    fn read(&self, section: &mut Section<'_, '_>, value: &mut LogTo) {
+        let of = PathOf {
+            key: self.0,
+            name: "path of the log",
+            help: "write \"stderr\", or the path of a file",
+            default: "",
+        };
+        match section.is_text(self.0, &["stderr", "stdout"]) {
+            Some("stderr") => *value = LogTo::Stderr,
+            Some(_) => {
+                if let Some(Located { span, .. }) = section.text(self.0) {
+                    section.problems().add(span, LogTo::not_stdout());
+                }
+            }
+            None => replace(value, section.path(&of).map(LogTo::File)),
+        }
+    }
+
+    fn parse_flag(&self, text: &OsStr, given: &mut Option<LogTo>) -> Result<(), ValueError> {
+        *given = Some(match text.to_str() {
+            Some("stderr") => LogTo::Stderr,
+            Some("stdout") => return Err(LogTo::not_stdout()),
+            Some("") => return Err(ValueError::new("the path of the log is empty").help("write stderr, or a path")),
+            _ => LogTo::File(PathBuf::from(text)),
         });
         Ok(())
     }

@@ -17,12 +17,12 @@ use serde::{Deserialize, Serialize};
 
 use super::access_log::MAX_HEADERS;
 use super::kinds::{Addresses, Dirs, Origins, Pairs, PathOf, Switch, Word, WorkerCount};
-use super::log_kinds::{Items, LogTarget, Part};
+use super::log_kinds::{Items, LogTarget, OwnLogTarget, Part};
 use super::option::{Flag, Kind as _, Row, options};
 use super::reader::Section;
 use super::{
-    AccessLogField, AccessLogFormat, AccessLogTarget, AdminListen, Always, DirGrant, Listen, LogFilter, LoggedHeader,
-    Route, Sample, Table, Workers,
+    AccessLogField, AccessLogFormat, AccessLogTarget, AdminListen, Always, DirGrant, Listen, LogFilter, LogFormat,
+    LogTo, LoggedHeader, Route, Sample, Table, Workers,
 };
 use crate::allow_http::AllowHttp;
 use crate::grants;
@@ -85,6 +85,18 @@ options! {
             flag (7, "--log LEVEL", Some("DAYLILY_LOG"),
                 "Log level: off, error, warn, info, debug or trace; with levels of single targets: \
                 info,daylily::outgoing=debug,guest=off [default: {}]");
+        /// How a line of daylily's own log is written: `"text"`, or `"json"`, [one object for each
+        /// event](errors.md#the-log-as-json).
+        log_format: LogFormat = Word { key: "log_format", default: LogFormat::Text },
+            flag (7, "--log-format FORMAT", Some("DAYLILY_LOG_FORMAT"),
+                "Form of the log's lines: text or json [default: {}]");
+        /// Where daylily's own log goes: `"stderr"`, or the path of a file, to which lines are appended. A reload and
+        /// `daylily reopen` [reopen the file](operations.md#log-files). Pipes, sockets and directories are errors.
+        /// What daylily prints before it has read its configuration goes to stderr, and so do the last words of a
+        /// process that crashes.
+        log_to: LogTo = OwnLogTarget("log_to"),
+            flag (7, "--log-to FILE", Some("DAYLILY_LOG_TO"),
+                "File that the log is appended to, or `stderr` [default: {}]");
         /// The number of worker processes: `"auto"` for one per core, or 1 to 256. See
         /// [workers](operations.md#workers).
         workers: Workers = WorkerCount("workers"),

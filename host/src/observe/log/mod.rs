@@ -1,52 +1,155 @@
-//! The log: lines on stderr, coloured on a terminal only.
+//! The log: which lines there are, their form, and where this process writes them.
 
 use std::collections::BTreeMap;
 use std::env;
+use std::fmt;
 use std::io::{self, IsTerminal};
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixStream;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
-use daylily_core::config::{LogFilter, LogLevel};
+use daylily_core::config::{Config, LogFilter, LogFormat, LogLevel, LogTo};
 use daylily_core::log_target;
+use serde::{Deserialize, Serialize};
+use tracing::{Event, Subscriber};
 use tracing_subscriber::filter::{LevelFilter, Targets};
+use tracing_subscriber::fmt::format::Writer;
+use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields};
 use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::registry::LookupSpan;
 use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{Registry, reload};
 
-mod queue;
+mod json;
+pub(crate) mod out;
+pub(crate) mod queue;
 
-/// Starts the log with `filter` for daylily and its guests; libraries log from `warn` on.
+use self::out::{LogOut, Output};
+use super::sink;
+use crate::sys::lock::lock;
+
+/// What is configured of the log.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct LogSettings {
+    filter: LogFilter,
+    format: LogFormat,
+    pub(crate) to: LogTo,
+}
+
+impl LogSettings {
+    pub(crate) fn of(config: &Config) -> Self {
+        Self { filter: config.log.clone(), format: config.log_format, to: config.log_to.clone() }
+    }
+
+    /// The same on standard error, for commands and for a server whose file cannot be opened.
+    pub(crate) fn on_stderr(self) -> Self {
+        Self { to: LogTo::Stderr, ..self }
+    }
+
+    /// The same, on standard error if the file cannot be opened: then the start is about to fail, and the reason must be
+    /// where its other errors are.
+    pub(crate) fn usable(self) -> Self {
+        match &self.to {
+            LogTo::File(path) if sink::check(path).is_err() => self.on_stderr(),
+            _ => self,
+        }
+    }
+}
+
+/// Starts the log of a process that writes its lines itself; libraries log from `warn` on.
 ///
 /// A thread writes the lines, because a reader of stderr that is slow or stopped must not block the event loop. When
 /// too many bytes wait, new lines are dropped, and a line reports how many. Lines that wait when the returned log is
-/// dropped are still written.
+/// dropped are still written, for a second.
 ///
 /// # Errors
 ///
 /// When the thread cannot be started.
-pub(crate) fn start(filter: &LogFilter) -> io::Result<Log> {
-    let (stderr, guard) = queue::start(io::stderr(), say_dropped)?;
-    let (targets, filter) = reload::Layer::new(targets(filter));
-    let lines = tracing_subscriber::fmt::layer().with_writer(stderr).with_ansi(is_coloured());
+pub(crate) fn start(settings: LogSettings) -> io::Result<Log> {
+    let out = Output::Own(LogOut::new(settings.to.clone()));
+    start_with(&settings, out)
+}
+
+/// Starts the log of a process whose lines the observer reads from the other end of `socket`; otherwise as [`start`].
+///
+/// # Errors
+///
+/// When the thread cannot be started.
+pub(crate) fn start_through(socket: OwnedFd, settings: LogSettings) -> io::Result<Log> {
+    let out = Output::Observer { socket: UnixStream::from(socket), then: settings.to.clone() };
+    start_with(&settings, out)
+}
+
+fn start_with(settings: &LogSettings, out: Output) -> io::Result<Log> {
+    let (queue, guard) = queue::start(out, say_dropped)?;
+    let (targets, filter) = reload::Layer::new(targets(&settings.filter));
+    let form = Form::default();
+    form.set(settings);
+    // Spans have no colours in a file either, because there are none.
+    let lines = tracing_subscriber::fmt::layer().with_writer(queue.clone()).with_ansi(true).event_format(form.clone());
     // Fails only where tests that share a process have already started it.
     let _ = tracing_subscriber::registry().with(targets).with(lines).try_init();
-    Ok(Log { filter, _guard: guard })
+    Ok(Log { filter, form, queue, to: Mutex::new(settings.to.clone()), _guard: guard })
 }
 
 fn say_dropped(lines: u64) {
-    tracing::warn!(target: log_target::LOG, "log lines dropped: {lines}; stderr was read too slowly");
+    tracing::warn!(target: log_target::LOG, "log lines dropped: {lines}; the log was not read or written fast enough");
 }
 
 /// The open log; dropping it closes it.
 pub(crate) struct Log {
     filter: reload::Handle<Targets, Registry>,
+    form: Form,
+    queue: queue::Queue,
+    to: Mutex<LogTo>,
     _guard: queue::Guard,
 }
 
 impl Log {
-    pub(crate) fn set_filter(&self, filter: &LogFilter) {
+    /// Changes the settings. A file is reopened, also if it is the same.
+    pub(crate) fn set(&self, settings: &LogSettings) {
         // It cannot fail while the log is open.
-        let _ = self.filter.reload(targets(filter));
+        let _ = self.filter.reload(targets(&settings.filter));
+        self.form.set(settings);
+        *lock(&self.to) = settings.to.clone();
+        self.reopen();
+    }
+
+    /// Reopens the file, in case it has been moved away.
+    pub(crate) fn reopen(&self) {
+        self.queue.set(lock(&self.to).clone());
+    }
+}
+
+/// The form of lines. All clones have the same.
+#[derive(Clone, Default)]
+struct Form(Arc<Switches>);
+
+#[derive(Default)]
+struct Switches {
+    is_json: AtomicBool,
+    is_coloured: AtomicBool,
+}
+
+impl Form {
+    fn set(&self, settings: &LogSettings) {
+        self.0.is_json.store(settings.format == LogFormat::Json, Relaxed);
+        self.0.is_coloured.store(settings.to == LogTo::Stderr && is_coloured(), Relaxed);
+    }
+}
+
+impl<S: Subscriber + for<'a> LookupSpan<'a>, N: for<'a> FormatFields<'a> + 'static> FormatEvent<S, N> for Form {
+    fn format_event(&self, context: &FmtContext<'_, S, N>, mut out: Writer<'_>, event: &Event<'_>) -> fmt::Result {
+        if self.0.is_json.load(Relaxed) {
+            return json::write(&mut out, event);
+        }
+        let text = tracing_subscriber::fmt::format();
+        if self.0.is_coloured.load(Relaxed) {
+            return text.format_event(context, out, event);
+        }
+        text.format_event(context, Writer::new(&mut out), event)
     }
 }
 

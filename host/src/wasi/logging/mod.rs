@@ -21,9 +21,6 @@ const VERSION: &str = "0.1.0-draft";
 /// Maximum length of a context before it is quoted; the rest is left out.
 const MAX_CONTEXT_BYTES: usize = 256;
 
-/// Maximum length of a context in quotes: a byte takes up to six (`\u{1b}`), the ellipsis three, and the quotes two.
-const MAX_QUOTED_BYTES: usize = 6 * MAX_CONTEXT_BYTES + 3 + 2;
-
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ComponentType, Lift)]
 #[component(enum)]
 #[repr(u8)]
@@ -76,10 +73,11 @@ fn log<'a>(output: impl FnOnce() -> &'a GuestOutput, level: Level, context: &str
                 if output.is_cut() {
                     return;
                 }
-                let context = quoted(context);
+                let context = bounded(context);
                 let message = Excerpt::within(message, MAX_LINE_BYTES);
-                output.log(message.as_str(), context.as_ref().map_or("", Excerpt::as_str), |route, request, line| {
-                    let context = context.as_ref().map(tracing::field::display);
+                output.log(message.as_str(), &context.as_deref().map(quoted).unwrap_or_default(), |route, request, line| {
+                    // As a string, which lines of text have in quotes.
+                    let context = context.as_deref();
                     tracing::event!(
                         target: log_target::GUEST,
                         tracing::Level::$level, %route, %request, context, "{line}"
@@ -97,21 +95,29 @@ fn log<'a>(output: impl FnOnce() -> &'a GuestOutput, level: Level, context: &str
     }
 }
 
-/// A context in quotes, which are escaped in it, so that it cannot be taken for other fields of the line. None if it is
-/// empty.
-fn quoted(context: &str) -> Option<Excerpt> {
+/// A context; None if it is empty.
+fn bounded(context: &str) -> Option<String> {
     let kept = context.get(..context.floor_char_boundary(MAX_CONTEXT_BYTES))?;
     let more = if kept.len() < context.len() { "…" } else { "" };
-    (!kept.is_empty()).then(|| Excerpt::display_within(format_args!("{:?}", format!("{kept}{more}")), MAX_QUOTED_BYTES))
+    (!kept.is_empty()).then(|| format!("{kept}{more}"))
+}
+
+/// A context as it is in a line of text: in quotes, which are escaped in it, so that it cannot be taken for other fields
+/// of the line.
+fn quoted(context: &str) -> String {
+    format!("{context:?}")
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    /// A byte takes up to six (`\u{1b}`), the ellipsis three, and the quotes two.
+    const MAX_QUOTED_BYTES: usize = 6 * MAX_CONTEXT_BYTES + 3 + 2;
+
     #[test]
     fn a_context_is_quoted_and_bounded() {
-        let context = |text: &str| quoted(text).map(String::from);
+        let context = |text: &str| bounded(text).as_deref().map(quoted);
         assert_eq!(context(""), None);
         assert_eq!(context("shop").as_deref(), Some(r#""shop""#));
         assert_eq!(context("a\" request=b").as_deref(), Some(r#""a\" request=b""#));

@@ -1,4 +1,4 @@
-//! Where the access log goes: standard output, standard error or a file.
+//! Where a log goes: standard output, standard error or a file. The access log and daylily's own log use it.
 
 use std::fmt;
 use std::fs::{File, OpenOptions};
@@ -12,7 +12,7 @@ use daylily_core::config::AccessLogTarget;
 use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::fs::{Access, FileType};
 
-/// The permissions of a new file: paths and addresses are nobody else's business.
+/// The permissions of a new file: other users may not read paths and addresses.
 const FILE_MODE: u32 = 0o640;
 
 /// Checks whether [`open`] would open a file. Creates nothing.
@@ -22,35 +22,42 @@ const FILE_MODE: u32 = 0o640;
 /// When it would fail.
 pub(crate) fn check(path: &Path) -> io::Result<()> {
     if path.exists() {
-        return open(path).map(drop);
+        return open(path, true).map(drop);
     }
     let dir = path.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new("."));
     Ok(rustix::fs::access(dir, Access::WRITE_OK | Access::EXEC_OK)?)
 }
 
-/// Opens a file of an access log to append to it, and creates it if there is none.
+/// Opens the file of a log to append to it, and creates it if there is none. What another process may have begun is
+/// left as it is if the file `is_shared`.
 ///
 /// # Errors
 ///
 /// When it cannot be opened, or is a directory, a named pipe or a socket.
-fn open(path: &Path) -> io::Result<File> {
+fn open(path: &Path, is_shared: bool) -> io::Result<File> {
     if let Ok(metadata) = path.metadata() {
         let kind = metadata.file_type();
         if kind.is_dir() {
             return Err(io::Error::new(io::ErrorKind::IsADirectory, "it is a directory"));
         }
         if kind.is_fifo() || kind.is_socket() {
-            return Err(io::Error::other("it is a pipe or a socket; write to = \"stdout\", and pass that on"));
+            return Err(io::Error::other("it is a pipe or a socket; redirect stdout or stderr to it instead"));
         }
     }
     let mut file = OpenOptions::new().read(true).append(true).create(true).mode(FILE_MODE).open(path)?;
     // A process that was killed may have left the beginning of a line.
-    let end = file.metadata().map_or(0, |metadata| metadata.len());
-    let mut last = [b'\n'];
-    if end > 0 && file.read_exact_at(&mut last, end - 1).is_ok() && last != [b'\n'] {
+    if !is_shared && amid_line(&file).is_some() {
         file.write_all(b"\n")?;
     }
     Ok(file)
+}
+
+/// The length of a file that does not end with the end of a line.
+fn amid_line(file: &File) -> Option<u64> {
+    let length = file.metadata().map_or(0, |metadata| metadata.len());
+    let mut last = [b'\n'];
+    file.read_exact_at(&mut last, length.checked_sub(1)?).ok()?;
+    (last != [b'\n']).then_some(length)
 }
 
 /// How long a write waits for the reader of a pipe.
@@ -60,20 +67,27 @@ const WRITE_PATIENCE: Duration = Duration::from_millis(200);
 const PIPE_BUF: usize = 4096;
 
 /// Writes whole lines.
-pub(super) struct Sink {
+pub(crate) struct Sink {
     target: AccessLogTarget,
+    /// Other processes write to the same file.
+    is_shared: bool,
     file: Option<File>,
     /// The rest of a line that was written in part.
     rest: Vec<u8>,
 }
 
 impl Sink {
-    pub(super) fn new(target: AccessLogTarget) -> Self {
-        Self { target, file: None, rest: Vec::new() }
+    pub(crate) fn new(target: AccessLogTarget) -> Self {
+        Self { target, is_shared: false, file: None, rest: Vec::new() }
     }
 
-    /// Opens the file anew at the next write, in case it has been moved away. The rest of a line belongs to the old one.
-    pub(super) fn reopen(&mut self) {
+    /// For a file that other processes write to as well: see [`Self::amid_line_of_others`].
+    pub(crate) fn shared(target: AccessLogTarget) -> Self {
+        Self { is_shared: true, ..Self::new(target) }
+    }
+
+    /// Reopens the file at the next write, in case it has been moved away. The rest of a line belongs to the old one.
+    pub(crate) fn reopen(&mut self) {
         if !self.rest.is_empty() {
             let _ = self.write(&[]);
             self.rest.clear();
@@ -81,9 +95,30 @@ impl Sink {
         self.file = None;
     }
 
+    /// The length of the file, if it ends with a line that another process has begun and not finished: it is being
+    /// written just now, or the disk is full and took a part of it, or the process was killed.
+    ///
+    /// # Errors
+    ///
+    /// When the file cannot be opened.
+    pub(crate) fn amid_line_of_others(&mut self) -> io::Result<Option<u64>> {
+        if !self.rest.is_empty() || !matches!(self.target, AccessLogTarget::File(_)) {
+            return Ok(None);
+        }
+        Ok(amid_line(self.file()?))
+    }
+
+    fn file(&mut self) -> io::Result<&mut File> {
+        match (&mut self.file, &self.target) {
+            (Some(file), _) => Ok(file),
+            (none, AccessLogTarget::File(path)) => Ok(none.insert(open(path, self.is_shared)?)),
+            (None, _) => Err(io::Error::other("it is no file")),
+        }
+    }
+
     /// Writes lines. Returns how many bytes of them are taken care of: all, or, with the error, whole lines and the
     /// beginning of one whose rest is written first next time.
-    pub(super) fn write(&mut self, lines: &[u8]) -> (usize, io::Result<()>) {
+    pub(crate) fn write(&mut self, lines: &[u8]) -> (usize, io::Result<()>) {
         let rest = std::mem::take(&mut self.rest);
         let (written, result) = self.write_some(&rest);
         if written < rest.len() {
@@ -119,13 +154,7 @@ impl Sink {
         match &self.target {
             AccessLogTarget::Stdout => write_in_time(io::stdout().as_fd(), bytes),
             AccessLogTarget::Stderr => write_in_time(io::stderr().as_fd(), bytes),
-            AccessLogTarget::File(path) => {
-                let file = match &mut self.file {
-                    Some(file) => file,
-                    none => none.insert(open(path)?),
-                };
-                file.write(bytes)
-            }
+            AccessLogTarget::File(_) => self.file()?.write(bytes),
         }
     }
 }
@@ -138,7 +167,7 @@ fn write_in_time(fd: BorrowedFd<'_>, bytes: &[u8]) -> io::Result<usize> {
     }
     let patience = Timespec { tv_sec: 0, tv_nsec: WRITE_PATIENCE.subsec_nanos().into() };
     if rustix::event::poll(&mut [PollFd::new(&fd, PollFlags::OUT)], Some(&patience))? == 0 {
-        return Err(io::Error::new(io::ErrorKind::TimedOut, "nobody reads it"));
+        return Err(io::Error::new(io::ErrorKind::TimedOut, "no process reads it"));
     }
     let piece = bytes.get(..PIPE_BUF).unwrap_or(bytes);
     let whole = piece.iter().rposition(|byte| *byte == b'\n').map_or(piece.len(), |end| end + 1);
@@ -162,23 +191,23 @@ mod tests {
     #[test]
     fn only_files_are_opened() {
         let dir = tempfile::tempdir().expect("a directory");
-        assert!(open(dir.path()).is_err());
+        assert!(open(dir.path(), false).is_err());
         let pipe = dir.path().join("pipe");
         rustix::fs::mknodat(rustix::fs::CWD, &pipe, rustix::fs::FileType::Fifo, rustix::fs::Mode::RUSR, 0)
             .expect("a pipe");
-        assert!(open(&pipe).expect_err("a pipe").to_string().contains("stdout"));
+        assert!(open(&pipe, false).expect_err("a pipe").to_string().contains("stdout"));
         let new = dir.path().join("new");
         check(&new).expect("it can be made");
         assert!(!new.exists());
-        open(&new).expect("a new file");
+        open(&new, false).expect("a new file");
         check(&new).expect("it is there");
         assert!(check(&dir.path().join("no/file")).is_err());
-        open(Path::new("/dev/null")).expect("a device");
+        open(Path::new("/dev/null"), false).expect("a device");
     }
 
-    /// A pipe that nobody reads fails in time, and takes whole lines before that.
+    /// A pipe that is not read fails in time, and takes whole lines before that.
     #[test]
-    fn a_pipe_that_nobody_reads_is_no_trap() {
+    fn a_pipe_that_is_not_read_fails_in_time() {
         let (reader, writer) = rustix::pipe::pipe().expect("a pipe");
         let line = [[b'x'; 99].as_slice(), b"\n"].concat();
         let lines = line.repeat(1_000);
