@@ -79,7 +79,7 @@ pub struct Input {
     pub body: Vec<&'static [u8]>,
     /// Whether the body ends after its chunks. If not, it stays open.
     pub ends: bool,
-    /// Whether it ends with trailers.
+    /// Whether trailers are before its end, if it ends. What a client sends has ended after them.
     pub trailers: bool,
     /// The number of timers that the program can wait for in sequence. Each is shorter than two milliseconds.
     pub timers: usize,
@@ -288,7 +288,7 @@ struct RequestBody {
 impl RequestBody {
     fn of(input: &Input) -> Self {
         let mut frames: VecDeque<_> = input.body.iter().map(|piece| Frame::data(Bytes::from_static(piece))).collect();
-        if input.trailers {
+        if input.ends && input.trailers {
             let mut trailers = HeaderMap::new();
             trailers.insert("x-trailer", http::HeaderValue::from_static("last"));
             frames.push_back(Frame::trailers(trailers));

@@ -34,6 +34,7 @@ use self::app::App;
 use self::direct::handler::{Direct, Handle};
 use self::handler::{HandleP2, HandleP3, Handler};
 use self::trapped::Failure;
+use crate::component_abi;
 use crate::engine::meter::{Meter, Metered};
 use crate::engine::outcome::{EndedStore, Outcome};
 use crate::observe::diagnosis::CallDiagnosis;
@@ -169,7 +170,11 @@ where
                 state.guest().give(&request)
             };
             let request = give(store.data_mut()).map_err(Failure::Running)?;
-            handle.run(store, request).await.map_err(Failure::Running)?;
+            let result = handle.run(store, request).await;
+            if result.is_err() && store.data().has_passed_answer() {
+                component_abi::take_values(store);
+            }
+            result.map_err(Failure::Running)?;
             if let Some(passed) = store.data_mut().passed() {
                 let _ = passed.await;
             }

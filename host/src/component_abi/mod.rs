@@ -41,7 +41,7 @@ use wasmtime::ValType;
 pub(crate) use compound::{enumeration, flatten_variant, load_case, payload_offset, record, variant, variant_size};
 pub(crate) use concurrent::{
     BuiltIn, ByteSink, ByteSource, Event, FutureReader, Kind, Later, StreamReader, Transfer, ensure_returned, finish,
-    later, next_event, of_futures, of_streams, of_tasks, pipe, task_return, when_ready, yield_now,
+    later, next_event, of_futures, of_streams, of_tasks, pipe, take_values, task_return, when_ready, yield_now,
 };
 pub(crate) use function::{Function, is, is_async};
 pub(crate) use guest::{Allocation, Guest, Host, NEXT_ALLOCATION, NOTHING_TO_ALLOCATE, allocated, next_allocation};

@@ -226,6 +226,11 @@ impl State {
         }
     }
 
+    /// Whether the guest's response was sent to the connection.
+    pub(crate) fn has_passed_answer(&self) -> bool {
+        self.answer.is_none()
+    }
+
     /// For a response whose body is not the guest's own: the returned sender must be kept until the end of that body.
     pub(crate) fn pass_on(&mut self) -> oneshot::Sender<()> {
         let (sender, passed) = oneshot::channel();

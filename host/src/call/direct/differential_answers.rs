@@ -23,6 +23,10 @@ const BEGIN: &str = "(call $begin)";
 /// Returns a response without a stream for its body.
 const BARE: &str = "(call $ends (call $trailers)) (i32.store (i32.const 148) (call $writer))
     (call $new-response (call $fields) (i32.const 0) (i32.const 0) (call $reader) (i32.const 136)) (call $send-made)";
+/// The same with a stream, and with the request's trailers.
+const WITH_TRAILERS: &str = "(call $ends (call $stream)) (i32.store (i32.const 144) (call $writer))
+    (call $new-response (call $fields) (i32.const 1) (call $reader) (call $body-trailers) (i32.const 136))
+    (call $send-made)";
 const PUT: &str = "(call $put (i32.const 16) (i32.const 6))";
 const PUT_MORE: &str = "(call $put (i32.const 22) (i32.const 10))";
 const DROP_WRITER: &str = "(call $drop-writer (i32.load (i32.const 144)))";
@@ -100,6 +104,15 @@ const ANSWERS: &[(&[&str], Passed)] = &[
     (&[SIZED, DROP_WRITER, END, EXIT], Head),
     (&[INPUT, PASS, EXIT], Nothing),
     (&[INPUT, PASS, "unreachable"], Nothing),
+    // The trailers are those of the request.
+    (&[INPUT, "(call $drop-reader (call $body))", WITH_TRAILERS, EXIT], Nothing),
+    (&[INPUT, "(call $drop-reader (call $body))", WITH_TRAILERS, PUT, EXIT], Head),
+    (&[INPUT, "(call $drop-reader (call $body))", WITH_TRAILERS, PUT, DROP_WRITER, EXIT], Whole),
+    (&[INPUT, "(call $drop-reader (call $body))", WITH_TRAILERS, PUT, DROP_WRITER, EXIT_7], Whole),
+    (&[INPUT, "(call $drop-reader (call $body))", WITH_TRAILERS, PUT, DROP_WRITER, "unreachable"], Whole),
+    (&[INPUT, READ, READ, WITH_TRAILERS, PUT, PUT_MORE, DROP_WRITER, EXIT], Whole),
+    (&[INPUT, "(call $drop-reader (call $body))", "(call $new-response (call $fields) (i32.const 0) (i32.const 0) (call $body-trailers) (i32.const 136))",
+       "(call $send-made) (drop (call $yield))", EXIT], Whole),
     // Operations on other streams and futures.
     (&[BEGIN, STREAM, "(drop (call $write (call $writer) (i32.const 16) (i32.const 6)))",
        "(drop (call $read (call $reader) (i32.const 280) (i32.const 4)))", EXIT], Nothing),

@@ -22,7 +22,7 @@ use channel::{Channel, Owner};
 pub(super) use channel::{Channels, End, Payload};
 pub(crate) use host::{ByteSink, ByteSource, FutureReader, Later, StreamReader, Transfer, later};
 use host::{HostEnd, Step, ValueSink, value_sink};
-pub(crate) use wait::{Event, ensure_returned, finish, next_event, yield_now};
+pub(crate) use wait::{Event, ensure_returned, finish, next_event, take_values, yield_now};
 
 use super::guest::{Guest, Host, Pending};
 use super::handles::Waitable;

@@ -137,6 +137,20 @@ pub(crate) async fn finish<T: Host>(store: &mut impl HasHost<T>) -> wasmtime::Re
     .await
 }
 
+/// Called when the guest has trapped or exited: takes those values of futures that the guest has passed on which are
+/// available by now, such as the trailers of a response. In a component, this is done while the guest waits.
+pub(crate) fn take_values<T: Host>(store: &mut impl HasHost<T>) {
+    let (_, host) = parts(store);
+    let cx = &mut Context::from_waker(Waker::noop());
+    let passing = std::mem::take(&mut host.guest().concurrent.passing);
+    let left = passing.into_iter().filter_map(|one| match one {
+        Passing::Value(..) => one.go_on(host, cx).ok().flatten(),
+        Passing::Bytes { .. } => Some(one),
+    });
+    let left = left.collect();
+    host.guest().concurrent.passing = left;
+}
+
 /// Waits for `poll`. If it is not ready at once, all operations are advanced meanwhile.
 pub(super) async fn meanwhile<T: Host, V>(
     store: &mut impl HasHost<T>,
