@@ -19,6 +19,7 @@ use super::worker_session::DesiredState;
 use crate::cli::ServeArguments;
 use crate::failure::Failure;
 use crate::ipc::command::End;
+use crate::observe::log::LogSettings;
 use crate::observe::server_page::{MAX_DRAINING, ServerState};
 use crate::observer::message::Settings;
 use crate::supervisor::prepare;

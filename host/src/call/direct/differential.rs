@@ -2,6 +2,8 @@
 //! with whatever arguments, it finds the same data in its memory, or traps in both forms. Handles have the same
 //! numbers, and memory is allocated in the same order.
 
+use std::time::Duration;
+
 use bytes::Bytes;
 use daylily_core::config::RouteLimits;
 use http::uri::Scheme;
@@ -183,6 +185,9 @@ fn component(code: &str, in_realloc: &str) -> Vec<u8> {
     residue_guest::encode(&text, residue_guest::Wasi::P2).unwrap_or_else(|error| panic!("{code}: {error:#}"))
 }
 
+/// Longer than any of these guests runs.
+const PATIENCE: Duration = Duration::from_secs(30);
+
 /// The result of a request in one form: how the guest ended, and its response.
 pub(crate) async fn outcome(wasi_version: WasiVersion, component: &[u8], form: Form) -> (CallOutcome, String) {
     let kind = PoolKind { wasi_version, reset: Reset::Whole };
@@ -209,7 +214,8 @@ pub(crate) async fn outcome(wasi_version: WasiVersion, component: &[u8], form: F
         let (outcome, _) = run.await;
         outcome
     };
-    tokio::join!(run, answer)
+    let ends = async { tokio::join!(run, answer) };
+    tokio::time::timeout(PATIENCE, ends).await.expect("the guest ends")
 }
 
 /// Describes the differences between the forms for a guest with this component. None if there are none.

@@ -79,7 +79,7 @@ enum Status {
 
 /// A transfer between two host ends: the guest has passed a stream or a future of the host's to the host.
 enum Passing<T> {
-    Value(Later<T>, Box<dyn ValueSink<T>>),
+    Value { later: Later<T>, sink: Box<dyn ValueSink<T>>, keeps_instance: bool },
     Bytes { source: Box<dyn ByteSource<T>>, sink: Box<dyn ByteSink<T>>, read: Vec<u8> },
 }
 
@@ -229,12 +229,18 @@ pub(crate) fn pipe<T: Host>(host: &mut T, reader: StreamReader, sink: Box<dyn By
     Ok(())
 }
 
-/// Calls `then` with the future's value when it is available, which may be never.
+/// Calls `then` with the future's value when it is available, which may be never. `keeps_instance` says whether an
+/// instance whose guest has ended is kept until then, if the host provides the value.
 ///
 /// # Errors
 ///
 /// If the guest passes on too many streams and futures at a time.
-pub(crate) fn when_ready<T, V, F>(host: &mut T, reader: &FutureReader<V>, then: F) -> wasmtime::Result<()>
+pub(crate) fn when_ready<T, V, F>(
+    host: &mut T,
+    reader: &FutureReader<V>,
+    keeps_instance: bool,
+    then: F,
+) -> wasmtime::Result<()>
 where
     T: Host,
     V: Lift,
@@ -245,7 +251,7 @@ where
     match concurrent.take(reader.0) {
         HostEnd::Later(later) => {
             concurrent.remove(reader.0);
-            concurrent.pass(Passing::Value(later, sink))?;
+            concurrent.pass(Passing::Value { later, sink, keeps_instance })?;
         }
         _ => concurrent.put(reader.0, HostEnd::ValueSink(sink)),
     }
@@ -345,7 +351,7 @@ fn pass_on<T: Host>(host: &mut T, cx: &mut Context<'_>) -> wasmtime::Result<bool
 impl<T: Host> Passing<T> {
     fn keeps_instance(&self) -> bool {
         match self {
-            Self::Value(..) => true,
+            Self::Value { keeps_instance, .. } => *keeps_instance,
             Self::Bytes { sink, .. } => sink.keeps_instance(),
         }
     }
@@ -353,8 +359,8 @@ impl<T: Host> Passing<T> {
     /// Advances one transfer. None when it has ended.
     fn go_on(self, host: &mut T, cx: &mut Context<'_>) -> wasmtime::Result<Option<Self>> {
         match self {
-            Self::Value(mut later, sink) => match later.as_mut().poll(cx) {
-                Poll::Pending => Ok(Some(Self::Value(later, sink))),
+            Self::Value { mut later, sink, keeps_instance } => match later.as_mut().poll(cx) {
+                Poll::Pending => Ok(Some(Self::Value { later, sink, keeps_instance })),
                 Poll::Ready(value) => {
                     let value = value.into_any(host)?;
                     sink.take_value(host, value)?;

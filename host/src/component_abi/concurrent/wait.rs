@@ -144,7 +144,7 @@ pub(crate) fn take_values<T: Host>(store: &mut impl HasHost<T>) {
     let cx = &mut Context::from_waker(Waker::noop());
     let passing = std::mem::take(&mut host.guest().concurrent.passing);
     let left = passing.into_iter().filter_map(|one| match one {
-        Passing::Value(..) => one.go_on(host, cx).ok().flatten(),
+        Passing::Value { .. } => one.go_on(host, cx).ok().flatten(),
         Passing::Bytes { .. } => Some(one),
     });
     let left = left.collect();

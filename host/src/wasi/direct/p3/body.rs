@@ -112,7 +112,8 @@ impl Body {
             Self::Guest { sent, .. } => Some(sent.clone()),
             Self::Host { sent, .. } => sent.clone(),
         };
-        component_abi::when_ready(state, result, move |_, result| {
+        // As in a component, an instance is not kept for this result, which may be that of this very body.
+        component_abi::when_ready(state, result, false, move |_, result| {
             if let Some(sent) = sent {
                 sent.resolve(result);
             }
@@ -158,7 +159,7 @@ impl Body {
         let limit = length.map(|bytes| Limit { bytes, code, sent: Some(sent.clone()) });
         let is_answer = tells == Tells::Body;
         let (sink, ending, body) = pipe(contents.is_some(), limit, is_answer.then_some(sent));
-        component_abi::when_ready(state, &trailers, move |state, trailers| {
+        component_abi::when_ready(state, &trailers, true, move |state, trailers| {
             if is_answer {
                 // As in a component, where the guest waits until the host reads its response.
                 state.pass_answer();
