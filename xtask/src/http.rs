@@ -1,5 +1,6 @@
 //! A minimal HTTP client for measurements.
 
+use std::fmt;
 use std::io::{self, BufRead, BufReader, Read as _, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::thread;
@@ -16,7 +17,21 @@ const SMALL_BYTES: u64 = 16 << 10;
 /// One keep-alive connection.
 pub(crate) struct Client {
     reader: BufReader<TcpStream>,
+    /// A response has come on it.
+    is_reused: bool,
 }
+
+/// The server closed an idle connection at the moment at which the request was sent. It has not read the request.
+#[derive(Debug)]
+pub(crate) struct ClosedWhileIdle;
+
+impl fmt::Display for ClosedWhileIdle {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("the idle connection was closed")
+    }
+}
+
+impl std::error::Error for ClosedWhileIdle {}
 
 /// The loopback address of a server.
 pub(crate) fn local(port: u16) -> SocketAddr {
@@ -34,7 +49,7 @@ impl Client {
         stream.set_nodelay(true)?;
         stream.set_read_timeout(Some(TIMEOUT))?;
         stream.set_write_timeout(Some(TIMEOUT))?;
-        Ok(Self { reader: BufReader::with_capacity(64 << 10, stream) })
+        Ok(Self { reader: BufReader::with_capacity(64 << 10, stream), is_reused: false })
     }
 
     /// Sends a GET and returns the length of the response's body.
@@ -45,8 +60,21 @@ impl Client {
     }
 
     /// Sends a request, whose method must not be HEAD, and reads the response.
+    ///
+    /// # Errors
+    ///
+    /// [`ClosedWhileIdle`] if there is nothing of a response, and the connection has had one before. Others if there is
+    /// no complete response.
     pub(crate) fn exchange(&mut self, request: &[u8]) -> Result<Answer> {
-        self.reader.get_ref().write_all(request)?;
+        let written = self.reader.get_ref().write_all(request);
+        match written.and_then(|()| Ok(self.reader.fill_buf()?.is_empty())) {
+            Ok(false) => {}
+            Ok(true) if self.is_reused => return Err(ClosedWhileIdle.into()),
+            Ok(true) => bail!("the connection was closed without a response"),
+            Err(error) if self.is_reused && is_closed(&error) => return Err(ClosedWhileIdle.into()),
+            Err(error) => return Err(error.into()),
+        }
+        self.is_reused = true;
         read_answer(&mut self.reader)
     }
 
@@ -77,6 +105,10 @@ impl Client {
             Ok(read)
         })
     }
+}
+
+fn is_closed(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe)
 }
 
 fn write_zeros(writer: &mut impl Write, bytes: u64) -> io::Result<()> {

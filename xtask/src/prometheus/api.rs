@@ -121,6 +121,12 @@ impl Prometheus {
         samples(&data).with_context(|| format!("not a vector: {expression}: {data}"))
     }
 
+    /// The times, in seconds since 1970, at which the one series of a range has samples.
+    pub(super) fn times(&self, range: &str) -> Result<Vec<f64>> {
+        let data = self.get(&format!("/api/v1/query?query={}", encoded(range)))?;
+        times(&data).with_context(|| format!("not one series: {range}: {data}"))
+    }
+
     /// The names of all series of the server.
     pub(super) fn names(&self) -> Result<Vec<String>> {
         let data = self.get(&format!("/api/v1/label/__name__/values?match[]={}", encoded("{job=\"daylily\"}")))?;
@@ -170,6 +176,11 @@ fn samples(data: &Value) -> Option<Vec<Sample>> {
     data.get("result")?.as_array()?.iter().map(sample).collect()
 }
 
+fn times(data: &Value) -> Option<Vec<f64>> {
+    let [series] = data.get("result")?.as_array()?.as_slice() else { return None };
+    series.get("values")?.as_array()?.iter().map(|sample| sample.get(0)?.as_f64()).collect()
+}
+
 fn rules(data: &Value) -> Option<Vec<Rule>> {
     let rule = |rule: &Value| {
         let text = |name| rule.get(name).and_then(Value::as_str).map(str::to_owned);
@@ -195,7 +206,7 @@ fn encoded(text: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::{Rule, Sample, encoded, rules, samples};
+    use super::{Rule, Sample, encoded, rules, samples, times};
 
     #[test]
     fn results_are_read() {
@@ -207,6 +218,14 @@ mod tests {
         assert_eq!((found[1].value, found[2].value, found[2].is_data()), (Some(7.0), None, true));
         assert_eq!(samples_of(r#"{"resultType": "vector", "result": []}"#), Some(Vec::<Sample>::new()));
         assert_eq!(samples_of(r#"{"resultType": "scalar", "result": [1, "7"]}"#), None);
+    }
+
+    #[test]
+    fn times_are_those_of_one_series() {
+        let times_of = |text: &str| times(&serde_json::from_str(text).unwrap());
+        let one = r#"{"resultType": "matrix", "result": [{"metric": {}, "values": [[1.5, "1"], [2.5, "0"]]}]}"#;
+        assert_eq!(times_of(one), Some(vec![1.5, 2.5]));
+        assert_eq!(times_of(r#"{"resultType": "matrix", "result": []}"#), None);
     }
 
     #[test]

@@ -18,13 +18,20 @@ use crate::process;
 /// How long promtool may take.
 const CHECKS_WITHIN: Duration = Duration::from_secs(30);
 
+/// Seconds between two scrapes, of which there is one each second: Prometheus leaves one out if the machine is so busy
+/// that the one before it takes too long.
+const LONGEST_PAUSE: f64 = 2.5;
+
 /// The quotient of two bounds of buckets that follow each other, 2^(1/4) and 2: estimates are so near.
 const NATIVE_BUCKET: f64 = 1.1893;
 const CLASSIC_BUCKET: f64 = 2.0;
 
 pub(super) fn report(seen: &Seen, events: &Events) -> Result<()> {
-    let (total, unanswered) = (seen.total(), seen.unanswered);
-    crate::say(&format!("  {}: {total} responses, {unanswered} requests without one\n", events.describe()))
+    let (total, unanswered, raced) = (seen.total(), seen.unanswered.len(), seen.raced);
+    crate::say(&format!(
+        "  {}: {total} responses, {unanswered} requests without one, {raced} sent again\n",
+        events.describe()
+    ))
 }
 
 /// Each outcome was counted exactly as often as clients saw it.
@@ -39,8 +46,8 @@ pub(super) fn near(prometheus: &Prometheus, seen: &Seen, tolerance: u64) -> Resu
     let counted = outcomes(prometheus)?;
     let mut faults = differences(&counted, &seen.counts, tolerance);
     let (all, answered) = (counted.values().sum::<u64>(), seen.total());
-    if !(answered..=answered + seen.unanswered).contains(&all) {
-        let unanswered = seen.unanswered;
+    let unanswered = seen.unanswered.len() as u64 + seen.raced;
+    if !(answered..=answered + unanswered).contains(&all) {
         faults.push(format!("{all} requests were counted; {answered} had a response, {unanswered} had none"));
     }
     Ok(faults)
@@ -145,13 +152,15 @@ pub(super) fn whole_run(prometheus: &Prometheus, mode: Mode, seconds: u64) -> Re
         samples.first().and_then(|sample| sample.value).with_context(|| format!("no result: {expression}"))
     };
     let job = "{job=\"daylily\"}";
-    let scrapes = one(&format!("count_over_time(up{job}{range})"))?;
-    let failed = scrapes - one(&format!("sum_over_time(up{job}{range})"))?;
+    let scrapes = prometheus.times(&format!("up{job}{range}"))?;
+    let failed = scrapes.len() as f64 - one(&format!("sum_over_time(up{job}{range})"))?;
     if failed > 0.0 {
-        faults.push(format!("{failed} of {scrapes} scrapes failed"));
+        faults.push(format!("{failed} of {} scrapes failed", scrapes.len()));
     }
-    if scrapes + 3.0 < seconds as f64 {
-        faults.push(format!("{scrapes} scrapes in {seconds} seconds, with one each second"));
+    let pauses = scrapes.windows(2).map(|pair| pair.iter().rev().copied().reduce(|later, sooner| later - sooner));
+    let longest = pauses.flatten().fold(0.0, f64::max);
+    if longest > LONGEST_PAUSE {
+        faults.push(format!("there was no scrape for {longest:.1} seconds, with one each second"));
     }
     let mut counters = 0;
     for name in prometheus.names()? {
@@ -178,7 +187,9 @@ pub(super) fn whole_run(prometheus: &Prometheus, mode: Mode, seconds: u64) -> Re
     }
     let lost = one("sum(daylily_requests_total{outcome=\"lost\"})")?;
     crate::say(&format!(
-        "  {scrapes} scrapes, {counters} names of counters, {exemplars} exemplars, {lost} requests lost with workers\n"
+        "  {} scrapes, at most {longest:.1} s apart, {counters} names of counters, {exemplars} exemplars, {lost} requests \
+         lost with workers\n",
+        scrapes.len()
     ))?;
     Ok(faults)
 }

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, anyhow};
 
 use super::Counts;
-use crate::http::Client;
+use crate::http::{Client, ClosedWhileIdle};
 
 /// A route, and the clients of it.
 pub(super) struct Kind {
@@ -93,8 +93,10 @@ impl Kind {
 pub(super) struct Seen {
     /// Responses by outcome.
     pub(super) counts: Counts,
-    /// Requests without a response, of which the server may or may not have read the head.
-    pub(super) unanswered: u64,
+    /// Requests without a response, of which the server may or may not have read the head, and what happened to them.
+    pub(super) unanswered: Vec<String>,
+    /// Requests that were sent again on a new connection, because the server closed the idle one at that moment.
+    pub(super) raced: u64,
     /// Of the requests to [`MEASURED`].
     pub(super) durations: Vec<Duration>,
     /// Responses with a status that their outcome does not have.
@@ -106,7 +108,8 @@ impl Seen {
         for (outcome, count) in other.counts {
             *self.counts.entry(outcome).or_default() += count;
         }
-        self.unanswered += other.unanswered;
+        self.unanswered.extend(other.unanswered);
+        self.raced += other.raced;
         self.durations.extend(other.durations);
         self.surprises.extend(other.surprises);
     }
@@ -164,7 +167,14 @@ fn client(kind: &Kind, port: u16, origin: u16, over: &AtomicBool) -> Seen {
         }
         thread::sleep(kind.pause);
         let begun = Instant::now();
-        match ask(&mut connection, port, request) {
+        let mut answer = ask(&mut connection, port, request);
+        if answer.as_ref().is_err_and(anyhow::Error::is::<ClosedWhileIdle>) {
+            // Clients repeat such a request (RFC 9112, section 9.3.1).
+            seen.raced += 1;
+            connection = None;
+            answer = ask(&mut connection, port, request);
+        }
+        match answer {
             Ok(status) => {
                 *seen.counts.entry((*outcome).to_owned()).or_default() += 1;
                 let is_as_expected = if *outcome == "ok" { status == 200 } else { status >= 400 };
@@ -175,9 +185,9 @@ fn client(kind: &Kind, port: u16, origin: u16, over: &AtomicBool) -> Seen {
                     seen.durations.push(begun.elapsed());
                 }
             }
-            Err(_) => {
+            Err(error) => {
                 connection = None;
-                seen.unanswered += 1;
+                seen.unanswered.push(format!("{}, after {:?}: {error:#}", kind.host, begun.elapsed()));
             }
         }
     }

@@ -30,9 +30,9 @@ usage: cargo xtask prometheus [--seconds COUNT]
 Needs `prometheus` and `promtool` on the path, or in the directory DAYLILY_PROMETHEUS_DIR (Debian, Ubuntu: the package
 prometheus, which `apt-get download prometheus` and `dpkg -x` unpack without installing a service).
 
-Ends with 1 when a scrape fails, a counter decreases, the numbers of requests by outcome or the durations are not those
-that the clients saw, an expression of the dashboard or of the rules has no result, or random paths, hosts and methods
-make more series.
+Ends with 1 when a scrape fails, a request has no response although no worker was killed, a counter decreases, the
+numbers of requests by outcome or the durations are not those that the clients saw, an expression of the dashboard or of
+the rules has no result, or random paths, hosts and methods make more series.
 ";
 
 const DIR: &str = "DAYLILY_PROMETHEUS_DIR";
@@ -76,6 +76,7 @@ fn run(root: &Path, tools: &Tools, guests: &Path, (mode, seconds): (Mode, u64)) 
     let seen = under_load(&mut server, &calm)?;
     checks::report(&seen, &calm)?;
     faults.extend(seen.surprises.iter().cloned());
+    faults.extend(seen.unanswered.iter().map(|request| format!("a request had no response: {request}")));
     faults.extend(settle(|| checks::exact(&prometheus, &seen.counts))?);
     let (now, so_far) = (unix_time()?, begun.elapsed().as_secs() + 1);
     faults.extend(checks::quantiles(&prometheus, mode, &seen.durations, (now, so_far))?);
