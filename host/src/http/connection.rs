@@ -14,6 +14,7 @@ use tokio::time::Instant;
 use super::h1::arrival::{Arrival, Head};
 use super::h1::framing;
 use crate::http::admission::RouteShare;
+use crate::http::phase::{Change, Phase, SharedPhase};
 use crate::http::server::Worker;
 use crate::http::stall::Wait;
 use crate::net::peer::Peer;
@@ -47,16 +48,7 @@ struct Shared {
     opened: Instant,
     head_timeout: Duration,
     idle_timeout: Duration,
-    /// A request has been read, and hyper has not taken its whole response yet.
-    in_request: AtomicBool,
-    /// Everything that hyper wrote has been written to the socket, and no request has arrived since.
-    flushed: AtomicBool,
-    /// The error response to a head that could not be parsed has been sent. It is the last response on the connection.
-    answered: AtomicBool,
-    /// The client sent no head, or did not complete one, in time.
-    timed_out: AtomicBool,
-    /// The client has been silent for [`REST_AFTER`], and only the socket is kept for it.
-    rests: AtomicBool,
+    phase: SharedPhase,
     arrival: Arrival,
     /// A part of a head was received that is not complete yet.
     partial_head: AtomicBool,
@@ -97,11 +89,7 @@ impl Connection {
             opened: Instant::now(),
             head_timeout: limits.head_timeout,
             idle_timeout: limits.idle_timeout,
-            in_request: AtomicBool::new(false),
-            flushed: AtomicBool::new(true),
-            answered: AtomicBool::new(false),
-            timed_out: AtomicBool::new(false),
-            rests: AtomicBool::new(false),
+            phase: SharedPhase::new(),
             arrival: Arrival::new(),
             partial_head: AtomicBool::new(false),
             unread: AtomicBool::new(false),
@@ -138,8 +126,7 @@ impl Connection {
     /// be called before hyper reads on.
     pub(crate) fn begin_request<B: Body>(&self, request: &Request<B>) -> InRequest {
         let shared = &self.0;
-        shared.in_request.store(true, Relaxed);
-        shared.flushed.store(false, Relaxed);
+        shared.phase.change(Change::RequestBegins);
         shared.head_since.clear();
         shared.partial_head.store(false, Relaxed);
         shared.response_due.clear();
@@ -199,20 +186,17 @@ impl Connection {
     /// received since.
     pub(crate) fn rest_time(&self) -> Option<Instant> {
         let shared = &self.0;
-        let is_between_requests = !shared.is_receiving() && shared.flushed.load(Relaxed) && shared.head_since.is_none();
+        let is_between_requests = self.is_idle() && !shared.is_receiving() && shared.head_since.is_none();
         is_between_requests.then(|| shared.idle_since.get(shared.opened)).flatten().map(|since| since + REST_AFTER)
     }
 
-    pub(crate) fn note_rest(&self) {
-        self.0.rests.store(true, Relaxed);
+    pub(crate) fn change_phase(&self, change: Change) {
+        self.0.phase.change(change);
     }
 
-    pub(crate) fn end_rest(&self) {
-        self.0.rests.store(false, Relaxed);
-    }
-
+    /// Whether the client has been silent for [`REST_AFTER`].
     pub(crate) fn rests(&self) -> bool {
-        self.0.rests.load(Relaxed)
+        self.0.phase.get() == Phase::Resting
     }
 
     /// Bytes of a head, or empty lines before one, were received.
@@ -228,20 +212,9 @@ impl Connection {
         self.0.partial_head.store(true, Relaxed);
     }
 
-    pub(crate) fn note_timed_out(&self) {
-        self.0.timed_out.store(true, Relaxed);
-    }
-
-    /// hyper flushed: everything written so far is in the socket.
-    pub(crate) fn note_flushed(&self) {
-        if !self.0.in_request.load(Relaxed) {
-            self.0.flushed.store(true, Relaxed);
-        }
-    }
-
-    /// Whether the bytes being written answer no request that reached the service, but are hyper's own error response.
-    pub(crate) fn is_unasked(&self) -> bool {
-        self.0.flushed.load(Relaxed) && !self.0.in_request.load(Relaxed) && !self.0.answered.load(Relaxed)
+    /// Whether there is no request that bytes which are written now could answer: they are hyper's own error response.
+    pub(crate) fn is_idle(&self) -> bool {
+        self.0.phase.get() == Phase::Idle
     }
 
     pub(crate) fn is_dev(&self) -> bool {
@@ -254,18 +227,14 @@ impl Connection {
 
     /// The connection has ended. A head that had begun gets its record.
     pub(crate) fn note_end(&self) {
-        if self.0.partial_head.load(Relaxed) && !self.0.answered.load(Relaxed) {
+        if self.0.partial_head.load(Relaxed) && self.0.phase.get() != Phase::Answered {
             self.0.recorder.incomplete_head(RequestOutcome::ClientGone, None, self.peer().address());
         }
     }
 
-    pub(crate) fn note_answered(&self) {
-        self.0.answered.store(true, Relaxed);
-    }
-
     /// Whether the client began a request head and did not complete it in time.
     pub(crate) fn is_head_too_slow(&self) -> bool {
-        self.0.timed_out.load(Relaxed) && !self.0.head_since.is_none()
+        self.0.phase.get() == Phase::TimedOut && !self.0.head_since.is_none()
     }
 
     /// Sets whether a request body is arriving that has not been read to its end.
@@ -280,7 +249,7 @@ impl Connection {
 
     /// Whether a request is in progress.
     pub(crate) fn is_in_request(&self) -> bool {
-        self.0.in_request.load(Relaxed)
+        self.0.phase.get() == Phase::InRequest
     }
 
     /// Reads and discards what the client still sends after the last response, within limits, so that closing the
@@ -357,7 +326,7 @@ impl Shared {
     /// Whether received bytes cannot be a head: a request is in progress, or the rest of its body is still arriving
     /// after an early response.
     fn is_receiving(&self) -> bool {
-        self.in_request.load(Relaxed) || self.arrival.is_body_coming()
+        self.phase.get() == Phase::InRequest || self.arrival.is_body_coming()
     }
 }
 
@@ -365,7 +334,7 @@ impl Drop for InRequest {
     fn drop(&mut self) {
         let shared = &self.connection.0;
         shared.idle_since.set(shared.opened, Instant::now());
-        shared.in_request.store(false, Relaxed);
+        shared.phase.change(Change::ResponseTaken);
         if self.streams.load(Relaxed) {
             *lock(&shared.streams_for) = None;
         }

@@ -10,6 +10,7 @@ pub(crate) mod exchange;
 pub(crate) mod fuzzing;
 pub(crate) mod h1;
 pub(crate) mod inbound;
+pub(crate) mod phase;
 pub(crate) mod pulse;
 pub(crate) mod request;
 pub(crate) mod response;

@@ -15,6 +15,7 @@ use tokio::time::{Instant, Sleep, sleep_until};
 
 use super::framing::{self, Framing, Step};
 use crate::http::connection::Connection;
+use crate::http::phase::Change;
 use crate::http::stall::Wait;
 use crate::net::peer::Peer;
 use crate::net::stream::Stream;
@@ -81,7 +82,7 @@ impl ConnectionIo {
     ///
     /// When the client has been silent for too long.
     pub(crate) async fn bytes(&mut self) -> io::Result<()> {
-        self.connection.end_rest();
+        self.connection.change_phase(Change::RestEnds);
         poll_fn(|cx| match self.connection.stream().poll_read_ready(cx) {
             Poll::Ready(_) => Poll::Ready(Ok(())),
             Poll::Pending => self.poll_silent(cx, None),
@@ -101,11 +102,11 @@ impl ConnectionIo {
         while sleep.as_mut().poll(cx).is_ready() {
             let now = Instant::now();
             if now >= limit {
-                self.connection.note_timed_out();
+                self.connection.change_phase(Change::TimesOut);
                 return Poll::Ready(Err(io::Error::new(io::ErrorKind::TimedOut, "the client sends no request")));
             }
             if rest.is_some_and(|rest| now >= rest) {
-                self.connection.note_rest();
+                self.connection.change_phase(Change::Rests);
                 return Poll::Pending;
             }
             sleep.as_mut().reset(next);
@@ -150,7 +151,7 @@ impl ConnectionIo {
     /// hyper answers a head that it cannot parse with a bare status, before any service is called. Everything before
     /// has been written by then, so hyper's response can be replaced as a whole.
     fn replacement(&self, head: &[u8]) -> Option<String> {
-        let status = self.connection.is_unasked().then(|| head.strip_prefix(b"HTTP/1.")?.get(2..5)).flatten()?;
+        let status = self.connection.is_idle().then(|| head.strip_prefix(b"HTTP/1.")?.get(2..5)).flatten()?;
         let refusal = match status {
             b"400" => unparsable(),
             b"414" => ErrorResponse::TargetTooLong,
@@ -244,11 +245,11 @@ impl ConnectionIo {
     /// Returns how many of the next bytes hyper may have now.
     fn frame(&mut self, bytes: &[u8]) -> io::Result<Step> {
         self.step(bytes).map_err(|error| {
-            if !self.connection.arrival().is_body_coming() && self.connection.is_unasked() {
+            if !self.connection.arrival().is_body_coming() && self.connection.is_idle() {
                 // Written here, because hyper takes an error between requests for the end of the connection.
                 let refusal = ErrorResponse::Malformed { detail: Excerpt::display(error) };
                 self.connection.write_now(last_word(&refusal, &self.connection).as_bytes());
-                self.connection.note_answered();
+                self.connection.change_phase(Change::Answers);
             }
             io::Error::new(io::ErrorKind::InvalidData, error)
         })
@@ -312,7 +313,7 @@ impl AsyncWrite for ConnectionIo {
                 self.replacement = Some(replacement);
                 return Poll::Pending;
             }
-            self.connection.note_answered();
+            self.connection.change_phase(Change::Answers);
             return written.map_ok(|_| buf.len());
         }
         self.poll_write_with(cx, |stream| stream.try_write(buf))
@@ -320,7 +321,7 @@ impl AsyncWrite for ConnectionIo {
 
     fn poll_flush(self: Pin<&mut Self>, _cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         // hyper flushes only when it has nothing left to write.
-        self.connection.note_flushed();
+        self.connection.change_phase(Change::Flushed);
         Poll::Ready(Ok(()))
     }
 

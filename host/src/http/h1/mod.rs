@@ -16,6 +16,7 @@ use hyper_util::rt::TokioIo;
 
 use self::io::{ConnectionIo, last_word, unparsable};
 use crate::http::connection::Connection;
+use crate::http::phase::Change;
 use crate::http::request;
 use crate::http::server::Worker;
 use crate::sys::drain::Steps;
@@ -112,8 +113,8 @@ async fn serve_until_silent(
         tracing::debug!(target: log_target::CONNECTION, %client, %error, "connection ended");
         if connection.is_head_too_slow() {
             connection.write_now(last_word(&ErrorResponse::HeadTimeout, connection).as_bytes());
-            connection.note_answered();
-        } else if error.is_parse() && connection.is_unasked() {
+            connection.change_phase(Change::Answers);
+        } else if error.is_parse() && connection.is_idle() {
             // Input that hyper does not answer, such as HTTP/2 without TLS.
             connection.write_now(last_word(&unparsable(), connection).as_bytes());
         }
