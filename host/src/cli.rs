@@ -51,7 +51,7 @@ pub(crate) enum Command {
     /// Reopen a running server's log files, after they were moved (for logrotate)
     #[command(after_help = EXIT_CODES)]
     Reopen(RunningServer),
-    /// Stop a running server, and wait until its requests are finished
+    /// Stop a running server: let its requests finish, and wait until it has ended
     #[command(after_help = EXIT_CODES)]
     Stop(RunningServer),
     /// Check whether `serve` would start with the same arguments, and print the errors if not

@@ -36,7 +36,7 @@ pub const SUPERVISOR: &str = "daylily::supervisor";
 /// Worker processes: those that are ready, and those that ended, hung or are replaced.
 pub const WORKER: &str = "daylily::worker";
 
-/// What guests write to stdout and stderr.
+/// What guests write to stdout and stderr, and log through `wasi:logging`.
 pub const GUEST: &str = "guest";
 
 /// Every target.

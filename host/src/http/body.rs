@@ -31,7 +31,7 @@ enum Kind {
     Whole {
         /// The bytes, until hyper has taken them.
         bytes: Option<Bytes>,
-        /// Kept until hyper has taken the bytes.
+        /// Kept until hyper drops the body, after it has taken the bytes.
         hold: Option<Arc<RequestGuard>>,
     },
     /// A body that is sent as the guest writes it.
@@ -198,8 +198,7 @@ impl Streamed {
         Ok(None)
     }
 
-    /// The error that makes hyper close the connection (HTTP/1.1) or reset the stream (HTTP/2), so that clients do not
-    /// take a partial body for a complete one.
+    /// The error that makes hyper close the connection, so that clients do not take a partial body for a complete one.
     fn cut(&self, why: &str) -> io::Error {
         let exchange = &self.hold.exchange;
         exchange.note_cut();

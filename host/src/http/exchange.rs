@@ -307,7 +307,7 @@ impl BodyError {
     }
 }
 
-/// The request guard: what a request holds until the last byte of its response is sent.
+/// The request guard: what a request holds until hyper has dropped its response body and its guest has ended.
 pub(crate) struct RequestGuard {
     pub(crate) exchange: Arc<Exchange>,
     permit: Permit,

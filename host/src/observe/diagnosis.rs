@@ -17,8 +17,8 @@ pub(crate) struct CallDiagnosis {
 }
 
 impl CallDiagnosis {
-    /// Of a call that begins. None if nothing would be shown of it: only developers (`dev`) get it in a response, and
-    /// otherwise the log has the stack at level `debug`.
+    /// The diagnosis for a call that begins. None if it would not be used: it is shown in responses with `dev`, and
+    /// without it only the stack is logged, at level `debug`.
     pub(crate) fn begin(dev: bool) -> Option<Self> {
         let is_shown = dev || tracing::enabled!(target: log_target::REQUEST, tracing::Level::DEBUG);
         is_shown.then(|| Self { dev, diagnosis: Arc::default() })

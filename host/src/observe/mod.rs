@@ -1,4 +1,4 @@
-//! What can be seen of a server: the log, and the counters in shared memory.
+//! Observability: the log, and the records, counters and metrics in shared memory.
 
 pub(crate) mod counters;
 pub(crate) mod diagnosis;

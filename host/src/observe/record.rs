@@ -1,5 +1,5 @@
-//! The record of one request, from its head to the last byte of its response. Log lines, the access log and the metrics
-//! are views of it.
+//! The record of one request, from its head until its response was sent and its guest has ended. Log lines, the access
+//! log and the metrics are made from it.
 
 use std::fmt;
 use std::net::SocketAddr;

@@ -32,8 +32,8 @@ impl RequestId {
         // A bijection of the count, so no two are equal.
         let low = mix(COUNT.fetch_add(1, Relaxed) ^ seed);
         let process = u128::from(seed.rotate_left(20) & 0xfff);
-        // The time has 48 bits (until the year 10889). Of `low`, two bits give way to the variant, and go beside the
-        // process's bits.
+        // The time has 48 bits (until the year 10889). The variant replaces the upper two bits of `low`, which are
+        // XORed into the process's 12 bits instead.
         let random = u128::from(low & (u64::MAX >> 2));
         Self((u128::from(unix_ms) << 80) | VERSION | ((process ^ u128::from(low >> 62)) << 64) | VARIANT | random)
     }

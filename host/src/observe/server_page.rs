@@ -1,5 +1,5 @@
 //! The server page: what the supervisor is doing, in memory that it shares with its observer. The supervisor writes it
-//! whenever something changes, without waiting for anyone, and a reader sees the state of one moment.
+//! whenever something changes, without waiting for readers. A reader gets a consistent snapshot.
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -23,8 +23,8 @@ pub(crate) const MAX_DRAINING: usize = 16;
 /// The bytes of the page: the smallest page of any system.
 const PAGE_BYTES: usize = 4096;
 
-/// How often a reader tries again while the supervisor writes: writing takes microseconds, unless its process is
-/// stopped or was killed meanwhile.
+/// How many times a reader tries while the supervisor writes. Writing takes microseconds, unless the supervisor is
+/// stopped or killed while it writes.
 const TRIES: u32 = 200;
 
 /// From this try on, a reader sleeps for a millisecond before it tries again.
@@ -100,7 +100,8 @@ impl Snapshot {
         self.generation > 0
     }
 
-    /// Whether new clients should come: all workers of the serving generation are ready, and no stop has begun.
+    /// Whether the server is ready for new clients: all workers of the serving generation are ready, and no stop has
+    /// begun.
     pub(crate) fn is_ready(&self) -> bool {
         let serves = !matches!(self.state, ServerState::Starting | ServerState::Stopping);
         self.has_started() && serves && self.ready_workers() == self.workers.len()

@@ -28,8 +28,8 @@ pub(crate) fn check(path: &Path) -> io::Result<()> {
     Ok(rustix::fs::access(dir, Access::WRITE_OK | Access::EXEC_OK)?)
 }
 
-/// Opens the file of a log to append to it, and creates it if there is none. What another process may have begun is
-/// left as it is if the file `is_shared`.
+/// Opens a log file for appending, and creates it if it does not exist. If it ends with an incomplete line, ends that
+/// line, unless other processes write to the file as well (`is_shared`).
 ///
 /// # Errors
 ///

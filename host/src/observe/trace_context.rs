@@ -109,8 +109,8 @@ impl RequestIds {
         }
     }
 
-    /// Puts our id into a response. One of the guest is replaced: clients that report a problem report this id, and it
-    /// has to lead to our log.
+    /// Sets `x-request-id` of a response to the request's id, also if the guest has set it: clients report this id, and
+    /// it must be in daylily's log.
     pub(crate) fn put_into_response(&self, headers: &mut HeaderMap) {
         headers.insert(X_REQUEST_ID, self.request_id.clone());
     }

@@ -48,7 +48,7 @@ pub(super) struct AccessLogWriter {
 #[derive(Default)]
 struct Batch {
     lines: Vec<u8>,
-    /// Their journals may be used again beyond the lines once these are written.
+    /// The journals that the lines come from. They are released once the lines are written.
     journals: BTreeSet<u64>,
 }
 
@@ -113,7 +113,7 @@ impl AccessLogWriter {
         self.journals.is_empty()
     }
 
-    /// Writes what is there, up to [`MAX_BATCHES`], or until the log cannot be written.
+    /// Writes the available records: up to [`MAX_BATCHES`] batches, or until the log cannot be written.
     pub(super) fn write(&mut self) -> Written {
         self.journals.values_mut().for_each(Journal::look);
         let mut has_more = true;
@@ -220,7 +220,7 @@ impl AccessLogWriter {
 }
 
 impl Journal {
-    /// Looks whether the worker has ended: then its ring has all that it will ever have.
+    /// Checks whether the worker has ended. If so, no more records will be added to its ring.
     fn look(&mut self) {
         // Nothing is written to the pipe: a read returns 0 when the worker has ended, and fails before.
         if self.ended.is_none() && self.alive.read(&mut [0]).is_ok() {

@@ -25,7 +25,7 @@ struct State {
 pub(super) struct Scrape {
     pub(super) sums: Sums,
     pub(super) limits: Limits,
-    /// The routes that a generation has which is not gone. The empty name, of requests without a route, is one.
+    /// The routes of all generations that have not ended, and the empty name, for requests without a route.
     pub(super) routes: BTreeSet<String>,
     /// The slowest request of a while, by route.
     pub(super) exemplars: BTreeMap<String, Exemplar>,
@@ -42,7 +42,8 @@ impl Collected {
         lock(&self.0).limits = limits;
     }
 
-    /// Adds what workers have counted that are not known otherwise.
+    /// Adds the sums of workers without a journal here: those that ended before this observer began, and the
+    /// predecessor's.
     pub(super) fn add(&self, counted: &Sums) {
         lock(&self.0).ended.add(counted);
     }

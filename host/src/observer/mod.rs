@@ -1,6 +1,6 @@
 //! The observer process: reads the journals of all workers and writes the access log, passes on the lines that they write
-//! to daylily's own log, and serves the admin listener. It parses what strangers have sent, and nothing depends on it: if
-//! it ends, the supervisor starts another, which goes on where it was.
+//! to daylily's own log, and serves the admin listener. It parses untrusted input, so no other process depends on it:
+//! if it ends, the supervisor starts another, which continues after the last line that was written.
 //!
 //! It outlives a supervisor that has died, until the last worker has ended and its journal is written.
 
@@ -115,7 +115,7 @@ fn run(supervisor: UnixStream, settings: Settings, log: &log::Log, relay: &Relay
             }
         }
         let Written { done, has_more } = writer.write();
-        // More is written at once, after messages.
+        // If there is more to write, only process messages that have already arrived, and continue.
         delay = if has_more { Duration::ZERO } else { BATCH_DELAY };
         for (id, lines_dropped) in done {
             collected.end(id, lines_dropped);

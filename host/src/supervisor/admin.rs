@@ -25,8 +25,8 @@ impl AdminListener {
         Self { sockets, token: None }
     }
 
-    /// The listener for `config`: the socket of this one if it has the same place, else another one, on which nothing
-    /// listens yet. `guests` are the sockets that guests are served on. Blocks while a name is resolved.
+    /// The listener for `config`. Keeps the socket of `self` if the address is the same, else binds a new one, which
+    /// does not listen yet. `guests` are the sockets that guests are served on. Blocks while a name is resolved.
     ///
     /// # Errors
     ///

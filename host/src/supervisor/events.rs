@@ -6,7 +6,7 @@ use super::control_socket::admin::{ControlSocket, Request};
 use super::signal::Signals;
 use super::watch::Watch;
 
-/// Resolves at a request to stop. Other requests have no effect meanwhile.
+/// Resolves at a signal to stop. Ignores all other signals.
 pub(super) async fn asked_to_abort(signals: &mut Signals) {
     while !signals.next().await.is_stop() {}
 }

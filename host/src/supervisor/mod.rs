@@ -1,4 +1,4 @@
-//! The processes: a supervisor, and the workers that it starts, watches and replaces.
+//! The supervisor process, and how it sees the workers and the observer that it starts, watches and replaces.
 //!
 //! Start, crash recovery, reload and upgrade are one mechanism: start workers with a configuration, wait until all are
 //! ready, and then drain the previous ones.

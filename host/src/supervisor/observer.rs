@@ -133,7 +133,7 @@ impl Observer {
         Ok(for_worker)
     }
 
-    /// Changes the settings; files are opened anew.
+    /// Changes the settings; log files are reopened.
     pub(crate) fn set(&self, settings: Settings) {
         let mut state = lock(&self.0.state);
         state.settings = settings;
@@ -141,7 +141,7 @@ impl Observer {
         self.send(&mut state, &message, &[]);
     }
 
-    /// Opens the files of the logs anew.
+    /// Reopens the log files.
     pub(crate) fn reopen(&self) {
         let settings = lock(&self.0.state).settings.clone();
         self.set(settings);

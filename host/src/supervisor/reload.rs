@@ -91,7 +91,8 @@ pub(crate) async fn open(basis: GenerationInputs, config: Config, mut found: Vec
     let reading = Arc::clone(&config);
     let token = apart(PREPARE_LIMIT, move || prepare::admin_token(&reading)).await;
     let has_token = token.is_ok();
-    // A token that cannot be read is reported below, and is not missing.
+    // An error of reading the token is reported below, by `faults`. The token counts as present here, so that it is not
+    // also reported as missing.
     let token = token.unwrap_or(Some(String::new()));
     match open_sockets(&basis, &config, token, patience).await {
         Ok((sockets, admin)) if found.is_empty() && has_token => {

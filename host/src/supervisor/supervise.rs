@@ -183,7 +183,8 @@ impl Supervisor {
         supervisor.serving(inheritance).await.map(Some)
     }
 
-    /// The first generation is ready: tells everyone who waits for that.
+    /// The first generation is ready: notifies the predecessor or systemd, publishes the control socket, and prints the
+    /// addresses.
     async fn serving(mut self, inheritance: Option<Inheritance>) -> Result<Self, Failure> {
         self.set_state(ServerState::Serving);
         self.show_generation();
@@ -259,7 +260,7 @@ impl Supervisor {
             }
             Err(error) => self.add_predecessor(Err(error)),
         }
-        // Not before: what it serves is never less than what the predecessor served.
+        // Only now, with the predecessor's totals added: counters on the admin listener must not decrease.
         self.observer.set_admin(self.admin.clone());
         tracing::info!(target: log_target::SUPERVISOR, "took over: {}", status::summary(&self.current));
     }

@@ -50,7 +50,7 @@ pub(crate) struct Inheritance {
     pub(crate) sockets: Sockets,
     pub(crate) admin: AdminListener,
     pub(crate) carried: CarriedState,
-    /// In it the predecessor writes its metrics before it sends its totals.
+    /// A file that the predecessor writes its metrics to, before it sends its totals.
     metrics: Option<File>,
     predecessor: StdUnixStream,
 }
@@ -59,7 +59,7 @@ pub(crate) struct Inheritance {
 pub(crate) struct Successor {
     child: Child,
     channel: StdUnixStream,
-    /// In it the metrics are written for the successor.
+    /// A file that this process writes its metrics to, for the successor.
     metrics: File,
     pub(crate) pid: u32,
 }
@@ -223,7 +223,7 @@ impl Inheritance {
     ///
     /// When the predecessor closes the connection, or does not send its totals within `ANSWER_TIMEOUT`.
     pub(crate) async fn take_over(mut self) -> io::Result<(Report, Predecessor)> {
-        // Also of sockets that this process does not serve on: it removes their files when `self` is dropped.
+        // Also claims the files of sockets that this process does not serve on; dropping `self` removes those.
         self.sockets.claim_files();
         self.admin.sockets().claim_files();
         self.predecessor.set_nonblocking(true)?;

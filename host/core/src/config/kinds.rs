@@ -164,7 +164,7 @@ impl Kind<Option<Vec<Listen>>> for Addresses {
     }
 
     fn default_text(&self) -> String {
-        "what systemd passed, else `\"127.0.0.1:3000\"`".to_owned()
+        "the sockets that systemd passed, else `\"127.0.0.1:3000\"`".to_owned()
     }
 
     fn form(&self) -> Form {

@@ -83,17 +83,17 @@ options! {
         /// targets](errors.md#log-targets). An unknown target is an error that lists all targets.
         log: LogFilter = Word { key: "log", default: LogFilter::default() },
             flag (7, "--log LEVEL", Some("DAYLILY_LOG"),
-                "Log level: off, error, warn, info, debug or trace; with levels of single targets: \
+                "Log level: off, error, warn, info, debug or trace; optionally with levels for single targets, as in \
                 info,daylily::outgoing=debug,guest=off [default: {}]");
         /// How a line of daylily's own log is written: `"text"`, or `"json"`, [one object for each
         /// event](errors.md#the-log-as-json).
         log_format: LogFormat = Word { key: "log_format", default: LogFormat::Text },
             flag (7, "--log-format FORMAT", Some("DAYLILY_LOG_FORMAT"),
-                "Form of the log's lines: text or json [default: {}]");
+                "Format of log lines: text or json [default: {}]");
         /// Where daylily's own log goes: `"stderr"`, or the path of a file, to which lines are appended. A reload and
         /// `daylily reopen` [reopen the file](operations.md#log-files). Pipes, sockets and directories are errors.
-        /// What daylily prints before it has read its configuration goes to stderr, and so do the last words of a
-        /// process that crashes.
+        /// What daylily prints before it has read its configuration goes to stderr, and so does what a process writes
+        /// when it crashes.
         log_to: LogTo = OwnLogTarget("log_to"),
             flag (7, "--log-to FILE", Some("DAYLILY_LOG_TO"),
                 "File that the log is appended to, or `stderr` [default: {}]");
@@ -107,8 +107,8 @@ options! {
         #[serde(with = "crate::os_path::option")]
         control: Option<PathBuf> = CONTROL,
             flag (3, "--control SOCKET", Some("DAYLILY_CONTROL"),
-                "Control socket, for `daylily status`, `reload` and `stop` [default: one in the user's runtime \
-                directory]");
+                "Control socket, for `daylily status`, `reload`, `reopen` and `stop` [default: one in the user's \
+                runtime directory]");
         /// The directory of compiled components, created if it does not exist. No other user may be able to write to
         /// it.
         #[serde(with = "crate::os_path::option")]
@@ -137,12 +137,12 @@ options! {
         /// duration, the outcome, the route and the id.
         format: AccessLogFormat = Word { key: "format", default: AccessLogFormat::Off },
             flag (7, "--access-log FORMAT", Some("DAYLILY_ACCESS_LOG"),
-                "Access log, a line for each request: off, text or json [default: {}]");
+                "Format of the access log, a line for each request: text or json; or off [default: {}]");
         /// `"stdout"`, `"stderr"`, or the path of a file, to which lines are appended. A reload and `daylily reopen`
         /// reopen the file. Pipes, sockets and directories are errors.
         to: AccessLogTarget = LogTarget("to");
-        /// What an object has, in this order: see [the fields](observability.md#fields). `format = "text"` has a fixed
-        /// form.
+        /// The fields of each JSON object, in this order: see [the fields](observability.md#fields). `format = "text"`
+        /// has a fixed format.
         fields: Vec<AccessLogField> = Items::<AccessLogField> {
             default: AccessLogField::defaults,
             default_text: "[those marked](observability.md#fields)",
@@ -151,11 +151,11 @@ options! {
         /// Fields of the request whose values a line has, such as `"user-agent"`: at most 16, the first 128 bytes of
         /// each. `authorization`, `cookie`, `set-cookie` and `proxy-authorization` are errors.
         headers: Vec<LoggedHeader> = Items::<LoggedHeader> { max: MAX_HEADERS, ..Items::none("headers") };
-        /// The part of the requests that have a line, chosen at random. A line says in `weight` how many requests it
-        /// stands for.
+        /// The fraction of the requests that are logged, chosen at random. The field `weight` of a line says how many
+        /// requests the line stands for.
         sample: Sample = Part("sample");
         /// Requests that have a line whatever `sample` is: `"failed"` (the outcome is not `ok`, or the status is 500 or
-        /// above), `"slower than 500ms"`. Their `weight` is 1, and those in the sample keep theirs.
+        /// above), `"slower than 500ms"`. Their `weight` is 1; that of all other lines follows from `sample`.
         always: Vec<Always> = Items::<Always>::none("always");
     }
 }
@@ -164,8 +164,8 @@ options! {
     /// The admin listener, for health checks, metrics and the state of the server. See
     /// [operations.md](operations.md#health).
     pub struct Admin in Table::Admin, overridden by overrides.admin: AdminOverrides {
-        /// `"off"`, an address and a port, or `"unix:PATH"` for a Unix socket. Other machines may reach an address that
-        /// is not a loopback one: it is an error without `token_file`. Its port must not be in `listen`.
+        /// `"off"`, an address and a port, or `"unix:PATH"` for a Unix socket. An address that is not a loopback one
+        /// requires `token_file`, because other machines may reach it. Its port must not be in the top-level `listen`.
         listen: AdminListen = Word { key: "listen", default: AdminListen::default() },
             flag (3, "--admin ADDR:PORT", Some("DAYLILY_ADMIN"),
                 "Address and port, or `unix:PATH`, of the admin listener, for health checks and metrics [default: {}]");
@@ -198,13 +198,13 @@ options! {
         /// How long a keep-alive connection may be without a request. After it the connection is closed without a
         /// response.
         idle_timeout: Duration = time("idle_timeout", 60);
-        /// Requests in progress: from admission (the request gets a permit) to the last byte of the response and the
-        /// end of the guest's work after it. Further requests wait in a queue, and [slow
-        /// clients](operations.md#slow-clients) then give way to them. This is also how many instances daylily reserves
-        /// room for: 4 GiB of address space (not memory) for each linear memory.
+        /// Requests that have a permit: from admission to the last byte of the response and the end of the guest's work
+        /// after it. (`requests_in_progress` of `daylily status` also counts the queue.) Further requests wait in a
+        /// queue, and [slow clients](operations.md#slow-clients) then give way to them. This is also how many instances
+        /// daylily reserves room for: 4 GiB of address space (not memory) for each linear memory.
         max_concurrency: u32 = MAX_CONCURRENCY,
             flag (6, "--max-concurrency COUNT", Some("DAYLILY_MAX_CONCURRENCY"),
-                "Maximum number of requests in progress, per worker [default: {}]");
+                "Maximum number of requests that run at a time, per worker; further ones are queued [default: {}]");
         /// Requests that wait for a permit, in order of arrival. Further ones get 503 at once, with `retry-after: 1`.
         max_queue: u32 = count("max_queue", 1_024, 0, 1_000_000),
             flag (6, "--max-queue COUNT", Some("DAYLILY_MAX_QUEUE"),
@@ -274,7 +274,7 @@ options! {
         /// guest's work. After it: 504 if the response's head was not sent yet, else a cut response.
         wall_time: Duration = time("wall_time", 30),
             flag (5, "--wall-time TIME", Some("DAYLILY_WALL_TIME"),
-                "Wall time limit of one request, to the end of its response [default: {}]");
+                "Wall time limit of one request, to the end of its response and of its guest [default: {}]");
         /// The size of a request's body. Above it: 413, at once if `content-length` is larger, else when the guest
         /// reads past the limit. If the response's head was already sent, the guest's read fails with
         /// `HTTP-request-body-size`.

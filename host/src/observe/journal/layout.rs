@@ -24,7 +24,7 @@ pub(super) const RECORD_WORDS: usize = 128;
 /// The size of a journal. Its pages are used only once something was written to them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Size {
-    /// Requests in progress that have a place. Requests beyond are counted only.
+    /// Requests in progress that have a place. Further ones have a record without texts, and none if the worker dies.
     pub(super) places: usize,
     /// A power of two.
     pub(super) ring_words: usize,

@@ -1,8 +1,9 @@
 //! The journal of a worker: shared memory with its requests in progress and the records of those that have ended, so
 //! that they survive the worker's death, and no reader of a log stands in a request's way.
 //!
-//! The worker is the only writer of everything but one position, which the observer moves on when it has written the
-//! records before it to the access log.
+//! The worker writes everything except: the read position, which the observer advances after it has written the records
+//! before it to the access log; the number of dropped records that were reported; and, once the worker has ended, the
+//! first words of its places, which the observer clears.
 
 mod facts;
 mod layout;

@@ -31,7 +31,7 @@ impl JournalReader {
         Ok(Self { mapping, at, last: None, next_place: 0, released_places: 0 })
     }
 
-    /// The next record in the ring, if there is one. A ring that makes no sense is skipped.
+    /// The next record in the ring, if there is one. If the ring is invalid, skips what was written so far.
     pub(crate) fn next(&mut self) -> Option<Entry> {
         let written = self.mapping.position(WRITTEN).load(Acquire);
         let ring_words = self.mapping.size.ring_words as u64;
@@ -64,7 +64,7 @@ impl JournalReader {
         }
     }
 
-    /// What was read so far has been taken care of: its room may be used again, and it is not read again.
+    /// Marks everything that was read so far as done: the worker may overwrite it, and no reader reads it again.
     pub(crate) fn release(&mut self) {
         self.mapping.position(READ).store(self.at, Release);
         for index in self.released_places..self.next_place {

@@ -1,7 +1,7 @@
 //! A record as words: what a worker writes of a request, and what is read from it.
 //!
 //! The first words are numbers; then come the texts, each with a word that says which one it is, how many of its bytes
-//! follow, and how many it had. What reads it does not trust it: a worker runs the code of strangers.
+//! follow, and how many it had. The reader does not trust a record, because a worker runs untrusted code.
 
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::sync::atomic::AtomicU64;

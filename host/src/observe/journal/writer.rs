@@ -9,8 +9,8 @@ use super::layout::{DROPPED, Mapping, READ, RECORD_WORDS, WRITTEN};
 use super::record::{HEAD, MAX_FIELD_BYTES, Numbers, PlaceWriter, Text, finished};
 use crate::sys::lock::lock;
 
-/// The ring begins anew when it is empty and this much of it was written since: so a reader that keeps up leaves most of
-/// its pages unused.
+/// When the ring is empty and more than this was written since its start, writing begins at its start again. So while
+/// the reader keeps up, most pages of the ring are never used.
 const FRESH_WORDS: u64 = 64 << 10;
 
 /// The journal that a worker writes. Only the thread that serves requests uses it.

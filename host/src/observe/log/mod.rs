@@ -87,7 +87,7 @@ fn start_with(settings: &LogSettings, out: Output) -> io::Result<Log> {
     let (targets, filter) = reload::Layer::new(targets(&settings.filter));
     let form = Form::default();
     form.set(settings);
-    // Spans have no colours in a file either, because there are none.
+    // `with_ansi(true)` also colours the fields of spans, where `Form` cannot remove the colours; there are no spans.
     let lines = tracing_subscriber::fmt::layer().with_writer(queue.clone()).with_ansi(true).event_format(form.clone());
     // Fails only where tests that share a process have already started it.
     let _ = tracing_subscriber::registry().with(targets).with(lines).try_init();
@@ -163,7 +163,8 @@ fn targets(filter: &LogFilter) -> Targets {
     let level = filter.level();
     // At `trace`, libraries log everything; otherwise from `warn` on, unless the level is higher.
     let libraries = if level == LogLevel::Trace { level } else { level.min(LogLevel::Warn) };
-    // Each target is added once: the log's highest level never falls when `Targets` replaces an entry.
+    // A map, so that each target is added to `Targets` once: replacing an entry by one with a lower level would leave
+    // the maximum level of `Targets` at the higher one.
     let mut levels = BTreeMap::from([
         (log_target::DAYLILY, level),
         (log_target::GUEST, level),

@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use super::histogram::{SIZE_BUCKETS, TIME_BUCKETS};
 use crate::observe::request_id::RequestId;
 
-/// Numbers of a block that belong together: one, or several of a kind.
+/// A field of a block: one number, or an array of numbers such as the buckets of a histogram.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Field {
     pub(super) name: &'static str,
@@ -100,7 +100,7 @@ pub(super) const WORDS: usize = SUMS + 5;
 #[derive(Clone, Copy)]
 pub(crate) struct Block<'a>(pub(super) &'a [AtomicU64; WORDS]);
 
-/// A request of a histogram, to look at: the slowest one of the last minute.
+/// An exemplar: the id and duration of the slowest request of about the last minute.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Exemplar {
     pub(crate) ns: u64,

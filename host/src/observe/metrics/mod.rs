@@ -1,8 +1,9 @@
 //! The numbers of each route, in memory that a worker shares with the supervisor and the observer, so that they survive
 //! the worker's death.
 //!
-//! A worker has one block for each route, and is their only writer. When it has ended, its blocks are added to the sums
-//! of the workers that ended before, by the names of the routes, so no number that is reported ever decreases.
+//! A worker has a block for each of the first `max_metric_routes` routes; further routes share one. It is their only
+//! writer, except for `LINES_DROPPED`, which the observer writes. When the worker has ended, its blocks are added to
+//! the sums of the workers that ended before, by route name, so no reported counter ever decreases.
 
 mod block;
 pub(crate) mod histogram;

@@ -180,7 +180,7 @@ struct Client {
     latest: Arc<Latest>,
 }
 
-/// Accepts connections until the end is asked for, and then waits for those that there are.
+/// Accepts connections until `ended` is sent, and then waits for the open connections, for [`FAREWELL`] at most.
 async fn accept(listener: Listener, server: Arc<Server>, mut ended: oneshot::Receiver<Duration>) {
     let mut tasks = JoinSet::new();
     let mut clients: Vec<Client> = Vec::new();

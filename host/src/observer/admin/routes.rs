@@ -78,7 +78,7 @@ fn metrics(question: &Question<'_>) -> Answer {
     Answer::new(StatusCode::OK, format.content_type(), metrics::write(&page, format))
 }
 
-/// Answers a request. Nothing that it says changes anything.
+/// Answers a request. No request changes the server's state.
 pub(super) fn answer(server: &Server, request: &Request<Incoming>) -> Response<Full<Bytes>> {
     let answer = check_host(server, request).and_then(|()| dispatch(server, request)).unwrap_or_else(|refusal| refusal);
     let mut response = Response::new(Full::new(answer.body));

@@ -206,7 +206,7 @@ pub(crate) const FAMILIES: &[Row] = &[
         unit: None,
         kind: Kind::Gauge,
         labels: &["limit", "route"],
-        help: "How much of a limit is in use now, for limits of things that exist at the same time.",
+        help: "How much of a limit is in use now; only for `max_connections`, `max_concurrency` and `max_queue`.",
         samples: |page, out| page.uses(&mut |limit, route, value| out.integer([limit, route], value)),
     },
     Row {

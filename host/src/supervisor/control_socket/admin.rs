@@ -1,4 +1,4 @@
-//! The control socket: how `daylily status`, `reload` and `stop` reach the supervisor.
+//! The control socket: how `daylily status`, `reload`, `reopen` and `stop` reach the supervisor.
 //!
 //! Only the same user and root can use it: the directory and the socket exclude other users by their modes, and the
 //! user id of each peer is checked.
