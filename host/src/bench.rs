@@ -120,7 +120,7 @@ impl Steps {
     }
 
     fn app(&self) -> Result<&Arc<App>> {
-        Ok(&self.first()?.app)
+        self.first()?.app.as_ref().ok_or_else(|| "the route has no component".into())
     }
 
     fn first(&self) -> Result<&WorkerRoute> {

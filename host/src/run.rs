@@ -5,7 +5,7 @@ use std::io::Write;
 use std::process::ExitCode;
 
 use clap::Parser;
-use daylily_core::config::{ComponentSource, Listen, ListenAddr};
+use daylily_core::config::{Listen, ListenAddr};
 
 use crate::cli::{Cli, Command, ServeArguments};
 use crate::failure::Failure;
@@ -14,6 +14,7 @@ use crate::observer;
 use crate::stdout::{print, unless_reader_left};
 use crate::supervisor::control_socket::client::{self, OutputFormat};
 use crate::supervisor::control_socket::report;
+use crate::supervisor::control_socket::report::RouteStatus;
 use crate::supervisor::observer::OBSERVER;
 use crate::supervisor::prepare;
 use crate::supervisor::supervise::{self, Task};
@@ -101,11 +102,7 @@ fn check(what: &ServeArguments) -> Result<(), Failure> {
     let context = WorkerContext::unshared(prepared.connection_limit)?;
     load::worker(config, &prepared.artifacts, context).map_err(Failure::Components)?;
     for route in &config.routes {
-        let component = match &route.component {
-            ComponentSource::HelloWorld => "the built-in Hello World".to_owned(),
-            ComponentSource::File(path) => path.display().to_string(),
-        };
-        print(&format!("route {}: {component}\n", route.name))?;
+        print(&format!("route {}: {}\n", route.name, RouteStatus::of(route).serves()))?;
     }
     let routes = config.routes.len();
     let listen = match &config.listen {

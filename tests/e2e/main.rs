@@ -59,6 +59,7 @@ mod shutdown_delay;
 mod smuggling;
 mod special_files;
 mod starting;
+mod static_files;
 mod status;
 mod stopping;
 mod streaming;

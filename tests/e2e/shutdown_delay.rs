@@ -23,6 +23,9 @@ fn a_delayed_stop_is_not_ready_and_serves_until_the_drain() {
         kept.exchange(&Request::get("hello.test", "/")).expect(200, "Hello World\n");
         let mut idle = server.connect();
         assert!(is_ready());
+        // A request ends a moment after its client has the response.
+        let has_ended = || server.status().total("requests_in_progress") == 0;
+        assert!(eventually(PATIENCE, has_ended), "{:?}", server.status());
         std::thread::scope(|scope| {
             let command = matches!(by, By::Command).then(|| scope.spawn(|| server.command(&["stop"])));
             match by {

@@ -13,6 +13,7 @@ mod fuzz;
 mod http;
 mod process;
 mod prometheus;
+mod static_files;
 mod tidy;
 mod wit;
 
@@ -25,6 +26,7 @@ usage: cargo xtask COMMAND
   count [--accept]     count instructions, system calls and allocations per request
   attack [--help]      measure what other clients notice of attacks
   prometheus [--help]  compare what a real Prometheus reads with what clients saw
+  static-files [--help]  compare static files with nginx's
   tidy [--bless]       check documents and sources against each other
   fuzz [TARGET]        run a fuzz target; without one, list them
 ";
@@ -43,6 +45,8 @@ fn main() -> ExitCode {
         ["attack", args @ ..] => root().and_then(|root| attack::main(root, args)),
         ["prometheus", "--help" | "-h"] => say(prometheus::USAGE),
         ["prometheus", args @ ..] => root().and_then(|root| prometheus::main(root, args)),
+        ["static-files", "--help" | "-h"] => say(static_files::USAGE),
+        ["static-files", args @ ..] => root().and_then(|root| static_files::main(root, args)),
         ["tidy"] => root().and_then(|root| tidy::main(root, false)),
         ["tidy", "--bless"] => root().and_then(|root| tidy::main(root, true)),
         ["tidy", ..] => say(tidy::USAGE),

@@ -19,6 +19,10 @@ pub enum ErrorResponse {
     },
     /// 404: no route for this host and path.
     NoRoute,
+    /// 404: the route serves files, and has none with this path.
+    NoFile,
+    /// 405: the route serves files, which have no methods but GET and HEAD.
+    MethodNotAllowed,
     /// 408: the request's head took longer than `head_timeout`.
     HeadTimeout,
     /// 408: the request's body made no progress for `body_timeout`.
@@ -96,7 +100,8 @@ impl ErrorResponse {
     pub fn status(&self) -> u16 {
         match self {
             Self::Malformed { .. } => 400,
-            Self::NoRoute => 404,
+            Self::NoRoute | Self::NoFile => 404,
+            Self::MethodNotAllowed => 405,
             Self::HeadTimeout | Self::BodyTimeout | Self::GaveWay => 408,
             Self::BodyTooLarge => 413,
             Self::TargetTooLong => 414,
@@ -114,6 +119,8 @@ impl ErrorResponse {
         match self {
             Self::Malformed { .. } => RequestOutcome::Malformed,
             Self::NoRoute => RequestOutcome::NoRoute,
+            Self::NoFile => RequestOutcome::NoFile,
+            Self::MethodNotAllowed => RequestOutcome::MethodNotAllowed,
             Self::HeadTimeout => RequestOutcome::HeadTimeout,
             Self::BodyTimeout => RequestOutcome::BodyTimeout,
             Self::GaveWay => RequestOutcome::BodySlow,
@@ -139,6 +146,8 @@ impl ErrorResponse {
         match self {
             Self::Malformed { .. } => "malformed request",
             Self::NoRoute => "no such route",
+            Self::NoFile => "no such file",
+            Self::MethodNotAllowed => "method not allowed",
             Self::HeadTimeout => "request head timed out",
             Self::BodyTimeout => "request body timed out",
             Self::GaveWay => "request body too slow while other requests waited",
@@ -172,6 +181,8 @@ impl ErrorResponse {
             | Self::NoInstance { detail }
             | Self::Internal { detail } => Some(detail.as_str()),
             Self::NoRoute
+            | Self::NoFile
+            | Self::MethodNotAllowed
             | Self::HeadTimeout
             | Self::BodyTimeout
             | Self::GaveWay
@@ -191,6 +202,8 @@ impl ErrorResponse {
         match self {
             Self::Malformed { .. }
             | Self::NoRoute
+            | Self::NoFile
+            | Self::MethodNotAllowed
             | Self::HeadTimeout
             | Self::BodyTimeout
             | Self::GaveWay
@@ -263,6 +276,8 @@ mod tests {
         let detail = || Excerpt::of("why");
         check(ErrorResponse::Malformed { detail: detail() }, "400 [malformed request: why] client");
         check(ErrorResponse::NoRoute, "404 [no such route] client");
+        check(ErrorResponse::NoFile, "404 [no such file] client");
+        check(ErrorResponse::MethodNotAllowed, "405 [method not allowed] client");
         check(ErrorResponse::HeadTimeout, "408 [request head timed out] client");
         check(ErrorResponse::BodyTimeout, "408 [request body timed out] client");
         check(ErrorResponse::GaveWay, "408 [request body too slow while other requests waited] client");

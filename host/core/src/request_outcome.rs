@@ -33,7 +33,7 @@ macro_rules! outcomes {
 }
 
 outcomes! {
-    Ok = "ok", "the guest's response was complete";
+    Ok = "ok", "the response was complete";
     Trap = "trap", "the guest trapped before its response was complete";
     Exit = "exit", "the guest called `exit` with a code other than 0 before its response was complete";
     NoResponse = "no_response", "the guest ended without a response";
@@ -58,6 +58,8 @@ outcomes! {
     Cut = "cut", "`shutdown_timeout` was over before the response was complete";
     Lost = "lost", "the worker died during the request";
     Internal = "internal", "an error in daylily";
+    NoFile = "no_file", "the route serves files, and has none with this path";
+    MethodNotAllowed = "method_not_allowed", "the route serves files, which have no methods but GET and HEAD";
 }
 
 impl RequestOutcome {

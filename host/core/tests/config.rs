@@ -62,7 +62,7 @@ fn full() {
     // What a route does not say is as in [defaults]; host and path are any.
     let hello = route(&config, "/*");
     assert_eq!(hello.limits, RouteLimits::default());
-    assert_eq!(hello.component, ComponentSource::File(PathBuf::from("/opt/hello.wasm")));
+    assert_eq!(hello.component, Some(ComponentSource::File(PathBuf::from("/opt/hello.wasm"))));
     assert_eq!((hello.host.to_string(), hello.path.to_string()), (String::new(), "/*".to_owned()));
     assert_eq!(pairs(&hello.grants.env), "REGION=here STAGE=test");
     assert_eq!(pairs(&hello.grants.vars), "greeting=hello");
@@ -70,6 +70,10 @@ fn full() {
     assert!(hello.grants.allow_http.find(Scheme::Https, "api.example.com", 443).is_some());
 
     // What it says replaces that; `env` and `vars` are merged.
+    let site = route(&config, "/site/*").files.clone().unwrap();
+    assert_eq!((site.dir, site.fallback), (PathBuf::from("/etc/daylily/public"), Some("index.html".to_owned())));
+    assert_eq!(site.cache_control.len(), 2);
+
     let api = route(&config, "api");
     let expected = RouteLimits {
         max_concurrency: Some(8),
@@ -79,7 +83,7 @@ fn full() {
         ..RouteLimits::default()
     };
     assert_eq!(api.limits, expected);
-    assert_eq!(api.component, ComponentSource::File(PathBuf::from("/etc/daylily/components/api.wasm")));
+    assert_eq!(api.component, Some(ComponentSource::File(PathBuf::from("/etc/daylily/components/api.wasm"))));
     assert_eq!((api.host.to_string(), api.path.to_string()), ("*.example.com".to_owned(), "/v1/*".to_owned()));
     assert_eq!(pairs(&api.grants.env), "REGION=here STAGE=production");
     assert_eq!(pairs(&api.grants.vars), "farewell=bye greeting=hello");
@@ -152,7 +156,7 @@ fn relative_paths_are_relative_to_the_file() {
         let expected = PathBuf::from(expected);
         assert_eq!(config.control.as_ref(), Some(&expected));
         assert_eq!(config.cache_dir.as_ref(), Some(&expected));
-        assert_eq!(route(&config, "/*").component, ComponentSource::File(expected));
+        assert_eq!(route(&config, "/*").component, Some(ComponentSource::File(expected)));
     }
     check("daylily.toml", "a/b.wasm");
     check("./daylily.toml", "./a/b.wasm");
@@ -265,7 +269,7 @@ fn without_a_file() {
     assert_eq!(config.server, ServerLimits::default());
     assert_eq!(config.routes.len(), 1);
     let hello = route(&config, "/*");
-    assert_eq!(hello.component, ComponentSource::HelloWorld);
+    assert_eq!(hello.component, Some(ComponentSource::HelloWorld));
     assert_eq!(hello.limits, RouteLimits::default());
     assert_eq!(hello.grants, config::Grants::default());
     assert_eq!(RouteTable::new(&config.routes).find(None, "*"), Some(0));
@@ -276,7 +280,7 @@ fn without_a_file() {
     assert_eq!(listen(&config).as_deref(), Some("127.0.0.1:0"));
     assert_eq!(config.cache_dir, Some(PathBuf::from("flag")));
     let app = route(&config, "/*");
-    assert_eq!(app.component, ComponentSource::File(PathBuf::from("a.wasm")));
+    assert_eq!(app.component, Some(ComponentSource::File(PathBuf::from("a.wasm"))));
     assert_eq!(app.limits.max_body_bytes, 77);
     assert_eq!(pairs(&app.grants.env), "NEW=1 STAGE=flag");
 }

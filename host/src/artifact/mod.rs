@@ -113,6 +113,8 @@ pub(crate) enum LoadError {
     Pool { error: wasmtime::Error },
     #[error("failed to open the directory `{dir}` that route `{route}` grants: {error}; check `dirs`", dir = dir.display())]
     Directory { dir: PathBuf, route: String, error: std::io::Error },
+    #[error("failed to open the static files of route `{route}` in `{dir}`: {error}; check `files`", dir = dir.display())]
+    Files { dir: PathBuf, route: String, error: std::io::Error },
 }
 
 impl LoadError {
@@ -127,7 +129,7 @@ impl LoadError {
             Self::Unreadable { .. } => 66,
             Self::NotServable { .. } | Self::Unmet { .. } | Self::Refused { .. } => 65,
             Self::Memory { .. } | Self::Unmappable { .. } => 71,
-            Self::OverLimit { .. } | Self::Pool { .. } | Self::Directory { .. } => 78,
+            Self::OverLimit { .. } | Self::Pool { .. } | Self::Directory { .. } | Self::Files { .. } => 78,
         }
     }
 }

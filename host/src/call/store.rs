@@ -6,7 +6,7 @@ use wasmtime::{Store, UpdateDeadline};
 
 use crate::call::app::App;
 use crate::component_abi::MAX_HANDLES;
-use crate::engine::meter::{Meter, SLICE_TICKS};
+use crate::engine::meter::{Meter, SLICE_TICKS, SliceEnd};
 use crate::observe::diagnosis::CallDiagnosis;
 use crate::observe::request_id::RequestId;
 use crate::wasi::state::{Granted, MAX_HOSTCALL_BYTES, State, wasi_with_dirs};
@@ -40,8 +40,10 @@ pub(crate) fn fresh(
     }
     store.set_epoch_deadline(meter.first_slice_ticks());
     store.epoch_deadline_callback(move |mut store| {
-        if meter.end_slice() {
-            return Err(CpuTimeUsedUp.into());
+        match meter.end_slice() {
+            SliceEnd::Spent => return Err(CpuTimeUsedUp.into()),
+            SliceEnd::GoesOn => return Ok(UpdateDeadline::Continue(SLICE_TICKS)),
+            SliceEnd::Yields => {}
         }
         // As in a component, where the host also makes progress while the guest waits in the CPU queue.
         store.data_mut().pass_answer();

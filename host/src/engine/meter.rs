@@ -25,9 +25,24 @@ const FIRST_SLICE_TICKS: u64 = 2;
 /// Ticks of every later slice, which is the rest of the tick in progress.
 pub(crate) const SLICE_TICKS: u64 = 1;
 
+/// The CPU time from which on a slice is used up, once its ticks are over. Ticks pass also while the kernel runs other
+/// threads: on a busy machine, a guest that has used less goes on, and its response is not sent before it is complete.
+const SLICE_CPU_NS: u64 = 500_000;
+
 /// An upper bound of a first slice. If the monotonic clock shows more, the host worked for the guest, the kernel ran
 /// another thread, or the machine was suspended. Only the thread's CPU clock can tell these apart.
 const MAX_CHEAP_NS: u64 = 2_000_000;
+
+/// What follows when the ticks of a slice are over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum SliceEnd {
+    /// The call has used up its budget.
+    Spent,
+    /// The guest has used up its slice: others run.
+    Yields,
+    /// The guest has hardly run.
+    GoesOn,
+}
 
 /// A reading of both clocks at one moment outside of all polls.
 #[derive(Clone, Copy)]
@@ -80,6 +95,8 @@ pub(crate) struct Meter {
     used_ns: AtomicU64,
     /// When the poll in progress began, by the clock in use.
     poll_began_ns: AtomicU64,
+    /// The thread's CPU clock when the ticks of a first slice were over, in the poll in progress; 0 before.
+    interrupted_cpu_ns: AtomicU64,
     /// Whether the call is measured by the thread's CPU clock.
     is_exact: AtomicBool,
     first_slice_ticks: u64,
@@ -157,6 +174,7 @@ impl Meter {
             budget_ns: u64::try_from(budget.as_nanos()).unwrap_or(u64::MAX),
             used_ns: AtomicU64::new(0),
             poll_began_ns: AtomicU64::new(0),
+            interrupted_cpu_ns: AtomicU64::new(0),
             is_exact: AtomicBool::new(false),
             is_long: AtomicBool::new(false),
             instantiate_ns: AtomicU64::new(0),
@@ -197,10 +215,34 @@ impl Meter {
         }
     }
 
-    /// Called within a poll, at the end of a slice. Returns whether the budget is spent.
-    pub(crate) fn end_slice(&self) -> bool {
+    /// Called within a poll, when the ticks of a slice are over.
+    pub(crate) fn end_slice(&self) -> SliceEnd {
+        if self.used_ns.load(Relaxed) + self.in_this_poll() >= self.budget_ns {
+            self.note_long();
+            return SliceEnd::Spent;
+        }
+        if self.cpu_of_slice() < SLICE_CPU_NS {
+            return SliceEnd::GoesOn;
+        }
         self.note_long();
-        self.used_ns.load(Relaxed) + self.in_this_poll() >= self.budget_ns
+        SliceEnd::Yields
+    }
+
+    /// A lower bound of the CPU time of the slice in progress. It rises with each call while the guest runs, also if
+    /// the CPU time when the poll began is not known.
+    fn cpu_of_slice(&self) -> u64 {
+        let began_ns = self.poll_began_ns.load(Relaxed);
+        let cpu_ns = time_ns(ClockId::ThreadCPUTime);
+        if self.is_exact.load(Relaxed) {
+            return cpu_ns.saturating_sub(began_ns);
+        }
+        match self.interrupted_cpu_ns.load(Relaxed) {
+            0 => {
+                self.interrupted_cpu_ns.store(cpu_ns, Relaxed);
+                Reading::used_since(began_ns)
+            }
+            interrupted_ns => cpu_ns.saturating_sub(interrupted_ns),
+        }
     }
 
     /// Whether the budget is spent, by the guest or by the host on its behalf.
@@ -214,6 +256,7 @@ impl Meter {
         }
         let began_ns = self.now_ns();
         self.poll_began_ns.store(began_ns, Relaxed);
+        self.interrupted_cpu_ns.store(0, Relaxed);
         if self.is_exact.load(Relaxed) {
             LAST_READING.set(Reading { monotonic_ns: time_ns(ClockId::Monotonic), cpu_ns: began_ns });
         }
@@ -315,6 +358,31 @@ impl Future for Metered {
 mod tests {
     use super::*;
 
+    /// Runs like a guest that computes, until its slice is over.
+    fn use_up_slice(meter: &Meter) {
+        let began_ns = time_ns(ClockId::ThreadCPUTime);
+        while meter.end_slice() == SliceEnd::GoesOn {
+            let used_ns = time_ns(ClockId::ThreadCPUTime) - began_ns;
+            assert!(used_ns < 100 * SLICE_CPU_NS, "a guest that computes is not interrupted");
+        }
+        assert_ne!(meter.end_slice(), SliceEnd::Spent, "a second is not over");
+    }
+
+    /// The ticks of a slice pass while other threads run, here while this one sleeps.
+    #[test]
+    fn a_guest_that_has_hardly_run_goes_on() {
+        let meter = Meter::new(Duration::from_secs(1), Arc::default());
+        note_cpu_clock();
+        meter.begin_poll();
+        for _ in 0..3 {
+            std::thread::sleep(Duration::from_millis(5));
+            assert_eq!(meter.end_slice(), SliceEnd::GoesOn);
+        }
+        assert!(!meter.is_long.load(Relaxed) && !meter.waits_for_cpu.load(Relaxed));
+        use_up_slice(&meter);
+        assert!(meter.is_long.load(Relaxed) && meter.waits_for_cpu.load(Relaxed));
+    }
+
     /// Simulates a call of a component with `habit`. Returns whether its first slice waited in the CPU queue.
     fn call(habit: &Arc<Habit>, slices_used_up: u32) -> bool {
         let meter = Meter::new(Duration::from_secs(1), Arc::clone(habit));
@@ -322,7 +390,7 @@ mod tests {
         assert_eq!(meter.first_slice_ticks(), if waits { SLICE_TICKS } else { FIRST_SLICE_TICKS });
         for _ in 0..slices_used_up {
             meter.begin_poll();
-            assert!(!meter.end_slice(), "a second is not over");
+            use_up_slice(&meter);
             meter.end_poll();
         }
         meter.end_call();

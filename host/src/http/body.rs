@@ -14,6 +14,7 @@ use tokio::task::JoinHandle;
 
 use crate::http::connection::InRequest;
 use crate::http::exchange::{RequestGuard, report_end};
+use crate::http::files::FileBody;
 use crate::observe::record::log_request;
 use crate::sys::runtime::poll_unbudgeted;
 use crate::wasi::http::GuestBody;
@@ -36,6 +37,8 @@ enum Kind {
     },
     /// A body that is sent as the guest writes it.
     Streamed(Box<Streamed>),
+    /// A file, whose length is known.
+    File(Box<FileBody>),
 }
 
 /// A body that the guest is still writing, or that has trailers.
@@ -70,6 +73,11 @@ impl Body {
         Self::from(Kind::Streamed(Box::new(streamed)))
     }
 
+    /// A file or a part of one.
+    pub(crate) fn file(file: FileBody) -> Self {
+        Self::from(Kind::File(Box::new(file)))
+    }
+
     /// Whether the length of the body is unknown.
     pub(crate) fn is_open_ended(&self) -> bool {
         matches!(&self.kind, Kind::Streamed(streamed) if streamed.missing_bytes.is_none())
@@ -80,6 +88,7 @@ impl Body {
         match &self.kind {
             Kind::Whole { bytes, .. } => bytes.as_ref().map_or(0, Bytes::len),
             Kind::Streamed(_) => 0,
+            Kind::File(file) => usize::try_from(file.len()).unwrap_or(usize::MAX),
         }
     }
 
@@ -88,8 +97,10 @@ impl Body {
         if self.is_open_ended() {
             in_request.begin_open_ended();
         }
-        if let Kind::Streamed(streamed) = &self.kind {
-            in_request.begin_streaming(streamed.hold.share());
+        match &self.kind {
+            Kind::Streamed(streamed) => in_request.begin_streaming(streamed.hold.share()),
+            Kind::File(_) => in_request.begin_file(),
+            Kind::Whole { .. } => {}
         }
         Self { in_request: Some(in_request), ..self }
     }
@@ -235,6 +246,7 @@ impl http_body::Body for Body {
                 }
                 frame
             }
+            Kind::File(file) => ready!(file.poll_next(cx)).map(|read| read.map(Frame::data)),
         };
         if let (Some(Err(_)), Some(in_request)) = (&frame, &this.in_request) {
             in_request.cut();
@@ -246,6 +258,7 @@ impl http_body::Body for Body {
         match &self.kind {
             Kind::Whole { bytes, .. } => bytes.is_none(),
             Kind::Streamed(_) => false,
+            Kind::File(file) => file.len() == 0,
         }
     }
 
@@ -253,6 +266,7 @@ impl http_body::Body for Body {
         match &self.kind {
             Kind::Whole { bytes, .. } => SizeHint::with_exact(bytes.as_ref().map_or(0, |bytes| bytes.len() as u64)),
             Kind::Streamed(_) => SizeHint::default(),
+            Kind::File(file) => SizeHint::with_exact(file.len()),
         }
     }
 }

@@ -62,6 +62,8 @@ struct Shared {
     response_due: Moment,
     /// The longest time that a write may make no progress, in milliseconds.
     stall_ms: AtomicU64,
+    /// The response in progress is a file: no guest has to be ended before the connection is closed.
+    sends_file: AtomicBool,
     /// The route whose permit the response in progress holds, while it is streamed.
     streams_for: Mutex<Option<RouteShare>>,
 }
@@ -97,6 +99,7 @@ impl Connection {
             head_since: Moment::none(),
             response_due: Moment::none(),
             stall_ms: AtomicU64::new(u64::try_from(limits.idle_timeout.as_millis()).unwrap_or(u64::MAX)),
+            sends_file: AtomicBool::new(false),
             streams_for: Mutex::new(None),
         }))
     }
@@ -247,9 +250,9 @@ impl Connection {
         let _ = self.0.stream.try_write(bytes);
     }
 
-    /// Whether a request is in progress.
-    pub(crate) fn is_in_request(&self) -> bool {
-        self.0.phase.get() == Phase::InRequest
+    /// Whether a request is in progress that ends by itself when the drain cuts it. A file does not.
+    pub(crate) fn ends_when_cut(&self) -> bool {
+        self.0.phase.get() == Phase::InRequest && !self.0.sends_file.load(Relaxed)
     }
 
     /// Reads and discards what the client still sends after the last response, within limits, so that closing the
@@ -307,6 +310,11 @@ impl InRequest {
         self.streams.store(true, Relaxed);
     }
 
+    /// The response is a file.
+    pub(crate) fn begin_file(&self) {
+        self.connection.0.sends_file.store(true, Relaxed);
+    }
+
     /// The response ends before it is complete.
     pub(crate) fn cut(&self) {
         if self.version < Version::HTTP_11 {
@@ -335,6 +343,7 @@ impl Drop for InRequest {
         let shared = &self.connection.0;
         shared.idle_since.set(shared.opened, Instant::now());
         shared.phase.change(Change::ResponseTaken);
+        shared.sends_file.store(false, Relaxed);
         if self.streams.load(Relaxed) {
             *lock(&shared.streams_for) = None;
         }

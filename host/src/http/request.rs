@@ -12,6 +12,7 @@ use crate::call::Received;
 use crate::http::body::Body;
 use crate::http::connection::{Connection, InRequest};
 use crate::http::exchange::{Abort, Exchange, RequestGuard};
+use crate::http::files::Asked;
 use crate::http::response::InFlight;
 use crate::http::server::Worker;
 use crate::http::{inbound, response, watchdog};
@@ -76,12 +77,20 @@ async fn answer(
     inbound::check_framing(&request, in_request)?;
     let target = inbound::target(&request)?;
     let (index, route) = worker.route(&target).ok_or(ErrorResponse::NoRoute)?;
-    let settings = route.app.settings();
-    let limits = &settings.limits;
-    exchange.record().set_route(&settings.route, index);
+    let limits = &route.limits;
+    exchange.record().set_route(&route.name, index);
     if limits.server_timing {
         exchange.tell_timing();
     }
+
+    if let Some(files) = &route.files {
+        let asked = Asked { method: request.method(), uri: request.uri(), headers: request.headers() };
+        // On the heap, so that requests of guests take no memory for it.
+        if let Some(response) = Box::pin(files.answer(&asked, connection, exchange, &worker.drain)).await? {
+            return Ok(response);
+        }
+    }
+    let app = route.app.as_ref().ok_or(ErrorResponse::NoFile)?;
 
     let method = request.method().clone();
     let request = inbound::prepare(request, limits, &route.share, exchange, connection)?;
@@ -96,9 +105,9 @@ async fn answer(
     }
 
     connection.bound_writes(limits.wall_time, limits.body_timeout);
-    let trace = (!settings.grants.allow_http.is_empty()).then(|| exchange.ids().trace().clone());
+    let trace = (!app.settings().grants.allow_http.is_empty()).then(|| exchange.ids().trace().clone());
     let received = Received { scheme: connection.peer().scheme(), trace, request };
-    let call = route.app.call(exchange.record().id, received);
+    let call = app.call(exchange.record().id, received);
     exchange.set_diagnosis(&call.diagnosis);
     let (guest, head) = watchdog::watch(
         call,

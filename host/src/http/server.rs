@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use daylily_core::config::ServerLimits;
+use daylily_core::config::{RouteLimits, ServerLimits};
 use daylily_core::route::RouteTable;
 use daylily_core::route::Target;
 use tokio::sync::Semaphore;
@@ -10,12 +10,14 @@ use tokio::sync::Semaphore;
 use crate::call::app::App;
 use crate::http::admission::{Admission, RouteShare};
 use crate::http::date::Date;
+use crate::http::files::Files;
 use crate::http::pulse::Pulse;
 use crate::observe::log::OncePerSecond;
 use crate::observe::metrics::WorkerMetrics;
 use crate::observe::record::Recorder;
 use crate::observe::scoreboard::Slot;
 use crate::sys::drain::Drain;
+use crate::wasi::file_threads::RouteFiles;
 
 /// The state that all requests in this process share.
 pub(crate) struct Worker {
@@ -45,7 +47,14 @@ pub(crate) struct Worker {
 
 /// One route of a worker.
 pub(crate) struct WorkerRoute {
-    pub(crate) app: Arc<App>,
+    pub(crate) name: Arc<str>,
+    pub(crate) limits: RouteLimits,
+    /// What is served where there is a file.
+    pub(crate) files: Option<Files>,
+    /// What answers everything else.
+    pub(crate) app: Option<Arc<App>>,
+    /// The threads for calls that wait for a disk.
+    pub(crate) threads: Arc<RouteFiles>,
     pub(crate) share: RouteShare,
 }
 
@@ -60,9 +69,8 @@ impl Worker {
     pub(crate) fn note_blocked(&self) {
         let (mut calls, mut routes) = (0, 0);
         for route in &self.routes {
-            let files = &route.app.settings().files;
-            calls += files.blocked_calls() as u64;
-            routes += u64::from(files.is_blocked());
+            calls += route.threads.blocked_calls() as u64;
+            routes += u64::from(route.threads.is_blocked());
         }
         self.counters.blocked_calls.set(calls);
         self.counters.blocked_routes.set(routes);

@@ -60,6 +60,8 @@ pub(crate) struct Record {
 #[derive(Clone, Copy, Default)]
 struct Times {
     guest_began: Option<Instant>,
+    /// A file answered the request, which was not queued.
+    was_file: bool,
     guest_ended: Option<Instant>,
     /// Of a response that is streamed.
     response_began: Option<Instant>,
@@ -242,6 +244,11 @@ impl Record {
         self.recorder.metrics.note_admitted(&lock(&self.numbers));
     }
 
+    /// A file answers the request, without a guest and a permit.
+    pub(crate) fn note_answered_by_file(&self) {
+        lock(&self.times).was_file = true;
+    }
+
     pub(crate) fn note_guest_ended(&self) {
         lock(&self.times).guest_ended = Some(Instant::now());
     }
@@ -299,7 +306,8 @@ impl Record {
         numbers.outcome = outcome.number();
         numbers.guest = guest.map_or(NO_GUEST, RequestOutcome::number);
         numbers.total = ns(now - self.began);
-        numbers.queued = ns(times.guest_began.unwrap_or(now).saturating_duration_since(self.began));
+        let admitted = if times.was_file { self.began } else { times.guest_began.unwrap_or(now) };
+        numbers.queued = ns(admitted.saturating_duration_since(self.began));
         numbers.instantiate = usage.instantiate_ns;
         numbers.guest_cpu = usage.guest_cpu_ns;
         if let Some(began) = times.guest_began {

@@ -39,8 +39,8 @@ impl Watch {
     pub(crate) fn add(&mut self, path: Option<PathBuf>, config: Option<&Config>) {
         let components =
             config.into_iter().flat_map(|config| &config.routes).filter_map(|route| match &route.component {
-                ComponentSource::File(path) => Some(path.clone()),
-                ComponentSource::HelloWorld => None,
+                Some(ComponentSource::File(path)) => Some(path.clone()),
+                Some(ComponentSource::HelloWorld) | None => None,
             });
         for path in path.into_iter().chain(components) {
             let stamp = stamp(&path);

@@ -20,6 +20,7 @@ use crate::call::handler::{Handler, Loader};
 use crate::engine::pool::{Engines, Needs, PoolKind, StackDetail};
 use crate::http::admission::{Admission, RouteShare};
 use crate::http::date::Date;
+use crate::http::files::Files;
 use crate::http::pulse::Pulse;
 use crate::http::server::{Worker, WorkerRoute};
 use crate::observe::journal::{self, Journal};
@@ -76,10 +77,18 @@ pub(crate) fn worker(
     let handlers: HashMap<&Source, Arc<Handler>> = handlers.into_iter().collect();
     let outgoing = OutgoingClient::new();
     let routes = all(config.routes.iter().map(|route| {
-        let handler = handlers.get(&source(route)).ok_or_else(|| LoadError::not_compiled(&source(route)))?;
         let settings = settings(config, route, &outgoing)?;
+        let (name, threads) = (Arc::clone(&settings.route), Arc::clone(&settings.files));
+        let files = files(route, &threads)?;
+        let app = match source(route) {
+            Some(source) => {
+                let handler = handlers.get(&source).ok_or_else(|| LoadError::not_compiled(&source))?;
+                Some(Arc::new(App::new(&engines, handler, settings)))
+            }
+            None => None,
+        };
         let share = RouteShare::new(share(config, route));
-        Ok(WorkerRoute { app: Arc::new(App::new(&engines, handler, settings)), share })
+        Ok(WorkerRoute { name, limits: route.limits, files, app, threads, share })
     }))?;
     let shares = routes.iter().map(|route| route.share.clone()).collect();
     Ok(Worker {
@@ -109,7 +118,7 @@ fn share(config: &Config, route: &Route) -> Option<u32> {
 /// The components of all routes, each once, in the order of the routes.
 pub(crate) fn sources(routes: &[Route]) -> Vec<Source> {
     let mut seen = HashSet::new();
-    routes.iter().map(source).filter(|source| seen.insert(source.clone())).collect()
+    routes.iter().filter_map(source).filter(|source| seen.insert(source.clone())).collect()
 }
 
 /// One artifact for each of [`sources`]. Those in `known` are not compiled again.
@@ -131,16 +140,26 @@ pub(crate) fn artifacts(
 /// All errors of the components and granted directories of `config` that can be found without compiling.
 pub(crate) fn faults(config: &Config) -> Vec<LoadError> {
     let components = sources(&config.routes).into_iter().filter_map(|source| compile::check(&source).err());
-    components.chain(config.routes.iter().filter_map(|route| check_directories(route).err())).collect()
+    let directories = config.routes.iter().filter_map(|route| check_directories(route).err());
+    let threads = RouteFiles::new("".into());
+    let files = config.routes.iter().filter_map(|route| files(route, &threads).err());
+    components.chain(directories).chain(files).collect()
 }
 
 fn needs(routes: &[Route], artifacts: &[Artifact]) -> Result<Vec<(PoolKind, Needs)>, Vec<LoadError>> {
     let by_source: HashMap<&Source, &Artifact> =
         artifacts.iter().map(|artifact| (&artifact.source, artifact)).collect();
-    all(routes.iter().map(|route| {
-        let artifact = by_source.get(&source(route)).ok_or_else(|| LoadError::not_compiled(&source(route)))?;
+    all(routes.iter().filter_map(|route| Some((route, source(route)?))).map(|(route, source)| {
+        let artifact = by_source.get(&source).ok_or_else(|| LoadError::not_compiled(&source))?;
         Ok((artifact.facts.pool, artifact.needs(&route.limits)?))
     }))
+}
+
+/// The static files of a route that has them.
+fn files(route: &Route, threads: &Arc<RouteFiles>) -> Result<Option<Files>, LoadError> {
+    let Some(files) = &route.files else { return Ok(None) };
+    let opened = Files::open(route, files, Arc::clone(threads));
+    opened.map(Some).map_err(|error| LoadError::Files { dir: files.dir.clone(), route: route.name.clone(), error })
 }
 
 fn check_directories(route: &Route) -> Result<(), LoadError> {
@@ -167,11 +186,12 @@ fn settings(config: &Config, route: &Route, outgoing: &OutgoingClient) -> Result
     })
 }
 
-pub(crate) fn source(route: &Route) -> Source {
-    match &route.component {
+/// The component of a route that has one.
+pub(crate) fn source(route: &Route) -> Option<Source> {
+    Some(match route.component.as_ref()? {
         ComponentSource::HelloWorld => Source::HelloWorld,
         ComponentSource::File(path) => Source::File(path.clone()),
-    }
+    })
 }
 
 /// All values, or all errors.

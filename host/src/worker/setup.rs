@@ -49,10 +49,10 @@ impl Prepared {
     pub(crate) fn route_facts(&self) -> Vec<RouteFacts> {
         let routes = self.config.routes.iter().map(|route| {
             let source = load::source(route);
-            let artifact = self.artifacts.iter().find(|artifact| artifact.source == source);
+            let artifact = self.artifacts.iter().find(|artifact| Some(&artifact.source) == source.as_ref());
             RouteFacts {
                 name: route.name.clone(),
-                component: source.name().path().to_owned(),
+                component: source.map(|source| source.name().path().to_owned()).unwrap_or_default(),
                 digest: artifact.map(Artifact::digest).unwrap_or_default(),
             }
         });

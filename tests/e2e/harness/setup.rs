@@ -98,6 +98,12 @@ impl Setup {
         self
     }
 
+    /// Adds the text of a route.
+    pub fn raw_route(mut self, toml: &str) -> Self {
+        self.routes += toml;
+        self
+    }
+
     /// Adds a route to a component in the server's directory, which a test can replace.
     pub fn route_to(mut self, host: &str, component: &str) -> Self {
         self.routes += &route_to(host, component);

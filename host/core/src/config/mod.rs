@@ -15,6 +15,7 @@ pub mod options;
 mod own_log;
 mod read;
 mod reader;
+mod static_files;
 mod syntax;
 mod tables;
 mod unique;
@@ -33,6 +34,7 @@ pub use log_level::{LogFilter, LogLevel};
 pub use option::{Flag, Form, Overrides, Row};
 pub use options::{AccessLog, Admin, Config, Grants, RouteLimits, ServerLimits};
 pub use own_log::{LogFormat, LogTo};
+pub use static_files::{CacheRule, FilePattern, StaticFiles};
 pub use tables::Table;
 pub use unix_listen::UnixListen;
 pub use workers::Workers;
@@ -40,7 +42,7 @@ pub use workers::Workers;
 pub use crate::grants::DirGrant;
 use crate::route::{HostPattern, PathPattern};
 
-/// Which requests go to which component, with the component's limits and grants.
+/// Which requests go to which component or to files, with the component's limits and grants.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Route {
     /// Its name in logs: as configured, or else its host (unless it is any) and path.
@@ -49,8 +51,10 @@ pub struct Route {
     pub host: HostPattern,
     /// The paths that it matches.
     pub path: PathPattern,
-    /// The component that handles its requests.
-    pub component: ComponentSource,
+    /// The component that handles its requests. Without `files`, there is one.
+    pub component: Option<ComponentSource>,
+    /// The files that are served where there are any, before the component.
+    pub files: Option<StaticFiles>,
     /// The limits of each request.
     pub limits: RouteLimits,
     /// What its guest is granted.
@@ -84,7 +88,8 @@ pub fn single(component: ComponentSource, overrides: &Overrides) -> Config {
         name: path.to_string(),
         host: HostPattern::any(),
         path,
-        component,
+        component: Some(component),
+        files: None,
         limits: settings.limits,
         grants: settings.grants,
     };

@@ -331,8 +331,24 @@ options! {
 }
 
 /// The options that only a `[[route]]` has, which [`super::read`] reads: key, default, meaning.
-const OF_ROUTES: [(&str, &str, &str); 5] = [
-    ("component", "required", "The path of a component. Routes with the same path share its code."),
+const OF_ROUTES: [(&str, &str, &str); 8] = [
+    ("component", "required without `files`", "The path of a component. Routes with the same path share its code."),
+    (
+        "files",
+        "none",
+        "The path of a directory with [static files](static-files.md). With a `component`, that gets the requests for \
+         what is not a file.",
+    ),
+    (
+        "fallback",
+        "none",
+        "The path below `files` of the file that answers [navigations](static-files.md#fallback) to what is not a file.",
+    ),
+    (
+        "cache_control",
+        "none",
+        "The value of `cache-control` for all files, or a table of [patterns and values](static-files.md#caching).",
+    ),
     ("name", "host and path as written", "The route's name in the log. Names must be unique."),
     ("host", "any host", "A host, or `*.` and a domain."),
     ("path", "`\"/*\"`", "A path, or a path that ends in `/*`."),

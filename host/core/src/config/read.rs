@@ -10,6 +10,7 @@ use super::diagnostic::{Diagnostics, Problems};
 use super::kinds::PathOf;
 use super::options::MAX_CONCURRENCY;
 use super::reader::{Located, Section};
+use super::static_files;
 use super::syntax;
 use super::tables::Table;
 use super::unique::SeenKeys;
@@ -106,7 +107,7 @@ fn read_routes(file: &File<'_>, top: &mut Section<'_, '_>, defaults: &Settings) 
     if tables.is_none() && file.is_toml {
         let end = file.text.trim_end().len();
         let error = ValueError::new("there are no routes");
-        top.problems().add(end..end, error.help("add a `[[route]]` with a `component`"));
+        top.problems().add(end..end, error.help("add a `[[route]]` with a `component` or `files`"));
     }
     let mut seen = SeenKeys::new(file.text);
     let mut routes = Vec::new();
@@ -129,7 +130,13 @@ fn read_route(
     let name = read_name(section);
     let host = read_pattern(section, "host", HostPattern::any);
     let path = read_pattern(section, "path", PathPattern::all);
-    let component = read_component(file, section, header);
+    let component = section.path(&COMPONENT).map(ComponentSource::File);
+    let files = static_files::read(section, path.as_ref(), section.has(COMPONENT.key));
+    if !section.has("component") && !section.has("files") && file.is_toml {
+        let error = ValueError::new("this route has no `component` and no `files`");
+        let help = "add `component = \"app.wasm\"`, or `files = \"public\"` for static files";
+        section.problems().add(header.clone(), error.help(help));
+    }
     let mut settings = defaults.clone();
     settings.limits.max_concurrency = section.limit(&MAX_CONCURRENCY);
     settings.read(section);
@@ -143,7 +150,10 @@ fn read_route(
         seen.check_pattern(&host, &path, header, section.problems());
         seen.check_name(&name, &name_span, header, section.problems());
     }
-    Some(Route { name, host, path, component: component?, limits: settings.limits, grants: settings.grants })
+    if component.is_none() && files.is_none() {
+        return None;
+    }
+    Some(Route { name, host, path, component, files, limits: settings.limits, grants: settings.grants })
 }
 
 /// A pattern; `None` if it is present and invalid.
@@ -165,13 +175,9 @@ fn read_name<'a>(section: &mut Section<'a, '_>) -> Option<Located<&'a str>> {
     Some(name)
 }
 
-fn read_component(file: &File<'_>, section: &mut Section<'_, '_>, header: &Range<usize>) -> Option<ComponentSource> {
-    if !section.has("component") && file.is_toml {
-        let error = ValueError::new("this route has no `component`");
-        section.problems().add(header.clone(), error.help("add one, such as `component = \"app.wasm\"`"));
-    }
-    section.path(&COMPONENT).map(ComponentSource::File)
-}
-
-const COMPONENT: PathOf =
-    PathOf { key: "component", name: "component", help: "write the path of a `.wasm` file", default: "required" };
+const COMPONENT: PathOf = PathOf {
+    key: "component",
+    name: "component",
+    help: "write the path of a `.wasm` file",
+    default: "required without `files`",
+};

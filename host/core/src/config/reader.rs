@@ -232,6 +232,31 @@ impl<'a, 'p> Section<'a, 'p> {
         pairs
     }
 
+    /// One string, or a table of strings with arbitrary keys, in the order of the file.
+    pub(super) fn text_or_pairs(&mut self, key: &'static str) -> Vec<(Option<Located<&'a str>>, Located<&'a str>)> {
+        let Some(value) = self.value(key) else { return Vec::new() };
+        let table = match value.get_ref() {
+            DeValue::String(text) => return vec![(None, Located { span: value.span(), value: text })],
+            DeValue::Table(table) => table,
+            other => {
+                self.problems.add(value.span(), wrong_type(key, "a string or a table of strings", other));
+                return Vec::new();
+            }
+        };
+        let mut pairs = Vec::new();
+        for (name, value) in table.iter() {
+            match value.get_ref() {
+                DeValue::String(text) => {
+                    let name = Located { span: name.span(), value: name.get_ref().as_ref() };
+                    pairs.push((Some(name), Located { span: value.span(), value: text.as_ref() }));
+                }
+                other => self.problems.add(value.span(), wrong_type(name.get_ref(), "a string", other)),
+            }
+        }
+        pairs.sort_by_key(|(_, value)| value.span.start);
+        pairs
+    }
+
     /// A limit in its range.
     pub(super) fn limit<T: ReadLimit>(&mut self, limit: &Limit<T>) -> Option<T> {
         let value = self.value(limit.key)?;

@@ -82,6 +82,14 @@ impl PathPattern {
     pub fn all() -> Self {
         Self(PathKind::Below("/".to_owned()))
     }
+
+    /// What precedes the `*`, if the pattern has one.
+    pub fn prefix(&self) -> Option<&str> {
+        match &self.0 {
+            PathKind::Exact(_) => None,
+            PathKind::Below(prefix) => Some(prefix),
+        }
+    }
 }
 
 impl FromStr for PathPattern {

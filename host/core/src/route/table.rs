@@ -146,7 +146,8 @@ mod tests {
             name: format!("{host}{path}"),
             host: if host.is_empty() { HostPattern::any() } else { host.parse().unwrap() },
             path: path.parse::<PathPattern>().unwrap(),
-            component: ComponentSource::HelloWorld,
+            component: Some(ComponentSource::HelloWorld),
+            files: None,
             limits: RouteLimits::default(),
             grants: Grants::default(),
         }

@@ -102,8 +102,8 @@ async fn serve_until_silent(
             // The next poll of `serving` reads the connection's changed time-outs.
             () = steps.next() => {}
         }
-        // The drain has cut off requests: close now if none is in progress.
-        if worker.drain.is_cut() && !connection.is_in_request() {
+        // The drain has cut off requests: close now, unless the request in progress ends by itself.
+        if worker.drain.is_cut() && !connection.ends_when_cut() {
             connection.note_end();
             return None;
         }

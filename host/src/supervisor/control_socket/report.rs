@@ -4,6 +4,7 @@
 use std::fmt::Write as _;
 use std::time::Duration;
 
+use daylily_core::config::{ComponentSource, Route};
 use serde::{Deserialize, Serialize};
 
 use crate::observe::counters::TotalsReport;
@@ -65,8 +66,35 @@ pub(crate) struct RouteStatus {
     pub(crate) name: String,
     pub(crate) host: String,
     pub(crate) path: String,
-    /// None for the built-in Hello World.
+    /// None for the built-in Hello World, and for a route with files only.
     pub(crate) component: Option<String>,
+    /// The directory of its static files.
+    pub(crate) files: Option<String>,
+}
+
+impl RouteStatus {
+    pub(crate) fn of(route: &Route) -> Self {
+        Self {
+            name: route.name.clone(),
+            host: route.host.to_string(),
+            path: route.path.to_string(),
+            component: match &route.component {
+                Some(ComponentSource::File(path)) => Some(path.display().to_string()),
+                Some(ComponentSource::HelloWorld) | None => None,
+            },
+            files: route.files.as_ref().map(|files| files.dir.display().to_string()),
+        }
+    }
+
+    /// What answers its requests, in words.
+    pub(crate) fn serves(&self) -> String {
+        match (&self.files, &self.component) {
+            (None, None) => "the built-in Hello World".to_owned(),
+            (None, Some(component)) => component.clone(),
+            (Some(files), None) => format!("files in {files}"),
+            (Some(files), Some(component)) => format!("files in {files}, else {component}"),
+        }
+    }
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -110,11 +138,8 @@ impl Status {
         let head = ["WORKER", "GENERATION", "PID", "STATE", "UP", "RESTARTS", "CONNECTIONS", "IN PROGRESS", "REQUESTS"];
         text += &table(std::iter::once(head.map(str::to_owned).to_vec()).chain(workers).collect());
         text.push('\n');
-        let routes = self.routes.iter().map(|route| {
-            let component = route.component.as_deref().unwrap_or("(the built-in Hello World)");
-            vec![route.name.clone(), component.to_owned()]
-        });
-        text += &table(std::iter::once(vec!["ROUTE".into(), "COMPONENT".into()]).chain(routes).collect());
+        let routes = self.routes.iter().map(|route| vec![route.name.clone(), route.serves()]);
+        text += &table(std::iter::once(vec!["ROUTE".into(), "SERVES".into()]).chain(routes).collect());
         text.push('\n');
         text += &self.totals.to_text();
         text

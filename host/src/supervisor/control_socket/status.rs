@@ -3,7 +3,6 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use daylily_core::config::{ComponentSource, Route};
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
@@ -89,7 +88,7 @@ fn status(overview: &Overview<'_>) -> Status {
         state: format!("{:?}", overview.state).to_lowercase(),
         listen: urls(view),
         admin: overview.admin.as_ref().map(Address::url),
-        routes: view.launch.prepared.config.routes.iter().map(route).collect(),
+        routes: view.launch.prepared.config.routes.iter().map(RouteStatus::of).collect(),
         workers: workers(view),
         draining: overview.draining.iter().flat_map(|view| workers(view)).collect(),
         totals: overview.totals.into(),
@@ -110,18 +109,6 @@ fn worker(view: &View, session: &WorkerSession) -> WorkerStatus {
         requests_in_progress: status.counts.requests_in_progress(),
         requests: status.counts.requests_begun,
         blocked_file_calls: status.blocked_calls,
-    }
-}
-
-fn route(route: &Route) -> RouteStatus {
-    RouteStatus {
-        name: route.name.clone(),
-        host: route.host.to_string(),
-        path: route.path.to_string(),
-        component: match &route.component {
-            ComponentSource::HelloWorld => None,
-            ComponentSource::File(path) => Some(path.display().to_string()),
-        },
     }
 }
 
