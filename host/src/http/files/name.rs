@@ -24,10 +24,13 @@ impl Name {
     /// None if no file is served under such a path: it has an encoded slash or a NUL, a backslash, which browsers may take
     /// for a slash, an empty segment or a hidden one (`.`, `..` and those of dot files).
     pub(super) fn parse(path: &str) -> Option<Self> {
+        if path.is_empty() {
+            return Some(Self { bytes: Vec::new(), is_directory: true });
+        }
         let path = path.as_bytes();
         let (path, is_directory) = match path.strip_suffix(b"/") {
             Some(path) => (path, true),
-            None => (path, path.is_empty()),
+            None => (path, false),
         };
         let mut bytes = Vec::with_capacity(path.len());
         for (number, segment) in path.split(|byte| *byte == b'/').enumerate() {
@@ -37,8 +40,6 @@ impl Name {
             let begin = bytes.len();
             decode(segment, &mut bytes)?;
             match bytes.get(begin..)? {
-                // The whole path is empty: the directory itself.
-                [] if path.is_empty() => {}
                 WELL_KNOWN if number == 0 => {}
                 [] | [b'.', ..] => return None,
                 _ => {}
