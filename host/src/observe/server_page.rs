@@ -23,6 +23,12 @@ pub(crate) const MAX_DRAINING: usize = 16;
 /// The bytes of the page: the smallest page of any system.
 const PAGE_BYTES: usize = 4096;
 
+/// How often the supervisor says that its event loop runs.
+pub(crate) const BEAT_INTERVAL: Duration = Duration::from_secs(1);
+
+/// How long it may not have said so.
+const BEAT_PATIENCE: Duration = Duration::from_secs(10);
+
 /// How many times a reader tries while the supervisor writes. Writing takes microseconds, unless the supervisor is
 /// stopped or killed while it writes.
 const TRIES: u32 = 200;
@@ -120,6 +126,9 @@ struct Layout {
     state: AtomicU64,
     generation: AtomicU64,
     pid: AtomicU64,
+    /// When the supervisor's event loop last ran, in microseconds of the monotonic clock. Not part of a snapshot's
+    /// consistency.
+    beat: AtomicU64,
     began_unix: AtomicU64,
     began: AtomicU64,
     totals: [AtomicU64; SUPERVISOR_COUNTERS],
@@ -159,8 +168,14 @@ impl ServerPage {
             totals,
             ..Snapshot::default()
         };
+        layout.beat.store(micros(monotonic_now()), Relaxed);
         layout.write(&content);
         Ok(Arc::new(Self { file, layout, content: Mutex::new(content) }))
+    }
+
+    /// The supervisor's event loop runs. To be called each [`BEAT_INTERVAL`].
+    pub(crate) fn beat(&self) {
+        self.layout.beat.store(micros(monotonic_now()), Relaxed);
     }
 
     /// The memory from which the observer maps it.
@@ -224,6 +239,12 @@ impl PageReader {
     /// When the file is too short, or mmap(2) fails.
     pub(crate) fn open(file: BorrowedFd<'_>) -> io::Result<Self> {
         map(file, ProtFlags::READ).map(Self)
+    }
+
+    /// Whether the supervisor's event loop has run lately.
+    pub(crate) fn is_beating(&self) -> bool {
+        let beat = Duration::from_micros(self.0.beat.load(Relaxed));
+        monotonic_now().saturating_sub(beat) < BEAT_PATIENCE
     }
 
     /// What the page says; None if the supervisor does not finish writing it. Blocks for a tenth of a second at most.

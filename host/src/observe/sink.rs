@@ -3,14 +3,16 @@
 use std::fmt;
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::os::unix::fs::{FileExt, FileTypeExt, OpenOptionsExt};
 use std::path::Path;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use daylily_core::config::AccessLogTarget;
 use rustix::event::{PollFd, PollFlags, Timespec};
-use rustix::fs::{Access, FileType};
+use rustix::fs::{Access, FileType, FlockOperation, OFlags, flock, fstat, stat};
+use rustix::io::Errno;
+use rustix::net::SendFlags;
 
 /// The permissions of a new file: other users may not read paths and addresses.
 const FILE_MODE: u32 = 0o640;
@@ -60,6 +62,9 @@ fn amid_line(file: &File) -> Option<u64> {
     (last != [b'\n']).then_some(length)
 }
 
+/// How often is looked whether the path of a log still leads to the file that is written.
+const CHECK_INTERVAL: Duration = Duration::from_secs(1);
+
 /// How long a write waits for the reader of a pipe.
 const WRITE_PATIENCE: Duration = Duration::from_millis(200);
 
@@ -72,13 +77,17 @@ pub(crate) struct Sink {
     /// Other processes write to the same file.
     is_shared: bool,
     file: Option<File>,
+    /// When the path was last found to lead to the file.
+    checked: Option<Instant>,
+    /// The pipe that standard output or standard error is, opened once more, so that writing to it does not block.
+    pipe: Option<File>,
     /// The rest of a line that was written in part.
     rest: Vec<u8>,
 }
 
 impl Sink {
     pub(crate) fn new(target: AccessLogTarget) -> Self {
-        Self { target, is_shared: false, file: None, rest: Vec::new() }
+        Self { target, is_shared: false, file: None, checked: None, pipe: None, rest: Vec::new() }
     }
 
     /// For a file that other processes write to as well: see [`Self::amid_line_of_others`].
@@ -108,6 +117,52 @@ impl Sink {
         Ok(amid_line(self.file()?))
     }
 
+    /// Ends a line that another process has left unfinished. Returns false if that process lives and will finish it: it
+    /// holds the lock of the file.
+    ///
+    /// # Errors
+    ///
+    /// When the file cannot be written.
+    pub(crate) fn end_line_of_others(&mut self) -> io::Result<bool> {
+        let file = self.file()?;
+        match flock(&*file, FlockOperation::NonBlockingLockExclusive) {
+            Err(Errno::WOULDBLOCK) => return Ok(false),
+            // Without locks, whoever has not finished its line in time is taken to have ended.
+            Ok(()) | Err(_) => {}
+        }
+        let ended = file.write_all(b"\n");
+        let _ = flock(&*file, FlockOperation::Unlock);
+        ended.map(|()| true)
+    }
+
+    /// Holds the lock of a shared file while the rest of a line is not written.
+    fn note_rest(&mut self) {
+        let is_done = self.rest.is_empty();
+        let operation = if is_done { FlockOperation::Unlock } else { FlockOperation::NonBlockingLockExclusive };
+        if let Some(file) = self.file.as_ref().filter(|_| self.is_shared) {
+            let _ = flock(file, operation);
+        }
+    }
+
+    /// Reopens the file if its path leads elsewhere: it was moved away or removed, and no process has said so, as after
+    /// an upgrade, when `daylily reopen` reaches the new supervisor only.
+    fn follow_path(&mut self) {
+        let (AccessLogTarget::File(path), Some(file)) = (&self.target, &self.file) else { return };
+        let now = Instant::now();
+        if !self.rest.is_empty() || self.checked.is_some_and(|checked| now - checked < CHECK_INTERVAL) {
+            return;
+        }
+        self.checked = Some(now);
+        let is_same = match (stat(path), fstat(file)) {
+            (Ok(there), Ok(ours)) => (there.st_dev, there.st_ino) == (ours.st_dev, ours.st_ino),
+            (Err(error), _) => error != Errno::NOENT,
+            (_, Err(_)) => true,
+        };
+        if !is_same {
+            self.file = None;
+        }
+    }
+
     fn file(&mut self) -> io::Result<&mut File> {
         match (&mut self.file, &self.target) {
             (Some(file), _) => Ok(file),
@@ -119,6 +174,16 @@ impl Sink {
     /// Writes lines. Returns how many bytes of them are taken care of: all, or, with the error, whole lines and the
     /// beginning of one whose rest is written first next time.
     pub(crate) fn write(&mut self, lines: &[u8]) -> (usize, io::Result<()>) {
+        self.follow_path();
+        let had_rest = !self.rest.is_empty();
+        let written = self.write_lines(lines);
+        if had_rest || !self.rest.is_empty() {
+            self.note_rest();
+        }
+        written
+    }
+
+    fn write_lines(&mut self, lines: &[u8]) -> (usize, io::Result<()>) {
         let rest = std::mem::take(&mut self.rest);
         let (written, result) = self.write_some(&rest);
         if written < rest.len() {
@@ -152,17 +217,19 @@ impl Sink {
     /// One write(2), past the buffers of the standard library.
     fn write_once(&mut self, bytes: &[u8]) -> io::Result<usize> {
         match &self.target {
-            AccessLogTarget::Stdout => write_in_time(io::stdout().as_fd(), bytes),
-            AccessLogTarget::Stderr => write_in_time(io::stderr().as_fd(), bytes),
+            AccessLogTarget::Stdout => write_in_time(io::stdout().as_fd(), &mut self.pipe, bytes),
+            AccessLogTarget::Stderr => write_in_time(io::stderr().as_fd(), &mut self.pipe, bytes),
             AccessLogTarget::File(_) => self.file()?.write(bytes),
         }
     }
 }
 
-/// Writes to a descriptor that other processes have, too, and that must therefore stay blocking. A write to a pipe does
-/// not block after poll(2) if it is no longer than `PIPE_BUF`, and is not mixed with those of others (pipe(7)).
-fn write_in_time(fd: BorrowedFd<'_>, bytes: &[u8]) -> io::Result<usize> {
-    if FileType::from_raw_mode(rustix::fs::fstat(fd)?.st_mode) == FileType::RegularFile {
+/// Writes to a descriptor that other processes have, too, and that must therefore stay blocking. A write to a pipe that is
+/// no longer than `PIPE_BUF` is not mixed with those of others (pipe(7)). They may fill it between poll(2) and the
+/// write, so a pipe is opened once more, without blocking; to a socket, bytes are sent without blocking.
+fn write_in_time(fd: BorrowedFd<'_>, pipe: &mut Option<File>, bytes: &[u8]) -> io::Result<usize> {
+    let kind = FileType::from_raw_mode(fstat(fd)?.st_mode);
+    if kind == FileType::RegularFile {
         return Ok(rustix::io::write(fd, bytes)?);
     }
     let patience = Timespec { tv_sec: 0, tv_nsec: WRITE_PATIENCE.subsec_nanos().into() };
@@ -171,7 +238,22 @@ fn write_in_time(fd: BorrowedFd<'_>, bytes: &[u8]) -> io::Result<usize> {
     }
     let piece = bytes.get(..PIPE_BUF).unwrap_or(bytes);
     let whole = piece.iter().rposition(|byte| *byte == b'\n').map_or(piece.len(), |end| end + 1);
-    Ok(rustix::io::write(fd, piece.get(..whole).unwrap_or(piece))?)
+    let piece = piece.get(..whole).unwrap_or(piece);
+    let written = match kind {
+        FileType::Socket => rustix::net::send(fd, piece, SendFlags::DONTWAIT | SendFlags::NOSIGNAL),
+        FileType::Fifo => match pipe.take().or_else(|| open_again(fd)) {
+            Some(file) => rustix::io::write(&*pipe.insert(file), piece),
+            None => rustix::io::write(fd, piece),
+        },
+        _ => rustix::io::write(fd, piece),
+    };
+    Ok(written?)
+}
+
+/// The same pipe, so that writing does not block.
+fn open_again(fd: BorrowedFd<'_>) -> Option<File> {
+    let path = format!("/proc/self/fd/{}", fd.as_raw_fd());
+    OpenOptions::new().write(true).custom_flags(OFlags::NONBLOCK.bits().cast_signed()).open(path).ok()
 }
 
 impl fmt::Display for Sink {

@@ -3,6 +3,7 @@
 use std::io::{self, Write};
 use std::os::fd::{BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
+use std::time::Duration;
 
 use daylily_core::config::{AccessLog, Config};
 use serde::{Deserialize, Serialize};
@@ -31,6 +32,8 @@ pub(crate) enum Message {
     LeaveAdmin,
 }
 
+const HEARTBEAT_INTERVAL: Duration = Duration::from_secs(1);
+
 /// Descriptors of each worker in [`Message::Journals`].
 pub(crate) const FILES: usize = 4;
 
@@ -45,6 +48,9 @@ pub(crate) struct AdminSettings {
 
 /// The report of [`tell_admin_left`]: no journal has this id.
 pub(crate) const ADMIN_LEFT: u64 = 0;
+
+/// Sent each second. No journal has this id.
+pub(crate) const HEARTBEAT: u64 = 1;
 
 /// What the observer does.
 #[derive(Clone, Serialize, Deserialize)]
@@ -83,6 +89,13 @@ pub(crate) fn receive(supervisor: &UnixStream) -> io::Result<(Message, Vec<Owned
 /// Tells the supervisor that everything in a journal has been taken care of, and its worker has ended.
 pub(crate) fn tell_done(mut supervisor: &UnixStream, id: u64) -> io::Result<()> {
     supervisor.write_all(&id.to_le_bytes())
+}
+
+/// Sends the heartbeat until the supervisor has ended.
+pub(crate) fn beat(mut supervisor: &UnixStream) {
+    while supervisor.write_all(&HEARTBEAT.to_le_bytes()).is_ok() {
+        std::thread::sleep(HEARTBEAT_INTERVAL);
+    }
 }
 
 /// Confirms [`Message::LeaveAdmin`]: this process accepts no more clients of the admin listener, and sends nothing more

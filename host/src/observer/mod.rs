@@ -12,6 +12,7 @@ pub(crate) mod message;
 pub(crate) mod metrics;
 mod relay;
 
+use std::collections::BTreeSet;
 use std::io::{self, Write};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
@@ -32,6 +33,9 @@ use crate::observe::journal::WorkerFacts;
 use crate::observe::log;
 use crate::sys::limits;
 
+/// The id of this process's own log lines; no journal has it.
+const OWN_LINES: u64 = message::HEARTBEAT;
+
 /// How long records wait to be written together with others.
 const BATCH_DELAY: Duration = Duration::from_millis(200);
 
@@ -44,6 +48,12 @@ pub(crate) fn main() -> ExitCode {
         Ok(begun) => begun,
         Err(code) => return code,
     };
+    // A thread that is missing would not be noticed. The supervisor starts another observer instead.
+    let report = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |panic| {
+        report(panic);
+        std::process::abort();
+    }));
     match start(supervisor, settings) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
@@ -65,7 +75,7 @@ fn start(supervisor: UnixStream, settings: Settings) -> io::Result<()> {
     let relay = Relay::start(settings.log.to.clone())?;
     // Its own lines take the same way, so that only one thread writes.
     let (socket, source) = UnixStream::pair()?;
-    relay.add(source.into());
+    relay.add(OWN_LINES, source.into());
     let log = log::start_through(socket.into(), settings.log.clone())?;
     run(supervisor, settings, &log, &relay)?;
     drop(log);
@@ -79,7 +89,11 @@ fn run(supervisor: UnixStream, settings: Settings, log: &log::Log, relay: &Relay
     let collected = Arc::new(Collected::new(settings.limits));
     let receiver = Receiver { sender, admin: Admin::start(Arc::clone(&collected))?, collected: Arc::clone(&collected) };
     std::thread::Builder::new().name("messages".into()).spawn(move || receiver.run(&from))?;
+    let to = supervisor.try_clone()?;
+    std::thread::Builder::new().name("heartbeat".into()).spawn(move || message::beat(&to))?;
     let mut writer = AccessLogWriter::new(settings.access_log);
+    // Workers that have ended, and whose records are written.
+    let mut waiting = BTreeSet::new();
     let mut is_alone = false;
     let mut delay = BATCH_DELAY;
     loop {
@@ -92,14 +106,7 @@ fn run(supervisor: UnixStream, settings: Settings, log: &log::Log, relay: &Relay
             Ok((Message::Journals(journals), files)) => {
                 let mut files = files.into_iter();
                 for (id, facts) in journals {
-                    if let Err(error) = add(&mut writer, relay, id, facts, files.by_ref().take(FILES).collect()) {
-                        tracing::error!(
-                            target: log_target::LOG,
-                            "failed to read the journal of a worker: {error}; its requests have no lines in the \
-                             access log"
-                        );
-                        let _ = message::tell_done(&supervisor, id);
-                    }
+                    add(&mut writer, relay, id, facts, files.by_ref().take(FILES).collect())?;
                 }
             }
             // The thread that receives them has taken care of them.
@@ -119,6 +126,10 @@ fn run(supervisor: UnixStream, settings: Settings, log: &log::Log, relay: &Relay
         delay = if has_more { Duration::ZERO } else { BATCH_DELAY };
         for (id, lines_dropped) in done {
             collected.end(id, lines_dropped);
+            waiting.insert(id);
+        }
+        // What is left of their log lines is in their sockets, which the supervisor keeps until then.
+        for id in waiting.extract_if(.., |id| !relay.has(*id)) {
             // Ignore errors: the supervisor may have ended.
             let _ = message::tell_done(&supervisor, id);
         }
@@ -138,7 +149,7 @@ fn add(
 ) -> io::Result<()> {
     let files = <[OwnedFd; FILES]>::try_from(files);
     let [journal, _, alive, log] = files.map_err(|_| io::Error::other("a descriptor is missing"))?;
-    relay.add(log);
+    relay.add(id, log);
     writer.add(id, facts, &journal, alive)
 }
 

@@ -4,10 +4,11 @@
 //! Bytes are taken out of a socket only when they have been written, so the next observer finds what this one has not
 //! written. What cannot be written stays in the sockets, and in the queues of the workers.
 
+use std::collections::BTreeSet;
 use std::io::{self, Read, Write};
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
-use std::sync::mpsc;
+use std::sync::{Arc, Mutex, mpsc};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -18,6 +19,7 @@ use rustix::net::RecvFlags;
 
 use crate::observe::log::out::LogOut;
 use crate::observe::log::queue::MAX_LINE_BYTES;
+use crate::sys::lock::lock;
 
 /// Bytes that are read from one worker at once: the longest line, and the note that it was cut.
 const BATCH_BYTES: usize = 2 * MAX_LINE_BYTES;
@@ -31,6 +33,8 @@ const ENDED_PATIENCE: Duration = Duration::from_secs(10);
 /// The thread. Dropping this lets it run on.
 pub(super) struct Relay {
     orders: mpsc::Sender<Order>,
+    /// The ids of the processes whose lines are not all written.
+    ids: Arc<Mutex<BTreeSet<u64>>>,
     /// Anything that is written to it wakes the thread.
     wake: UnixStream,
     thread: JoinHandle<()>,
@@ -38,7 +42,7 @@ pub(super) struct Relay {
 
 enum Order {
     /// Reads lines from there, until the other end is closed.
-    Source(OwnedFd),
+    Source(u64, OwnedFd),
     /// Writes there from now on, after reopening a file.
     Place(LogTo),
     /// Ends when all other ends are closed, and everything is written.
@@ -51,11 +55,13 @@ impl Relay {
     /// When the thread cannot be started.
     pub(super) fn start(to: LogTo) -> io::Result<Self> {
         let (orders, received) = mpsc::channel();
+        let ids: Arc<Mutex<BTreeSet<u64>>> = Arc::default();
         let (wake, woken) = UnixStream::pair()?;
         wake.set_nonblocking(true)?;
         woken.set_nonblocking(true)?;
         let thread = Thread {
             orders: received,
+            ids: Arc::clone(&ids),
             woken,
             out: LogOut::new(to),
             sources: Vec::new(),
@@ -64,11 +70,18 @@ impl Relay {
             batch: vec![0; BATCH_BYTES + 1],
         };
         let thread = std::thread::Builder::new().name("relay".into()).spawn(move || thread.run())?;
-        Ok(Self { orders, wake, thread })
+        Ok(Self { orders, ids, wake, thread })
     }
 
-    pub(super) fn add(&self, source: OwnedFd) {
-        self.order(Order::Source(source));
+    /// Reads lines from a socket until its other end is closed.
+    pub(super) fn add(&self, id: u64, source: OwnedFd) {
+        lock(&self.ids).insert(id);
+        self.order(Order::Source(id, source));
+    }
+
+    /// Whether there may be lines of a process that are not written.
+    pub(super) fn has(&self, id: u64) -> bool {
+        lock(&self.ids).contains(&id)
     }
 
     pub(super) fn set(&self, to: LogTo) {
@@ -90,6 +103,7 @@ impl Relay {
 
 struct Thread {
     orders: mpsc::Receiver<Order>,
+    ids: Arc<Mutex<BTreeSet<u64>>>,
     woken: UnixStream,
     out: LogOut,
     sources: Vec<Source>,
@@ -102,6 +116,7 @@ struct Thread {
 
 /// The lines of one process.
 struct Source {
+    id: u64,
     socket: OwnedFd,
     /// When the other end was found to be closed: no more comes.
     ended: Option<Instant>,
@@ -120,7 +135,9 @@ impl Thread {
             }
             self.take_orders();
             self.pass_on();
-            self.sources.retain(|source| !source.is_done);
+            for source in self.sources.extract_if(.., |source| source.is_done) {
+                lock(&self.ids).remove(&source.id);
+            }
         }
     }
 
@@ -158,8 +175,8 @@ impl Thread {
         while self.woken.read(&mut [0; 64]).is_ok_and(|read| read > 0) {}
         loop {
             match self.orders.try_recv() {
-                Ok(Order::Source(socket)) => {
-                    self.sources.push(Source { socket, ended: None, is_incomplete: false, is_done: false });
+                Ok(Order::Source(id, socket)) => {
+                    self.sources.push(Source { id, socket, ended: None, is_incomplete: false, is_done: false });
                 }
                 Ok(Order::Place(to)) => self.out.set(to),
                 Ok(Order::Finish) => self.is_finishing = true,
@@ -174,6 +191,9 @@ impl Thread {
             // The rest of a line.
             self.out.write(&[]);
         }
+        // Another one is first each time, so that one that never ends writing does not keep the others waiting.
+        let turn = 1.min(self.sources.len());
+        self.sources.rotate_left(turn);
         for source in &mut self.sources {
             let Some(length) = source.peek(&mut self.batch) else { continue };
             let has_end = length.checked_sub(1).and_then(|last| self.batch.get(last)) == Some(&b'\n');
@@ -270,7 +290,7 @@ mod tests {
         let relay = Relay::start(LogTo::File(path.clone())).expect("a thread");
         let writers = ["a", "b", "c"].map(|name| {
             let (mut socket, source) = UnixStream::pair().expect("a pair");
-            relay.add(source.into());
+            relay.add(1, source.into());
             std::thread::spawn(move || {
                 for number in 0..LINES {
                     let line = format!("{name} {number} {}.\n", "x".repeat(number * 7 % 300));
@@ -302,7 +322,7 @@ mod tests {
             let (_dir, path) = log();
             let relay = Relay::start(LogTo::File(path.clone())).expect("a thread");
             let (mut socket, source) = UnixStream::pair().expect("a pair");
-            relay.add(source.into());
+            relay.add(2, source.into());
             socket.write_all(written).expect("a reader");
             drop(socket);
             relay.finish();
@@ -323,12 +343,12 @@ mod tests {
         let (_dir, path) = log();
         let (mut socket, source) = UnixStream::pair().expect("a pair");
         let full = Relay::start(LogTo::File("/dev/full".into())).expect("a thread");
-        full.add(source.try_clone().expect("a descriptor").into());
+        full.add(3, source.try_clone().expect("a descriptor").into());
         socket.write_all(b"one\ntwo\n").expect("a reader");
         // It has tried once when it has read the next order, and then it waits.
         full.set(LogTo::File("/dev/full".into()));
         let next = Relay::start(LogTo::File(path.clone())).expect("a thread");
-        next.add(source.into());
+        next.add(4, source.into());
         socket.write_all(b"three\n").expect("a reader");
         drop(socket);
         next.finish();
@@ -341,7 +361,7 @@ mod tests {
         let (_dir, path) = log();
         let (mut socket, source) = UnixStream::pair().expect("a pair");
         let relay = Relay::start(LogTo::File("/dev/full".into())).expect("a thread");
-        relay.add(source.into());
+        relay.add(5, source.into());
         socket.write_all(b"one\n").expect("a reader");
         relay.set(LogTo::File(path.clone()));
         socket.write_all(b"two\n").expect("a reader");

@@ -25,9 +25,9 @@ use super::process::{NOT_INHERITED, own_program, workers};
 use crate::observe::journal;
 use crate::observe::journal::WorkerFacts;
 use crate::observe::metrics::{self, MetricsReader, Sums};
-use crate::observe::server_page::ServerPage;
+use crate::observe::server_page::{BEAT_INTERVAL, ServerPage};
 use crate::observer::LAST_LINES;
-use crate::observer::message::{self, ADMIN_LEFT, FILES, Message, Settings};
+use crate::observer::message::{self, ADMIN_LEFT, FILES, HEARTBEAT, Message, Settings};
 use crate::sys::limits;
 use crate::sys::lock::lock;
 use crate::worker::setup::WorkerJournal;
@@ -37,6 +37,9 @@ pub(crate) const OBSERVER: &str = "observer";
 
 /// The delay before an observer that ended is started again.
 const RESTART_DELAY: Duration = Duration::from_secs(1);
+
+/// How long the observer may send nothing before it is killed: it has a heartbeat each second.
+const SILENCE: Duration = Duration::from_secs(10);
 
 /// How long the observer may take to stop serving the admin listener, and to end if it does not.
 const LEAVE_PATIENCE: Duration = Duration::from_secs(1);
@@ -98,13 +101,20 @@ impl Observer {
             channel: None,
             journals: BTreeMap::new(),
             ended: Sums::default(),
-            last_id: ADMIN_LEFT,
+            last_id: HEARTBEAT,
             is_stuck: false,
         };
         let (state, stuck, admin_left) = (Mutex::new(state), Notify::new(), Notify::new());
         let observer = Self(Arc::new(Shared { state, stuck, page, admin_left }));
         let first = observer.spawn()?;
         let keeping = tokio::spawn(keep(observer.clone(), first));
+        let page = Arc::clone(&observer.0.page);
+        tokio::spawn(async move {
+            loop {
+                page.beat();
+                tokio::time::sleep(BEAT_INTERVAL).await;
+            }
+        });
         Ok((observer.clone(), Running { observer, keeping: Some(keeping) }))
     }
 
@@ -199,10 +209,15 @@ impl Observer {
             self.send(&mut state, &Message::LeaveAdmin, &[]);
         }
         if timeout(LEAVE_PATIENCE, left.as_mut()).await.is_err() {
-            lock(&self.0.state).is_stuck = true;
-            self.0.stuck.notify_one();
+            self.kill();
             let _ = timeout(LEAVE_PATIENCE, left).await;
         }
+    }
+
+    /// Ends a process that does not do what it should; the next one goes on, unless the channel is closed.
+    fn kill(&self) {
+        lock(&self.0.state).is_stuck = true;
+        self.0.stuck.notify_one();
     }
 
     /// Sends a message. An observer that does not take it is ended, and the next one gets everything.
@@ -221,8 +236,20 @@ impl Observer {
         for variable in NOT_INHERITED {
             command.env_remove(variable);
         }
-        let child = command.spawn().map_err(limits::without_proc)?;
+        let mut child = command.spawn().map_err(limits::without_proc)?;
         orphans::exclude(&child);
+        match self.introduce(ours) {
+            Ok(replies) => Ok((child, replies)),
+            Err(error) => {
+                // Two observers would read the same journals and log lines.
+                let _ = child.start_kill();
+                Err(error)
+            }
+        }
+    }
+
+    /// Tells an observer that starts everything.
+    fn introduce(&self, ours: StdUnixStream) -> io::Result<UnixStream> {
         ours.set_nonblocking(true)?;
         let replies = UnixStream::from_std(ours.try_clone()?)?;
         let mut state = lock(&self.0.state);
@@ -240,7 +267,7 @@ impl Observer {
         }
         state.channel = Some(ours);
         state.is_stuck = false;
-        Ok((child, replies))
+        Ok(replies)
     }
 }
 
@@ -267,11 +294,14 @@ pub(crate) struct Running {
 }
 
 impl Running {
-    /// Lets the observer end once everything is written, for [`LAST_LINES`] at most. All workers have ended.
+    /// Lets the observer end once everything is written, and kills it after [`LAST_LINES`]. All workers have ended.
     pub(crate) async fn finish(mut self) {
         self.close();
-        if let Some(keeping) = self.keeping.take() {
-            let _ = tokio::time::timeout(LAST_LINES, keeping).await;
+        let Some(mut keeping) = self.keeping.take() else { return };
+        if timeout(LAST_LINES, &mut keeping).await.is_err() {
+            // It hangs, and would keep the socket of the admin listener.
+            self.observer.kill();
+            let _ = timeout(LEAVE_PATIENCE, keeping).await;
         }
     }
 
@@ -294,7 +324,10 @@ async fn keep(observer: Observer, mut running: (Child, UnixStream)) {
         let (child, replies) = &mut running;
         let how = tokio::select! {
             status = ended(child) => status,
-            () = hear(&observer, replies) => ended(child).await,
+            () = hear_to_silence(&observer, replies) => {
+                let _ = child.kill().await;
+                format!("it did nothing for {SILENCE:?} and was killed")
+            }
             () = observer.0.stuck.notified() => {
                 if !lock(&observer.0.state).is_stuck {
                     // This was about the observer before.
@@ -334,13 +367,16 @@ async fn ended(child: &mut Child) -> String {
     }
 }
 
-/// Closes the journals that the observer is done with, until it closes its channel.
-async fn hear(observer: &Observer, replies: &mut UnixStream) {
-    while let Ok(id) = replies.read_u64_le().await {
-        if id == ADMIN_LEFT {
-            observer.0.admin_left.notify_waiters();
-        } else {
-            observer.end(id);
+/// Closes the journals that the observer is done with. Resolves when it has sent nothing for [`SILENCE`].
+async fn hear_to_silence(observer: &Observer, replies: &mut UnixStream) {
+    loop {
+        match timeout(SILENCE, replies.read_u64_le()).await {
+            Ok(Ok(ADMIN_LEFT)) => observer.0.admin_left.notify_waiters(),
+            Ok(Ok(HEARTBEAT)) => {}
+            Ok(Ok(id)) => observer.end(id),
+            // It has closed its channel, and is about to end.
+            Ok(Err(_)) => std::future::pending().await,
+            Err(_) => return,
         }
     }
 }

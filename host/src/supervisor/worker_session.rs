@@ -138,7 +138,8 @@ impl WorkerSession {
             }
             let delay = restarts.died(Some(lived), random());
             self.log_end(pid, &end, lost, lived, &restarts, delay);
-            match self.replace(&mut restarts, delay, &mut desired).await {
+            let hangs = u64::from(matches!(end, SessionEnd::Hung));
+            match self.replace(&mut restarts, delay, hangs, &mut desired).await {
                 Some(next) => process = next,
                 None => {
                     self.has_closed.send_replace(true);
@@ -264,11 +265,12 @@ impl WorkerSession {
         }
     }
 
-    /// Starts a new process after `delay`, and retries until one is ready; None when the generation ends before that.
+    /// Starts a new process after `delay`, and retries until one is ready; counts it, and `hangs`. None when the generation ends before that.
     async fn replace(
         &self,
         restarts: &mut Restarts,
         mut delay: Duration,
+        hangs: u64,
         desired: &mut watch::Receiver<DesiredState>,
     ) -> Option<WorkerProcess> {
         loop {
@@ -285,7 +287,8 @@ impl WorkerSession {
             };
             match started {
                 Ok(process) => {
-                    self.count(Totals { restarts: 1, ..Totals::default() });
+                    // Together, because the others that died are the difference.
+                    self.count(Totals { restarts: 1, hangs, ..Totals::default() });
                     return Some(process);
                 }
                 Err(error) => {
@@ -300,7 +303,6 @@ impl WorkerSession {
         let worker = self.worker;
         let how = match end {
             SessionEnd::Hung => {
-                self.count(Totals { hangs: 1, ..Totals::default() });
                 let limit = format_duration(self.launch.prepared.config.server.hang_timeout);
                 format!("did not respond for hang_timeout = {limit} and was killed")
             }

@@ -14,8 +14,8 @@ const RETRY_DELAY: Duration = Duration::from_millis(200);
 /// The same, while another process is in the middle of a line.
 const AMID_LINE_DELAY: Duration = Duration::from_millis(5);
 
-/// How long another process may take to finish a line. Afterwards it has ended, and the line stays as it is. It is longer
-/// than [`RETRY_DELAY`], after which a process that lives tries again.
+/// How long another process may take to finish a line. Afterwards it has ended, unless it holds the lock of the file, and
+/// the line stays as it is. It is longer than [`RETRY_DELAY`], after which a process that lives tries again.
 const AMID_LINE_PATIENCE: Duration = Duration::from_secs(1);
 
 /// Standard error or a file. Several processes write to it, each of them whole lines.
@@ -83,7 +83,8 @@ impl LogOut {
 
     /// When to try again.
     pub(crate) fn delay(&self) -> Duration {
-        if self.amid_line.is_some() { AMID_LINE_DELAY } else { RETRY_DELAY }
+        let is_patient = |(_, since): &(u64, Instant)| since.elapsed() < AMID_LINE_PATIENCE;
+        if self.amid_line.as_ref().is_some_and(is_patient) { AMID_LINE_DELAY } else { RETRY_DELAY }
     }
 
     /// Waits, across calls, until other processes have finished their lines. Returns whether they have, or never will.
@@ -94,10 +95,9 @@ impl LogOut {
         };
         match self.amid_line {
             Some((before, since)) if before == length => {
-                if since.elapsed() < AMID_LINE_PATIENCE {
+                if since.elapsed() < AMID_LINE_PATIENCE || !self.sink.end_line_of_others()? {
                     return Ok(false);
                 }
-                self.sink.write(b"\n").1?;
                 self.amid_line = None;
                 Ok(true)
             }

@@ -49,6 +49,12 @@ impl BlockNames {
         Self(names)
     }
 
+    /// How many routes have a block of their own.
+    pub(crate) fn own(&self) -> usize {
+        let has_other = self.0.len() > 1 && self.0.last().is_some_and(|name| name == OTHER);
+        self.0.len() - 1 - usize::from(has_other)
+    }
+
     /// The names, of which the first one is empty.
     pub(crate) fn iter(&self) -> impl Iterator<Item = &str> {
         self.0.iter().map(String::as_str)

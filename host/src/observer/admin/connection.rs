@@ -1,7 +1,7 @@
 //! One connection of the admin listener.
 
 use std::convert::Infallible;
-use std::future::{poll_fn, ready};
+use std::future::poll_fn;
 use std::sync::{Arc, Mutex};
 use std::task::Poll;
 use std::time::Duration;
@@ -54,7 +54,8 @@ pub(super) async fn serve(stream: Stream, server: Arc<Server>, latest: Arc<Lates
     let peer = *stream.peer();
     let service = service_fn(|request| {
         latest.note();
-        ready(Ok::<_, Infallible>(routes::answer(&server, &request)))
+        let server = Arc::clone(&server);
+        async move { Ok::<_, Infallible>(routes::answer(&server, &request).await) }
     });
     let mut serving = http1::Builder::new()
         .max_header_size(MAX_HEAD_BYTES)

@@ -10,8 +10,9 @@ use super::routes::{Answer, JSON, Question};
 use crate::observe::server_page::{ServerState, SessionState, Snapshot};
 
 impl Server {
+    /// Whether the supervisor runs, and its event loop does.
     fn is_alive(&self) -> bool {
-        self.is_alive.load(Relaxed)
+        self.is_alive.load(Relaxed) && self.page.is_beating()
     }
 
     /// The state of the server, while its supervisor runs.
@@ -20,7 +21,7 @@ impl Server {
     }
 }
 
-/// `/livez`: whether the supervisor runs.
+/// `/livez`: whether the supervisor runs and does not hang.
 pub(super) fn live(question: &Question<'_>) -> Answer {
     check(question.server.is_alive(), "not alive\n")
 }
@@ -70,7 +71,7 @@ struct Worker {
 /// `/status`: the state of the server as JSON.
 pub(super) fn status(question: &Question<'_>) -> Answer {
     if !question.server.is_alive() {
-        return Answer::text(StatusCode::SERVICE_UNAVAILABLE, "the supervisor has ended\n");
+        return Answer::text(StatusCode::SERVICE_UNAVAILABLE, "the supervisor has ended or hangs\n");
     }
     let Some(state) = question.server.state() else {
         return Answer::text(StatusCode::SERVICE_UNAVAILABLE, "the supervisor does not respond\n");

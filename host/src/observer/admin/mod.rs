@@ -19,7 +19,7 @@ use std::time::Duration;
 
 use daylily_core::log_target;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
-use tokio::sync::oneshot;
+use tokio::sync::{Semaphore, oneshot};
 use tokio::task::{AbortHandle, JoinHandle, JoinSet};
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 
@@ -27,12 +27,16 @@ use self::connection::{Latest, serve};
 use super::collected::Collected;
 use super::message::{self, AdminSettings};
 use crate::net::listener::Listener;
+use crate::observe::log::OncePerSecond;
 use crate::observe::server_page::PageReader;
 use crate::sys::runtime;
 
 /// Maximum number of connections. For one more, the connection that has been without a request for the longest time is
 /// closed, so that clients that send nothing keep no health check out.
 const MAX_CONNECTIONS: usize = 64;
+
+/// Pages of metrics that are made or being read at a time: each may have several megabytes.
+const MAX_SCRAPES: usize = 4;
 
 /// How long connections may still be used when their listener closes or another process accepts on it.
 const FAREWELL: Duration = Duration::from_millis(300);
@@ -48,6 +52,8 @@ struct Server {
     settings: AdminSettings,
     page: Arc<PageReader>,
     collected: Arc<Collected>,
+    /// Permits for [`MAX_SCRAPES`] pages of metrics.
+    scrapes: Arc<Semaphore>,
     /// Whether the supervisor runs.
     is_alive: Arc<AtomicBool>,
     /// Responses close their connections.
@@ -105,6 +111,7 @@ impl Admin {
 /// Never returns: after the last command, connections are still open, until the process ends.
 async fn run(mut commands: UnboundedReceiver<Command>, collected: Arc<Collected>) -> IoResult<Infallible> {
     let is_alive = Arc::new(AtomicBool::new(true));
+    let scrapes = Arc::new(Semaphore::new(MAX_SCRAPES));
     let mut page = None;
     let mut listening: Option<Listening> = None;
     while let Some(command) = commands.recv().await {
@@ -117,7 +124,8 @@ async fn run(mut commands: UnboundedReceiver<Command>, collected: Arc<Collected>
                     (Some((settings, socket)), Some(page)) => {
                         let (page, is_alive) = (Arc::clone(page), Arc::clone(&is_alive));
                         let (collected, is_closing) = (Arc::clone(&collected), AtomicBool::new(false));
-                        let server = Server { settings, page, collected, is_alive, is_closing };
+                        let scrapes = Arc::clone(&scrapes);
+                        let server = Server { settings, page, collected, scrapes, is_alive, is_closing };
                         Listening::begin(socket, server).inspect_err(failed).ok()
                     }
                     _ => None,
@@ -185,6 +193,7 @@ async fn accept(listener: Listener, server: Arc<Server>, mut ended: oneshot::Rec
     let mut tasks = JoinSet::new();
     let mut clients: Vec<Client> = Vec::new();
     let mut until = None;
+    let failures = OncePerSecond::new();
     {
         let accepting = match listener.accepting() {
             Ok(accepting) => accepting,
@@ -211,10 +220,12 @@ async fn accept(listener: Listener, server: Arc<Server>, mut ended: oneshot::Rec
                     clients.push(Client { task, latest });
                 }
                 Err(error) => {
-                    tracing::warn!(
-                        target: log_target::ADMIN,
-                        "failed to accept a connection of the admin listener: {error}"
-                    );
+                    if failures.is_news() {
+                        tracing::warn!(
+                            target: log_target::ADMIN,
+                            "failed to accept a connection of the admin listener: {error} (logged once a second)"
+                        );
+                    }
                     sleep(ACCEPT_PAUSE).await;
                 }
             }

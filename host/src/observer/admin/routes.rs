@@ -2,13 +2,17 @@
 
 use bytes::Bytes;
 use daylily_core::authority;
-use http::header::{ACCEPT, ALLOW, AUTHORIZATION, CACHE_CONTROL, CONNECTION, CONTENT_TYPE, HOST, WWW_AUTHENTICATE};
+use http::header::{
+    ACCEPT, ALLOW, AUTHORIZATION, CACHE_CONTROL, CONNECTION, CONTENT_TYPE, HOST, RETRY_AFTER, WWW_AUTHENTICATE,
+};
 use http::{HeaderName, HeaderValue, Method, Request, Response, StatusCode, Version};
 use http_body_util::Full;
 use hyper::body::Incoming;
+use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
+use tokio::sync::OwnedSemaphorePermit;
 
-use super::{Server, health};
+use super::{MAX_SCRAPES, Server, health};
 use crate::observer::metrics::{self, Format, Page};
 
 /// The value of `cache-control` in every response.
@@ -22,30 +26,34 @@ struct Path {
     path: &'static str,
     /// Whether it is answered only with the token, if there is one.
     needs_token: bool,
-    handler: fn(&Question<'_>) -> Answer,
+    handler: Handler,
+}
+
+enum Handler {
+    Quick(fn(&Question<'_>) -> Answer),
+    /// What takes long to make, which is done in a thread of its own.
+    Metrics,
 }
 
 const fn open(path: &'static str, handler: fn(&Question<'_>) -> Answer) -> Path {
-    Path { path, needs_token: false, handler }
+    Path { path, needs_token: false, handler: Handler::Quick(handler) }
 }
 
 const fn guarded(path: &'static str, handler: fn(&Question<'_>) -> Answer) -> Path {
-    Path { path, needs_token: true, handler }
+    Path { path, needs_token: true, handler: Handler::Quick(handler) }
 }
 
 const PATHS: &[Path] = &[
     open("/livez", health::live),
     open("/readyz", health::ready),
     open("/startupz", health::started),
-    guarded("/metrics", metrics),
+    Path { path: "/metrics", needs_token: true, handler: Handler::Metrics },
     guarded("/status", health::status),
 ];
 
 /// What a handler is asked.
 pub(super) struct Question<'a> {
     pub(super) server: &'a Server,
-    /// The request's `accept`, for handlers with several forms.
-    pub(super) accept: Option<&'a HeaderValue>,
 }
 
 /// What a handler answers.
@@ -70,17 +78,46 @@ impl Answer {
     }
 }
 
-/// What all workers have counted, in the form that the client prefers.
-fn metrics(question: &Question<'_>) -> Answer {
-    let accept = question.accept.and_then(|accept| accept.to_str().ok()).unwrap_or_default();
-    let format = Format::accepted(accept);
-    let page = Page::new(question.server.collected.scrape(), question.server.page.read());
-    Answer::new(StatusCode::OK, format.content_type(), metrics::write(&page, format))
+/// A page of metrics, and the permit that it takes until its client has it.
+struct Permitted {
+    page: Vec<u8>,
+    _permit: OwnedSemaphorePermit,
+}
+
+impl AsRef<[u8]> for Permitted {
+    fn as_ref(&self) -> &[u8] {
+        &self.page
+    }
+}
+
+/// What all workers have counted, in the form that the client prefers. Health checks do not wait for it, and clients that
+/// do not read their pages can make few of them.
+async fn metrics(server: &Arc<Server>, accept: Option<&HeaderValue>) -> Answer {
+    let Ok(permit) = Arc::clone(&server.scrapes).try_acquire_owned() else {
+        let text = format!("{MAX_SCRAPES} clients are reading this page; try again later\n");
+        return Answer::text(StatusCode::SERVICE_UNAVAILABLE, text).with(RETRY_AFTER, "1");
+    };
+    let format = Format::accepted(accept.and_then(|accept| accept.to_str().ok()).unwrap_or_default());
+    let of = Arc::clone(server);
+    let written =
+        tokio::task::spawn_blocking(move || metrics::write(&Page::new(of.collected.scrape(), of.page.read()), format));
+    match written.await {
+        Ok(page) => {
+            let body = Bytes::from_owner(Permitted { page, _permit: permit });
+            Answer::new(StatusCode::OK, format.content_type(), body)
+        }
+        Err(_) => Answer::text(StatusCode::INTERNAL_SERVER_ERROR, "internal error\n"),
+    }
 }
 
 /// Answers a request. No request changes the server's state.
-pub(super) fn answer(server: &Server, request: &Request<Incoming>) -> Response<Full<Bytes>> {
-    let answer = check_host(server, request).and_then(|()| dispatch(server, request)).unwrap_or_else(|refusal| refusal);
+pub(super) async fn answer(server: &Arc<Server>, request: &Request<Incoming>) -> Response<Full<Bytes>> {
+    let accept = request.headers().get(ACCEPT);
+    let answer = match check_host(server, request).and_then(|()| dispatch(server, request)) {
+        Ok(Handler::Quick(handler)) => handler(&Question { server }),
+        Ok(Handler::Metrics) => metrics(server, accept).await,
+        Err(refusal) => refusal,
+    };
     let mut response = Response::new(Full::new(answer.body));
     *response.status_mut() = answer.status;
     *response.version_mut() = request.version();
@@ -96,7 +133,8 @@ pub(super) fn answer(server: &Server, request: &Request<Incoming>) -> Response<F
     response
 }
 
-fn dispatch(server: &Server, request: &Request<Incoming>) -> Result<Answer, Answer> {
+/// Finds what answers a request.
+fn dispatch(server: &Server, request: &Request<Incoming>) -> Result<&'static Handler, Answer> {
     let Some(path) = PATHS.iter().find(|path| path.path == request.uri().path()) else {
         let paths: Vec<&str> = PATHS.iter().map(|path| path.path).collect();
         let text = format!("not found; the paths are {}\n", paths.join(", "));
@@ -110,7 +148,7 @@ fn dispatch(server: &Server, request: &Request<Incoming>) -> Result<Answer, Answ
         let text = "this path needs the token: send it as `authorization: Bearer TOKEN`\n";
         return Err(Answer::text(StatusCode::UNAUTHORIZED, text).with(WWW_AUTHENTICATE, "Bearer"));
     }
-    Ok((path.handler)(&Question { server, accept: request.headers().get(ACCEPT) }))
+    Ok(&path.handler)
 }
 
 /// A web page can make a browser of this machine send requests to a loopback address, under a name of its own that

@@ -8,7 +8,7 @@ use daylily_core::request_outcome::RequestOutcome;
 use serde::{Deserialize, Serialize};
 
 use super::process::ProcessUse;
-use crate::observe::metrics::{Exemplar, Snapshot, Sums, fields};
+use crate::observe::metrics::{BlockNames, Exemplar, Snapshot, Sums, fields};
 use crate::observe::server_page;
 use crate::observer::collected::Scrape;
 
@@ -17,17 +17,23 @@ use crate::observer::collected::Scrape;
 pub(crate) struct Limits {
     server: ServerLimits,
     workers: u32,
+    /// Those with metrics of their own.
     routes: Vec<(String, RouteLimits)>,
 }
 
 impl Limits {
     /// Of so many workers.
     pub(crate) fn of(config: &Config, workers: u32) -> Self {
-        let routes = config.routes.iter().map(|route| (route.name.clone(), route.limits)).collect();
+        let names = BlockNames::new(
+            config.routes.iter().map(|route| route.name.clone()),
+            config.server.max_metric_routes as usize,
+        );
+        let with_own_block = config.routes.iter().take(names.own());
+        let routes = with_own_block.map(|route| (route.name.clone(), route.limits)).collect();
         Self { server: config.server.clone(), workers, routes }
     }
 
-    /// The names of the routes.
+    /// The names of the routes with metrics of their own.
     pub(crate) fn route_names(&self) -> impl Iterator<Item = String> {
         self.routes.iter().map(|(name, _)| name.clone())
     }
