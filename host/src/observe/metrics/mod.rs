@@ -1,8 +1,8 @@
-//! The numbers of each route, in memory that a worker shares with the supervisor and the observer, so that they survive
+//! The numbers of each route and of each listener, in memory that a worker shares with the supervisor and the observer, so that they survive
 //! the worker's death.
 //!
-//! A worker has one block for each route, and is their only writer. When it has ended, its blocks are added to the sums
-//! of the workers that ended before, by the names of the routes, so no number that is reported ever decreases.
+//! A worker has one block for each route and each listener, and is their only writer. When it has ended, its blocks are
+//! added to the sums of the workers that ended before, by their names, so no number that is reported ever decreases.
 
 mod block;
 pub(crate) mod histogram;

@@ -74,7 +74,9 @@ impl Answer {
 fn metrics(question: &Question<'_>) -> Answer {
     let accept = question.accept.and_then(|accept| accept.to_str().ok()).unwrap_or_default();
     let format = Format::accepted(accept);
-    let page = Page::new(question.server.collected.scrape(), question.server.page.read());
+    let server = question.server.page.read();
+    let scrape = question.server.collected.scrape(server.as_ref());
+    let page = Page::new(scrape, server);
     Answer::new(StatusCode::OK, format.content_type(), metrics::write(&page, format))
 }
 
