@@ -42,6 +42,7 @@ mod limits_load;
 mod log_targets;
 mod logging;
 mod metrics;
+mod metrics_connections;
 mod misnamed;
 mod outgoing;
 mod outgoing_bodies;

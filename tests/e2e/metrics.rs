@@ -10,7 +10,7 @@ use crate::admin::address;
 use crate::harness::{Connection, Daylily, Load, PATIENCE, Request, Setup, binary, copy_program, eventually};
 
 /// Series with their labels, and their values. Those of gauges are left out: they may decrease.
-type Series = BTreeMap<String, f64>;
+pub type Series = BTreeMap<String, f64>;
 
 fn setup() -> Setup {
     Setup::new()
@@ -20,18 +20,33 @@ fn setup() -> Setup {
         .workers(2)
 }
 
-fn scrape(address: SocketAddr) -> Series {
-    let response = Connection::open(address).exchange(&Request::get("localhost", "/metrics"));
-    assert_eq!(response.status, 200, "{response:?}");
-    let text = response.text().to_owned();
+pub fn scrape(address: SocketAddr) -> Series {
+    let text = page(address);
     let gauges: Vec<&str> =
         text.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.strip_suffix(" gauge")).collect();
-    let series = text.lines().filter(|line| !line.starts_with('#')).map(|line| {
+    let is_gauge = |name: &str| gauges.contains(&name.split('{').next().unwrap_or(name));
+    all_series(&text).filter(|(name, _)| !is_gauge(name)).collect()
+}
+
+/// The value of a series, also of a gauge.
+#[track_caller]
+pub fn read(address: SocketAddr, name: &str) -> f64 {
+    let text = page(address);
+    let value = all_series(&text).find(|(found, _)| found == name).map(|(_, value)| value);
+    value.unwrap_or_else(|| panic!("no {name} in {text}"))
+}
+
+fn page(address: SocketAddr) -> String {
+    let response = Connection::open(address).exchange(&Request::get("localhost", "/metrics"));
+    assert_eq!(response.status, 200, "{response:?}");
+    response.text().to_owned()
+}
+
+fn all_series(text: &str) -> impl Iterator<Item = (String, f64)> {
+    text.lines().filter(|line| !line.starts_with('#')).map(|line| {
         let (name, value) = line.rsplit_once(' ').expect("a series and its value");
         (name.to_owned(), value.parse().expect("a number"))
-    });
-    let is_gauge = |name: &str| gauges.contains(&name.split('{').next().unwrap_or(name));
-    series.filter(|(name, _)| !is_gauge(name)).collect()
+    })
 }
 
 /// Asserts that no series of `before` has decreased or gone.
@@ -143,6 +158,10 @@ fn no_series_decreases() {
     // Two clients: each may have had a response that was not counted yet when a worker was killed.
     let missing = outcome.answered as f64 - ok;
     assert!((-2.0..=lost).contains(&missing), "{outcome:?}, {ok} ok and {lost} lost");
+    for role in ["supervisor", "observer", "worker"] {
+        let used = value(&series, &format!("daylily_process_cpu_seconds_total{{role=\"{role}\"}}"));
+        assert!(used > 0.0, "{role}: {used} s");
+    }
     assert_eq!(value(&series, "daylily_reloads_total{result=\"ok\"}"), 1.0);
     assert_eq!(value(&series, "daylily_worker_restarts_total{reason=\"died\"}"), 2.0);
 }

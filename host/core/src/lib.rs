@@ -7,12 +7,14 @@
 pub mod allow_http;
 pub mod authority;
 pub mod config;
+pub mod connection_end;
 pub mod diagnosis;
 pub mod error_response;
 pub mod excerpt;
 pub mod grants;
 pub mod limits;
 pub mod log_target;
+pub mod process_role;
 pub mod request_outcome;
 pub mod restart;
 pub mod route;
@@ -23,5 +25,6 @@ pub mod units;
 mod domain;
 mod os_path;
 mod value_error;
+mod words;
 
 pub use value_error::ValueError;

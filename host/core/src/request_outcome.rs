@@ -1,38 +1,11 @@
 //! How a request ended, in one word, for the access log and the metrics.
 
-use std::fmt;
+use crate::words::words;
 
-/// Declares the outcomes: variant, word, meaning. The position of a row is the number that processes exchange.
-macro_rules! outcomes {
-    ($($variant:ident = $word:literal, $meaning:literal;)+) => {
-        /// How a request ended. It says what a status cannot: whether a guest's 200 was complete, and who ended what.
-        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-        pub enum RequestOutcome {
-            $(#[doc = $meaning] $variant,)+
-        }
+words! {
+    /// How a request ended. It says what a status cannot: whether a guest's 200 was complete, and who ended what.
+    pub enum RequestOutcome;
 
-        impl RequestOutcome {
-            /// All outcomes, in the order of their numbers.
-            pub const ALL: &[Self] = &[$(Self::$variant,)+];
-
-            /// The word for it in logs and metrics. Programs read it: words may be added, but not changed or removed.
-            pub fn as_str(self) -> &'static str {
-                match self {
-                    $(Self::$variant => $word,)+
-                }
-            }
-
-            /// What it means, for the documentation.
-            pub fn meaning(self) -> &'static str {
-                match self {
-                    $(Self::$variant => $meaning,)+
-                }
-            }
-        }
-    };
-}
-
-outcomes! {
     Ok = "ok", "the response was complete";
     Trap = "trap", "the guest trapped before its response was complete";
     Exit = "exit", "the guest called `exit` with a code other than 0 before its response was complete";
@@ -63,25 +36,9 @@ outcomes! {
 }
 
 impl RequestOutcome {
-    /// The outcome with this number, if there is one.
-    pub fn from_number(number: u8) -> Option<Self> {
-        Self::ALL.get(usize::from(number)).copied()
-    }
-
-    /// The number that processes exchange.
-    pub fn number(self) -> u8 {
-        self as u8
-    }
-
     /// Whether the request did not end as it should have.
     pub fn is_failure(self) -> bool {
         self != Self::Ok
-    }
-}
-
-impl fmt::Display for RequestOutcome {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.as_str())
     }
 }
 
@@ -90,28 +47,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn numbers_lead_to_their_outcomes() {
-        for (number, outcome) in (0..).zip(RequestOutcome::ALL) {
-            assert_eq!((outcome.number(), RequestOutcome::from_number(number)), (number, Some(*outcome)));
-        }
-        assert_eq!(RequestOutcome::from_number(RequestOutcome::ALL.len() as u8), None);
-    }
-
-    #[test]
     fn the_document_has_every_outcome() {
         let document = include_str!("../../../docs/observability.md");
         for outcome in RequestOutcome::ALL {
             let row = format!("| `{outcome}` | {} |", outcome.meaning());
             assert!(document.lines().any(|line| line == row), "{row}");
-        }
-    }
-
-    #[test]
-    fn words_are_words() {
-        for outcome in RequestOutcome::ALL {
-            let word = outcome.as_str();
-            assert!(word.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'_'), "{word}");
-            assert_eq!(RequestOutcome::ALL.iter().filter(|other| other.as_str() == word).count(), 1, "{word}");
         }
     }
 }

@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use daylily_core::connection_end::ConnectionEnd;
 use daylily_core::request_outcome::RequestOutcome;
 use http::{HeaderValue, Request, Version};
 use http_body::Body;
@@ -14,6 +15,7 @@ use tokio::time::Instant;
 use super::h1::arrival::{Arrival, Head};
 use super::h1::framing;
 use crate::http::admission::RouteShare;
+use crate::http::ending::{Ending, Served, SharedEnd};
 use crate::http::phase::{Change, Phase, SharedPhase};
 use crate::http::server::Worker;
 use crate::http::stall::Wait;
@@ -49,6 +51,7 @@ struct Shared {
     head_timeout: Duration,
     idle_timeout: Duration,
     phase: SharedPhase,
+    end: SharedEnd,
     arrival: Arrival,
     /// A part of a head was received that is not complete yet.
     partial_head: AtomicBool,
@@ -92,6 +95,7 @@ impl Connection {
             head_timeout: limits.head_timeout,
             idle_timeout: limits.idle_timeout,
             phase: SharedPhase::new(),
+            end: SharedEnd::new(),
             arrival: Arrival::new(),
             partial_head: AtomicBool::new(false),
             unread: AtomicBool::new(false),
@@ -169,19 +173,23 @@ impl Connection {
         Some(wait.unwrap_or_else(|| share.stalls().enlist()))
     }
 
-    /// When a read times out, because the head is incomplete or has not begun. None during a request, whose body has
-    /// its own limits.
-    pub(crate) fn read_limit(&self) -> Option<Instant> {
+    /// When a read times out, because the head is incomplete or has not begun, and how the connection ends then. None
+    /// during a request, whose body has its own limits.
+    pub(crate) fn read_limit(&self) -> Option<(Instant, ConnectionEnd)> {
         let shared = &self.0;
         if shared.is_receiving() {
             return None;
         }
         let since = |moment: &Moment| moment.get(shared.opened);
         Some(match (since(&shared.head_since), since(&shared.idle_since)) {
-            (Some(head_since), _) => head_since + shared.head_timeout,
-            (None, Some(idle_since)) => shared.or_drained(idle_since, idle_since + shared.idle_timeout),
+            (Some(head_since), _) => (head_since + shared.head_timeout, ConnectionEnd::HeadTimeout),
+            (None, Some(idle_since)) => {
+                shared.or_drained(idle_since, (idle_since + shared.idle_timeout, ConnectionEnd::IdleTimeout))
+            }
             // A new connection must begin its first request within `head_timeout`, not `idle_timeout`.
-            (None, None) => shared.or_drained(shared.opened, shared.opened + shared.head_timeout),
+            (None, None) => {
+                shared.or_drained(shared.opened, (shared.opened + shared.head_timeout, ConnectionEnd::HeadTimeout))
+            }
         })
     }
 
@@ -228,11 +236,20 @@ impl Connection {
         &self.0.recorder
     }
 
-    /// The connection has ended. A head that had begun gets its record.
-    pub(crate) fn note_end(&self) {
-        if self.0.partial_head.load(Relaxed) && self.0.phase.get() != Phase::Answered {
-            self.0.recorder.incomplete_head(RequestOutcome::ClientGone, None, self.peer().address());
+    /// Notes what closes the connection. Only the first reason counts.
+    pub(crate) fn note_end(&self, end: ConnectionEnd) {
+        self.0.end.note(end);
+    }
+
+    /// The connection has ended; returns how. A head that had begun gets its record.
+    pub(crate) fn end(&self, served: Served) -> ConnectionEnd {
+        let shared = &self.0;
+        if shared.partial_head.load(Relaxed) && shared.phase.get() != Phase::Answered {
+            shared.recorder.incomplete_head(RequestOutcome::ClientGone, None, self.peer().address());
         }
+        let is_unread = shared.unread.load(Relaxed) || shared.arrival.is_body_coming();
+        let (is_gone, drains) = (self.is_gone(), shared.drain.closes_connections());
+        Ending { served, noted: shared.end.get(), is_gone, drains, is_unread }.reason()
     }
 
     /// Whether the client began a request head and did not complete it in time.
@@ -317,6 +334,11 @@ impl InRequest {
 
     /// The response ends before it is complete.
     pub(crate) fn cut(&self) {
+        self.connection.note_end(match () {
+            () if self.connection.is_gone() => ConnectionEnd::ClientGone,
+            () if self.connection.0.drain.is_cut() => ConnectionEnd::Drain,
+            () => ConnectionEnd::Cut,
+        });
         if self.version < Version::HTTP_11 {
             self.connection.0.stream.reset_when_closed();
             self.connection.set_unread(false);
@@ -327,8 +349,9 @@ impl InRequest {
 
 impl Shared {
     /// `limit`, or the earlier time at which the drain closes a client that has been idle since `since`.
-    fn or_drained(&self, since: Instant, limit: Instant) -> Instant {
-        self.drain.idle_limit(since).map_or(limit, |drained| drained.min(limit))
+    fn or_drained(&self, since: Instant, limit: (Instant, ConnectionEnd)) -> (Instant, ConnectionEnd) {
+        let drained = self.drain.idle_limit(since).filter(|drained| *drained < limit.0);
+        drained.map_or(limit, |drained| (drained, ConnectionEnd::Drain))
     }
 
     /// Whether received bytes cannot be a head: a request is in progress, or the rest of its body is still arriving

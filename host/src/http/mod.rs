@@ -5,6 +5,7 @@ pub(crate) mod admission;
 pub(crate) mod body;
 pub(crate) mod connection;
 pub(crate) mod date;
+mod ending;
 pub(crate) mod exchange;
 pub(crate) mod files;
 #[cfg(any(test, feature = "fuzzing"))]

@@ -56,6 +56,18 @@ enum Found<'a> {
     Given(Vec<Bound>),
 }
 
+/// What the workers do with a socket.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Assignment {
+    /// The workers that accept on it while no worker is absent: one, or several where there are fewer sockets than
+    /// workers.
+    pub(crate) owners: Vec<u32>,
+    /// systemd passed it, and keeps it open.
+    pub(crate) is_lent: bool,
+    /// Its number in [`Sockets::names`].
+    pub(crate) name: u32,
+}
+
 /// The description of [`Sockets`] without the descriptors, to be sent to another process, which may be of another
 /// version: fields may be added, but not changed. The descriptors are in the order of the fields.
 #[derive(Serialize, Deserialize)]
@@ -244,14 +256,28 @@ impl Sockets {
         self.bound.iter().filter_map(|bound| bound.file.as_ref())
     }
 
-    /// Each socket, with the workers that accept on it (one, or several where there are fewer sockets than workers),
-    /// and whether systemd passed it.
-    pub(crate) fn of_workers(&self, workers: u32) -> Vec<(BorrowedFd<'_>, (Vec<u32>, bool))> {
+    /// The entries of the configuration that the sockets are for, as they are written there, each once; those that
+    /// systemd passed by their names.
+    pub(crate) fn names(&self) -> Vec<String> {
+        let mut names = Vec::new();
+        for name in self.bound.iter().map(|bound| bound.listen.to_string()) {
+            if !names.contains(&name) {
+                names.push(name);
+            }
+        }
+        names
+    }
+
+    /// Each socket, and how it is assigned to the workers.
+    pub(crate) fn of_workers(&self, workers: u32) -> Vec<(BorrowedFd<'_>, Assignment)> {
+        let names = self.names();
         let mut all = Vec::new();
         for bound in &self.bound {
+            let name = bound.listen.to_string();
+            let name = (0..).zip(&names).find(|(_, other)| **other == name).map_or(0, |(at, _)| at);
             for (at, socket) in (0_u32..).zip(&bound.sockets) {
                 let owners = owners(at, bound.sockets.len(), workers);
-                all.push((socket.as_fd(), (owners, bound.is_lent())));
+                all.push((socket.as_fd(), Assignment { owners, is_lent: bound.is_lent(), name }));
             }
         }
         all

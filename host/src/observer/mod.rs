@@ -31,6 +31,7 @@ use self::relay::Relay;
 use crate::ipc::child;
 use crate::observe::journal::WorkerFacts;
 use crate::observe::log;
+use crate::observe::metrics::WorkerMetrics;
 use crate::sys::limits;
 
 /// The id of this process's own log lines; no journal has it.
@@ -44,7 +45,7 @@ pub(crate) const LAST_LINES: Duration = Duration::from_secs(2);
 
 /// Runs an observer to its end.
 pub(crate) fn main() -> ExitCode {
-    let (supervisor, settings) = match child::begin(c"daylily-observer", "observer", first_settings) {
+    let (supervisor, (settings, own)) = match child::begin(c"daylily-observer", "observer", first_settings) {
         Ok(begun) => begun,
         Err(code) => return code,
     };
@@ -54,7 +55,7 @@ pub(crate) fn main() -> ExitCode {
         report(panic);
         std::process::abort();
     }));
-    match start(supervisor, settings) {
+    match start(supervisor, settings, own) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             let _ = writeln!(io::stderr(), "the observer cannot run: {error}");
@@ -63,30 +64,37 @@ pub(crate) fn main() -> ExitCode {
     }
 }
 
-fn first_settings(supervisor: &UnixStream) -> io::Result<Settings> {
-    match message::receive(supervisor)? {
-        (Message::Settings(settings), _) => Ok(*settings),
+fn first_settings(supervisor: &UnixStream) -> io::Result<(Settings, Arc<WorkerMetrics>)> {
+    let (message, files) = message::receive(supervisor)?;
+    match (message, files.as_slice()) {
+        (Message::Settings(settings), [own]) => Ok((*settings, WorkerMetrics::open(own.as_fd(), 0)?)),
         _ => Err(io::Error::other("the first message has no settings")),
     }
 }
 
-fn start(supervisor: UnixStream, settings: Settings) -> io::Result<()> {
+fn start(supervisor: UnixStream, settings: Settings, own: Arc<WorkerMetrics>) -> io::Result<()> {
     limits::raise_descriptors();
     let relay = Relay::start(settings.log.to.clone())?;
     // Its own lines take the same way, so that only one thread writes.
     let (socket, source) = UnixStream::pair()?;
     relay.add(OWN_LINES, source.into());
     let log = log::start_through(socket.into(), settings.log.clone())?;
-    run(supervisor, settings, &log, &relay)?;
+    run(supervisor, settings, own, &log, &relay)?;
     drop(log);
     relay.finish();
     Ok(())
 }
 
-fn run(supervisor: UnixStream, settings: Settings, log: &log::Log, relay: &Relay) -> io::Result<()> {
+fn run(
+    supervisor: UnixStream,
+    settings: Settings,
+    own: Arc<WorkerMetrics>,
+    log: &log::Log,
+    relay: &Relay,
+) -> io::Result<()> {
     let (sender, messages) = mpsc::channel();
     let from = supervisor.try_clone()?;
-    let collected = Arc::new(Collected::new(settings.limits));
+    let collected = Arc::new(Collected::new(settings.limits, own));
     let receiver = Receiver { sender, admin: Admin::start(Arc::clone(&collected))?, collected: Arc::clone(&collected) };
     std::thread::Builder::new().name("messages".into()).spawn(move || receiver.run(&from))?;
     let to = supervisor.try_clone()?;
@@ -122,6 +130,7 @@ fn run(supervisor: UnixStream, settings: Settings, log: &log::Log, relay: &Relay
             }
         }
         let Written { done, has_more } = writer.write();
+        collected.note_cpu_time();
         // If there is more to write, only process messages that have already arrived, and continue.
         delay = if has_more { Duration::ZERO } else { BATCH_DELAY };
         for (id, lines_dropped) in done {

@@ -70,7 +70,7 @@ impl Account {
                 self.scoreboard.add(reported.at_death().since(reported));
                 tracing::warn!(target: log_target::SUPERVISOR, "failed to receive the predecessor's counters: {error}");
                 let reported = std::mem::take(&mut self.reported_sums);
-                reported.at_death().since(&reported)
+                reported.clone().at_death().since(&reported)
             }
         }
     }

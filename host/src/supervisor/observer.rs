@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use daylily_core::config::Config;
 use daylily_core::log_target;
+use daylily_core::process_role::ProcessRole;
 use rustix::pipe::{PipeFlags, pipe_with};
 use tokio::io::AsyncReadExt;
 use tokio::net::UnixStream;
@@ -24,12 +25,12 @@ use super::orphans;
 use super::process::{NOT_INHERITED, own_program, workers};
 use crate::observe::journal;
 use crate::observe::journal::WorkerFacts;
-use crate::observe::metrics::{self, MetricsReader, Sums};
+use crate::observe::metrics::{self, BlockNames, MetricsReader, Sums};
 use crate::observe::server_page::{BEAT_INTERVAL, ServerPage};
 use crate::observer::LAST_LINES;
 use crate::observer::message::{self, ADMIN_LEFT, FILES, HEARTBEAT, Message, Settings};
-use crate::sys::limits;
 use crate::sys::lock::lock;
+use crate::sys::{cpu_time, limits};
 use crate::worker::setup::WorkerJournal;
 
 /// The first argument of the observer's command line; only daylily itself starts it.
@@ -62,6 +63,8 @@ struct State {
     admin: AdminListener,
     /// None while no observer runs.
     channel: Option<StdUnixStream>,
+    /// What the observer that runs keeps of itself.
+    own: Option<OwnedFd>,
     /// Of workers that live, or whose records have not all been written.
     journals: BTreeMap<u64, JournalFiles>,
     /// What the workers whose journals are done have counted, and this process's predecessors.
@@ -99,6 +102,7 @@ impl Observer {
             settings,
             admin: AdminListener::default(),
             channel: None,
+            own: None,
             journals: BTreeMap::new(),
             ended: Sums::default(),
             last_id: HEARTBEAT,
@@ -170,10 +174,12 @@ impl Observer {
         }
     }
 
-    /// What all workers have counted up to now, for the successor.
+    /// What all processes have counted up to now, for the successor.
     pub(crate) fn sums(&self) -> Sums {
         let state = lock(&self.0.state);
         let mut sums = state.ended.clone();
+        sums.add(&state.own_sums());
+        sums.add(&Sums::of_cpu_ns(ProcessRole::Supervisor, cpu_time::of_this_process_ns()));
         for metrics in state.journals.values().filter_map(|files| files.metrics().ok()) {
             sums.add(&metrics.sums());
         }
@@ -252,13 +258,14 @@ impl Observer {
     fn introduce(&self, ours: StdUnixStream) -> io::Result<UnixStream> {
         ours.set_nonblocking(true)?;
         let replies = UnixStream::from_std(ours.try_clone()?)?;
+        let own = metrics::create(&BlockNames::default())?;
         let mut state = lock(&self.0.state);
         let state = &mut *state;
         let settings = Message::Settings(Box::new(state.settings.clone()));
         // One message for all: so many messages as there may be journals do not fit into the socket.
         let journals = state.journals.iter().map(|(id, files)| (*id, files.facts.clone())).collect();
         let files: Vec<_> = state.journals.values().flat_map(JournalFiles::descriptors).collect();
-        message::send(&ours, &settings, &[])?;
+        message::send(&ours, &settings, &[own.as_fd()])?;
         message::send(&ours, &Message::Counted(state.ended.clone()), &[])?;
         message::send(&ours, &Message::Journals(journals), &files)?;
         if state.admin.address().is_some() {
@@ -266,8 +273,25 @@ impl Observer {
             message::send(&ours, &message, &files)?;
         }
         state.channel = Some(ours);
+        state.own = Some(own);
         state.is_stuck = false;
         Ok(replies)
+    }
+}
+
+impl State {
+    /// What the observer that runs, or ran last, has counted of itself.
+    fn own_sums(&self) -> Sums {
+        let reader = self.own.as_ref().and_then(|own| MetricsReader::open(own.as_fd(), BlockNames::default()).ok());
+        reader.map(|reader| reader.sums()).unwrap_or_default()
+    }
+
+    /// The observer has ended. Returns whether its channel was closed from this side.
+    fn note_ended(&mut self) -> bool {
+        let own = self.own_sums();
+        self.ended.add(&own);
+        self.own = None;
+        self.channel.take().is_none()
     }
 }
 
@@ -337,7 +361,7 @@ async fn keep(observer: Observer, mut running: (Child, UnixStream)) {
                 "it did not read its messages".to_owned()
             }
         };
-        let was_closed = lock(&observer.0.state).channel.take().is_none();
+        let was_closed = lock(&observer.0.state).note_ended();
         observer.0.admin_left.notify_waiters();
         if was_closed {
             return;

@@ -128,7 +128,7 @@ impl WorkerLaunch {
         WorkerFacts {
             generation: self.generation,
             worker,
-            blocks: self.prepared.block_names(),
+            blocks: self.prepared.block_names(self.sockets().names()),
             routes: self.prepared.route_facts(),
             headers: self.prepared.config.access_log.headers.iter().map(|header| header.as_str().to_owned()).collect(),
         }

@@ -10,6 +10,7 @@ use tokio::task::JoinHandle;
 use crate::http::accept;
 use crate::http::server::Worker;
 use crate::net::listener::Listener;
+use crate::net::sockets::Assignment;
 
 /// How long clients have to complete TCP handshakes that have begun when a socket is about to close.
 const HANDSHAKE: Duration = Duration::from_millis(100);
@@ -17,10 +18,7 @@ const HANDSHAKE: Duration = Duration::from_millis(100);
 /// A listening socket, and the workers that it belongs to.
 pub(crate) struct AssignedListener {
     pub(crate) socket: Listener,
-    /// The workers that accept on it while no worker is absent.
-    pub(crate) owners: Vec<u32>,
-    /// systemd passed it, and keeps it open.
-    pub(crate) is_lent: bool,
+    pub(crate) assignment: Assignment,
 }
 
 /// The accept loops of one worker.
@@ -46,13 +44,14 @@ impl AcceptLoops {
     /// When a socket cannot be duplicated, or the event loop cannot register it.
     pub(crate) fn accept_for(&mut self, absent: &[u32]) -> io::Result<()> {
         let is_ours = |listener: &AssignedListener| {
-            listener.owners.iter().any(|owner| *owner == self.number || absent.contains(owner))
+            listener.assignment.owners.iter().any(|owner| *owner == self.number || absent.contains(owner))
         };
         for (at, listener) in (0..).zip(&self.listeners) {
             if !is_ours(listener) {
                 self.loops.remove(&at).inspect(JoinHandle::abort);
             } else if !self.loops.contains_key(&at) {
-                let accepting = accept::run(listener.socket.accepting()?, Arc::clone(&self.worker));
+                let accepting = listener.socket.accepting()?;
+                let accepting = accept::run(accepting, listener.assignment.name, Arc::clone(&self.worker));
                 self.loops.insert(at, tokio::spawn(accepting));
             }
         }
@@ -61,7 +60,7 @@ impl AcceptLoops {
 
     /// The indexes of the sockets that only daylily's own processes have open, and systemd does not.
     pub(crate) fn own_sockets(&self) -> Vec<u32> {
-        (0..).zip(&self.listeners).filter(|(_, listener)| !listener.is_lent).map(|(at, _)| at).collect()
+        (0..).zip(&self.listeners).filter(|(_, listener)| !listener.assignment.is_lent).map(|(at, _)| at).collect()
     }
 
     /// Stops accepting, except on the sockets in `closing`, which no other process accepts on. The worker is draining
@@ -90,7 +89,7 @@ impl AcceptLoops {
         tokio::time::sleep(HANDSHAKE).await;
         self.loops.values().for_each(JoinHandle::abort);
         for listener in &self.listeners {
-            accept::empty_backlog(&listener.socket, &self.worker);
+            accept::empty_backlog(&listener.socket, listener.assignment.name, &self.worker);
         }
     }
 }

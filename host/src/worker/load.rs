@@ -51,7 +51,7 @@ impl WorkerContext {
     /// When there is no memory for them.
     pub(crate) fn unshared(connection_limit: usize) -> io::Result<Self> {
         let journal = Journal::open(journal::create()?.as_fd())?;
-        let metrics = WorkerMetrics::open(metrics::create(&BlockNames::default())?.as_fd())?;
+        let metrics = WorkerMetrics::open(metrics::create(&BlockNames::default())?.as_fd(), 0)?;
         Ok(Self { connection_limit, drain: Drain::new(), counters: Slot::unshared(), journal, metrics })
     }
 }

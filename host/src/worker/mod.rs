@@ -12,7 +12,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use daylily_core::log_target;
-use rustix::time::{ClockId, clock_gettime};
+use daylily_core::process_role::ProcessRole;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
@@ -96,7 +96,9 @@ async fn serve(supervisor: &UnixStream, setup: WorkerSetup) -> io::Result<ExitCo
     // Ignore errors: the supervisor may have ended.
     let _ = (&mut &*supervisor).write_all(&[CLOSED]);
     accept_loops.close().await;
-    Ok(finish(&worker, server.shutdown_timeout).await)
+    let code = finish(&worker, server.shutdown_timeout).await;
+    worker.metrics.note_cpu_time(ProcessRole::Worker);
+    Ok(code)
 }
 
 /// Waits for the connections and requests in progress; after `shutdown_timeout`, cuts them.
@@ -118,17 +120,10 @@ async fn beat(worker: Arc<Worker>, every: Duration) {
         worker.counters.heartbeats.add(1);
         worker.date.look(SystemTime::now());
         note_cpu_clock();
-        worker.metrics.set_cpu_ns(process_cpu_ns());
+        worker.metrics.note_cpu_time(ProcessRole::Worker);
         worker.note_blocked();
         memory::give_back();
     }
-}
-
-/// The CPU time of this process, in nanoseconds.
-fn process_cpu_ns() -> u64 {
-    let time = clock_gettime(ClockId::ProcessCPUTime);
-    let (seconds, ns) = (u64::try_from(time.tv_sec).unwrap_or(0), u64::try_from(time.tv_nsec).unwrap_or(0));
-    seconds.saturating_mul(1_000_000_000).saturating_add(ns)
 }
 
 /// Receives worker commands; the channel closes when the supervisor has ended. A thread reads them. It also ends the

@@ -13,7 +13,7 @@ use super::accept_loops::AssignedListener;
 use crate::artifact::{Artifact, Facts};
 use crate::ipc::fd_message;
 use crate::net::listener::Listener;
-use crate::net::sockets::Sockets;
+use crate::net::sockets::{Assignment, Sockets};
 use crate::observe::journal::{Journal, RouteFacts};
 use crate::observe::metrics::{BlockNames, WorkerMetrics};
 use crate::observe::scoreboard::{Lease, Slot, map_slot};
@@ -59,10 +59,10 @@ impl Prepared {
         routes.collect()
     }
 
-    /// Which block of a worker's metrics is which route's.
-    pub(crate) fn block_names(&self) -> BlockNames {
+    /// What each block of a worker's metrics is about.
+    pub(crate) fn block_names(&self, listeners: Vec<String>) -> BlockNames {
         let routes = self.config.routes.iter().map(|route| route.name.clone());
-        BlockNames::new(routes, self.config.server.max_metric_routes as usize)
+        BlockNames::new(routes, self.config.server.max_metric_routes as usize, listeners)
     }
 }
 
@@ -88,8 +88,10 @@ pub(crate) struct SetupHeader {
     id: WorkerId,
     slot: u32,
     connection_limit: u64,
-    /// For each listener: the workers that it belongs to, and whether systemd passed it.
-    listeners: Vec<(Vec<u32>, bool)>,
+    /// For each socket.
+    listeners: Vec<Assignment>,
+    /// How many blocks of the metrics are those of listeners.
+    listener_blocks: u32,
     facts: Vec<Facts>,
 }
 
@@ -107,12 +109,15 @@ pub(crate) fn send(
     lease: &Lease,
     journal: &WorkerJournal,
 ) -> io::Result<()> {
+    let names = sockets.names();
     let (sockets, listeners): (Vec<BorrowedFd<'_>>, _) = sockets.of_workers(workers).into_iter().unzip();
+    let listener_blocks = prepared.block_names(names).listeners().count();
     let head = SetupHeader {
         id,
         slot: lease.index(),
         connection_limit: prepared.connection_limit as u64,
         listeners,
+        listener_blocks: u32::try_from(listener_blocks).unwrap_or(u32::MAX),
         facts: prepared.artifacts.iter().map(|artifact| artifact.facts).collect(),
     };
     let payload = postcard::to_stdvec(&(head, &prepared.config)).map_err(io::Error::other)?;
@@ -134,12 +139,12 @@ pub(crate) fn receive(supervisor: &UnixStream) -> io::Result<(WorkerSetup, Owned
     let mut next = || descriptors.next().ok_or_else(|| io::Error::other("a descriptor is missing"));
     let counters = map_slot(next()?.as_fd(), head.slot)?;
     let journal = Journal::open(next()?.as_fd())?;
-    let metrics = WorkerMetrics::open(next()?.as_fd())?;
+    let metrics = WorkerMetrics::open(next()?.as_fd(), head.listener_blocks as usize)?;
     let alive = next()?;
     let log = next()?;
-    let listeners = head.listeners.into_iter().map(|(owners, is_lent)| {
+    let listeners = head.listeners.into_iter().map(|assignment| {
         let socket = Listener::new(next()?)?;
-        Ok(AssignedListener { socket, owners, is_lent })
+        Ok(AssignedListener { socket, assignment })
     });
     let listeners = listeners.collect::<io::Result<_>>()?;
     let artifacts = load::sources(&config.routes)

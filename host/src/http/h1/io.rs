@@ -7,6 +7,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 use std::time::SystemTime;
 
+use daylily_core::connection_end::ConnectionEnd;
 use daylily_core::error_response::ErrorResponse;
 use daylily_core::excerpt::Excerpt;
 use daylily_core::log_target;
@@ -15,6 +16,7 @@ use tokio::time::{Instant, Sleep, sleep_until};
 
 use super::framing::{self, Framing, Step};
 use crate::http::connection::Connection;
+use crate::http::ending::after_last_word;
 use crate::http::phase::Change;
 use crate::http::stall::Wait;
 use crate::net::peer::Peer;
@@ -93,7 +95,7 @@ impl ConnectionIo {
     /// Waits for the client's bytes until the read times out, and records when the connection may rest (at `rest`). One
     /// timer serves the whole connection: it is reset only when it has fired or would fire too late.
     fn poll_silent(&mut self, cx: &mut Context<'_>, rest: Option<Instant>) -> Poll<io::Result<()>> {
-        let Some(limit) = self.connection.read_limit() else { return Poll::Pending };
+        let Some((limit, end)) = self.connection.read_limit() else { return Poll::Pending };
         let next = rest.map_or(limit, |rest| rest.min(limit));
         let sleep = self.silent.get_or_insert_with(|| Box::pin(sleep_until(next)));
         if sleep.deadline() > next {
@@ -103,6 +105,7 @@ impl ConnectionIo {
             let now = Instant::now();
             if now >= limit {
                 self.connection.change_phase(Change::TimesOut);
+                self.connection.note_end(end);
                 return Poll::Ready(Err(io::Error::new(io::ErrorKind::TimedOut, "the client sends no request")));
             }
             if rest.is_some_and(|rest| now >= rest) {
@@ -117,12 +120,14 @@ impl ConnectionIo {
     fn poll_stalled(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
         self.wait = self.connection.enlist(self.wait.take());
         if self.wait.as_ref().is_some_and(|wait| wait.has_to_give_way(cx, Instant::now())) {
+            self.connection.note_end(ConnectionEnd::UnreadResponse);
             let reason = "the client hardly reads its response, and other requests wait for its place";
             return Poll::Ready(Err(io::Error::new(io::ErrorKind::TimedOut, reason)));
         }
         let limit = self.connection.write_limit();
         let sleep = self.stalled.get_or_insert_with(|| Box::pin(sleep_until(limit)));
         ready!(sleep.as_mut().poll(cx));
+        self.connection.note_end(ConnectionEnd::UnreadResponse);
         Poll::Ready(Err(io::Error::new(io::ErrorKind::TimedOut, "the client does not read its response")))
     }
 
@@ -179,6 +184,7 @@ pub(crate) fn unparsable() -> ErrorResponse {
 
 /// A complete error response that gives the reason and announces that the connection closes.
 pub(crate) fn last_word(refusal: &ErrorResponse, connection: &Connection) -> String {
+    connection.note_end(after_last_word(refusal));
     let id =
         connection.recorder().incomplete_head(refusal.outcome(), Some(refusal.status()), connection.peer().address());
     tracing::debug!(target: log_target::REQUEST, request = %id, "request refused: {refusal}");
@@ -251,6 +257,7 @@ impl ConnectionIo {
                 self.connection.write_now(last_word(&refusal, &self.connection).as_bytes());
                 self.connection.change_phase(Change::Answers);
             }
+            self.connection.note_end(ConnectionEnd::Malformed);
             io::Error::new(io::ErrorKind::InvalidData, error)
         })
     }

@@ -5,9 +5,11 @@ pub(crate) mod framing;
 pub(crate) mod io;
 
 use std::future::poll_fn;
+use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::task::Poll;
 
+use daylily_core::connection_end::ConnectionEnd;
 use daylily_core::error_response::ErrorResponse;
 use daylily_core::log_target;
 use hyper::server::conn::http1;
@@ -16,6 +18,7 @@ use hyper_util::rt::TokioIo;
 
 use self::io::{ConnectionIo, last_word, unparsable};
 use crate::http::connection::Connection;
+use crate::http::ending::Served;
 use crate::http::phase::Change;
 use crate::http::request;
 use crate::http::server::Worker;
@@ -28,20 +31,23 @@ const BUFFER_BYTES: usize = 64 << 10;
 /// hyper's default. If `max_headers` is called, even with this number, hyper allocates for every request.
 const HYPER_MAX_HEADERS: u32 = 100;
 
-/// Serves requests on `connection` until either side closes it. Errors are logged here and not returned.
+/// Serves requests on `connection` until either side closes it, and returns how it has ended. Errors are logged here.
 ///
 /// hyper's connection exists only from the client's first bytes until the client has been silent for a while: it keeps
 /// a buffer all that time, which would be most of the memory of an idle connection.
-pub(crate) async fn serve(connection: Connection, worker: Arc<Worker>) {
+pub(crate) async fn serve(connection: Connection, worker: Arc<Worker>) -> ConnectionEnd {
     let mut steps = worker.drain.steps();
     let limits = framing::Limits { head_bytes: max_head_bytes(&worker), fields: worker.limits.max_headers };
     let mut io = ConnectionIo::new(connection.clone(), limits);
     while is_asked(&mut io, &worker, &mut steps).await {
         // On the heap, so that the future takes no memory of a resting connection.
         let serving = Box::pin(serve_until_silent(io, &connection, &worker, &mut steps));
-        let Some(rested) = serving.await else { return };
-        io = rested;
+        match serving.await {
+            ControlFlow::Continue(rested) => io = rested,
+            ControlFlow::Break(end) => return end,
+        }
     }
+    connection.end(Served::Orderly)
 }
 
 /// Waits for the client's first bytes. Returns false when the connection is to close instead.
@@ -60,14 +66,14 @@ async fn is_asked(io: &mut ConnectionIo, worker: &Worker, steps: &mut Steps) -> 
     false
 }
 
-/// Serves requests until either side closes the connection, or returns the socket when the client has been silent for
+/// Serves requests until either side closes the connection, or the client has been silent for
 /// [`Connection::rest_time`].
 async fn serve_until_silent(
     io: ConnectionIo,
     connection: &Connection,
     worker: &Worker,
     steps: &mut Steps,
-) -> Option<ConnectionIo> {
+) -> ControlFlow<ConnectionEnd, ConnectionIo> {
     let max_head_bytes = max_head_bytes(worker);
     let service = service_fn(|request| {
         // Called before the future is made: hyper may read on before it polls the response for the first time.
@@ -97,18 +103,18 @@ async fn serve_until_silent(
                 let io = serving.into_parts().io.into_inner();
                 memory::note_freed();
                 tracing::debug!(target: log_target::CONNECTION, "an idle connection released its buffers");
-                return Some(io.rested());
+                return ControlFlow::Continue(io.rested());
             }
             // The next poll of `serving` reads the connection's changed time-outs.
             () = steps.next() => {}
         }
         // The drain has cut off requests: close now, unless the request in progress ends by itself.
         if worker.drain.is_cut() && !connection.ends_when_cut() {
-            connection.note_end();
-            return None;
+            connection.note_end(ConnectionEnd::Drain);
+            return ControlFlow::Break(connection.end(Served::Orderly));
         }
     };
-    if let Err(error) = served {
+    if let Err(error) = &served {
         let client = connection.stream().peer();
         tracing::debug!(target: log_target::CONNECTION, %client, %error, "connection ended");
         if connection.is_head_too_slow() {
@@ -119,9 +125,9 @@ async fn serve_until_silent(
             connection.write_now(last_word(&unparsable(), connection).as_bytes());
         }
     }
-    connection.note_end();
+    let end = connection.end(Served::of(&served));
     connection.linger().await;
-    None
+    ControlFlow::Break(end)
 }
 
 fn max_head_bytes(worker: &Worker) -> usize {

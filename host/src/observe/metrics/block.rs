@@ -1,11 +1,12 @@
-//! The block of a route: one row for each of its numbers.
+//! A block: the numbers of a route, or of a listener. One row for each of its numbers.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 
+use daylily_core::connection_end::{ConnectionEnd, NotAccepted};
+use daylily_core::process_role::ProcessRole;
 use daylily_core::request_outcome::RequestOutcome;
-
 use serde::{Deserialize, Serialize};
 
 use super::histogram::{SIZE_BUCKETS, TIME_BUCKETS};
@@ -75,11 +76,14 @@ fields! {
     INSTANTIATE: TIMES;
     GUEST_CPU: TIMES;
     PEAK_MEMORY: SIZES;
-    /// Of the whole worker, in the block of requests without a route.
+    /// Connections, in the blocks of listeners: those that were accepted, and those that have ended, by the number of
+    /// how.
     CONNECTIONS_OPENED: 1;
-    CONNECTIONS_CLOSED: 1;
-    /// CPU time of the process.
-    CPU_NS: 1;
+    CONNECTIONS_ENDED: ConnectionEnd::ALL.len();
+    NOT_ACCEPTED: NotAccepted::ALL.len();
+    /// Of the whole worker, in the block of requests without a route. CPU time of processes, by the number of their
+    /// role.
+    CPU_NS: ProcessRole::ALL.len();
     /// Records that were not kept because nothing read the journal fast enough.
     RECORDS_DROPPED: 1;
     /// Lines of the access log that could not be written. The observer writes it.
@@ -121,8 +125,10 @@ impl<'a> Block<'a> {
         }
     }
 
-    pub(crate) fn set(self, field: Field, value: u64) {
-        if let Some(word) = self.0.get(field.at) {
+    /// Sets the number `index` of a field.
+    pub(crate) fn set(self, field: Field, index: usize, value: u64) {
+        debug_assert!(index < field.len, "{field:?} has no number {index}");
+        if let Some(word) = self.0.get(field.at + index) {
             word.store(value, Relaxed);
         }
     }
@@ -215,12 +221,13 @@ impl Snapshot {
         Self(self.0.iter().zip(&before.0).map(|(word, before)| word.saturating_sub(*before)).collect())
     }
 
-    fn ended(&self) -> u64 {
-        self.all(fields::OUTCOMES).iter().fold(0, |sum, count| sum.saturating_add(*count))
+    /// The sum of all numbers of a field.
+    fn total(&self, field: Field) -> u64 {
+        self.all(field).iter().fold(0, |sum, count| sum.saturating_add(*count))
     }
 
     pub(crate) fn in_progress(&self) -> u64 {
-        self.one(fields::BEGUN).saturating_sub(self.one(fields::ROUTED)).saturating_sub(self.ended())
+        self.one(fields::BEGUN).saturating_sub(self.one(fields::ROUTED)).saturating_sub(self.total(fields::OUTCOMES))
     }
 
     /// Requests in progress that wait for a permit.
@@ -230,11 +237,11 @@ impl Snapshot {
     }
 
     pub(crate) fn connections_open(&self) -> u64 {
-        self.one(fields::CONNECTIONS_OPENED).saturating_sub(self.one(fields::CONNECTIONS_CLOSED))
+        self.one(fields::CONNECTIONS_OPENED).saturating_sub(self.total(fields::CONNECTIONS_ENDED))
     }
 
-    /// The sums once the worker has ended: its connections are closed; its requests in progress are lost, except those
-    /// whose response was complete.
+    /// The sums once the worker has ended: its connections and its requests in progress are lost, except requests whose
+    /// response was complete.
     pub(crate) fn at_death(mut self) -> Self {
         let open = self.in_progress();
         let delivered = self.one(fields::DELIVERED).saturating_sub(self.one(fields::DELIVERED_ENDED)).min(open);
@@ -245,11 +252,11 @@ impl Snapshot {
         let queued = self.queued();
         self.add_to(fields::NEVER_ADMITTED, 0, queued);
         let connections = self.connections_open();
-        self.add_to(fields::CONNECTIONS_CLOSED, 0, connections);
+        self.add_to(fields::CONNECTIONS_ENDED, usize::from(ConnectionEnd::Lost.number()), connections);
         self
     }
 
-    /// What is not 0, with names that other versions know: `FIELD`, or `FIELD.NUMBER`, or for outcomes their words.
+    /// What is not 0, with names that other versions know: `FIELD`, or `FIELD.NUMBER`, or `FIELD.WORD`.
     pub(super) fn to_named(&self) -> BTreeMap<String, u64> {
         let mut named = BTreeMap::new();
         for field in FIELDS {
@@ -275,10 +282,15 @@ impl Snapshot {
 impl Field {
     fn number_name(self, index: usize) -> String {
         let name = self.name.to_ascii_lowercase();
-        if self == fields::OUTCOMES {
-            let outcome = u8::try_from(index).ok().and_then(RequestOutcome::from_number);
-            return format!("{name}.{}", outcome.map_or("", RequestOutcome::as_str));
-        }
-        if self.len == 1 { name } else { format!("{name}.{index}") }
+        let number = u8::try_from(index).unwrap_or(u8::MAX);
+        let word = match self {
+            fields::OUTCOMES => RequestOutcome::from_number(number).map(RequestOutcome::as_str),
+            fields::CONNECTIONS_ENDED => ConnectionEnd::from_number(number).map(ConnectionEnd::as_str),
+            fields::CPU_NS => ProcessRole::from_number(number).map(ProcessRole::as_str),
+            fields::NOT_ACCEPTED => NotAccepted::from_number(number).map(NotAccepted::as_str),
+            _ if self.len == 1 => return name,
+            _ => None,
+        };
+        word.map_or_else(|| format!("{name}.{index}"), |word| format!("{name}.{word}"))
     }
 }

@@ -1,9 +1,9 @@
-//! The numbers of each route, in memory that a worker shares with the supervisor and the observer, so that they survive
+//! The numbers of each route and of each listener, in memory that a worker shares with the supervisor and the observer, so that they survive
 //! the worker's death.
 //!
-//! A worker has a block for each of the first `max_metric_routes` routes; further routes share one. It is their only
-//! writer, except for `LINES_DROPPED`, which the observer writes. When the worker has ended, its blocks are added to
-//! the sums of the workers that ended before, by route name, so no reported counter ever decreases.
+//! A worker has a block for each listener and for each of the first `max_metric_routes` routes; further routes share one.
+//! It is their only writer, except for `LINES_DROPPED`, which the observer writes. When the worker has ended, its blocks
+//! are added to the sums of the workers that ended before, by their names, so no reported counter ever decreases.
 
 mod block;
 pub(crate) mod histogram;

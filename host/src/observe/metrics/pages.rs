@@ -20,24 +20,30 @@ const BLOCK_BYTES: usize = WORDS * size_of::<AtomicU64>();
 /// The blocks of requests without a route, and of the routes that share one.
 const SHARED_BLOCKS: usize = 2;
 
-/// Which block is which route's. The first one is that of requests without a route.
+/// What each block is about: first those of routes, then those of listeners. The first one of all is that of requests
+/// without a route.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct BlockNames(Vec<String>);
+pub(crate) struct BlockNames {
+    routes: Vec<String>,
+    listeners: Vec<String>,
+}
 
 impl Default for BlockNames {
     /// The block of requests without a route only.
     fn default() -> Self {
-        Self(vec![String::new()])
+        Self { routes: vec![String::new()], listeners: Vec::new() }
     }
 }
 
 impl BlockNames {
     /// For routes in the order of the configuration: the first `max_routes` have a block each, further ones share one.
-    pub(crate) fn new(routes: impl Iterator<Item = String>, max_routes: usize) -> Self {
+    pub(crate) fn new(routes: impl Iterator<Item = String>, max_routes: usize, mut listeners: Vec<String>) -> Self {
         // The limit of file sizes (`ulimit -f`) holds for files in memory, too.
         let limit = getrlimit(Resource::Fsize).current.unwrap_or(u64::MAX);
-        let fits = usize::try_from(limit).unwrap_or(usize::MAX) / BLOCK_BYTES;
-        let max_routes = max_routes.min(fits.saturating_sub(SHARED_BLOCKS));
+        let fits = (usize::try_from(limit).unwrap_or(usize::MAX) / BLOCK_BYTES).saturating_sub(SHARED_BLOCKS);
+        // Those beyond count in the block of the last one.
+        listeners.truncate(fits.max(1));
+        let max_routes = max_routes.min(fits.saturating_sub(listeners.len()));
         let mut names = vec![String::new()];
         for route in routes {
             if names.len() > max_routes {
@@ -46,18 +52,22 @@ impl BlockNames {
             }
             names.push(route);
         }
-        Self(names)
+        Self { routes: names, listeners }
+    }
+
+    /// The names of routes, of which the first one is empty.
+    pub(crate) fn routes(&self) -> impl Iterator<Item = &str> {
+        self.routes.iter().map(String::as_str)
     }
 
     /// How many routes have a block of their own.
     pub(crate) fn own(&self) -> usize {
-        let has_other = self.0.len() > 1 && self.0.last().is_some_and(|name| name == OTHER);
-        self.0.len() - 1 - usize::from(has_other)
+        let has_other = self.routes.len() > 1 && self.routes.last().is_some_and(|name| name == OTHER);
+        self.routes.len() - 1 - usize::from(has_other)
     }
 
-    /// The names, of which the first one is empty.
-    pub(crate) fn iter(&self) -> impl Iterator<Item = &str> {
-        self.0.iter().map(String::as_str)
+    pub(crate) fn listeners(&self) -> impl Iterator<Item = &str> {
+        self.listeners.iter().map(String::as_str)
     }
 }
 
@@ -67,7 +77,8 @@ impl BlockNames {
 ///
 /// When shared memory cannot be created.
 pub(crate) fn create(names: &BlockNames) -> io::Result<OwnedFd> {
-    shared("daylily-metrics", (names.0.len() * BLOCK_BYTES) as u64)
+    let blocks = names.routes.len() + names.listeners.len();
+    shared("daylily-metrics", (blocks * BLOCK_BYTES) as u64)
 }
 
 /// The blocks of one worker in the memory of this process.
@@ -106,9 +117,14 @@ impl MetricsReader {
         Ok(Self { pages: Pages::map(file)?, names })
     }
 
-    /// The blocks with the names of their routes.
-    pub(crate) fn blocks(&self) -> impl Iterator<Item = (&str, Block<'_>)> {
-        self.names.iter().zip(self.pages.blocks().iter().map(Block))
+    /// The blocks of routes, with the names of these.
+    pub(crate) fn routes(&self) -> impl Iterator<Item = (&str, Block<'_>)> {
+        self.names.routes().zip(self.pages.blocks().iter().map(Block))
+    }
+
+    /// The names of the listeners.
+    pub(crate) fn listeners(&self) -> impl Iterator<Item = &str> {
+        self.names.listeners()
     }
 
     /// The block of requests without a route, which has the numbers of the whole worker.
@@ -118,11 +134,14 @@ impl MetricsReader {
 
     /// What the worker has counted up to now.
     pub(crate) fn sums(&self) -> Sums {
-        self.blocks().map(|(name, block)| (name.to_owned(), block.snapshot())).collect()
+        let routes = self.routes().map(|(name, block)| (name.to_owned(), block.snapshot()));
+        let listeners = self.pages.blocks().iter().skip(self.names.routes.len()).map(Block);
+        let listeners = self.listeners().zip(listeners).map(|(name, block)| (name.to_owned(), block.snapshot()));
+        Sums::of(routes, listeners)
     }
 
     /// What the worker has counted, once it has ended.
     pub(crate) fn sums_at_death(&self) -> Sums {
-        self.blocks().map(|(name, block)| (name.to_owned(), block.snapshot().at_death())).collect()
+        self.sums().at_death()
     }
 }

@@ -1,62 +1,79 @@
-//! Sums over workers, by the names of routes.
+//! Sums over workers, by the names of routes and of listeners.
 
 use std::collections::BTreeMap;
 
+use daylily_core::process_role::ProcessRole;
 use serde::{Deserialize, Serialize};
 
-use super::block::Snapshot;
+use super::block::{Snapshot, fields};
 
-/// Routes whose sums are kept, with those that no generation has any more: a route that returns continues its numbers.
-const MAX_ROUTES: usize = 20_000;
+/// Names whose sums are kept, with those that no generation has any more: a route that returns continues its numbers.
+const MAX_NAMES: usize = 20_000;
 
-/// Sums by the names of routes. The empty name is that of requests without a route.
+/// What precedes the name of a listener in JSON. The names of routes have no control characters.
+const LISTENER: &str = "listener\n";
+
+/// Sums by the names of routes and of listeners. The empty route is that of requests without a route.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct Sums(BTreeMap<String, Snapshot>);
-
-impl FromIterator<(String, Snapshot)> for Sums {
-    fn from_iter<T: IntoIterator<Item = (String, Snapshot)>>(sums: T) -> Self {
-        let mut all = Self::default();
-        for (name, snapshot) in sums {
-            all.add_one(name, &snapshot);
-        }
-        all
-    }
+pub(crate) struct Sums {
+    routes: Named,
+    listeners: Named,
 }
 
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+struct Named(BTreeMap<String, Snapshot>);
+
 impl Sums {
+    pub(crate) fn of(
+        routes: impl Iterator<Item = (String, Snapshot)>,
+        listeners: impl Iterator<Item = (String, Snapshot)>,
+    ) -> Self {
+        let mut sums = Self::default();
+        routes.for_each(|(name, snapshot)| sums.routes.add_one(&name, &snapshot));
+        listeners.for_each(|(name, snapshot)| sums.listeners.add_one(&name, &snapshot));
+        sums
+    }
+
+    /// Nothing but the CPU time of a process.
+    pub(crate) fn of_cpu_ns(role: ProcessRole, ns: u64) -> Self {
+        let mut snapshot = Snapshot::default();
+        snapshot.add_to(fields::CPU_NS, role.number().into(), ns);
+        Self::of(std::iter::once((String::new(), snapshot)), std::iter::empty())
+    }
+
     pub(crate) fn get(&self, route: &str) -> Option<&Snapshot> {
-        self.0.get(route)
+        self.routes.0.get(route)
+    }
+
+    pub(crate) fn listener(&self, name: &str) -> Option<&Snapshot> {
+        self.listeners.0.get(name)
+    }
+
+    /// Open connections of all listeners.
+    pub(crate) fn connections_open(&self) -> u64 {
+        self.listeners.0.values().map(Snapshot::connections_open).sum()
     }
 
     pub(crate) fn add(&mut self, other: &Self) {
-        for (name, snapshot) in &other.0 {
-            self.add_one(name.clone(), snapshot);
-        }
-    }
-
-    fn add_one(&mut self, name: String, snapshot: &Snapshot) {
-        if self.0.len() < MAX_ROUTES || self.0.contains_key(&name) {
-            self.0.entry(name).or_default().add(snapshot);
-        }
+        self.routes.add(&other.routes);
+        self.listeners.add(&other.listeners);
     }
 
     /// The sums once all workers have ended.
-    pub(crate) fn at_death(&self) -> Self {
-        Self(self.0.iter().map(|(name, sums)| (name.clone(), sums.clone().at_death())).collect())
+    pub(crate) fn at_death(self) -> Self {
+        Self { routes: self.routes.at_death(), listeners: self.listeners.at_death() }
     }
 
     /// What was counted since `before`.
     pub(crate) fn since(&self, before: &Self) -> Self {
-        let none = Snapshot::default();
-        let counted =
-            |(name, sums): (&String, &Snapshot)| (name.clone(), sums.since(before.0.get(name).unwrap_or(&none)));
-        Self(self.0.iter().map(counted).collect())
+        Self { routes: self.routes.since(&before.routes), listeners: self.listeners.since(&before.listeners) }
     }
 
     /// For another version of this program: numbers by their names.
     pub(crate) fn to_json(&self) -> serde_json::Result<Vec<u8>> {
-        let named: BTreeMap<_, _> = self.0.iter().map(|(name, sums)| (name, sums.to_named())).collect();
-        serde_json::to_vec(&named)
+        let routes = self.routes.0.iter().map(|(name, sums)| (name.clone(), sums.to_named()));
+        let listeners = self.listeners.0.iter().map(|(name, sums)| (format!("{LISTENER}{name}"), sums.to_named()));
+        serde_json::to_vec(&routes.chain(listeners).collect::<BTreeMap<_, _>>())
     }
 
     /// The counterpart of [`Self::to_json`].
@@ -66,6 +83,41 @@ impl Sums {
     /// When it is not JSON of this form.
     pub(crate) fn from_json(json: &[u8]) -> serde_json::Result<Self> {
         let named: BTreeMap<String, BTreeMap<String, u64>> = serde_json::from_slice(json)?;
-        Ok(named.into_iter().map(|(name, sums)| (name, Snapshot::from_named(&sums))).collect())
+        let mut sums = Self::default();
+        for (name, numbers) in &named {
+            let snapshot = Snapshot::from_named(numbers);
+            match name.strip_prefix(LISTENER) {
+                Some(listener) => sums.listeners.add_one(listener, &snapshot),
+                None => sums.routes.add_one(name, &snapshot),
+            }
+        }
+        Ok(sums)
+    }
+}
+
+impl Named {
+    fn add(&mut self, other: &Self) {
+        for (name, snapshot) in &other.0 {
+            self.add_one(name, snapshot);
+        }
+    }
+
+    fn add_one(&mut self, name: &str, snapshot: &Snapshot) {
+        if let Some(sums) = self.0.get_mut(name) {
+            sums.add(snapshot);
+        } else if self.0.len() < MAX_NAMES {
+            self.0.insert(name.to_owned(), snapshot.clone());
+        }
+    }
+
+    fn at_death(self) -> Self {
+        Self(self.0.into_iter().map(|(name, sums)| (name, sums.at_death())).collect())
+    }
+
+    fn since(&self, before: &Self) -> Self {
+        let none = Snapshot::default();
+        let counted =
+            |(name, sums): (&String, &Snapshot)| (name.clone(), sums.since(before.0.get(name).unwrap_or(&none)));
+        Self(self.0.iter().map(counted).collect())
     }
 }

@@ -1,5 +1,6 @@
 use std::os::fd::AsFd;
 
+use daylily_core::connection_end::{ConnectionEnd, NotAccepted};
 use daylily_core::request_outcome::RequestOutcome;
 
 use super::block::FIELDS;
@@ -7,11 +8,13 @@ use super::histogram::{Scale, size_bucket, time_bucket};
 use super::*;
 use crate::observe::journal::Numbers;
 
-/// The blocks of a worker with the routes `a`, `b` and `c`, of which so many have one of their own.
+/// The blocks of a worker with the routes `a`, `b` and `c`, of which so many have one of their own, and with the
+/// listeners `one:80` and `two:80`.
 fn worker(max_routes: usize) -> (std::sync::Arc<WorkerMetrics>, MetricsReader) {
-    let names = BlockNames::new(["a", "b", "c"].map(String::from).into_iter(), max_routes);
+    let listeners = ["one:80", "two:80"].map(String::from).to_vec();
+    let names = BlockNames::new(["a", "b", "c"].map(String::from).into_iter(), max_routes, listeners);
     let file = create(&names).expect("shared memory");
-    let metrics = WorkerMetrics::open(file.as_fd()).expect("a worker's side");
+    let metrics = WorkerMetrics::open(file.as_fd(), 2).expect("a worker's side");
     (metrics, MetricsReader::open(file.as_fd(), names).expect("a reader's side"))
 }
 
@@ -132,19 +135,50 @@ fn requests_in_progress_are_lost_with_their_worker() {
             metrics.note_delivered(&numbers);
         }
     }
-    let connection = metrics.begin_connection();
+    let connection = metrics.begin_connection(0);
     let live = reader.sums();
     let gauges = |sums: &Sums, name| sums.get(name).map(|sums| (sums.in_progress(), sums.queued()));
     assert_eq!((gauges(&live, ""), gauges(&live, "b")), (Some((1, 1)), Some((3, 1))));
-    assert_eq!(live.get("").expect("the worker").connections_open(), 1);
+    assert_eq!(live.connections_open(), 1);
     let dead = reader.sums_at_death();
     assert_eq!((gauges(&dead, ""), gauges(&dead, "b")), (Some((0, 0)), Some((0, 0))));
     assert_eq!((outcomes(&dead, ""), outcomes(&dead, "b")), (vec![("lost", 1)], vec![("ok", 1), ("lost", 2)]));
-    assert_eq!(dead.get("").expect("the worker").connections_open(), 0);
+    assert_eq!((dead.connections_open(), ends(&dead, "one:80")), (0, vec![("lost", 1)]));
     // Nothing is lost twice, and nothing decreases.
-    assert_eq!(dead.at_death(), dead);
+    assert_eq!(dead.clone().at_death(), dead);
     assert_eq!(live.since(&dead).get("b"), Some(&Snapshot::default()));
     drop(connection);
+}
+
+fn ends(sums: &Sums, listener: &str) -> Vec<(&'static str, u64)> {
+    let count = |end: &ConnectionEnd| {
+        sums.listener(listener).map_or(0, |sums| sums.number(fields::CONNECTIONS_ENDED, end.number().into()))
+    };
+    let counts = ConnectionEnd::ALL.iter().map(|end| (end.as_str(), count(end)));
+    counts.filter(|(_, count)| *count > 0).collect()
+}
+
+#[test]
+fn connections_are_counted_by_listener_and_end() {
+    // Routes beyond the blocks share one, and listeners' blocks come after it.
+    let (metrics, reader) = worker(1);
+    request(&metrics, 3, &Numbers::default());
+    metrics.begin_connection(0).end(ConnectionEnd::ClientClosed);
+    let open = [0, 1, 1].map(|listener| metrics.begin_connection(listener));
+    metrics.begin_connection(1).end(ConnectionEnd::Cut);
+    drop(metrics.begin_connection(1));
+    metrics.note_not_accepted(1, NotAccepted::Exhausted);
+    let sums = reader.sums();
+    let of = |listener| {
+        let snapshot = sums.listener(listener).expect("a listener");
+        (snapshot.one(fields::CONNECTIONS_OPENED), snapshot.connections_open(), snapshot.all(fields::NOT_ACCEPTED))
+    };
+    assert_eq!((of("one:80"), of("two:80")), ((2, 1, &[0, 0, 0][..]), (4, 2, &[0, 1, 0][..])));
+    assert_eq!(ends(&sums, "one:80"), [("client_closed", 1)]);
+    assert_eq!(ends(&sums, "two:80"), [("cut", 1), ("drain", 1)]);
+    assert_eq!((sums.connections_open(), outcomes(&sums, "other")), (3, vec![("ok", 1)]));
+    assert!(sums.get("one:80").is_none() && sums.listener("a").is_none());
+    drop(open);
 }
 
 #[test]
@@ -153,11 +187,14 @@ fn sums_reach_another_version_by_name() {
     let numbers = Numbers { status: 200, total: 5, queued: 7, bytes_in: 9, ..Numbers::default() };
     request(&metrics, 1, &numbers);
     request(&metrics, 0, &Numbers { outcome: RequestOutcome::Malformed.number(), ..numbers });
+    metrics.begin_connection(1).end(ConnectionEnd::IdleTimeout);
     let sums = reader.sums();
     let json = sums.to_json().expect("JSON");
     assert_eq!(Sums::from_json(&json).expect("sums"), sums);
     let text = String::from_utf8(json).expect("text");
-    for name in [r#""outcomes.malformed":1"#, r#""bytes_in":9"#, r#""total.0":1"#] {
+    for name in
+        [r#""outcomes.malformed":1"#, r#""bytes_in":9"#, r#""total.0":1"#, r#""connections_ended.idle_timeout":1"#]
+    {
         assert!(text.contains(name), "no {name} in {text}");
     }
     let other = br#"{"a":{"outcomes.ok":3,"outcomes.melted":1,"begun":4,"unknown":5}}"#;
@@ -172,7 +209,7 @@ fn the_slowest_request_is_the_exemplar_for_a_minute() {
     let mut check = |total, after_us, expected: Option<u64>| {
         unix_us += after_us;
         request(&metrics, 1, &Numbers { total, began_unix_us: unix_us, id: [total, 1], ..Numbers::default() });
-        let exemplar = reader.blocks().nth(1).and_then(|(_, block)| block.exemplar());
+        let exemplar = reader.routes().nth(1).and_then(|(_, block)| block.exemplar());
         assert_eq!(exemplar.map(|exemplar| exemplar.ns), expected);
         assert_eq!(exemplar.map(|exemplar| exemplar.id.to_words()), expected.map(|ns| [ns, 1]));
     };
@@ -192,9 +229,9 @@ fn fields_have_names_of_their_own() {
 /// What is said of memory: 1,000 routes take at most 8 MiB in each worker.
 #[test]
 fn a_thousand_routes_fit() {
-    let names = BlockNames::new((0..5_000).map(|route| route.to_string()), 1_000);
+    let names = BlockNames::new((0..5_000).map(|route| route.to_string()), 1_000, vec!["one:80".to_owned()]);
     let file = create(&names).expect("shared memory");
     let bytes = rustix::fs::fstat(&file).expect("its size").st_size;
-    assert_eq!(names.iter().count(), 1_002);
+    assert_eq!(names.routes().count(), 1_002);
     assert!(bytes <= 8 << 20, "{bytes}");
 }

@@ -4,25 +4,42 @@ use std::io;
 use std::os::fd::BorrowedFd;
 use std::sync::Arc;
 
+use daylily_core::connection_end::{ConnectionEnd, NotAccepted};
+use daylily_core::process_role::ProcessRole;
 use daylily_core::request_outcome::RequestOutcome;
 
 use super::block::{Block, CLASSES, Field, fields};
 use super::histogram::{SIZE_BUCKETS, TIME_BUCKETS, size_bucket, time_bucket};
 use super::pages::Pages;
+use super::sums::Sums;
 use crate::observe::journal::Numbers;
+use crate::sys::cpu_time;
 
 /// The blocks of this worker.
-pub(crate) struct WorkerMetrics(Pages);
+pub(crate) struct WorkerMetrics {
+    pages: Pages,
+    /// How many of the blocks are those of routes; those of listeners follow.
+    routes: usize,
+}
 
 /// Counts a connection as open until it is dropped.
-pub(crate) struct OpenConnection(Arc<WorkerMetrics>);
+pub(crate) struct OpenConnection {
+    metrics: Arc<WorkerMetrics>,
+    listener: u32,
+    end: ConnectionEnd,
+}
 
 impl WorkerMetrics {
+    /// The last so many blocks are those of listeners.
+    ///
     /// # Errors
     ///
-    /// When the file has no blocks, or cannot be mapped.
-    pub(crate) fn open(file: BorrowedFd<'_>) -> io::Result<Arc<Self>> {
-        let metrics = Self(Pages::map(file)?);
+    /// When the file has too few blocks, or cannot be mapped.
+    pub(crate) fn open(file: BorrowedFd<'_>, listeners: usize) -> io::Result<Arc<Self>> {
+        let pages = Pages::map(file)?;
+        let routes = pages.blocks().len().checked_sub(listeners).filter(|routes| *routes > 0);
+        let routes = routes.ok_or_else(|| io::Error::other("the file has no block for requests without a route"))?;
+        let metrics = Self { pages, routes };
         metrics.worker().set_pid(std::process::id());
         Ok(Arc::new(metrics))
     }
@@ -36,10 +53,25 @@ impl WorkerMetrics {
     /// The block of a route, by its number in [`Numbers::route`]. The routes over the number of blocks share the last.
     #[inline]
     fn block(&self, route: u32) -> Block<'_> {
-        let blocks = self.0.blocks();
-        let at = (route as usize).min(blocks.len() - 1);
+        self.at((route as usize).min(self.routes - 1))
+    }
+
+    /// The block of a listener, by its number in the configuration.
+    fn listener(&self, listener: u32) -> Block<'_> {
+        self.at(self.routes.saturating_add(listener as usize))
+    }
+
+    /// The block at this place, or the last one.
+    #[inline]
+    fn at(&self, at: usize) -> Block<'_> {
+        let blocks = self.pages.blocks();
         #[expect(clippy::indexing_slicing, reason = "below the number of blocks, of which there is at least one")]
-        Block(&blocks[at])
+        Block(&blocks[at.min(blocks.len() - 1)])
+    }
+
+    /// What is counted for no route and no listener.
+    pub(crate) fn sums(&self) -> Sums {
+        Sums::of(std::iter::once((String::new(), self.worker().snapshot())), std::iter::empty())
     }
 
     /// A request begins. It has no route yet.
@@ -108,20 +140,35 @@ impl WorkerMetrics {
         self.worker().add(fields::RECORDS_DROPPED, 0, 1);
     }
 
-    /// Sets the CPU time of this process.
-    pub(crate) fn set_cpu_ns(&self, ns: u64) {
-        self.worker().set(fields::CPU_NS, ns);
+    /// Keeps the CPU time that this process has used up to now.
+    pub(crate) fn note_cpu_time(&self, role: ProcessRole) {
+        self.worker().set(fields::CPU_NS, role.number().into(), cpu_time::of_this_process_ns());
     }
 
-    pub(crate) fn begin_connection(self: &Arc<Self>) -> OpenConnection {
-        self.worker().add(fields::CONNECTIONS_OPENED, 0, 1);
-        OpenConnection(Arc::clone(self))
+    /// A connection of a listener was accepted.
+    pub(crate) fn begin_connection(self: &Arc<Self>, listener: u32) -> OpenConnection {
+        self.listener(listener).add(fields::CONNECTIONS_OPENED, 0, 1);
+        // A connection that is not served to its end is dropped with its worker's event loop, at the end of the drain.
+        OpenConnection { metrics: Arc::clone(self), listener, end: ConnectionEnd::Drain }
+    }
+
+    /// No connection of a listener could be accepted.
+    pub(crate) fn note_not_accepted(&self, listener: u32, why: NotAccepted) {
+        self.listener(listener).add(fields::NOT_ACCEPTED, why.number().into(), 1);
+    }
+}
+
+impl OpenConnection {
+    /// The connection has ended.
+    pub(crate) fn end(mut self, end: ConnectionEnd) {
+        self.end = end;
     }
 }
 
 impl Drop for OpenConnection {
     fn drop(&mut self) {
-        self.0.worker().add(fields::CONNECTIONS_CLOSED, 0, 1);
+        let ended = usize::from(self.end.number());
+        self.metrics.listener(self.listener).add(fields::CONNECTIONS_ENDED, ended, 1);
     }
 }
 

@@ -99,8 +99,11 @@ async fn metrics(server: &Arc<Server>, accept: Option<&HeaderValue>) -> Answer {
     };
     let format = Format::accepted(accept.and_then(|accept| accept.to_str().ok()).unwrap_or_default());
     let of = Arc::clone(server);
-    let written =
-        tokio::task::spawn_blocking(move || metrics::write(&Page::new(of.collected.scrape(), of.page.read()), format));
+    let written = tokio::task::spawn_blocking(move || {
+        let server = of.page.read();
+        let scrape = of.collected.scrape(server.as_ref());
+        metrics::write(&Page::new(scrape, server), format)
+    });
     match written.await {
         Ok(page) => {
             let body = Bytes::from_owner(Permitted { page, _permit: permit });

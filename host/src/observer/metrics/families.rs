@@ -4,6 +4,8 @@
 //! the table, are made from it. Labels have values from the configuration or from a fixed list only: never a path, a
 //! host, a client or anything else that a client can choose.
 
+use daylily_core::connection_end::{ConnectionEnd, NotAccepted};
+use daylily_core::process_role::ProcessRole;
 use daylily_core::request_outcome::RequestOutcome;
 
 use super::family::{HistogramValue, Kind, Row, Samples, Value};
@@ -16,6 +18,13 @@ use crate::observe::server_page::SessionState;
 fn by_route(page: &Page, out: &mut Samples, value: impl Fn(&Snapshot) -> u64) {
     for (route, sums) in page.routes() {
         out.integer([route], value(sums));
+    }
+}
+
+/// One number of each listener.
+fn by_listener(page: &Page, out: &mut Samples, value: impl Fn(&Snapshot) -> u64) {
+    for (listener, sums) in page.listeners() {
+        out.integer([listener], value(sums));
     }
 }
 
@@ -180,17 +189,46 @@ pub(crate) const FAMILIES: &[Row] = &[
         name: "daylily_connections",
         unit: None,
         kind: Kind::Counter,
-        labels: &[],
+        labels: &["listener"],
         help: "Client connections that were accepted.",
-        samples: |page, out| out.integer([], page.workers().one(fields::CONNECTIONS_OPENED)),
+        samples: |page, out| by_listener(page, out, |sums| sums.one(fields::CONNECTIONS_OPENED)),
     },
     Row {
         name: "daylily_connections_open",
         unit: None,
         kind: Kind::Gauge,
-        labels: &[],
+        labels: &["listener"],
         help: "Client connections that are open.",
-        samples: |page, out| out.integer([], page.workers().connections_open()),
+        samples: |page, out| by_listener(page, out, Snapshot::connections_open),
+    },
+    Row {
+        name: "daylily_connections_ended",
+        unit: None,
+        kind: Kind::Counter,
+        labels: &["listener", "reason"],
+        help: "Client connections that have ended, by [how](#connections).",
+        samples: |page, out| {
+            for (listener, sums) in page.listeners() {
+                for end in ConnectionEnd::ALL {
+                    let count = sums.number(fields::CONNECTIONS_ENDED, end.number().into());
+                    out.integer([listener, end.as_str()], count);
+                }
+            }
+        },
+    },
+    Row {
+        name: "daylily_connections_not_accepted",
+        unit: None,
+        kind: Kind::Counter,
+        labels: &["listener", "reason"],
+        help: "How often a worker could accept no connection, by [why](#connections).",
+        samples: |page, out| {
+            for (listener, sums) in page.listeners() {
+                for why in NotAccepted::ALL {
+                    out.integer([listener, why.as_str()], sums.number(fields::NOT_ACCEPTED, why.number().into()));
+                }
+            }
+        },
     },
     Row {
         name: "daylily_limit",
@@ -230,12 +268,18 @@ pub(crate) const FAMILIES: &[Row] = &[
         },
     },
     Row {
-        name: "daylily_workers_cpu_seconds",
+        name: "daylily_process_cpu_seconds",
         unit: Some("seconds"),
         kind: Kind::Counter,
-        labels: &[],
-        help: "CPU time of all worker processes, with those that have ended.",
-        samples: |page, out| out.add([], Value::Float(TIME.in_unit(page.workers().one(fields::CPU_NS)))),
+        labels: &["role"],
+        help: "CPU time of all processes of a role, with those that have ended. The last 250 ms of a worker may be \
+               missing.",
+        samples: |page, out| {
+            for role in ProcessRole::ALL {
+                let ns = page.workers().number(fields::CPU_NS, role.number().into());
+                out.add([role.as_str()], Value::Float(TIME.in_unit(ns)));
+            }
+        },
     },
     Row {
         name: "daylily_process_resident_memory_bytes",

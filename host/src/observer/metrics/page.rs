@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use daylily_core::config::{Config, RouteLimits, ServerLimits};
 use daylily_core::limits::route_share;
+use daylily_core::process_role::ProcessRole;
 use daylily_core::request_outcome::RequestOutcome;
 use serde::{Deserialize, Serialize};
 
@@ -27,6 +28,7 @@ impl Limits {
         let names = BlockNames::new(
             config.routes.iter().map(|route| route.name.clone()),
             config.server.max_metric_routes as usize,
+            Vec::new(),
         );
         let with_own_block = config.routes.iter().take(names.own());
         let routes = with_own_block.map(|route| (route.name.clone(), route.limits)).collect();
@@ -82,8 +84,8 @@ impl Page {
     /// `server` is None if the supervisor is being stopped or killed while it writes.
     pub(crate) fn new(scrape: Scrape, server: Option<server_page::Snapshot>) -> Self {
         let server = server.unwrap_or_default();
-        let workers = scrape.workers.iter().map(|pid| ("worker", *pid));
-        let processes = [("supervisor", server.pid), ("observer", std::process::id())];
+        let workers = scrape.workers.iter().map(|pid| (ProcessRole::Worker, *pid));
+        let processes = [(ProcessRole::Supervisor, server.pid), (ProcessRole::Observer, std::process::id())];
         let processes = processes.into_iter().chain(workers);
         let processes = processes.filter_map(|(role, pid)| ProcessUse::read(role, pid)).collect();
         Self { scrape, server, processes, none: Snapshot::default() }
@@ -101,6 +103,12 @@ impl Page {
     /// The numbers of all workers together.
     pub(super) fn workers(&self) -> &Snapshot {
         self.sums().get("").unwrap_or(&self.none)
+    }
+
+    /// The sums of each listener, also of those that have had no connection.
+    pub(super) fn listeners(&self) -> impl Iterator<Item = (&str, &Snapshot)> {
+        let sums = |name: &str| self.sums().listener(name).unwrap_or(&self.none);
+        self.scrape.listeners.iter().map(move |name| (name.as_str(), sums(name)))
     }
 
     pub(super) fn exemplar(&self, route: &str) -> Option<Exemplar> {
@@ -141,7 +149,7 @@ impl Page {
         }
         add("max_concurrency", "", running);
         add("max_queue", "", queued);
-        add("max_connections", "", self.workers().connections_open());
+        add("max_connections", "", self.sums().connections_open());
     }
 
     /// Calls `add` with how many requests of each route ended because of a limit.
@@ -160,9 +168,9 @@ impl Page {
 
     /// Calls `add` with each role of processes, and the sums over them.
     pub(super) fn by_role(&self, add: &mut impl FnMut(&str, &ProcessUse)) {
-        for role in ["supervisor", "observer", "worker"] {
+        for &role in ProcessRole::ALL {
             let of_role = self.processes.iter().filter(|process| process.role == role);
-            add(role, &of_role.fold(ProcessUse::none(role), |sum, process| sum.with(process)));
+            add(role.as_str(), &of_role.fold(ProcessUse::none(role), |sum, process| sum.with(process)));
         }
     }
 }

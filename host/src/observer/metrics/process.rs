@@ -2,22 +2,24 @@
 
 use std::fs;
 
+use daylily_core::process_role::ProcessRole;
+
 /// What one process uses, or several of a role.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct ProcessUse {
-    pub(super) role: &'static str,
+    pub(super) role: ProcessRole,
     pub(super) processes: u64,
     pub(super) resident_bytes: u64,
     pub(super) open_files: u64,
 }
 
 impl ProcessUse {
-    pub(super) const fn none(role: &'static str) -> Self {
+    pub(super) const fn none(role: ProcessRole) -> Self {
         Self { role, processes: 0, resident_bytes: 0, open_files: 0 }
     }
 
     /// None if the process has ended, or there is no /proc.
-    pub(super) fn read(role: &'static str, pid: u32) -> Option<Self> {
+    pub(super) fn read(role: ProcessRole, pid: u32) -> Option<Self> {
         let memory = fs::read_to_string(format!("/proc/{pid}/statm")).ok()?;
         let resident_pages: u64 = memory.split_ascii_whitespace().nth(1)?.parse().ok()?;
         let resident_bytes = resident_pages.saturating_mul(rustix::param::page_size() as u64);

@@ -3,6 +3,8 @@ use std::os::fd::AsFd;
 use std::path::Path;
 
 use daylily_core::config::{Overrides, parse};
+use daylily_core::connection_end::{ConnectionEnd, NotAccepted};
+use daylily_core::process_role::ProcessRole;
 use prost::Message as _;
 
 use super::families::STATUS_CLASSES;
@@ -10,7 +12,7 @@ use super::family::Kind;
 use super::protobuf::MetricFamily;
 use super::*;
 use crate::observe::journal::Numbers;
-use crate::observe::metrics::{BlockNames, MetricsReader, WorkerMetrics, create};
+use crate::observe::metrics::{BlockNames, MetricsReader, Sums, WorkerMetrics, create};
 use crate::observe::server_page;
 use crate::observer::collected::Scrape;
 
@@ -20,9 +22,9 @@ fn page() -> Page {
         [[route]]\nname = 'quiet'\ncomponent = 'a.wasm'\n";
     let config = parse(Path::new("daylily.toml"), config, &Overrides::default()).expect("a configuration");
     let limits = Limits::of(&config, 2);
-    let names = BlockNames::new(limits.route_names(), 10);
+    let names = BlockNames::new(limits.route_names(), 10, vec!["unix:/run/a\"b".to_owned(), "c:80".to_owned()]);
     let file = create(&names).expect("shared memory");
-    let metrics = WorkerMetrics::open(file.as_fd()).expect("a worker's side");
+    let metrics = WorkerMetrics::open(file.as_fd(), 2).expect("a worker's side");
     for total in [1_000_000, 3_000_000, 100_000_000] {
         let numbers = Numbers {
             status: 200,
@@ -38,13 +40,18 @@ fn page() -> Page {
         metrics.note_admitted(&numbers);
         metrics.note_ended(&numbers, true);
     }
+    metrics.begin_connection(0).end(ConnectionEnd::ClientReset);
+    std::mem::forget(metrics.begin_connection(0));
+    metrics.note_not_accepted(1, NotAccepted::Limit);
     let reader = MetricsReader::open(file.as_fd(), names).expect("a reader's side");
     let routes: BTreeSet<_> = limits.route_names().chain([String::new()]).collect();
     let exemplars: BTreeMap<_, _> =
-        reader.blocks().filter_map(|(name, block)| Some((name.to_owned(), block.exemplar()?))).collect();
-    let workers = vec![std::process::id()];
+        reader.routes().filter_map(|(name, block)| Some((name.to_owned(), block.exemplar()?))).collect();
+    let (workers, listeners) = (vec![std::process::id()], reader.listeners().map(str::to_owned).collect());
     let server = server_page::Snapshot { pid: std::process::id(), generation: 7, ..server_page::Snapshot::default() };
-    Page::new(Scrape { sums: reader.sums(), limits, routes, exemplars, workers }, Some(server))
+    let mut sums = reader.sums();
+    sums.add(&Sums::of_cpu_ns(ProcessRole::Observer, 1_500_000_000));
+    Page::new(Scrape { sums, limits, routes, listeners, exemplars, workers }, Some(server))
 }
 
 #[test]
@@ -79,7 +86,14 @@ fn the_texts_have_every_family_with_its_values() {
         r#"daylily_limit_use{limit="max_queue"} 0"#,
         r#"daylily_limit_hits_total{limit="wall_time",route="quiet"} 0"#,
         r#"daylily_processes{role="worker"} 1"#,
-        "daylily_connections_total 0",
+        r#"daylily_connections_total{listener="unix:/run/a\"b"} 2"#,
+        r#"daylily_connections_open{listener="unix:/run/a\"b"} 1"#,
+        r#"daylily_connections_ended_total{listener="unix:/run/a\"b",reason="client_reset"} 1"#,
+        r#"daylily_connections_total{listener="c:80"} 0"#,
+        r#"daylily_connections_not_accepted_total{listener="c:80",reason="limit"} 1"#,
+        r#"daylily_limit_use{limit="max_connections"} 1"#,
+        r#"daylily_process_cpu_seconds_total{role="observer"} 1.5"#,
+        r#"daylily_process_cpu_seconds_total{role="supervisor"} 0.0"#,
         "daylily_generation 7",
         r#"daylily_processes{role="supervisor"} 1"#,
     ] {
