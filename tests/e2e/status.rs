@@ -111,7 +111,7 @@ fn people_are_shown_tables() {
     has("WORKER GENERATION PID STATE UP RESTARTS CONNECTIONS IN PROGRESS REQUESTS");
     has(&format!("0 1 {} ready ", server.process().pid));
     has(" 0 1 1 4");
-    has("ROUTE COMPONENT");
+    has("ROUTE SERVES");
     has("hello.test /");
     has("requests: 4 on 2 connections, 0 cut after shutdown_timeout, 0 lost when their worker died");
     has("workers replaced: 0, 0 of them hung, 0 of them with blocked file calls");

@@ -99,6 +99,8 @@ pub(crate) fn after_last_word(refusal: &ErrorResponse) -> ConnectionEnd {
         ErrorResponse::Malformed { .. } => ConnectionEnd::Malformed,
         // Of requests that have a service.
         ErrorResponse::NoRoute
+        | ErrorResponse::NoFile
+        | ErrorResponse::MethodNotAllowed
         | ErrorResponse::BodyTimeout
         | ErrorResponse::GaveWay
         | ErrorResponse::BodyTooLarge

@@ -293,9 +293,9 @@ mod tests {
         let (reader, writer) = rustix::pipe::pipe().expect("a pipe");
         let line = [[b'x'; 99].as_slice(), b"\n"].concat();
         let lines = line.repeat(1_000);
-        let mut written = 0;
+        let (mut written, mut pipe) = (0, None);
         let error = loop {
-            match write_in_time(writer.as_fd(), lines.get(written..).expect("more than a pipe holds")) {
+            match write_in_time(writer.as_fd(), &mut pipe, lines.get(written..).expect("more than a pipe holds")) {
                 Ok(count) => written += count,
                 Err(error) => break error,
             }
