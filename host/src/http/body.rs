@@ -170,7 +170,11 @@ impl Streamed {
                 self.trailers = trailers;
                 Some(Ok(Frame::data(last)))
             }
-            (None, Some(trailers)) => Some(Ok(Frame::trailers(trailers))),
+            (None, Some(trailers)) => {
+                // hyper does not poll for the end after trailers.
+                self.complete();
+                Some(Ok(Frame::trailers(trailers)))
+            }
             (None, None) => {
                 self.complete();
                 None

@@ -60,12 +60,6 @@ impl BlockNames {
         self.routes.iter().map(String::as_str)
     }
 
-    /// How many routes have a block of their own.
-    pub(crate) fn own(&self) -> usize {
-        let has_other = self.routes.len() > 1 && self.routes.last().is_some_and(|name| name == OTHER);
-        self.routes.len() - 1 - usize::from(has_other)
-    }
-
     pub(crate) fn listeners(&self) -> impl Iterator<Item = &str> {
         self.listeners.iter().map(String::as_str)
     }

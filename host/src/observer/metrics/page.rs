@@ -9,7 +9,7 @@ use daylily_core::request_outcome::RequestOutcome;
 use serde::{Deserialize, Serialize};
 
 use super::process::ProcessUse;
-use crate::observe::metrics::{BlockNames, Exemplar, Snapshot, Sums, fields};
+use crate::observe::metrics::{Exemplar, Snapshot, Sums, fields};
 use crate::observe::server_page;
 use crate::observer::collected::Scrape;
 
@@ -18,26 +18,24 @@ use crate::observer::collected::Scrape;
 pub(crate) struct Limits {
     server: ServerLimits,
     workers: u32,
-    /// Those with metrics of their own.
     routes: Vec<(String, RouteLimits)>,
 }
 
 impl Limits {
     /// Of so many workers.
     pub(crate) fn of(config: &Config, workers: u32) -> Self {
-        let names = BlockNames::new(
-            config.routes.iter().map(|route| route.name.clone()),
-            config.server.max_metric_routes as usize,
-            Vec::new(),
-        );
-        let with_own_block = config.routes.iter().take(names.own());
-        let routes = with_own_block.map(|route| (route.name.clone(), route.limits)).collect();
+        let routes = config.routes.iter().map(|route| (route.name.clone(), route.limits)).collect();
         Self { server: config.server.clone(), workers, routes }
     }
 
-    /// The names of the routes with metrics of their own.
+    /// The routes that have metrics of their own.
+    fn with_metrics(&self) -> impl Iterator<Item = &(String, RouteLimits)> {
+        self.routes.iter().take(usize::try_from(self.server.max_metric_routes).unwrap_or(usize::MAX))
+    }
+
+    /// Their names.
     pub(crate) fn route_names(&self) -> impl Iterator<Item = String> {
-        self.routes.iter().map(|(name, _)| name.clone())
+        self.with_metrics().map(|(name, _)| name.clone())
     }
 }
 
@@ -118,6 +116,7 @@ impl Page {
     /// Calls `add` with each limit: its key, its route, and its value.
     pub(super) fn limits(&self, add: &mut impl FnMut(&str, &str, f64)) {
         let Limits { server, workers, routes } = &self.scrape.limits;
+        let is_shared = routes.len() > 1;
         let mut of_all = |key: &str, each: u32| add(key, "", f64::from(each) * f64::from(*workers));
         of_all("max_connections", server.max_connections);
         of_all("max_concurrency", server.max_concurrency);
@@ -127,8 +126,8 @@ impl Page {
         time("head_timeout", server.head_timeout);
         time("shutdown_timeout", server.shutdown_timeout);
         add("max_head", "", number(server.max_head_bytes));
-        for (name, limits) in routes {
-            let share = limits.max_concurrency.or((routes.len() > 1).then(|| route_share(server.max_concurrency)));
+        for (name, limits) in self.scrape.limits.with_metrics() {
+            let share = limits.max_concurrency.or(is_shared.then(|| route_share(server.max_concurrency)));
             add("max_concurrency", name, f64::from(share.unwrap_or(server.max_concurrency)) * f64::from(*workers));
             for (key, value) in ROUTE_LIMITS {
                 add(key, name, value(limits));
