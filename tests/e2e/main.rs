@@ -71,5 +71,6 @@ mod trace_context;
 mod unix_files;
 mod unix_sockets;
 mod upgrade;
+mod values;
 mod watching;
 mod workers;

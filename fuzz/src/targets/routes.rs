@@ -43,7 +43,8 @@ impl Choices<'_> {
             _ => self.host(),
         };
         let path = if self.below(2) == 0 { self.path() } else { format!("{}/*", self.path().trim_end_matches('/')) };
-        let single = config::single(ComponentSource::File(PathBuf::from("a.wasm")), &Overrides::default());
+        let component = ComponentSource::File(PathBuf::from("a.wasm"));
+        let single = config::single(&config::NoSurroundings, component, &Overrides::default()).ok()?;
         let mut route = single.routes.into_iter().next()?;
         if !host.is_empty() {
             route.host = host.parse().ok()?;

@@ -6,6 +6,7 @@ use std::str::FromStr;
 use serde::{Deserialize, Serialize};
 
 use crate::ValueError;
+use crate::config::{Source, Value};
 
 /// A directory of the host that a guest may use: `HOST::GUEST[:ro]`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -53,25 +54,51 @@ impl FromStr for DirGrant {
     }
 }
 
-/// Parses an environment variable, `NAME=VALUE`.
+/// Parses an environment variable: `NAME=VALUE`, or `NAME` for the variable of that name in daylily's environment.
 ///
 /// # Errors
-/// If there is no `=`, or the name is empty or has white space or control characters, or the value
-/// has a NUL character.
-pub fn parse_env(text: &str) -> Result<(String, String), ValueError> {
-    let (name, value) = split_pair(text)?;
+/// If the name is empty or has white space or control characters, or the value has a NUL character or `${`.
+pub fn parse_env(text: &str) -> Result<(String, Value), ValueError> {
+    let Some((name, value)) = text.split_once('=') else {
+        check_env(text, "")?;
+        return Ok((text.to_owned(), Value::wanted(Source::Variable(text.to_owned()))));
+    };
     check_env(name, value)?;
-    Ok((name.to_owned(), value.to_owned()))
+    Ok((name.to_owned(), Value::Written(literal(name, value)?)))
 }
 
 /// Parses a variable of `wasi:config`, `KEY=VALUE`.
 ///
 /// # Errors
-/// If there is no `=`, or the key is empty or has control characters.
-pub fn parse_var(text: &str) -> Result<(String, String), ValueError> {
-    let (key, value) = split_pair(text)?;
+/// If there is no `=`, or the key is empty or has control characters, or the value has `${`.
+pub fn parse_var(text: &str) -> Result<(String, Value), ValueError> {
+    let no_value = || ValueError::new(format!("{text:?} has no value")).help("write \"NAME=VALUE\"");
+    let (key, value) = text.split_once('=').ok_or_else(no_value)?;
     check_var(key, value)?;
-    Ok((key.to_owned(), value.to_owned()))
+    Ok((key.to_owned(), Value::Written(literal(key, value)?)))
+}
+
+/// A value as the guest gets it: `$${` stands for `${`.
+///
+/// # Errors
+/// If it has a `${` without a second `$`, which other programs would replace.
+pub(crate) fn literal(name: &str, value: &str) -> Result<String, ValueError> {
+    let mut parts = value.split("$${");
+    if let Some((_, rest)) = parts.find_map(|part| part.split_once("${")) {
+        let wanted = rest.split_once('}').map_or("NAME", |(wanted, _)| wanted);
+        return Err(not_expanded(&format!("the value of {name:?}"), wanted));
+    }
+    Ok(value.replace("$${", "${"))
+}
+
+/// The error for a value with `${WANTED}`.
+pub(crate) fn not_expanded(what: &str, wanted: &str) -> ValueError {
+    let is_name = check_env(wanted, "").is_ok() && !wanted.contains(['"', '\'', '\\', '$', '{']);
+    let wanted = if is_name { wanted } else { "NAME" };
+    ValueError::new(format!("{what} has `${{`, and variables in it are not expanded")).help(format!(
+        "for a variable of daylily's environment, write `{{ env = \"{wanted}\" }}` as the value in the configuration; \
+         for the characters `${{`, write `$${{`"
+    ))
 }
 
 pub(crate) fn check_env(name: &str, value: &str) -> Result<(), ValueError> {
@@ -98,11 +125,6 @@ pub(crate) fn check_var(key: &str, _value: &str) -> Result<(), ValueError> {
     } else {
         Ok(())
     }
-}
-
-/// Splits at the first `=`: a name cannot contain one, a value can.
-fn split_pair(text: &str) -> Result<(&str, &str), ValueError> {
-    text.split_once('=').ok_or_else(|| ValueError::new(format!("{text:?} has no value")).help("write \"NAME=VALUE\""))
 }
 
 #[cfg(test)]
@@ -143,7 +165,7 @@ mod tests {
     #[test]
     fn pairs() {
         fn check(
-            parse: fn(&str) -> Result<(String, String), ValueError>,
+            parse: fn(&str) -> Result<(String, Value), ValueError>,
             text: &str,
             expected: Result<(&str, &str), &str>,
         ) {
@@ -153,7 +175,8 @@ mod tests {
                     assert!(actual.contains(expected), "{text}: {actual}")
                 }
                 (Ok((name, value)), Ok(expected)) => {
-                    assert_eq!((name.as_str(), value.as_str()), expected)
+                    assert_eq!((name.as_str(), value.text()), expected);
+                    assert_eq!(value.secret(), None);
                 }
                 _ => assert_eq!(format!("{actual:?}"), format!("{expected:?}"), "{text}"),
             }
@@ -161,7 +184,15 @@ mod tests {
         check(parse_env, "A=b", Ok(("A", "b")));
         check(parse_env, "A=", Ok(("A", "")));
         check(parse_env, "A=b=c d", Ok(("A", "b=c d")));
-        check(parse_env, "A", Err("write \"NAME=VALUE\""));
+        check(parse_env, "A=$B $$ {", Ok(("A", "$B $$ {")));
+        check(parse_env, "A=$${B}$${", Ok(("A", "${B}${")));
+        check(parse_env, "A=$$${B}", Ok(("A", "$${B}")));
+        check(parse_env, "A=x${B_1}", Err("write `{ env = \"B_1\" }`"));
+        check(parse_env, "A=$${B}${", Err("write `{ env = \"NAME\" }`"));
+        check(parse_env, "A=${B \"}", Err("write `{ env = \"NAME\" }`"));
+        check(parse_var, "a=${b}", Err("for the characters `${`, write `$${`"));
+        check(parse_var, "A", Err("write \"NAME=VALUE\""));
+        check(parse_env, "A B", Err("must not contain white space"));
         check(parse_env, "=b", Err("needs a name"));
         check(parse_env, "A B=c", Err("must not contain white space"));
         check(parse_env, "A\n=c", Err("must not contain white space"));
@@ -169,5 +200,6 @@ mod tests {
         check(parse_var, "a.b c=d", Ok(("a.b c", "d")));
         check(parse_var, "=d", Err("needs a key"));
         check(parse_var, "a\t=d", Err("control characters"));
+        assert_eq!(parse_env("A"), Ok(("A".to_owned(), Value::wanted(Source::Variable("A".to_owned())))));
     }
 }

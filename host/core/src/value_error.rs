@@ -23,6 +23,12 @@ impl ValueError {
         self
     }
 
+    /// The same error, whose message begins with `what` and a colon.
+    #[must_use]
+    pub fn of(self, what: &str) -> Self {
+        Self { message: format!("{what}: {}", self.message), ..self }
+    }
+
     /// The message and, if there is one, the remedy.
     pub fn into_parts(self) -> (String, Option<String>) {
         (self.message, self.help)

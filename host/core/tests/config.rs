@@ -2,22 +2,26 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot be set up has failed")]
 
+use std::collections::BTreeMap;
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use common::Fixed;
 use daylily_core::allow_http::{AllowHttp, Scheme};
 use daylily_core::config::{
-    self, AccessLogFormat, ComponentSource, Config, Overrides, Route, RouteLimits, ServerLimits, Table, Workers,
+    self, AccessLogFormat, ComponentSource, Config, Overrides, Route, RouteLimits, ServerLimits, Table, Value, Workers,
     options,
 };
 use daylily_core::route::RouteTable;
 use daylily_core::trusted::TrustedPeer;
 
+mod common;
+
 const FULL: &str = include_str!("../../../tests/cases/config/full.toml");
 
 fn parse(text: &str, overrides: &Overrides) -> Config {
-    config::parse(Path::new("/etc/daylily/daylily.toml"), text, overrides).unwrap()
+    config::parse_in(&Fixed::of_the_example(), Path::new("/etc/daylily/daylily.toml"), text, overrides).unwrap()
 }
 
 fn route<'a>(config: &'a Config, name: &str) -> &'a Route {
@@ -25,8 +29,8 @@ fn route<'a>(config: &'a Config, name: &str) -> &'a Route {
 }
 
 /// `NAME=value` for each, in order.
-fn pairs<'a>(pairs: impl IntoIterator<Item = (&'a String, &'a String)>) -> String {
-    pairs.into_iter().map(|(name, value)| format!("{name}={value}")).collect::<Vec<_>>().join(" ")
+fn pairs(pairs: &BTreeMap<String, Value>) -> String {
+    pairs.iter().map(|(name, value)| format!("{name}={}", value.text())).collect::<Vec<_>>().join(" ")
 }
 
 fn dirs(route: &Route) -> String {
@@ -85,8 +89,8 @@ fn full() {
     assert_eq!(api.limits, expected);
     assert_eq!(api.component, Some(ComponentSource::File(PathBuf::from("/etc/daylily/components/api.wasm"))));
     assert_eq!((api.host.to_string(), api.path.to_string()), ("*.example.com".to_owned(), "/v1/*".to_owned()));
-    assert_eq!(pairs(&api.grants.env), "REGION=here STAGE=production");
-    assert_eq!(pairs(&api.grants.vars), "farewell=bye greeting=hello");
+    assert_eq!(pairs(&api.grants.env), "KEY=k REGION=here STAGE=production TOKEN=t ZONE=file");
+    assert_eq!(pairs(&api.grants.vars), "database=d farewell=bye greeting=hello");
     assert_eq!(dirs(api), "/srv/api::/data /etc/daylily/cache::/cache");
     assert!(api.grants.allow_http.is_empty());
 
@@ -256,14 +260,15 @@ fn flags_go_over_defaults_but_not_over_routes() {
         ..RouteLimits::default()
     };
     assert_eq!(api.limits, expected);
-    assert_eq!(pairs(&api.grants.env), "NEW=1 REGION=here STAGE=production");
+    assert_eq!(pairs(&api.grants.env), "KEY=k NEW=1 REGION=here STAGE=production TOKEN=t ZONE=file");
     assert_eq!(dirs(api), "/srv/api::/data /etc/daylily/cache::/cache");
     assert_eq!(api.grants.allow_http, AllowHttp::default());
 }
 
 #[test]
 fn without_a_file() {
-    let config = config::single(ComponentSource::HelloWorld, &Overrides::default());
+    let single = |component, flags: &Overrides| config::single(&config::NoSurroundings, component, flags).unwrap();
+    let config = single(ComponentSource::HelloWorld, &Overrides::default());
     assert_eq!(config.listen, None);
     assert_eq!(config.cache_max_bytes, 1 << 30);
     assert_eq!(config.server, ServerLimits::default());
@@ -274,7 +279,7 @@ fn without_a_file() {
     assert_eq!(hello.grants, config::Grants::default());
     assert_eq!(RouteTable::new(&config.routes).find(None, "*"), Some(0));
 
-    let config = config::single(ComponentSource::File("a.wasm".into()), &flags());
+    let config = single(ComponentSource::File("a.wasm".into()), &flags());
     assert!(config.dev);
     assert_eq!(config.server.max_queue, 0);
     assert_eq!(listen(&config).as_deref(), Some("127.0.0.1:0"));

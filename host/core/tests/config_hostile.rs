@@ -4,7 +4,10 @@
 
 use std::path::Path;
 
+use common::Fixed;
 use daylily_core::config::{self, Overrides};
+
+mod common;
 
 const FULL: &str = include_str!("../../../tests/cases/config/full.toml");
 /// What TOML and the values in it are sensitive to.
@@ -51,7 +54,8 @@ fn mutants() {
             mutate(&mut text, &mut numbers);
         }
         let text: String = text.into_iter().collect();
-        if let Err(errors) = config::parse(Path::new("mutant.toml"), &text, &Overrides::default()) {
+        let surroundings = Fixed::of_the_example();
+        if let Err(errors) = config::parse_in(&surroundings, Path::new("mutant.toml"), &text, &Overrides::default()) {
             assert!(errors.len() > 0 && errors.to_string().contains("--> mutant.toml:"), "{text}");
             refused += 1;
         }

@@ -7,7 +7,10 @@ use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
-use daylily_core::config::{self, ComponentSource, Config, DirGrant, Overrides};
+use common::Fixed;
+use daylily_core::config::{self, ComponentSource, Config, DirGrant, NoSurroundings, Overrides};
+
+mod common;
 
 const FULL: &str = include_str!("../../../tests/cases/config/full.toml");
 
@@ -27,7 +30,15 @@ fn not_utf8(name: &[u8]) -> PathBuf {
 
 #[test]
 fn from_a_file() {
-    check(&config::parse(Path::new("/etc/daylily.toml"), FULL, &Overrides::default()).unwrap());
+    check(
+        &config::parse_in(
+            &Fixed::of_the_example(),
+            Path::new("/etc/daylily/daylily.toml"),
+            FULL,
+            &Overrides::default(),
+        )
+        .unwrap(),
+    );
 }
 
 #[test]
@@ -55,7 +66,7 @@ fn every_kind_of_value() {
 
 #[test]
 fn without_a_file() {
-    check(&config::single(ComponentSource::HelloWorld, &Overrides::default()));
+    check(&config::single(&NoSurroundings, ComponentSource::HelloWorld, &Overrides::default()).unwrap());
 }
 
 #[test]
@@ -65,5 +76,5 @@ fn paths_that_are_not_utf8() {
     flags.general.control = Some(Some(not_utf8(b"/run/\x80.sock")));
     flags.general.cache_dir = Some(Some(not_utf8(b"\xc3")));
     flags.grants.dirs = Some(vec![dir]);
-    check(&config::single(ComponentSource::File(not_utf8(b"\xfe.wasm")), &flags));
+    check(&config::single(&NoSurroundings, ComponentSource::File(not_utf8(b"\xfe.wasm")), &flags).unwrap());
 }

@@ -44,7 +44,8 @@ impl Server {
     ///
     /// When the component cannot be served, or no socket can be opened.
     pub fn new(component: &Path) -> Result<Self, Box<dyn Error>> {
-        let config = config::single(ComponentSource::File(component.to_owned()), &Overrides::default());
+        let component = ComponentSource::File(component.to_owned());
+        let config = config::single(&config::NoSurroundings, component, &Overrides::default())?;
         let said = |errors: Vec<_>| errors.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n");
         let artifacts = load::artifacts(&config, &Compiler::new(None, StackDetail::Names)?, &[]).map_err(said)?;
         let around = WorkerContext::unshared(Semaphore::MAX_PERMITS)?;

@@ -6,6 +6,7 @@ use daylily_core::diagnosis::{Diagnosis, Stack};
 use daylily_core::error_response::ErrorResponse;
 use daylily_core::log_target;
 
+use crate::observe::mask::Mask;
 use crate::observe::request_id::RequestId;
 use crate::sys::lock::lock;
 
@@ -14,14 +15,15 @@ use crate::sys::lock::lock;
 pub(crate) struct CallDiagnosis {
     dev: bool,
     diagnosis: Arc<Mutex<Diagnosis>>,
+    mask: Option<Arc<Mask>>,
 }
 
 impl CallDiagnosis {
     /// The diagnosis for a call that begins. None if it would not be used: it is shown in responses with `dev`, and
-    /// without it only the stack is logged, at level `debug`.
-    pub(crate) fn begin(dev: bool) -> Option<Self> {
+    /// without it only the stack is logged, at level `debug`. `mask` has the secrets of the route.
+    pub(crate) fn begin(dev: bool, mask: Option<&Arc<Mask>>) -> Option<Self> {
         let is_shown = dev || tracing::enabled!(target: log_target::REQUEST, tracing::Level::DEBUG);
-        is_shown.then(|| Self { dev, diagnosis: Arc::default() })
+        is_shown.then(|| Self { dev, diagnosis: Arc::default(), mask: mask.cloned() })
     }
 
     /// Itself, if the end of the guest's output is to be kept.
@@ -46,9 +48,14 @@ impl CallDiagnosis {
         lock(&self.diagnosis).set_stack(stack);
     }
 
-    /// The body of an error response to a developer.
+    /// The body of an error response to a developer. Beside the guest's output, from which secrets are gone already,
+    /// it has other texts of the guest, such as that of an error code.
     pub(crate) fn explain(&self, refusal: &ErrorResponse, request: RequestId) -> String {
-        refusal.body(&request.to_string(), self.dev, Some(&lock(&self.diagnosis)))
+        let body = refusal.body(&request.to_string(), self.dev, Some(&lock(&self.diagnosis)));
+        match &self.mask {
+            Some(mask) => mask.text(&body).into_owned(),
+            None => body,
+        }
     }
 
     /// Logs the stack, one line for each function. The level is `warn` if a developer was sent no response that has it.

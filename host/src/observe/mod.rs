@@ -4,6 +4,7 @@ pub(crate) mod counters;
 pub(crate) mod diagnosis;
 pub(crate) mod journal;
 pub(crate) mod log;
+pub(crate) mod mask;
 pub(crate) mod metrics;
 pub(crate) mod record;
 pub(crate) mod request_id;

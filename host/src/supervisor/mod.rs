@@ -22,6 +22,7 @@ mod reloading;
 mod retire;
 mod signal;
 pub(crate) mod supervise;
+mod surroundings;
 mod systemd;
 pub(crate) mod upgrade;
 mod watch;

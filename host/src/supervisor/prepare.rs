@@ -16,6 +16,7 @@ use crate::engine::pool::StackDetail;
 use crate::failure::Failure;
 use crate::net::listen;
 use crate::observe::sink;
+use crate::supervisor::surroundings::ProcessSurroundings;
 use crate::sys::dirs;
 use crate::sys::read_file::{MAX_CONFIG_BYTES, MAX_TOKEN_BYTES, read_file};
 use crate::worker::load;
@@ -34,24 +35,35 @@ const OUTGOING_DESCRIPTORS: u64 = 1024;
 ///
 /// When the file cannot be read, and all errors in it at once.
 pub(crate) fn read(what: &ServeArguments) -> Result<Config, Failure> {
-    let config = read_unchecked(what)?;
+    read_noting_files(what).0
+}
+
+/// As [`read`]. Also returns the files that values are from, or would be from if they could be read.
+pub(crate) fn read_noting_files(what: &ServeArguments) -> (Result<Config, Failure>, Vec<PathBuf>) {
+    let surroundings = ProcessSurroundings::default();
+    let config = read_in(&surroundings, what);
+    (config, surroundings.into_asked())
+}
+
+fn read_in(surroundings: &ProcessSurroundings, what: &ServeArguments) -> Result<Config, Failure> {
+    let config = read_unchecked(surroundings, what)?;
     // Errors of the file have been reported with their lines.
     config.check_admin().map_err(Failure::Admin)?;
     Ok(config)
 }
 
-fn read_unchecked(what: &ServeArguments) -> Result<Config, Failure> {
+fn read_unchecked(surroundings: &ProcessSurroundings, what: &ServeArguments) -> Result<Config, Failure> {
     let overrides = &what.options.0;
     if let Some(component) = &what.component {
-        return Ok(config::single(ComponentSource::File(component.clone()), overrides));
+        return Ok(config::single(surroundings, ComponentSource::File(component.clone()), overrides)?);
     }
     let Some(path) = &what.config else {
-        return Ok(config::single(ComponentSource::HelloWorld, overrides));
+        return Ok(config::single(surroundings, ComponentSource::HelloWorld, overrides)?);
     };
     let text = read_file(path, MAX_CONFIG_BYTES)
         .and_then(|bytes| String::from_utf8(bytes).map_err(|_| io::Error::other("it is not valid UTF-8")))
         .map_err(|error| unreadable(what, path, error))?;
-    Ok(config::parse(path, &text, overrides)?)
+    Ok(config::parse_in(surroundings, path, &text, overrides)?)
 }
 
 /// The arguments, completed with the default configuration file if it exists. From then on the file is required: a

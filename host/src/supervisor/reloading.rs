@@ -1,5 +1,6 @@
 //! The reloads of a supervisor: one at a time, and what follows from each.
 
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -114,7 +115,7 @@ impl Supervisor {
         }
         // Closes the former socket, unless it is the same.
         self.admin = admin;
-        watch(&mut self.watch, &self.what, Some(config));
+        watch(&mut self.watch, &self.what, config);
         let closes = old.launch.sockets().closing(&self.current.launch.sockets());
         old.set_desired_state(DesiredState::End(End { is_last: false, closes }));
         self.draining.push(old);
@@ -139,8 +140,9 @@ impl Supervisor {
 
     fn go_on_as_it_was(&mut self, failure: &Failure) {
         // Also watch the files of the configuration that failed: one of them will be fixed.
-        if self.watch.is_some() {
-            watch(&mut self.watch, &self.what, prepare::read(&self.what).ok().as_ref());
+        if let Some(watch) = &mut self.watch {
+            let (config, others) = prepare::read_noting_files(&self.what);
+            watch.add(prepare::config_path(&self.what), config.ok().as_ref(), others);
         }
         tracing::error!(
             target: log_target::SUPERVISOR,
@@ -164,8 +166,9 @@ impl Supervisor {
     }
 }
 
-pub(super) fn watch(watch: &mut Option<Watch>, what: &ServeArguments, config: Option<&Config>) {
+pub(super) fn watch(watch: &mut Option<Watch>, what: &ServeArguments, config: &Config) {
     if let Some(watch) = watch {
-        watch.add(prepare::config_path(what), config);
+        let others = config.value_files().map(Path::to_owned).collect();
+        watch.add(prepare::config_path(what), Some(config), others);
     }
 }

@@ -118,7 +118,7 @@ impl Supervisor {
         let slots = MAX_PROCESSES.min(workers(config.workers).saturating_mul(64).max(1024));
         let account = Account::open(slots, totals)?;
         let mut watch = what.watch.then(Watch::new);
-        reloading::watch(&mut watch, &what, Some(&config));
+        reloading::watch(&mut watch, &what, &config);
         let patience = if inheritance.is_some() { Duration::ZERO } else { reload::RELEASE_PATIENCE };
         let (observer, observing) = Observer::of(&config, Arc::clone(&account.page))?;
         let basis = GenerationInputs {

@@ -1,4 +1,4 @@
-//! `--watch`: detects when the configuration or a component was written.
+//! `--watch`: detects when the configuration, a component or a file with values was written.
 //!
 //! The files are polled four times a second. Unlike the kernel's notifications (inotify), this works for a directory
 //! that was removed and created again (`cargo clean`), for files behind symbolic links and on network file systems; and
@@ -34,15 +34,16 @@ impl Watch {
         Self { interval, files: HashMap::new(), changed: None }
     }
 
-    /// Watches the configuration's file and the components in it from now on. Files that are watched already stay, with
-    /// the state in which they were read: after a configuration that failed, one of them may be fixed next.
-    pub(crate) fn add(&mut self, path: Option<PathBuf>, config: Option<&Config>) {
+    /// Watches the configuration's file, the components in it and the files that its values are from (`others`) from
+    /// now on. Files that are watched already stay, with the state in which they were read: after a configuration that
+    /// failed, one of them may be fixed next.
+    pub(crate) fn add(&mut self, path: Option<PathBuf>, config: Option<&Config>, others: Vec<PathBuf>) {
         let components =
             config.into_iter().flat_map(|config| &config.routes).filter_map(|route| match &route.component {
                 Some(ComponentSource::File(path)) => Some(path.clone()),
                 Some(ComponentSource::HelloWorld) | None => None,
             });
-        for path in path.into_iter().chain(components) {
+        for path in path.into_iter().chain(components).chain(others) {
             let stamp = stamp(&path);
             self.files.entry(path).or_insert(stamp);
         }
@@ -98,7 +99,7 @@ mod tests {
         let dir = tempfile::tempdir().expect("a directory");
         let path = dir.path().join("daylily.toml");
         let mut watch = Watch::new();
-        watch.add(Some(path.clone()), None);
+        watch.add(Some(path.clone()), None, Vec::new());
         assert!(!has_changed(&mut watch), "reported without a change");
         fs::write(&path, "a").expect("a file");
         assert!(has_changed(&mut watch), "a new file was not reported");

@@ -1,6 +1,7 @@
 //! A guest's stdout and stderr: whole lines are logged with the route and the request, up to a limit. Lines of
 //! `wasi:logging` share that limit.
 
+use std::borrow::Cow;
 use std::collections::VecDeque;
 use std::io;
 use std::pin::Pin;
@@ -15,6 +16,7 @@ use wasmtime_wasi::cli::{IsTerminal, StdoutStream};
 use wasmtime_wasi::p2::{OutputStream, Pollable, StreamError, StreamResult};
 
 use crate::observe::diagnosis::CallDiagnosis;
+use crate::observe::mask::{Mask, MaskedStream};
 use crate::observe::request_id::RequestId;
 use crate::sys::lock::lock;
 
@@ -62,10 +64,36 @@ struct Lines {
     /// Output that is logged after other tasks have run.
     later: VecDeque<(Stream, Bytes)>,
     is_cut: bool,
+    /// None if the guest has no secrets.
+    masking: Option<Box<Masking>>,
+}
+
+/// The secrets of the guest, and what was written of each stream that may be the beginning of one.
+struct Masking {
+    mask: Arc<Mask>,
+    stdout: MaskedStream,
+    stderr: MaskedStream,
+}
+
+impl Masking {
+    fn stream(&mut self, stream: Stream) -> (&Mask, &mut MaskedStream) {
+        match stream {
+            Stream::Stdout => (&self.mask, &mut self.stdout),
+            Stream::Stderr => (&self.mask, &mut self.stderr),
+        }
+    }
 }
 
 impl GuestOutput {
-    pub(crate) fn new(route: Arc<str>, request: RequestId, limit_bytes: u64, diagnosis: Option<CallDiagnosis>) -> Self {
+    /// Secrets in `mask` are not shown.
+    pub(crate) fn new(
+        route: Arc<str>,
+        request: RequestId,
+        limit_bytes: u64,
+        diagnosis: Option<CallDiagnosis>,
+        mask: Option<Arc<Mask>>,
+    ) -> Self {
+        let (stdout, stderr) = Default::default();
         Self(Arc::new(Mutex::new(Lines {
             route,
             request,
@@ -76,6 +104,7 @@ impl GuestOutput {
             stderr: Vec::new(),
             later: VecDeque::new(),
             is_cut: false,
+            masking: mask.map(|mask| Box::new(Masking { mask, stdout, stderr })),
         })))
     }
 
@@ -86,6 +115,12 @@ impl GuestOutput {
     /// Whether the limit is reached, so that nothing more is logged.
     pub(super) fn is_cut(&self) -> bool {
         lock(&self.0).is_cut
+    }
+
+    /// A whole text without the secrets in it.
+    pub(super) fn masked<'a>(&self, text: &'a str) -> Cow<'a, str> {
+        let lines = lock(&self.0);
+        lines.masking.as_ref().map_or(Cow::Borrowed(text), |masking| masking.mask.text(text))
     }
 
     /// Passes a line to `write`, with the route and the request, or as much of it as the limit allows. `fields`, the
@@ -107,6 +142,9 @@ pub(crate) fn of_one_call(bytes: &[u8]) -> &[u8] {
 impl Lines {
     /// Takes all of `bytes`. What exceeds the limits of one call is logged later.
     fn write(&mut self, stream: Stream, mut bytes: Bytes) {
+        if self.masking.is_some() {
+            bytes = self.masked(stream, &bytes).into_owned().into();
+        }
         self.diagnose(stream, &bytes);
         if self.is_cut {
             return;
@@ -133,6 +171,26 @@ impl Lines {
             self.later.clear();
         }
         !self.later.is_empty()
+    }
+
+    /// What can be shown by now of what was written, without secrets.
+    fn masked<'a>(&mut self, stream: Stream, bytes: &'a [u8]) -> Cow<'a, [u8]> {
+        let Some(masking) = &mut self.masking else { return Cow::Borrowed(bytes) };
+        let (mask, stream) = masking.stream(stream);
+        Cow::Owned(stream.push(mask, bytes))
+    }
+
+    /// Shows what looked like the beginning of a secret until now.
+    fn end_masking(&mut self) {
+        let Some(mut masking) = self.masking.take() else { return };
+        for stream in [Stream::Stdout, Stream::Stderr] {
+            let (mask, held) = masking.stream(stream);
+            let rest = held.end(mask);
+            if !rest.is_empty() {
+                self.diagnose(stream, &rest);
+                self.later.push_back((stream, rest.into()));
+            }
+        }
     }
 
     fn diagnose(&self, stream: Stream, bytes: &[u8]) {
@@ -227,6 +285,7 @@ impl Lines {
 
 impl Drop for Lines {
     fn drop(&mut self) {
+        self.end_masking();
         if !self.go_on() {
             return self.end();
         }
@@ -234,7 +293,9 @@ impl Drop for Lines {
         let (stdout, stderr) = (std::mem::take(&mut self.stdout), std::mem::take(&mut self.stderr));
         let (route, request, later) = (Arc::clone(&self.route), self.request, std::mem::take(&mut self.later));
         let (limit_bytes, left_bytes, is_cut) = (self.limit_bytes, self.left_bytes, self.is_cut);
-        let mut rest = Self { route, request, diagnosis: None, limit_bytes, left_bytes, stdout, stderr, later, is_cut };
+        let (diagnosis, masking) = (None, None);
+        let mut rest =
+            Self { route, request, diagnosis, limit_bytes, left_bytes, stdout, stderr, later, is_cut, masking };
         match tokio::runtime::Handle::try_current() {
             Ok(runtime) => drop(runtime.spawn(async move {
                 while rest.go_on() {
@@ -277,8 +338,9 @@ impl AsyncWrite for GuestStream {
             return Poll::Pending;
         }
         let now = of_one_call(bytes);
-        lines.diagnose(self.stream, now);
-        lines.take(self.stream, now);
+        let shown = lines.masked(self.stream, now);
+        lines.diagnose(self.stream, &shown);
+        lines.take(self.stream, &shown);
         Poll::Ready(Ok(now.len()))
     }
 
@@ -324,77 +386,4 @@ impl OutputStream for GuestStream {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn one_call_brings_so_many_lines_into_the_log() {
-        fn check(bytes: &[u8], expected: usize) {
-            assert_eq!(of_one_call(bytes).len(), expected);
-        }
-        check(b"", 0);
-        check(b"one\ntwo", 7);
-        check(&b"x\n".repeat(MAX_LINES_OF_CALL), 2 * MAX_LINES_OF_CALL);
-        check(&b"x\n".repeat(MAX_LINES_OF_CALL + 1), 2 * MAX_LINES_OF_CALL);
-        check(&vec![b'x'; 2 << 20], WRITE_BUDGET_BYTES);
-    }
-
-    /// What exceeds one call is logged in several steps, and then the stream accepts more.
-    #[tokio::test]
-    async fn the_rest_takes_turns() {
-        let output = GuestOutput::new("under test".into(), RequestId::next(), 1 << 30, None);
-        let mut stream = output.stream(Stream::Stdout);
-        let lines = b"x\n".repeat(10 * MAX_LINES_OF_CALL);
-        stream.write(lines.into()).expect("room");
-        assert_eq!(stream.check_write().expect("open"), 0);
-        assert_eq!(lock(&output.0).left_bytes, (1 << 30) - 129 * MAX_LINES_OF_CALL as u64);
-        stream.ready().await;
-        assert_eq!(stream.check_write().expect("open"), WRITE_BUDGET_BYTES);
-        assert_eq!(lock(&output.0).left_bytes, (1 << 30) - 10 * 129 * MAX_LINES_OF_CALL as u64);
-    }
-
-    #[test]
-    fn a_line_costs_what_is_printed_of_it() {
-        fn check(limit_bytes: u64, written: &[u8], left_bytes: u64, is_cut: bool) {
-            let output = GuestOutput::new("under test".into(), RequestId::next(), limit_bytes, None);
-            let mut lines = lock(&output.0);
-            lines.write(Stream::Stderr, Bytes::copy_from_slice(written));
-            lines.end();
-            assert_eq!((lines.left_bytes, lines.is_cut), (left_bytes, is_cut), "{written:?} of {limit_bytes}");
-        }
-        check(1_000, b"", 1_000, false);
-        check(1_000, b"\n\r\n\n", 1_000, false);
-        check(1_000, b"abc\n", 1_000 - 131, false);
-        check(1_000, b"abc\ndef", 1_000 - 262, false);
-        // An escape counts with its printed length, and an invalid byte as one replacement character (3 bytes).
-        check(1_000, b"\x01\n", 1_000 - 128 - 5, false);
-        check(1_000, b"\xff\n", 1_000 - 128 - 3, false);
-        // At the limit, and over it: the start of a line still fits.
-        check(131, b"abc\n", 0, false);
-        check(131, b"abcd\n", 0, true);
-        check(128, b"a\n", 128, true);
-        check(0, b"a\n", 0, true);
-    }
-
-    #[test]
-    fn a_line_with_fields_costs_them_as_well() {
-        fn check(limit_bytes: u64, line: &str, fields: &str, expected: Option<&str>, left_bytes: u64) {
-            let output = GuestOutput::new("under test".into(), RequestId::next(), limit_bytes, None);
-            let mut written = None;
-            output.log(line, fields, |_, _, line| written = Some(line.to_owned()));
-            let is_whole = expected == Some(line);
-            assert_eq!(written.as_deref(), expected, "{line:?} and {fields:?} of {limit_bytes}");
-            let is_cut = output.is_cut();
-            assert_eq!((lock(&output.0).left_bytes, is_cut), (left_bytes, !is_whole));
-        }
-        check(1_000, "abc", "", Some("abc"), 1_000 - 131);
-        check(1_000, "abc", "defg", Some("abc"), 1_000 - 135);
-        check(135, "abc", "defg", Some("abc"), 0);
-        check(134, "abc", "defg", Some("ab"), 0);
-        check(132, "abc", "defg", None, 132);
-        check(131, "abc", "defg", None, 131);
-        // An empty line is one as well, if there is room for its fields.
-        check(132, "", "defg", Some(""), 0);
-        check(131, "", "defg", None, 131);
-    }
-}
+mod tests;

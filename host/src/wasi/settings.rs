@@ -2,9 +2,10 @@
 
 use std::sync::Arc;
 
-use daylily_core::config::{Grants, RouteLimits};
+use daylily_core::config::{Grants, RouteLimits, Value};
 use wasmtime_wasi_config::WasiConfigVariables;
 
+use crate::observe::mask::Mask;
 use crate::wasi::file_threads::RouteFiles;
 #[cfg(any(test, feature = "fuzzing"))]
 use crate::wasi::http::client::OutgoingClient;
@@ -20,9 +21,16 @@ pub(crate) struct AppSettings {
     pub(crate) limits: RouteLimits,
     pub(crate) grants: Arc<Grants>,
     pub(crate) vars: Arc<WasiConfigVariables>,
+    /// The secrets that guests are granted, if there are any to look for in their output.
+    pub(crate) mask: Option<Arc<Mask>>,
     pub(crate) outgoing: Arc<OutgoingPolicy>,
     /// The thread pool for the route's file operations.
     pub(crate) files: Arc<RouteFiles>,
+}
+
+/// Of the values that a route grants; None if none of them has to be looked for.
+pub(crate) fn mask(grants: &Grants) -> Option<Arc<Mask>> {
+    Mask::of(grants.env.values().chain(grants.vars.values()).filter_map(Value::secret))
 }
 
 #[cfg(any(test, feature = "fuzzing"))]
@@ -37,6 +45,7 @@ impl AppSettings {
             outgoing: OutgoingPolicy::new(&OutgoingClient::new(), grants.allow_http.clone(), &limits),
             grants: Arc::new(grants),
             vars: Arc::new(WasiConfigVariables::new()),
+            mask: None,
             files: RouteFiles::new(route.into()),
         }
     }

@@ -74,7 +74,8 @@ pub(crate) struct Granted {
 /// The output of one request, whatever the interface that the guest writes it with.
 fn output(settings: &AppSettings, request: RequestId, diagnosis: Option<&CallDiagnosis>) -> GuestOutput {
     let kept = diagnosis.and_then(CallDiagnosis::of_output);
-    GuestOutput::new(Arc::clone(&settings.route), request, settings.limits.max_output_bytes, kept)
+    let route = Arc::clone(&settings.route);
+    GuestOutput::new(route, request, settings.limits.max_output_bytes, kept, settings.mask.clone())
 }
 
 /// Denies everything by default except clocks, random numbers, output to the log, and what is granted by name.
@@ -87,7 +88,7 @@ fn wasi(settings: &AppSettings, output: &GuestOutput) -> WasiCtxBuilder {
         .allow_udp(false)
         .allow_ip_name_lookup(false);
     for (key, value) in &settings.grants.env {
-        wasi.env(key, value);
+        wasi.env(key, value.text());
     }
     wasi
 }

@@ -31,7 +31,7 @@ use crate::observe::scoreboard::Slot;
 use crate::sys::drain::Drain;
 use crate::wasi::file_threads::RouteFiles;
 use crate::wasi::http::client::{OutgoingClient, OutgoingPolicy};
-use crate::wasi::settings::AppSettings;
+use crate::wasi::settings::{self, AppSettings};
 
 /// What a worker needs besides its configuration and components.
 pub(crate) struct WorkerContext {
@@ -175,12 +175,14 @@ fn settings(config: &Config, route: &Route, outgoing: &OutgoingClient) -> Result
     check_directories(route)?;
     let allow_http = route.grants.allow_http.clone();
     let name: Arc<str> = route.name.as_str().into();
+    let vars = route.grants.vars.iter().map(|(key, value)| (key.clone(), value.text().to_owned()));
     Ok(AppSettings {
         files: RouteFiles::new(Arc::clone(&name)),
         route: name,
         dev: config.dev,
         limits: route.limits,
-        vars: Arc::new(WasiConfigVariables::from_iter(route.grants.vars.clone())),
+        vars: Arc::new(WasiConfigVariables::from_iter(vars)),
+        mask: settings::mask(&route.grants),
         outgoing: OutgoingPolicy::new(outgoing, allow_http, &route.limits),
         grants: Arc::new(route.grants.clone()),
     })

@@ -56,6 +56,8 @@ impl FromStr for AdminListen {
         match text.parse()? {
             Listen::Systemd(_) => Err(ValueError::new(format!("invalid admin address {text:?}"))
                 .help("write off, an address and a port, or a Unix socket: daylily opens this socket itself")),
+            place if place.needs_port() => Err(ValueError::new(format!("invalid admin address {text:?}"))
+                .help("write its port: `$PORT` stands in the top-level `listen` only")),
             place => Ok(Self(Some(place))),
         }
     }
@@ -123,6 +125,7 @@ mod tests {
         check("10.0.0.7:3001", Ok(false));
         check("systemd", Err("daylily opens this socket itself"));
         check("systemd:admin", Err("daylily opens this socket itself"));
+        check("127.0.0.1:$PORT", Err("top-level `listen` only"));
         check("3001", Err("\"127.0.0.1:3001\""));
         check("on", Err("write host and port"));
     }

@@ -2,7 +2,7 @@ use std::fmt;
 use std::ops::Range;
 use std::path::Path;
 
-use annotate_snippets::{AnnotationKind, Level, Renderer, Snippet};
+use annotate_snippets::{AnnotationKind, Group, Level, Renderer, Snippet};
 
 use crate::ValueError;
 
@@ -23,7 +23,7 @@ const MAX_PRINTED: usize = 100;
 impl Diagnostics {
     pub(super) fn new(path: &Path, source: &str, problems: Problems) -> Self {
         let mut problems = problems.0;
-        problems.sort_by_key(|problem| problem.span.start);
+        problems.sort_by_key(|problem| problem.span.as_ref().map(|span| span.start));
         Self { path: path.display().to_string(), source: source.to_owned(), problems }
     }
 
@@ -34,12 +34,18 @@ impl Diagnostics {
     }
 
     fn render(&self, problem: &Problem) -> String {
-        let place = AnnotationKind::Primary.span(self.on_one_line(&problem.span));
-        let mut snippet = Snippet::source(&self.source).path(&self.path).annotation(place);
-        if let Some((span, label)) = &problem.related {
-            snippet = snippet.annotation(AnnotationKind::Context.span(self.on_one_line(span)).label(*label));
-        }
-        let mut group = Level::ERROR.primary_title(&problem.message).element(snippet);
+        let title = Level::ERROR.primary_title(&problem.message);
+        let mut group = match &problem.span {
+            Some(span) => {
+                let place = AnnotationKind::Primary.span(self.on_one_line(span));
+                let mut snippet = Snippet::source(&self.source).path(&self.path).annotation(place);
+                if let Some((span, label)) = &problem.related {
+                    snippet = snippet.annotation(AnnotationKind::Context.span(self.on_one_line(span)).label(*label));
+                }
+                title.element(snippet)
+            }
+            None => Group::with_title(title),
+        };
         if let Some(help) = &problem.help {
             group = group.element(Level::HELP.message(help));
         }
@@ -76,8 +82,8 @@ pub(super) struct Problems(Vec<Problem>);
 
 #[derive(Debug, Clone)]
 struct Problem {
-    /// In bytes of the source.
-    span: Range<usize>,
+    /// In bytes of the source. None if the problem is not in the file, but in a flag.
+    span: Option<Range<usize>>,
     message: String,
     help: Option<String>,
     /// Another location that belongs to the problem, with its description.
@@ -86,6 +92,11 @@ struct Problem {
 
 impl Problems {
     pub(super) fn add(&mut self, span: Range<usize>, error: ValueError) {
+        self.add_at(Some(span), error);
+    }
+
+    /// Adds a problem of the file, or of a flag.
+    pub(super) fn add_at(&mut self, span: Option<Range<usize>>, error: ValueError) {
         let (message, help) = error.into_parts();
         self.0.push(Problem { span, message, help, related: None });
     }
@@ -98,7 +109,7 @@ impl Problems {
         label: &'static str,
     ) {
         let (message, help) = error.into_parts();
-        self.0.push(Problem { span, message, help, related: Some((place, label)) });
+        self.0.push(Problem { span: Some(span), message, help, related: Some((place, label)) });
     }
 
     pub(super) fn is_empty(&self) -> bool {
@@ -109,10 +120,12 @@ impl Problems {
     /// up, or keys that were assigned to another table.
     pub(super) fn without_consequences(mut self, of: &Self, source: &str) -> Self {
         self.0.retain(|problem| {
-            let end = source.get(problem.span.start..).and_then(|rest| rest.find('\n'));
-            let end = end.map_or(source.len(), |length| problem.span.start + length);
+            let Some(span) = &problem.span else { return true };
+            let end = source.get(span.start..).and_then(|rest| rest.find('\n'));
+            let end = end.map_or(source.len(), |length| span.start + length);
             let table = source.get(..end).and_then(|before| before.rfind("\n[")).unwrap_or(0);
-            !of.0.iter().any(|cause| (table..=end).contains(&cause.span.start))
+            let causes = of.0.iter().filter_map(|cause| cause.span.as_ref());
+            !causes.map(|cause| cause.start).any(|cause| (table..=end).contains(&cause))
         });
         self
     }

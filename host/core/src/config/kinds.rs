@@ -8,7 +8,7 @@ use std::str::FromStr;
 
 use super::option::{Form, Kind};
 use super::reader::{Located, ReadLimit, Section};
-use super::{DirGrant, Listen, Workers};
+use super::{DirGrant, EnvFile, Listen, Value, Workers};
 use crate::ValueError;
 use crate::allow_http::AllowHttp;
 use crate::limits::Limit;
@@ -201,11 +201,11 @@ impl Kind<Option<Vec<Listen>>> for Addresses {
 /// Names with values. Those of a flag or of a route are merged with those that it overrides.
 pub(super) struct Pairs {
     pub(super) key: &'static str,
-    pub(super) parse: fn(&str) -> Result<(String, String), ValueError>,
+    pub(super) parse: fn(&str) -> Result<(String, Value), ValueError>,
     pub(super) check: fn(&str, &str) -> Result<(), ValueError>,
 }
 
-impl Kind<BTreeMap<String, String>> for Pairs {
+impl Kind<BTreeMap<String, Value>> for Pairs {
     fn key(&self) -> &'static str {
         self.key
     }
@@ -218,17 +218,44 @@ impl Kind<BTreeMap<String, String>> for Pairs {
         Form::Repeated
     }
 
-    fn read(&self, section: &mut Section<'_, '_>, value: &mut BTreeMap<String, String>) {
+    fn read(&self, section: &mut Section<'_, '_>, value: &mut BTreeMap<String, Value>) {
         value.extend(section.pairs(self.key, self.check));
     }
 
-    fn parse_flag(&self, text: &OsStr, given: &mut Option<BTreeMap<String, String>>) -> Result<(), ValueError> {
+    fn parse_flag(&self, text: &OsStr, given: &mut Option<BTreeMap<String, Value>>) -> Result<(), ValueError> {
         given.get_or_insert_default().extend([(self.parse)(utf8(text)?)?]);
         Ok(())
     }
 
-    fn override_with(&self, given: &BTreeMap<String, String>, value: &mut BTreeMap<String, String>) {
+    fn override_with(&self, given: &BTreeMap<String, Value>, value: &mut BTreeMap<String, Value>) {
         value.extend(given.clone());
+    }
+}
+
+/// The file with variables of the environment.
+pub(super) struct EnvFileOf(pub(super) PathOf);
+
+impl Kind<Option<EnvFile>> for EnvFileOf {
+    fn key(&self) -> &'static str {
+        self.0.key
+    }
+
+    fn default_text(&self) -> String {
+        self.0.default.to_owned()
+    }
+
+    fn form(&self) -> Form {
+        Form::Path
+    }
+
+    fn read(&self, section: &mut Section<'_, '_>, value: &mut Option<EnvFile>) {
+        let place = section.place_of(self.0.key);
+        replace(value, section.path(&self.0).map(|path| Some(EnvFile { path, place })));
+    }
+
+    fn parse_flag(&self, text: &OsStr, given: &mut Option<Option<EnvFile>>) -> Result<(), ValueError> {
+        *given = Some(Some(EnvFile { path: PathBuf::from(text), place: None }));
+        Ok(())
     }
 }
 

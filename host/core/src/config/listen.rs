@@ -28,6 +28,25 @@ impl Listen {
     }
 }
 
+/// What stands for the value of the variable `PORT`, and another form of it that may be written.
+const VARIABLE: &str = "$PORT";
+const VARIABLES: [&str; 2] = [VARIABLE, "${PORT}"];
+
+impl Listen {
+    /// Whether its port is that of the variable `PORT`.
+    pub(super) fn needs_port(&self) -> bool {
+        matches!(self, Self::Address(address) if address.0.ends_with(VARIABLE))
+    }
+
+    /// The same, with this port instead of the variable.
+    pub(super) fn with_port(self, port: &str) -> Self {
+        match self {
+            Self::Address(ListenAddr(text)) => Self::Address(ListenAddr(text.replace(VARIABLE, port))),
+            other => other,
+        }
+    }
+}
+
 /// The limit of systemd (`fdname_is_valid`), which would also allow an empty name.
 const MAX_NAME_BYTES: usize = 255;
 
@@ -99,7 +118,7 @@ impl fmt::Display for ListenAddr {
 impl FromStr for ListenAddr {
     type Err = ValueError;
 
-    /// Parses `host:port`; port 0 lets the system choose one.
+    /// Parses `host:port`; port 0 lets the system choose one, and `$PORT` or `${PORT}` is replaced later.
     fn from_str(text: &str) -> Result<Self, ValueError> {
         let refused = |help: String| ValueError::new(format!("invalid listen address {text:?}")).help(help);
         if !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit()) {
@@ -118,6 +137,17 @@ impl FromStr for ListenAddr {
         }
         if let Some(port) = text.strip_prefix(':') {
             return Err(refused(format!("write \"0.0.0.0:{port}\" for every address of this machine")));
+        }
+        let host = VARIABLES.iter().find_map(|variable| text.strip_suffix(variable)?.strip_suffix(':'));
+        if let Some(host) = host {
+            // Whatever the port is, the rest is valid.
+            return match format!("{host}:1").parse::<Self>() {
+                Ok(_) => Ok(Self(format!("{host}:{VARIABLE}"))),
+                Err(error) => Err(refused(error.into_parts().1.unwrap_or_default())),
+            };
+        }
+        if text.contains('$') {
+            return Err(refused("the only variable in it is the port, as in \"0.0.0.0:$PORT\"".to_owned()));
         }
         let parsed = authority::parse(text).map_err(|error| refused(error.to_string()))?;
         Host::parse(parsed.host).map_err(|error| refused(error.to_string()))?;
@@ -202,6 +232,14 @@ mod tests {
         check("a b:80", Err("invalid character"));
         check("127.1:80", Err("four decimal numbers"));
         check("user@localhost:80", Err("user information"));
+        check("0.0.0.0:$PORT", Ok("0.0.0.0:$PORT"));
+        check("[::]:${PORT}", Ok("[::]:$PORT"));
+        check(":$PORT", Err("\"0.0.0.0:$PORT\""));
+        check("$PORT", Err("as in \"0.0.0.0:$PORT\""));
+        check("0.0.0.0:$PORTS", Err("the only variable"));
+        check("0.0.0.0:8$PORT", Err("the only variable"));
+        check("$HOST:$PORT", Err("the only variable"));
+        check("::$PORT", Err("brackets"));
     }
 
     #[test]

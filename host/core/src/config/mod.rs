@@ -13,6 +13,7 @@ mod log_level;
 mod option;
 pub mod options;
 mod own_log;
+mod provide;
 mod read;
 mod reader;
 mod static_files;
@@ -20,10 +21,13 @@ mod syntax;
 mod tables;
 mod unique;
 mod unix_listen;
+mod value;
 mod workers;
 
 use std::path::{Path, PathBuf};
 
+use diagnostic::Problems;
+use provide::Provider;
 use serde::{Deserialize, Serialize};
 
 pub use access_log::{AccessLogField, AccessLogFormat, AccessLogTarget, Always, LoggedHeader, MAX_HEADERS, Sample};
@@ -34,9 +38,11 @@ pub use log_level::{LogFilter, LogLevel};
 pub use option::{Flag, Form, Overrides, Row};
 pub use options::{AccessLog, Admin, Config, Grants, RouteLimits, ServerLimits};
 pub use own_log::{LogFormat, LogTo};
+pub use provide::{MAX_VALUE_FILE_BYTES, NoSurroundings, PORT, Surroundings};
 pub use static_files::{CacheRule, FilePattern, StaticFiles};
 pub use tables::Table;
 pub use unix_listen::UnixListen;
+pub use value::{EnvFile, Provided, Source, Value};
 pub use workers::Workers;
 
 pub use crate::grants::DirGrant;
@@ -70,20 +76,54 @@ pub enum ComponentSource {
     File(#[serde(with = "crate::os_path")] PathBuf),
 }
 
-/// Parses a configuration file.
+impl Config {
+    /// The files besides components that it was made from: those of `env_file`, and those of `env` and `vars`.
+    pub fn value_files(&self) -> impl Iterator<Item = &Path> {
+        self.routes.iter().flat_map(|Route { grants, .. }| {
+            let values = grants.env.values().chain(grants.vars.values()).filter_map(Value::file);
+            values.chain(grants.env_file.as_ref().map(EnvFile::path))
+        })
+    }
+}
+
+/// Parses a configuration file that needs nothing from outside.
+///
+/// # Errors
+/// As [`parse_in`].
+pub fn parse(path: &Path, text: &str, overrides: &Overrides) -> Result<Config, Diagnostics> {
+    parse_in(&NoSurroundings, path, text, overrides)
+}
+
+/// Parses a configuration file, and gets the values from outside that it names.
 ///
 /// `path` is the file's name in messages; relative paths in the file are relative to its directory.
 ///
-/// # Errors All errors in the file, at once.
-pub fn parse(path: &Path, text: &str, overrides: &Overrides) -> Result<Config, Diagnostics> {
-    read::read(path, text, overrides)
+/// # Errors
+/// All errors in the file, and all values that are missing, at once.
+pub fn parse_in(
+    surroundings: &dyn Surroundings,
+    path: &Path,
+    text: &str,
+    overrides: &Overrides,
+) -> Result<Config, Diagnostics> {
+    read::read(surroundings, path, text, overrides)
 }
 
 /// The configuration without a file: every request goes to `component`.
-pub fn single(component: ComponentSource, overrides: &Overrides) -> Config {
+///
+/// # Errors
+/// All values from outside that are missing.
+pub fn single(
+    surroundings: &dyn Surroundings,
+    component: ComponentSource,
+    overrides: &Overrides,
+) -> Result<Config, Diagnostics> {
+    let mut problems = Problems::default();
+    let mut provider = Provider::new(surroundings);
     let mut settings = read::Settings::default();
     settings.override_with(overrides);
     let path = PathPattern::all();
+    provider.provide(Some(&path.to_string()), &mut settings.grants, &mut problems);
     let route = Route {
         name: path.to_string(),
         host: HostPattern::any(),
@@ -98,5 +138,6 @@ pub fn single(component: ComponentSource, overrides: &Overrides) -> Config {
     config.access_log.override_with(&overrides.access_log);
     config.admin.override_with(&overrides.admin);
     config.server.override_with(&overrides.server);
-    config
+    provider.expand(&mut config.listen, None, &mut problems);
+    if problems.is_empty() { Ok(config) } else { Err(Diagnostics::new(Path::new(""), "", problems)) }
 }

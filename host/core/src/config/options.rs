@@ -16,13 +16,13 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::access_log::MAX_HEADERS;
-use super::kinds::{Addresses, Dirs, Origins, Pairs, PathOf, Switch, Word, WorkerCount};
+use super::kinds::{Addresses, Dirs, EnvFileOf, Origins, Pairs, PathOf, Switch, Word, WorkerCount};
 use super::log_kinds::{Items, LogTarget, OwnLogTarget, Part};
 use super::option::{Flag, Kind as _, Row, options};
 use super::reader::Section;
 use super::{
-    AccessLogField, AccessLogFormat, AccessLogTarget, AdminListen, Always, DirGrant, Listen, LogFilter, LogFormat,
-    LogTo, LoggedHeader, Route, Sample, Table, Workers,
+    AccessLogField, AccessLogFormat, AccessLogTarget, AdminListen, Always, DirGrant, EnvFile, Listen, LogFilter,
+    LogFormat, LogTo, LoggedHeader, Route, Sample, Table, Value, Workers,
 };
 use crate::allow_http::AllowHttp;
 use crate::grants;
@@ -42,6 +42,13 @@ const CACHE_DIR: PathOf = PathOf {
     help: "write the path of a directory",
     default: "[a directory of the user](operations.md#compiled-code)",
 };
+
+const ENV_FILE: EnvFileOf = EnvFileOf(PathOf {
+    key: "env_file",
+    name: "file with variables",
+    help: "write the path of a file, such as \".env\"",
+    default: "none",
+});
 
 const TOKEN_FILE: PathOf = PathOf {
     key: "token_file",
@@ -67,8 +74,9 @@ options! {
         /// is resolved once, and daylily takes the first of its addresses that it can bind. `"[::]:3000"` is every IPv6
         /// address and, where the system does not separate them (`net.ipv6.bindv6only`), every IPv4 address;
         /// `"0.0.0.0:3000"` may be listed beside it. Clients cannot connect before the workers are ready. With port 0
-        /// the system chooses a port. The default can only be reached from this machine; `"0.0.0.0:3000"` is every IPv4
-        /// address of it.
+        /// the system chooses a port. `$PORT` stands for the variable `PORT` of the environment, as in
+        /// `"0.0.0.0:$PORT"`. The default can only be reached from this machine; `"0.0.0.0:3000"` is every IPv4 address
+        /// of it.
         listen: Option<Vec<Listen>> = Addresses("listen"),
             flag (1, "--listen ADDR:PORT", Some("DAYLILY_LISTEN"),
                 "Address and port to listen on; `unix:PATH` for a Unix socket; `systemd` or `systemd:NAME` for sockets \
@@ -313,11 +321,16 @@ options! {
 options! {
     /// What a route's guest can see and use; by default, nothing.
     pub struct Grants in Table::Defaults, overridden by overrides.grants: GrantOverrides {
+        /// The path of a [file with variables](#values-from-outside) for the guest's environment. `env` goes over it.
+        /// Read at start and at a reload.
+        env_file: Option<EnvFile> = ENV_FILE,
+            flag (4, "--env-file FILE", None, "File with environment variables for guests, in lines of NAME=value");
         /// See [grants](#grants).
-        env: BTreeMap<String, String> = Pairs { key: "env", parse: grants::parse_env, check: grants::check_env },
-            flag (4, "--env KEY=VALUE", None, "Environment variable for guests (may be repeated)");
+        env: BTreeMap<String, Value> = Pairs { key: "env", parse: grants::parse_env, check: grants::check_env },
+            flag (4, "--env KEY[=VALUE]", None,
+                "Environment variable for guests; without a value, the one of daylily's environment (may be repeated)");
         /// See [grants](#grants).
-        vars: BTreeMap<String, String> = Pairs { key: "vars", parse: grants::parse_var, check: grants::check_var },
+        vars: BTreeMap<String, Value> = Pairs { key: "vars", parse: grants::parse_var, check: grants::check_var },
             flag (4, "--var KEY=VALUE", None, "wasi:config variable for guests (may be repeated)");
         /// See [grants](#grants).
         dirs: Vec<DirGrant> = Dirs("dirs"),

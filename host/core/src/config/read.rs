@@ -9,6 +9,7 @@ use toml::de::DeTable;
 use super::diagnostic::{Diagnostics, Problems};
 use super::kinds::PathOf;
 use super::options::MAX_CONCURRENCY;
+use super::provide::{Provider, Surroundings};
 use super::reader::{Located, Section};
 use super::static_files;
 use super::syntax;
@@ -37,7 +38,12 @@ impl Settings {
     }
 }
 
-pub(super) fn read(path: &Path, text: &str, overrides: &Overrides) -> Result<Config, Diagnostics> {
+pub(super) fn read(
+    surroundings: &dyn Surroundings,
+    path: &Path,
+    text: &str,
+    overrides: &Overrides,
+) -> Result<Config, Diagnostics> {
     let mut syntax = Problems::default();
     let readable = syntax::without_bare_keys(text, &mut syntax);
     let (tree, errors) = DeTable::parse_recoverable(&readable);
@@ -47,7 +53,8 @@ pub(super) fn read(path: &Path, text: &str, overrides: &Overrides) -> Result<Con
     let dir = path.parent().unwrap_or(Path::new(""));
     let file = File { text, dir, is_toml: syntax.is_empty() };
     let mut problems = Problems::default();
-    let config = read_config(&file, tree.get_ref(), overrides, &mut problems);
+    let mut provider = Provider::new(surroundings);
+    let config = read_config(&file, tree.get_ref(), overrides, &mut provider, &mut problems);
     let problems = problems.without_consequences(&syntax, text).and(syntax);
     if !problems.is_empty() {
         return Err(Diagnostics::new(path, text, problems));
@@ -64,7 +71,13 @@ struct File<'a> {
 }
 
 /// The result may only be used if `problems` is empty.
-fn read_config(file: &File<'_>, tree: &DeTable<'_>, overrides: &Overrides, problems: &mut Problems) -> Config {
+fn read_config(
+    file: &File<'_>,
+    tree: &DeTable<'_>,
+    overrides: &Overrides,
+    provider: &mut Provider<'_>,
+    problems: &mut Problems,
+) -> Config {
     let mut top = Section::new(Table::Top, tree, file.dir, problems);
     let mut config = Config::default();
     config.read(&mut top);
@@ -90,9 +103,11 @@ fn read_config(file: &File<'_>, tree: &DeTable<'_>, overrides: &Overrides, probl
         section.finish();
     }
     defaults.override_with(overrides);
-    config.routes = read_routes(file, &mut top, &defaults);
+    config.routes = read_routes(file, &mut top, &defaults, provider);
+    let listen = top.place_of("listen").filter(|_| overrides.general.listen.is_none());
     top.finish();
     config.override_with(&overrides.general);
+    provider.expand(&mut config.listen, listen, problems);
     config.access_log.override_with(&overrides.access_log);
     config.admin.override_with(&overrides.admin);
     config.server.override_with(&overrides.server);
@@ -102,7 +117,12 @@ fn read_config(file: &File<'_>, tree: &DeTable<'_>, overrides: &Overrides, probl
     config
 }
 
-fn read_routes(file: &File<'_>, top: &mut Section<'_, '_>, defaults: &Settings) -> Vec<Route> {
+fn read_routes(
+    file: &File<'_>,
+    top: &mut Section<'_, '_>,
+    defaults: &Settings,
+    provider: &mut Provider<'_>,
+) -> Vec<Route> {
     let tables = top.tables("route");
     if tables.is_none() && file.is_toml {
         let end = file.text.trim_end().len();
@@ -113,7 +133,7 @@ fn read_routes(file: &File<'_>, top: &mut Section<'_, '_>, defaults: &Settings) 
     let mut routes = Vec::new();
     for table in tables.unwrap_or_default() {
         let mut section = Section::new(Table::Route, table.value, file.dir, top.problems());
-        let route = read_route(file, &mut section, &table.span, defaults, &mut seen);
+        let route = read_route(file, &mut section, &table.span, defaults, &mut seen, provider);
         section.finish();
         routes.extend(route);
     }
@@ -126,6 +146,7 @@ fn read_route(
     header: &Range<usize>,
     defaults: &Settings,
     seen: &mut SeenKeys<'_>,
+    provider: &mut Provider<'_>,
 ) -> Option<Route> {
     let name = read_name(section);
     let host = read_pattern(section, "host", HostPattern::any);
@@ -140,12 +161,14 @@ fn read_route(
     let mut settings = defaults.clone();
     settings.limits.max_concurrency = section.limit(&MAX_CONCURRENCY);
     settings.read(section);
-
-    let (host, path) = (host?, path?);
+    let patterns = host.zip(path);
     let (name, name_span) = match name {
-        Some(name) => (name.value.to_owned(), name.span),
-        None => (format!("{host}{path}"), header.clone()),
+        Some(name) => (Some(name.value.to_owned()), name.span),
+        None => (patterns.as_ref().map(|(host, path)| format!("{host}{path}")), header.clone()),
     };
+    provider.provide(name.as_deref(), &mut settings.grants, section.problems());
+
+    let ((host, path), name) = patterns.zip(name)?;
     if file.is_toml {
         seen.check_pattern(&host, &path, header, section.problems());
         seen.check_name(&name, &name_span, header, section.problems());

@@ -9,10 +9,10 @@ use std::time::Duration;
 use toml::Spanned;
 use toml::de::{DeInteger, DeTable, DeValue};
 
-use super::Workers;
 use super::diagnostic::Problems;
 use super::kinds::PathOf;
 use super::tables::Table;
+use super::{Value, Workers};
 use crate::ValueError;
 use crate::limits::{Limit, LimitValue};
 
@@ -206,12 +206,12 @@ impl<'a, 'p> Section<'a, 'p> {
         read.map_err(|error| self.problems.add(value.span(), error)).ok()
     }
 
-    /// A table of strings with arbitrary keys, each of which must pass `check`.
+    /// A table of values with arbitrary keys, each of which must pass `check`.
     pub(super) fn pairs(
         &mut self,
         key: &'static str,
         check: fn(&str, &str) -> Result<(), ValueError>,
-    ) -> Vec<(String, String)> {
+    ) -> Vec<(String, Value)> {
         let Some(value) = self.value(key) else {
             return Vec::new();
         };
@@ -221,12 +221,11 @@ impl<'a, 'p> Section<'a, 'p> {
         };
         let mut pairs = Vec::new();
         for (name, value) in table.iter() {
-            match value.get_ref() {
-                DeValue::String(text) => match check(name.get_ref(), text) {
-                    Ok(()) => pairs.push((name.get_ref().to_string(), text.to_string())),
-                    Err(error) => self.problems.add(name.span(), error),
-                },
-                other => self.problems.add(value.span(), wrong_type(name.get_ref(), "a string", other)),
+            let text = value.get_ref().as_str().unwrap_or_default();
+            match (check(name.get_ref(), text), Value::read(name.get_ref(), value, self.dir)) {
+                (Ok(()), Ok(value)) => pairs.push((name.get_ref().to_string(), value)),
+                (Err(error), _) => self.problems.add(name.span(), error),
+                (_, Err(error)) => self.problems.add(value.span(), error),
             }
         }
         pairs
@@ -348,7 +347,7 @@ fn to_u64(key: &str, integer: &DeInteger<'_>) -> Result<u64, ValueError> {
     Ok(u64::from_str_radix(integer.as_str(), integer.radix()).unwrap_or(u64::MAX))
 }
 
-fn wrong_type(key: &str, expected: &str, found: &DeValue<'_>) -> ValueError {
+pub(super) fn wrong_type(key: &str, expected: &str, found: &DeValue<'_>) -> ValueError {
     let found = match found {
         DeValue::String(_) => "a string",
         DeValue::Integer(_) => "an integer",

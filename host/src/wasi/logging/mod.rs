@@ -73,8 +73,8 @@ fn log<'a>(output: impl FnOnce() -> &'a GuestOutput, level: Level, context: &str
                 if output.is_cut() {
                     return;
                 }
-                let context = bounded(context);
-                let message = Excerpt::within(message, MAX_LINE_BYTES);
+                let context = bounded(&output.masked(context));
+                let message = Excerpt::within(&output.masked(message), MAX_LINE_BYTES);
                 output.log(message.as_str(), &context.as_deref().map(quoted).unwrap_or_default(), |route, request, line| {
                     // As a string, which lines of text have in quotes.
                     let context = context.as_deref();

@@ -1,0 +1,229 @@
+//! Gets the values that come from outside of the configuration.
+//!
+//! This happens when all of a route's values are known, so that a value which another one overrides need not exist.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::ffi::OsString;
+use std::io;
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+
+use super::diagnostic::Problems;
+use super::listen::Listen;
+use super::value::{Provided, Source, Value};
+use super::{EnvFile, Grants};
+use crate::secret::Secret;
+use crate::units::format_size;
+use crate::{ValueError, dotenv};
+
+/// Maximum size of a file that a value comes from, and of one that `env_file` names.
+pub const MAX_VALUE_FILE_BYTES: u64 = 64 << 10;
+
+/// The variable with the directory of the credentials that systemd passed.
+const CREDENTIALS_DIRECTORY: &str = "CREDENTIALS_DIRECTORY";
+
+/// The variable with the port that a platform wants its programs to listen on.
+pub const PORT: &str = "PORT";
+
+/// What is outside of a configuration. This crate does no I/O, so the program implements it.
+pub trait Surroundings {
+    /// A variable of the process's environment.
+    fn variable(&self, name: &str) -> Option<OsString>;
+
+    /// Reads a whole regular file.
+    ///
+    /// # Errors
+    ///
+    /// If it cannot be read, or is larger than `max_bytes`.
+    fn file(&self, path: &Path, max_bytes: u64) -> io::Result<Vec<u8>>;
+}
+
+/// An empty environment, and no files.
+#[derive(Debug, Clone, Copy)]
+pub struct NoSurroundings;
+
+impl Surroundings for NoSurroundings {
+    fn variable(&self, _: &str) -> Option<OsString> {
+        None
+    }
+
+    fn file(&self, _: &Path, _: u64) -> io::Result<Vec<u8>> {
+        Err(io::ErrorKind::NotFound.into())
+    }
+}
+
+type Read<T> = Result<T, Vec<ValueError>>;
+
+/// Provides values for one configuration. Each file is read once, so all routes have the same contents of it.
+pub(super) struct Provider<'a> {
+    surroundings: &'a dyn Surroundings,
+    values: BTreeMap<Source, Read<Secret>>,
+    env_files: BTreeMap<PathBuf, Read<BTreeMap<String, Secret>>>,
+    /// Where there was an error: several routes may have a value of `[defaults]`.
+    reported: BTreeSet<(Option<usize>, String)>,
+}
+
+impl<'a> Provider<'a> {
+    pub(super) fn new(surroundings: &'a dyn Surroundings) -> Self {
+        let (values, env_files, reported) = Default::default();
+        Self { surroundings, values, env_files, reported }
+    }
+
+    /// Provides all values of a route. `route` is its name, if that is valid.
+    pub(super) fn provide(&mut self, route: Option<&str>, grants: &mut Grants, problems: &mut Problems) {
+        let route = route.map_or_else(|| "a route".to_owned(), |route| format!("route `{route}`"));
+        for (key, values) in [("env", &mut grants.env), ("vars", &mut grants.vars)] {
+            for (name, value) in values {
+                let Value::Provided(value) = value else { continue };
+                let place = value.place.take();
+                match self.value(value, key == "env") {
+                    Ok(text) => value.text = Some(text),
+                    Err(errors) => {
+                        let what = format!("{route} has no value for `{}` of `{key}`", name.escape_debug());
+                        self.report(&what, place, errors, problems);
+                    }
+                }
+            }
+        }
+        let Some(EnvFile { path, place }) = &mut grants.env_file else { return };
+        let place = place.take();
+        match self.env_file(path) {
+            // `env` goes over `env_file`.
+            Ok(variables) => {
+                for (name, text) in variables {
+                    let value = Value::provided(Source::EnvFile(path.clone()), text);
+                    grants.env.entry(name).or_insert(value);
+                }
+            }
+            Err(errors) => {
+                let what = format!("{route} cannot use its `env_file`");
+                self.report(&what, place, errors, problems);
+            }
+        }
+    }
+
+    /// Replaces `$PORT` in the addresses by the variable's value. `place` is where the file has them, if it does.
+    pub(super) fn expand(
+        &self,
+        listen: &mut Option<Vec<Listen>>,
+        place: Option<Range<usize>>,
+        problems: &mut Problems,
+    ) {
+        let Some(places) = listen.as_mut().filter(|places| places.iter().any(Listen::needs_port)) else { return };
+        let port = match self.surroundings.variable(PORT).map(OsString::into_string) {
+            None => Err(ValueError::new("`listen` has `$PORT`, and there is no variable `PORT` in the environment")
+                .help("set PORT, or write the port")),
+            Some(Ok(port)) if is_port(&port) => Ok(port),
+            Some(_) => Err(ValueError::new("`listen` has `$PORT`, and the variable `PORT` is not a port")
+                .help("set PORT to a number from 0 to 65535, or write the port")),
+        };
+        match port {
+            Ok(port) => {
+                let mut expanded: Vec<Listen> = Vec::new();
+                for listen in places.drain(..).map(|listen| listen.with_port(&port)) {
+                    if !expanded.iter().any(|earlier| earlier.is_same_place(&listen)) {
+                        expanded.push(listen);
+                    }
+                }
+                *places = expanded;
+            }
+            Err(error) => problems.add_at(place, error),
+        }
+    }
+
+    fn report(&mut self, what: &str, place: Option<Range<usize>>, errors: Vec<ValueError>, problems: &mut Problems) {
+        for error in errors {
+            if self.reported.insert((place.as_ref().map(|place| place.start), error.to_string())) {
+                problems.add_at(place.clone(), error.of(what));
+            }
+        }
+    }
+
+    fn value(&mut self, value: &Provided, is_env: bool) -> Read<Secret> {
+        if !self.values.contains_key(&value.source) {
+            let read = self.read(&value.source).map_err(|error| vec![error]);
+            self.values.insert(value.source.clone(), read);
+        }
+        let text = self.values.get(&value.source).cloned().unwrap_or_else(|| Err(Vec::new()))?;
+        if is_env && text.expose().contains('\0') {
+            let error = ValueError::new(format!("{} has a NUL character", value.source));
+            return Err(vec![error.help("a variable of the environment cannot have one; grant it with `vars`")]);
+        }
+        Ok(text)
+    }
+
+    fn read(&self, source: &Source) -> Result<Secret, ValueError> {
+        match source {
+            Source::Variable(name) => {
+                let Some(value) = self.surroundings.variable(name) else {
+                    let error = format!("there is no variable `{}` in the environment of daylily", name.escape_debug());
+                    return Err(
+                        ValueError::new(error).help(format!("set {name} where daylily is started, or write a value"))
+                    );
+                };
+                let value = value.into_string().map_err(|_| {
+                    ValueError::new(format!("{source} is not valid UTF-8"))
+                        .help("put it into a file in base64, for example")
+                });
+                value.map(Secret::new)
+            }
+            Source::File(path) | Source::EnvFile(path) => {
+                self.file(source, path, "create the file, or correct the path")
+            }
+            Source::Credential(name) => {
+                let Some(dir) = self.surroundings.variable(CREDENTIALS_DIRECTORY) else {
+                    let error = format!("systemd passed no credentials, so there is no `{name}`");
+                    let help = format!(
+                        "write LoadCredential={name}:PATH into the unit, which makes systemd set {CREDENTIALS_DIRECTORY}"
+                    );
+                    return Err(ValueError::new(error).help(help));
+                };
+                let help = format!("write LoadCredential={name}:PATH into the unit, or correct the name");
+                self.file(source, &Path::new(&dir).join(name), &help)
+            }
+        }
+    }
+
+    /// The text of a file, without the line end at its end.
+    fn file(&self, what: &Source, path: &Path, help: &str) -> Result<Secret, ValueError> {
+        let mut text = self.text(what, path, help)?;
+        if text.ends_with('\n') {
+            text.pop();
+            if text.ends_with('\r') {
+                text.pop();
+            }
+        }
+        Ok(Secret::new(text))
+    }
+
+    fn text(&self, what: &Source, path: &Path, help: &str) -> Result<String, ValueError> {
+        let bytes = self.surroundings.file(path, MAX_VALUE_FILE_BYTES).map_err(|error| {
+            let error = ValueError::new(format!("{what} cannot be read: {error}"));
+            error.help(format!("{help}; it is a regular file of at most {}", format_size(MAX_VALUE_FILE_BYTES)))
+        })?;
+        String::from_utf8(bytes)
+            .map_err(|_| ValueError::new(format!("{what} is not valid UTF-8")).help("encode it, for example in base64"))
+    }
+
+    fn env_file(&mut self, path: &Path) -> Read<BTreeMap<String, Secret>> {
+        if let Some(read) = self.env_files.get(path) {
+            return read.clone();
+        }
+        let source = Source::EnvFile(path.to_owned());
+        let help = "create the file, or correct the path";
+        let read = self.text(&source, path, help).map_err(|error| vec![error]).and_then(|text| {
+            let variables = dotenv::parse(&text).map_err(|errors| {
+                let located =
+                    |(line, error): dotenv::LineError| error.of(&format!("`{}`, line {line}", path.display()));
+                errors.into_iter().map(located).collect::<Vec<_>>()
+            })?;
+            Ok(variables.into_iter().map(|(name, text)| (name, Secret::new(text))).collect())
+        });
+        self.env_files.insert(path.to_owned(), read.clone());
+        read
+    }
+}
+
+fn is_port(text: &str) -> bool {
+    text.bytes().all(|byte| byte.is_ascii_digit()) && text.parse::<u16>().is_ok()
+}
