@@ -63,7 +63,7 @@ fn hello() -> Request {
 fn setup() -> Setup {
     Setup::new()
         .top("[admin]\nlisten = '127.0.0.1:0'")
-        .server("head_timeout = '1s'\nidle_timeout = '1s'\nmax_head = '16KiB'")
+        .server("head_timeout = '1s'\nmax_head = '16KiB'")
         .route("hello.test", "hello", "")
         .route("burn.test", "burn", "cpu_time = '100ms'")
         .route("echo.test", "echo", "")
@@ -101,7 +101,9 @@ fn each_connection_is_counted_by_how_it_ended() {
     tcp.check_sent("requested", &hello().header("Connection", "close").bytes());
     tcp.check_sent("requested", &hello().http10().header("Host", "hello.test").bytes());
     tcp.check_sent("unread_body", &Request::post("none.test", "/").header("Content-Length", "1000000").head_bytes());
-    tcp.check_sent("idle_timeout", &hello().bytes());
+    let impatient = setup().server("idle_timeout = '1s'").start();
+    let listener = Listener { server: &impatient, admin: address(&impatient), name: "127.0.0.1:0" };
+    listener.check_sent("idle_timeout", &hello().bytes());
     tcp.check_sent("head_timeout", b"");
     tcp.check_sent("head_timeout", b"GET / HTTP/1.1\r\n");
     tcp.check_sent("head_limit", &hello().header("x", &"x".repeat(20_000)).bytes());
@@ -180,7 +182,7 @@ fn what_cannot_be_accepted_is_counted() {
     assert_eq!((not_accepted("limit"), not_accepted("exhausted")), (0.0, 0.0));
     let worker = server.worker_processes()[0];
     let limit = worker.descriptor_limit();
-    worker.limit_descriptors(worker.descriptors() as u64);
+    worker.limit_descriptors(worker.lowest_free_descriptor());
     let mut second = server.connect();
     second.send(&hello().bytes());
     assert!(eventually(PATIENCE, || not_accepted("exhausted") > 0.0));

@@ -67,6 +67,7 @@ struct Shared {
     stall_ms: AtomicU64,
     /// The response in progress is a file: no guest has to be ended before the connection is closed.
     sends_file: AtomicBool,
+    has_read_end: AtomicBool,
     /// The route whose permit the response in progress holds, while it is streamed.
     streams_for: Mutex<Option<RouteShare>>,
 }
@@ -104,6 +105,7 @@ impl Connection {
             response_due: Moment::none(),
             stall_ms: AtomicU64::new(u64::try_from(limits.idle_timeout.as_millis()).unwrap_or(u64::MAX)),
             sends_file: AtomicBool::new(false),
+            has_read_end: AtomicBool::new(false),
             streams_for: Mutex::new(None),
         }))
     }
@@ -236,6 +238,11 @@ impl Connection {
         &self.0.recorder
     }
 
+    /// A read has found the end of the client's bytes, perhaps before the poller has reported it.
+    pub(crate) fn note_read_end(&self) {
+        self.0.has_read_end.store(true, Relaxed);
+    }
+
     /// Notes what closes the connection. Only the first reason counts.
     pub(crate) fn note_end(&self, end: ConnectionEnd) {
         self.0.end.note(end);
@@ -248,7 +255,8 @@ impl Connection {
             shared.recorder.incomplete_head(RequestOutcome::ClientGone, None, self.peer().address());
         }
         let is_unread = shared.unread.load(Relaxed) || shared.arrival.is_body_coming();
-        let (is_gone, drains) = (self.is_gone(), shared.drain.closes_connections());
+        let is_gone = shared.has_read_end.load(Relaxed) || self.is_gone();
+        let drains = shared.drain.closes_connections();
         Ending { served, noted: shared.end.get(), is_gone, drains, is_unread }.reason()
     }
 

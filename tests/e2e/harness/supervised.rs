@@ -69,10 +69,10 @@ impl Status {
     }
 }
 
-/// The last status. Checks that no total goes backwards from one to the next.
 /// Of the totals, those that go up and down.
 const GAUGES: [&str; 2] = ["requests_in_progress", "connections_open"];
 
+/// The last status. Checks that no total goes backwards from one to the next.
 #[derive(Default)]
 pub struct Moved(Option<Status>);
 

@@ -218,7 +218,10 @@ impl AsyncRead for ConnectionIo {
                 };
                 ready?;
                 match this.connection.stream().read(buf) {
-                    Ok(0) => return Poll::Ready(Ok(())),
+                    Ok(0) => {
+                        this.connection.note_read_end();
+                        return Poll::Ready(Ok(()));
+                    }
                     Ok(_) => {}
                     Err(error) if error.kind() == io::ErrorKind::WouldBlock => continue,
                     Err(error) => return Poll::Ready(Err(error)),
