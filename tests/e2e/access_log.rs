@@ -10,8 +10,12 @@ use crate::harness::{Daylily, Load, PATIENCE, Request, Setup, chunk_bytes, event
 
 /// A server that writes `access.log` in its directory, with `more` in its table.
 pub fn logging(more: &str) -> Setup {
+    routes().top(&format!("access_log = {{ format = 'json', to = 'access.log', {more} }}\n"))
+}
+
+/// Routes whose requests can end in many ways.
+pub fn routes() -> Setup {
     Setup::new()
-        .top(&format!("access_log = {{ format = 'json', to = 'access.log', {more} }}\n"))
         .route("hello.test", "hello", "")
         .route("trap.test", "trap", "")
         .route("echo.test", "echo", "max_body = 10")

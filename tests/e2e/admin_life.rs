@@ -79,7 +79,7 @@ fn change(server: &Daylily, old: &str, new: &str) {
 #[test]
 fn a_reload_moves_the_listener() {
     let place = Place::new();
-    let server = setup("listen = '127.0.0.1:0'").start();
+    let server = setup("listen = '127.0.0.1:0'").unaudited("its admin listener is off at the end").start();
     let first = address(&server);
     let mut open = Connection::open(first);
     open.exchange(&request("/readyz")).expect(200, "ok\n");

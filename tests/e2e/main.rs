@@ -23,6 +23,7 @@ mod crashes;
 mod diagnosis;
 mod disconnect;
 mod endings;
+mod every_outcome;
 mod files;
 mod forms;
 mod framing;

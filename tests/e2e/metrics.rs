@@ -1,52 +1,18 @@
 //! Metrics: they agree with what clients saw and with the access log, and no series decreases, whatever ends.
 
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
 
 use rustix::process::Signal;
-use serde_json::Value;
 
-use crate::admin::address;
-use crate::harness::{Connection, Daylily, Load, PATIENCE, Request, Setup, binary, copy_program, eventually};
+use crate::harness::{
+    Connection, Counts, Daylily, Load, MetricsPage, PATIENCE, Request, Setup, binary, copy_program, count, eventually,
+};
 
 /// Series with their labels, and their values. Those of gauges are left out: they may decrease.
 pub type Series = BTreeMap<String, f64>;
 
 fn setup() -> Setup {
-    Setup::new()
-        .top("[admin]\nlisten = '127.0.0.1:0'\n[access_log]\nformat = 'json'")
-        .route("hello.test", "hello", "")
-        .route("trap.test", "trap", "")
-        .workers(2)
-}
-
-pub fn scrape(address: SocketAddr) -> Series {
-    let text = page(address);
-    let gauges: Vec<&str> =
-        text.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.strip_suffix(" gauge")).collect();
-    let is_gauge = |name: &str| gauges.contains(&name.split('{').next().unwrap_or(name));
-    all_series(&text).filter(|(name, _)| !is_gauge(name)).collect()
-}
-
-/// The value of a series, also of a gauge.
-#[track_caller]
-pub fn read(address: SocketAddr, name: &str) -> f64 {
-    let text = page(address);
-    let value = all_series(&text).find(|(found, _)| found == name).map(|(_, value)| value);
-    value.unwrap_or_else(|| panic!("no {name} in {text}"))
-}
-
-fn page(address: SocketAddr) -> String {
-    let response = Connection::open(address).exchange(&Request::get("localhost", "/metrics"));
-    assert_eq!(response.status, 200, "{response:?}");
-    response.text().to_owned()
-}
-
-fn all_series(text: &str) -> impl Iterator<Item = (String, f64)> {
-    text.lines().filter(|line| !line.starts_with('#')).map(|line| {
-        let (name, value) = line.rsplit_once(' ').expect("a series and its value");
-        (name.to_owned(), value.parse().expect("a number"))
-    })
+    Setup::new().route("hello.test", "hello", "").route("trap.test", "trap", "").workers(2)
 }
 
 /// Asserts that no series of `before` has decreased or gone.
@@ -58,37 +24,14 @@ fn expect_no_decrease(before: &Series, after: &Series, when: &str) {
     }
 }
 
-fn value(series: &Series, name: &str) -> f64 {
-    series.get(name).copied().unwrap_or(0.0)
-}
-
-/// Requests by route and outcome: in the metrics, and in the access log.
-fn counted(series: &Series) -> BTreeMap<String, u64> {
-    let requests = series.iter().filter_map(|(name, value)| {
-        let labels = name.strip_prefix("daylily_requests_total{")?.strip_suffix('}')?;
-        Some((labels.to_owned(), *value as u64))
-    });
-    requests.filter(|(_, count)| *count > 0).collect()
-}
-
-fn logged(server: &Daylily) -> BTreeMap<String, u64> {
-    let mut logged = BTreeMap::new();
-    for line in server.stdout().lines().into_iter().filter(|line| line.starts_with('{')) {
-        let line: Value = serde_json::from_str(&line).expect("a line of JSON");
-        let outcome = line["outcome"].as_str().expect("an outcome");
-        let labels = match line["route"].as_str() {
-            Some(route) => format!("route=\"{route}\",outcome=\"{outcome}\""),
-            None => format!("outcome=\"{outcome}\""),
-        };
-        *logged.entry(labels).or_insert(0) += 1;
-    }
-    logged
+/// Requests by route and outcome.
+fn counts<const N: usize>(expected: [(Option<&str>, &str, u64); N]) -> Counts {
+    expected.into_iter().map(|(route, outcome, count)| ((route.map(Into::into), outcome.into()), count)).collect()
 }
 
 #[test]
 fn requests_are_counted_as_the_access_log_has_them() {
     let server = setup().start();
-    let admin = address(&server);
     for _ in 0..5 {
         server.get("hello.test", "/").expect(200, "Hello World\n");
     }
@@ -96,40 +39,35 @@ fn requests_are_counted_as_the_access_log_has_them() {
     assert_eq!(server.get("other.test", "/").status, 404);
     let mut malformed = Connection::open(server.address());
     assert_eq!(malformed.send(b"GET nonsense HTTP/1.1\r\n\r\n").response("GET").status, 400);
-    let agree = eventually(PATIENCE, || counted(&scrape(admin)) == logged(&server));
-    let series = scrape(admin);
-    assert!(agree, "{:#?} {:#?}", counted(&series), logged(&server));
-    let expected = [
-        ("outcome=\"malformed\"", 1),
-        ("outcome=\"no_route\"", 1),
-        ("route=\"hello.test\",outcome=\"ok\"", 5),
-        ("route=\"trap.test\",outcome=\"trap\"", 1),
-    ];
-    assert_eq!(counted(&series), expected.map(|(labels, count)| (labels.to_owned(), count)).into());
-    assert_eq!(value(&series, "daylily_responses_total{route=\"trap.test\",class=\"5xx\"}"), 1.0);
-    assert_eq!(value(&series, "daylily_request_duration_seconds_count{route=\"hello.test\"}"), 5.0);
-    assert!(value(&series, "daylily_request_guest_cpu_seconds_sum{route=\"hello.test\"}") > 0.0);
+    let agree = eventually(PATIENCE, || server.metrics().requests() == count(&server.records()));
+    let page = server.metrics();
+    assert!(agree, "{:#?} {:#?}", page.requests(), server.records());
+    let (hello, trap) = (Some("hello.test"), Some("trap.test"));
+    let expected = [(None, "malformed", 1), (None, "no_route", 1), (hello, "ok", 5), (trap, "trap", 1)];
+    assert_eq!(page.requests(), counts(expected));
+    assert_eq!(page.sum("daylily_responses_total", trap, &[("class", "5xx")]), 1.0);
+    assert_eq!(page.sum("daylily_request_duration_seconds_count", hello, &[]), 5.0);
+    assert!(page.sum("daylily_request_guest_cpu_seconds_sum", hello, &[]) > 0.0);
 }
 
 /// Waits until nothing is in progress. Returns the metrics then.
 #[track_caller]
-fn when_quiet(server: &Daylily, admin: SocketAddr) -> Series {
+fn when_quiet(server: &Daylily) -> MetricsPage {
     assert!(
         eventually(PATIENCE, || server.status().total("requests_in_progress") == 0 && server.status().draining() == 0)
     );
-    scrape(admin)
+    server.metrics()
 }
 
 #[test]
 fn no_series_decreases() {
-    let server = setup().own_program().start();
+    let server = setup().own_program().repeats_lines("the observer is killed").start();
     let load = Load::start(server.address(), 2, &Request::get("hello.test", "/"));
     load.expect_more(20);
-    let admin = address(&server);
-    let mut before = scrape(admin);
+    let mut before = server.metrics().counters();
     let mut then = |when: &str| {
         load.expect_more(20);
-        let after = scrape(admin);
+        let after = server.metrics().counters();
         expect_no_decrease(&before, &after, when);
         before = after;
     };
@@ -152,48 +90,52 @@ fn no_series_decreases() {
     assert!(eventually(PATIENCE, || !old.is_running()), "the predecessor goes on");
     then("the end of the predecessor");
     let outcome = load.end();
-    let series = when_quiet(&server, admin);
-    let ok = value(&series, "daylily_requests_total{route=\"hello.test\",outcome=\"ok\"}");
-    let lost = value(&series, "daylily_requests_total{route=\"hello.test\",outcome=\"lost\"}");
+    let page = when_quiet(&server);
+    let of = |outcome: &str| page.sum("daylily_requests_total", Some("hello.test"), &[("outcome", outcome)]);
+    let (ok, lost) = (of("ok"), of("lost"));
     // Two clients: each may have had a response that was not counted yet when a worker was killed.
     let missing = outcome.answered as f64 - ok;
     assert!((-2.0..=lost).contains(&missing), "{outcome:?}, {ok} ok and {lost} lost");
     for role in ["supervisor", "observer", "worker"] {
-        let used = value(&series, &format!("daylily_process_cpu_seconds_total{{role=\"{role}\"}}"));
+        let used = page.sum("daylily_process_cpu_seconds_total", None, &[("role", role)]);
         assert!(used > 0.0, "{role}: {used} s");
     }
-    assert_eq!(value(&series, "daylily_reloads_total{result=\"ok\"}"), 1.0);
-    assert_eq!(value(&series, "daylily_worker_restarts_total{reason=\"died\"}"), 2.0);
+    assert_eq!(page.sum("daylily_reloads_total", None, &[("result", "ok")]), 1.0);
+    assert_eq!(page.sum("daylily_worker_restarts_total", None, &[("reason", "died")]), 2.0);
 }
 
 /// Routes beyond the limit share one.
 #[test]
 fn routes_beyond_the_limit_share_their_metrics() {
     let server = setup().server("max_metric_routes = 1").start();
-    let admin = address(&server);
     server.get("hello.test", "/").expect(200, "Hello World\n");
     assert_eq!(server.get("trap.test", "/before").status, 500);
-    let expected = [("route=\"hello.test\",outcome=\"ok\"", 1), ("route=\"other\",outcome=\"trap\"", 1)];
-    let expected = expected.map(|(labels, count)| (labels.to_owned(), count)).into();
-    assert!(eventually(PATIENCE, || counted(&scrape(admin)) == expected), "{:?}", counted(&scrape(admin)));
+    let expected = counts([(Some("hello.test"), "ok", 1), (Some("other"), "trap", 1)]);
+    let requests = || server.metrics().requests();
+    assert!(eventually(PATIENCE, || requests() == expected), "{:?}", requests());
+    let page = server.metrics();
+    let routes = [None, Some("hello.test"), Some("other")].map(|route| route.map(str::to_owned));
+    assert_eq!(page.routes(), routes.into());
+    let limit = |route| page.sum("daylily_limit", Some(route), &[("limit", "max_body")]);
+    assert_eq!((limit("hello.test") > 0.0, limit("trap.test")), (true, 0.0));
 }
 
 /// What clients choose makes no series.
 #[test]
 fn clients_make_no_series() {
     let server = setup().start();
-    let admin = address(&server);
+    let names = || server.metrics().counters().into_keys().collect::<Vec<_>>();
+    let requests = || server.metrics().total("daylily_requests_total");
     assert_eq!(server.get("hello.test", "/").status, 200);
     assert_eq!(server.get("other.test", "/").status, 404);
-    assert!(eventually(PATIENCE, || counted(&scrape(admin)).values().sum::<u64>() == 2));
-    let before: Vec<String> = scrape(admin).into_keys().collect();
+    assert!(eventually(PATIENCE, || requests() == 2.0));
+    let before = names();
     let mut connection = Connection::open(server.address());
     for number in 0..100 {
         let request = Request::new(&format!("METHOD{number}"), "hello.test", &format!("/{number}?{number}"));
         connection.exchange(&request);
         connection.exchange(&Request::get(&format!("host{number}.test"), "/"));
     }
-    assert!(eventually(PATIENCE, || counted(&scrape(admin)).values().sum::<u64>() == 202), "{:?}", scrape(admin));
-    let after: Vec<String> = scrape(admin).into_keys().collect();
-    assert_eq!(after, before);
+    assert!(eventually(PATIENCE, || requests() == 202.0), "{:?}", server.metrics());
+    assert_eq!(names(), before);
 }

@@ -7,7 +7,6 @@ use rustix::process::Signal;
 
 use crate::admin::address;
 use crate::harness::{Connection, Daylily, PATIENCE, Request, Setup, eventually, guest};
-use crate::metrics::{read, scrape};
 use crate::unix_sockets::Place;
 
 /// The labels of connections that have ended, and how many there were.
@@ -19,6 +18,25 @@ fn ended(admin: SocketAddr) -> Ended {
         Some((labels.to_owned(), value as u64))
     });
     ended.filter(|(_, count)| *count > 0).collect()
+}
+
+/// All series with their labels, and their values.
+fn scrape(address: SocketAddr) -> BTreeMap<String, f64> {
+    let response = Connection::open(address).exchange(&Request::get("localhost", "/metrics"));
+    assert_eq!(response.status, 200, "{response:?}");
+    let text = response.text();
+    let series = text.lines().filter(|line| !line.starts_with('#')).map(|line| {
+        let (name, value) = line.rsplit_once(' ').expect("a series and its value");
+        (name.to_owned(), value.parse().expect("a number"))
+    });
+    series.collect()
+}
+
+/// The value of a series.
+#[track_caller]
+fn read(address: SocketAddr, name: &str) -> f64 {
+    let series = scrape(address);
+    *series.get(name).unwrap_or_else(|| panic!("no {name} in {series:#?}"))
 }
 
 /// A listener of the server, and its admin listener.

@@ -7,6 +7,7 @@ use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
+use super::audit::Witness;
 use super::{Ending, Framing, Head, PATIENCE, Request, Response, Stop, Wire};
 
 /// What happened instead of a response.
@@ -20,6 +21,7 @@ pub enum Silence {
 
 pub struct Connection {
     wire: Wire<TcpStream>,
+    witness: Option<Witness>,
 }
 
 impl Connection {
@@ -32,6 +34,16 @@ impl Connection {
     /// Connects to the Unix socket at `path`.
     pub fn open_unix(path: &Path) -> Self {
         Self::over(connect_unix(path).expect("a connection"))
+    }
+
+    pub(super) fn try_open_unix(path: &Path) -> Option<Self> {
+        Some(Self::over(connect_unix(path).ok()?))
+    }
+
+    /// Notes the responses for the server's audit.
+    pub(super) fn witnessed(mut self, witness: Witness) -> Self {
+        self.witness = Some(witness);
+        self
     }
 
     /// Opens a connection with a small receive buffer, so that the server soon notices when the client does not read.
@@ -47,7 +59,7 @@ impl Connection {
     fn over(stream: TcpStream) -> Self {
         stream.set_write_timeout(Some(PATIENCE)).expect("a write time-out");
         let socket = stream.try_clone().expect("a second handle");
-        Self { wire: Wire::new(stream, socket) }
+        Self { wire: Wire::new(stream, socket), witness: None }
     }
 
     /// Sends bytes as they are.
@@ -103,7 +115,9 @@ impl Connection {
             if status >= 200 {
                 let (body, trailers) = (Vec::new(), Vec::new());
                 let headers = head.fields;
-                return Response { status, headers, body, trailers, ending: Ending::Truncated, interim };
+                let response = Response { status, headers, body, trailers, ending: Ending::Truncated, interim };
+                self.note(&response, None);
+                return response;
             }
             assert_ne!(status, 101, "an upgrade nobody asked for");
             interim.push(status);
@@ -128,6 +142,13 @@ impl Connection {
             Ok(trailers) => (response.trailers, response.ending) = (trailers, Ending::Complete),
             Err(Stop::Closed | Stop::Reset) => response.ending = Ending::Truncated,
             Err(Stop::Late) => panic!("the body of {response:?} neither ends nor is cut"),
+        }
+        self.note(response, Some(response.ending.clone()));
+    }
+
+    fn note(&self, response: &Response, ending: Option<Ending>) {
+        if let Some(witness) = &self.witness {
+            witness.note(response, ending);
         }
     }
 

@@ -20,19 +20,25 @@ pub struct Log {
 impl Log {
     /// Collects everything from `source` until it ends, in a separate thread.
     pub fn collect(source: impl Read + Send + 'static) -> Self {
-        let log = Self::default();
-        let writer = log.clone();
+        Self::collect_apart(source, |_| false).0
+    }
+
+    /// As [`Log::collect`], with the lines for which `is_apart` returns true in a second log.
+    pub fn collect_apart(source: impl Read + Send + 'static, is_apart: fn(&str) -> bool) -> (Self, Self) {
+        let logs = (Self::default(), Self::default());
+        let (log, apart) = logs.clone();
         std::thread::spawn(move || {
             let mut source = BufReader::new(source);
             let mut line = Vec::new();
             while source.read_until(b'\n', &mut line).is_ok_and(|read| read > 0) {
                 let text = String::from_utf8_lossy(&line).trim_end_matches('\n').to_owned();
+                let writer = if is_apart(&text) { &apart } else { &log };
                 writer.change(|lines| lines.lines.push(text));
                 line.clear();
             }
-            writer.change(|lines| lines.ended = true);
+            [log, apart].iter().for_each(|writer| writer.change(|lines| lines.ended = true));
         });
-        log
+        logs
     }
 
     fn change(&self, change: impl FnOnce(&mut Lines)) {

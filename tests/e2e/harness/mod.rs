@@ -1,5 +1,8 @@
 //! Starts the real `daylily`, sends requests over raw sockets and reads its log.
 
+mod access_record;
+mod agreement;
+mod audit;
 mod cli;
 mod client;
 mod guests;
@@ -7,6 +10,7 @@ mod held_file;
 mod load;
 mod log;
 mod message;
+mod metrics_page;
 mod proc;
 mod server;
 mod setup;
@@ -19,6 +23,7 @@ mod wire;
 
 use std::time::{Duration, Instant};
 
+pub use access_record::count;
 pub use cli::{Finished, run, run_at, run_in};
 pub use client::{Connection, Silence};
 pub use guests::{as_component, built, entire, guest, with_module};
@@ -26,6 +31,7 @@ pub use held_file::HeldFile;
 pub use load::Load;
 pub use log::Log;
 pub use message::{Ending, Request, Response, chunk_bytes, is_request_id, without_ids};
+pub use metrics_page::{Counts, MetricsPage};
 pub use proc::Process;
 pub use server::Daylily;
 pub use setup::{Setup, binary, cache_dir, copy_program, route_to};

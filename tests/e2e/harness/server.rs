@@ -1,13 +1,16 @@
 //! The real `daylily`, started on a port that the kernel chooses.
 
 use std::net::SocketAddr;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tempfile::TempDir;
 
+use super::audit::{Audit, Plan, is_ours};
 use super::{Connection, Log, Process, Request, Response, Turn};
 
 /// Enough to compile every guest in the dev profile, beside other tests.
@@ -28,7 +31,8 @@ fn watchdog(directory: &Path) -> Child {
         .expect("a shell")
 }
 
-/// A running server. Dropping it kills the server and everything that it started.
+/// A running server. Dropping it stops the server and compares its access log, its metrics and what its clients saw (see
+/// [`audit`](super::audit)), and then kills what is left of it.
 pub struct Daylily {
     child: Mutex<Child>,
     pid: u32,
@@ -38,17 +42,28 @@ pub struct Daylily {
     log: Log,
     stdout: Log,
     directory: TempDir,
+    audit: Option<Audit>,
+    is_concluded: AtomicBool,
     _turn: Turn,
 }
 
 impl Daylily {
-    /// Wraps a server that was started in `directory`, with pipes for its output.
-    pub(super) fn new(mut child: Child, directory: TempDir, turn: Turn) -> Self {
+    /// Wraps a server that was started in `directory`, with pipes for its output. It is audited at its end if there is a
+    /// plan for that, whose environment it must have.
+    pub(super) fn new(mut child: Child, directory: TempDir, turn: Turn, audit: Option<Plan>) -> Self {
         let log = Log::collect(child.stderr.take().expect("a pipe"));
-        let stdout = Log::collect(child.stdout.take().expect("a pipe"));
+        let stdout = child.stdout.take().expect("a pipe");
+        let (stdout, audit) = match audit {
+            None => (Log::collect(stdout), None),
+            Some(plan) => {
+                let (stdout, records) = Log::collect_apart(stdout, is_ours);
+                (stdout, Some(Audit::new(records, plan)))
+            }
+        };
         let watchdog = Mutex::new(watchdog(directory.path()));
         let (pid, child) = (child.id(), Mutex::new(child));
-        Self { child, pid, watchdog, addresses: Vec::new(), log, stdout, directory, _turn: turn }
+        let (addresses, is_concluded) = (Vec::new(), AtomicBool::new(false));
+        Self { child, pid, watchdog, addresses, log, stdout, directory, audit, is_concluded, _turn: turn }
     }
 
     /// Waits until the server prints its addresses. Returns the number of workers that it prints.
@@ -80,6 +95,14 @@ impl Daylily {
 
     pub fn addresses(&self) -> &[SocketAddr] {
         &self.addresses
+    }
+
+    pub(super) fn is_announced(&self) -> bool {
+        self.stdout.lines().iter().any(|line| line.starts_with("Server running at "))
+    }
+
+    pub(super) fn audit(&self) -> Option<&Audit> {
+        self.audit.as_ref()
     }
 
     /// The exit status; None while the server runs.
@@ -126,7 +149,11 @@ impl Daylily {
     }
 
     pub fn connect(&self) -> Connection {
-        Connection::open(self.address())
+        let connection = Connection::open(self.address());
+        match &self.audit {
+            Some(audit) => connection.witnessed(audit.witness.clone()),
+            None => connection,
+        }
     }
 
     /// Sends one request on a new connection.
@@ -140,9 +167,9 @@ impl Daylily {
         self.exchange(&Request::get(host, target))
     }
 
-    /// Kills the server. Returns everything that it wrote to stdout.
+    /// Ends the server. Returns everything that it wrote to stdout.
     pub fn stop(self) -> String {
-        self.kill();
+        self.end();
         self.stdout.to_end()
     }
 
@@ -161,6 +188,18 @@ impl Daylily {
         all.filter(|process| process.is_running()).collect()
     }
 
+    /// Ends the server with its audit, and kills what is left of it.
+    fn end(&self) {
+        let is_first = !self.is_concluded.swap(true, SeqCst);
+        let concluded =
+            (is_first && !std::thread::panicking()).then(|| catch_unwind(AssertUnwindSafe(|| self.conclude())));
+        self.kill();
+        if let Some(Err(failure)) = concluded {
+            self.show_log();
+            resume_unwind(failure);
+        }
+    }
+
     fn kill(&self) {
         // First the watchdog, which must not outlive the server. Then the supervisor, which would replace killed
         // workers. Then the remaining processes.
@@ -175,7 +214,7 @@ impl Daylily {
 
 impl Drop for Daylily {
     fn drop(&mut self) {
-        self.kill();
+        self.end();
         if std::thread::panicking() {
             self.log.to_end();
             self.show_log();

@@ -8,6 +8,7 @@ use std::sync::LazyLock;
 use command_fds::{CommandFdExt, FdMapping};
 use tempfile::TempDir;
 
+use super::audit::{AdminAt, Plan};
 use super::server::Daylily;
 use super::{Turn, guest};
 
@@ -51,6 +52,8 @@ pub struct Setup {
     passed: Vec<OwnedFd>,
     own_program: bool,
     alone: bool,
+    is_unaudited: bool,
+    may_repeat: bool,
 }
 
 impl Setup {
@@ -166,6 +169,38 @@ impl Setup {
         self
     }
 
+    /// Does not turn the access log and the metrics on, nor compares them at the end; `reason` says why that would
+    /// disturb the test. A setup with an access log of its own needs no such reason.
+    pub fn unaudited(mut self, _reason: &str) -> Self {
+        self.is_unaudited = true;
+        self
+    }
+
+    /// The access log may have a request twice; `reason` says why.
+    pub fn repeats_lines(mut self, _reason: &str) -> Self {
+        self.may_repeat = true;
+        self
+    }
+
+    /// Whether the setup has one of these words in its configuration, its flags or its environment.
+    fn mentions(&self, words: &[&str]) -> bool {
+        let files = self.files.iter().filter(|(path, _)| path.extension().is_some_and(|extension| extension == "toml"));
+        let files = files.map(|(_, contents)| String::from_utf8_lossy(contents).into_owned());
+        let flags = self.flags.iter().chain(self.bare.iter().flatten()).cloned();
+        let variables = self.environment.iter().map(|(name, _)| name.clone());
+        let mut texts = files.chain(flags).chain(variables).chain([self.top.clone()]);
+        texts.any(|text| words.iter().any(|word| text.contains(word)))
+    }
+
+    /// How the server is audited; None if it is not.
+    fn audit(&self) -> Option<Plan> {
+        if self.is_unaudited || self.mentions(&["access_log", "--access-log", "DAYLILY_ACCESS_LOG"]) {
+            return None;
+        }
+        let its = self.mentions(&["[admin]", "--admin", "DAYLILY_ADMIN"]);
+        Some(Plan { admin: if its { AdminAt::Its } else { AdminAt::Ours }, may_repeat: self.may_repeat })
+    }
+
     fn config(&self) -> String {
         let Self { top, server, defaults, routes, .. } = self;
         format!("{top}[server]\n{server}\n[defaults]\n{defaults}\n{routes}")
@@ -217,6 +252,10 @@ impl Setup {
             copy_program(Path::new(binary()), &directory.path().join("daylily"));
         }
         words.extend(self.arguments());
+        let audit = self.audit();
+        if let Some(plan) = audit {
+            self.environment.extend(plan.environment(directory.path()));
+        }
         let passed = std::mem::take(&mut self.passed);
         let passed =
             passed.into_iter().zip(FIRST_PASSED..).map(|(parent_fd, child_fd)| FdMapping { parent_fd, child_fd });
@@ -232,7 +271,7 @@ impl Setup {
             .expect("a number for each descriptor")
             .spawn()
             .expect("the binary under test");
-        Daylily::new(child, directory, turn)
+        Daylily::new(child, directory, turn, audit)
     }
 }
 

@@ -130,7 +130,7 @@ impl Daylily {
         status.expect("a status")
     }
 
-    fn try_status(&self) -> Option<Status> {
+    pub(super) fn try_status(&self) -> Option<Status> {
         let answer = self.say("\"status\"\n")?;
         let mut answer: Value = serde_json::from_str(&answer).ok()?;
         Some(Status(answer.get_mut("status")?.take()))
@@ -159,6 +159,9 @@ impl Daylily {
     /// As [`Daylily::command`], with another control socket.
     #[track_caller]
     pub fn command_at(&self, control: &str, arguments: &[&str]) -> Finished {
+        if arguments.first() == Some(&"stop") {
+            self.note_stop();
+        }
         let mut command = Command::new(binary());
         command.env_clear().args(arguments).args(["--control", control]);
         cli::finish(&mut command, self.directory())
@@ -184,6 +187,9 @@ impl Daylily {
 
     #[track_caller]
     pub fn signal(&self, signal: Signal) {
+        if matches!(signal, Signal::TERM | Signal::INT) {
+            self.note_stop();
+        }
         self.supervisor().signal(signal);
     }
 
