@@ -1,6 +1,8 @@
 //! The command line: commands, flags, and the environment variables behind them. The flags of options are made from
 //! their rows in `core/config/options.rs`.
 
+pub(crate) mod foreign;
+
 use std::ffi::OsString;
 use std::path::PathBuf;
 

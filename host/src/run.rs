@@ -7,7 +7,7 @@ use std::process::ExitCode;
 use clap::Parser;
 use daylily_core::config::{Listen, ListenAddr};
 
-use crate::cli::{Cli, Command, ServeArguments};
+use crate::cli::{Cli, Command, ServeArguments, foreign};
 use crate::failure::Failure;
 use crate::observe::log::{self, LogSettings};
 use crate::observer;
@@ -48,6 +48,9 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     let cli = match Cli::try_parse_from(std::iter::once(&program).chain(&arguments)) {
         Ok(cli) => cli,
         Err(usage) => {
+            if let Some(answer) = foreign::argument(&usage, &arguments) {
+                return misused(&answer);
+            }
             // Help and version go to standard output and are the whole output, so a failure to write them is the
             // command's failure.
             let printed = unless_reader_left(usage.print());
@@ -57,9 +60,8 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
             };
         }
     };
-    if let Some(command) = cli.serve.misplaced_command() {
-        let _ = writeln!(std::io::stderr(), "the command comes before its flags: daylily {command} [OPTIONS]");
-        return ExitCode::from(2);
+    if let Some(answer) = misunderstood(&cli) {
+        return misused(&answer);
     }
     let outcome = match cli.command.unwrap_or(Command::Serve(cli.serve)) {
         Command::Serve(what) => serve(what, Invocation::new(program, arguments), succeeds),
@@ -76,6 +78,25 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => told(&failure),
     }
+}
+
+/// What to say about arguments and variables that were meant in another way than they are understood.
+fn misunderstood(cli: &Cli) -> Option<String> {
+    if let Some(command) = cli.serve.misplaced_command() {
+        return Some(format!("the command comes before its flags: daylily {command} [OPTIONS]"));
+    }
+    let what = match &cli.command {
+        Some(Command::Serve(what) | Command::Check(what)) => what,
+        _ => &cli.serve,
+    };
+    let component = what.component.as_ref().and_then(|component| foreign::command(component.as_os_str()));
+    component.or_else(|| foreign::variable(std::env::vars_os()))
+}
+
+/// Prints why the usage is wrong, and returns the exit code for that.
+fn misused(why: &str) -> ExitCode {
+    let _ = writeln!(std::io::stderr(), "{why}");
+    ExitCode::from(2)
 }
 
 /// Prints the failure and returns its exit code.

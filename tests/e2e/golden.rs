@@ -15,10 +15,11 @@ struct Case {
     name: &'static str,
     arguments: &'static [&'static str],
     files: &'static [(&'static str, &'static [u8])],
+    environment: &'static [(&'static str, &'static str)],
 }
 
 const fn case(name: &'static str, arguments: &'static [&'static str]) -> Case {
-    Case { name, arguments, files: &[] }
+    Case { name, arguments, files: &[], environment: &[] }
 }
 
 /// Minimal components: each exports an empty instance under the name of a draft's handler.
@@ -27,6 +28,10 @@ const DRAFT_P2: &[u8] =
 const DRAFT_P3: &[u8] = b"\0asm\x0d\0\x01\0\x05\x03\x01\x01\0\x0b+\x01\0%wasi:http/handler@0.3.0-rc-2025-09-16\x05\0\0";
 /// A 0.3 handler that imports interfaces of a draft that no release has.
 const IMPORTS_OF_DRAFTS: &[u8] = b"\0asm\x0d\0\x01\0\x07\x03\x01B\0\x0a-\x01\0(wasi:cli/environment@0.2.0-rc-2023-12-05\x05\0\x0a+\x01\0&wasi:random/random@0.3.0-rc-2025-09-16\x05\0\x0a-\x01\0(wasi:config/store@0.2.0-draft-2024-09-27\x05\0\x05\x03\x01\x01\0\x0b\x1d\x01\0\x17wasi:http/handler@0.3.0\x05\x03\0";
+
+/// Paths as other servers write them.
+const PARAMETERS: &[u8] = b"[[route]]\npath = '/users/:id'\ncomponent = 'a.wasm'\n
+[[route]]\npath = '/users/{id}'\ncomponent = 'a.wasm'\n";
 
 const CASES: &[Case] = &[
     case("help", &["--help"]),
@@ -39,46 +44,63 @@ const CASES: &[Case] = &[
     case("usage-command-after-flags", &["--dev", "check"]),
     case("usage-reopen-after-flags", &["--dev", "reopen"]),
     case("usage-value", &["--max-body", "many"]),
+    case("foreign-addr", &["--addr", "0.0.0.0:8080", "app.wasm"]),
+    case("foreign-port", &["--port", "8080"]),
+    case("foreign-p", &["-p8080"]),
+    case("foreign-l", &["-l", "8080"]),
+    case("foreign-host", &["serve", "--host", "0.0.0.0"]),
+    case("foreign-wasi", &["-Scli", "app.wasm"]),
+    case("foreign-wasm", &["-W", "max-memory-size=1000000", "app.wasm"]),
+    case("foreign-files", &["--files", "public"]),
+    case("foreign-listen-port", &["--listen", "8080"]),
+    case("foreign-listen-http", &["--listen", "http://localhost:8080/"]),
+    case("foreign-listen-https", &["--listen", "https://0.0.0.0:8443"]),
+    case("foreign-run", &["run", "app.wasm"]),
+    case("foreign-up", &["up"]),
+    case("foreign-start", &["start"]),
+    case("foreign-restart", &["restart"]),
+    case("foreign-version", &["version"]),
+    case("foreign-misspelt", &["serv", "app.wasm"]),
+    case("foreign-misspelt-alone", &["stopp"]),
+    case("foreign-toml", &["missing.toml"]),
+    Case { files: &[("app/daylily.toml", b"")], ..case("foreign-directory", &["app"]) },
+    Case { files: &[("daylily.toml", PARAMETERS)], ..case("foreign-parameters", &["check"]) },
+    Case { environment: &[("DAYLILY_LISTE", "127.0.0.1:8080")], ..case("foreign-variable", &["serve"]) },
+    Case { environment: &[("DAYLILY_PORT", "8080")], ..case("foreign-variable-port", &["serve"]) },
+    Case { environment: &[("DAYLILY_SHUTDOWN_TIMEOUT", "5s")], ..case("foreign-variable-key", &["check"]) },
     case("check-hello-world", &["check"]),
     case("component-missing", &["check", "missing.wasm"]),
     case("config-missing", &["check", "-c", "missing.toml"]),
     case("cannot-listen", &["--listen", "192.0.2.1:8080"]),
-    Case {
-        name: "component-core-module",
-        arguments: &["check", "module.wasm"],
-        files: &[("module.wasm", b"\0asm\x01\0\0\0")],
-    },
+    Case { files: &[("module.wasm", b"\0asm\x01\0\0\0")], ..case("component-core-module", &["check", "module.wasm"]) },
     case("component-address", &["check", "https://files.example.com/app.wasm"]),
     case("component-registry", &["check", "registry.example.com/team/app:1.0"]),
     Case {
-        name: "component-configuration",
-        arguments: &["check", "daylily.toml"],
         files: &[("daylily.toml", b"[[route]]\ncomponent = 'app.wasm'\n")],
+        ..case("component-configuration", &["check", "daylily.toml"])
     },
     Case {
-        name: "component-truncated",
-        arguments: &["check", "half.wasm"],
         files: &[("half.wasm", b"\0asm\x0d\0\x01\0\x07\x99\x01\x01\x42")],
+        ..case("component-truncated", &["check", "half.wasm"])
     },
-    Case { name: "component-draft-0.2", arguments: &["check", "draft.wasm"], files: &[("draft.wasm", DRAFT_P2)] },
-    Case { name: "component-draft-0.3", arguments: &["check", "draft.wasm"], files: &[("draft.wasm", DRAFT_P3)] },
+    Case { files: &[("draft.wasm", DRAFT_P2)], ..case("component-draft-0.2", &["check", "draft.wasm"]) },
+    Case { files: &[("draft.wasm", DRAFT_P3)], ..case("component-draft-0.3", &["check", "draft.wasm"]) },
     Case {
-        name: "component-imports-of-drafts",
-        arguments: &["check", "drafts.wasm"],
         files: &[("drafts.wasm", IMPORTS_OF_DRAFTS)],
+        ..case("component-imports-of-drafts", &["check", "drafts.wasm"])
     },
-    Case { name: "component-not-wasm", arguments: &["check", "text.wasm"], files: &[("text.wasm", b"Hello World\n")] },
+    Case { files: &[("text.wasm", b"Hello World\n")], ..case("component-not-wasm", &["check", "text.wasm"]) },
     Case {
-        name: "config-errors",
-        arguments: &["check"],
         files: &[("daylily.toml", b"[server]\nmax_hed = '1KiB'\n\n[[route]]\npath = '/v1'\n")],
+        ..case("config-errors", &["check"])
     },
 ];
 
 #[test]
 fn cli() {
     each(CASES, |case| {
-        let actual = told(case, &run_in(case.files, &[("COLUMNS", "100")], case.arguments));
+        let environment = [&[("COLUMNS", "100")], case.environment].concat();
+        let actual = told(case, &run_in(case.files, &environment, case.arguments));
         let path = directory().join(format!("{}.txt", case.name));
         if std::env::var_os("BLESS").is_some() {
             std::fs::create_dir_all(directory()).expect("a directory");
@@ -99,7 +121,8 @@ fn no_golden_file_is_left_over() {
 }
 
 fn told(case: &Case, finished: &Finished) -> String {
-    let mut text = format!("$ daylily {}\nexit: {}\n", case.arguments.join(" "), finished.code);
+    let variables: String = case.environment.iter().map(|(name, value)| format!("{name}={value} ")).collect();
+    let mut text = format!("$ {variables}daylily {}\nexit: {}\n", case.arguments.join(" "), finished.code);
     for (name, output) in [("stdout", &finished.stdout), ("stderr", &finished.stderr)] {
         if !output.is_empty() {
             writeln!(text, "--- {name}\n{}", without_times(output).trim_end()).expect("a string");

@@ -36,13 +36,31 @@ fn a_configuration_file_in_the_directory_is_used() {
     }
 }
 
+const BUILT_IN: &str = "There is no daylily.toml in this directory, so this is the built-in Hello World; \
+    `daylily COMPONENT.wasm` serves a component";
+
+/// Only if neither a configuration nor a component is served.
+#[test]
+fn the_start_says_that_the_built_in_component_is_served() {
+    let component = guest("hello").display().to_string();
+    let config = format!("[[route]]\ncomponent = '{component}'\n");
+    for server in [
+        Setup::bare(&[&component]).start(),
+        Setup::bare(&[]).file("daylily.toml", config.as_bytes()).start(),
+        Setup::new().route("a.test", "hello", "").start(),
+    ] {
+        let printed = server.stop();
+        assert_eq!(printed.lines().count(), 1, "{printed}");
+    }
+}
+
 #[test]
 fn stdout_has_the_address_and_nothing_else() {
     let server = Setup::bare(&["--log", "trace"]).start();
     check_hello(&server);
     server.get("bad host", "/").expect_refusal(400, "malformed request");
     let address = server.address();
-    assert_eq!(server.stop(), format!("Server running at http://{address}/ with 1 worker\n"));
+    assert_eq!(server.stop(), format!("Server running at http://{address}/ with 1 worker\n{BUILT_IN}\n"));
 }
 
 #[test]

@@ -130,6 +130,27 @@ const HINTS: &[Hint] = &[
     ("127.0.0.1:1", &["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"], "setcap cap_net_bind_service"),
 ];
 
+/// The port that a platform wants is not taken without being asked for.
+#[test]
+fn a_port_in_the_environment_that_is_not_listened_on_is_named_at_start() {
+    let said = |line: &str| line.contains("the variable PORT is ");
+    let server = hello().env("PORT", "18080").start();
+    let line = server.log().wait_for(&["INFO", "the variable PORT is 18080", "listen = \"0.0.0.0:$PORT\""]);
+    assert!(line.contains("--listen '0.0.0.0:$PORT'"), "{line}");
+    server.reload();
+    server.log().wait_for(&["reloaded"]);
+    assert_eq!(server.log().matching(said).len(), 1);
+    let address = free_address();
+    for (listen, port) in [("$PORT".to_owned(), address.port().to_string()), ("0".to_owned(), "http".to_owned())] {
+        let listen = format!("127.0.0.1:{listen}");
+        let server = hello().flags(&["--listen", &listen]).env("PORT", &port).start();
+        server.get("hello.test", "/").expect(200, "Hello World\n");
+        server.reload();
+        server.log().wait_for(&["reloaded"]);
+        assert_eq!(server.log().matching(said), Vec::<String>::new(), "{listen}");
+    }
+}
+
 /// Only the error for an address in use asks whether another server is running.
 #[test]
 fn what_helps_depends_on_why_an_address_cannot_be_had() {

@@ -20,6 +20,7 @@ pub mod request_outcome;
 pub mod restart;
 pub mod route;
 pub mod secret;
+pub mod similar;
 pub mod trace_context;
 pub mod trusted;
 pub mod units;

@@ -17,19 +17,24 @@ pub(crate) fn unreadable(component: &SourceName, error: &io::Error) -> &'static 
             for example with `wkg oci pull -o app.wasm REFERENCE`, and give the file's path";
     }
     if error.kind() == io::ErrorKind::IsADirectory || error.to_string().contains("a directory") {
-        return "give the path of the `.wasm` file in it";
+        return "give the path of the `.wasm` file in it, or with `-c` that of the configuration file in it";
+    }
+    if is_toml(path) {
+        return "pass a configuration file with `-c`";
     }
     "check the path and its permissions"
 }
 
 /// Help for a file that is not a component, if its name tells what it is.
 pub(crate) fn not_servable(component: &SourceName, reason: &NotServable) -> &'static str {
-    let is_toml =
-        Path::new(component.path()).extension().is_some_and(|extension| extension.eq_ignore_ascii_case("toml"));
     match reason {
-        NotServable::NotWasm if is_toml => "; pass a configuration file with `-c`",
+        NotServable::NotWasm if is_toml(component.path()) => "; pass a configuration file with `-c`",
         _ => "",
     }
+}
+
+fn is_toml(path: &str) -> bool {
+    Path::new(path).extension().is_some_and(|extension| extension.eq_ignore_ascii_case("toml"))
 }
 
 /// Whether the path contains a URL. In a configuration, the configuration's directory precedes it.

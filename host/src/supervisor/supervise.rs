@@ -24,7 +24,7 @@ use super::reloading::{self, Reloading};
 use super::signal::{Asked, Signals};
 use super::upgrade::{CarriedState, Inheritance, Invocation, Report, Successor};
 use super::watch::Watch;
-use super::{end, orphans, systemd};
+use super::{end, orphans, surroundings, systemd};
 use crate::cli::ServeArguments;
 use crate::failure::Failure;
 use crate::net::sockets::Sockets;
@@ -190,7 +190,10 @@ impl Supervisor {
         self.show_generation();
         match inheritance {
             Some(inheritance) => self.take_over(inheritance).await,
-            None => systemd::ready(&status::summary(&self.current)),
+            None => {
+                systemd::ready(&status::summary(&self.current));
+                surroundings::note_port(&self.current.launch.sockets());
+            }
         }
         if let Some(control) = &self.control {
             control.publish()?;

@@ -5,8 +5,10 @@ use std::ffi::OsString;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use daylily_core::config::Surroundings;
+use daylily_core::config::{PORT, Surroundings};
+use daylily_core::log_target;
 
+use crate::net::sockets::Sockets;
 use crate::sys::read_file::read_file;
 
 /// The environment and the files of this process. Files are read again for each configuration.
@@ -32,4 +34,18 @@ impl Surroundings for ProcessSurroundings {
         self.asked.borrow_mut().push(path.to_owned());
         read_file(path, max_bytes)
     }
+}
+
+/// Logs that the port of a platform is not listened on, if it is not: other servers take it without being told.
+pub(crate) fn note_port(sockets: &Sockets) {
+    let variable = std::env::var(PORT).ok();
+    let Some(port) = variable.and_then(|port| port.parse::<u16>().ok()).filter(|port| *port != 0) else { return };
+    if sockets.addresses().iter().any(|address| address.tcp().is_some_and(|address| address.port() == port)) {
+        return;
+    }
+    tracing::info!(
+        target: log_target::SUPERVISOR,
+        "the variable PORT is {port}, and no address of listen has this port; to take it, write \
+         listen = \"0.0.0.0:$PORT\" (--listen '0.0.0.0:$PORT')"
+    );
 }

@@ -124,6 +124,16 @@ impl FromStr for ListenAddr {
         if !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit()) {
             return Err(refused(format!("write host and port, such as \"127.0.0.1:{text}\"")));
         }
+        if let Some((scheme @ ("http" | "https"), place)) = text.split_once("://") {
+            let place = place.split(['/', '?']).next().filter(|place| place.parse::<Self>().is_ok());
+            let place = format!("\"{}\"", place.unwrap_or("127.0.0.1:3000"));
+            return Err(refused(match scheme {
+                "https" => {
+                    format!("daylily serves HTTP without TLS: write {place}, and let a proxy before it serve https")
+                }
+                _ => format!("write host and port without scheme and path: {place}"),
+            }));
+        }
         if text.starts_with('/') || text.starts_with("unix/") {
             return Err(refused(
                 "a Unix socket is written as \"unix:\" and its path: \"unix:/run/daylily/http.sock\"".to_owned(),
@@ -227,7 +237,10 @@ mod tests {
         check("[::1]", Err("write host and port"));
         check("::1:3000", Err("brackets"));
         check("localhost:65536", Err("the port is invalid"));
-        check("http://localhost:80", Err("without scheme"));
+        check("http://localhost:80", Err("without scheme and path: \"localhost:80\""));
+        check("http://localhost/", Err("without scheme and path: \"127.0.0.1:3000\""));
+        check("https://[::1]:443/a", Err("without TLS: write \"[::1]:443\""));
+        check("ftp://localhost:80", Err("without scheme"));
         check("localhost:80/", Err("without scheme"));
         check("a b:80", Err("invalid character"));
         check("127.1:80", Err("four decimal numbers"));

@@ -75,7 +75,7 @@ options! {
         /// address and, where the system does not separate them (`net.ipv6.bindv6only`), every IPv4 address;
         /// `"0.0.0.0:3000"` may be listed beside it. Clients cannot connect before the workers are ready. With port 0
         /// the system chooses a port. `$PORT` stands for the variable `PORT` of the environment, as in
-        /// `"0.0.0.0:$PORT"`. The default can only be reached from this machine; `"0.0.0.0:3000"` is every IPv4 address
+        /// `"0.0.0.0:$PORT"`; without it, that variable changes nothing. The default can only be reached from this machine; `"0.0.0.0:3000"` is every IPv4 address
         /// of it.
         listen: Option<Vec<Listen>> = Addresses("listen"),
             flag (1, "--listen ADDR:PORT", Some("DAYLILY_LISTEN"),

@@ -2,6 +2,7 @@
 
 use super::options::rows;
 use crate::ValueError;
+use crate::similar::closest;
 
 /// A table of the configuration.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -41,7 +42,7 @@ impl Table {
         if let Some(home) = home_of(key) {
             return error.help(format!("`{key}` belongs {home}"));
         }
-        match closest(key, allowed) {
+        match closest(key, allowed.iter().copied()) {
             Some(allowed) => error.help(format!("did you mean `{allowed}`?")),
             None => error.help(format!("the keys allowed here are {}", allowed.join(", "))),
         }
@@ -63,13 +64,6 @@ fn home_of(key: &str) -> Option<&'static str> {
         [Table::Route] => Some("in a [[route]]"),
         _ => TABLES.contains(&key).then_some("at the top of the file, above the first [table]"),
     }
-}
-
-/// The most similar key of `allowed`, if at most a third of `key` differs (and at least one character may).
-fn closest<'a>(key: &str, allowed: &[&'a str]) -> Option<&'a str> {
-    let near = (key.chars().count() / 3).max(1);
-    let distances = allowed.iter().map(|allowed| (strsim::damerau_levenshtein(key, allowed), *allowed));
-    distances.filter(|(distance, _)| *distance <= near).min().map(|(_, allowed)| allowed)
 }
 
 #[cfg(test)]

@@ -112,6 +112,13 @@ impl FromStr for PathPattern {
         if path.contains('*') {
             return refused("`*` can only be the whole last segment, as in \"/v1/*\"".to_owned());
         }
+        if let Some(at) = parameter(path) {
+            let prefix = path.get(..at).unwrap_or("/");
+            return refused(format!(
+                "a path has no parameters: write \"{prefix}*\" for everything below \"{prefix}\", and read the rest in \
+                 the component"
+            ));
+        }
         if path.contains(['?', '#']) {
             return refused("a path must not have a query or a fragment".to_owned());
         }
@@ -128,6 +135,19 @@ impl FromStr for PathPattern {
         let path = path.to_owned();
         Ok(Self(if below { PathKind::Below(path) } else { PathKind::Exact(path) }))
     }
+}
+
+/// Where the first segment begins that other servers take for a parameter: `:id`, `{id}`, `<id>`, or the `...` of Spin.
+fn parameter(path: &str) -> Option<usize> {
+    let is_parameter = |segment: &&str| {
+        let is_named =
+            segment.strip_prefix(':').is_some_and(|name| name.starts_with(|c: char| c.is_alphabetic() || c == '_'));
+        is_named || segment.contains(['{', '<']) || *segment == "..."
+    };
+    let before: usize =
+        path.split('/').take_while(|segment| !is_parameter(segment)).map(|segment| segment.len() + 1).sum();
+    // The last segment has no slash after it.
+    (before <= path.len()).then_some(before)
 }
 
 /// `*( pchar / "/" )` of RFC 3986 §3.3.
@@ -207,6 +227,14 @@ mod tests {
         check::<PathPattern>("/a#b", Err("must not have a query"));
         check::<PathPattern>("/a/../b", Err("`..`"));
         check::<PathPattern>("/./*", Err("`..`"));
+        check::<PathPattern>("/a/:id", Err("write \"/a/*\" for everything below \"/a/\""));
+        check::<PathPattern>("/a/{id}/b/{c}", Err("write \"/a/*\""));
+        check::<PathPattern>("/{id}", Err("write \"/*\""));
+        check::<PathPattern>("/a/b-{id}", Err("write \"/a/*\""));
+        check::<PathPattern>("/a/<int:id>", Err("write \"/a/*\""));
+        check::<PathPattern>("/a/:id/*", Err("write \"/a/*\""));
+        check::<PathPattern>("/a/...", Err("write \"/a/*\""));
+        check::<PathPattern>("/a:b/:/:1", Ok("/a:b/:/:1"));
         check::<PathPattern>("/a b", Err("percent-encode"));
         check::<PathPattern>("/ü", Err("percent-encode"));
         check::<PathPattern>("/a%2", Err("percent-encode"));

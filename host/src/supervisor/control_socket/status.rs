@@ -42,7 +42,7 @@ impl Supervisor {
 }
 
 /// What is printed to standard output when the server is ready: one line, one for each Unix socket, and one for the
-/// admin listener.
+/// admin listener; and one if no guest was named at all.
 pub(crate) fn announcement(supervisor: &Supervisor) -> String {
     let view = &supervisor.current;
     let urls = urls(view);
@@ -54,11 +54,20 @@ pub(crate) fn announcement(supervisor: &Supervisor) -> String {
     );
     let hints = view.launch.sockets().addresses().into_iter().filter_map(|address| address.hint());
     let text = hints.fold(line, |text, hint| format!("{text}\n  try: {hint}"));
-    match supervisor.admin.address() {
+    let text = match supervisor.admin.address() {
         Some(admin) => format!("{text}\nAdmin listener at {}", admin.url()),
         None => text,
+    };
+    let what = &supervisor.what;
+    match (&what.component, &what.config) {
+        (None, None) => format!("{text}\n{HELLO_WORLD}"),
+        _ => text,
     }
 }
+
+/// A user may have started daylily in another directory than that of the configuration.
+const HELLO_WORLD: &str = "There is no daylily.toml in this directory, so this is the built-in Hello World; \
+    `daylily COMPONENT.wasm` serves a component";
 
 /// One line about the generation that serves.
 pub(crate) fn summary(view: &View) -> String {
