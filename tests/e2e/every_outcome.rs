@@ -76,6 +76,8 @@ static ORDINARY: Shared = Shared::new(|| {
         .server("head_timeout = '500ms'")
         .route("stalled.test", "echo", "body_timeout = '300ms'")
         .route_with("name = 'many.test'\nhost = 'many.test'\nmax_instances = 1", &entire)
+        .raw_route("\n[[route]]\nname = 'files.test'\nhost = 'files.test'\nfiles = 'public'\n")
+        .file("public/index.html", b"home")
 });
 
 /// One request at a time, and one that waits.
@@ -156,6 +158,13 @@ const CASES: &[Case] = &[
         send(server, &Request::post("echo.test", "/").header("transfer-encoding", "gzip, chunked").bytes())
     }),
     Case::new(Outcome::NoRoute, "", Refused(404, "no such route", Stays), |server| get(server, "nowhere.test", "/")),
+    Case::new(Outcome::Ok, "files.test", Complete(200), |server| get(server, "files.test", "/")),
+    Case::new(Outcome::NoFile, "files.test", Refused(404, "no such file", Stays), |server| {
+        get(server, "files.test", "/none")
+    }),
+    Case::new(Outcome::MethodNotAllowed, "files.test", Refused(405, "method not allowed", Stays), |server| {
+        send(server, &Request::new("DELETE", "files.test", "/").bytes())
+    }),
     Case::new(Outcome::QueueFull, "hello.test", Refused(503, "request queue full", Stays), queue_full)
         .on(&NARROW, &[("stream.test", Outcome::ClientGone), ("stream.test", Outcome::ClientGone)]),
     Case::new(Outcome::QueueTimeout, "hello.test", Refused(503, "timed out in queue", Stays), |server| {
