@@ -125,10 +125,9 @@ impl Sink {
     /// When the file cannot be written.
     pub(crate) fn end_line_of_others(&mut self) -> io::Result<bool> {
         let file = self.file()?;
-        match flock(&*file, FlockOperation::NonBlockingLockExclusive) {
-            Err(Errno::WOULDBLOCK) => return Ok(false),
-            // Without locks, whoever has not finished its line in time is taken to have ended.
-            Ok(()) | Err(_) => {}
+        // Without locks, a process that has not finished its line in time is taken to have ended.
+        if flock(&*file, FlockOperation::NonBlockingLockExclusive) == Err(Errno::WOULDBLOCK) {
+            return Ok(false);
         }
         let ended = file.write_all(b"\n");
         let _ = flock(&*file, FlockOperation::Unlock);
