@@ -16,6 +16,7 @@ use super::h1::arrival::{Arrival, Head};
 use super::h1::framing;
 use crate::http::admission::RouteShare;
 use crate::http::ending::{Ending, Served, SharedEnd};
+use crate::http::moment::Moment;
 use crate::http::phase::{Change, Phase, SharedPhase};
 use crate::http::server::Worker;
 use crate::http::stall::Wait;
@@ -71,10 +72,6 @@ struct Shared {
     /// The route whose permit the response in progress holds, while it is streamed.
     streams_for: Mutex<Option<RouteShare>>,
 }
-
-/// A point in time that one task sets and another reads: milliseconds after the connection opened, plus one. 0 means
-/// unset.
-struct Moment(AtomicU64);
 
 /// Guard of a request in progress on a connection. It is dropped with the response body.
 pub(crate) struct InRequest {
@@ -378,29 +375,5 @@ impl Drop for InRequest {
         if self.streams.load(Relaxed) {
             *lock(&shared.streams_for) = None;
         }
-    }
-}
-
-impl Moment {
-    const fn none() -> Self {
-        Self(AtomicU64::new(0))
-    }
-
-    fn is_none(&self) -> bool {
-        self.0.load(Relaxed) == 0
-    }
-
-    fn clear(&self) {
-        self.0.store(0, Relaxed);
-    }
-
-    fn set(&self, opened: Instant, at: Instant) {
-        let after_ms = at.saturating_duration_since(opened).as_millis();
-        self.0.store(u64::try_from(after_ms).unwrap_or(u64::MAX - 1) + 1, Relaxed);
-    }
-
-    fn get(&self, opened: Instant) -> Option<Instant> {
-        let after_ms = self.0.load(Relaxed).checked_sub(1)?;
-        Some(opened + Duration::from_millis(after_ms))
     }
 }

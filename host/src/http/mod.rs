@@ -12,6 +12,7 @@ pub(crate) mod files;
 pub(crate) mod fuzzing;
 pub(crate) mod h1;
 pub(crate) mod inbound;
+mod moment;
 pub(crate) mod phase;
 pub(crate) mod pulse;
 pub(crate) mod request;

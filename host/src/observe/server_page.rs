@@ -24,7 +24,7 @@ pub(crate) const MAX_DRAINING: usize = 16;
 const PAGE_BYTES: usize = 4096;
 
 /// How often the supervisor says that its event loop runs.
-pub(crate) const BEAT_INTERVAL: Duration = Duration::from_secs(1);
+const BEAT_INTERVAL: Duration = Duration::from_secs(1);
 
 /// How long it may not have said so.
 const BEAT_PATIENCE: Duration = Duration::from_secs(10);
@@ -173,9 +173,12 @@ impl ServerPage {
         Ok(Arc::new(Self { file, layout, content: Mutex::new(content) }))
     }
 
-    /// The supervisor's event loop runs. To be called each [`BEAT_INTERVAL`].
-    pub(crate) fn beat(&self) {
-        self.layout.beat.store(micros(monotonic_now()), Relaxed);
+    /// Says each [`BEAT_INTERVAL`] that the supervisor's event loop runs. Never ends.
+    pub(crate) async fn keep_beating(self: Arc<Self>) {
+        loop {
+            self.layout.beat.store(micros(monotonic_now()), Relaxed);
+            tokio::time::sleep(BEAT_INTERVAL).await;
+        }
     }
 
     /// The memory from which the observer maps it.

@@ -26,7 +26,7 @@ use super::process::{NOT_INHERITED, own_program, workers};
 use crate::observe::journal;
 use crate::observe::journal::WorkerFacts;
 use crate::observe::metrics::{self, BlockNames, MetricsReader, Sums};
-use crate::observe::server_page::{BEAT_INTERVAL, ServerPage};
+use crate::observe::server_page::ServerPage;
 use crate::observer::LAST_LINES;
 use crate::observer::message::{self, ADMIN_LEFT, FILES, HEARTBEAT, Message, Settings};
 use crate::sys::lock::lock;
@@ -112,13 +112,7 @@ impl Observer {
         let observer = Self(Arc::new(Shared { state, stuck, page, admin_left }));
         let first = observer.spawn()?;
         let keeping = tokio::spawn(keep(observer.clone(), first));
-        let page = Arc::clone(&observer.0.page);
-        tokio::spawn(async move {
-            loop {
-                page.beat();
-                tokio::time::sleep(BEAT_INTERVAL).await;
-            }
-        });
+        tokio::spawn(Arc::clone(&observer.0.page).keep_beating());
         Ok((observer.clone(), Running { observer, keeping: Some(keeping) }))
     }
 
