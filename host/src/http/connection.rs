@@ -6,7 +6,6 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use daylily_core::connection_end::ConnectionEnd;
-use daylily_core::request_outcome::RequestOutcome;
 use http::{HeaderValue, Request, Version};
 use http_body::Body;
 use tokio::io::ReadBuf;
@@ -15,7 +14,7 @@ use tokio::time::Instant;
 use super::h1::arrival::{Arrival, Head};
 use super::h1::framing;
 use crate::http::admission::RouteShare;
-use crate::http::ending::{Ending, Served, SharedEnd};
+use crate::http::ending::{Ending, Served, SharedEnd, outcome_of_head};
 use crate::http::phase::{Change, Phase, SharedPhase};
 use crate::http::server::Worker;
 use crate::http::stall::Wait;
@@ -238,15 +237,23 @@ impl Connection {
         self.0.end.note(end);
     }
 
-    /// The connection has ended; returns how. A head that had begun gets its record.
+    /// A read has found the end of what the client sends.
+    pub(crate) fn note_end_read(&self) {
+        self.0.end.note_read();
+    }
+
+    /// The connection has ended; returns how. A head that was received, or a part of one, gets its record, if it has
+    /// become no request and has no answer.
     pub(crate) fn end(&self, served: Served) -> ConnectionEnd {
         let shared = &self.0;
-        if shared.partial_head.load(Relaxed) && shared.phase.get() != Phase::Answered {
-            shared.recorder.incomplete_head(RequestOutcome::ClientGone, None, self.peer().address());
-        }
         let is_unread = shared.unread.load(Relaxed) || shared.arrival.is_body_coming();
-        let (is_gone, drains) = (self.is_gone(), shared.drain.closes_connections());
-        Ending { served, noted: shared.end.get(), is_gone, drains, is_unread }.reason()
+        let (is_gone, drains) = (shared.end.is_read() || self.is_gone(), shared.drain.closes_connections());
+        let end = Ending { served, noted: shared.end.get(), is_gone, drains, is_unread }.reason();
+        let has_head = shared.partial_head.load(Relaxed) || shared.arrival.has_head();
+        if has_head && shared.phase.get() != Phase::Answered {
+            shared.recorder.incomplete_head(outcome_of_head(end), None, self.peer().address());
+        }
+        end
     }
 
     /// Whether the client began a request head and did not complete it in time.
