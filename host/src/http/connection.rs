@@ -148,10 +148,10 @@ impl Connection {
         &self.0.arrival
     }
 
-    /// Limits the writes of the response in progress: the whole response must be sent within `whole` from now, and no
+    /// Limits the writes of the response in progress: the whole response must be sent within `whole` from `now`, and no
     /// single write may wait longer than `stall`.
-    pub(crate) fn bound_writes(&self, whole: Duration, stall: Duration) {
-        self.0.response_due.set(self.0.opened, Instant::now() + whole);
+    pub(crate) fn bound_writes(&self, now: Instant, whole: Duration, stall: Duration) {
+        self.0.response_due.set(self.0.opened, now + whole);
         self.0.stall_ms.store(u64::try_from(stall.as_millis()).unwrap_or(u64::MAX), Relaxed);
     }
 
