@@ -22,6 +22,7 @@ use crate::engine::pool::StackDetail;
 use crate::http::inbound;
 use crate::http::server::{Worker, WorkerRoute};
 use crate::observe::request_id::RequestId;
+use crate::observe::trace_context::RequestIds;
 use crate::wasi::state::State;
 use crate::worker::load::{self, WorkerContext};
 
@@ -105,8 +106,9 @@ impl Steps {
     /// When the guest gives no response, does not return, or waits for something outside the process.
     pub fn call(&self, request: Request<()>) -> Result<Called> {
         let request = request.map(|()| Empty::new().map_err(|never| match never {}));
-        let Call { run, head, .. } =
-            self.app()?.call(RequestId::next(), Received { scheme: Scheme::HTTP, trace: None, request });
+        let id = RequestId::next();
+        let received = Received { scheme: Scheme::HTTP, ids: RequestIds::new(id, None), trace: None, request };
+        let Call { run, head, .. } = self.app()?.call(id, received);
         let response = async {
             let (parts, body) = head.await?.map_err(String::from)?.into_parts();
             Result::Ok(Response::from_parts(parts, body.collect().await?.to_bytes()))

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use serde_json::Value;
 
@@ -114,6 +115,32 @@ fn a_client_that_leaves_has_a_line() {
     assert!(eventually(PATIENCE, || server.status().total("connections") == 2));
     connection.leave();
     assert_eq!(lines(&server, 2)[1]["outcome"], "client_gone");
+}
+
+/// Exactly one, also of a head that arrives in pieces, is not valid or is never complete.
+#[test]
+fn each_head_has_one_line() {
+    let server = logging("").start();
+    let cases: [(&[&[u8]], &str); 5] = [
+        (&[b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"], "malformed"),
+        (&[b"PRI * HT", b"TP/2.0\r\n\r\nSM\r\n\r\n"], "malformed"),
+        (&[b"GET / HTTP/1.1\r\nno fi", b"eld\r\n\r\n"], "malformed"),
+        (&[b"\r\n", b"\r\nGET / HT"], "client_gone"),
+        (&[b"GET / HTTP/1.1\r\nhost: ", b"hello.test\r\n\r\n"], "ok"),
+    ];
+    let mut expected = Vec::new();
+    for (pieces, outcome) in cases {
+        let mut connection = server.connect();
+        for piece in pieces {
+            connection.send(piece);
+            // So that they are read one by one.
+            connection.is_quiet_for(Duration::from_millis(50));
+        }
+        connection.leave();
+        expected.push(outcome);
+        let outcomes: Vec<_> = lines(&server, expected.len()).iter().map(|line| line["outcome"].clone()).collect();
+        assert_eq!(outcomes, expected, "{pieces:?}");
+    }
 }
 
 /// A response that is cut has the outcome of its cause, and the status that was sent.

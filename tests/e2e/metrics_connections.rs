@@ -81,7 +81,6 @@ fn hello() -> Request {
 fn setup() -> Setup {
     Setup::new()
         .top("[admin]\nlisten = '127.0.0.1:0'")
-        .server("head_timeout = '1s'\nmax_head = '16KiB'")
         .route("hello.test", "hello", "")
         .route("burn.test", "burn", "cpu_time = '100ms'")
         .route("echo.test", "echo", "")
@@ -90,7 +89,7 @@ fn setup() -> Setup {
 
 #[test]
 fn each_connection_is_counted_by_how_it_ended() {
-    let server = setup().start();
+    let server = setup().server("head_timeout = '1s'\nidle_timeout = '1s'\nmax_head = '16KiB'").start();
     let tcp = Listener { server: &server, admin: address(&server), name: "127.0.0.1:0" };
 
     tcp.check("client_closed", |server| server.connect().leave());
@@ -136,6 +135,14 @@ fn each_connection_is_counted_by_how_it_ended() {
     tcp.check("unread_response", |_| {
         narrow.send(&Request::get("stream.test", "/n?chunks=64&size=1000000&pause_ms=0").bytes());
     });
+    let (begun, ended) = (read(tcp.admin, "daylily_connections_total{listener=\"127.0.0.1:0\"}"), ended(tcp.admin));
+    assert_eq!(begun as u64, ended.values().sum::<u64>(), "{ended:#?}");
+}
+
+#[test]
+fn connections_of_workers_that_end_are_counted() {
+    let server = setup().start();
+    let tcp = Listener { server: &server, admin: address(&server), name: "127.0.0.1:0" };
     let mut idle = server.connect();
     idle.exchange(&hello()).expect(200, "Hello World\n");
     tcp.check("drain", |server| {
@@ -190,22 +197,31 @@ fn connections_are_counted_by_listener() {
 
 #[test]
 fn what_cannot_be_accepted_is_counted() {
-    let server = setup().server("max_connections = 2").start();
-    let admin = address(&server);
-    let not_accepted = |why: &str| {
-        read(admin, &format!("daylily_connections_not_accepted_total{{listener=\"127.0.0.1:0\",reason=\"{why}\"}}"))
+    let not_accepted = |server: &Daylily, why: &str| {
+        let labels = format!("listener=\"127.0.0.1:0\",reason=\"{why}\"");
+        read(address(server), &format!("daylily_connections_not_accepted_total{{{labels}}}"))
     };
-    let mut first = server.connect();
-    first.exchange(&hello()).expect(200, "Hello World\n");
-    assert_eq!((not_accepted("limit"), not_accepted("exhausted")), (0.0, 0.0));
-    let worker = server.worker_processes()[0];
-    let limit = worker.descriptor_limit();
-    worker.limit_descriptors(worker.lowest_free_descriptor());
-    let mut second = server.connect();
-    second.send(&hello().bytes());
-    assert!(eventually(PATIENCE, || not_accepted("exhausted") > 0.0));
+    let server = setup().server("max_connections = 3").start();
+    let mut open: Vec<Connection> = (0..2).map(|_| server.connect()).collect();
+    for connection in &mut open {
+        connection.exchange(&hello()).expect(200, "Hello World\n");
+    }
+    assert_eq!(not_accepted(&server, "limit"), 0.0);
+    open.push(server.connect());
+    assert!(eventually(PATIENCE, || not_accepted(&server, "limit") == 1.0), "{}", not_accepted(&server, "limit"));
+    drop(open);
+
+    let server = setup().start();
+    let (worker, limit) = (server.process(), server.process().descriptor_limit());
+    worker.limit_descriptors(worker.descriptors() as u64 + 4);
+    let mut more: Vec<Connection> = (0..20).map(|_| server.connect()).collect();
+    for connection in &mut more {
+        connection.send(&hello().bytes());
+    }
+    assert!(eventually(PATIENCE, || not_accepted(&server, "exhausted") > 0.0));
     worker.limit_descriptors(limit);
-    second.response("GET").expect(200, "Hello World\n");
-    // The worker would accept a third one, and does not.
-    assert!(eventually(PATIENCE, || not_accepted("limit") == 1.0), "{}", not_accepted("limit"));
+    for connection in &mut more {
+        connection.response("GET").expect(200, "Hello World\n");
+    }
+    assert_eq!(not_accepted(&server, "limit"), 0.0);
 }

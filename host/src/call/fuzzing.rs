@@ -31,6 +31,7 @@ use crate::engine::call_outcome::CallOutcome;
 use crate::engine::epoch::Ticker;
 use crate::engine::pool::{Engines, Needs, PoolKind, Reset, StackDetail, WasiVersion, compiler};
 use crate::observe::request_id::RequestId;
+use crate::observe::trace_context::RequestIds;
 use crate::wasi::http::content_length;
 use crate::wasi::link::{self, functions};
 use crate::wasi::settings::AppSettings;
@@ -225,8 +226,10 @@ fn app(
 
 /// How the guest ended, and its response. `None` if it waits forever.
 async fn outcome(app: &Arc<App>, request: http::Request<RequestBody>, input: &Input) -> Option<(Ended, String)> {
+    // The same in both forms: the guest sees it.
+    let id = RequestId::from_words([1, 2]);
     let Call { run, mut head, .. } =
-        app.call(RequestId::next(), Received { scheme: Scheme::HTTP, trace: None, request });
+        app.call(id, Received { scheme: Scheme::HTTP, ids: RequestIds::new(id, None), trace: None, request });
     let has_ended = Cell::new(false);
     let response = async {
         let head = poll_fn(|cx| match Pin::new(&mut head).poll(cx) {

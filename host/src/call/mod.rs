@@ -27,7 +27,7 @@ use http_body_util::BodyExt;
 use tokio::sync::oneshot;
 use wasmtime::Store;
 use wasmtime::component::{Accessor, Resource};
-use wasmtime_wasi_http::p2::bindings::http::types::{IncomingRequest, ResponseOutparam, Scheme as SchemeP2};
+use wasmtime_wasi_http::p2::bindings::http::types::{IncomingRequest, ResponseOutparam};
 use wasmtime_wasi_http::{Error as HttpError, FieldMap, WasiHttpView};
 
 use self::app::App;
@@ -39,8 +39,8 @@ use crate::engine::call_outcome::{CallOutcome, EndedStore};
 use crate::engine::meter::{Meter, Metered};
 use crate::observe::diagnosis::CallDiagnosis;
 use crate::observe::request_id::RequestId;
-use crate::observe::trace_context::TraceContext;
-use crate::wasi::direct::{RequestP3, describe_p2, describe_p3};
+use crate::observe::trace_context::{RequestIds, TraceContext};
+use crate::wasi::direct::{RequestP2, RequestP3, describe_p2, describe_p3, scheme_p2};
 use crate::wasi::http::{GuestBody, GuestResponse};
 use crate::wasi::state::State;
 
@@ -60,6 +60,8 @@ pub(crate) struct Call {
 /// A request, and the scheme of the connection that it was received on.
 pub(crate) struct Received<B> {
     pub(crate) scheme: Scheme,
+    /// The ids that the guest gets with the request, in place of what the client sent.
+    pub(crate) ids: RequestIds,
     /// For the requests that the guest sends.
     pub(crate) trace: Option<TraceContext>,
     /// It must have a path, and an authority in its target or its `Host` field.
@@ -161,7 +163,10 @@ where
     match handle {
         Handle::P2(handle) => {
             let give = |state: &mut State| {
-                let (request, answer) = arguments_p2(state, received, head)?;
+                let Received { scheme, ids, request, .. } = received;
+                let request = RequestP2::incoming(scheme, ids, request.map(BodyExt::boxed_unsync));
+                let request = state.table().push(request)?;
+                let answer = outparam_p2(state, head)?;
                 wasmtime::error::Ok((state.guest().give(&request)?, state.guest().give(&answer)?))
             };
             let arguments = give(store.data_mut()).map_err(Failure::Running)?;
@@ -169,8 +174,8 @@ where
         }
         Handle::P3(handle) => {
             let give = |state: &mut State| {
-                let Received { scheme, request, .. } = received;
-                let request = RequestP3::incoming(state, scheme, request.map(BodyExt::boxed_unsync));
+                let Received { scheme, ids, request, .. } = received;
+                let request = RequestP3::incoming(scheme, ids, request.map(BodyExt::boxed_unsync));
                 let request = state.table().push(request)?;
                 state.answer_to(head);
                 state.guest().give(&request)
@@ -192,23 +197,27 @@ where
 /// The guest's arguments: the request, and the outparam that it sets its response with.
 fn arguments_p2<B>(
     state: &mut State,
-    received: Received<B>,
+    mut received: Received<B>,
     head: oneshot::Sender<GuestResponse>,
 ) -> wasmtime::Result<(Resource<IncomingRequest>, Resource<ResponseOutparam>)>
 where
     B: Body<Data = Bytes, Error = HttpError> + Send + 'static,
 {
     let mut http = state.http();
-    let scheme = match received.scheme.as_str() {
-        "http" => SchemeP2::Http,
-        "https" => SchemeP2::Https,
-        other => SchemeP2::Other(other.to_owned()),
-    };
+    let scheme = scheme_p2(&received.scheme);
+    received.ids.put_into_request(received.request.headers_mut());
     let request = http.new_incoming_request(scheme, received.request)?;
-    let answer = http.new_response_outparam_from_callback(move |answer| {
+    Ok((request, outparam_p2(state, head)?))
+}
+
+/// What the guest sets its response with.
+fn outparam_p2(
+    state: &mut State,
+    head: oneshot::Sender<GuestResponse>,
+) -> wasmtime::Result<Resource<ResponseOutparam>> {
+    state.http().new_response_outparam_from_callback(move |answer| {
         let _ = head.send(answer.map_err(describe_p2));
-    })?;
-    Ok((request, answer))
+    })
 }
 
 async fn run_p3<B>(
@@ -257,8 +266,9 @@ fn new_request_p3<B>(state: &mut State, received: Received<B>) -> wasmtime_wasi_
 where
     B: Body<Data = Bytes, Error = HttpError> + Send + 'static,
 {
-    let Received { scheme, request, .. } = received;
-    let (Parts { method, uri, headers, .. }, body) = request.into_parts();
+    let Received { scheme, ids, request, .. } = received;
+    let (Parts { method, uri, mut headers, .. }, body) = request.into_parts();
+    ids.put_into_request(&mut headers);
     let uri = uri.into_parts();
     let authority = uri.authority.or_else(|| headers.get(http::header::HOST)?.as_bytes().try_into().ok());
     let headers = FieldMap::new_immutable(state.http().hooks, headers);

@@ -24,6 +24,7 @@ use crate::engine::cpu_queue::CpuQueue;
 use crate::engine::epoch::Ticker;
 use crate::engine::pool::{Engines, PoolKind, Reset, StackDetail, WasiVersion, base, pooling, use_slots};
 use crate::observe::request_id::RequestId;
+use crate::observe::trace_context::RequestIds;
 use crate::wasi::http::GuestResponse;
 
 type Change = fn(&mut PoolingAllocationConfig, &mut Config);
@@ -138,9 +139,15 @@ fn app(kind: PoolKind, form: Form, change: Change) -> Arc<App> {
 fn call(app: &Arc<App>, target: &str) -> Call {
     let request = http::Request::get(target).header("host", "residue.test");
     let body = Empty::<Bytes>::new().map_err(|never| match never {});
+    let id = RequestId::next();
     app.call(
-        RequestId::next(),
-        Received { scheme: Scheme::HTTP, trace: None, request: request.body(body).expect("a request") },
+        id,
+        Received {
+            scheme: Scheme::HTTP,
+            ids: RequestIds::new(id, None),
+            trace: None,
+            request: request.body(body).expect("a request"),
+        },
     )
 }
 

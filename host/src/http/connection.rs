@@ -6,7 +6,6 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use daylily_core::connection_end::ConnectionEnd;
-use daylily_core::request_outcome::RequestOutcome;
 use http::{HeaderValue, Request, Version};
 use http_body::Body;
 use tokio::io::ReadBuf;
@@ -15,7 +14,7 @@ use tokio::time::Instant;
 use super::h1::arrival::{Arrival, Head};
 use super::h1::framing;
 use crate::http::admission::RouteShare;
-use crate::http::ending::{Ending, Served, SharedEnd};
+use crate::http::ending::{Ending, Served, SharedEnd, outcome_of_head};
 use crate::http::moment::Moment;
 use crate::http::phase::{Change, Phase, SharedPhase};
 use crate::http::server::Worker;
@@ -68,7 +67,6 @@ struct Shared {
     stall_ms: AtomicU64,
     /// The response in progress is a file: no guest has to be ended before the connection is closed.
     sends_file: AtomicBool,
-    has_read_end: AtomicBool,
     /// The route whose permit the response in progress holds, while it is streamed.
     streams_for: Mutex<Option<RouteShare>>,
 }
@@ -102,7 +100,6 @@ impl Connection {
             response_due: Moment::none(),
             stall_ms: AtomicU64::new(u64::try_from(limits.idle_timeout.as_millis()).unwrap_or(u64::MAX)),
             sends_file: AtomicBool::new(false),
-            has_read_end: AtomicBool::new(false),
             streams_for: Mutex::new(None),
         }))
     }
@@ -151,10 +148,10 @@ impl Connection {
         &self.0.arrival
     }
 
-    /// Limits the writes of the response in progress: the whole response must be sent within `whole` from now, and no
+    /// Limits the writes of the response in progress: the whole response must be sent within `whole` from `now`, and no
     /// single write may wait longer than `stall`.
-    pub(crate) fn bound_writes(&self, whole: Duration, stall: Duration) {
-        self.0.response_due.set(self.0.opened, Instant::now() + whole);
+    pub(crate) fn bound_writes(&self, now: Instant, whole: Duration, stall: Duration) {
+        self.0.response_due.set(self.0.opened, now + whole);
         self.0.stall_ms.store(u64::try_from(stall.as_millis()).unwrap_or(u64::MAX), Relaxed);
     }
 
@@ -235,26 +232,28 @@ impl Connection {
         &self.0.recorder
     }
 
-    /// A read has found the end of the client's bytes, perhaps before the poller has reported it.
-    pub(crate) fn note_read_end(&self) {
-        self.0.has_read_end.store(true, Relaxed);
-    }
-
     /// Notes what closes the connection. Only the first reason counts.
     pub(crate) fn note_end(&self, end: ConnectionEnd) {
         self.0.end.note(end);
     }
 
-    /// The connection has ended; returns how. A head that had begun gets its record.
+    /// A read has found the end of what the client sends.
+    pub(crate) fn note_end_read(&self) {
+        self.0.end.note_read();
+    }
+
+    /// The connection has ended; returns how. A head that was received, or a part of one, gets its record, if it has
+    /// become no request and has no answer.
     pub(crate) fn end(&self, served: Served) -> ConnectionEnd {
         let shared = &self.0;
-        if shared.partial_head.load(Relaxed) && shared.phase.get() != Phase::Answered {
-            shared.recorder.incomplete_head(RequestOutcome::ClientGone, None, self.peer().address());
-        }
         let is_unread = shared.unread.load(Relaxed) || shared.arrival.is_body_coming();
-        let is_gone = shared.has_read_end.load(Relaxed) || self.is_gone();
-        let drains = shared.drain.closes_connections();
-        Ending { served, noted: shared.end.get(), is_gone, drains, is_unread }.reason()
+        let (is_gone, drains) = (shared.end.is_read() || self.is_gone(), shared.drain.closes_connections());
+        let end = Ending { served, noted: shared.end.get(), is_gone, drains, is_unread }.reason();
+        let has_head = shared.partial_head.load(Relaxed) || shared.arrival.has_head();
+        if has_head && shared.phase.get() != Phase::Answered {
+            shared.recorder.incomplete_head(outcome_of_head(end), None, self.peer().address());
+        }
+        end
     }
 
     /// Whether the client began a request head and did not complete it in time.

@@ -3,31 +3,45 @@
 
 use std::error::Error;
 use std::io;
-use std::sync::atomic::{AtomicU8, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU8, Ordering::Relaxed};
 
 use daylily_core::connection_end::ConnectionEnd;
 use daylily_core::error_response::ErrorResponse;
+use daylily_core::request_outcome::RequestOutcome;
 
 /// A number that no end has.
 const NONE: u8 = u8::MAX;
 
 /// What closes a connection, once that is known. The tasks of the connection share it. They run on one thread.
-pub(crate) struct SharedEnd(AtomicU8);
+pub(crate) struct SharedEnd {
+    number: AtomicU8,
+    /// A read has found the end of what the client sends. The poller may not have reported it yet: the first read does not
+    /// wait for it.
+    is_read: AtomicBool,
+}
 
 impl SharedEnd {
     pub(crate) const fn new() -> Self {
-        Self(AtomicU8::new(NONE))
+        Self { number: AtomicU8::new(NONE), is_read: AtomicBool::new(false) }
+    }
+
+    pub(crate) fn note_read(&self) {
+        self.is_read.store(true, Relaxed);
+    }
+
+    pub(crate) fn is_read(&self) -> bool {
+        self.is_read.load(Relaxed)
     }
 
     /// Only the first call counts.
     pub(crate) fn note(&self, end: ConnectionEnd) {
-        if self.0.load(Relaxed) == NONE {
-            self.0.store(end.number(), Relaxed);
+        if self.number.load(Relaxed) == NONE {
+            self.number.store(end.number(), Relaxed);
         }
     }
 
     pub(crate) fn get(&self) -> Option<ConnectionEnd> {
-        ConnectionEnd::from_number(self.0.load(Relaxed))
+        ConnectionEnd::from_number(self.number.load(Relaxed))
     }
 }
 
@@ -116,6 +130,26 @@ pub(crate) fn after_last_word(refusal: &ErrorResponse) -> ConnectionEnd {
         | ErrorResponse::CpuTime { .. }
         | ErrorResponse::WallTime { .. }
         | ErrorResponse::Internal { .. } => ConnectionEnd::Internal,
+    }
+}
+
+/// How a request has ended whose head was received, wholly or in part, when its connection ended.
+pub(crate) fn outcome_of_head(end: ConnectionEnd) -> RequestOutcome {
+    match end {
+        ConnectionEnd::Malformed => RequestOutcome::Malformed,
+        ConnectionEnd::HeadLimit => RequestOutcome::HeadLimit,
+        ConnectionEnd::HeadTimeout => RequestOutcome::HeadTimeout,
+        ConnectionEnd::Drain => RequestOutcome::ShutDown,
+        ConnectionEnd::Lost => RequestOutcome::Lost,
+        ConnectionEnd::Internal => RequestOutcome::Internal,
+        ConnectionEnd::ClientClosed
+        | ConnectionEnd::ClientGone
+        | ConnectionEnd::ClientReset
+        | ConnectionEnd::Requested
+        | ConnectionEnd::UnreadBody
+        | ConnectionEnd::IdleTimeout
+        | ConnectionEnd::UnreadResponse
+        | ConnectionEnd::Cut => RequestOutcome::ClientGone,
     }
 }
 

@@ -28,7 +28,7 @@ pub(crate) struct Exchange {
     /// The outcome of a request that no guest answered.
     refused: OnceLock<RequestOutcome>,
     /// What the guest's call uses, once there is one.
-    meter: OnceLock<Arc<Meter>>,
+    meter: Mutex<Option<Arc<Meter>>>,
     _unfinished: TaskTrackerToken,
     outcome: OnceLock<CallOutcome>,
     /// The ended store, kept until the end of its response body has been read.
@@ -81,7 +81,7 @@ impl Exchange {
             record,
             ids,
             refused: OnceLock::new(),
-            meter: OnceLock::new(),
+            meter: Mutex::new(None),
             _unfinished: unfinished,
             outcome: OnceLock::new(),
             ended_store: Mutex::new(None),
@@ -111,7 +111,7 @@ impl Exchange {
 
     /// Where the time went until now, if the response is to say so.
     pub(crate) fn timing(&self) -> Option<ServerTiming> {
-        let usage = || self.meter.get().map(|meter| meter.usage());
+        let usage = || lock(&self.meter).as_ref().map(|meter| meter.usage());
         self.is_timed.load(Relaxed).then(|| self.record.timing(usage().as_ref()))
     }
 
@@ -163,7 +163,7 @@ impl Exchange {
 
     /// Records that the guest's call begins, and what measures it.
     pub(crate) fn begin_call(&self, meter: &Arc<Meter>, now: Instant) {
-        let _ = self.meter.set(Arc::clone(meter));
+        *lock(&self.meter) = Some(Arc::clone(meter));
         self.record.note_guest_began(now);
     }
 
@@ -241,7 +241,7 @@ impl Exchange {
 
 impl Drop for Exchange {
     fn drop(&mut self) {
-        let usage = self.meter.get().map(|meter| meter.usage()).unwrap_or_default();
+        let usage = lock(&self.meter).take().map(|meter| meter.usage()).unwrap_or_default();
         let guest = self.outcome().map(|outcome| outcome.request_outcome(&usage));
         self.record.end(self.request_outcome(guest), guest, &usage);
     }

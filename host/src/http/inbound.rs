@@ -108,7 +108,7 @@ fn host_field<B>(request: &Request<B>) -> Result<Option<Authority<'_>>, ErrorRes
     authority.map(Some).map_err(|error| malformed(Excerpt::display(format_args!("Host is invalid: {error}"))))
 }
 
-/// Makes the request that the guest gets: without hop-by-hop fields, with its ids, and with limits on its body.
+/// Makes the request that the guest gets: without hop-by-hop fields, and with limits on its body.
 ///
 /// # Errors
 ///
@@ -128,7 +128,6 @@ pub(crate) fn prepare(
     let headers = request.headers_mut();
     let nominated = named_by_connection(headers);
     remove_nominated(headers, &nominated);
-    exchange.ids().put_into_request(headers);
     if may_lack_host && !headers.contains_key(HOST) {
         // Guests see the address that the client connected to.
         headers.insert(HOST, connection.local_authority());

@@ -41,9 +41,9 @@ impl Pulse {
         }
     }
 
-    /// Resolves at the next tick, or at `deadline` if that is within one [`PERIOD`]. Cancel safe.
-    pub(crate) async fn next(&self, deadline: Instant) {
-        if deadline.saturating_duration_since(Instant::now()) <= PERIOD {
+    /// Resolves at the next tick, or at `deadline` if that is within one [`PERIOD`] of `now`. Cancel safe.
+    pub(crate) async fn next(&self, now: Instant, deadline: Instant) {
+        if deadline.saturating_duration_since(now) <= PERIOD {
             return sleep_until(deadline).await;
         }
         let _waiting = Waiting::new(&self.0);
@@ -83,11 +83,12 @@ mod tests {
         run(async {
             let pulse = Pulse::default();
             tokio::spawn(pulse.clone().beat());
-            let far = Instant::now() + FAR;
+            let now = Instant::now();
+            let far = now + FAR;
             for _ in 0..3 {
-                tokio::join!(pulse.next(far), pulse.next(far), async {
+                tokio::join!(pulse.next(now, far), pulse.next(now, far), async {
                     // A cancelled wait does not affect the others.
-                    let _ = tokio::time::timeout(Duration::ZERO, pulse.next(far)).await;
+                    let _ = tokio::time::timeout(Duration::ZERO, pulse.next(now, far)).await;
                 });
                 assert_eq!(pulse.0.waiting.load(Relaxed), 0);
                 // No task waits, so the timer pauses.
@@ -100,7 +101,7 @@ mod tests {
     fn is_not_early_at_a_deadline() {
         run(async {
             let begun = Instant::now();
-            Pulse::default().next(begun + PERIOD / 2).await;
+            Pulse::default().next(begun, begun + PERIOD / 2).await;
             assert!(begun.elapsed() >= PERIOD / 2);
         });
     }

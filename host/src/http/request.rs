@@ -7,6 +7,7 @@ use daylily_core::trusted::trusts;
 use http::header::{CONNECTION, DATE};
 use http::{HeaderValue, Request, Response, Version};
 use hyper::body::Incoming;
+use tokio::time::Instant;
 
 use crate::call::Received;
 use crate::http::body::Body;
@@ -57,8 +58,8 @@ pub(crate) async fn handle(
 fn begin(worker: &Worker, connection: &Connection, request: &Request<Incoming>) -> Arc<Exchange> {
     let client = connection.peer().address();
     let is_trusted = trusts(&worker.limits.trusted, client.map(|client| client.ip().to_canonical()));
-    let received = if is_trusted { ReceivedIds::of(request.headers()) } else { ReceivedIds::default() };
-    let record = worker.recorder.begin(request, client, &received);
+    let received = is_trusted.then(|| Arc::new(ReceivedIds::of(request.headers())));
+    let record = worker.recorder.begin(request, client, received.as_deref());
     let ids = RequestIds::new(record.id, received);
     let exchange = Exchange::begin(record, ids, worker.drain.begin_task());
     if worker.dev {
@@ -78,7 +79,7 @@ async fn answer(
     let target = inbound::target(&request)?;
     let (index, route) = worker.route(&target).ok_or(ErrorResponse::NoRoute)?;
     let limits = &route.limits;
-    exchange.record().set_route(&route.name, index);
+    exchange.record().set_route(index);
     if limits.server_timing {
         exchange.tell_timing();
     }
@@ -104,13 +105,16 @@ async fn answer(
         return Err(ErrorResponse::ShuttingDown.into());
     }
 
-    connection.bound_writes(limits.wall_time, limits.body_timeout);
-    let trace = (!app.settings().grants.allow_http.is_empty()).then(|| exchange.ids().trace().clone());
-    let received = Received { scheme: connection.peer().scheme(), trace, request };
+    let now = Instant::now();
+    connection.bound_writes(now, limits.wall_time, limits.body_timeout);
+    let trace = (!app.settings().grants.allow_http.is_empty()).then(|| exchange.ids().trace());
+    let (scheme, ids) = (connection.peer().scheme(), exchange.ids().clone());
+    let received = Received { scheme, ids, trace, request };
     let call = app.call(exchange.record().id, received);
     exchange.set_diagnosis(&call.diagnosis);
     let (guest, head) = watchdog::watch(
         call,
+        now,
         limits.wall_time,
         connection.clone(),
         Arc::clone(exchange),

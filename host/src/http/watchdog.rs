@@ -17,9 +17,10 @@ use crate::wasi::http::GuestResponse;
 /// at once.
 pub(crate) type Watched = std::pin::Pin<Box<dyn Future<Output = ()> + Send>>;
 
-/// Watches `call`. Its outcome is recorded in the exchange before its store is dropped.
+/// Watches `call`, which begins `now`. Its outcome is recorded in the exchange before its store is dropped.
 pub(crate) fn watch(
     call: Call,
+    now: Instant,
     wall_time: Duration,
     connection: Connection,
     exchange: Arc<Exchange>,
@@ -27,20 +28,20 @@ pub(crate) fn watch(
     pulse: Pulse,
 ) -> (Watched, tokio::sync::oneshot::Receiver<GuestResponse>) {
     let Call { run, head, meter, .. } = call;
-    let now = Instant::now();
     exchange.begin_call(&meter, now);
     let deadline = now + wall_time;
     let watched = async move {
-        let mut run = run;
+        let (mut run, mut now) = (run, now);
         // Declared after `run`, so that it is dropped first if a panic unwinds.
         let _unended = Unended(&exchange);
         let outcome = loop {
             tokio::select! {
                 biased;
                 (outcome, ended_store) = &mut run => return exchange.end(outcome, Some(ended_store)),
-                () = pulse.next(deadline) => {}
+                () = pulse.next(now, deadline) => {}
             }
-            if Instant::now() >= deadline {
+            now = Instant::now();
+            if now >= deadline {
                 break CallOutcome::WallTime(wall_time);
             }
             if drain.is_cut() {

@@ -3,7 +3,8 @@
 
 use std::fmt;
 use std::net::SocketAddr;
-use std::sync::{Arc, Mutex, OnceLock};
+use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime};
 
 use daylily_core::config::{AccessLog, AccessLogField, Always, Sample};
@@ -47,13 +48,29 @@ pub(crate) struct Record {
     pub(crate) id: RequestId,
     method: Method,
     path: Option<PathAndQuery>,
-    route: OnceLock<Arc<str>>,
+    /// The index of the route among the worker's, plus one; 0 before the request was routed.
+    route: AtomicU32,
     began: Instant,
-    times: Mutex<Times>,
-    numbers: Mutex<Numbers>,
-    place: Mutex<Option<Place>>,
+    state: Mutex<State>,
     recorder: Arc<Recorder>,
     _counted: InProgress<'static>,
+}
+
+/// What is known of a request by now.
+struct State {
+    numbers: Numbers,
+    times: Times,
+    /// None once it has ended.
+    place: Option<Place>,
+}
+
+impl State {
+    /// Writes what is known by now, for the case that the worker dies.
+    fn note_progress(&self) {
+        if let Some(place) = &self.place {
+            place.note_progress(&self.numbers);
+        }
+    }
 }
 
 /// Points in time of a request, as far as it has got.
@@ -87,6 +104,8 @@ pub(crate) struct Recorder {
     journal: Arc<Journal>,
     metrics: Arc<WorkerMetrics>,
     rules: Rules,
+    /// The names of the worker's routes.
+    routes: Vec<Arc<str>>,
 }
 
 /// Which records go to the access log, and what is kept for it.
@@ -115,6 +134,11 @@ impl Rules {
         }
     }
 
+    /// Whether a record has only the texts that all records have, unless there are ids from outside.
+    fn has_no_more_texts(&self) -> bool {
+        !self.query && self.headers.is_empty()
+    }
+
     /// How many requests the line of this one stands for, in thousandths; None if it has none.
     fn weight_milli(&self, id: RequestId, numbers: &Numbers) -> Option<u64> {
         const ALL: u64 = Sample::ALL.millionths() as u64;
@@ -138,8 +162,9 @@ impl Recorder {
         journal: Arc<Journal>,
         metrics: Arc<WorkerMetrics>,
         log: &AccessLog,
+        routes: Vec<Arc<str>>,
     ) -> Arc<Self> {
-        Arc::new(Self { counters, journal, metrics, rules: Rules::of(log) })
+        Arc::new(Self { counters, journal, metrics, rules: Rules::of(log), routes })
     }
 
     /// Begins the record of a request whose head was read.
@@ -147,7 +172,7 @@ impl Recorder {
         self: &Arc<Self>,
         request: &http::Request<B>,
         client: Option<SocketAddr>,
-        ids: &ReceivedIds,
+        ids: Option<&ReceivedIds>,
     ) -> Record {
         let (id, mut numbers) = first_numbers(client);
         numbers.protocol = if request.version() == Version::HTTP_10 { 10 } else { 11 };
@@ -158,22 +183,26 @@ impl Recorder {
             TextOf::new(Text::Host, without_user(host), MAX_HOST_BYTES),
             TextOf::new(Text::Path, uri.path().as_bytes(), MAX_PATH_BYTES),
         ];
-        let query = uri.query().filter(|_| self.rules.query);
-        let query = query.map(|query| TextOf::new(Text::Query, query.as_bytes(), MAX_QUERY_BYTES));
-        let fields = (0..)
-            .zip(&self.rules.headers)
-            .filter_map(|(number, name)| Some(TextOf::field(number, request.headers().get(name)?.as_bytes())));
         self.metrics.note_begun();
-        let place = self.journal.begin(&numbers, texts.into_iter().chain(query).chain(ids.texts()).chain(fields));
+        let place = if ids.is_none() && self.rules.has_no_more_texts() {
+            // Of most requests. A chain of iterators that are empty costs more than the texts.
+            self.journal.begin(&numbers, texts)
+        } else {
+            let query = uri.query().filter(|_| self.rules.query);
+            let query = query.map(|query| TextOf::new(Text::Query, query.as_bytes(), MAX_QUERY_BYTES));
+            let fields = (0..)
+                .zip(&self.rules.headers)
+                .filter_map(|(number, name)| Some(TextOf::field(number, request.headers().get(name)?.as_bytes())));
+            let ids = ids.into_iter().flat_map(ReceivedIds::texts);
+            self.journal.begin(&numbers, texts.into_iter().chain(query).chain(ids).chain(fields))
+        };
         Record {
             id,
             method: request.method().clone(),
             path: uri.path_and_query().cloned(),
-            route: OnceLock::new(),
+            route: AtomicU32::new(0),
             began: Instant::now(),
-            times: Mutex::default(),
-            numbers: Mutex::new(numbers),
-            place: Mutex::new(Some(place)),
+            state: Mutex::new(State { numbers, times: Times::default(), place: Some(place) }),
             recorder: Arc::clone(self),
             _counted: self.counters.begin_request(),
         }
@@ -207,31 +236,28 @@ impl Recorder {
 }
 
 impl Record {
-    /// Sets the route, and its index among the worker's.
-    pub(crate) fn set_route(&self, route: &Arc<str>, index: usize) {
-        let _ = self.route.set(Arc::clone(route));
-        let mut numbers = lock(&self.numbers);
-        numbers.route = u32::try_from(index).map_or(0, |index| index.saturating_add(1));
-        self.recorder.metrics.note_routed(&numbers);
-        if let Some(place) = &*lock(&self.place) {
-            place.note_progress(&numbers);
-        }
+    /// Sets the route, by its index among the worker's.
+    pub(crate) fn set_route(&self, index: usize) {
+        let route = u32::try_from(index).map_or(0, |index| index.saturating_add(1));
+        self.route.store(route, Relaxed);
+        let mut state = lock(&self.state);
+        state.numbers.route = route;
+        self.recorder.metrics.note_routed(&state.numbers);
+        state.note_progress();
     }
 
     pub(crate) fn set_status(&self, status: u16) {
-        lock(&self.numbers).status = status;
+        lock(&self.state).numbers.status = status;
     }
 
     /// The whole response went to the connection.
     pub(crate) fn note_delivered(&self) {
-        let mut numbers = lock(&self.numbers);
-        if std::mem::replace(&mut numbers.is_delivered, true) {
+        let mut state = lock(&self.state);
+        if std::mem::replace(&mut state.numbers.is_delivered, true) {
             return;
         }
-        self.recorder.metrics.note_delivered(&numbers);
-        if let Some(place) = &*lock(&self.place) {
-            place.note_progress(&numbers);
-        }
+        self.recorder.metrics.note_delivered(&state.numbers);
+        state.note_progress();
     }
 
     pub(crate) fn is_head(&self) -> bool {
@@ -240,8 +266,9 @@ impl Record {
 
     /// The request has its permit, and the guest begins.
     pub(crate) fn note_guest_began(&self, now: Instant) {
-        lock(&self.times).guest_began = Some(now);
-        self.recorder.metrics.note_admitted(&lock(&self.numbers));
+        let mut state = lock(&self.state);
+        state.times.guest_began = Some(now);
+        self.recorder.metrics.note_admitted(&state.numbers);
     }
 
     /// A file answers the request, without a guest and a permit.
@@ -250,13 +277,13 @@ impl Record {
     }
 
     pub(crate) fn note_guest_ended(&self) {
-        lock(&self.times).guest_ended = Some(Instant::now());
+        lock(&self.state).times.guest_ended = Some(Instant::now());
     }
 
     /// Where the time has gone until now. `usage` is what the guest has used, if one began.
     pub(crate) fn timing(&self, usage: Option<&Usage>) -> ServerTiming {
         let now = Instant::now();
-        let guest_began = lock(&self.times).guest_began;
+        let guest_began = lock(&self.state).times.guest_began;
         let guest = guest_began.zip(usage).map(|(began, usage)| {
             let instantiate = Duration::from_nanos(usage.instantiate_ns);
             GuestTiming { instantiate, ran: (now - began).saturating_sub(instantiate) }
@@ -266,25 +293,26 @@ impl Record {
 
     /// A streamed response begins.
     pub(crate) fn note_response(&self) {
-        lock(&self.times).response_began = Some(Instant::now());
+        lock(&self.state).times.response_began = Some(Instant::now());
     }
 
     /// The streamed response is complete.
     pub(crate) fn note_response_ended(&self) {
-        lock(&self.times).response_ended = Some(Instant::now());
+        lock(&self.state).times.response_ended = Some(Instant::now());
     }
 
     pub(crate) fn add_bytes_in(&self, bytes: usize) {
-        lock(&self.numbers).bytes_in += bytes as u64;
+        lock(&self.state).numbers.bytes_in += bytes as u64;
     }
 
     pub(crate) fn add_bytes_out(&self, bytes: usize) {
-        lock(&self.numbers).bytes_out += bytes as u64;
+        lock(&self.state).numbers.bytes_out += bytes as u64;
     }
 
     /// The route's name; `-` before the request was routed.
     pub(crate) fn route(&self) -> &str {
-        self.route.get().map_or("-", AsRef::as_ref)
+        let index = (self.route.load(Relaxed) as usize).checked_sub(1);
+        index.and_then(|index| self.recorder.routes.get(index)).map_or("-", AsRef::as_ref)
     }
 
     pub(crate) fn method(&self) -> impl fmt::Display {
@@ -298,10 +326,10 @@ impl Record {
 
     /// Ends the request: exactly once, with what is known of it by now.
     pub(crate) fn end(&self, outcome: RequestOutcome, guest: Option<RequestOutcome>, usage: &Usage) {
-        let Some(place) = lock(&self.place).take() else { return };
+        let mut state = lock(&self.state);
+        let Some(place) = state.place.take() else { return };
         let now = Instant::now();
-        let times = *lock(&self.times);
-        let mut numbers = lock(&self.numbers);
+        let State { numbers, times, .. } = &mut *state;
         let guest_ended = times.guest_ended.unwrap_or(now);
         numbers.outcome = outcome.number();
         numbers.guest = guest.map_or(NO_GUEST, RequestOutcome::number);
@@ -321,10 +349,10 @@ impl Record {
         numbers.outgoing = usage.outgoing;
         numbers.outgoing_failed = usage.outgoing_failed;
         numbers.outgoing_time = usage.outgoing_ns;
-        let weight = self.recorder.rules.weight_milli(self.id, &numbers);
+        let weight = self.recorder.rules.weight_milli(self.id, numbers);
         numbers.weight_milli = weight.unwrap_or(0);
-        self.recorder.metrics.note_ended(&numbers, times.guest_began.is_some());
-        self.recorder.note_kept(place.end(&numbers, weight.is_some()));
+        self.recorder.metrics.note_ended(numbers, times.guest_began.is_some());
+        self.recorder.note_kept(place.end(numbers, weight.is_some()));
         log_request!(
             debug, self, status = numbers.status, outcome = %outcome, us = numbers.total / 1_000, "request ended"
         );

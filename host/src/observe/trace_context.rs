@@ -1,6 +1,8 @@
 //! The ids of one request that others see: in the request that the guest gets, in the guest's outgoing requests, and in
 //! the response. W3C Trace Context (<https://www.w3.org/TR/trace-context/>) for the trace, `x-request-id` for our id.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use daylily_core::trace_context::{TraceParent, trace_state};
 use http::{HeaderMap, HeaderName, HeaderValue};
@@ -15,8 +17,7 @@ pub(crate) const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-i
 /// Bytes of a client's `x-request-id` that are recorded.
 const MAX_REQUEST_ID_BYTES: usize = 128;
 
-/// The ids that a trusted client sent with its request. By default none, as of a client that is not trusted.
-#[derive(Default)]
+/// The ids that a trusted client sent with its request.
 pub(crate) struct ReceivedIds {
     /// The trace id as bytes, and the flags.
     trace: Option<([u8; 16], u8)>,
@@ -50,10 +51,13 @@ fn single<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<&'a HeaderVal
     values.next().filter(|_| values.next().is_none())
 }
 
-/// The ids of one request, as values of fields.
+/// The ids of one request. The values of fields are made from them where they are needed: most guests do not look at
+/// their request's fields. Cheap to clone.
+#[derive(Clone)]
 pub(crate) struct RequestIds {
-    request_id: HeaderValue,
-    trace: TraceContext,
+    id: RequestId,
+    /// None of a client that is not trusted.
+    received: Option<Arc<ReceivedIds>>,
 }
 
 /// The position of a request in its trace.
@@ -70,12 +74,16 @@ const FLAGS: usize = 53;
 const REQUEST_ID: usize = 55;
 
 impl RequestIds {
-    /// Of the request with this id. The trace is the client's if it sent one, else a new one with the same id; the
-    /// parent of what happens next in it is the lower half of the id, which is never 0.
+    pub(crate) fn new(id: RequestId, received: Option<Arc<ReceivedIds>>) -> Self {
+        Self { id, received }
+    }
+
+    /// The request's own id, and its position in its trace. The trace is the client's if it sent one, else a new one with
+    /// the same id; the parent of what happens next in it is the lower half of the id, which is never 0.
     ///
     /// Both values share one allocation.
-    pub(crate) fn new(id: RequestId, received: ReceivedIds) -> Self {
-        let id = id.to_hex();
+    fn values(&self) -> (HeaderValue, TraceContext) {
+        let id = self.id.to_hex();
         let mut text = *b"00-00000000000000000000000000000000-0000000000000000-0000000000000000000000000000000000";
         let mut put = |at: usize, digits: &[u8]| {
             if let Some(place) = text.get_mut(at..at + digits.len()) {
@@ -85,7 +93,7 @@ impl RequestIds {
         let [_, low] = id;
         put(PARENT, &low);
         put(REQUEST_ID, id.as_flattened());
-        match received.trace {
+        match self.received.as_ref().and_then(|received| received.trace) {
             None => put(TRACE, id.as_flattened()),
             Some((trace, flags)) => {
                 put(TRACE, hex(u128::from_be_bytes(trace)).as_flattened());
@@ -93,18 +101,17 @@ impl RequestIds {
             }
         }
         let text = Bytes::from_owner(text);
-        Self {
-            request_id: value(text.slice(REQUEST_ID..)),
-            trace: TraceContext { parent: value(text.slice(..REQUEST_ID)), state: received.state },
-        }
+        let state = self.received.as_ref().and_then(|received| received.state.clone());
+        (value(text.slice(REQUEST_ID..)), TraceContext { parent: value(text.slice(..REQUEST_ID)), state })
     }
 
     /// Puts them into a request in place of what the client sent.
     pub(crate) fn put_into_request(&self, headers: &mut HeaderMap) {
-        headers.insert(TRACEPARENT, self.trace.parent.clone());
-        headers.insert(X_REQUEST_ID, self.request_id.clone());
-        match &self.trace.state {
-            Some(state) => drop(headers.insert(TRACESTATE, state.clone())),
+        let (request_id, trace) = self.values();
+        headers.insert(TRACEPARENT, trace.parent);
+        headers.insert(X_REQUEST_ID, request_id);
+        match trace.state {
+            Some(state) => drop(headers.insert(TRACESTATE, state)),
             None => drop(headers.remove(&TRACESTATE)),
         }
     }
@@ -112,11 +119,11 @@ impl RequestIds {
     /// Sets `x-request-id` of a response to the request's id, also if the guest has set it: clients report this id, and
     /// it must be in daylily's log.
     pub(crate) fn put_into_response(&self, headers: &mut HeaderMap) {
-        headers.insert(X_REQUEST_ID, self.request_id.clone());
+        headers.insert(X_REQUEST_ID, value(Bytes::copy_from_slice(self.id.to_hex().as_flattened())));
     }
 
-    pub(crate) fn trace(&self) -> &TraceContext {
-        &self.trace
+    pub(crate) fn trace(&self) -> TraceContext {
+        self.values().1
     }
 }
 
@@ -180,8 +187,12 @@ mod tests {
     #[track_caller]
     fn check(is_trusted: bool, sent: &str, expected: &str, texts: &[(u8, &[u8])]) {
         let mut headers = map(sent);
-        let received = if is_trusted { ReceivedIds::of(&headers) } else { ReceivedIds::default() };
-        let kept: Vec<_> = received.texts().map(|text| (text.kind, text.bytes.to_vec())).collect();
+        let received = is_trusted.then(|| Arc::new(ReceivedIds::of(&headers)));
+        let kept: Vec<_> = received
+            .iter()
+            .flat_map(|received| received.texts())
+            .map(|text| (text.kind, text.bytes.to_vec()))
+            .collect();
         let texts: Vec<_> = texts.iter().map(|(kind, bytes)| (*kind, bytes.to_vec())).collect();
         assert_eq!(kept, texts, "{sent}");
         RequestIds::new(RequestId::from_words(ID), received).put_into_request(&mut headers);
@@ -225,7 +236,7 @@ mod tests {
     fn outgoing_requests() {
         #[track_caller]
         fn check(sent: &str, own: &str, expected: &str) {
-            let ids = RequestIds::new(RequestId::from_words(ID), ReceivedIds::of(&map(sent)));
+            let ids = RequestIds::new(RequestId::from_words(ID), Some(Arc::new(ReceivedIds::of(&map(sent)))));
             let mut headers = map(own);
             ids.trace().put_into_outgoing(&mut headers);
             assert_eq!(lines(&headers), expected, "{sent}{own}");
@@ -242,7 +253,7 @@ mod tests {
 
     #[test]
     fn responses() {
-        let ids = RequestIds::new(RequestId::from_words(ID), ReceivedIds::default());
+        let ids = RequestIds::new(RequestId::from_words(ID), None);
         let mut headers = map("x-request-id: a\nx-request-id: b\ntraceparent: c");
         ids.put_into_response(&mut headers);
         assert_eq!(lines(&headers), "traceparent: c\nx-request-id: 01a21b0425207811b9f60c17f6cf646e\n");

@@ -51,7 +51,7 @@ pub(crate) struct AdminSettings {
 pub(crate) const ADMIN_LEFT: u64 = 0;
 
 /// Sent each second. No journal has this id.
-pub(crate) const HEARTBEAT: u64 = 1;
+pub(crate) const HEARTBEAT: u64 = u64::MAX;
 
 /// What the observer does.
 #[derive(Clone, Serialize, Deserialize)]

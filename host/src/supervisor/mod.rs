@@ -12,6 +12,7 @@ mod events;
 pub(crate) mod fuzzing;
 mod generation;
 mod heartbeats;
+mod journals;
 pub(crate) mod observer;
 mod orphans;
 mod pace;

@@ -1,7 +1,6 @@
 //! The observer process, as its supervisor sees it: started before the workers, and again whenever it has ended. What
-//! it has not written by then is in the journals, whose descriptors are kept here.
+//! it has not written by then is in the journals, whose descriptors are kept.
 
-use std::collections::BTreeMap;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream as StdUnixStream;
@@ -21,6 +20,7 @@ use tokio::sync::Notify;
 use tokio::time::timeout;
 
 use super::admin::AdminListener;
+use super::journals::{Dropped, JournalFiles, Journals, MAX_ENDED_BYTES};
 use super::orphans;
 use super::process::{NOT_INHERITED, own_program, workers};
 use crate::observe::journal;
@@ -28,7 +28,7 @@ use crate::observe::journal::WorkerFacts;
 use crate::observe::metrics::{self, BlockNames, MetricsReader, Sums};
 use crate::observe::server_page::ServerPage;
 use crate::observer::LAST_LINES;
-use crate::observer::message::{self, ADMIN_LEFT, FILES, HEARTBEAT, Message, Settings};
+use crate::observer::message::{self, ADMIN_LEFT, HEARTBEAT, Message, Settings};
 use crate::sys::lock::lock;
 use crate::sys::{cpu_time, limits};
 use crate::worker::setup::WorkerJournal;
@@ -65,21 +65,9 @@ struct State {
     channel: Option<StdUnixStream>,
     /// What the observer that runs keeps of itself.
     own: Option<OwnedFd>,
-    /// Of workers that live, or whose records have not all been written.
-    journals: BTreeMap<u64, JournalFiles>,
-    /// What the workers whose journals are done have counted, and this process's predecessors.
-    ended: Sums,
-    last_id: u64,
-    /// The observer did not take a message, and is about to be ended.
+    journals: Journals,
+    /// The observer does not take messages or write what it should, and is about to be ended.
     is_stuck: bool,
-}
-
-struct JournalFiles {
-    facts: WorkerFacts,
-    journal: OwnedFd,
-    metrics: OwnedFd,
-    alive: OwnedFd,
-    log: OwnedFd,
 }
 
 impl Observer {
@@ -103,9 +91,7 @@ impl Observer {
             admin: AdminListener::default(),
             channel: None,
             own: None,
-            journals: BTreeMap::new(),
-            ended: Sums::default(),
-            last_id: HEARTBEAT,
+            journals: Journals::default(),
             is_stuck: false,
         };
         let (state, stuck, admin_left) = (Mutex::new(state), Notify::new(), Notify::new());
@@ -133,12 +119,29 @@ impl Observer {
             log: log_of_worker.into(),
         };
         let mut state = lock(&self.0.state);
-        state.last_id += 1;
-        let (id, files) = (state.last_id, JournalFiles { facts, journal, metrics, alive, log: log.into() });
-        let message = Message::Journals(vec![(id, files.facts.clone())]);
-        self.send(&mut state, &message, &files.descriptors());
-        state.journals.insert(id, files);
+        let state = &mut *state;
+        self.bound_journals(state);
+        let id = state.journals.add(JournalFiles { facts, journal, metrics, alive, log: log.into() });
+        if let Some(files) = state.journals.get(id) {
+            let message = Message::Journals(vec![(id, files.facts.clone())]);
+            let is_taken = send(state.channel.as_ref(), state.is_stuck, &message, &files.descriptors());
+            self.note_stuck_unless(is_taken, &mut state.is_stuck);
+        }
         Ok(for_worker)
+    }
+
+    /// Bounds the memory of journals whose workers have ended. An observer that has left so many of them also keeps them
+    /// in its memory, so it is ended.
+    fn bound_journals(&self, state: &mut State) {
+        let Dropped { journals, records } = state.journals.drop_oldest(MAX_ENDED_BYTES);
+        if journals > 0 {
+            tracing::error!(
+                target: log_target::SUPERVISOR,
+                "the observer has not written the records of workers that ended long ago; {journals} journals were \
+                 dropped, and {records} requests have no line in the access log"
+            );
+            self.note_stuck_unless(false, &mut state.is_stuck);
+        }
     }
 
     /// Changes the settings; log files are reopened.
@@ -157,33 +160,23 @@ impl Observer {
 
     /// The observer is done with a journal, and its worker has ended.
     fn end(&self, id: u64) {
-        let mut state = lock(&self.0.state);
-        let Some(files) = state.journals.remove(&id) else { return };
-        match files.metrics() {
-            Ok(metrics) => state.ended.add(&metrics.sums_at_death()),
-            Err(error) => tracing::error!(
-                target: log_target::SUPERVISOR,
-                "failed to read the metrics of a worker that has ended: {error}; they are lost"
-            ),
-        }
+        // What it could not write, it has counted itself.
+        lock(&self.0.state).journals.end(id, 0);
     }
 
     /// What all processes have counted up to now, for the successor.
     pub(crate) fn sums(&self) -> Sums {
         let state = lock(&self.0.state);
-        let mut sums = state.ended.clone();
+        let mut sums = state.journals.sums();
         sums.add(&state.own_sums());
         sums.add(&Sums::of_cpu_ns(ProcessRole::Supervisor, cpu_time::of_this_process_ns()));
-        for metrics in state.journals.values().filter_map(|files| files.metrics().ok()) {
-            sums.add(&metrics.sums());
-        }
         sums
     }
 
     /// Adds what the predecessor has counted.
     pub(crate) fn add(&self, counted: &Sums) {
         let mut state = lock(&self.0.state);
-        state.ended.add(counted);
+        state.journals.add_ended(counted);
         self.send(&mut state, &Message::Counted(counted.clone()), &[]);
     }
 
@@ -222,9 +215,13 @@ impl Observer {
 
     /// Sends a message. An observer that does not take it is ended, and the next one gets everything.
     fn send(&self, state: &mut State, message: &Message, files: &[BorrowedFd<'_>]) {
-        let Some(channel) = state.channel.as_ref().filter(|_| !state.is_stuck) else { return };
-        if message::send(channel, message, files).is_err() {
-            state.is_stuck = true;
+        let is_taken = send(state.channel.as_ref(), state.is_stuck, message, files);
+        self.note_stuck_unless(is_taken, &mut state.is_stuck);
+    }
+
+    fn note_stuck_unless(&self, is_well: bool, is_stuck: &mut bool) {
+        if !is_well {
+            *is_stuck = true;
             self.0.stuck.notify_one();
         }
     }
@@ -257,10 +254,9 @@ impl Observer {
         let state = &mut *state;
         let settings = Message::Settings(Box::new(state.settings.clone()));
         // One message for all: so many messages as there may be journals do not fit into the socket.
-        let journals = state.journals.iter().map(|(id, files)| (*id, files.facts.clone())).collect();
-        let files: Vec<_> = state.journals.values().flat_map(JournalFiles::descriptors).collect();
+        let (journals, files) = (state.journals.facts(), state.journals.descriptors());
         message::send(&ours, &settings, &[own.as_fd()])?;
-        message::send(&ours, &Message::Counted(state.ended.clone()), &[])?;
+        message::send(&ours, &Message::Counted(state.journals.ended().clone()), &[])?;
         message::send(&ours, &Message::Journals(journals), &files)?;
         if state.admin.address().is_some() {
             let (message, files) = for_admin(&state.admin, &self.0.page);
@@ -283,7 +279,7 @@ impl State {
     /// The observer has ended. Returns whether its channel was closed from this side.
     fn note_ended(&mut self) -> bool {
         let own = self.own_sums();
-        self.ended.add(&own);
+        self.journals.add_ended(&own);
         self.own = None;
         self.channel.take().is_none()
     }
@@ -294,15 +290,9 @@ fn for_admin<'a>(admin: &'a AdminListener, page: &'a ServerPage) -> (Message, Ve
     (Message::Admin(settings), std::iter::once(page.file()).chain(socket).collect())
 }
 
-impl JournalFiles {
-    fn descriptors(&self) -> [BorrowedFd<'_>; FILES] {
-        [self.journal.as_fd(), self.metrics.as_fd(), self.alive.as_fd(), self.log.as_fd()]
-    }
-
-    /// What the worker has counted.
-    fn metrics(&self) -> io::Result<MetricsReader> {
-        MetricsReader::open(self.metrics.as_fd(), self.facts.blocks.clone())
-    }
+/// Sends a message, if an observer runs that takes messages. Returns false if it does not take this one.
+fn send(channel: Option<&StdUnixStream>, is_stuck: bool, message: &Message, files: &[BorrowedFd<'_>]) -> bool {
+    channel.filter(|_| !is_stuck).is_none_or(|channel| message::send(channel, message, files).is_ok())
 }
 
 /// The running observer, for the supervisor's end.
@@ -352,7 +342,7 @@ async fn keep(observer: Observer, mut running: (Child, UnixStream)) {
                     continue;
                 }
                 let _ = child.kill().await;
-                "it did not read its messages".to_owned()
+                "it did not do its work".to_owned()
             }
         };
         let was_closed = lock(&observer.0.state).note_ended();

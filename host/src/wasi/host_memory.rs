@@ -130,7 +130,7 @@ impl Measurement {
         } else if let Some(HostFutureTrailers::Done(Ok(Some(trailers)))) = resource.downcast_ref() {
             self.bytes += map_bytes(trailers);
         } else if let Some(request) = resource.downcast_ref::<RequestP3>() {
-            self.fields(request.headers());
+            self.map(request.fields());
             self.bytes += request.kept_bytes();
         } else if let Some(response) = resource.downcast_ref::<ResponseP3>() {
             self.fields(response.headers());
@@ -143,7 +143,10 @@ impl Measurement {
     }
 
     fn fields(&mut self, fields: &FieldMap) {
-        let map: &HeaderMap = fields;
+        self.map(fields);
+    }
+
+    fn map(&mut self, map: &HeaderMap) {
         if self.seen.insert(map) {
             self.bytes += map_bytes(map);
         }

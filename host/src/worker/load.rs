@@ -90,6 +90,7 @@ pub(crate) fn worker(
         let share = RouteShare::new(share(config, route));
         Ok(WorkerRoute { name, limits: route.limits, files, app, threads, share })
     }))?;
+    let names = routes.iter().map(|route: &WorkerRoute| Arc::clone(&route.app.settings().route)).collect();
     let shares = routes.iter().map(|route| route.share.clone()).collect();
     Ok(Worker {
         table: RouteTable::new(&config.routes),
@@ -103,7 +104,13 @@ pub(crate) fn worker(
         date: Date::new(SystemTime::now()),
         pulse: Pulse::default(),
         counters: context.counters,
-        recorder: Recorder::new(context.counters, context.journal, Arc::clone(&context.metrics), &config.access_log),
+        recorder: Recorder::new(
+            context.counters,
+            context.journal,
+            Arc::clone(&context.metrics),
+            &config.access_log,
+            names,
+        ),
         metrics: context.metrics,
     })
 }

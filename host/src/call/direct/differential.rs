@@ -15,6 +15,7 @@ use crate::call::{Call, Received};
 use crate::engine::call_outcome::CallOutcome;
 use crate::engine::pool::{PoolKind, Reset, WasiVersion};
 use crate::observe::request_id::RequestId;
+use crate::observe::trace_context::RequestIds;
 
 const GUEST: &str = include_str!("differential.wat");
 
@@ -194,9 +195,16 @@ pub(crate) async fn outcome(wasi_version: WasiVersion, component: &[u8], form: F
     let app = app(kind, form, component, RouteLimits::default());
     let request = http::Request::post("/path?query").header("host", "agreement.test").header("x-first", "1");
     let body = Full::new(Bytes::from_static(b"0123456789")).map_err(|never| match never {});
+    // The same in both forms: the guest sees it.
+    let id = RequestId::from_words([1, 2]);
     let Call { run, head, .. } = app.call(
-        RequestId::next(),
-        Received { scheme: Scheme::HTTP, trace: None, request: request.body(body).expect("a request") },
+        id,
+        Received {
+            scheme: Scheme::HTTP,
+            ids: RequestIds::new(id, None),
+            trace: None,
+            request: request.body(body).expect("a request"),
+        },
     );
     let answer = async {
         match head.await {

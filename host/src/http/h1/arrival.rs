@@ -63,6 +63,11 @@ impl Arrival {
         self.body.take()
     }
 
+    /// Whether hyper has a whole head that it has not parsed.
+    pub(crate) fn has_head(&self) -> bool {
+        self.has_head.load(Relaxed)
+    }
+
     /// Whether the next bytes from the client belong to a request's body.
     pub(crate) fn is_body_coming(&self) -> bool {
         self.is_body_coming.load(Relaxed)

@@ -219,7 +219,7 @@ impl AsyncRead for ConnectionIo {
                 ready?;
                 match this.connection.stream().read(buf) {
                     Ok(0) => {
-                        this.connection.note_read_end();
+                        this.connection.note_end_read();
                         return Poll::Ready(Ok(()));
                     }
                     Ok(_) => {}
@@ -275,10 +275,10 @@ impl ConnectionIo {
             // Only a head that does not arrive in one piece is timed. Most do, and need not pay for reading the clock.
             self.connection.note_head();
         }
-        let step = step?;
-        if is_head && !self.framing.has_head_passed() && step.pass > 0 {
+        if is_head && !self.framing.has_head_passed() && step.as_ref().map_or(true, |step| step.pass > 0) {
             self.connection.note_partial_head();
         }
+        let step = step?;
         if self.framing.has_head_passed() {
             self.connection.arrival().note_head_end(self.framing.has_fragment(), self.framing.ahead());
         } else if !is_head && self.framing.is_head() {

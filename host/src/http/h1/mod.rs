@@ -123,6 +123,7 @@ async fn serve_until_silent(
         } else if error.is_parse() && connection.is_idle() {
             // Input that hyper does not answer, such as HTTP/2 without TLS.
             connection.write_now(last_word(&unparsable(), connection).as_bytes());
+            connection.change_phase(Change::Answers);
         }
     }
     let end = connection.end(Served::of(&served));

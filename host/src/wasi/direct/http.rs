@@ -4,12 +4,13 @@ use wasmtime::component::Resource;
 use wasmtime_wasi_http::p2::HttpError;
 use wasmtime_wasi_http::p2::bindings::http::types::{
     self, DnsErrorPayload, ErrorCode, FieldSizePayload, FutureTrailers, HeaderError, HostFields, HostFutureTrailers,
-    HostIncomingBody, HostIncomingRequest, HostOutgoingBody, HostOutgoingResponse, HostResponseOutparam, IncomingBody,
-    IncomingRequest, Method, OutgoingBody, OutgoingResponse, ResponseOutparam, Scheme, TlsAlertReceivedPayload,
+    HostIncomingBody, HostOutgoingBody, HostOutgoingResponse, HostResponseOutparam, IncomingBody, Method, OutgoingBody,
+    OutgoingResponse, ResponseOutparam, Scheme, TlsAlertReceivedPayload,
 };
 use wasmtime_wasi_http::{FieldMap, WasiHttpView};
 
 use super::common::{MAX_TEXT_BYTES, common_fields, http_types};
+use super::incoming_request::{self, IncomingRequest};
 use crate::component_abi::{Borrow, Function, record, variant};
 use crate::wasi::error_codes;
 use crate::wasi::http::p2;
@@ -21,7 +22,6 @@ resources! { TYPES =>
     FieldMap = "fields",
     FutureTrailers = "future-trailers",
     IncomingBody = "incoming-body",
-    IncomingRequest = "incoming-request",
     OutgoingBody = "outgoing-body",
     OutgoingResponse = "outgoing-response",
     ResponseOutparam = "response-outparam",
@@ -43,7 +43,7 @@ fn http<T>(result: Result<T, HttpError>) -> wasmtime::Result<Result<T, ErrorCode
 }
 
 pub(crate) fn functions() -> Vec<Function<State>> {
-    [fields(), incoming_request(), incoming_body(), outgoing_response(), outgoing_body()]
+    [fields(), incoming_request::functions(), incoming_body(), outgoing_response(), outgoing_body()]
         .into_iter()
         .flatten()
         .collect()
@@ -57,28 +57,6 @@ fn fields() -> Vec<Function<State>> {
         }
     };
     common_fields!(p2).into_iter().chain(entries).collect()
-}
-
-type Request = Borrow<IncomingRequest>;
-
-fn incoming_request() -> Vec<Function<State>> {
-    functions! { state =>
-        TYPES {
-            drop(request: IncomingRequest) => HostIncomingRequest::drop(&mut state.http(), request);
-            fn "[method]incoming-request.method"(request: Request) =>
-                HostIncomingRequest::method(&mut state.http(), request.0);
-            fn "[method]incoming-request.path-with-query"(request: Request) =>
-                HostIncomingRequest::path_with_query(&mut state.http(), request.0);
-            fn "[method]incoming-request.scheme"(request: Request) =>
-                HostIncomingRequest::scheme(&mut state.http(), request.0);
-            fn "[method]incoming-request.authority"(request: Request) =>
-                HostIncomingRequest::authority(&mut state.http(), request.0);
-            fn "[method]incoming-request.headers"(request: Request) =>
-                HostIncomingRequest::headers(&mut state.http(), request.0);
-            fn "[method]incoming-request.consume"(request: Request) =>
-                HostIncomingRequest::consume(&mut state.http(), request.0);
-        }
-    }
 }
 
 fn incoming_body() -> Vec<Function<State>> {

@@ -60,12 +60,14 @@ macro_rules! functions {
 
 mod common;
 mod http;
+mod incoming_request;
 pub(super) mod io;
 mod outgoing;
 pub(super) mod p3;
 pub(super) mod wasi;
 
 pub(crate) use http::{ParamsP2, describe as describe_p2};
+pub(crate) use incoming_request::{IncomingRequest as RequestP2, scheme as scheme_p2};
 pub(crate) use p3::{Answer, ParamsP3, Request as RequestP3, Response as ResponseP3, describe as describe_p3};
 pub(in crate::wasi) use p3::{BodySource, Trailers, TrailersResult, error_code, lower_trailers};
 

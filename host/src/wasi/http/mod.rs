@@ -5,6 +5,7 @@ pub(crate) mod fields;
 pub(crate) mod p2;
 pub(crate) mod p3;
 pub(crate) mod received;
+pub(crate) mod received_fields;
 
 use bytes::Bytes;
 use daylily_core::excerpt::Excerpt;

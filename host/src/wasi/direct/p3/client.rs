@@ -31,9 +31,9 @@ pub(super) fn functions() -> Vec<Function<State>> {
 fn send(state: &mut State, request: Resource<Request>) -> wasmtime::Result<Later<State>> {
     state.charge(MAX_HEAD_BYTES)?;
     let request = state.table().delete(request)?;
-    let Request { method, scheme, authority, path_with_query, headers, options, body } = request;
+    let Request { method, scheme, authority, path_with_query, fields, options, body } = request;
     let transmission = Arc::new(Tell(body.transmission()));
-    let headers = headers.into();
+    let headers = fields.into_map(state.http().hooks);
     let body = body.into_http(state, &headers, ErrorCode::HttpRequestBodySize, Tells::Sender)?;
     let mut request = http::Request::new(body);
     *request.method_mut() = method;

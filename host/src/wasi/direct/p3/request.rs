@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use http::HeaderMap;
 use http::request::Parts;
 use http::uri::{Authority, PathAndQuery};
 use wasmtime::component::Resource;
@@ -14,8 +15,10 @@ use wasmtime_wasi_http::{FieldMap, RequestOptions, WasiHttpView};
 use super::error::code_or_trap;
 use super::{Body, MESSAGE_BYTES, SentResult, TYPES, TrailersResult, fields};
 use crate::component_abi::{Borrow, Function, FutureReader, StreamReader};
+use crate::observe::trace_context::RequestIds;
 use crate::wasi::http::GuestBody;
 use crate::wasi::http::p3::UNSENT;
+use crate::wasi::http::received_fields::ReceivedFields;
 use crate::wasi::http::{MAX_AUTHORITY_BYTES, MAX_METHOD_BYTES, path_with_query};
 use crate::wasi::state::State;
 
@@ -25,7 +28,7 @@ pub(crate) struct Request {
     pub(super) scheme: Option<http::uri::Scheme>,
     pub(super) authority: Option<Authority>,
     pub(super) path_with_query: Option<PathAndQuery>,
-    pub(super) headers: FieldMap,
+    pub(super) fields: ReceivedFields,
     pub(super) options: Option<Arc<RequestOptions>>,
     pub(super) body: Body,
 }
@@ -37,7 +40,7 @@ resources! { TYPES => Request = "request", OptionsResource = "request-options", 
 
 impl Request {
     /// A request that was received with `scheme`. A request in origin-form gets a scheme and an authority, too (wasmtime#11571).
-    pub(crate) fn incoming(state: &mut State, scheme: http::uri::Scheme, request: http::Request<GuestBody>) -> Self {
+    pub(crate) fn incoming(scheme: http::uri::Scheme, ids: RequestIds, request: http::Request<GuestBody>) -> Self {
         let (Parts { method, uri, headers, .. }, body) = request.into_parts();
         let uri = uri.into_parts();
         let authority = uri.authority.or_else(|| headers.get(http::header::HOST)?.as_bytes().try_into().ok());
@@ -46,7 +49,7 @@ impl Request {
             scheme: Some(scheme),
             authority,
             path_with_query: uri.path_and_query,
-            headers: FieldMap::new_immutable(state.http().hooks, headers),
+            fields: ReceivedFields::new(headers, ids),
             options: None,
             body: Body::incoming(body),
         }
@@ -54,8 +57,9 @@ impl Request {
 }
 
 impl Request {
-    pub(crate) fn headers(&self) -> &FieldMap {
-        &self.headers
+    /// Its fields by now, for measuring them.
+    pub(crate) fn fields(&self) -> &HeaderMap {
+        self.fields.map()
     }
 
     /// The bytes that the host keeps for the request beside its fields.
@@ -109,7 +113,7 @@ fn new(
     let unsent = Err(ErrorCode::InternalError(Some(UNSENT.to_owned())));
     state.charge(MESSAGE_BYTES)?;
     let (body, sent) = Body::new(state, contents, trailers, unsent);
-    let headers = fields::take(state, headers)?;
+    let fields = ReceivedFields::made(fields::take(state, headers)?);
     let options = match options {
         Some(options) => Some(state.table().delete(options)?.into_arc()),
         None => None,
@@ -119,7 +123,7 @@ fn new(
         scheme: None,
         authority: None,
         path_with_query: None,
-        headers,
+        fields,
         options,
         body,
     };
@@ -156,8 +160,9 @@ fn get_options(state: &mut State, request: &ToRequest) -> wasmtime::Result<Optio
 }
 
 fn get_headers(state: &mut State, request: &ToRequest) -> wasmtime::Result<Resource<FieldMap>> {
-    let headers = get(state, request)?.headers.clone();
-    Ok(state.table().push(headers)?)
+    let http = state.http();
+    let fields = http.table.get_mut(&request.0)?.fields.see(http.hooks);
+    Ok(http.table.push(fields)?)
 }
 
 /// Whether the value that a guest set was accepted.
