@@ -36,10 +36,41 @@ pub(super) const INTENDED: &[Intended] = &[
         is: |_, difference| difference.of == "vary" && difference.theirs == "none",
     },
     Intended {
-        reason: "a redirect has the path, not a whole address",
-        is: |_, difference| difference.of == "location" && difference.theirs.ends_with(&difference.ours),
+        reason: "206, 304, 412 and 416 have the fields of the file, too: accept-ranges, etag, last-modified",
+        is: |_, difference| {
+            ["accept-ranges", "etag", "last-modified"].contains(&difference.of) && difference.theirs == "none"
+        },
+    },
+    Intended {
+        reason: "a range that ends before it begins is invalid and ignored (RFC 9110, section 14.1.1); nginx answers 416",
+        is: |request, difference| request.has("range", "bytes=2-1") && difference.is_status("200", "416"),
+    },
+    Intended {
+        reason: "no range of an empty file can be satisfied (416); nginx sends the file if the range begins at 0",
+        is: |request, difference| request.target == "/empty.txt" && difference.is_status("416", "200"),
+    },
+    Intended {
+        reason: "another method than GET and HEAD is not allowed, whatever the path",
+        is: |request, difference| request.method == "POST" && difference.of == "status" && difference.ours == "405",
     },
 ];
+
+impl Request {
+    fn has(&self, name: &str, value: &str) -> bool {
+        self.fields.contains(&(name, value))
+    }
+
+    /// Whether it asks for several ranges.
+    fn has_several_ranges(&self) -> bool {
+        self.fields.iter().any(|(name, value)| *name == "range" && value.contains(','))
+    }
+}
+
+impl Difference {
+    fn is_status(&self, ours: &str, theirs: &str) -> bool {
+        self.of == "status" && (self.ours.as_str(), self.theirs.as_str()) == (ours, theirs)
+    }
+}
 
 /// The number of the first intended difference that this one is.
 pub(super) fn intended(request: &Request, difference: &Difference) -> Option<usize> {

@@ -9,7 +9,6 @@ mod measure;
 mod requests;
 mod servers;
 
-use requests::Request;
 use servers::Servers;
 
 pub(crate) const USAGE: &str = "\
@@ -71,11 +70,4 @@ fn nginx() -> Result<PathBuf> {
     found.with_context(|| {
         format!("nginx is not on the path; it is in Debian's package nginx. {DIR} can be its directory")
     })
-}
-
-impl Request {
-    /// Whether it asks for several ranges.
-    fn has_several_ranges(&self) -> bool {
-        self.fields.iter().any(|(name, value)| *name == "range" && value.contains(','))
-    }
 }

@@ -179,7 +179,11 @@ impl Response {
         let mut differences = Vec::new();
         for name in COMPARED.iter().filter(|name| is_file || !name.starts_with("content-") || **name == "content-range")
         {
-            let value = |response: &Self| response.field(name).unwrap_or("none").to_owned();
+            let value = |response: &Self| match *name {
+                // It has names of fields.
+                "vary" => response.field(name).unwrap_or("none").to_ascii_lowercase(),
+                name => response.field(name).unwrap_or("none").to_owned(),
+            };
             let (ours, theirs) = (value(self), value(other));
             if ours != theirs {
                 differences.push(Difference { of: name, ours, theirs });
