@@ -200,7 +200,7 @@ counters! {
     // In a worker's slot, and in the sums over all workers.
     worker {
         connections_opened => connections, "connections that were accepted";
-        connections_closed => connections_open (Counts::connections_open), "connections that are open";
+        connections_closed;
         requests_begun => requests, "requests that began, including those that got an error response from daylily",
             Requests: "{requests} on {connections} connections";
         requests_ended => requests_in_progress (Counts::requests_in_progress), "requests that began and have not ended";
