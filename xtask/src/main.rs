@@ -11,6 +11,8 @@ mod bench;
 mod count;
 mod fuzz;
 mod http;
+mod javascript;
+mod languages;
 mod process;
 mod prometheus;
 mod tidy;
@@ -25,6 +27,7 @@ usage: cargo xtask COMMAND
   count [--accept]     count instructions, system calls and allocations per request
   attack [--help]      measure what other clients notice of attacks
   prometheus [--help]  compare what a real Prometheus reads with what clients saw
+  languages            check what a developer is told of an exception in JavaScript and in Python
   tidy [--bless]       check documents and sources against each other
   fuzz [TARGET]        run a fuzz target; without one, list them
 ";
@@ -43,6 +46,7 @@ fn main() -> ExitCode {
         ["attack", args @ ..] => root().and_then(|root| attack::main(root, args)),
         ["prometheus", "--help" | "-h"] => say(prometheus::USAGE),
         ["prometheus", args @ ..] => root().and_then(|root| prometheus::main(root, args)),
+        ["languages"] => root().and_then(languages::main),
         ["tidy"] => root().and_then(|root| tidy::main(root, false)),
         ["tidy", "--bless"] => root().and_then(|root| tidy::main(root, true)),
         ["tidy", ..] => say(tidy::USAGE),
