@@ -1,4 +1,5 @@
-// node build.js WIT_DEPS OUT.wasm: builds the component. `cargo xtask bench --case large` runs it.
+// node build.js WIT_DEPS OUT.wasm SOURCE.js: builds the component. `cargo xtask bench --case large` and
+// `cargo xtask languages` run it.
 
 import { mkdir, readdir, readFile, writeFile } from "node:fs/promises";
 import { dirname, join } from "node:path";
@@ -14,7 +15,7 @@ world js {
 }
 `;
 
-const [deps, out] = process.argv.slice(2);
+const [deps, out, sourcePath] = process.argv.slice(2);
 const wit = join(dirname(out), "wit");
 await mkdir(join(wit, "deps"), { recursive: true });
 await writeFile(join(wit, "world.wit"), WORLD);
@@ -27,5 +28,5 @@ for (const name of await readdir(deps)) {
   }
 }
 
-const { component } = await componentize({ sourcePath: "hello.js", witPath: wit, worldName: "js" });
+const { component } = await componentize({ sourcePath, witPath: wit, worldName: "js" });
 await writeFile(out, component);

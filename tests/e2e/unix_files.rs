@@ -175,6 +175,7 @@ fn a_reload_keeps_adds_and_removes_sockets() {
     load.expect_more(50);
     change(&server, &format!("'{a}', "), "");
     assert!(!place.path("a.sock").exists());
+    load.expect_refused();
     let outcome = load.end();
     assert!(outcome.failed() == 0 && outcome.refused > 0, "{outcome:?}");
     hello(&place.path("b.sock"));

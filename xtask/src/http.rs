@@ -124,6 +124,13 @@ fn write_zeros(writer: &mut impl Write, bytes: u64) -> io::Result<()> {
 
 /// The body of the response to a GET, which has status 200.
 pub(crate) fn fetch(port: u16, target: &str) -> Result<String> {
+    let (status, body) = answer(port, target)?;
+    ensure!(status == 200, "answered {status}: {body}");
+    Ok(body)
+}
+
+/// The status and the body of the response to a GET.
+pub(crate) fn answer(port: u16, target: &str) -> Result<(u16, String)> {
     let mut stream = Client::connect(port)?.reader.into_inner();
     // Version 1.0, so that the body ends with the connection.
     write!(stream, "GET {target} HTTP/1.0\r\nhost: localhost\r\n\r\n")?;
@@ -132,8 +139,8 @@ pub(crate) fn fetch(port: u16, target: &str) -> Result<String> {
     let text = String::from_utf8(bytes).context("the response is not UTF-8")?;
     let (head, body) = text.split_once("\r\n\r\n").with_context(|| format!("no complete head: {text:?}"))?;
     let status = head.lines().next().unwrap_or_default();
-    ensure!(status.split(' ').nth(1) == Some("200"), "answered {status:?}: {body}");
-    Ok(body.to_owned())
+    let code = status.split(' ').nth(1).and_then(|code| code.parse().ok());
+    Ok((code.with_context(|| format!("not a status line: {status:?}"))?, body.to_owned()))
 }
 
 /// Reads a response with status 200 to its end, and returns the length of its body.

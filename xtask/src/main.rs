@@ -11,6 +11,8 @@ mod bench;
 mod count;
 mod fuzz;
 mod http;
+mod javascript;
+mod languages;
 mod process;
 mod prometheus;
 mod static_files;
@@ -27,6 +29,7 @@ usage: cargo xtask COMMAND
   attack [--help]      measure what other clients notice of attacks
   prometheus [--help]  compare what a real Prometheus reads with what clients saw
   static-files [--help]  compare static files with nginx's
+  languages            check what a developer is told of an exception in JavaScript and in Python
   tidy [--bless]       check documents and sources against each other
   fuzz [TARGET]        run a fuzz target; without one, list them
 ";
@@ -47,6 +50,7 @@ fn main() -> ExitCode {
         ["prometheus", args @ ..] => root().and_then(|root| prometheus::main(root, args)),
         ["static-files", "--help" | "-h"] => say(static_files::USAGE),
         ["static-files", args @ ..] => root().and_then(|root| static_files::main(root, args)),
+        ["languages"] => root().and_then(languages::main),
         ["tidy"] => root().and_then(|root| tidy::main(root, false)),
         ["tidy", "--bless"] => root().and_then(|root| tidy::main(root, true)),
         ["tidy", ..] => say(tidy::USAGE),

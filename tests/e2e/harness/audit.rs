@@ -1,7 +1,8 @@
 //! Compares the three views of a server's requests at its end: the access log, the metrics, and what its clients saw.
 //!
 //! The harness turns the access log and the admin listener on for each server by their environment variables, which
-//! change nothing else. The page of metrics is read before the server is stopped, and the log when it has ended.
+//! change nothing else. If a test stops its server, the page of metrics is read just before, and the log when the server
+//! has ended. If it does not, both are read from the running server when the test is over.
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
@@ -21,11 +22,14 @@ use super::{Connection, Daylily, Ending, Log, PATIENCE, Process, Request, Respon
 /// The admin listener's socket, in the server's working directory.
 const ADMIN: &str = "admin.sock";
 
-/// How long the metrics may take to have what the log has.
+/// How long the metrics may take to have what the log has, and the other way round.
 const SETTLE: Duration = Duration::from_secs(10);
 
-/// How long clients may take that are still there at a server's end. Idle connections take 500 ms.
-const DRAIN: Duration = Duration::from_secs(2);
+/// How long requests may be in progress whose clients have left.
+const IDLE: Duration = Duration::from_secs(1);
+
+/// How long requests may be in progress in a server that is stopped.
+const DRAIN: Duration = Duration::from_secs(1);
 
 /// The exit code of a server that has cut requests.
 const EXIT_CUT: i32 = 75;
@@ -121,10 +125,8 @@ impl Audit {
         lines.iter().filter(|line| line.starts_with('{')).map(|line| AccessRecord::parse(line)).collect()
     }
 
-    /// Fails unless everything agrees, for a server that has ended.
-    #[track_caller]
-    fn expect_agreement(&self, last: Option<&LastPage>) {
-        self.records.to_end();
+    /// What does not agree, if the log is complete.
+    fn contradictions(&self, last: Option<&LastPage>) -> String {
         let mut records = self.records();
         let mut found = repeated(&mut records);
         if self.plan.may_repeat {
@@ -141,7 +143,7 @@ impl Audit {
             }
             found += &wrong_exemplars(&records, page);
         }
-        assert!(found.is_empty(), "the access log, the metrics and the responses do not agree:\n{found}");
+        found
     }
 
     /// What clients have seen has a record that says the same.
@@ -216,47 +218,72 @@ impl Daylily {
         }
     }
 
-    /// Stops the server, if no test has done so, and fails unless everything agrees. A server that was killed is not
-    /// audited.
+    /// Fails unless everything agrees, of a server that has ended as it should, or runs. One that was killed has no log
+    /// that is complete.
     #[track_caller]
     pub(super) fn conclude(&self) {
         let Some(audit) = self.audit() else { return };
         let stop = std::mem::take(&mut *audit.stop.lock().unwrap_or_else(PoisonError::into_inner));
-        match stop {
+        let found = match stop {
             Stop::Begun(last) => {
                 let code = self.try_wait().and_then(|status| status.code());
-                if self.processes().is_empty() && matches!(code, Some(0 | EXIT_CUT)) {
-                    audit.expect_agreement(last.as_ref());
+                if !self.processes().is_empty() || !matches!(code, Some(0 | EXIT_CUT)) {
+                    return;
                 }
+                audit.records.to_end();
+                audit.contradictions(last.as_ref())
             }
             Stop::NotYet if self.is_announced() => {
                 let Some(supervisor) = self.serving().filter(|process| process.is_running()) else {
-                    assert!(
-                        !self.supervisor().is_running(),
-                        "the server runs, and its admin listener does not respond"
-                    );
+                    let is_running = self.supervisor().is_running();
+                    assert!(!is_running, "the server runs, and its admin listener does not respond");
                     return;
                 };
-                let mut page = self.metrics();
-                // The numbers of an upgrade's predecessor arrive a moment after its end.
-                eventually(SETTLE, || {
-                    page = self.metrics();
-                    too_few(&audit.records(), &page).is_empty() && inconsistent(&page).is_empty()
-                });
-                end(supervisor);
-                audit.expect_agreement(Some(&LastPage { page, is_whole: true, is_settled: true }));
+                self.compare(audit, supervisor)
             }
-            Stop::NotYet => {}
+            Stop::NotYet => return,
+        };
+        assert!(found.is_empty(), "the access log, the metrics and the responses do not agree:\n{found}");
+    }
+
+    /// What does not agree, of a server that runs, once the log has what the metrics have. If requests are still in
+    /// progress, for whose records this would have to wait, stops the server.
+    fn compare(&self, audit: &Audit, supervisor: Process) -> String {
+        let mut page = self.metrics();
+        let is_idle = eventually(IDLE, || {
+            page = self.metrics();
+            page.total("daylily_requests_in_progress") == 0.0
+        });
+        // The numbers of an upgrade's predecessor arrive a moment after its end.
+        eventually(SETTLE, || {
+            let agrees = too_few(&audit.records(), &page).is_empty() && inconsistent(&page).is_empty();
+            if !agrees {
+                page = self.metrics();
+            }
+            agrees
+        });
+        let last = LastPage { page, is_whole: true, is_settled: true };
+        if !is_idle {
+            end(supervisor);
+            audit.records.to_end();
+            return audit.contradictions(Some(&last));
         }
+        // Lines are then written at once. Without it, they would be after a fifth of a second.
+        let _reopens = self.ask("\"reopen\"\n");
+        let mut found = String::new();
+        eventually(SETTLE, || {
+            found = audit.contradictions(Some(&last));
+            found.is_empty()
+        });
+        found
     }
 }
 
-/// Stops a server: its connections are idle, or what they do is of no interest any more.
+/// Stops a server. A second signal ends what takes long.
 fn end(supervisor: Process) {
     supervisor.signal(Signal::TERM);
     let is_over = || !supervisor.is_running();
     if !eventually(DRAIN, is_over) {
-        // Another one ends what takes long.
         supervisor.signal(Signal::TERM);
     }
     assert!(eventually(PATIENCE, is_over), "the server does not stop");

@@ -25,6 +25,7 @@ pub struct Load {
 struct Shared {
     stopping: AtomicBool,
     answered: AtomicU64,
+    refused: AtomicU64,
 }
 
 /// The results of all clients.
@@ -87,6 +88,12 @@ impl Load {
         assert!(came, "{} of {wanted} requests were answered", self.shared.answered.load(SeqCst));
     }
 
+    /// Waits until a connection has not been accepted.
+    #[track_caller]
+    pub fn expect_refused(&self) {
+        assert!(eventually(PATIENCE, || self.shared.refused.load(SeqCst) > 0), "all connections were accepted");
+    }
+
     /// Lets each client finish the request that it has sent. Returns the results of all clients.
     pub fn end(mut self) -> Outcome {
         self.shared.stopping.store(true, SeqCst);
@@ -132,6 +139,7 @@ fn client(connect: impl Fn() -> io::Result<TcpStream>, request: &[u8], shared: &
                 // A Unix socket that is closed has no file any more.
                 assert!(matches!(error.kind(), ErrorKind::ConnectionRefused | ErrorKind::NotFound), "{error}");
                 outcome.refused += 1;
+                shared.refused.fetch_add(1, SeqCst);
                 std::thread::sleep(Duration::from_millis(2));
                 continue;
             }

@@ -31,7 +31,7 @@ fn watchdog(directory: &Path) -> Child {
         .expect("a shell")
 }
 
-/// A running server. Dropping it stops the server and compares its access log, its metrics and what its clients saw (see
+/// A running server. Dropping it compares its access log, its metrics and what its clients saw (see
 /// [`audit`](super::audit)), and then kills what is left of it.
 pub struct Daylily {
     child: Mutex<Child>,

@@ -10,7 +10,6 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 mod cases;
 mod cpus;
-mod javascript;
 mod load;
 mod others;
 pub(crate) mod outcome;
@@ -157,7 +156,7 @@ fn build(root: &Path) -> Result<PathBuf> {
 /// The large guest, if a case needs it.
 fn javascript(root: &Path, chosen: &[&Case]) -> Option<Result<PathBuf>> {
     let needs = |case: &&Case| matches!(case.how, How::Load { guest: Guest::JavaScript, .. });
-    chosen.iter().any(needs).then(|| javascript::component(root))
+    chosen.iter().any(needs).then(|| crate::javascript::component(root))
 }
 
 pub(crate) fn raise_descriptor_limit() {
