@@ -316,7 +316,7 @@ fn lines_wait_for_the_next_observer() {
 /// An observer that is killed loses no line. It may have written some that it had not taken, so they are there twice.
 #[test]
 fn a_killed_observer_loses_no_line() {
-    let server = setup("log_format = 'json'").workers(2).start();
+    let server = setup("log_format = 'json'").workers(2).repeats_lines("the observer is killed").start();
     let load = Load::start(server.address(), 2, &Request::get("output.test", "/lines"));
     for _ in 0..3 {
         load.expect_more(30);
