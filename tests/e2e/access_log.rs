@@ -179,7 +179,8 @@ fn numbers_are_plausible() {
 /// observer is.
 #[test]
 fn kills_lose_no_line_and_repeat_none() {
-    let server = logging("fields = ['id', 'outcome', 'path']").workers(2).start();
+    let server =
+        logging("fields = ['id', 'outcome', 'path']").workers(2).repeats_lines("the observer is killed").start();
     let mut slow = server.connect();
     slow.send(&Request::get("stream.test", "/silent?ms=60000").bytes());
     assert!(eventually(PATIENCE, || server.status().total("requests_in_progress") == 1));

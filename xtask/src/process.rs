@@ -159,6 +159,25 @@ pub(crate) fn find(program: &str) -> Option<PathBuf> {
     std::env::split_paths(&path).map(|dir| dir.join(program)).find(|file| file.is_file())
 }
 
+/// The file of a program that a command needs: in the directory that the variable `dir` names, else in PATH.
+///
+/// # Errors
+///
+/// When it is in neither; the error names the Debian package that has it.
+pub(crate) fn needed(program: &str, dir: &str, package: &str) -> Result<PathBuf> {
+    let (found, place) = match std::env::var_os(dir).map(PathBuf::from) {
+        Some(named) => {
+            (Some(named.join(program)).filter(|file| file.is_file()), format!("in {dir}={}", named.display()))
+        }
+        None => (find(program), "on the path".to_owned()),
+    };
+    found.with_context(|| {
+        format!(
+            "{program} is not {place}; it is in Debian's and Ubuntu's package {package}. {dir} can be the directory"
+        )
+    })
+}
+
 fn signal(process: &Stat, signal: Signal) {
     if let (true, Some(pid)) = (is_there(process), Pid::from_raw(process.pid)) {
         // Ignore errors: it may have just ended.

@@ -3,11 +3,10 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot be set up has failed")]
 
 use std::collections::BTreeMap;
-use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use common::Fixed;
+use common::{Fixed, overrides};
 use daylily_core::allow_http::{AllowHttp, Scheme};
 use daylily_core::config::{
     self, AccessLogFormat, ComponentSource, Config, Overrides, Route, RouteLimits, ServerLimits, Table, Value, Workers,
@@ -166,16 +165,6 @@ fn relative_paths_are_relative_to_the_file() {
     check("./daylily.toml", "./a/b.wasm");
     check("../conf/daylily.toml", "../conf/a/b.wasm");
     check("/etc/daylily.toml", "/etc/a/b.wasm");
-}
-
-/// The overrides that flags give, in this order: for each, the key of its option and its value.
-fn overrides(flags: &[(&str, &str)]) -> Overrides {
-    let mut overrides = Overrides::default();
-    for (key, value) in flags {
-        let flag = options::rows().into_iter().filter(|row| row.key == *key).find_map(|row| row.flag).unwrap();
-        (flag.set)(&mut overrides, OsStr::new(value)).unwrap();
-    }
-    overrides
 }
 
 fn flags() -> Overrides {

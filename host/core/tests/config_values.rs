@@ -2,24 +2,15 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot be set up has failed")]
 
-use std::ffi::{OsStr, OsString};
+use std::ffi::OsString;
 use std::fmt::Write as _;
 use std::os::unix::ffi::OsStringExt;
 use std::path::{Path, PathBuf};
 
-use common::Fixed;
-use daylily_core::config::{self, ComponentSource, Config, MAX_VALUE_FILE_BYTES, Overrides, options};
+use common::{Fixed, overrides};
+use daylily_core::config::{self, ComponentSource, Config, MAX_VALUE_FILE_BYTES, Overrides};
 
 mod common;
-
-fn overrides(flags: &[(&str, &str)]) -> Overrides {
-    let mut overrides = Overrides::default();
-    for (key, value) in flags {
-        let flag = options::rows().into_iter().filter(|row| row.key == *key).find_map(|row| row.flag).unwrap();
-        (flag.set)(&mut overrides, OsStr::new(value)).unwrap();
-    }
-    overrides
-}
 
 fn around() -> Fixed {
     let mut around = Fixed::new(

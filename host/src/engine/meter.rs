@@ -66,11 +66,11 @@ impl Reading {
         Self { monotonic_ns: time_ns(ClockId::Monotonic), cpu_ns: time_ns(ClockId::ThreadCPUTime) }
     }
 
-    /// A lower bound of the CPU time since `began_ns` of the monotonic clock.
-    fn used_since(began_ns: u64) -> u64 {
+    /// A lower bound of the CPU time since `began_ns` of the monotonic clock, if the CPU clock is at `cpu_ns` now.
+    fn used_since(began_ns: u64, cpu_ns: u64) -> u64 {
         let last = LAST_READING.get();
         let before_ns = began_ns.saturating_sub(last.monotonic_ns);
-        time_ns(ClockId::ThreadCPUTime).saturating_sub(last.cpu_ns).saturating_sub(before_ns)
+        cpu_ns.saturating_sub(last.cpu_ns).saturating_sub(before_ns)
     }
 }
 
@@ -242,7 +242,7 @@ impl Meter {
         match self.interrupted_cpu_ns.load(Relaxed) {
             0 => {
                 self.interrupted_cpu_ns.store(cpu_ns, Relaxed);
-                Reading::used_since(began_ns)
+                Reading::used_since(began_ns, cpu_ns)
             }
             interrupted_ns => cpu_ns.saturating_sub(interrupted_ns),
         }
@@ -299,7 +299,7 @@ impl Meter {
         if self.is_exact.load(Relaxed) || passed <= MAX_CHEAP_NS {
             return passed;
         }
-        Reading::used_since(began_ns).clamp(MAX_CHEAP_NS, passed)
+        Reading::used_since(began_ns, time_ns(ClockId::ThreadCPUTime)).clamp(MAX_CHEAP_NS, passed)
     }
 
     fn now_ns(&self) -> u64 {

@@ -77,7 +77,7 @@ impl AccessLogWriter {
         Self { settings, sink, journals: BTreeMap::new(), batch: Batch::default(), dropped: 0, is_failing: false }
     }
 
-    /// Changes the settings. Files are opened anew.
+    /// Changes the settings; files are reopened.
     pub(super) fn set(&mut self, settings: AccessLog) {
         if self.settings.to == settings.to {
             self.sink.reopen();

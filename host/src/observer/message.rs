@@ -17,7 +17,7 @@ use crate::observer::metrics::Limits;
 /// A message to the observer.
 #[derive(Serialize, Deserialize)]
 pub(crate) enum Message {
-    /// The first message, and one after each reload. Files are opened anew. The first one has a descriptor: that of the
+    /// The first message, and one after each reload. Log files are reopened. The first one has a descriptor: that of the
     /// memory for the numbers of the observer itself, which the supervisor reads when it has ended.
     Settings(Box<Settings>),
     /// Adds what was counted by workers that have no journal any more, or by the predecessor's.

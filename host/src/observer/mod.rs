@@ -13,7 +13,7 @@ pub(crate) mod metrics;
 mod relay;
 
 use std::collections::BTreeSet;
-use std::io::{self, Write};
+use std::io::{self, ErrorKind, Write};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::process::ExitCode;
@@ -188,7 +188,10 @@ impl Receiver {
                     }
                     let _ = self.sender.send((message, files));
                 }
-                Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return self.admin.note_orphaned(),
+                // A socket whose heartbeats were not read is reset when its process ends.
+                Err(error) if matches!(error.kind(), ErrorKind::UnexpectedEof | ErrorKind::ConnectionReset) => {
+                    return self.admin.note_orphaned();
+                }
                 Err(error) => {
                     tracing::error!(target: log_target::LOG, "the observer failed to receive a message: {error}");
                     std::process::exit(1);

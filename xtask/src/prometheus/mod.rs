@@ -49,6 +49,7 @@ pub(crate) struct Tools {
 /// Runs daylily under Prometheus in each mode.
 pub(crate) fn main(root: &Path, args: &[&str]) -> Result<()> {
     let seconds = options(args)?;
+    let tool = |name| crate::process::needed(name, DIR, "prometheus");
     let tools = Tools { prometheus: tool("prometheus")?, promtool: tool("promtool")? };
     let guests = guest_builder::build(server::PACKAGES).context("failed to build the guests")?;
     crate::cargo_build(root, &["--release"], &["daylily"])?;
@@ -125,17 +126,6 @@ fn unix_time() -> Result<f64> {
 
 /// Numbers of requests by outcome.
 type Counts = BTreeMap<String, u64>;
-
-fn tool(name: &str) -> Result<PathBuf> {
-    let found = match std::env::var_os(DIR) {
-        Some(dir) => Some(PathBuf::from(dir).join(name)).filter(|file| file.is_file()),
-        None => crate::process::find(name),
-    };
-    let place = std::env::var(DIR).map_or_else(|_| "on the path".into(), |dir| format!("in {DIR}={dir}"));
-    found.with_context(|| {
-        format!("{name} is not {place}; it is in Debian's and Ubuntu's package prometheus. {DIR} can be the directory")
-    })
-}
 
 fn options(args: &[&str]) -> Result<u64> {
     match args {

@@ -1,8 +1,8 @@
 //! `cargo xtask static-files`: nginx and daylily serve the same directory, and their responses are compared.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Result, bail};
 
 mod differences;
 mod measure;
@@ -31,7 +31,7 @@ pub(crate) fn main(root: &Path, args: &[&str]) -> Result<()> {
         ["--measure"] => true,
         _ => bail!("unknown arguments: {}\n\n{USAGE}", args.join(" ")),
     };
-    let nginx = nginx()?;
+    let nginx = crate::process::needed("nginx", DIR, "nginx")?;
     crate::cargo_build(root, &["--release"], &["daylily"])?;
     let servers = Servers::start(root, &nginx)?;
     if measures {
@@ -60,14 +60,4 @@ pub(crate) fn main(root: &Path, args: &[&str]) -> Result<()> {
         [] => Ok(()),
         faults => bail!("{} faults:\n  {}", faults.len(), faults.join("\n  ")),
     }
-}
-
-fn nginx() -> Result<PathBuf> {
-    let found = match std::env::var_os(DIR) {
-        Some(dir) => Some(PathBuf::from(dir).join("nginx")).filter(|file| file.is_file()),
-        None => crate::process::find("nginx"),
-    };
-    found.with_context(|| {
-        format!("nginx is not on the path; it is in Debian's package nginx. {DIR} can be its directory")
-    })
 }

@@ -1,14 +1,15 @@
 //! What is outside of the configurations under test.
 
 #![allow(dead_code, reason = "each test file uses some of it")]
+#![allow(clippy::unwrap_used, reason = "a test that cannot be set up has failed")]
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::io;
 use std::path::{Path, PathBuf};
 
-use daylily_core::config::Surroundings;
+use daylily_core::config::{Overrides, Surroundings, options};
 
 /// Variables and files, and which files were read.
 #[derive(Default)]
@@ -52,4 +53,14 @@ impl Surroundings for Fixed {
         }
         Ok(contents.clone())
     }
+}
+
+/// The overrides that flags give, in this order: for each, the key of its option and its value.
+pub(crate) fn overrides(flags: &[(&str, &str)]) -> Overrides {
+    let mut overrides = Overrides::default();
+    for (key, value) in flags {
+        let flag = options::rows().into_iter().filter(|row| row.key == *key).find_map(|row| row.flag).unwrap();
+        (flag.set)(&mut overrides, OsStr::new(value)).unwrap();
+    }
+    overrides
 }

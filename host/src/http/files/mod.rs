@@ -112,17 +112,16 @@ impl Files {
         };
         let response = match selected {
             Selection::File(selected) => self.response(*selected, asked, exchange, drain),
-            Selection::Redirect(location) => redirect(location),
+            Selection::Redirect(location) => {
+                exchange.mark_delivered();
+                redirect(location)
+            }
             Selection::Nothing if self.is_alone => return Err(ErrorResponse::NoFile.into()),
             Selection::Nothing => return Ok(None),
         };
         connection.bound_writes(MAX_TRANSFER, self.stall);
         exchange.record().note_answered_by_file();
         exchange.record().set_status(response.status().as_u16());
-        if !matches!(response.status(), StatusCode::OK | StatusCode::PARTIAL_CONTENT) || *asked.method == Method::HEAD {
-            exchange.note_bodiless();
-            exchange.mark_delivered();
-        }
         Ok(Some(response))
     }
 

@@ -101,12 +101,7 @@ impl Root {
             options.read(true).custom_flags((FLAGS - OFlags::RDONLY).bits().cast_signed());
             dir.open_with(path, &options).map(cap_std::fs::File::into_std)
         };
-        Ok(self.slowly(open).await??)
-    }
-
-    /// Runs a call that may wait for a disk, in a thread of the route.
-    async fn slowly<T: Send + 'static>(&self, call: impl FnOnce() -> T + Send + 'static) -> Result<T, SlowError> {
-        slowly(&self.threads, self.patience, call).await
+        Ok(slowly(&self.threads, self.patience, open).await??)
     }
 
     pub(super) fn threads(&self) -> (&Arc<RouteFiles>, Duration) {
