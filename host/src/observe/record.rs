@@ -273,7 +273,7 @@ impl Record {
 
     /// A file answers the request, without a guest and a permit.
     pub(crate) fn note_answered_by_file(&self) {
-        lock(&self.times).was_file = true;
+        lock(&self.state).times.was_file = true;
     }
 
     pub(crate) fn note_guest_ended(&self) {

@@ -90,7 +90,7 @@ pub(crate) fn worker(
         let share = RouteShare::new(share(config, route));
         Ok(WorkerRoute { name, limits: route.limits, files, app, threads, share })
     }))?;
-    let names = routes.iter().map(|route: &WorkerRoute| Arc::clone(&route.app.settings().route)).collect();
+    let names = routes.iter().map(|route: &WorkerRoute| Arc::clone(&route.name)).collect();
     let shares = routes.iter().map(|route| route.share.clone()).collect();
     Ok(Worker {
         table: RouteTable::new(&config.routes),

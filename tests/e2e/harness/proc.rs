@@ -82,12 +82,6 @@ impl Process {
         fs::read_dir(format!("/proc/{}/fd", self.pid)).expect("a list of descriptors").count()
     }
 
-    /// The lowest number that no open descriptor has, which the next one gets.
-    pub fn lowest_free_descriptor(self) -> u64 {
-        let is_open = |number: &u64| fs::symlink_metadata(format!("/proc/{}/fd/{number}", self.pid)).is_ok();
-        (0..).find(|number| !is_open(number)).expect("a number")
-    }
-
     /// The soft limit of open descriptors.
     pub fn descriptor_limit(self) -> u64 {
         self.descriptor_limits()[0]

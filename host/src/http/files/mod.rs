@@ -119,7 +119,7 @@ impl Files {
             Selection::Nothing if self.is_alone => return Err(ErrorResponse::NoFile.into()),
             Selection::Nothing => return Ok(None),
         };
-        connection.bound_writes(MAX_TRANSFER, self.stall);
+        connection.bound_writes(tokio::time::Instant::now(), MAX_TRANSFER, self.stall);
         exchange.record().note_answered_by_file();
         exchange.record().set_status(response.status().as_u16());
         Ok(Some(response))
