@@ -11,7 +11,8 @@ static SERVER: Shared = Shared::new(|| {
         .route("at.test", "output", "max_output = 26_496")
         .route("short.test", "output", "")
         .route("ample.test", "output", "max_output = '1GiB'")
-        .route("default.test", "output", "")
+        // Ten times as much output takes CPU time, too.
+        .route("default.test", "output", "cpu_time = '10s'")
         .route("bytes.test", "output", "")
         .route("many.test", "output", "")
         .route("trap.test", "trap", "")

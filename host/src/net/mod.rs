@@ -6,6 +6,7 @@ pub(crate) mod listener;
 mod passed;
 pub(crate) mod peer;
 pub(crate) mod sockets;
+mod start_lock;
 pub(crate) mod stream;
 mod unix;
 mod unix_stream;

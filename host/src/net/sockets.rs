@@ -15,6 +15,7 @@ use serde::{Deserialize, Serialize};
 use crate::net::address::Address;
 use crate::net::listen::{self, ListenError, Refused};
 use crate::net::passed;
+use crate::net::start_lock::StartLock;
 use crate::net::unix::{self, FileId, SocketFile};
 
 /// The sockets of one generation. Cheap to clone: clones share the sockets, and the last one closes them.
@@ -210,7 +211,7 @@ impl Sockets {
     }
 
     /// Makes all sockets listen, once workers are ready to accept: from then on the kernel spreads connections over
-    /// them. Blocks while another server that starts has a directory locked.
+    /// them. Blocks while another server that starts does the same.
     ///
     /// # Errors
     ///
@@ -218,10 +219,10 @@ impl Sockets {
     pub(crate) fn listen(&self) -> Result<(), ListenError> {
         // A bound socket that does not listen does not keep other servers from listening at its address, so check once
         // more. All addresses are checked before any socket listens: daylily's own would conflict with each other.
-        for (bound, address) in self.bound.iter().filter_map(|bound| Some((bound, bound.address.tcp()?))) {
-            if bound.is_new() {
-                listen::check(address).map_err(|refused| ListenError::new(&bound.listen, refused))?;
-            }
+        let new: Vec<_> = self.bound.iter().filter(|bound| bound.is_new()).collect();
+        let _lock = (!new.is_empty()).then(StartLock::acquire);
+        for (bound, address) in new.into_iter().filter_map(|bound| Some((bound, bound.address.tcp()?))) {
+            listen::check(address).map_err(|refused| ListenError::new(&bound.listen, refused))?;
         }
         for bound in self.bound.iter().filter(|bound| !bound.is_lent()) {
             bound.listen().map_err(|refused| ListenError::new(&bound.listen, refused))?;

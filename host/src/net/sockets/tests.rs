@@ -56,3 +56,24 @@ fn every_worker_has_a_socket_and_every_socket_a_worker() {
         assert_eq!(seen, expected, "{sockets} sockets, {workers} workers");
     }
 }
+
+/// Both find the address free before one of them listens.
+#[test]
+fn of_two_that_begin_to_listen_at_once_one_does() {
+    let wanted = |port: u16| [format!("127.0.0.1:{port}").parse::<Listen>().expect("a place")];
+    for _ in 0..200 {
+        let first = Sockets::default().open(Some(&wanted(0)), 2).unwrap_or_default();
+        let port = first.tcp_addresses()[0].port();
+        let second = Sockets::default().open(Some(&wanted(port)), 2).unwrap_or_default();
+        let both = std::sync::Barrier::new(2);
+        let listen = |sockets: &Sockets| {
+            both.wait();
+            sockets.listen().is_ok()
+        };
+        let listen = std::thread::scope(|scope| {
+            let other = scope.spawn(|| listen(&second));
+            [listen(&first), other.join().expect("a result")]
+        });
+        assert_eq!(listen.iter().filter(|listens| **listens).count(), 1, "of two at port {port}: {listen:?}");
+    }
+}
