@@ -5,6 +5,7 @@
 
 mod access_log;
 mod admin;
+mod build;
 mod diagnostic;
 mod kinds;
 mod listen;
@@ -32,6 +33,7 @@ use serde::{Deserialize, Serialize};
 
 pub use access_log::{AccessLogField, AccessLogFormat, AccessLogTarget, Always, LoggedHeader, MAX_HEADERS, Sample};
 pub use admin::AdminListen;
+pub use build::Build;
 pub use diagnostic::Diagnostics;
 pub use listen::{Listen, ListenAddr};
 pub use log_level::{LogFilter, LogLevel};

@@ -21,7 +21,7 @@ use super::log_kinds::{Items, LogTarget, OwnLogTarget, Part};
 use super::option::{Flag, Kind as _, Row, options};
 use super::reader::Section;
 use super::{
-    AccessLogField, AccessLogFormat, AccessLogTarget, AdminListen, Always, DirGrant, EnvFile, Listen, LogFilter,
+    AccessLogField, AccessLogFormat, AccessLogTarget, AdminListen, Always, Build, DirGrant, EnvFile, Listen, LogFilter,
     LogFormat, LogTo, LoggedHeader, Route, Sample, Table, Value, Workers,
 };
 use crate::allow_http::AllowHttp;
@@ -133,6 +133,8 @@ options! {
         admin: Admin = Admin::default();
         /// The limits of the server.
         server: ServerLimits = ServerLimits::default();
+        /// How components are built from their sources, for `daylily build` and `daylily dev`.
+        build: Option<Build> = None;
         /// The routes, in the order of the file: at least one, and no two with the same host and path, or the same name.
         routes: Vec<Route> = Vec::new();
     }
@@ -373,18 +375,42 @@ const OF_ROUTES: [(&str, &str, &str); 8] = [
     ),
 ];
 
-/// All options: those of the top level, of `[server]`, of `[defaults]`, and those that only a `[[route]]` has.
+/// The options of `[build]`, which [`super::build`] reads: key, default, meaning.
+const OF_BUILD: [(&str, &str, &str); 3] = [
+    (
+        "command",
+        "required",
+        "The command line that builds the components. `sh -c` runs it in the directory of the configuration file.",
+    ),
+    (
+        "dev_command",
+        "that of `command`",
+        "The command line that `daylily dev` runs instead, for builds that are quicker and optimise less.",
+    ),
+    (
+        "watch",
+        "`[\"src\"]`",
+        "The files and directories whose changes start a [build](development.md#what-is-watched) under `daylily dev`: at \
+         most 64.",
+    ),
+];
+
+/// All options: those of the top level, of its tables, of `[defaults]`, and those that only a `[[route]]` has.
 pub fn rows() -> Vec<Row> {
     let mut rows =
         [Config::rows(), AccessLog::rows(), Admin::rows(), ServerLimits::rows(), RouteLimits::rows(), Grants::rows()]
             .concat();
-    rows.extend(OF_ROUTES.map(|(key, default, meaning)| Row {
-        table: Table::Route,
-        key,
-        default: default.to_owned(),
-        range: if key == MAX_CONCURRENCY.key { MAX_CONCURRENCY.range_text() } else { String::new() },
-        meaning,
-        flag: None,
-    }));
+    let of_table = |table| {
+        move |(key, default, meaning): (&'static str, &str, &'static str)| Row {
+            table,
+            key,
+            default: default.to_owned(),
+            range: if key == MAX_CONCURRENCY.key { MAX_CONCURRENCY.range_text() } else { String::new() },
+            meaning,
+            flag: None,
+        }
+    };
+    rows.extend(OF_BUILD.map(of_table(Table::Build)));
+    rows.extend(OF_ROUTES.map(of_table(Table::Route)));
     rows
 }

@@ -6,6 +6,7 @@ use std::str::FromStr;
 
 use toml::de::DeTable;
 
+use super::build;
 use super::diagnostic::{Diagnostics, Problems};
 use super::kinds::PathOf;
 use super::options::MAX_CONCURRENCY;
@@ -91,6 +92,11 @@ fn read_config(
         // An invalid token file has an error already, and is not a missing one.
         let is_read = !section.has("token_file") || config.admin.token_file.is_some();
         admin = section.place_of("listen").filter(|_| is_read && overrides.admin.listen.is_none());
+        section.finish();
+    }
+    let build = top.place_of("build").unwrap_or_default();
+    if let Some(mut section) = top.section("build", Table::Build) {
+        config.build = build::read(&mut section, build);
         section.finish();
     }
     if let Some(mut section) = top.section("server", Table::Server) {

@@ -13,6 +13,8 @@ pub enum Table {
     AccessLog,
     /// `[admin]`.
     Admin,
+    /// `[build]`.
+    Build,
     /// `[server]`.
     Server,
     /// `[defaults]`, whose keys may also be in a `[[route]]`.
@@ -22,7 +24,7 @@ pub enum Table {
 }
 
 /// The keys of the other tables, which are at the top level.
-const TABLES: [&str; 5] = ["access_log", "admin", "server", "defaults", "route"];
+const TABLES: [&str; 6] = ["access_log", "admin", "build", "server", "defaults", "route"];
 
 impl Table {
     fn name(self) -> &'static str {
@@ -30,6 +32,7 @@ impl Table {
             Self::Top => "at the top of the file",
             Self::AccessLog => "in [access_log]",
             Self::Admin => "in [admin]",
+            Self::Build => "in [build]",
             Self::Server => "in [server]",
             Self::Defaults => "in [defaults]",
             Self::Route => "in [[route]]",
@@ -60,6 +63,7 @@ fn home_of(key: &str) -> Option<&'static str> {
         [Table::Server, Table::Route] => Some("in [server] or in a [[route]]"),
         [Table::AccessLog] => Some("in [access_log]"),
         [Table::Admin] => Some("in [admin]"),
+        [Table::Build] => Some("in [build]"),
         [Table::Server] => Some("in [server]"),
         [Table::Route] => Some("in a [[route]]"),
         _ => TABLES.contains(&key).then_some("at the top of the file, above the first [table]"),
@@ -92,6 +96,7 @@ mod tests {
         }
         check("", [keys(&[Table::Top]), TABLES.to_vec()].concat());
         check("[admin]", keys(&[Table::Admin]));
+        check("[build]", keys(&[Table::Build]));
         check("[server]", keys(&[Table::Server]));
         check("[defaults]", keys(&[Table::Defaults]));
         check("[[route]]", keys(&[Table::Defaults, Table::Route]));
