@@ -28,7 +28,7 @@ pub(crate) struct Cli {
 }
 
 const EXIT_CODES: &str = "Exit codes: 0 success; 1 internal error; 2 usage; 65 a component cannot be loaded; \
-66 a component cannot be read; 69 cannot listen, or no responding server found; 71 no memory for compiled code; \
+66 a component cannot be read; 69 cannot listen, or no responding server found; 70 a build failed; 71 no memory for compiled code; \
 75 requests were cut at the end of shutdown_timeout; \
 77 the server belongs to another user; 78 configuration error.";
 
@@ -38,6 +38,12 @@ pub(crate) enum Command {
     /// Serve a component, or the routes of a configuration file (the default command)
     #[command(after_help = EXIT_CODES)]
     Serve(ServeArguments),
+    /// Build the components: run the command of [build] in the configuration file
+    #[command(after_help = EXIT_CODES)]
+    Build(BuildArguments),
+    /// For development: build, serve, and do both again when a source changes; pages in browsers reload themselves
+    #[command(after_help = EXIT_CODES)]
+    Dev(ServeArguments),
     /// Show the workers, routes and counters of a running server
     #[command(after_help = EXIT_CODES)]
     Status {
@@ -61,6 +67,14 @@ pub(crate) enum Command {
     Check(ServeArguments),
 }
 
+/// What to build.
+#[derive(Args, Debug)]
+pub(crate) struct BuildArguments {
+    /// Build what this configuration file says [default: ./daylily.toml]
+    #[arg(short, long, value_name = "FILE")]
+    pub(crate) config: Option<PathBuf>,
+}
+
 /// Which server to talk to.
 #[derive(Args, Debug)]
 pub(crate) struct RunningServer {
@@ -82,6 +96,9 @@ pub(crate) struct ServeArguments {
     /// `config` was not given: the default file was found, and has been required since.
     #[arg(skip)]
     pub(crate) config_was_found: bool,
+    /// `daylily dev` serves.
+    #[arg(skip)]
+    pub(crate) develops: bool,
     /// For development: reload when the configuration or a component file changes
     #[arg(long)]
     pub(crate) watch: bool,

@@ -26,6 +26,13 @@ pub(crate) enum Failure {
     ConfigUnreadable { path: String, error: io::Error, remedy: &'static str },
     #[error("{}", lines(.0))]
     Components(Vec<LoadError>),
+    #[error(
+        "there is nothing to build: the configuration has no [build]; add one with the command line that builds the \
+         components, such as `command = \"npm run build\"`"
+    )]
+    NothingToBuild,
+    #[error("the build failed: `{command}`: {why}")]
+    Build { command: String, why: String },
     #[error("{0}")]
     Cache(#[from] CacheError),
     #[error(
@@ -85,6 +92,8 @@ impl Failure {
         match self {
             Self::Config(_) | Self::ConfigUnreadable { .. } | Self::Cache(_) => 78,
             Self::AccessLog { .. } | Self::Log { .. } | Self::Admin(_) | Self::AdminToken { .. } => 78,
+            Self::NothingToBuild => 78,
+            Self::Build { .. } => 70,
             Self::Components(errors) => errors.first().map_or(65, LoadError::exit_code),
             Self::Listen(_) | Self::Control { .. } => 69,
             Self::Worker { code, .. } => *code,

@@ -7,11 +7,13 @@ use std::process::ExitCode;
 use clap::Parser;
 use daylily_core::config::{Listen, ListenAddr};
 
-use crate::cli::{Cli, Command, ServeArguments, foreign};
+use crate::cli::{BuildArguments, Cli, Command, ServeArguments, foreign};
 use crate::failure::Failure;
 use crate::observe::log::{self, LogSettings};
 use crate::observer;
 use crate::stdout::{print, unless_reader_left};
+use crate::supervisor::build::guard::{self, BUILD_GUARD};
+use crate::supervisor::build::once;
 use crate::supervisor::control_socket::client::{self, OutputFormat};
 use crate::supervisor::control_socket::report;
 use crate::supervisor::control_socket::report::RouteStatus;
@@ -41,6 +43,9 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     if arguments.first().is_some_and(|first| first == OBSERVER) {
         return observer::main();
     }
+    if arguments.first().is_some_and(|first| first == BUILD_GUARD) {
+        return guard::main(arguments.get(1..).unwrap_or_default());
+    }
     let succeeds = arguments.first().is_some_and(|first| first == SUCCESSOR);
     if succeeds {
         arguments.remove(0);
@@ -65,6 +70,8 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     }
     let outcome = match cli.command.unwrap_or(Command::Serve(cli.serve)) {
         Command::Serve(what) => serve(what, Invocation::new(program, arguments), succeeds),
+        Command::Dev(what) => serve(developing(what), Invocation::new(program, arguments), succeeds),
+        Command::Build(what) => build(what),
         Command::Check(what) => check(&what),
         Command::Status { server, json } => {
             let form = if json { OutputFormat::Json } else { OutputFormat::Text };
@@ -86,7 +93,7 @@ fn misunderstood(cli: &Cli) -> Option<String> {
         return Some(format!("the command comes before its flags: daylily {command} [OPTIONS]"));
     }
     let what = match &cli.command {
-        Some(Command::Serve(what) | Command::Check(what)) => what,
+        Some(Command::Serve(what) | Command::Dev(what) | Command::Check(what)) => what,
         _ => &cli.serve,
     };
     let component = what.component.as_ref().and_then(|component| foreign::command(component.as_os_str()));
@@ -113,6 +120,19 @@ fn serve(what: ServeArguments, invocation: Invocation, succeeds: bool) -> Result
         None
     };
     supervise::serve(Task { what, invocation, inheritance })
+}
+
+/// What `daylily dev` serves.
+fn developing(mut what: ServeArguments) -> ServeArguments {
+    what.develops = true;
+    what.watch = true;
+    what.options.0.general.dev = Some(true);
+    what
+}
+
+fn build(what: BuildArguments) -> Result<(), Failure> {
+    let what = ServeArguments { config: what.config, ..ServeArguments::default() };
+    once::build(&prepare::read_to_build(&prepare::settled(&what)?)?)
 }
 
 fn check(what: &ServeArguments) -> Result<(), Failure> {

@@ -21,6 +21,8 @@ pub enum ErrorResponse {
     NoRoute,
     /// 404: the route serves files, and has none with this path.
     NoFile,
+    /// 421: the request's host is no name of the server of `daylily dev`.
+    ForeignHost,
     /// 405: the route serves files, which have no methods but GET and HEAD.
     MethodNotAllowed,
     /// 408: the request's head took longer than `head_timeout`.
@@ -105,6 +107,7 @@ impl ErrorResponse {
             Self::HeadTimeout | Self::BodyTimeout | Self::GaveWay => 408,
             Self::BodyTooLarge => 413,
             Self::TargetTooLong => 414,
+            Self::ForeignHost => 421,
             Self::HeadTooLarge => 431,
             Self::UnknownCoding => 501,
             Self::Trap { .. } | Self::NoResponse | Self::InvalidResponse { .. } | Self::Internal { .. } => 500,
@@ -118,7 +121,7 @@ impl ErrorResponse {
     pub fn outcome(&self) -> RequestOutcome {
         match self {
             Self::Malformed { .. } => RequestOutcome::Malformed,
-            Self::NoRoute => RequestOutcome::NoRoute,
+            Self::NoRoute | Self::ForeignHost => RequestOutcome::NoRoute,
             Self::NoFile => RequestOutcome::NoFile,
             Self::MethodNotAllowed => RequestOutcome::MethodNotAllowed,
             Self::HeadTimeout => RequestOutcome::HeadTimeout,
@@ -147,6 +150,9 @@ impl ErrorResponse {
             Self::Malformed { .. } => "malformed request",
             Self::NoRoute => "no such route",
             Self::NoFile => "no such file",
+            Self::ForeignHost => {
+                "this host is no name of the development server: use localhost, or name it with --listen"
+            }
             Self::MethodNotAllowed => "method not allowed",
             Self::HeadTimeout => "request head timed out",
             Self::BodyTimeout => "request body timed out",
@@ -182,6 +188,7 @@ impl ErrorResponse {
             | Self::Internal { detail } => Some(detail.as_str()),
             Self::NoRoute
             | Self::NoFile
+            | Self::ForeignHost
             | Self::MethodNotAllowed
             | Self::HeadTimeout
             | Self::BodyTimeout
@@ -203,6 +210,7 @@ impl ErrorResponse {
             Self::Malformed { .. }
             | Self::NoRoute
             | Self::NoFile
+            | Self::ForeignHost
             | Self::MethodNotAllowed
             | Self::HeadTimeout
             | Self::BodyTimeout
@@ -278,6 +286,10 @@ mod tests {
         check(ErrorResponse::NoRoute, "404 [no such route] client");
         check(ErrorResponse::NoFile, "404 [no such file] client");
         check(ErrorResponse::MethodNotAllowed, "405 [method not allowed] client");
+        check(
+            ErrorResponse::ForeignHost,
+            "421 [this host is no name of the development server: use localhost, or name it with --listen] client",
+        );
         check(ErrorResponse::HeadTimeout, "408 [request head timed out] client");
         check(ErrorResponse::BodyTimeout, "408 [request body timed out] client");
         check(ErrorResponse::GaveWay, "408 [request body too slow while other requests waited] client");

@@ -12,6 +12,9 @@ pub const ADMIN: &str = "daylily::admin";
 /// Reading, compiling and linking components, and the cache of compiled code.
 pub const COMPONENT: &str = "daylily::component";
 
+/// Builds of `daylily dev`, and the files that start them.
+pub const BUILD: &str = "daylily::build";
+
 /// Client connections: accepting them, and why they ended.
 pub const CONNECTION: &str = "daylily::connection";
 
@@ -40,8 +43,8 @@ pub const WORKER: &str = "daylily::worker";
 pub const GUEST: &str = "guest";
 
 /// Every target.
-pub const ALL: [&str; 12] =
-    [DAYLILY, ADMIN, COMPONENT, CONNECTION, CONTROL, FILES, LOG, OUTGOING, REQUEST, SUPERVISOR, WORKER, GUEST];
+pub const ALL: [&str; 13] =
+    [DAYLILY, ADMIN, BUILD, COMPONENT, CONNECTION, CONTROL, FILES, LOG, OUTGOING, REQUEST, SUPERVISOR, WORKER, GUEST];
 
 #[cfg(test)]
 mod tests {

@@ -37,6 +37,7 @@ pub(crate) enum Source {
 
 /// A component's compiled code, and what an instance of it needs. The code is in a sealed file that all workers map:
 /// they share its pages, and run exactly what was checked.
+#[derive(Clone)]
 pub(crate) struct Artifact {
     pub(crate) source: Source,
     pub(crate) facts: Facts,

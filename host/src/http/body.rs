@@ -13,6 +13,7 @@ use http_body::{Body as _, Frame, SizeHint};
 use tokio::task::JoinHandle;
 
 use crate::http::connection::InRequest;
+use crate::http::dev_server::Events;
 use crate::http::exchange::{RequestGuard, report_end};
 use crate::http::files::FileBody;
 use crate::observe::record::log_request;
@@ -23,6 +24,10 @@ use crate::wasi::http::received;
 /// A response body.
 pub(crate) struct Body {
     kind: Kind,
+    /// What follows the body of a page of `daylily dev`.
+    appended: Option<Bytes>,
+    /// The trailers that follow that.
+    trailers: Option<Frame<Bytes>>,
     /// Keeps the request in progress until the body has been sent.
     in_request: Option<InRequest>,
 }
@@ -39,6 +44,8 @@ enum Kind {
     Streamed(Box<Streamed>),
     /// A file, whose length is known.
     File(Box<FileBody>),
+    /// The events that pages of `daylily dev` wait for.
+    Events(Box<Events>),
 }
 
 /// A body that the guest is still writing, or that has trailers.
@@ -78,16 +85,42 @@ impl Body {
         Self::from(Kind::File(Box::new(file)))
     }
 
+    /// Events, until the worker drains.
+    pub(crate) fn events(events: Events) -> Self {
+        Self::from(Kind::Events(Box::new(events)))
+    }
+
+    /// Adds bytes after those of the body, and before its trailers.
+    pub(crate) fn append(&mut self, bytes: Bytes) {
+        self.appended = Some(bytes);
+    }
+
+    /// The text of a response by the host.
+    pub(crate) fn into_text(self) -> String {
+        match self.kind {
+            Kind::Whole { bytes, .. } => String::from_utf8_lossy(&bytes.unwrap_or_default()).into_owned(),
+            Kind::Streamed(_) | Kind::File(_) | Kind::Events(_) => String::new(),
+        }
+    }
+
+    pub(crate) fn is_file(&self) -> bool {
+        matches!(self.kind, Kind::File(_))
+    }
+
     /// Whether the length of the body is unknown.
     pub(crate) fn is_open_ended(&self) -> bool {
-        matches!(&self.kind, Kind::Streamed(streamed) if streamed.missing_bytes.is_none())
+        match &self.kind {
+            Kind::Streamed(streamed) => streamed.missing_bytes.is_none(),
+            Kind::Events(_) => true,
+            Kind::Whole { .. } | Kind::File(_) => false,
+        }
     }
 
     /// The number of bytes that are known to follow.
     pub(crate) fn len(&self) -> usize {
         match &self.kind {
             Kind::Whole { bytes, .. } => bytes.as_ref().map_or(0, Bytes::len),
-            Kind::Streamed(_) => 0,
+            Kind::Streamed(_) | Kind::Events(_) => 0,
             Kind::File(file) => usize::try_from(file.len()).unwrap_or(usize::MAX),
         }
     }
@@ -99,7 +132,7 @@ impl Body {
         }
         match &self.kind {
             Kind::Streamed(streamed) => in_request.begin_streaming(streamed.hold.share()),
-            Kind::File(_) => in_request.begin_file(),
+            Kind::File(_) | Kind::Events(_) => in_request.begin_file(),
             Kind::Whole { .. } => {}
         }
         Self { in_request: Some(in_request), ..self }
@@ -108,7 +141,7 @@ impl Body {
 
 impl From<Kind> for Body {
     fn from(kind: Kind) -> Self {
-        Self { kind, in_request: None }
+        Self { kind, appended: None, trailers: None, in_request: None }
     }
 }
 
@@ -236,6 +269,9 @@ impl http_body::Body for Body {
 
     fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<io::Result<Frame<Bytes>>>> {
         let this = self.get_mut();
+        if let Some(trailers) = this.trailers.take() {
+            return Poll::Ready(Some(Ok(trailers)));
+        }
         let frame = match &mut this.kind {
             Kind::Whole { bytes, hold } => {
                 if let (Some(bytes), Some(hold)) = (&bytes, &hold) {
@@ -251,6 +287,16 @@ impl http_body::Body for Body {
                 frame
             }
             Kind::File(file) => ready!(file.poll_next(cx)).map(|read| read.map(Frame::data)),
+            Kind::Events(events) => ready!(events.poll_next(cx)).map(|event| event.map(Frame::data)),
+        };
+        let frame = match frame {
+            Some(Ok(frame)) if frame.is_data() => Some(Ok(frame)),
+            Some(Ok(trailers)) if this.appended.is_some() => {
+                this.trailers = Some(trailers);
+                this.appended.take().map(|bytes| Ok(Frame::data(bytes)))
+            }
+            None => this.appended.take().map(|bytes| Ok(Frame::data(bytes))),
+            frame => frame,
         };
         if let (Some(Err(_)), Some(in_request)) = (&frame, &this.in_request) {
             in_request.cut();
@@ -259,18 +305,20 @@ impl http_body::Body for Body {
     }
 
     fn is_end_stream(&self) -> bool {
-        match &self.kind {
-            Kind::Whole { bytes, .. } => bytes.is_none(),
-            Kind::Streamed(_) => false,
-            Kind::File(file) => file.len() == 0,
-        }
+        self.appended.is_none()
+            && match &self.kind {
+                Kind::Whole { bytes, .. } => bytes.is_none(),
+                Kind::Streamed(_) | Kind::Events(_) => false,
+                Kind::File(file) => file.len() == 0,
+            }
     }
 
     fn size_hint(&self) -> SizeHint {
+        let appended = self.appended.as_ref().map_or(0, Bytes::len) as u64;
         match &self.kind {
-            Kind::Whole { bytes, .. } => SizeHint::with_exact(bytes.as_ref().map_or(0, |bytes| bytes.len() as u64)),
-            Kind::Streamed(_) => SizeHint::default(),
-            Kind::File(file) => SizeHint::with_exact(file.len()),
+            Kind::Whole { bytes, .. } => SizeHint::with_exact(bytes.as_ref().map_or(0, Bytes::len) as u64 + appended),
+            Kind::Streamed(_) | Kind::Events(_) => SizeHint::default(),
+            Kind::File(file) => SizeHint::with_exact(file.len().saturating_add(appended)),
         }
     }
 }

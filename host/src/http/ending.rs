@@ -114,6 +114,7 @@ pub(crate) fn after_last_word(refusal: &ErrorResponse) -> ConnectionEnd {
         // Of requests that have a service.
         ErrorResponse::NoRoute
         | ErrorResponse::NoFile
+        | ErrorResponse::ForeignHost
         | ErrorResponse::MethodNotAllowed
         | ErrorResponse::BodyTimeout
         | ErrorResponse::GaveWay

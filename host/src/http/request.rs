@@ -12,6 +12,7 @@ use tokio::time::Instant;
 use crate::call::Received;
 use crate::http::body::Body;
 use crate::http::connection::{Connection, InRequest};
+use crate::http::dev_server::DevServer;
 use crate::http::exchange::{Abort, Exchange, RequestGuard};
 use crate::http::files::Asked;
 use crate::http::response::InFlight;
@@ -33,10 +34,20 @@ pub(crate) async fn handle(
 ) -> Result<Response<Body>, Abort> {
     let version = request.version();
     let exchange = begin(worker, connection, &request);
+    let dev = worker.dev_server.as_ref().map(|dev| (dev, DevServer::asked(&request)));
     let mut response = match answer(worker, connection, &in_request, &exchange, request).await {
-        Err(Abort::Refused(refusal)) => refuse(worker, &refusal, &exchange),
+        Err(Abort::Refused(refusal)) => {
+            let response = refuse(worker, &refusal, &exchange);
+            match &dev {
+                Some((dev, asked)) => dev.show_error(*asked, response),
+                None => response,
+            }
+        }
         outcome => outcome?,
     };
+    if let Some((dev, asked)) = dev {
+        dev.finish(asked, &mut response);
+    }
     exchange.ids().put_into_response(response.headers_mut());
     if let Some(timing) = exchange.timing() {
         timing.append_to(response.headers_mut());
@@ -77,6 +88,11 @@ async fn answer(
 ) -> Result<Response<Body>, Abort> {
     inbound::check_framing(&request, in_request)?;
     let target = inbound::target(&request)?;
+    if let Some(dev) = &worker.dev_server
+        && let Some(response) = dev.answer(worker, &target, &request, exchange)?
+    {
+        return Ok(response);
+    }
     let (index, route) = worker.route(&target).ok_or(ErrorResponse::NoRoute)?;
     let limits = &route.limits;
     exchange.record().set_route(index);

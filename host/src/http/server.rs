@@ -10,6 +10,7 @@ use tokio::sync::Semaphore;
 use crate::call::app::App;
 use crate::http::admission::{Admission, RouteShare};
 use crate::http::date::Date;
+use crate::http::dev_server::DevServer;
 use crate::http::files::Files;
 use crate::http::pulse::Pulse;
 use crate::observe::log::OncePerSecond;
@@ -31,6 +32,8 @@ pub(crate) struct Worker {
     pub(crate) connections: Arc<Semaphore>,
     /// Error responses contain the details that are otherwise only in the log.
     pub(crate) dev: bool,
+    /// What `daylily dev` adds.
+    pub(crate) dev_server: Option<DevServer>,
     pub(crate) overload: OncePerSecond,
     /// Whether the worker drains, and how far it has got.
     pub(crate) drain: Drain,

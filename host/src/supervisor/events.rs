@@ -3,6 +3,7 @@
 use tokio::task::JoinHandle;
 
 use super::control_socket::admin::{ControlSocket, Request};
+use super::develop::{Develop, Wanted};
 use super::signal::Signals;
 use super::watch::Watch;
 
@@ -25,6 +26,14 @@ pub(super) async fn next_request(control: &mut Option<ControlSocket>) -> Request
 pub(super) async fn changed(watch: &mut Option<Watch>) {
     match watch {
         Some(watch) => watch.changed().await,
+        None => std::future::pending().await,
+    }
+}
+
+/// Resolves when `daylily dev` wants another generation. Without it, never resolves. Cancel safe.
+pub(super) async fn wanted(develop: &mut Option<Develop>) -> Wanted {
+    match develop {
+        Some(develop) => develop.wanted().await,
         None => std::future::pending().await,
     }
 }

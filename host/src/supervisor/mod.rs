@@ -5,7 +5,9 @@
 
 mod account;
 mod admin;
+pub(crate) mod build;
 pub(crate) mod control_socket;
+mod develop;
 mod end;
 mod events;
 #[cfg(any(test, feature = "fuzzing"))]

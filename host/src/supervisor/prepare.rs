@@ -5,7 +5,7 @@ use std::io::{self, ErrorKind};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-use daylily_core::config::{self, AccessLogTarget, ComponentSource, Config, LogTo};
+use daylily_core::config::{self, AccessLogTarget, ComponentSource, Config, Listen, LogTo, Surroundings};
 use daylily_core::log_target;
 
 use crate::artifact::Artifact;
@@ -16,7 +16,7 @@ use crate::engine::pool::StackDetail;
 use crate::failure::Failure;
 use crate::net::listen;
 use crate::observe::sink;
-use crate::supervisor::surroundings::ProcessSurroundings;
+use crate::supervisor::surroundings::{Placeholders, ProcessSurroundings};
 use crate::sys::dirs;
 use crate::sys::read_file::{MAX_CONFIG_BYTES, MAX_TOKEN_BYTES, read_file};
 use crate::worker::load;
@@ -45,14 +45,27 @@ pub(crate) fn read_noting_files(what: &ServeArguments) -> (Result<Config, Failur
     (config, surroundings.into_asked())
 }
 
+/// Reads the configuration of [`settled`] arguments for a build: without the values that guests get, which need not
+/// exist where components are built.
+///
+/// # Errors
+///
+/// As [`read`].
+pub(crate) fn read_to_build(what: &ServeArguments) -> Result<Config, Failure> {
+    read_unchecked(&Placeholders, what)
+}
+
 fn read_in(surroundings: &ProcessSurroundings, what: &ServeArguments) -> Result<Config, Failure> {
-    let config = read_unchecked(surroundings, what)?;
+    let mut config = read_unchecked(surroundings, what)?;
+    if what.develops && what.options.0.general.listen.is_none() {
+        config.listen = config.listen.map(|listen| listen.into_iter().map(Listen::on_loopback).collect());
+    }
     // Errors of the file have been reported with their lines.
     config.check_admin().map_err(Failure::Admin)?;
     Ok(config)
 }
 
-fn read_unchecked(surroundings: &ProcessSurroundings, what: &ServeArguments) -> Result<Config, Failure> {
+fn read_unchecked(surroundings: &dyn Surroundings, what: &ServeArguments) -> Result<Config, Failure> {
     let overrides = &what.options.0;
     if let Some(component) = &what.component {
         return Ok(config::single(surroundings, ComponentSource::File(component.clone()), overrides)?);
@@ -130,7 +143,7 @@ pub(crate) fn compile(config: Config, known: &[Artifact]) -> Result<Prepared, Fa
     let detail = StackDetail::of(config.dev);
     let compiler = Compiler::new(cache, detail).map_err(|error| std::io::Error::other(format!("{error:#}")))?;
     let artifacts = load::artifacts(&config, &compiler, known).map_err(Failure::Components)?;
-    Ok(Prepared { config, artifacts, connection_limit })
+    Ok(Prepared { config, artifacts, connection_limit, dev: None })
 }
 
 /// Raises the descriptor limit to what `config` needs; returns the number of connections that fit, if fewer.

@@ -1,6 +1,6 @@
 //! From the configuration, read again each time, to a generation that serves it.
 
-use std::io::ErrorKind;
+use std::io::{self, ErrorKind};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,6 +15,7 @@ use super::observer::Observer;
 use super::process::{StartError, WorkerLaunch, workers};
 use crate::cli::ServeArguments;
 use crate::failure::Failure;
+use crate::http::dev_server::DevSettings;
 use crate::net::listen::ListenError;
 use crate::net::sockets::Sockets;
 use crate::observe::scoreboard::Scoreboard;
@@ -45,6 +46,8 @@ pub(crate) struct GenerationInputs {
     pub(crate) generation: u64,
     /// How long to wait for an address that another server uses.
     pub(crate) patience: Duration,
+    /// Under `daylily dev`.
+    pub(crate) dev: Option<DevSettings>,
 }
 
 /// Maximum time from reading the configuration and its components to compiled code. A file system may never respond,
@@ -67,6 +70,7 @@ pub(crate) async fn read(what: ServeArguments) -> Result<(ServeArguments, Config
 }
 
 /// A configuration whose sockets are open.
+#[derive(Clone)]
 pub(crate) struct Opened {
     basis: GenerationInputs,
     config: Arc<Config>,
@@ -110,6 +114,18 @@ pub(crate) async fn open(basis: GenerationInputs, config: Config, mut found: Vec
 }
 
 impl Opened {
+    /// The same for a generation without routes, which only shows a notice: nothing that it could serve is there.
+    pub(crate) fn without_routes(mut self) -> Self {
+        Arc::make_mut(&mut self.config).routes.clear();
+        self
+    }
+
+    /// The same, with what `daylily dev` tells its workers.
+    pub(crate) fn with_dev(mut self, dev: DevSettings) -> Self {
+        self.basis.dev = Some(dev);
+        self
+    }
+
     /// Compiles the components, starts the workers and waits until all are ready. The generation that serves is not
     /// affected. Cancel safe: what was started is killed.
     ///
@@ -124,11 +140,31 @@ impl Opened {
             prepare::compile(Arc::unwrap_or_clone(config), known)
         };
         // In a thread: compiling takes seconds, and workers that die meanwhile must be replaced.
-        let prepared = Arc::new(apart(PREPARE_LIMIT, compile).await?);
+        let mut prepared = apart(PREPARE_LIMIT, compile).await?;
+        prepared.dev = basis.dev;
+        let prepared = Arc::new(prepared);
         let launch =
             WorkerLaunch::new(basis.generation, prepared, sockets, basis.scoreboard, basis.page, basis.observer);
         Ok((Generation::start(launch).await?, admin))
     }
+}
+
+/// Starts a generation that serves what serves now, whatever the files are by now.
+///
+/// # Errors
+///
+/// When a worker does not start.
+pub(crate) async fn again(basis: GenerationInputs) -> Result<(Generation, AdminListener), Failure> {
+    let known = basis.known.ok_or_else(|| io::Error::other("nothing serves yet"))?;
+    let prepared = Arc::new(Prepared {
+        config: known.config.clone(),
+        artifacts: known.artifacts.clone(),
+        connection_limit: known.connection_limit,
+        dev: basis.dev,
+    });
+    let launch =
+        WorkerLaunch::new(basis.generation, prepared, basis.sockets, basis.scoreboard, basis.page, basis.observer);
+    Ok((Generation::start(launch).await?, basis.admin))
 }
 
 /// Opens the sockets. While another server has an address that may soon be free, retries for up to `patience`.

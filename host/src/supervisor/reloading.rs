@@ -11,6 +11,7 @@ use tokio::task::JoinHandle;
 use super::admin::AdminListener;
 use super::control_socket::report::Reply;
 use super::control_socket::status;
+use super::develop::Develop;
 use super::generation::Generation;
 use super::reload::{self, GenerationInputs};
 use super::supervise::Supervisor;
@@ -43,10 +44,15 @@ impl Supervisor {
     /// in progress may have read the files before they were changed.
     pub(super) fn reload_if_wanted(&mut self) {
         let is_busy = self.reloading.is_some() || self.upgrading.is_some() || self.draining.len() >= MAX_DRAINING;
-        if !self.is_reload_wanted || is_busy {
+        if is_busy || !(self.is_reload_wanted || self.is_notice_wanted) {
             return;
         }
-        self.is_reload_wanted = false;
+        let reads = std::mem::take(&mut self.is_reload_wanted);
+        self.is_notice_wanted = false;
+        if reads {
+            self.watch.iter_mut().for_each(Watch::begin_reading);
+            self.develop.iter_mut().for_each(Develop::begin_reload);
+        }
         self.answers = std::mem::take(&mut self.next);
         self.set_state(ServerState::Reloading);
         self.number += 1;
@@ -61,9 +67,14 @@ impl Supervisor {
             known: Some(Arc::clone(&launch.prepared)),
             generation: self.number,
             patience: Duration::ZERO,
+            dev: self.develop.as_ref().map(|develop| develop.settings(self.number)),
         };
         let what = self.what.clone();
         self.reloading = Some(tokio::spawn(async move {
+            if !reads {
+                let (generation, admin) = reload::again(basis).await?;
+                return Ok(Reloaded { generation, admin, what });
+            }
             let (what, config) = reload::read(what).await?;
             let (generation, admin) = reload::open(basis, config, Vec::new()).await?.start().await?;
             Ok(Reloaded { generation, admin, what })
@@ -116,6 +127,7 @@ impl Supervisor {
         // Closes the former socket, unless it is the same.
         self.admin = admin;
         watch(&mut self.watch, &self.what, config);
+        self.develop.iter_mut().for_each(|develop| develop.adopt(config));
         let closes = old.launch.sockets().closing(&self.current.launch.sockets());
         old.set_desired_state(DesiredState::End(End { is_last: false, closes }));
         self.draining.push(old);
@@ -148,6 +160,9 @@ impl Supervisor {
             target: log_target::SUPERVISOR,
             "reload failed, generation {} keeps serving: {failure}", self.current.number()
         );
+        if let Some(develop) = &mut self.develop {
+            self.is_notice_wanted = develop.note_failed_reload(failure);
+        }
         self.answer(|| Reply::Failed { reason: failure.to_string(), exit_code: failure.exit_code() });
     }
 

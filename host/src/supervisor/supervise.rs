@@ -15,8 +15,9 @@ use super::admin::AdminListener;
 use super::control_socket::admin::ControlSocket;
 use super::control_socket::report::{Command, Reply};
 use super::control_socket::status;
-use super::events::{asked_to_abort, changed, joined, next_request};
-use super::generation::View;
+use super::develop::{Develop, Wanted};
+use super::events::{asked_to_abort, changed, joined, next_request, wanted};
+use super::generation::{Generation, View};
 use super::observer::{self, Observer};
 use super::process::workers;
 use super::reload::{self, GenerationInputs};
@@ -70,6 +71,25 @@ pub(crate) fn serve(mut task: Task) -> Result<(), Failure> {
     })
 }
 
+/// Starts the first generation. `observer` answers on the admin listener meanwhile.
+async fn first_generation(
+    basis: GenerationInputs,
+    config: Config,
+    found: Vec<Failure>,
+    observer: Option<&Observer>,
+    (develop, watch): (&mut Option<Develop>, &mut Option<Watch>),
+) -> Result<(Generation, AdminListener), Failure> {
+    let number = basis.generation;
+    let opened = reload::open(basis, config, found).await?;
+    if let Some(observer) = observer {
+        observer.set_admin(opened.admin.clone());
+    }
+    match develop {
+        Some(develop) => develop.start(opened, number, watch.as_mut()).await,
+        None => opened.start().await,
+    }
+}
+
 type Rest = JoinHandle<std::io::Result<Report>>;
 type Upgrading = JoinHandle<std::io::Result<Successor>>;
 
@@ -80,6 +100,8 @@ pub(crate) struct Supervisor {
     pub(crate) control: Option<ControlSocket>,
     pub(super) admin: AdminListener,
     pub(super) watch: Option<Watch>,
+    /// Under `daylily dev`.
+    pub(super) develop: Option<Develop>,
     pub(crate) began: Instant,
     pub(crate) state: ServerState,
     pub(crate) current: Arc<View>,
@@ -94,6 +116,8 @@ pub(crate) struct Supervisor {
     pub(super) answers: Vec<oneshot::Sender<Reply>>,
     pub(super) next: Vec<oneshot::Sender<Reply>>,
     pub(super) is_reload_wanted: bool,
+    /// A generation is wanted that serves the same and shows browsers a notice.
+    pub(super) is_notice_wanted: bool,
     pub(crate) account: Account,
     pub(crate) observer: Observer,
     /// Taken at the end.
@@ -118,6 +142,7 @@ impl Supervisor {
         let slots = MAX_PROCESSES.min(workers(config.workers).saturating_mul(64).max(1024));
         let account = Account::open(slots, totals)?;
         let mut watch = what.watch.then(Watch::new);
+        let mut develop = what.develops.then(|| Develop::new(&config));
         reloading::watch(&mut watch, &what, &config);
         let patience = if inheritance.is_some() { Duration::ZERO } else { reload::RELEASE_PATIENCE };
         let (observer, observing) = Observer::of(&config, Arc::clone(&account.page))?;
@@ -130,24 +155,18 @@ impl Supervisor {
             known: None,
             generation: number,
             patience,
+            dev: None,
         };
         // A configured control socket must open: otherwise the start fails before any connection is accepted.
         let (mut control, found) = match ControlSocket::of(&config, None, inheritance.is_some()) {
             Ok(control) => (control, Vec::new()),
             Err(failure) => (None, vec![failure]),
         };
-        let is_first = inheritance.is_none();
-        let start = async {
-            let opened = reload::open(basis, config, found).await?;
-            // The predecessor's observer answers until this process takes over.
-            if is_first {
-                observer.set_admin(opened.admin.clone());
-            }
-            opened.start().await
-        };
+        // The predecessor's observer answers until this process takes over.
+        let answers = inheritance.is_none().then_some(&observer);
         let (current, admin) = tokio::select! {
             biased;
-            started = start => started?,
+            started = first_generation(basis, config, found, answers, (&mut develop, &mut watch)) => started?,
             () = asked_to_abort(signals) => return Ok(None),
         };
         let (current, end) = current.split();
@@ -164,6 +183,7 @@ impl Supervisor {
             control,
             admin,
             watch,
+            develop,
             began: Instant::now(),
             state: ServerState::Starting,
             current,
@@ -175,6 +195,7 @@ impl Supervisor {
             answers: Vec::new(),
             next: Vec::new(),
             is_reload_wanted: false,
+            is_notice_wanted: false,
             account,
             observer,
             observing: Some(observing),
@@ -200,6 +221,9 @@ impl Supervisor {
         }
         // Ignore errors: standard output may have no reader any more, such as after an upgrade.
         let _ = writeln!(std::io::stdout(), "{}", status::announcement(&self));
+        if let Some(develop) = &self.develop {
+            let _ = writeln!(std::io::stdout(), "{}", develop.announcement());
+        }
         Ok(self)
     }
 
@@ -230,6 +254,10 @@ impl Supervisor {
                     tracing::info!(target: log_target::SUPERVISOR, "a file has changed: reloading");
                     self.is_reload_wanted = true;
                 }
+                wanted = wanted(&mut self.develop) => match wanted {
+                    Wanted::Reload => self.is_reload_wanted = true,
+                    Wanted::Notice => self.is_notice_wanted = true,
+                },
                 outcome = joined(&mut self.reloading) => self.reloaded(outcome),
                 outcome = joined(&mut self.upgrading) => match outcome {
                     Ok(successor) => return end::after(self, successor, signals).await,
@@ -293,6 +321,13 @@ impl Supervisor {
     }
 
     fn upgrade(&mut self) {
+        if self.develop.is_some() {
+            tracing::warn!(
+                target: log_target::SUPERVISOR,
+                "upgrade refused: `daylily dev` is not upgraded; stop it, and start it again"
+            );
+            return;
+        }
         if self.upgrading.is_some() || self.reloading.is_some() {
             tracing::warn!(
                 target: log_target::SUPERVISOR,

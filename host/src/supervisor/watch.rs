@@ -16,7 +16,7 @@ use tokio::time::{Interval, MissedTickBehavior, interval};
 const CHECK_INTERVAL: Duration = Duration::from_millis(250);
 
 /// Time of modification (seconds and nanoseconds), size and inode; None where there is no file.
-type FileStamp = Option<(i64, i64, u64, u64)>;
+pub(super) type FileStamp = Option<(i64, i64, u64, u64)>;
 
 /// The files of one configuration, as they were when they were read.
 pub(crate) struct Watch {
@@ -47,6 +47,12 @@ impl Watch {
             let stamp = stamp(&path);
             self.files.entry(path).or_insert(stamp);
         }
+        self.changed = None;
+    }
+
+    /// The files are about to be read as they are now.
+    pub(crate) fn begin_reading(&mut self) {
+        self.files = stamps(&self.files);
         self.changed = None;
     }
 
@@ -81,7 +87,7 @@ fn stamps(files: &HashMap<PathBuf, FileStamp>) -> HashMap<PathBuf, FileStamp> {
     files.keys().map(|path| (path.clone(), stamp(path))).collect()
 }
 
-fn stamp(path: &Path) -> FileStamp {
+pub(super) fn stamp(path: &Path) -> FileStamp {
     let file = fs::metadata(path).ok()?;
     Some((file.mtime(), file.mtime_nsec(), file.size(), file.ino()))
 }

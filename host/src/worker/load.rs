@@ -20,6 +20,7 @@ use crate::call::handler::{Handler, Loader};
 use crate::engine::pool::{Engines, Needs, PoolKind, StackDetail};
 use crate::http::admission::{Admission, RouteShare};
 use crate::http::date::Date;
+use crate::http::dev_server::{DevServer, DevSettings};
 use crate::http::files::Files;
 use crate::http::pulse::Pulse;
 use crate::http::server::{Worker, WorkerRoute};
@@ -37,6 +38,8 @@ use crate::wasi::settings::{self, AppSettings};
 pub(crate) struct WorkerContext {
     /// Maximum number of connections at a time.
     pub(crate) connection_limit: usize,
+    /// Under `daylily dev`.
+    pub(crate) dev: Option<DevSettings>,
     pub(crate) drain: Drain,
     pub(crate) counters: &'static Slot,
     pub(crate) journal: Arc<Journal>,
@@ -52,7 +55,7 @@ impl WorkerContext {
     pub(crate) fn unshared(connection_limit: usize) -> io::Result<Self> {
         let journal = Journal::open(journal::create()?.as_fd())?;
         let metrics = WorkerMetrics::open(metrics::create(&BlockNames::default())?.as_fd(), 0)?;
-        Ok(Self { connection_limit, drain: Drain::new(), counters: Slot::unshared(), journal, metrics })
+        Ok(Self { connection_limit, dev: None, drain: Drain::new(), counters: Slot::unshared(), journal, metrics })
     }
 }
 
@@ -99,6 +102,7 @@ pub(crate) fn worker(
         limits: config.server.clone(),
         connections: Arc::new(Semaphore::new(context.connection_limit.min(Semaphore::MAX_PERMITS))),
         dev: config.dev,
+        dev_server: context.dev.map(|dev| DevServer::new(dev, config)),
         overload: OncePerSecond::new(),
         drain: context.drain,
         date: Date::new(SystemTime::now()),

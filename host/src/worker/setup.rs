@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use super::accept_loops::AssignedListener;
 use crate::artifact::{Artifact, Facts};
+use crate::http::dev_server::DevSettings;
 use crate::ipc::fd_message;
 use crate::net::listener::Listener;
 use crate::net::sockets::{Assignment, Sockets};
@@ -26,6 +27,8 @@ pub(crate) struct Prepared {
     pub(crate) artifacts: Vec<Artifact>,
     /// Maximum number of connections of each worker: `max_connections`, or what the descriptor limit allows.
     pub(crate) connection_limit: usize,
+    /// Under `daylily dev`.
+    pub(crate) dev: Option<DevSettings>,
 }
 
 /// What a worker shares with the observer.
@@ -70,6 +73,7 @@ impl Prepared {
 pub(crate) struct WorkerSetup {
     pub(crate) id: WorkerId,
     pub(crate) config: Config,
+    pub(crate) dev: Option<DevSettings>,
     pub(crate) connection_limit: usize,
     pub(crate) artifacts: Vec<Artifact>,
     /// The listeners of all workers.
@@ -93,6 +97,7 @@ pub(crate) struct SetupHeader {
     /// How many blocks of the metrics are those of listeners.
     listener_blocks: u32,
     facts: Vec<Facts>,
+    dev: Option<DevSettings>,
 }
 
 /// Sends its setup to a worker.
@@ -119,6 +124,7 @@ pub(crate) fn send(
         listeners,
         listener_blocks: u32::try_from(listener_blocks).unwrap_or(u32::MAX),
         facts: prepared.artifacts.iter().map(|artifact| artifact.facts).collect(),
+        dev: prepared.dev.clone(),
     };
     let payload = postcard::to_stdvec(&(head, &prepared.config)).map_err(io::Error::other)?;
     let codes = prepared.artifacts.iter().map(|artifact| artifact.code().as_fd());
@@ -153,8 +159,9 @@ pub(crate) fn receive(supervisor: &UnixStream) -> io::Result<(WorkerSetup, Owned
         .map(|(source, facts)| Ok(Artifact::handed_over(source, facts, File::from(next()?))))
         .collect::<io::Result<_>>()?;
     let connection_limit = usize::try_from(head.connection_limit).unwrap_or(usize::MAX);
+    let (id, dev) = (head.id, head.dev);
     let setup =
-        WorkerSetup { id: head.id, config, connection_limit, artifacts, listeners, counters, journal, metrics, alive };
+        WorkerSetup { id, config, dev, connection_limit, artifacts, listeners, counters, journal, metrics, alive };
     Ok((setup, log))
 }
 

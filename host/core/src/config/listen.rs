@@ -28,6 +28,25 @@ impl Listen {
     }
 }
 
+impl Listen {
+    /// The same place, but reached from this machine alone.
+    #[must_use]
+    pub fn on_loopback(self) -> Self {
+        match self {
+            Self::Address(address) => Self::Address(address.on_loopback()),
+            other => other,
+        }
+    }
+
+    /// The host as written, an IPv6 address in its brackets; None where there is none.
+    pub fn host(&self) -> Option<&str> {
+        match self {
+            Self::Address(address) => Some(address.split().0),
+            Self::Systemd(_) | Self::Unix(_) => None,
+        }
+    }
+}
+
 /// What stands for the value of the variable `PORT`, and another form of it that may be written.
 const VARIABLE: &str = "$PORT";
 const VARIABLES: [&str; 2] = [VARIABLE, "${PORT}"];
@@ -99,6 +118,19 @@ impl ListenAddr {
     /// `host:port`, with an IPv6 address in brackets.
     pub fn as_str(&self) -> &str {
         &self.0
+    }
+
+    /// The host, an IPv6 address in its brackets, and the port.
+    fn split(&self) -> (&str, &str) {
+        self.0.rsplit_once(':').unwrap_or((&self.0, ""))
+    }
+
+    fn on_loopback(self) -> Self {
+        match self.split() {
+            (host, _) if authority::is_loopback(host) => self,
+            (host, port) if host.starts_with('[') => Self(format!("[::1]:{port}")),
+            (_, port) => Self(format!("127.0.0.1:{port}")),
+        }
     }
 }
 
@@ -180,6 +212,23 @@ mod tests {
             }
             _ => assert_eq!(actual.as_deref().map_err(String::as_str), expected, "{text}"),
         }
+    }
+
+    #[test]
+    fn for_this_machine_alone() {
+        fn check(text: &str, expected: &str) {
+            let listen: Listen = text.parse().expect("a place");
+            assert_eq!(listen.on_loopback().to_string(), expected, "{text}");
+        }
+        check("0.0.0.0:3000", "127.0.0.1:3000");
+        check("0.0.0.0:$PORT", "127.0.0.1:$PORT");
+        check("[::]:3000", "[::1]:3000");
+        check("example.com:80", "127.0.0.1:80");
+        check("127.0.0.2:3000", "127.0.0.2:3000");
+        check("LocalHost:3000", "LocalHost:3000");
+        check("[::1]:0", "[::1]:0");
+        check("unix:/run/a.sock", "unix:/run/a.sock");
+        check("systemd", "systemd");
     }
 
     #[test]

@@ -60,16 +60,21 @@ impl RouteTable {
         by_host.or_else(|| self.any.find(path))
     }
 
+    /// Whether a route is for this host, or for a domain that it is in, and not just for any host.
+    pub fn has_host(&self, host: &str) -> bool {
+        if let Some(ip) = authority::parse_bracketed(host) {
+            return self.ipv6.contains_key(&ip);
+        }
+        let name = normal(host);
+        self.exact.contains_key(&*name)
+            || suffixes(&name, self.longest_below_bytes).any(|suffix| self.below.contains_key(suffix))
+    }
+
     fn find_by_host(&self, host: &str, path: &str) -> Option<usize> {
         if let Some(ip) = authority::parse_bracketed(host) {
             return self.ipv6.get(&ip)?.find(path);
         }
-        let name = host.strip_suffix('.').unwrap_or(host);
-        let name = if name.bytes().any(|byte| byte.is_ascii_uppercase()) {
-            Cow::Owned(name.to_ascii_lowercase())
-        } else {
-            Cow::Borrowed(name)
-        };
+        let name = normal(host);
         let exact = self.exact.get(&*name).and_then(|paths| paths.find(path));
         exact.or_else(|| self.find_below(&name, path))
     }
@@ -115,6 +120,16 @@ impl Paths {
         }
         let mut prefixes = prefixes(path, self.longest_below_bytes);
         prefixes.find_map(|prefix| self.below.get(prefix).copied()).or(self.root)
+    }
+}
+
+/// A name in lower case and without a dot at its end.
+fn normal(host: &str) -> Cow<'_, str> {
+    let name = host.strip_suffix('.').unwrap_or(host);
+    if name.bytes().any(|byte| byte.is_ascii_uppercase()) {
+        Cow::Owned(name.to_ascii_lowercase())
+    } else {
+        Cow::Borrowed(name)
     }
 }
 

@@ -13,8 +13,8 @@ use std::time::{Duration, SystemTime};
 use daylily_core::config::{FilePattern, Route, StaticFiles};
 use daylily_core::error_response::ErrorResponse;
 use http::header::{
-    ACCEPT, ACCEPT_RANGES, CACHE_CONTROL, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, ETAG,
-    LAST_MODIFIED, LOCATION, VARY,
+    ACCEPT_RANGES, CACHE_CONTROL, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, ETAG, LAST_MODIFIED,
+    LOCATION, VARY,
 };
 use http::{HeaderMap, HeaderValue, Method, Response, StatusCode, Uri};
 
@@ -26,6 +26,7 @@ use self::open::{Found, OpenFile, Root};
 use crate::http::body::Body;
 use crate::http::connection::Connection;
 use crate::http::exchange::{Abort, Exchange};
+use crate::http::navigation::is_navigation;
 use crate::http::watchdog;
 use crate::sys::drain::Drain;
 use crate::wasi::file_threads::RouteFiles;
@@ -254,16 +255,6 @@ fn redirect(location: Option<HeaderValue>) -> Response<Body> {
     response
 }
 
-/// Whether a browser wants to show the response as a page. Browsers say so in `sec-fetch-mode`; older ones, and other
-/// clients, ask for `text/html`.
-fn is_navigation(headers: &HeaderMap) -> bool {
-    if let Some(mode) = headers.get("sec-fetch-mode") {
-        return mode == "navigate";
-    }
-    let mut accepted = headers.get_all(ACCEPT).iter().filter_map(|value| value.to_str().ok());
-    accepted.any(|value| value.split(',').any(|range| range.trim_start().starts_with("text/html")))
-}
-
 /// The value of `content-type`, by the end of the name. Text is taken to be UTF-8.
 fn content_type(name: &Name) -> &'static str {
     match mime_guess::from_path(name.path()).first_raw() {
@@ -290,24 +281,6 @@ fn is_compressed(content_type: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn navigations() {
-        fn check(fields: &[(&'static str, &'static str)], expected: bool) {
-            let headers = fields
-                .iter()
-                .map(|(name, value)| (http::HeaderName::from_static(name), HeaderValue::from_static(value)));
-            assert_eq!(is_navigation(&headers.collect()), expected, "{fields:?}");
-        }
-        let page = "text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8";
-        check(&[], false);
-        check(&[("accept", page)], true);
-        check(&[("accept", "*/*")], false);
-        check(&[("accept", "application/json, text/html;q=0.5")], true);
-        check(&[("accept", page), ("sec-fetch-mode", "navigate")], true);
-        check(&[("accept", page), ("sec-fetch-mode", "no-cors")], false);
-        check(&[("accept", "*/*"), ("sec-fetch-mode", "navigate")], true);
-    }
 
     #[test]
     fn types() {

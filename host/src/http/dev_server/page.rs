@@ -1,0 +1,36 @@
+//! The script of pages, and the page that shows an error.
+
+/// Loads the page again when another generation serves than the one that the page is of. Only the page that is looked
+/// at keeps a connection: browsers have six for each server.
+pub(super) const SCRIPT: &str = include_str!("reload.js");
+
+const STYLE: &str = include_str!("error.css");
+
+/// A page in HTML with a title and, below it, text as it is.
+pub(super) fn error(title: &str, text: &str) -> String {
+    let (title, text) = (escaped(title), escaped(text));
+    format!(
+        "<!doctype html>\n<html lang=\"en\">\n<meta charset=\"utf-8\">\n\
+         <meta name=\"viewport\" content=\"width=device-width\">\n<title>{title}</title>\n\
+         <style>\n{STYLE}</style>\n<main>\n<h1>{title}</h1>\n<pre>{text}</pre>\n\
+         <p>This page loads again by itself when something was built or changed.</p>\n</main>\n"
+    )
+}
+
+fn escaped(text: &str) -> String {
+    text.replace('&', "&amp;").replace('<', "&lt;")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn text_is_not_markup() {
+        let page = error("a < b", "<script>&amp;</script>");
+        assert!(
+            page.contains("<h1>a &lt; b</h1>") && page.contains("<pre>&lt;script>&amp;amp;&lt;/script></pre>"),
+            "{page}"
+        );
+    }
+}
