@@ -20,6 +20,7 @@ mod cache;
 mod configuration;
 mod continuing;
 mod crashes;
+mod develop;
 mod diagnosis;
 mod disconnect;
 mod endings;

@@ -108,7 +108,12 @@ impl Develop {
     /// # Errors
     ///
     /// As [`Opened::start`].
-    pub(crate) async fn start(&mut self, opened: Opened, number: u64) -> Result<(Generation, AdminListener), Failure> {
+    pub(crate) async fn start(
+        &mut self,
+        opened: Opened,
+        number: u64,
+        components: Option<&mut Watch>,
+    ) -> Result<(Generation, AdminListener), Failure> {
         self.build();
         if let Some(running) = &mut self.running {
             let outcome = running.ended().await;

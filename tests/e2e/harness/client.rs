@@ -179,6 +179,12 @@ impl Connection {
         assert_eq!(got, text);
     }
 
+    /// The next chunk of a chunked body, which is empty at its end.
+    pub fn next_chunk(&mut self) -> Vec<u8> {
+        self.wire.within(PATIENCE);
+        self.wire.chunk().expect("a chunk")
+    }
+
     /// Fails unless the server closes the connection in time without sending another byte. Returns how long that took.
     #[track_caller]
     pub fn expect_closed(&mut self) -> Duration {

@@ -10,7 +10,9 @@ use std::time::Duration;
 
 use rustix::fs::{FileType, fstat};
 use rustix::io::Errno;
-use rustix::process::{Pid, Signal, kill_process_group, test_kill_process_group};
+use rustix::process::{
+    Pid, Signal, WaitOptions, getpid, kill_process_group, set_child_subreaper, test_kill_process_group, waitpgid,
+};
 use tokio::io::AsyncReadExt;
 use tokio::net::unix::pipe::Receiver;
 use tokio::process::{Child, Command};
@@ -54,6 +56,8 @@ fn has_pipe() -> bool {
 }
 
 async fn run(command: &OsString) -> io::Result<ExitCode> {
+    // So that processes whose parents have ended are this one's children.
+    let _ = set_child_subreaper(Some(getpid()));
     // Whoever signals all processes of a session ends the build, and then this process ends by itself.
     let _survived = [SignalKind::terminate(), SignalKind::interrupt(), SignalKind::hangup()].map(signal);
     let pipe: OwnedFd = io::stdin().as_fd().try_clone_to_owned()?;
@@ -76,8 +80,9 @@ async fn end(group: Pid, child: &mut Child) {
     let _ = kill_process_group(group, Signal::TERM);
     let deadline = Instant::now() + TERMINATE_PATIENCE;
     while Instant::now() < deadline {
-        // An ended child that nothing waits for would count as one that is left.
+        // Ended processes that nothing has waited for count as processes of the group.
         let _ = child.try_wait();
+        while let Ok(Some(_)) = waitpgid(group, WaitOptions::NOHANG) {}
         if test_kill_process_group(group) == Err(Errno::SRCH) {
             return;
         }

@@ -1,0 +1,315 @@
+//! `daylily dev` builds, serves, and does both again when a source changes; `daylily build` builds.
+
+use std::fs;
+
+use rustix::process::Signal;
+
+use crate::harness::{
+    Connection, Daylily, PATIENCE, Process, Request, Response, Setup, eventually, guest, run_at, run_in,
+};
+
+fn component(package: &str) -> Vec<u8> {
+    fs::read(guest(package)).expect("a built guest")
+}
+
+/// The source is a file with the name of a guest, and a build makes that guest the component.
+const CONFIG: &str = "[build]\ncommand = 'echo compiling $(cat src/which) && cp $(cat src/which).wasm app.wasm'\n\n\
+    [[route]]\npath = '/api/*'\ncomponent = 'app.wasm'\n\n[[route]]\npath = '/*'\nfiles = 'public'\n";
+
+const PAGE: &str = "<!doctype html><h1>Page</h1>\n";
+const HELLO: &str = "Hello World\n";
+const STATE: &str = "count: 1\n";
+
+fn project(config: &str) -> Setup {
+    Setup::bare(&["dev"])
+        .file("daylily.toml", config.as_bytes())
+        .file("hello.wasm", &component("hello"))
+        .file("state.wasm", &component("state"))
+        .file("public/index.html", PAGE.as_bytes())
+        .file("src/which", b"hello")
+}
+
+fn get(server: &Daylily, target: &str) -> Response {
+    server.get("localhost", target)
+}
+
+/// As a browser that shows the page.
+fn visit(server: &Daylily, target: &str) -> Response {
+    server.exchange(&Request::get("localhost", target).header("sec-fetch-mode", "navigate"))
+}
+
+#[track_caller]
+fn expect_soon(server: &Daylily, body: &str) {
+    assert!(eventually(PATIENCE, || get(server, "/api/").text() == body), "{:?}", get(server, "/api/"));
+}
+
+#[track_caller]
+fn expect_page_soon(server: &Daylily, parts: &[&str]) {
+    let has_all = |page: &str| parts.iter().all(|part| page.contains(part));
+    assert!(eventually(PATIENCE, || has_all(&visit(server, "/").text())), "{}", visit(server, "/").text());
+}
+
+/// What pages compare.
+fn version(server: &Daylily) -> String {
+    let mut connection = server.connect();
+    connection.send(&Request::get("localhost", "/.daylily/events").bytes());
+    assert_eq!(connection.head().values("content-type"), ["text/event-stream"]);
+    next_version(&mut connection)
+}
+
+fn next_version(connection: &mut Connection) -> String {
+    let event = String::from_utf8(connection.next_chunk()).expect("text");
+    event.split_once("data: ").expect("data").1.trim_end().to_owned()
+}
+
+#[test]
+fn an_edit_is_built_and_served() {
+    let server = project(CONFIG).start();
+    server.stdout().wait_for(&["built in ", "watching src, public"]);
+    get(&server, "/api/").expect(200, HELLO);
+    let mut page = server.connect();
+    page.send(&Request::get("localhost", "/.daylily/events").bytes());
+    page.head();
+    let first = next_version(&mut page);
+    server.put("src/which", "state");
+    // The browser connects again, and loads the page again.
+    assert!(page.next_chunk().is_empty(), "the events go on after a reload");
+    assert_ne!(version(&server), first);
+    get(&server, "/api/").expect(200, STATE);
+    // Nothing is built or reloaded but what has changed.
+    assert_eq!(server.log().matching(|line| line.contains("reloaded: generation")).len(), 1);
+    server.put("public/index.html", "new");
+    expect_page_soon(&server, &["new"]);
+    assert_eq!(server.log().matching(|line| line.contains("building: ")).len(), 2);
+    server.put("daylily.toml", CONFIG.replace("'/api/*'", "'/*'").replace("'/*'\nfiles", "'/files/*'\nfiles"));
+    assert!(eventually(PATIENCE, || get(&server, "/").text() == STATE));
+}
+
+#[test]
+fn a_failed_build_is_shown_and_leaves_what_served() {
+    let server = project(CONFIG).start();
+    server.put("src/which", "<missing>");
+    server.log().wait_for(&["the build failed", "exit code"]);
+    expect_page_soon(&server, &["The build failed", "compiling &lt;missing>", "/.daylily/dev.js?"]);
+    assert_eq!(visit(&server, "/api/").status, 500);
+    get(&server, "/api/").expect(200, HELLO);
+    get(&server, "/").expect(200, PAGE);
+    // The page stays when something else is reloaded.
+    server.put("public/more.txt", "more");
+    assert!(eventually(PATIENCE, || get(&server, "/more.txt").text() == "more"));
+    expect_page_soon(&server, &["The build failed"]);
+    server.put("src/which", "state");
+    expect_soon(&server, STATE);
+    expect_page_soon(&server, &["<h1>Page</h1>"]);
+}
+
+#[test]
+fn what_cannot_be_served_is_shown() {
+    let server = project(CONFIG).file("broken.wasm", b"\0asm").start();
+    server.put("src/which", "broken");
+    expect_page_soon(&server, &["cannot be served", "failed to load component"]);
+    get(&server, "/api/").expect(200, HELLO);
+    server.put("src/which", "state");
+    expect_soon(&server, STATE);
+    server.put("daylily.toml", CONFIG.replace("files", "flies"));
+    expect_page_soon(&server, &["cannot be served", "unknown key `flies`"]);
+    get(&server, "/api/").expect(200, STATE);
+    server.put("daylily.toml", CONFIG);
+    expect_page_soon(&server, &["<h1>Page</h1>"]);
+}
+
+#[test]
+fn a_first_build_may_fail() {
+    for (which, shown) in [("missing", "The build failed"), ("broken", "failed to load component")] {
+        let server = project(CONFIG).file("src/which", which.as_bytes()).file("broken.wasm", b"\0asm").start();
+        let page = visit(&server, "/");
+        assert_eq!(page.status, 500);
+        assert!(page.text().contains(shown), "{}", page.text());
+        let other = get(&server, "/api/");
+        assert_eq!((other.status, other.values("content-type")), (500, vec!["text/plain; charset=utf-8"]));
+        assert!(other.text().contains(shown), "{}", other.text());
+        server.put("src/which", "state");
+        expect_soon(&server, STATE);
+        expect_page_soon(&server, &["<h1>Page</h1>"]);
+    }
+}
+
+/// A build that takes until a file is there; each start adds its pid to a list.
+const SLOW: &str = "[build]\ncommand = '''echo $$ >> pids\nwhile ! test -e go; do sleep 0.05; done\n\
+    cp $(cat src/which).wasm app.wasm'''\n\n[[route]]\ncomponent = 'app.wasm'\n";
+
+fn builds(server: &Daylily) -> Vec<Process> {
+    let list = fs::read_to_string(server.directory().join("pids")).unwrap_or_default();
+    list.lines().map(|pid| Process { pid: pid.parse().expect("a pid") }).collect()
+}
+
+#[test]
+fn a_build_is_started_again_when_something_is_saved_meanwhile() {
+    let server = project(SLOW).spawn();
+    assert!(eventually(PATIENCE, || builds(&server).len() == 1));
+    // The first one has no server beside it that could watch.
+    server.put("go", "");
+    server.log().wait_for(&["built in"]);
+    fs::remove_file(server.directory().join("go")).expect("a file");
+    server.put("src/which", "missing");
+    assert!(eventually(PATIENCE, || builds(&server).len() == 2));
+    server.put("src/which", "state");
+    assert!(eventually(PATIENCE, || builds(&server).len() == 3));
+    assert!(!builds(&server)[1].is_running(), "two builds at a time");
+    server.put("go", "");
+    assert!(eventually(PATIENCE, || server.log().matching(|line| line.contains("built in")).len() == 2));
+}
+
+#[test]
+fn a_build_ends_with_the_server() {
+    type End = fn(&Daylily);
+    let ends: [End; 3] = [
+        |server| server.signal(Signal::TERM),
+        |server| server.signal(Signal::INT),
+        |server| server.supervisor().kill(),
+    ];
+    for end in ends {
+        let server = project(SLOW).spawn();
+        assert!(eventually(PATIENCE, || builds(&server).len() == 1));
+        let build = builds(&server)[0];
+        assert!(build.is_running());
+        end(&server);
+        assert!(eventually(PATIENCE, || !build.is_running()), "the build goes on");
+        assert!(eventually(PATIENCE, || server.try_wait().is_some()), "the server goes on");
+    }
+}
+
+/// What ignores SIGTERM, and what outlives the command.
+#[test]
+fn nothing_of_a_build_is_left() {
+    let config = "[build]\ncommand = '''(trap '' TERM; echo $$ >> pids; sh -c 'echo $$ >> pids; sleep 1000') &\n\
+        while ! test -s pids; do sleep 0.01; done\ncp hello.wasm app.wasm'''\n[[route]]\ncomponent = 'app.wasm'\n";
+    let server = project(config).start();
+    get(&server, "/").expect(200, HELLO);
+    let builds = builds(&server);
+    assert!(!builds.is_empty());
+    assert!(eventually(PATIENCE, || builds.iter().all(|build| !build.is_running())), "processes are left");
+}
+
+#[test]
+fn a_build_that_writes_its_sources_ends() {
+    // A new content each time, so that each build seems to be outdated.
+    let config = "[build]\ncommand = 'date +%N > src/made; sleep 0.5; cp hello.wasm app.wasm'\n\
+        [[route]]\ncomponent = 'app.wasm'\n";
+    let server = project(config).start();
+    server.put("src/which", "edited");
+    server.log().wait_for(&["`src/made` has changed during 20 builds: does the build write it?"]);
+    let count = || server.log().matching(|line| line.contains("built in")).len();
+    assert!(eventually(PATIENCE, || count() == 2), "it is started again and again");
+}
+
+#[test]
+fn a_file_that_is_written_with_the_same_content_starts_no_build() {
+    let config = CONFIG.replace("cp ", "echo generated > src/made && cp ");
+    let server = project(&config).start();
+    for which in ["state", "hello", "state"] {
+        server.put("src/which", which);
+        expect_soon(&server, if which == "state" { STATE } else { HELLO });
+    }
+    // The first build made it, and the second one wrote it again: that is known from then on.
+    let built = server.log().matching(|line| line.contains("building: ")).len();
+    assert!((4..=5).contains(&built), "{built} builds");
+}
+
+#[test]
+fn only_build_and_dev_run_commands() {
+    let config = "[build]\ncommand = 'touch ran'\n[[route]]\ncomponent = 'hello.wasm'\n";
+    let server = Setup::bare(&["serve"])
+        .file("daylily.toml", config.as_bytes())
+        .file("hello.wasm", &component("hello"))
+        .flags(&["--watch", "--dev"])
+        .start();
+    get(&server, "/").expect(200, HELLO);
+    server.reload();
+    assert!(run_at(server.directory(), &["check"]).expect(0, &[]).stdout.contains("ok: 1 route"));
+    assert!(!server.directory().join("ran").exists());
+    // Nor have they what only `dev` adds.
+    assert_eq!(get(&server, "/.daylily/dev.js").text(), HELLO);
+    assert_eq!(server.get("elsewhere.example", "/").status, 200);
+}
+
+#[test]
+fn pages_have_a_script_and_everything_else_is_as_it_was() {
+    let server = project(CONFIG)
+        .file("public/coded.html", PAGE.as_bytes())
+        .file("public/coded.html.gz", b"coded")
+        .file("public/app.js", b"script")
+        .start();
+    let script = format!("<script src=\"/.daylily/dev.js?{}\"></script>", version(&server));
+    let page = visit(&server, "/");
+    page.expect(200, &format!("{PAGE}\n{script}\n"));
+    assert_eq!(page.values("content-length"), [page.body.len().to_string()]);
+    assert!(!page.has("etag") && !page.has("last-modified") && page.values("cache-control") == ["no-cache"]);
+    let head = server.exchange(&Request::new("HEAD", "localhost", "/").header("sec-fetch-mode", "navigate"));
+    assert_eq!(head.values("content-length"), page.values("content-length"));
+    // Not what a script fetches, what is no page, and what is coded.
+    get(&server, "/").expect(200, PAGE);
+    visit(&server, "/app.js").expect(200, "script");
+    let coded = Request::get("localhost", "/coded.html").header("sec-fetch-mode", "navigate");
+    server.exchange(&coded.header("accept-encoding", "gzip")).expect(200, "coded");
+    // An error in plain text becomes a page.
+    let missing = visit(&server, "/missing");
+    assert_eq!((missing.status, missing.values("content-type")), (404, vec!["text/html; charset=utf-8"]));
+    assert!(missing.text().contains("no such file") && missing.text().contains(&script), "{}", missing.text());
+    assert_eq!(get(&server, "/missing").values("content-type"), ["text/plain"]);
+}
+
+#[test]
+fn other_hosts_are_refused() {
+    let config = format!("listen = '0.0.0.0:0'\n{CONFIG}\n[[route]]\nhost = '*.app.test'\ncomponent = 'hello.wasm'\n");
+    let server = project(&config).without("--listen").start();
+    assert!(server.address().ip().is_loopback(), "{}", server.address());
+    for (host, status) in [
+        ("localhost", 200),
+        ("shop.localhost:3000", 200),
+        ("127.0.0.1", 200),
+        ("192.168.1.20:3000", 200),
+        ("[::1]:3000", 200),
+        ("a.app.test", 200),
+        ("app.test", 421),
+        ("attacker.example", 421),
+        ("localhost.attacker.example", 421),
+    ] {
+        assert_eq!(server.get(host, "/").status, status, "{host}");
+    }
+    let typed = project(&config).flags(&["--listen", "0.0.0.0:0"]).start();
+    assert!(typed.address().ip().is_unspecified(), "{}", typed.address());
+}
+
+#[test]
+fn an_upgrade_is_refused() {
+    let server = project(CONFIG).start();
+    server.signal(Signal::USR2);
+    server.log().wait_for(&["upgrade refused", "daylily dev"]);
+    get(&server, "/api/").expect(200, HELLO);
+}
+
+#[test]
+fn builds_in_the_foreground() {
+    fn check(config: &str, code: i32, parts: &[&str]) {
+        run_in(&[("daylily.toml", config.as_bytes())], &[], &["build"]).expect(code, parts);
+    }
+    let route = "[[route]]\ncomponent = 'app.wasm'\n";
+    // Values of guests need not exist where components are built.
+    let secrets = "env = { A = { env = 'MISSING' }, B = { file = 'missing' } }\nenv_file = 'missing.env'\n";
+    check(
+        &format!("listen = '0.0.0.0:$PORT'\n[build]\ncommand = 'echo made > app.wasm'\n{route}{secrets}"),
+        0,
+        &["building: echo made > app.wasm"],
+    );
+    check(&format!("[build]\ncommand = 'exit 3'\n{route}"), 70, &["the build failed: `exit 3`: exit code 3"]);
+    check(&format!("[build]\ncommand = 'kill -9 $$'\n{route}"), 70, &["signal: 9"]);
+    check(&format!("[build]\ncommand = 'true'\n{route}"), 70, &["it made no `app.wasm`"]);
+    check(route, 78, &["there is nothing to build", "[build]"]);
+    check("[build]\n", 78, &["[build] has no `command`"]);
+}
+
+#[test]
+fn nobody_starts_a_guard_by_hand() {
+    run_in(&[], &[], &["build-guard", "true"]).expect(2, &["this command is internal"]);
+}
