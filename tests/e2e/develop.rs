@@ -261,6 +261,16 @@ fn pages_have_a_script_and_everything_else_is_as_it_was() {
 }
 
 #[test]
+fn development_may_have_a_command_of_its_own() {
+    let config = "[build]\ncommand = 'cp state.wasm app.wasm'\ndev_command = 'cp hello.wasm app.wasm'\n\
+        [[route]]\ncomponent = 'app.wasm'\n";
+    let server = project(config).start();
+    get(&server, "/").expect(200, HELLO);
+    run_at(server.directory(), &["build"]).expect(0, &["building: cp state.wasm app.wasm"]);
+    assert!(eventually(PATIENCE, || get(&server, "/").text() == STATE), "what was built by hand is not served");
+}
+
+#[test]
 fn other_hosts_are_refused() {
     let config = format!("listen = '0.0.0.0:0'\n{CONFIG}\n[[route]]\nhost = '*.app.test'\ncomponent = 'hello.wasm'\n");
     let server = project(&config).without("--listen").start();

@@ -13,6 +13,7 @@ mod log_kinds;
 mod log_level;
 mod option;
 pub mod options;
+mod other_options;
 mod own_log;
 mod provide;
 mod read;

@@ -19,6 +19,7 @@ use super::access_log::MAX_HEADERS;
 use super::kinds::{Addresses, Dirs, EnvFileOf, Origins, Pairs, PathOf, Switch, Word, WorkerCount};
 use super::log_kinds::{Items, LogTarget, OwnLogTarget, Part};
 use super::option::{Flag, Kind as _, Row, options};
+use super::other_options;
 use super::reader::Section;
 use super::{
     AccessLogField, AccessLogFormat, AccessLogTarget, AdminListen, Always, Build, DirGrant, EnvFile, Listen, LogFilter,
@@ -345,72 +346,11 @@ options! {
     }
 }
 
-/// The options that only a `[[route]]` has, which [`super::read`] reads: key, default, meaning.
-const OF_ROUTES: [(&str, &str, &str); 8] = [
-    ("component", "required without `files`", "The path of a component. Routes with the same path share its code."),
-    (
-        "files",
-        "none",
-        "The path of a directory with [static files](static-files.md). With a `component`, that gets the requests for \
-         what is not a file.",
-    ),
-    (
-        "fallback",
-        "none",
-        "The path below `files` of the file that answers [navigations](static-files.md#fallback) to what is not a file.",
-    ),
-    (
-        "cache_control",
-        "none",
-        "The value of `cache-control` for all files, or a table of [patterns and values](static-files.md#caching).",
-    ),
-    ("name", "host and path as written", "The route's name in the log. Names must be unique."),
-    ("host", "any host", "A host, or `*.` and a domain."),
-    ("path", "`\"/*\"`", "A path, or a path that ends in `/*`."),
-    (
-        "max_concurrency",
-        "three quarters of `[server]`'s, rounded up; for a single route all of it",
-        "Requests of this route in progress, in each worker. Further requests wait in the worker's queue, \
-         and take no permits from other routes.",
-    ),
-];
-
-/// The options of `[build]`, which [`super::build`] reads: key, default, meaning.
-const OF_BUILD: [(&str, &str, &str); 3] = [
-    (
-        "command",
-        "required",
-        "The command line that builds the components. `sh -c` runs it in the directory of the configuration file.",
-    ),
-    (
-        "dev_command",
-        "that of `command`",
-        "The command line that `daylily dev` runs instead, for builds that are quicker and optimise less.",
-    ),
-    (
-        "watch",
-        "`[\"src\"]`",
-        "The files and directories whose changes start a [build](development.md#what-is-watched) under `daylily dev`: at \
-         most 64.",
-    ),
-];
-
 /// All options: those of the top level, of its tables, of `[defaults]`, and those that only a `[[route]]` has.
 pub fn rows() -> Vec<Row> {
     let mut rows =
         [Config::rows(), AccessLog::rows(), Admin::rows(), ServerLimits::rows(), RouteLimits::rows(), Grants::rows()]
             .concat();
-    let of_table = |table| {
-        move |(key, default, meaning): (&'static str, &str, &'static str)| Row {
-            table,
-            key,
-            default: default.to_owned(),
-            range: if key == MAX_CONCURRENCY.key { MAX_CONCURRENCY.range_text() } else { String::new() },
-            meaning,
-            flag: None,
-        }
-    };
-    rows.extend(OF_BUILD.map(of_table(Table::Build)));
-    rows.extend(OF_ROUTES.map(of_table(Table::Route)));
+    rows.extend(other_options::rows());
     rows
 }
