@@ -37,6 +37,8 @@ const CASES: &[Case] = &[
     case("help", &["--help"]),
     case("help-serve", &["serve", "--help"]),
     case("help-check", &["check", "--help"]),
+    case("help-dev", &["dev", "--help"]),
+    case("help-build", &["build", "--help"]),
     case("version", &["--version"]),
     case("usage-unknown-flag", &["--no-such-flag"]),
     case("usage-two-components", &["a.wasm", "b.wasm"]),
