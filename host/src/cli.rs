@@ -61,7 +61,7 @@ pub(crate) enum Command {
     #[command(after_help = EXIT_CODES)]
     Check(ServeArguments),
     /// Make a new project from a template
-    #[command(after_help = format!("{}\n\n{EXIT_CODES}", new::listed()))]
+    #[command(override_usage = new::USAGE, after_help = format!("{}\n\n{EXIT_CODES}", new::listed()))]
     New(new::NewArguments),
 }
 

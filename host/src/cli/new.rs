@@ -15,6 +15,8 @@ use daylily_core::similar::closest;
 
 use templates::{TEMPLATES, Template};
 
+pub(crate) const USAGE: &str = "daylily new NAME --template TEMPLATE";
+
 /// Maximum length of a project's name; npm and cargo would take more.
 const MAX_NAME: usize = 64;
 
@@ -76,8 +78,8 @@ pub(crate) struct Made {
 /// When the name or the template is wrong or missing, or the directory cannot be created.
 pub(crate) fn run(arguments: &NewArguments) -> Result<Made, NewError> {
     let (Some(name), Some(template)) = (&arguments.name, &arguments.template) else {
-        let usage = "`daylily new` takes a name and a template: daylily new NAME --template TEMPLATE";
-        return Err(NewError::Usage(format!("{usage}\n\n{}", listed())));
+        let list = listed();
+        return Err(NewError::Usage(format!("`daylily new` takes a name and a template: {USAGE}\n\n{list}")));
     };
     let template = find(template)?;
     let name = package_name(&name.to_string_lossy(), template)?;
@@ -103,13 +105,14 @@ pub(crate) fn listed() -> String {
 }
 
 fn report(template: &Template, name: &str, parent: &Path) -> String {
-    let place = parent.join(name);
-    let test = "  sh test.sh     # in another terminal: tests the running server\n";
+    let (serve, does) = template.serve;
+    let test = "sh test.sh";
+    let width = serve.len().max(test.len());
     format!(
-        "Created {} from the template {}\n\nNext:\n  cd {name}\n  {}\n{test}\nREADME.md says more.\n",
-        place.display(),
+        "Created {} from the template {}\n\nNext:\n  cd {name}\n  {serve:width$}  # {does}\n  {test:width$}  # tests the \
+         running server, in another terminal\n\nREADME.md has the rest.\n",
+        parent.join(name).display(),
         template.name,
-        template.start,
     )
 }
 

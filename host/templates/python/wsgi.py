@@ -1,5 +1,6 @@
 """Runs the WSGI application of app.py for requests of wasi:http 0.2. The component is built from this module."""
 
+import encodings.idna  # Flask uses it by name. What is not imported at build time is not in the component.
 import io
 import itertools
 import os

@@ -22,8 +22,8 @@ pub(super) struct Template {
     pub(super) summary: &'static str,
     /// What the project is built with.
     pub(super) needs: &'static [Tools],
-    /// The command that serves the project, with what it does.
-    pub(super) start: &'static str,
+    /// The command that serves the project, and what it does.
+    pub(super) serve: (&'static str, &'static str),
     pub(super) parts: &'static [Part],
 }
 
@@ -37,15 +37,15 @@ const JAVASCRIPT: Part = files!("shared/javascript": ".gitignore.in" ".npmrc.in"
 
 const RUST: Part = files!("shared/rust": ".gitignore.in" "build.sh");
 
-const DEV: &str = "daylily dev    # builds and serves it, and does so again when a file changes";
+const DEV: (&str, &str) = ("daylily dev", "builds and serves it, and does so again when a file changes");
 
 /// All templates, in the order of the list for users.
 pub(super) const TEMPLATES: &[Template] = &[
     Template {
         name: "js",
-        summary: "JavaScript: a handler of the fetch event",
+        summary: "JavaScript: a function that gets a Request and returns a Response",
         needs: &[Tools::Node],
-        start: DEV,
+        serve: DEV,
         parts: &[
             JAVASCRIPT,
             files!("js": "README.md.in" "daylily.toml" "package-lock.json" "package.json" "src/app.js" "test.sh"),
@@ -53,9 +53,9 @@ pub(super) const TEMPLATES: &[Template] = &[
     },
     Template {
         name: "ts",
-        summary: "TypeScript: the same, with its types checked",
+        summary: "the same in TypeScript, with its types checked",
         needs: &[Tools::Node],
-        start: DEV,
+        serve: DEV,
         parts: &[
             JAVASCRIPT,
             files!(
@@ -68,7 +68,7 @@ pub(super) const TEMPLATES: &[Template] = &[
         name: "js-app",
         summary: "JavaScript with Hono: a page, a JSON API and server-sent events",
         needs: &[Tools::Node],
-        start: DEV,
+        serve: DEV,
         parts: &[
             JAVASCRIPT,
             files!(
@@ -81,7 +81,7 @@ pub(super) const TEMPLATES: &[Template] = &[
         name: "python",
         summary: "Python: a WSGI application",
         needs: &[Tools::Python],
-        start: DEV,
+        serve: DEV,
         parts: &[files!(
             "python": ".gitignore.in" "README.md.in" "app.py" "build.sh" "daylily.toml" "requirements.txt" "test.sh"
             "wit/deps/cli-0.2.12.wit" "wit/deps/clocks-0.2.12.wit" "wit/deps/config-0.2.0-rc.1.wit"
@@ -92,7 +92,7 @@ pub(super) const TEMPLATES: &[Template] = &[
         name: "rust",
         summary: "Rust, with wstd and wasi:http 0.2",
         needs: &[Tools::Rust],
-        start: DEV,
+        serve: DEV,
         parts: &[
             RUST,
             files!("rust": "Cargo.lock.in" "Cargo.toml.in" "README.md.in" "daylily.toml" "src/lib.rs" "test.sh"),
@@ -102,7 +102,7 @@ pub(super) const TEMPLATES: &[Template] = &[
         name: "rust03",
         summary: "Rust, with wasi:http 0.3, whose functions are async",
         needs: &[Tools::Rust],
-        start: DEV,
+        serve: DEV,
         parts: &[
             RUST,
             files!("rust03": "Cargo.lock.in" "Cargo.toml.in" "README.md.in" "daylily.toml" "src/lib.rs" "test.sh"),
@@ -112,7 +112,7 @@ pub(super) const TEMPLATES: &[Template] = &[
         name: "static",
         summary: "a page, and no program",
         needs: &[],
-        start: "daylily --watch    # serves it, and reads daylily.toml again when it changes",
+        serve: ("daylily --watch", "serves it, and reads daylily.toml again when it changes"),
         parts: &[files!("static": "README.md.in" "daylily.toml" "public/index.html" "public/style.css" "test.sh")],
     },
 ];

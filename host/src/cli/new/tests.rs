@@ -182,7 +182,7 @@ fn a_failure_names_the_place_and_the_remedy() {
 fn nothing_half_written_stays() {
     // The second file needs a directory where the first one is.
     let template =
-        Template { name: "x", summary: "", needs: &[], start: "", parts: &[("x", &[("a", ""), ("a/b", "")])] };
+        Template { name: "x", summary: "", needs: &[], serve: ("", ""), parts: &[("x", &[("a", ""), ("a/b", "")])] };
     let parent = TempDir::new().unwrap();
     let error = make(&template, "shop", parent.path()).unwrap_err();
     assert!(matches!(error, NewError::NotCreated { .. }), "{error}");

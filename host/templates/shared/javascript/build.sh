@@ -11,7 +11,7 @@ fail() {
 remedy='install Node.js 20 or later, with npm: from nodejs.org, or with `apt install nodejs npm` or `brew install node`'
 command -v node >/dev/null || fail "node is not installed; $remedy"
 command -v npm >/dev/null || fail "npm is not installed; $remedy"
-node -e 'process.exit(parseInt(process.versions.node) < 20)' || fail "node is older than 20; $remedy"
+node -e 'process.exit(parseInt(process.versions.node) < 20 ? 1 : 0)' || fail "node is older than 20; $remedy"
 
 if ! cmp -s package-lock.json node_modules/.installed-lock.json; then
   npm ci --no-audit --no-fund
