@@ -10,6 +10,7 @@ use daylily_core::units::format_duration;
 
 use crate::artifact::LoadError;
 use crate::artifact::cache::CacheError;
+use crate::cli::new::NewError;
 use crate::net::listen::ListenError;
 use crate::sys::limits::hint;
 
@@ -63,6 +64,8 @@ pub(crate) enum Failure {
     NotPrepared { limit: Duration },
     #[error("{text}")]
     Worker { text: String, code: u8 },
+    #[error(transparent)]
+    New(#[from] NewError),
     #[error("not all requests finished in time; requests cut: {cut}")]
     Cut { cut: u64 },
     #[error("failed to write to standard output: {error}")]
@@ -97,6 +100,7 @@ impl Failure {
             Self::Components(errors) => errors.first().map_or(65, LoadError::exit_code),
             Self::Listen(_) | Self::Control { .. } => 69,
             Self::Worker { code, .. } => *code,
+            Self::New(error) => error.exit_code(),
             Self::Cut { .. } => EXIT_CUT,
             Self::Output { .. } | Self::Internal(_) | Self::NotPrepared { .. } => 1,
             Self::Several(failures) => failures.first().map_or(1, Self::exit_code),

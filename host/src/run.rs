@@ -7,7 +7,7 @@ use std::process::ExitCode;
 use clap::Parser;
 use daylily_core::config::{Listen, ListenAddr};
 
-use crate::cli::{BuildArguments, Cli, Command, ServeArguments, foreign};
+use crate::cli::{BuildArguments, Cli, Command, ServeArguments, foreign, new};
 use crate::failure::Failure;
 use crate::observe::log::{self, LogSettings};
 use crate::observer;
@@ -80,6 +80,7 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Command::Reload(server) => client::run(report::Command::Reload, server.control.as_deref(), OutputFormat::Text),
         Command::Reopen(server) => client::run(report::Command::Reopen, server.control.as_deref(), OutputFormat::Text),
         Command::Stop(server) => client::run(report::Command::Stop, server.control.as_deref(), OutputFormat::Text),
+        Command::New(what) => new_project(&what),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
@@ -133,6 +134,13 @@ fn developing(mut what: ServeArguments) -> ServeArguments {
 fn build(what: BuildArguments) -> Result<(), Failure> {
     let what = ServeArguments { config: what.config, ..ServeArguments::default() };
     once::build(&prepare::read_to_build(&prepare::settled(&what)?)?)
+}
+
+fn new_project(what: &new::NewArguments) -> Result<(), Failure> {
+    let made = new::run(what)?;
+    print(&made.report)?;
+    let _ = write!(std::io::stderr(), "{}", made.warnings);
+    Ok(())
 }
 
 fn check(what: &ServeArguments) -> Result<(), Failure> {

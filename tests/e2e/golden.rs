@@ -33,12 +33,16 @@ const IMPORTS_OF_DRAFTS: &[u8] = b"\0asm\x0d\0\x01\0\x07\x03\x01B\0\x0a-\x01\0(w
 const PARAMETERS: &[u8] = b"[[route]]\npath = '/users/:id'\ncomponent = 'a.wasm'\n
 [[route]]\npath = '/users/{id}'\ncomponent = 'a.wasm'\n";
 
+/// A path on which no program is.
+const NO_TOOLS: &[(&str, &str)] = &[("PATH", "/nonexistent")];
+
 const CASES: &[Case] = &[
     case("help", &["--help"]),
     case("help-serve", &["serve", "--help"]),
     case("help-check", &["check", "--help"]),
     case("help-dev", &["dev", "--help"]),
     case("help-build", &["build", "--help"]),
+    case("help-new", &["new", "--help"]),
     case("version", &["--version"]),
     case("usage-unknown-flag", &["--no-such-flag"]),
     case("usage-two-components", &["a.wasm", "b.wasm"]),
@@ -46,6 +50,18 @@ const CASES: &[Case] = &[
     case("usage-command-after-flags", &["--dev", "check"]),
     case("usage-reopen-after-flags", &["--dev", "reopen"]),
     case("usage-value", &["--max-body", "many"]),
+    case("new-nothing", &["new"]),
+    case("new-no-template", &["new", "shop"]),
+    case("new-unknown-template", &["new", "shop", "--template", "jss"]),
+    case("new-path", &["new", "../shop", "--template", "js"]),
+    case("new-here", &["new", ".", "--template", "js"]),
+    case("new-name", &["new", "My Shop", "--template", "js"]),
+    case("new-name-of-dependency", &["new", "esbuild", "--template", "js"]),
+    Case { files: &[("shop/a", b"")], ..case("new-exists", &["new", "shop", "--template", "js"]) },
+    case("new-static", &["new", "shop", "--template", "static"]),
+    Case { environment: NO_TOOLS, ..case("new-js-without-tools", &["new", "shop", "--template", "js"]) },
+    Case { environment: NO_TOOLS, ..case("new-python-without-tools", &["new", "shop", "--template", "python"]) },
+    Case { environment: NO_TOOLS, ..case("new-rust-without-tools", &["new", "shop", "--template", "rust"]) },
     case("foreign-addr", &["--addr", "0.0.0.0:8080", "app.wasm"]),
     case("foreign-port", &["--port", "8080"]),
     case("foreign-p", &["-p8080"]),
@@ -60,6 +76,7 @@ const CASES: &[Case] = &[
     case("foreign-run", &["run", "app.wasm"]),
     case("foreign-up", &["up"]),
     case("foreign-start", &["start"]),
+    case("foreign-init", &["init"]),
     case("foreign-restart", &["restart"]),
     case("foreign-version", &["version"]),
     case("foreign-misspelt", &["serv", "app.wasm"]),

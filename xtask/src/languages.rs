@@ -5,7 +5,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
 
@@ -84,12 +84,7 @@ fn response(root: &Path, dir: &Path, component: &Path) -> Result<String> {
     command.args(["--control", "control.sock", "--cache-dir", "cache"]).current_dir(dir);
     process::without_settings(&mut command);
     let mut server = Running::start(command, dir.join("log"))?;
-    let begun = Instant::now();
-    while !server.output().contains("Server running") {
-        server.is_running()?;
-        ensure!(begun.elapsed() < READY_WITHIN, "daylily did not start within {READY_WITHIN:?}");
-        std::thread::sleep(Duration::from_millis(20));
-    }
+    server.prints("Server running", READY_WITHIN)?;
     let (status, said) = answer(port, "/shop")?;
     ensure!(status == 500, "answered {status}: {said}");
     Ok(said)

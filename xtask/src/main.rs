@@ -16,6 +16,7 @@ mod languages;
 mod process;
 mod prometheus;
 mod static_files;
+mod templates;
 mod tidy;
 mod wit;
 
@@ -30,6 +31,7 @@ usage: cargo xtask COMMAND
   prometheus [--help]  compare what a real Prometheus reads with what clients saw
   static-files [--help]  compare static files with nginx's
   languages            check what a developer is told of an exception in JavaScript and in Python
+  templates [NAME...]  make, build, serve and test a project from each template of `daylily new`
   tidy [--bless]       check documents and sources against each other
   fuzz [TARGET]        run a fuzz target; without one, list them
 ";
@@ -51,6 +53,7 @@ fn main() -> ExitCode {
         ["static-files", "--help" | "-h"] => say(static_files::USAGE),
         ["static-files", args @ ..] => root().and_then(|root| static_files::main(root, args)),
         ["languages"] => root().and_then(languages::main),
+        ["templates", names @ ..] => root().and_then(|root| templates::main(root, names)),
         ["tidy"] => root().and_then(|root| tidy::main(root, false)),
         ["tidy", "--bless"] => root().and_then(|root| tidy::main(root, true)),
         ["tidy", ..] => say(tidy::USAGE),

@@ -53,6 +53,23 @@ impl Running {
         }
     }
 
+    /// Waits until `text` is in its output.
+    ///
+    /// # Errors
+    ///
+    /// When it ends before, or takes longer than `limit`; the error contains its output.
+    pub(crate) fn prints(&mut self, text: &str, limit: Duration) -> Result<()> {
+        let deadline = Instant::now() + limit;
+        while !self.output().contains(text) {
+            self.is_running()?;
+            if Instant::now() > deadline {
+                bail!("it did not print {text:?} within {limit:?}: {}", self.output().trim());
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        Ok(())
+    }
+
     /// CPU time that the tree has used so far.
     pub(crate) fn cpu(&self) -> Duration {
         let ticks: u64 = self.tree().iter().map(|process| process.ticks).sum();

@@ -57,6 +57,8 @@ const COMMANDS: &[(&str, &str)] = &[
     ("up", "`daylily serve` serves the routes of ./daylily.toml"),
     ("start", "`daylily serve` starts a server"),
     ("restart", "`daylily reload` makes a running server read its configuration and components again, without a pause"),
+    ("init", "`daylily new NAME --template TEMPLATE` makes a project"),
+    ("create", "`daylily new NAME --template TEMPLATE` makes a project"),
     ("version", "`daylily --version` prints the version"),
 ];
 
@@ -217,6 +219,8 @@ mod tests {
         check("up", Some("`daylily serve`"));
         check("start", Some("`daylily serve`"));
         check("restart", Some("`daylily reload`"));
+        check("init", Some("`daylily new NAME"));
+        check("create", Some("`daylily new NAME"));
         check("version", Some("`daylily --version`"));
         check("serv", Some("`daylily serve`"));
         check("relaod", Some("`daylily reload`"));
