@@ -134,7 +134,11 @@ fn add(path: &Path, is_dir: bool, depth: usize, files: &mut Files) {
         return;
     }
     if !is_dir {
-        files.insert(path.to_owned(), stamp(path));
+        let stamp = stamp(path);
+        // What does not exist yet may become a directory.
+        if stamp.is_some() {
+            files.insert(path.to_owned(), stamp);
+        }
         return;
     }
     let (Ok(entries), true) = (fs::read_dir(path), depth > 0) else { return };
