@@ -2,6 +2,7 @@
 //! their rows in `core/config/options.rs`.
 
 pub(crate) mod foreign;
+pub(crate) mod import;
 pub(crate) mod new;
 
 use std::ffi::OsString;
@@ -30,7 +31,7 @@ pub(crate) struct Cli {
 
 const EXIT_CODES: &str = "Exit codes: 0 success; 1 internal error; 2 usage; 65 a component cannot be loaded; \
 66 a component cannot be read; 69 cannot listen, or no responding server found; 70 a build failed; \
-71 no memory for compiled code; 73 the project cannot be created; 75 requests were cut at the end of shutdown_timeout; \
+71 no memory for compiled code; 73 the project or the file cannot be created; 75 requests were cut at the end of shutdown_timeout; \
 77 the server belongs to another user; 78 configuration error.";
 
 /// A command.
@@ -69,6 +70,9 @@ pub(crate) enum Command {
     /// Make a new project from a template
     #[command(override_usage = new::USAGE, after_help = format!("{}\n\n{EXIT_CODES}", new::listed()))]
     New(new::NewArguments),
+    /// Make a configuration of the manifest of a Spin application
+    #[command(after_help = EXIT_CODES)]
+    Import(import::ImportArguments),
 }
 
 /// What to build.

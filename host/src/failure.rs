@@ -10,6 +10,7 @@ use daylily_core::units::format_duration;
 
 use crate::artifact::LoadError;
 use crate::artifact::cache::CacheError;
+use crate::cli::import::ImportError;
 use crate::cli::new::NewError;
 use crate::net::listen::ListenError;
 use crate::sys::limits::hint;
@@ -66,6 +67,8 @@ pub(crate) enum Failure {
     Worker { text: String, code: u8 },
     #[error(transparent)]
     New(#[from] NewError),
+    #[error(transparent)]
+    Import(#[from] ImportError),
     #[error("not all requests finished in time; requests cut: {cut}")]
     Cut { cut: u64 },
     #[error("failed to write to standard output: {error}")]
@@ -101,6 +104,7 @@ impl Failure {
             Self::Listen(_) | Self::Control { .. } => 69,
             Self::Worker { code, .. } => *code,
             Self::New(error) => error.exit_code(),
+            Self::Import(error) => error.exit_code(),
             Self::Cut { .. } => EXIT_CUT,
             Self::Output { .. } | Self::Internal(_) | Self::NotPrepared { .. } => 1,
             Self::Several(failures) => failures.first().map_or(1, Self::exit_code),

@@ -7,7 +7,7 @@ use std::process::ExitCode;
 use clap::Parser;
 use daylily_core::config::{Listen, ListenAddr};
 
-use crate::cli::{BuildArguments, Cli, Command, ServeArguments, foreign, new};
+use crate::cli::{BuildArguments, Cli, Command, ServeArguments, foreign, import, new};
 use crate::failure::Failure;
 use crate::observe::log::{self, LogSettings};
 use crate::observer;
@@ -81,6 +81,7 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Command::Reopen(server) => client::run(report::Command::Reopen, server.control.as_deref(), OutputFormat::Text),
         Command::Stop(server) => client::run(report::Command::Stop, server.control.as_deref(), OutputFormat::Text),
         Command::New(what) => new_project(&what),
+        Command::Import(what) => import::run(&what).map_err(Failure::from).and_then(|report| print(&report)),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,

@@ -36,6 +36,22 @@ const PARAMETERS: &[u8] = b"[[route]]\npath = '/users/:id'\ncomponent = 'a.wasm'
 /// A path on which no program is.
 const NO_TOOLS: &[(&str, &str)] = &[("PATH", "/nonexistent")];
 
+/// What has a counterpart, and what has none.
+const SPIN: &[u8] = b"spin_manifest_version = 2
+[application]
+name = 'shop'
+[[trigger.http]]
+route = '/api/...'
+component = 'api'
+[component.api]
+source = 'api.wasm'
+allowed_outbound_hosts = ['https://example.com', 'redis://localhost:6379']
+key_value_stores = ['default']
+[component.api.build]
+command = 'make'
+watch = ['src/**/*.rs']
+";
+
 const CASES: &[Case] = &[
     case("help", &["--help"]),
     case("help-serve", &["serve", "--help"]),
@@ -43,6 +59,7 @@ const CASES: &[Case] = &[
     case("help-dev", &["dev", "--help"]),
     case("help-build", &["build", "--help"]),
     case("help-new", &["new", "--help"]),
+    case("help-import", &["import", "--help"]),
     case("version", &["--version"]),
     case("usage-unknown-flag", &["--no-such-flag"]),
     case("usage-two-components", &["a.wasm", "b.wasm"]),
@@ -62,6 +79,10 @@ const CASES: &[Case] = &[
     Case { environment: NO_TOOLS, ..case("new-js-without-tools", &["new", "shop", "--template", "js"]) },
     Case { environment: NO_TOOLS, ..case("new-python-without-tools", &["new", "shop", "--template", "python"]) },
     Case { environment: NO_TOOLS, ..case("new-rust-without-tools", &["new", "shop", "--template", "rust"]) },
+    Case { files: &[("spin.toml", SPIN)], ..case("import", &["import", "spin.toml"]) },
+    Case { files: &[("spin.toml", SPIN), ("daylily.toml", b"")], ..case("import-exists", &["import", "spin.toml"]) },
+    Case { files: &[("spin.toml", b"[application]\n")], ..case("import-other", &["import", "spin.toml"]) },
+    case("import-missing", &["import", "spin.toml"]),
     case("foreign-addr", &["--addr", "0.0.0.0:8080", "app.wasm"]),
     case("foreign-port", &["--port", "8080"]),
     case("foreign-p", &["-p8080"]),

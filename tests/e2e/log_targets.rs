@@ -67,7 +67,7 @@ fn a_reload_changes_the_filter() {
 
 #[test]
 fn an_unknown_target_is_an_error_with_the_list_of_targets() {
-    let list = "the targets are daylily, daylily::admin, daylily::component, ";
+    let list = "the targets are daylily, daylily::admin, daylily::build, ";
     let config = b"log = 'daylily::http=debug'\n[[route]]\ncomponent = 'a.wasm'\n";
     let finished = run_in(&[("daylily.toml", config)], &[], &["check"]);
     finished.expect(78, &["unknown log target \"daylily::http\"", "daylily.toml:1:7", "^^^", list]);

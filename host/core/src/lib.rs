@@ -21,6 +21,7 @@ pub mod restart;
 pub mod route;
 pub mod secret;
 pub mod similar;
+pub mod spin;
 pub mod trace_context;
 pub mod trusted;
 pub mod units;

@@ -5,7 +5,7 @@ use std::io::{self, ErrorKind};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-use daylily_core::config::{self, AccessLogTarget, ComponentSource, Config, Listen, LogTo, Surroundings};
+use daylily_core::config::{self, AccessLogTarget, ComponentSource, Config, Listen, LogTo, Placeholders, Surroundings};
 use daylily_core::log_target;
 
 use crate::artifact::Artifact;
@@ -16,7 +16,7 @@ use crate::engine::pool::StackDetail;
 use crate::failure::Failure;
 use crate::net::listen;
 use crate::observe::sink;
-use crate::supervisor::surroundings::{Placeholders, ProcessSurroundings};
+use crate::supervisor::surroundings::ProcessSurroundings;
 use crate::sys::dirs;
 use crate::sys::read_file::{MAX_CONFIG_BYTES, MAX_TOKEN_BYTES, read_file};
 use crate::worker::load;

@@ -36,20 +36,6 @@ impl Surroundings for ProcessSurroundings {
     }
 }
 
-/// A value for everything, which nothing is to be done with.
-pub(crate) struct Placeholders;
-
-impl Surroundings for Placeholders {
-    /// Also valid as a port.
-    fn variable(&self, _: &str) -> Option<OsString> {
-        Some("3000".into())
-    }
-
-    fn file(&self, _: &Path, _: u64) -> io::Result<Vec<u8>> {
-        Ok(Vec::new())
-    }
-}
-
 /// Logs that the port of a platform is not listened on, if it is not: other servers take it without being told.
 pub(crate) fn note_port(sockets: &Sockets) {
     let variable = std::env::var(PORT).ok();

@@ -163,7 +163,12 @@ mod tests {
         check("info,guest=loud", Err("invalid log level \"loud\" of the target \"guest\": it is off,"));
         check("info,guest=", Err("invalid log level \"\" of the target \"guest\""));
         check("info,guest=off=off", Err("invalid log level \"off=off\" of the target \"guest\""));
-        check("=debug", Err("unknown log target \"\": the targets are daylily, daylily::admin, daylily::component, "));
+        check(
+            "=debug",
+            Err(
+                "unknown log target \"\": the targets are daylily, daylily::admin, daylily::build, daylily::component, ",
+            ),
+        );
         check("daylily::http::body=debug", Err("unknown log target \"daylily::http::body\": the targets are "));
         check("Guest=off", Err("daylily::worker, guest"));
         check("guest=off,guest=off", Err("`log` has the target \"guest\" twice: remove one of the two"));

@@ -41,7 +41,7 @@ pub use log_level::{LogFilter, LogLevel};
 pub use option::{Flag, Form, Overrides, Row};
 pub use options::{AccessLog, Admin, Config, Grants, RouteLimits, ServerLimits};
 pub use own_log::{LogFormat, LogTo};
-pub use provide::{MAX_VALUE_FILE_BYTES, NoSurroundings, PORT, Surroundings};
+pub use provide::{MAX_VALUE_FILE_BYTES, NoSurroundings, PORT, Placeholders, Surroundings};
 pub use static_files::{CacheRule, FilePattern, StaticFiles};
 pub use tables::Table;
 pub use unix_listen::UnixListen;

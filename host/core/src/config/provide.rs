@@ -52,6 +52,21 @@ impl Surroundings for NoSurroundings {
     }
 }
 
+/// A value for everything, for a configuration that nothing is served with.
+#[derive(Debug, Clone, Copy)]
+pub struct Placeholders;
+
+impl Surroundings for Placeholders {
+    /// Also valid as a port.
+    fn variable(&self, _: &str) -> Option<OsString> {
+        Some("3000".into())
+    }
+
+    fn file(&self, _: &Path, _: u64) -> io::Result<Vec<u8>> {
+        Ok(Vec::new())
+    }
+}
+
 type Read<T> = Result<T, Vec<ValueError>>;
 
 /// Provides values for one configuration. Each file is read once, so all routes have the same contents of it.
