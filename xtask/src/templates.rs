@@ -27,6 +27,9 @@ const READY_WITHIN: Duration = Duration::from_secs(300);
 /// Time limit of each step: downloads may be slow.
 const PATIENCE: Duration = Duration::from_secs(600);
 
+/// Files that fix the versions of a project's tools and packages.
+const LOCKS: [&str; 3] = ["Cargo.lock", "package-lock.json", "requirements.txt"];
+
 struct Workplace {
     daylily: PathBuf,
     caches: PathBuf,
@@ -79,7 +82,10 @@ impl Workplace {
             self.without_tools(&project, &command)?;
             let mut shell = self.command(Path::new("/bin/sh"), &project);
             shell.args(["-c", &command]);
+            let locks = || LOCKS.map(|file| fs::read(project.join(file)).ok());
+            let before = locks();
             process::run(shell, PATIENCE, &log)?;
+            ensure!(locks() == before, "the build has changed a lock file, which did not fit the project");
         }
         fs::write(project.join("serve.toml"), served)?;
         let port = free_port()?;
@@ -118,7 +124,8 @@ impl Workplace {
     fn command(&self, program: &Path, dir: &Path) -> Command {
         let mut command = Command::new(program);
         process::without_settings(&mut command);
-        command.current_dir(dir);
+        // The component is in the project's own directory.
+        command.current_dir(dir).env_remove("CARGO_TARGET_DIR");
         command.env("npm_config_cache", self.caches.join("npm")).env("PIP_CACHE_DIR", self.caches.join("pip"));
         command
     }

@@ -33,7 +33,7 @@ macro_rules! files {
     };
 }
 
-const JAVASCRIPT: Part = files!("shared/javascript": ".gitignore.in" ".npmrc.in" "build.sh" "wit/world.wit");
+const JAVASCRIPT: Part = files!("shared/javascript": ".gitignore.in" ".npmrc.in" "build.js" "build.sh" "wit/world.wit");
 
 const RUST: Part = files!("shared/rust": ".gitignore.in" "build.sh");
 
