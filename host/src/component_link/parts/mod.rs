@@ -21,6 +21,7 @@ use wasmparser::{ComponentAlias, ComponentOuterAliasKind, Instance, Parser, Payl
 use self::module::Module;
 use super::outline::Outline;
 use super::payloads::payloads;
+use super::relink;
 
 mod component;
 mod module;
@@ -45,7 +46,8 @@ pub(crate) struct Parts<'a> {
     pub(crate) component: Vec<u8>,
     /// In the order of their [`import_name`]s.
     pub(crate) modules: Vec<TakenOut<'a>>,
-    /// The number of core instances that the component has now and did not have before.
+    /// The number of core instances that the component has more than it would have as a whole: those of memories, and
+    /// that of the shim, which is only removed from whole components.
     pub(crate) more_instances: u32,
     pub(crate) resources: Resources,
 }
@@ -81,7 +83,7 @@ pub(crate) fn parts(bytes: &[u8]) -> Option<Parts<'_>> {
     let mut component = Component::new();
     rewriter.parse_component(&mut component, Parser::new(0), bytes).ok()?;
     let modules = rewriter.into_modules();
-    let more_instances = u32::try_from(plan.halved_instances.len()).ok()?;
+    let more_instances = u32::try_from(plan.halved_instances.len()).ok()? + u32::from(plan.has_shim);
     (!modules.is_empty() && modules.len() <= MAX_PARTS).then(|| Parts {
         component: component.finish(),
         modules,
@@ -104,6 +106,7 @@ struct Plan<'a> {
     /// The indices of the modules that are divided, and of their instances, both in ascending order.
     halved: Vec<u32>,
     halved_instances: Vec<u32>,
+    has_shim: bool,
     resources: Resources,
 }
 
@@ -116,8 +119,13 @@ impl<'a> Plan<'a> {
         if read.iter().map(|module| module.data_bytes).sum::<usize>() < MIN_DATA_BYTES {
             return None;
         }
-        let mut plan =
-            Self { treatments: Vec::new(), halved: Vec::new(), halved_instances: Vec::new(), resources: <_>::default() };
+        let mut plan = Self {
+            treatments: Vec::new(),
+            halved: Vec::new(),
+            halved_instances: Vec::new(),
+            has_shim: relink::has_shim(&outline),
+            resources: Resources::default(),
+        };
         for (index, module) in (0..).zip(read) {
             let instances = outline.instantiations().filter(|(instance, _)| instance.module == index);
             let instances: Vec<u32> = instances.map(|(instance, _)| instance.instance).collect();
