@@ -74,7 +74,8 @@ impl Compiler {
         let pool = inspection.pool;
         let engine = compiler(pool, self.detail())?;
         let mut compilation = Compilation { compiler: self, engine, pool, known, name, compiled: 0, compiled_bytes: 0 };
-        let component = compilation.part(&parts.component, true, |engine, bytes| Component::new(engine, bytes)?.serialize())?;
+        let component =
+            compilation.part(&parts.component, true, |engine, bytes| Component::new(engine, bytes)?.serialize())?;
         let modules = parts.modules.iter().map(|module| {
             let has_code = module.code_bytes >= MIN_PART_BYTES;
             compilation.part(&module.bytes, has_code, |engine, bytes| Module::new(engine, bytes)?.serialize())

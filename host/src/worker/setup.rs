@@ -122,7 +122,8 @@ pub(crate) fn send(
         facts: prepared.artifacts.iter().map(|artifact| artifact.facts).collect(),
     };
     let payload = postcard::to_stdvec(&(head, &prepared.config)).map_err(io::Error::other)?;
-    let codes = prepared.artifacts.iter().flat_map(|artifact| std::iter::once(artifact.code()).chain(artifact.modules()));
+    let codes =
+        prepared.artifacts.iter().flat_map(|artifact| std::iter::once(artifact.code()).chain(artifact.modules()));
     let codes = codes.map(File::as_fd);
     let descriptors: Vec<_> =
         [lease.file()].into_iter().chain(journal.descriptors()).chain(sockets).chain(codes).collect();

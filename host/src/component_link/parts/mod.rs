@@ -182,7 +182,9 @@ fn own_modules(bytes: &[u8]) -> Option<u32> {
 /// modules are encoded again; the bodies are not.
 fn is_valid(bytes: &[u8]) -> bool {
     let mut validator = Validator::new_with_features(WasmFeatures::default());
-    Parser::new(0).parse_all(bytes).all(|payload| payload.and_then(|payload| validator.payload(&payload)).is_ok())
+    let mut parser = Parser::new(0);
+    parser.set_features(*validator.features());
+    parser.parse_all(bytes).all(|payload| payload.and_then(|payload| validator.payload(&payload)).is_ok())
 }
 
 impl Resources {

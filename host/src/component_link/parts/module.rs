@@ -125,14 +125,22 @@ impl<'a> Module<'a> {
             Payload::TableSection(section) => {
                 for table in section {
                     let ty = table.ok()?.ty;
-                    self.resources.add(&Resources { tables: 1, max_initial_table_elements: ty.initial, ..<_>::default() });
+                    self.resources.add(&Resources {
+                        tables: 1,
+                        max_initial_table_elements: ty.initial,
+                        ..<_>::default()
+                    });
                     self.entities.add(entity(TypeRef::Table(ty))?);
                 }
             }
             Payload::MemorySection(section) => {
                 for memory in section {
                     let ty = memory.ok()?;
-                    self.resources.add(&Resources { memories: 1, max_initial_memory_pages: ty.initial, ..<_>::default() });
+                    self.resources.add(&Resources {
+                        memories: 1,
+                        max_initial_memory_pages: ty.initial,
+                        ..<_>::default()
+                    });
                     self.entities.add(entity(TypeRef::Memory(ty))?);
                 }
             }

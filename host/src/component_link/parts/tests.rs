@@ -1,7 +1,9 @@
+use wasm_encoder::RawSection;
 use wasmtime::component::{Component, Linker};
 use wasmtime::{Engine, Module, Store};
 
 use super::{MIN_DATA_BYTES, MIN_PART_BYTES, Parts, import_name, parts};
+use crate::component_link::payloads::top_level;
 
 /// A component with a snapshot, in the form of those in JavaScript: `ENGINE` has the code and the data, `tail` reads
 /// its memory. `run` adds what both find there.
@@ -116,7 +118,11 @@ fn a_component_behaves_the_same_in_parts() {
         ("a memory that may not grow", "memory.size i32.add)", "i32.const 24 memory.grow i32.add)"),
         ("data outside of the memory", "(i32.const 1048000) \"end\"", "(i32.const 1114110) \"end\""),
         ("a segment that is used up", "memory.size i32.add)", "i32.const 8 i32.const 0 i32.const 1 memory.init 0)"),
-        ("nothing of a used up one", "memory.size i32.add)", "i32.const 8 i32.const 0 i32.const 0 memory.init 1 data.drop 0)"),
+        (
+            "nothing of a used up one",
+            "memory.size i32.add)",
+            "i32.const 8 i32.const 0 i32.const 0 memory.init 1 data.drop 0)",
+        ),
         ("a trap", "memory.size i32.add)", "unreachable)"),
         ("a data segment of another kind", ";; engine", "(data \"passive\")"),
         ("a place that is not constant", "(i32.const 8) \"", "(offset i32.const 4 i32.const 4 i32.add) \""),
@@ -183,12 +189,36 @@ fn an_invalid_component_does_not_become_valid() {
     let whole = with("", "");
     for (what, spoiled) in [
         ("truncated", whole[..whole.len() - 1].to_vec()),
+        ("imports of a form that is not enabled", with_compact_imports(&whole)),
         ("an unknown section", [&whole[..], &[200, 0]].concat()),
         ("an export that does not exist", with_text_replaced(&whole, b"\x04long\x00\x01", b"\x04long\x00\x63")),
     ] {
         assert!(Component::new(&Engine::default(), &spoiled).is_err(), "{what}");
         assert!(parts(&spoiled).is_none(), "{what}");
     }
+}
+
+/// With the engine's import in the form of the proposal `compact-imports`. The parts have it in the usual form.
+fn with_compact_imports(component: &[u8]) -> Vec<u8> {
+    let mut rewritten = wasm_encoder::Component::new();
+    for payload in top_level(component) {
+        let Some((id, range)) = payload.expect("a component").as_section() else { continue };
+        let mut module = wasm_encoder::Module::new();
+        let is_module = id == u8::from(wasm_encoder::ComponentSectionId::CoreModule);
+        for payload in top_level(if is_module { &component[range.clone()] } else { b"\0asm\x01\0\0\0" }) {
+            let Some((id, in_module)) = payload.expect("a module").as_section() else { continue };
+            let data = &component[range.start..][in_module];
+            let is_engines = data == b"\x01\x05small\x03one\x00\x00";
+            let compact = b"\x01\x05small\x00\x7f\x01\x03one\x00\x00";
+            module.section(&RawSection { id, data: if is_engines { compact } else { data } });
+        }
+        if is_module {
+            rewritten.section(&wasm_encoder::ModuleSection(&module));
+        } else {
+            rewritten.section(&RawSection { id, data: &component[range] });
+        }
+    }
+    rewritten.finish()
 }
 
 fn with_text_replaced(bytes: &[u8], text: &[u8], by: &[u8]) -> Vec<u8> {
