@@ -51,6 +51,7 @@ mod outgoing_bodies;
 mod outgoing_failures;
 mod output;
 mod own_log;
+mod parts;
 mod refusals;
 mod reload;
 mod residue;

@@ -1,11 +1,11 @@
-//! What a developer is told of an exception in JavaScript and in Python: with `--dev`, the error response has its message
-//! and the line of the source. Guests in these languages bring their own interpreter, and no test of `cargo test` has
-//! the tools to build them.
+//! Guests in JavaScript and in Python with `--dev`: the error response to an exception has its message and the line of
+//! the source, and after an edit of the source little is compiled. Guests in these languages bring their own
+//! interpreter, and no test of `cargo test` has the tools to build them.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
 
@@ -21,6 +21,15 @@ const TOOLS: &str = "target/tools";
 
 /// The text in the source whose line the error response must name.
 const CULPRIT: &str = "the cart of";
+
+/// A text in the source, and what an edit makes of it.
+const EDIT: [&str; 2] = [" is empty", " is still empty"];
+
+/// What the log says about a component that was compiled in parts, before the number of those that were compiled.
+const COMPILED: &str = "; compiled now: ";
+
+/// The parts that an edit may change: the one with the data, and the component, which has the small modules.
+const MAX_EDITED_PARTS: usize = 2;
 
 /// Time limit of each build step: downloads may be slow.
 const PATIENCE: Duration = Duration::from_secs(600);
@@ -59,35 +68,95 @@ const LANGUAGES: [Language; 2] = [
 
 /// # Errors
 ///
-/// When a guest cannot be built, or an error response does not say what happened and where.
+/// When a guest cannot be built, an error response does not say what happened and where, or an edit compiles more than
+/// what changed.
 pub(crate) fn main(root: &Path) -> Result<()> {
     cargo_build(root, &["--release"], &["daylily"])?;
     for language in &LANGUAGES {
         let source = root.join("tests/languages").join(language.source);
         let dir = root.join(TOOLS).join(language.name.to_ascii_lowercase());
-        let component = (language.build)(root, &dir, &source)
-            .with_context(|| format!("failed to build the guest in {}", language.name))?;
-        let said = response(root, &dir, &component)?;
+        let edited_source = dir.join("edited").join(language.source);
+        edit(&source, &edited_source).with_context(|| format!("failed to edit {}", source.display()))?;
+        let build = |source: &Path, name: &str| {
+            let component = (language.build)(root, &dir, source)
+                .with_context(|| format!("failed to build the guest in {}", language.name))?;
+            fs::copy(&component, dir.join(name)).context("failed to copy the component").map(drop)
+        };
+        build(&source, BEFORE)?;
+        build(&edited_source, AFTER)?;
+        let mut server = Server::start(root, dir)?;
+        let said = server.response()?;
         if let Err(error) = check(language, &source, &said) {
             bail!("{}: {error:#}; the error response was:\n{said}", language.name);
         }
         say(&format!("{}: the error response has the exception and its line\n", language.name))?;
+        let took = server.edit().with_context(|| language.name)?;
+        say(&format!("{}: {} s after an edit, the new generation serves\n", language.name, took.as_secs_f32()))?;
     }
     Ok(())
 }
 
-/// The error response to a request for `/shop`.
-fn response(root: &Path, dir: &Path, component: &Path) -> Result<String> {
-    let port = free_port()?;
-    let mut command = Command::new(root.join("target/release/daylily"));
-    command.arg("serve").arg(component).args(["--dev", "--workers", "1", "--listen", &format!("127.0.0.1:{port}")]);
-    command.args(["--control", "control.sock", "--cache-dir", "cache"]).current_dir(dir);
-    process::without_settings(&mut command);
-    let mut server = Running::start(command, dir.join("log"))?;
-    server.prints("Server running", READY_WITHIN)?;
-    let (status, said) = answer(port, "/shop")?;
-    ensure!(status == 500, "answered {status}: {said}");
-    Ok(said)
+/// The components before and after the edit, and the one that is served.
+const BEFORE: &str = "before.wasm";
+const AFTER: &str = "after.wasm";
+const SERVED: &str = "served.wasm";
+
+fn edit(source: &Path, edited: &Path) -> Result<()> {
+    let [text, by] = EDIT;
+    let before = fs::read_to_string(source)?;
+    ensure!(before.contains(text), "it does not contain {text:?}");
+    fs::create_dir_all(edited.parent().context("no directory")?)?;
+    Ok(fs::write(edited, before.replace(text, by))?)
+}
+
+/// daylily with the component and the cache in its working directory.
+struct Server {
+    program: PathBuf,
+    dir: PathBuf,
+    port: u16,
+    process: Running,
+}
+
+impl Server {
+    fn start(root: &Path, dir: PathBuf) -> Result<Self> {
+        let (port, program) = (free_port()?, root.join("target/release/daylily"));
+        fs::copy(dir.join(BEFORE), dir.join(SERVED)).context("failed to copy the component")?;
+        let mut command = Command::new(&program);
+        command.args(["serve", SERVED, "--dev", "--workers", "1", "--listen", &format!("127.0.0.1:{port}")]);
+        command.args(["--control", "control.sock", "--cache-dir", "cache", "--log", "info,daylily::component=debug"]);
+        command.current_dir(&dir);
+        process::without_settings(&mut command);
+        let process = Running::start(command, dir.join("log"))?;
+        let mut server = Self { program, dir, port, process };
+        server.process.prints("Server running", READY_WITHIN)?;
+        Ok(server)
+    }
+
+    /// The error response to a request for `/shop`.
+    fn response(&self) -> Result<String> {
+        let (status, said) = answer(self.port, "/shop")?;
+        ensure!(status == 500, "answered {status}: {said}");
+        Ok(said)
+    }
+
+    /// Serves the edited component instead. Returns how long the reload took.
+    fn edit(&mut self) -> Result<Duration> {
+        fs::rename(self.dir.join(AFTER), self.dir.join(SERVED)).context("failed to replace the component")?;
+        let begun = Instant::now();
+        let mut command = Command::new(&self.program);
+        command.args(["reload", "--control", "control.sock"]).current_dir(&self.dir);
+        process::without_settings(&mut command);
+        process::run(command, PATIENCE, &self.dir.join("reload-log"))?;
+        let took = begun.elapsed();
+        let (said, [_, text]) = (self.response()?, EDIT);
+        ensure!(said.contains(text), "the response is not that of the edited source:\n{said}");
+        let output = self.process.output();
+        let last = output.lines().rev().find_map(|line| line.split_once(COMPILED));
+        let (_, compiled) = last.context("the component was not compiled in parts")?;
+        let parts: usize = compiled.split(',').next().unwrap_or_default().parse().context("no number of parts")?;
+        ensure!(parts <= MAX_EDITED_PARTS, "the edit compiled {compiled}");
+        Ok(took)
+    }
 }
 
 fn check(language: &Language, source: &Path, said: &str) -> Result<()> {

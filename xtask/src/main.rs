@@ -30,7 +30,7 @@ usage: cargo xtask COMMAND
   attack [--help]      measure what other clients notice of attacks
   prometheus [--help]  compare what a real Prometheus reads with what clients saw
   static-files [--help]  compare static files with nginx's
-  languages            check what a developer is told of an exception in JavaScript and in Python
+  languages            check exceptions and edits of guests in JavaScript and Python
   templates [NAME...]  make, build, serve and test a project from each template of `daylily new`
   tidy [--bless]       check documents and sources against each other
   fuzz [TARGET]        run a fuzz target; without one, list them

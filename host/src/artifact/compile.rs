@@ -10,7 +10,7 @@ use wasmtime::component::Component;
 
 use super::cache::{Cache, Key};
 use super::inspect::{Inspection, inspect};
-use super::{Artifact, Facts, LoadError, Source};
+use super::{Artifact, Facts, LoadError, Source, SourceName};
 use crate::component_abi::Function;
 use crate::component_link::candidate::{self, released};
 use crate::component_link::direct;
@@ -24,7 +24,7 @@ use crate::wasi::state::State;
 static HELLO_WORLD: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/hello.wasm"));
 
 /// Components of at least this size are logged before they are compiled, since that takes a noticeable time.
-const LARGE_BYTES: usize = 1 << 20;
+pub(super) const LARGE_BYTES: usize = 1 << 20;
 
 /// Checks a component as far as possible without compiling it.
 ///
@@ -102,11 +102,36 @@ impl Compiler {
         }
         let (facts, code) = match self.cached(&key) {
             Some(cached) => cached,
-            None => self.compile(source, bytes, &key)?,
+            None => {
+                let released = released(bytes);
+                let inspection = inspected(source, &released)?;
+                if let Some(compiled) = self.in_parts(&source.name(), &released, &inspection, known) {
+                    note_form(source, &compiled.facts);
+                    return Ok(Artifact::in_parts(source, bytes, key, compiled));
+                }
+                self.compile(source, &released, &inspection, &key)?
+            }
         };
-        tracing::debug!(target: log_target::COMPONENT, "component {} is linked {}", source.name(), facts.form);
+        note_form(source, &facts);
         Artifact::new(source, bytes, key, facts, &code)
             .map_err(|error| LoadError::Memory { error, component: source.name() })
+    }
+
+    /// Whether edits should cost little, and instances may cost more.
+    pub(super) fn is_for_developers(&self) -> bool {
+        self.detail == StackDetail::Places
+    }
+
+    pub(super) fn detail(&self) -> StackDetail {
+        self.detail
+    }
+
+    pub(super) fn settings(&self) -> &blake3::Hasher {
+        &self.settings
+    }
+
+    pub(super) fn cache(&self) -> Option<&Cache> {
+        self.cache.as_ref()
     }
 
     fn key(&self, bytes: &[u8]) -> Key {
@@ -119,29 +144,39 @@ impl Compiler {
         Some((postcard::from_bytes(&entry.facts).ok()?, entry.code))
     }
 
-    fn compile(&self, source: &Source, bytes: &[u8], key: &Key) -> Result<(Facts, Vec<u8>), LoadError> {
+    fn compile(
+        &self,
+        source: &Source,
+        bytes: &[u8],
+        inspection: &Inspection,
+        key: &Key,
+    ) -> Result<(Facts, Vec<u8>), LoadError> {
         let name = source.name();
-        let released = released(bytes);
-        let bytes = &*released;
-        let inspection = inspected(source, bytes)?;
         if bytes.len() >= LARGE_BYTES {
             tracing::info!(target: log_target::COMPONENT, "compiling component {name}");
         }
         let refused = |error| LoadError::Refused { error, component: name.clone() };
-        let (facts, code) = compiled(bytes, &inspection, &self.functions, self.detail).map_err(refused)?;
-        if let Some(cache) = &self.cache {
-            let stored = postcard::to_stdvec(&facts)
-                .map_err(std::io::Error::other)
-                .and_then(|facts| cache.put(key, &facts, &code));
-            if let Err(error) = stored {
-                tracing::warn!(
-                    target: log_target::COMPONENT,
-                    "failed to store the code of component {name} in the cache: {error}; the next start compiles it again"
-                );
-            }
+        let (facts, code) = compiled(bytes, inspection, &self.functions, self.detail).map_err(refused)?;
+        if let Ok(facts) = postcard::to_stdvec(&facts) {
+            self.store(key, &facts, &code, &name);
         }
         Ok((facts, code))
     }
+
+    /// Stores an entry in the cache, if there is one.
+    pub(super) fn store(&self, key: &Key, facts: &[u8], code: &[u8], name: &SourceName) {
+        let Some(cache) = &self.cache else { return };
+        if let Err(error) = cache.put(key, facts, code) {
+            tracing::warn!(
+                target: log_target::COMPONENT,
+                "failed to store the code of component {name} in the cache: {error}; the next start compiles it again"
+            );
+        }
+    }
+}
+
+fn note_form(source: &Source, facts: &Facts) {
+    tracing::debug!(target: log_target::COMPONENT, "component {} is linked {}", source.name(), facts.form);
 }
 
 /// Compiles a component: only its main module if that can be linked directly; else the whole component, without its
@@ -182,7 +217,7 @@ fn compiled(
 }
 
 /// A [`Hasher`] that updates a cryptographic digest.
-struct Blake3(blake3::Hasher);
+pub(super) struct Blake3(pub(super) blake3::Hasher);
 
 impl Hasher for Blake3 {
     fn write(&mut self, bytes: &[u8]) {

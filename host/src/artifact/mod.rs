@@ -4,6 +4,7 @@ pub(crate) mod cache;
 pub(crate) mod compile;
 pub(crate) mod inspect;
 mod misnamed;
+mod parts;
 
 use std::fmt;
 use std::fs::File;
@@ -20,6 +21,7 @@ use wasmtime::{Module, ResourcesRequired};
 
 use self::cache::Key;
 use self::inspect::{Inspection, NotServable};
+use crate::component_link::parts::Parts;
 use crate::engine::pool::{Needs, PoolKind, WasiVersion};
 use crate::sys::limits::address_space_remedy;
 use crate::sys::sealed::sealed;
@@ -45,6 +47,16 @@ pub(crate) struct Artifact {
     pub(crate) key: Option<Key>,
     /// Of the component's file, for the access log. None in a worker.
     digest: Option<blake3::Hash>,
+    code: Part,
+    /// The modules that were taken out of the component, in the order of their imports.
+    modules: Vec<Part>,
+}
+
+/// Compiled code in a sealed file.
+#[derive(Clone)]
+pub(crate) struct Part {
+    /// Of the part itself. None in a worker, and for a component that is compiled as a whole.
+    key: Option<Key>,
     code: Arc<File>,
 }
 
@@ -65,6 +77,13 @@ pub(crate) enum Form {
     Component,
     /// Only its main module, which is linked directly.
     Module,
+    /// The component, and modules that were taken out of it, each on its own.
+    Parts {
+        /// The number of these modules.
+        modules: u32,
+        /// The number of core instances that it has for this reason.
+        more_instances: u32,
+    },
 }
 
 impl fmt::Display for Form {
@@ -72,6 +91,7 @@ impl fmt::Display for Form {
         f.write_str(match self {
             Self::Component => "as a component",
             Self::Module => "directly",
+            Self::Parts { .. } => "as a component in parts",
         })
     }
 }
@@ -172,21 +192,58 @@ impl Facts {
         Self::new(Form::Module, pool, Some(&module.resources_required()), inspection)
     }
 
+    fn of_parts(parts: &Parts<'_>, inspection: &Inspection) -> Self {
+        let modules = u32::try_from(parts.modules.len()).unwrap_or(u32::MAX);
+        let form = Form::Parts { modules, more_instances: parts.more_instances };
+        let declared = Declared {
+            memories: parts.resources.memories,
+            max_initial_memory_bytes: parts.resources.max_initial_memory_pages.saturating_mul(WASM_PAGE_BYTES),
+            tables: parts.resources.tables,
+            max_initial_table_elements: parts.resources.max_initial_table_elements,
+        };
+        Self { pool: inspection.pool, form, exports_p3: inspection.exports_p3, declared }
+    }
+
     fn new(form: Form, pool: PoolKind, declared: Option<&ResourcesRequired>, inspection: &Inspection) -> Self {
         Self { pool, form, exports_p3: inspection.exports_p3, declared: Declared::of(declared) }
+    }
+
+    /// The number of modules whose code is in files of their own.
+    pub(crate) fn modules(&self) -> u32 {
+        match self.form {
+            Form::Parts { modules, .. } => modules,
+            Form::Component | Form::Module => 0,
+        }
+    }
+
+    /// The limit of an instance's core instances under `limits`, with those that daylily has added.
+    pub(crate) fn max_instances(&self, limits: &RouteLimits) -> u32 {
+        match self.form {
+            Form::Parts { more_instances, .. } => limits.max_instances.saturating_add(more_instances),
+            Form::Component | Form::Module => limits.max_instances,
+        }
     }
 }
 
 impl Artifact {
     /// Writes compiled code to a sealed file that workers can map.
     pub(crate) fn new(source: &Source, file: &[u8], key: Key, facts: Facts, code: &[u8]) -> io::Result<Self> {
-        let code = Arc::new(sealed("daylily-code", code)?);
-        Ok(Self { source: source.clone(), facts, key: Some(key), digest: Some(blake3::hash(file)), code })
+        let code = Part { key: None, code: Arc::new(sealed("daylily-code", code)?) };
+        let digest = Some(blake3::hash(file));
+        Ok(Self { source: source.clone(), facts, key: Some(key), digest, code, modules: Vec::new() })
+    }
+
+    fn in_parts(source: &Source, file: &[u8], key: Key, compiled: parts::Compiled) -> Self {
+        let parts::Compiled { facts, component, modules } = compiled;
+        let digest = Some(blake3::hash(file));
+        Self { source: source.clone(), facts, key: Some(key), digest, code: component, modules }
     }
 
     /// An artifact that a worker has received from its supervisor.
-    pub(crate) fn handed_over(source: Source, facts: Facts, code: File) -> Self {
-        Self { source, facts, key: None, digest: None, code: Arc::new(code) }
+    pub(crate) fn handed_over(source: Source, facts: Facts, code: File, modules: Vec<File>) -> Self {
+        let part = |code| Part { key: None, code: Arc::new(code) };
+        let modules = modules.into_iter().map(part).collect();
+        Self { source, facts, key: None, digest: None, code: part(code), modules }
     }
 
     /// The same code for another source.
@@ -196,7 +253,8 @@ impl Artifact {
             facts: self.facts,
             key: self.key,
             digest: self.digest,
-            code: Arc::clone(&self.code),
+            code: self.code.clone(),
+            modules: self.modules.clone(),
         }
     }
 
@@ -207,7 +265,16 @@ impl Artifact {
 
     /// The compiled code, as [`Component::serialize`] returns it.
     pub(crate) fn code(&self) -> &File {
-        &self.code
+        &self.code.code
+    }
+
+    /// The compiled code of the modules that were taken out of the component, as [`Module::serialize`] returns it.
+    pub(crate) fn modules(&self) -> impl Iterator<Item = &File> {
+        self.modules.iter().map(|module| &*module.code)
+    }
+
+    fn parts(&self) -> impl Iterator<Item = &Part> {
+        std::iter::once(&self.code).chain(&self.modules)
     }
 
     /// The capacity that a slot needs for this component under `limits`.
@@ -244,7 +311,7 @@ impl Artifact {
             memory_bytes: limits.max_memory_bytes,
             tables: declared.tables.max(1),
             table_elements: usize::try_from(declared.max_initial_table_elements).unwrap_or(usize::MAX),
-            core_instances: limits.max_instances,
+            core_instances: self.facts.max_instances(limits),
             // A P3 component runs each of its tasks on its own stack.
             stacks: if self.facts.pool.wasi_version == WasiVersion::P3 { 8 } else { 1 },
         })

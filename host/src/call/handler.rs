@@ -16,6 +16,7 @@ use wasmtime_wasi_http::p3::bindings::http::types::{ErrorCode, Request, Response
 
 use super::direct::handler::{Direct, DirectLinker};
 use crate::artifact::{Artifact, Form, LoadError};
+use crate::component_link::parts::import_name;
 use crate::engine::pool::{Engines, PoolKind};
 use crate::wasi::link;
 use crate::wasi::state::State;
@@ -76,6 +77,7 @@ impl<'a> Loader<'a> {
         let mapped = match artifact.facts.form {
             Form::Component => component(engine, artifact.code()).map(Loaded::Component),
             Form::Module => module(engine, artifact.code()).map(Loaded::Module),
+            Form::Parts { .. } => in_parts(engine, artifact),
         };
         let loaded = mapped.map_err(|error| LoadError::Unmappable { error, component: artifact.source.name() })?;
         self.link(kind, engine, &loaded, artifact.facts.exports_p3).map_err(refused)
@@ -86,6 +88,13 @@ impl<'a> Loader<'a> {
             // A P2 handler that imports P3 interfaces runs in the P3 pool.
             Loaded::Component(component) => {
                 Handler::new(self.linker(kind, engine)?.instantiate_pre(component)?, exports_p3)
+            }
+            Loaded::Parts(component, modules) => {
+                let mut linker = self.linker(kind, engine)?.clone();
+                for (index, module) in modules.iter().enumerate() {
+                    linker.root().module(&import_name(index), module)?;
+                }
+                Handler::new(linker.instantiate_pre(component)?, exports_p3)
             }
             Loaded::Module(module) => self.direct_linker(kind, engine)?.link(module).map(Handler::Direct),
         }
@@ -110,6 +119,13 @@ impl<'a> Loader<'a> {
 enum Loaded {
     Component(Component),
     Module(Module),
+    /// A component, and the modules that it imports.
+    Parts(Component, Vec<Module>),
+}
+
+fn in_parts(engine: &Engine, artifact: &Artifact) -> wasmtime::Result<Loaded> {
+    let modules = artifact.modules().map(|code| module(engine, code)).collect::<wasmtime::Result<_>>()?;
+    Ok(Loaded::Parts(component(engine, artifact.code())?, modules))
 }
 
 impl Handler {

@@ -55,6 +55,7 @@ pub(crate) fn app_in(
             let module = Module::new(engine, module).expect("its code");
             DirectLinker::new(engine).expect("a linker").link(&module).map(Handler::Direct)
         }
+        Form::Parts { .. } => panic!("its parts are tested with the components that have them"),
     };
     let settings = AppSettings::granting_nothing("under test", limits);
     Arc::new(App::new(&engines, &Arc::new(handler.expect("its export")), settings))

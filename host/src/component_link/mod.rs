@@ -1,12 +1,13 @@
 //! Changes to components before they are compiled: bytes in, bytes out.
 //!
 //! [`direct`] extracts the main module of a component, and [`relink`] removes the shim of a component that cannot be
-//! linked directly. Both look for the modules that wit-component makes ([`outline`], [`main_module`], [`shim`]).
+//! linked directly. [`parts`] takes the modules out of a component, for developers. The first two look for the modules that wit-component makes ([`outline`], [`main_module`], [`shim`]).
 
 pub(crate) mod candidate;
 pub(crate) mod direct;
 mod main_module;
 mod outline;
+pub(crate) mod parts;
 pub(crate) mod payloads;
 pub(crate) mod relink;
 mod shim;

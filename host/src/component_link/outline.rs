@@ -126,6 +126,11 @@ impl<'a> Outline<'a> {
         }
     }
 
+    /// The number of indices of core modules.
+    pub(super) fn module_count(&self) -> usize {
+        self.modules.len()
+    }
+
     /// The bytes of a core module that is defined in this component.
     pub(super) fn module(&self, index: u32) -> Option<&'a [u8]> {
         *self.modules.get(index as usize)?

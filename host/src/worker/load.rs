@@ -80,7 +80,10 @@ pub(crate) fn worker(
     let handlers: HashMap<&Source, Arc<Handler>> = handlers.into_iter().collect();
     let outgoing = OutgoingClient::new();
     let routes = all(config.routes.iter().map(|route| {
-        let settings = settings(config, route, &outgoing)?;
+        let mut settings = settings(config, route, &outgoing)?;
+        if let Some(artifact) = source(route).and_then(|source| artifacts.iter().find(|of| of.source == source)) {
+            settings.limits.max_instances = artifact.facts.max_instances(&route.limits);
+        }
         let (name, threads) = (Arc::clone(&settings.route), Arc::clone(&settings.files));
         let files = files(route, &threads)?;
         let app = match source(route) {

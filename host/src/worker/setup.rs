@@ -86,7 +86,8 @@ pub(crate) struct WorkerSetup {
 }
 
 /// Precedes the configuration in the payload, and describes the descriptors. Their order is: the scoreboard, the
-/// journal, the metrics, the pipe that shows that the worker lives, the log, the listeners, the code of each component.
+/// journal, the metrics, the pipe that shows that the worker lives, the log, the listeners, the code of each component
+/// (followed by that of the modules that were taken out of it).
 #[derive(Serialize, Deserialize)]
 pub(crate) struct SetupHeader {
     id: WorkerId,
@@ -127,7 +128,9 @@ pub(crate) fn send(
         dev: prepared.dev.clone(),
     };
     let payload = postcard::to_stdvec(&(head, &prepared.config)).map_err(io::Error::other)?;
-    let codes = prepared.artifacts.iter().map(|artifact| artifact.code().as_fd());
+    let codes =
+        prepared.artifacts.iter().flat_map(|artifact| std::iter::once(artifact.code()).chain(artifact.modules()));
+    let codes = codes.map(File::as_fd);
     let descriptors: Vec<_> =
         [lease.file()].into_iter().chain(journal.descriptors()).chain(sockets).chain(codes).collect();
     fd_message::send(worker, &payload, &descriptors)
@@ -156,7 +159,11 @@ pub(crate) fn receive(supervisor: &UnixStream) -> io::Result<(WorkerSetup, Owned
     let artifacts = load::sources(&config.routes)
         .into_iter()
         .zip(head.facts)
-        .map(|(source, facts)| Ok(Artifact::handed_over(source, facts, File::from(next()?))))
+        .map(|(source, facts)| {
+            let code = File::from(next()?);
+            let modules = (0..facts.modules()).map(|_| next().map(File::from)).collect::<io::Result<_>>()?;
+            Ok(Artifact::handed_over(source, facts, code, modules))
+        })
         .collect::<io::Result<_>>()?;
     let connection_limit = usize::try_from(head.connection_limit).unwrap_or(usize::MAX);
     let (id, dev) = (head.id, head.dev);

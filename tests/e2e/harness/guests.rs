@@ -74,15 +74,21 @@ pub fn as_component(component: &[u8]) -> Vec<u8> {
 
 /// The same component with one more core module, which has these sections, and an instance of it.
 pub fn with_module(component: &[u8], body: &[u8]) -> Vec<u8> {
-    const CORE_MODULE: u8 = 1;
     const CORE_INSTANCE: u8 = 2;
-    let modules = sections(component).into_iter().filter(|section| *section == CORE_MODULE).count();
-    let number = u8::try_from(modules).expect("few modules");
+    let number = core_modules(component);
     let length = u8::try_from(8 + body.len()).expect("a small module");
     let module = [&[CORE_MODULE, length, 0, b'a', b's', b'm', 1, 0, 0, 0], body].concat();
     // One instance of a module, without arguments.
     let instance = [CORE_INSTANCE, 4, 1, 0, number, 0];
     [component, &module, &instance].concat()
+}
+
+const CORE_MODULE: u8 = 1;
+
+/// The number of core modules of a component.
+pub fn core_modules(component: &[u8]) -> u8 {
+    let modules = sections(component).into_iter().filter(|section| *section == CORE_MODULE).count();
+    u8::try_from(modules).expect("few modules")
 }
 
 /// The section ids of a component.

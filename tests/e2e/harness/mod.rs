@@ -26,7 +26,7 @@ use std::time::{Duration, Instant};
 pub use access_record::count;
 pub use cli::{Finished, run, run_at, run_in};
 pub use client::{Connection, Silence};
-pub use guests::{as_component, built, entire, guest, with_module};
+pub use guests::{as_component, built, core_modules, entire, guest, with_module};
 pub use held_file::HeldFile;
 pub use load::Load;
 pub use log::Log;

@@ -25,6 +25,11 @@ mod tests;
 /// Must be incremented with every change to this module's output: it is a part of the cache key.
 pub(crate) const VERSION: u32 = 2;
 
+/// Whether a valid component with this outline would lose its shim.
+pub(super) fn has_shim(outline: &Outline<'_>) -> bool {
+    plan::Plan::of(outline).is_some()
+}
+
 /// The component without its shim. None if it has no shim of the known form.
 pub(crate) fn relink(bytes: &[u8]) -> Option<Vec<u8>> {
     let plan = plan::Plan::of(&Outline::read(bytes).ok()?)?;
