@@ -185,6 +185,11 @@ impl FromArgMatches for Options {
 }
 
 impl ServeArguments {
+    /// Whether other machines must not reach the server: `daylily dev` serves, and no address was given to it.
+    pub(crate) fn is_local(&self) -> bool {
+        self.develops && self.options.0.general.listen.is_none()
+    }
+
     /// The command, when it was given after the flags, where clap takes it for a component.
     pub(crate) fn misplaced_command(&self) -> Option<&str> {
         let component = self.component.as_deref()?;

@@ -1,6 +1,7 @@
 //! `daylily dev` builds, serves, and does both again when a source changes; `daylily build` builds.
 
 use std::fs;
+use std::time::Duration;
 
 use rustix::process::Signal;
 
@@ -49,6 +50,18 @@ fn expect_page_soon(server: &Daylily, parts: &[&str]) {
     assert!(eventually(PATIENCE, || has_all(&visit(server, "/").text())), "{}", visit(server, "/").text());
 }
 
+/// Fails unless the log has `count` lines with `part`, and no more of them while other things happen for a while.
+#[track_caller]
+fn expect_at_rest(server: &Daylily, part: &str, count: usize) {
+    let lines = || server.log().matching(|line| line.contains(part));
+    assert!(eventually(PATIENCE, || lines().len() >= count), "{:#?}", lines());
+    std::thread::sleep(REST);
+    assert_eq!(lines().len(), count, "{:#?}", lines());
+}
+
+/// Longer than it takes until a change is noticed, or a build that waits is started.
+const REST: Duration = Duration::from_secs(3);
+
 /// What pages compare.
 fn version(server: &Daylily) -> String {
     let mut connection = server.connect();
@@ -76,11 +89,11 @@ fn an_edit_is_built_and_served() {
     assert!(page.next_chunk().is_empty(), "the events go on after a reload");
     assert!(eventually(PATIENCE, || version(&server) != first));
     expect_soon(&server, STATE);
-    // Nothing is built or reloaded but what has changed.
-    assert_eq!(server.log().matching(|line| line.contains("reloaded: generation")).len(), 1);
     server.put("public/index.html", "new");
     expect_page_soon(&server, &["new"]);
-    assert_eq!(server.log().matching(|line| line.contains("building: ")).len(), 2);
+    // Nothing is built or reloaded but what has changed.
+    expect_at_rest(&server, "reloaded: generation", 2);
+    expect_at_rest(&server, "building: ", 2);
     server.put("daylily.toml", CONFIG.replace("'/api/*'", "'/*'").replace("'/*'\nfiles", "'/files/*'\nfiles"));
     assert!(eventually(PATIENCE, || get(&server, "/").text() == STATE));
 }
@@ -180,41 +193,112 @@ fn a_build_ends_with_the_server() {
     }
 }
 
-/// What ignores SIGTERM, and what outlives the command.
+/// What ignores SIGTERM, and outlives the command.
 #[test]
 fn nothing_of_a_build_is_left() {
-    let config = "[build]\ncommand = '''(trap '' TERM; echo $$ >> pids; sh -c 'echo $$ >> pids; sleep 1000') &\n\
-        while ! test -s pids; do sleep 0.01; done\ncp hello.wasm app.wasm'''\n[[route]]\ncomponent = 'app.wasm'\n";
+    let config = "[build]\ncommand = '''sh -c 'trap \"\" TERM; echo $$ > inner; while :; do sleep 1; done' &\n\
+        until test -s inner; do sleep 0.01; done; cp inner pids; cp hello.wasm app.wasm'''\n\
+        [[route]]\ncomponent = 'app.wasm'\n";
     let server = project(config).start();
     get(&server, "/").expect(200, HELLO);
-    let builds = builds(&server);
-    assert!(!builds.is_empty());
-    assert!(eventually(PATIENCE, || builds.iter().all(|build| !build.is_running())), "processes are left");
+    let left = builds(&server);
+    assert_eq!(left.len(), 1);
+    assert!(eventually(PATIENCE, || !left[0].is_running()), "a process is left");
 }
 
 #[test]
-fn a_build_that_writes_its_sources_ends() {
-    // A new content each time, so that each build seems to be outdated.
-    let config = "[build]\ncommand = 'date +%N > src/made; sleep 0.5; cp hello.wasm app.wasm'\n\
-        [[route]]\ncomponent = 'app.wasm'\n";
-    let server = project(config).start();
-    server.put("src/which", "edited");
-    server.log().wait_for(&["`src/made` has changed during 20 builds: does the build write it?"]);
-    let count = || server.log().matching(|line| line.contains("built in")).len();
-    assert!(eventually(PATIENCE, || count() == 2), "it is started again and again");
+fn builds_that_write_their_sources_wait_longer_and_longer() {
+    // At its start and at its end, with a new content each time.
+    for command in
+        ["date +%N > src/made; sleep 0.5; cp hello.wasm app.wasm", "cp hello.wasm app.wasm; date +%N > src/made"]
+    {
+        let server = project(&format!("[build]\ncommand = '{command}'\n[[route]]\ncomponent = 'app.wasm'\n")).start();
+        server.put("src/which", "edited");
+        server.log().wait_for(&["20 builds in a row were followed by a change", "does the build write it?"]);
+        let count = || server.log().matching(|line| line.contains("building: ")).len();
+        let begun = count();
+        std::thread::sleep(REST);
+        assert!(count() <= begun + 2, "{} builds in {REST:?}", count() - begun);
+        // An edit is built all the same.
+        server.put("src/which", "edited again");
+        assert!(eventually(PATIENCE, || count() > begun));
+    }
 }
 
 #[test]
 fn a_file_that_is_written_with_the_same_content_starts_no_build() {
     let config = CONFIG.replace("cp ", "echo generated > src/made && cp ");
-    let server = project(&config).start();
-    for which in ["state", "hello", "state"] {
+    let server = project(&config).file("src/made", b"generated\n").start();
+    for (builds, which) in [(2, "state"), (3, "hello"), (4, "state")] {
         server.put("src/which", which);
         expect_soon(&server, if which == "state" { STATE } else { HELLO });
+        expect_at_rest(&server, "building: ", builds);
     }
-    // The first build made it, and the second one wrote it again: that is known from then on.
-    let built = server.log().matching(|line| line.contains("building: ")).len();
-    assert!((4..=5).contains(&built), "{built} builds");
+}
+
+#[test]
+fn a_file_that_comes_back_is_a_change() {
+    let server = project(CONFIG).start();
+    server.put("src/which", "state");
+    expect_soon(&server, STATE);
+    fs::remove_file(server.directory().join("src/which")).expect("a file");
+    expect_page_soon(&server, &["The build failed"]);
+    server.put("src/which", "state");
+    expect_page_soon(&server, &["<h1>Page</h1>"]);
+}
+
+/// The first thing that goes wrong.
+#[test]
+fn a_wrong_command_is_corrected_in_the_configuration() {
+    let wrong = CONFIG.replace("cp ", "cpp-missing ");
+    for has_component in [false, true] {
+        let setup = project(&wrong);
+        let setup = if has_component { setup.file("app.wasm", &component("state")) } else { setup };
+        let server = setup.start();
+        // Also a component that is there already is not what was built.
+        assert!(visit(&server, "/").text().contains("$ echo compiling"), "{}", visit(&server, "/").text());
+        assert_eq!(get(&server, "/api/").status, 500);
+        server.put("public/index.html", "new");
+        server.log().wait_for(&["`public/index.html` has changed"]);
+        server.put("daylily.toml", CONFIG);
+        expect_soon(&server, HELLO);
+        expect_page_soon(&server, &["new", "/.daylily/dev.js"]);
+        server.put("daylily.toml", &wrong);
+        expect_page_soon(&server, &["The build failed"]);
+        // Without a build, none has failed.
+        server.put(
+            "daylily.toml",
+            CONFIG.split_once("[[route]]").map(|(_, rest)| format!("[[route]]{rest}")).expect("a route"),
+        );
+        expect_page_soon(&server, &["new", "/.daylily/dev.js"]);
+    }
+}
+
+/// What a build writes is loaded when it has ended, at once and whole, and not at all if it fails.
+#[test]
+fn nothing_is_loaded_during_a_build() {
+    let config = "[build]\ncommand = '''rm -f app.wasm; echo half > public/half.txt; sleep 1\n\
+        cp $(cat src/which).wasm app.wasm; sleep 1; test $(cat src/which) != trap'''\n\
+        [[route]]\npath = '/api/*'\ncomponent = 'app.wasm'\n[[route]]\npath = '/*'\nfiles = 'public'\n";
+    let server = project(config).file("trap.wasm", &component("trap")).start();
+    server.put("src/which", "state");
+    expect_soon(&server, STATE);
+    expect_at_rest(&server, "reload", 1);
+    server.put("src/which", "trap");
+    expect_page_soon(&server, &["The build failed"]);
+    expect_at_rest(&server, "reload", 1);
+    get(&server, "/api/").expect(200, STATE);
+}
+
+#[test]
+fn what_daylily_writes_starts_no_build() {
+    let config =
+        format!("log_to = 'daylily.log'\n{}", CONFIG.replace("watch", "").replace("[build]", "[build]\nwatch = ['.']"));
+    let server = project(&config).flags(&["--cache-dir", "compiled"]).spawn();
+    let log = || fs::read_to_string(server.directory().join("daylily.log")).unwrap_or_default();
+    assert!(eventually(PATIENCE, || log().contains("built in")), "{}", log());
+    std::thread::sleep(REST);
+    assert_eq!(log().matches("building: ").count(), 1, "{}", log());
 }
 
 #[test]
@@ -248,7 +332,14 @@ fn pages_have_a_script_and_everything_else_is_as_it_was() {
     assert!(!page.has("etag") && !page.has("last-modified") && page.values("cache-control") == ["no-cache"]);
     let head = server.exchange(&Request::new("HEAD", "localhost", "/").header("sec-fetch-mode", "navigate"));
     assert_eq!(head.values("content-length"), page.values("content-length"));
-    // Not what a script fetches, what is no page, and what is coded.
+    // Browsers may have the page without the script.
+    let etag = get(&server, "/").values("etag")[0].to_owned();
+    let conditional = Request::get("localhost", "/").header("if-none-match", &etag);
+    assert_eq!(server.exchange(&conditional).status, 304);
+    server.exchange(&conditional.header("sec-fetch-mode", "navigate")).expect(200, &page.text());
+    // Not what a script fetches, what is no page, what is in a frame, and what is coded.
+    let framed = Request::get("localhost", "/").header("sec-fetch-mode", "navigate").header("sec-fetch-dest", "iframe");
+    server.exchange(&framed).expect(200, PAGE);
     get(&server, "/").expect(200, PAGE);
     visit(&server, "/app.js").expect(200, "script");
     let coded = Request::get("localhost", "/coded.html").header("sec-fetch-mode", "navigate");
@@ -282,12 +373,19 @@ fn other_hosts_are_refused() {
         ("192.168.1.20:3000", 200),
         ("[::1]:3000", 200),
         ("a.app.test", 200),
+        ("localhost.", 200),
         ("app.test", 421),
         ("attacker.example", 421),
         ("localhost.attacker.example", 421),
     ] {
         assert_eq!(server.get(host, "/").status, status, "{host}");
     }
+    server.log().wait_for(&["listening on 127.0.0.1:0 instead of 0.0.0.0:0", "--listen"]);
+    // Also where nothing can be served.
+    let failing = config.replace("echo compiling", "false");
+    let failing = project(&failing).without("--listen").start();
+    assert_eq!(failing.get("a.app.test", "/").status, 500);
+    assert_eq!(failing.get("attacker.example", "/").status, 421);
     let typed = project(&config).flags(&["--listen", "0.0.0.0:0"]).start();
     assert!(typed.address().ip().is_unspecified(), "{}", typed.address());
 }

@@ -25,9 +25,7 @@ use crate::wasi::http::received;
 pub(crate) struct Body {
     kind: Kind,
     /// What follows the body of a page of `daylily dev`.
-    appended: Option<Bytes>,
-    /// The trailers that follow that.
-    trailers: Option<Frame<Bytes>>,
+    appended: Option<Box<Appended>>,
     /// Keeps the request in progress until the body has been sent.
     in_request: Option<InRequest>,
 }
@@ -46,6 +44,13 @@ enum Kind {
     File(Box<FileBody>),
     /// The events that pages of `daylily dev` wait for.
     Events(Box<Events>),
+}
+
+/// What follows a body.
+struct Appended {
+    bytes: Option<Bytes>,
+    /// The trailers of the body, when they have been read.
+    trailers: Option<Frame<Bytes>>,
 }
 
 /// A body that the guest is still writing, or that has trailers.
@@ -92,7 +97,7 @@ impl Body {
 
     /// Adds bytes after those of the body, and before its trailers.
     pub(crate) fn append(&mut self, bytes: Bytes) {
-        self.appended = Some(bytes);
+        self.appended = Some(Box::new(Appended { bytes: Some(bytes), trailers: None }));
     }
 
     /// The text of a response by the host.
@@ -139,9 +144,31 @@ impl Body {
     }
 }
 
+impl Appended {
+    /// The frame to send when the body has come to `frame`.
+    fn after(&mut self, frame: Option<io::Result<Frame<Bytes>>>) -> Option<io::Result<Frame<Bytes>>> {
+        match frame {
+            Some(Ok(frame)) if frame.is_data() => Some(Ok(frame)),
+            Some(Ok(trailers)) => match self.bytes.take() {
+                Some(bytes) => {
+                    self.trailers = Some(trailers);
+                    Some(Ok(Frame::data(bytes)))
+                }
+                None => Some(Ok(trailers)),
+            },
+            None => self.bytes.take().map(|bytes| Ok(Frame::data(bytes))),
+            error => error,
+        }
+    }
+
+    fn len(&self) -> usize {
+        self.bytes.as_ref().map_or(0, Bytes::len)
+    }
+}
+
 impl From<Kind> for Body {
     fn from(kind: Kind) -> Self {
-        Self { kind, appended: None, trailers: None, in_request: None }
+        Self { kind, appended: None, in_request: None }
     }
 }
 
@@ -269,7 +296,7 @@ impl http_body::Body for Body {
 
     fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<io::Result<Frame<Bytes>>>> {
         let this = self.get_mut();
-        if let Some(trailers) = this.trailers.take() {
+        if let Some(trailers) = this.appended.as_mut().and_then(|appended| appended.trailers.take()) {
             return Poll::Ready(Some(Ok(trailers)));
         }
         let frame = match &mut this.kind {
@@ -289,14 +316,9 @@ impl http_body::Body for Body {
             Kind::File(file) => ready!(file.poll_next(cx)).map(|read| read.map(Frame::data)),
             Kind::Events(events) => ready!(events.poll_next(cx)).map(|event| event.map(Frame::data)),
         };
-        let frame = match frame {
-            Some(Ok(frame)) if frame.is_data() => Some(Ok(frame)),
-            Some(Ok(trailers)) if this.appended.is_some() => {
-                this.trailers = Some(trailers);
-                this.appended.take().map(|bytes| Ok(Frame::data(bytes)))
-            }
-            None => this.appended.take().map(|bytes| Ok(Frame::data(bytes))),
-            frame => frame,
+        let frame = match &mut this.appended {
+            Some(appended) => appended.after(frame),
+            None => frame,
         };
         if let (Some(Err(_)), Some(in_request)) = (&frame, &this.in_request) {
             in_request.cut();
@@ -305,7 +327,7 @@ impl http_body::Body for Body {
     }
 
     fn is_end_stream(&self) -> bool {
-        self.appended.is_none()
+        self.appended.as_ref().is_none_or(|appended| appended.bytes.is_none() && appended.trailers.is_none())
             && match &self.kind {
                 Kind::Whole { bytes, .. } => bytes.is_none(),
                 Kind::Streamed(_) | Kind::Events(_) => false,
@@ -314,7 +336,7 @@ impl http_body::Body for Body {
     }
 
     fn size_hint(&self) -> SizeHint {
-        let appended = self.appended.as_ref().map_or(0, Bytes::len) as u64;
+        let appended = self.appended.as_ref().map_or(0, |appended| appended.len()) as u64;
         match &self.kind {
             Kind::Whole { bytes, .. } => SizeHint::with_exact(bytes.as_ref().map_or(0, Bytes::len) as u64 + appended),
             Kind::Streamed(_) | Kind::Events(_) => SizeHint::default(),

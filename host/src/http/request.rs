@@ -30,11 +30,11 @@ pub(crate) async fn handle(
     worker: &Worker,
     connection: &Connection,
     in_request: InRequest,
-    request: Request<Incoming>,
+    mut request: Request<Incoming>,
 ) -> Result<Response<Body>, Abort> {
     let version = request.version();
     let exchange = begin(worker, connection, &request);
-    let dev = worker.dev_server.as_ref().map(|dev| (dev, DevServer::asked(&request)));
+    let dev = worker.dev_server.as_ref().map(|dev| (dev, DevServer::asked(&mut request)));
     let mut response = match answer(worker, connection, &in_request, &exchange, request).await {
         Err(Abort::Refused(refusal)) => {
             let response = refuse(worker, &refusal, &exchange);
@@ -89,7 +89,8 @@ async fn answer(
     inbound::check_framing(&request, in_request)?;
     let target = inbound::target(&request)?;
     if let Some(dev) = &worker.dev_server
-        && let Some(response) = dev.answer(worker, &target, &request, exchange)?
+        && let Some(response) =
+            dev.answer(worker, &target, &request, exchange, connection.peer().address().is_some())?
     {
         return Ok(response);
     }

@@ -6,6 +6,7 @@ use std::os::unix::net::{SocketAddr, UnixListener};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use daylily_core::log_target;
 use rustix::process::geteuid;
 
 /// How long to wait for another server. It takes milliseconds, so a longer wait means that another user's process keeps
@@ -38,7 +39,14 @@ impl StartLock {
                 Err(error) if error.kind() == io::ErrorKind::AddrInUse && Instant::now() < deadline => {
                     thread::sleep(RETRY);
                 }
-                Err(_) => return Self { _name: None },
+                Err(error) => {
+                    tracing::warn!(
+                        target: log_target::SUPERVISOR,
+                        "listening without the lock that keeps two servers from sharing an address, \
+                         the abstract socket `{name}`: {error}"
+                    );
+                    return Self { _name: None };
+                }
             }
         }
     }

@@ -3,38 +3,50 @@
 //! A build that fails starts a generation, too: it serves what served before, and shows the build's output to browsers.
 
 use std::path::{Path, PathBuf};
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
-use daylily_core::config::{Build, Config};
+use daylily_core::config::{AccessLogTarget, Build, ComponentSource, Config, LogTo};
 use daylily_core::log_target;
+use tokio::time::sleep_until;
 
 use super::admin::AdminListener;
 use super::build::running::{FailedBuild, Outcome, Running};
-use super::build::sources::Sources;
+use super::build::sources::{Sources, Watched, shown};
 use super::generation::Generation;
 use super::reload::Opened;
 use super::watch::Watch;
 use crate::failure::Failure;
 use crate::http::dev_server::{DevSettings, Notice};
 
-/// Builds in a row that each were ended because a source changed meanwhile. Only a build that writes what it is built
-/// from comes so far.
-const MAX_CANCELLED: u32 = 20;
+/// A change that comes within this time after a build, or during it, may be the build's own.
+const QUIET: Duration = Duration::from_secs(1);
+
+/// Builds in a row that each follow such a change. A build that writes what it is built from comes so far, and people
+/// who save very often.
+const MAX_IN_A_ROW: u32 = 20;
+
+/// How often the wait before a further build doubles; it is [`QUIET`] at first.
+const MAX_DOUBLINGS: u32 = 5;
 
 /// What `daylily dev` has in addition to `daylily serve`.
 pub(crate) struct Develop {
     /// Distinguishes the generations of this server from those of another one at the same address.
     server: String,
     build: Option<Build>,
+    /// What is built from.
     sources: Option<Sources>,
     /// Served files; a change needs no build.
     served: Option<Sources>,
     running: Option<Running>,
-    /// A source has changed during the build that runs.
+    /// A source has changed during the build that runs, which is ended for that reason.
     is_outdated: bool,
-    /// Builds that a change has ended, since the last one that came to its end.
-    cancelled: u32,
-    /// How long the latest build took, if it succeeded.
+    /// When the latest build ended.
+    ended: Option<Instant>,
+    /// Builds that followed a change during or right after the one before.
+    in_a_row: u32,
+    /// When to build because of changes that did not start a build at once.
+    due: Option<Instant>,
+    /// How long the latest build that succeeded took.
     took: Option<Duration>,
     /// Why the latest build failed, if it did.
     failed_build: Option<Notice>,
@@ -49,37 +61,30 @@ pub(crate) enum Wanted {
     Reload,
     /// What serves goes on, and browsers are shown a notice.
     Notice,
+    /// What serves goes on. A build may have begun.
+    Nothing,
 }
 
 impl Develop {
-    /// For the server of `config`. Blocks while it looks at the sources.
+    /// For the server of `config`. Must be called within a tokio runtime.
     pub(crate) fn new(config: &Config) -> Self {
         let started = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
         let mut develop = Self {
             server: started.as_millis().to_string(),
-            build: None,
+            build: config.build.clone(),
             sources: None,
             served: None,
             running: None,
             is_outdated: false,
-            cancelled: 0,
+            ended: None,
+            in_a_row: 0,
+            due: None,
             took: None,
             failed_build: None,
             failed_reload: None,
         };
-        develop.adopt(config);
+        develop.watch(config);
         develop
-    }
-
-    /// Watches what `config` is built from and serves. Blocks while it looks at files that were not watched before.
-    pub(crate) fn adopt(&mut self, config: &Config) {
-        self.build.clone_from(&config.build);
-        let sources = config.build.iter().flat_map(Build::sources).collect();
-        watch(&mut self.sources, sources);
-        watch(
-            &mut self.served,
-            config.routes.iter().filter_map(|route| Some(route.files.as_ref()?.dir.clone())).collect(),
-        );
     }
 
     /// What generation `number` is told.
@@ -87,19 +92,8 @@ impl Develop {
         DevSettings {
             version: format!("{}-{number}", self.server),
             notice: self.failed_build.as_ref().or(self.failed_reload.as_ref()).cloned(),
+            hosts: Vec::new(),
         }
-    }
-
-    /// A reload of the present files begins.
-    pub(crate) fn begin_reload(&mut self) {
-        self.failed_reload = None;
-    }
-
-    /// The present files cannot be served. Returns whether that is to be shown: not when a generation that was to show
-    /// it has failed.
-    pub(crate) fn note_failed_reload(&mut self, failure: &Failure) -> bool {
-        let title = "What is built and configured now cannot be served".to_owned();
-        self.failed_reload.replace(Notice { title, text: failure.to_string() }).is_none()
     }
 
     /// Runs the first build to its end, and starts the first generation, which is number `number`. If the build fails or
@@ -115,9 +109,12 @@ impl Develop {
         components: Option<&mut Watch>,
     ) -> Result<(Generation, AdminListener), Failure> {
         self.build();
-        if let Some(running) = &mut self.running {
-            let outcome = running.ended().await;
-            self.note_end(outcome);
+        while let Some(running) = &mut self.running {
+            tokio::select! {
+                biased;
+                path = written(&mut self.sources) => self.note_change(&path),
+                outcome = running.ended() => self.note_end(outcome),
+            }
         }
         if let Some(components) = components {
             components.begin_reading();
@@ -131,41 +128,93 @@ impl Develop {
                 outcome => return outcome,
             }
         }
-        opened.without_routes().with_dev(self.settings(number)).start().await
+        opened.with_dev(self.settings(number)).without_routes().start().await
     }
 
-    /// Resolves when another generation is wanted. Cancel safe.
+    /// A reload of the present files begins.
+    pub(crate) fn begin_reload(&mut self) {
+        self.failed_reload = None;
+    }
+
+    /// The present files cannot be served. Returns whether that is to be shown: not when a generation that was to show
+    /// it has failed.
+    pub(crate) fn note_failed_reload(&mut self, failure: &Failure) -> bool {
+        let title = "What is built and configured now cannot be served".to_owned();
+        self.failed_reload.replace(Notice { title, text: failure.to_string() }).is_none()
+    }
+
+    /// Whether no build has succeeded yet, so that there is nothing to serve but a notice.
+    pub(crate) fn has_nothing_to_serve(&self) -> bool {
+        self.failed_build.is_some() && self.took.is_none()
+    }
+
+    /// Whether a build runs, so that files may be half written.
+    pub(crate) fn is_building(&self) -> bool {
+        self.running.is_some()
+    }
+
+    /// A configuration was read, whether it can be served or not: watches what it is built from and serves, and builds if
+    /// it is built in another way. Returns whether a notice that browsers are shown is not true any more.
+    pub(crate) fn adopt(&mut self, config: &Config) -> bool {
+        self.watch(config);
+        if self.build == config.build {
+            return false;
+        }
+        self.build.clone_from(&config.build);
+        self.restart();
+        self.build.is_none() && self.failed_build.take().is_some()
+    }
+
+    fn watch(&mut self, config: &Config) {
+        let sources = config.build.iter().flat_map(Build::sources).collect();
+        watch(&mut self.sources, Watched::new(sources, written_by_daylily(config)));
+        let served = config.routes.iter().filter_map(|route| Some(route.files.as_ref()?.dir.clone())).collect();
+        watch(&mut self.served, Watched::new(served, written_by_daylily(config)));
+    }
+
+    /// Resolves when a build has begun or ended, or a served file has changed. Cancel safe.
     pub(crate) async fn wanted(&mut self) -> Wanted {
-        loop {
-            tokio::select! {
-                path = written(&mut self.sources) => {
-                    if self.running.is_none() || self.cancelled < MAX_CANCELLED {
-                        tracing::info!(target: log_target::BUILD, "`{}` has changed", path.display());
-                        self.restart();
-                    } else {
-                        tracing::warn!(
-                            target: log_target::BUILD,
-                            "`{}` has changed during {MAX_CANCELLED} builds: does the build write it? Then leave it out \
-                             of `watch` in [build]. This build is not started again",
-                            path.display()
-                        );
-                    }
-                }
-                path = written(&mut self.served) => {
-                    tracing::info!(target: log_target::BUILD, "`{}` has changed: reloading", path.display());
-                    return Wanted::Reload;
-                }
-                outcome = ended(&mut self.running) => {
-                    self.running = None;
-                    if self.is_outdated {
-                        self.build();
-                    } else {
-                        self.note_end(outcome);
-                        return if self.failed_build.is_some() { Wanted::Notice } else { Wanted::Reload };
-                    }
+        let is_building = self.is_building();
+        tokio::select! {
+            path = written(&mut self.sources) => {
+                self.note_change(&path);
+                Wanted::Nothing
+            }
+            path = written(&mut self.served), if !is_building => {
+                tracing::info!(target: log_target::BUILD, "`{}` has changed: reloading", shown(&path));
+                Wanted::Reload
+            }
+            outcome = ended(&mut self.running) => {
+                self.note_end(outcome);
+                match &self.failed_build {
+                    // A build that was ended by a change has been started again.
+                    _ if self.is_building() => Wanted::Nothing,
+                    Some(_) => Wanted::Notice,
+                    None => Wanted::Reload,
                 }
             }
+            () = at(self.due), if !is_building => {
+                self.build();
+                Wanted::Nothing
+            }
         }
+    }
+
+    /// A source has changed: builds at once, or later if builds follow each other again and again.
+    fn note_change(&mut self, path: &Path) {
+        let path = shown(path);
+        tracing::info!(target: log_target::BUILD, "`{path}` has changed");
+        let follows = self.is_building() || self.ended.is_some_and(|ended| ended.elapsed() < QUIET);
+        self.in_a_row = if follows { self.in_a_row.saturating_add(1) } else { 0 };
+        let Some(excess) = self.in_a_row.checked_sub(MAX_IN_A_ROW) else { return self.restart() };
+        if excess == 0 {
+            tracing::warn!(
+                target: log_target::BUILD,
+                "{MAX_IN_A_ROW} builds in a row were followed by a change of `{path}` or another source: does the build \
+                 write it? Then leave it out of `watch` in [build]. Further builds wait for some seconds"
+            );
+        }
+        self.due.get_or_insert(Instant::now() + QUIET * 2_u32.pow(excess.min(MAX_DOUBLINGS)));
     }
 
     /// Starts a build; one that runs is ended first.
@@ -174,17 +223,15 @@ impl Develop {
             Some(running) => {
                 running.cancel();
                 self.is_outdated = true;
-                self.cancelled += 1;
             }
             None => self.build(),
         }
     }
 
     fn build(&mut self) {
-        self.is_outdated = false;
+        (self.is_outdated, self.due) = (false, None);
         let Some(build) = &self.build else { return };
-        let command = build.dev_command.as_ref().unwrap_or(&build.command);
-        tracing::info!(target: log_target::BUILD, "building: {command}");
+        tracing::info!(target: log_target::BUILD, "building: {}", command(build));
         match Running::start(build) {
             Ok(running) => self.running = Some(running),
             Err(error) => {
@@ -196,7 +243,12 @@ impl Develop {
 
     fn note_end(&mut self, outcome: Outcome) {
         self.running = None;
-        self.cancelled = 0;
+        self.ended = Some(Instant::now());
+        if self.is_outdated {
+            return self.build();
+        }
+        // What the build has written is loaded with what it has built, or not at all.
+        self.served.iter_mut().for_each(Sources::take_as_seen);
         let took = shown_time(outcome.took);
         match outcome.result {
             Ok(()) => {
@@ -206,18 +258,17 @@ impl Develop {
             }
             Err(failed) => {
                 tracing::error!(target: log_target::BUILD, "the build failed after {took}: {}", failed.why);
+                let command = self.build.as_ref().map(command).unwrap_or_default();
                 let title = format!("The build failed: {}", failed.why);
-                self.failed_build = Some(Notice { title, text: failed.output });
+                self.failed_build = Some(Notice { title, text: format!("$ {command}\n{}", failed.output) });
             }
         }
     }
 
     /// What is built and watched, in one line for the terminal.
     pub(crate) fn announcement(&self) -> String {
-        let watched = |sources: &Option<Sources>| {
-            sources.iter().flat_map(Sources::roots).map(|path| shown(path)).collect::<Vec<_>>()
-        };
-        let watched = [watched(&self.sources), watched(&self.served)].concat();
+        let names = |sources: &Option<Sources>| sources.iter().flat_map(Sources::names).collect::<Vec<_>>();
+        let watched = [names(&self.sources), names(&self.served)].concat();
         let watching = match watched.as_slice() {
             [] => "watching the configuration and the components".to_owned(),
             watched => format!("watching {}, and the configuration", watched.join(", ")),
@@ -229,6 +280,28 @@ impl Develop {
     }
 }
 
+fn command(build: &Build) -> &str {
+    build.dev_command.as_ref().unwrap_or(&build.command)
+}
+
+/// Files and directories that may be below those that are watched, and whose changes need no build.
+fn written_by_daylily(config: &Config) -> impl Iterator<Item = PathBuf> {
+    let components = config.routes.iter().filter_map(|route| match &route.component {
+        Some(ComponentSource::File(path)) => Some(path),
+        Some(ComponentSource::HelloWorld) | None => None,
+    });
+    let access_log = match &config.access_log.to {
+        AccessLogTarget::File(path) => Some(path),
+        _ => None,
+    };
+    let log = match &config.log_to {
+        LogTo::File(path) => Some(path),
+        LogTo::Stderr => None,
+    };
+    let others = [access_log, log, config.control.as_ref(), config.cache_dir.as_ref()].into_iter().flatten();
+    components.chain(others).cloned()
+}
+
 /// For people: in milliseconds, and from a second on in tenths of a second.
 fn shown_time(took: Duration) -> String {
     if took < Duration::from_secs(1) {
@@ -238,14 +311,9 @@ fn shown_time(took: Duration) -> String {
     }
 }
 
-fn shown(path: &Path) -> String {
-    let path = path.strip_prefix(".").unwrap_or(path);
-    path.display().to_string()
-}
-
-fn watch(sources: &mut Option<Sources>, roots: Vec<PathBuf>) {
-    if sources.as_ref().map_or(&[][..], Sources::roots) != roots {
-        *sources = (!roots.is_empty()).then(|| Sources::new(roots));
+fn watch(sources: &mut Option<Sources>, what: Option<Watched>) {
+    if sources.as_ref().map(Sources::what) != what.as_ref() {
+        *sources = what.map(Sources::new);
     }
 }
 
@@ -259,6 +327,13 @@ async fn written(sources: &mut Option<Sources>) -> PathBuf {
 async fn ended(running: &mut Option<Running>) -> Outcome {
     match running {
         Some(running) => running.ended().await,
+        None => std::future::pending().await,
+    }
+}
+
+async fn at(due: Option<Instant>) {
+    match due {
+        Some(due) => sleep_until(due.into()).await,
         None => std::future::pending().await,
     }
 }

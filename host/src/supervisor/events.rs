@@ -1,5 +1,7 @@
 //! The events that the supervisor's loop waits for.
 
+use std::path::Path;
+
 use tokio::task::JoinHandle;
 
 use super::control_socket::admin::{ControlSocket, Request};
@@ -22,10 +24,11 @@ pub(super) async fn next_request(control: &mut Option<ControlSocket>) -> Request
     std::future::pending().await
 }
 
-/// Resolves when a watched file was written. Without `--watch`, never resolves. Cancel safe.
-pub(super) async fn changed(watch: &mut Option<Watch>) {
+/// Resolves when a watched file was written. Without `--watch`, never resolves. Cancel safe. `building` is as for
+/// [`Watch::changed`].
+pub(super) async fn changed(watch: &mut Option<Watch>, building: Option<&Path>) {
     match watch {
-        Some(watch) => watch.changed().await,
+        Some(watch) => watch.changed(building).await,
         None => std::future::pending().await,
     }
 }

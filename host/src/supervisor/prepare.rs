@@ -5,7 +5,7 @@ use std::io::{self, ErrorKind};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-use daylily_core::config::{self, AccessLogTarget, ComponentSource, Config, Listen, LogTo, Placeholders, Surroundings};
+use daylily_core::config::{self, AccessLogTarget, ComponentSource, Config, LogTo, Placeholders, Surroundings};
 use daylily_core::log_target;
 
 use crate::artifact::Artifact;
@@ -56,10 +56,7 @@ pub(crate) fn read_to_build(what: &ServeArguments) -> Result<Config, Failure> {
 }
 
 fn read_in(surroundings: &ProcessSurroundings, what: &ServeArguments) -> Result<Config, Failure> {
-    let mut config = read_unchecked(surroundings, what)?;
-    if what.develops && what.options.0.general.listen.is_none() {
-        config.listen = config.listen.map(|listen| listen.into_iter().map(Listen::on_loopback).collect());
-    }
+    let config = read_unchecked(surroundings, what)?;
     // Errors of the file have been reported with their lines.
     config.check_admin().map_err(Failure::Admin)?;
     Ok(config)

@@ -5,7 +5,9 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use daylily_core::config::Config;
+use daylily_core::config::{Config, Listen};
+use daylily_core::log_target;
+use daylily_core::route::HostPattern;
 use tokio::time::Instant;
 
 use super::admin::AdminListener;
@@ -48,6 +50,8 @@ pub(crate) struct GenerationInputs {
     pub(crate) patience: Duration,
     /// Under `daylily dev`.
     pub(crate) dev: Option<DevSettings>,
+    /// Other machines must not reach it.
+    pub(crate) is_local: bool,
 }
 
 /// Maximum time from reading the configuration and its components to compiled code. A file system may never respond,
@@ -76,6 +80,8 @@ pub(crate) struct Opened {
     config: Arc<Config>,
     sockets: Sockets,
     pub(crate) admin: AdminListener,
+    /// Names of the server and of its routes, for `daylily dev`.
+    hosts: Vec<HostPattern>,
 }
 
 /// Opens the sockets of `config`, and listens on the one of the admin listener. `found` are errors that are known
@@ -84,7 +90,15 @@ pub(crate) struct Opened {
 /// # Errors
 ///
 /// All errors that can be found without compiling, at once. Nothing is left behind.
-pub(crate) async fn open(basis: GenerationInputs, config: Config, mut found: Vec<Failure>) -> Result<Opened, Failure> {
+pub(crate) async fn open(
+    basis: GenerationInputs,
+    mut config: Config,
+    mut found: Vec<Failure>,
+) -> Result<Opened, Failure> {
+    let hosts = hosts(&config);
+    if basis.is_local {
+        make_local(&mut config, basis.known.is_none());
+    }
     // Before the components are compiled, so that a port in use is reported at once. `found` has an error when another
     // daylily has the control socket: it keeps its address for as long as it runs, so do not wait for it.
     let patience = if found.is_empty() { basis.patience } else { Duration::ZERO };
@@ -102,7 +116,7 @@ pub(crate) async fn open(basis: GenerationInputs, config: Config, mut found: Vec
         Ok((sockets, admin)) if found.is_empty() && has_token => {
             let listening = admin.clone();
             apart(PREPARE_LIMIT, move || Ok(listening.listen()?)).await?;
-            Ok(Opened { basis, config, sockets, admin })
+            Ok(Opened { basis, config, sockets, admin, hosts })
         }
         outcome => {
             found.splice(0..0, outcome.err().unwrap_or_default());
@@ -122,7 +136,7 @@ impl Opened {
 
     /// The same, with what `daylily dev` tells its workers.
     pub(crate) fn with_dev(mut self, dev: DevSettings) -> Self {
-        self.basis.dev = Some(dev);
+        self.basis.dev = Some(DevSettings { hosts: self.hosts.clone(), ..dev });
         self
     }
 
@@ -133,7 +147,7 @@ impl Opened {
     ///
     /// Those of compiling or starting. Nothing is left behind.
     pub(crate) async fn start(self) -> Result<(Generation, AdminListener), Failure> {
-        let Self { basis, config, sockets, admin } = self;
+        let Self { basis, config, sockets, admin, hosts: _ } = self;
         let known = basis.known.clone();
         let compile = move || {
             let known = known.as_ref().map_or(&[][..], |known| &known.artifacts);
@@ -160,11 +174,42 @@ pub(crate) async fn again(basis: GenerationInputs) -> Result<(Generation, AdminL
         config: known.config.clone(),
         artifacts: known.artifacts.clone(),
         connection_limit: known.connection_limit,
-        dev: basis.dev,
+        dev: basis.dev.map(|dev| DevSettings { hosts: known_hosts(&known), ..dev }),
     });
     let launch =
         WorkerLaunch::new(basis.generation, prepared, basis.sockets, basis.scoreboard, basis.page, basis.observer);
     Ok((Generation::start(launch).await?, basis.admin))
+}
+
+fn known_hosts(known: &Prepared) -> Vec<HostPattern> {
+    known.dev.as_ref().map(|dev| dev.hosts.clone()).unwrap_or_default()
+}
+
+/// The hosts that the addresses and the routes of a configuration name.
+fn hosts(config: &Config) -> Vec<HostPattern> {
+    let listen = config.listen.iter().flatten().filter_map(|listen| listen.host()?.parse().ok());
+    let routes = config.routes.iter().map(|route| route.host.clone());
+    listen.chain(routes).filter(|host| *host != HostPattern::any()).collect()
+}
+
+/// Replaces addresses that other machines can reach.
+fn make_local(config: &mut Config, is_first: bool) {
+    let Some(configured) = config.listen.take() else { return };
+    let mut local: Vec<Listen> = Vec::new();
+    for listen in configured {
+        let name = listen.to_string();
+        let listen = listen.on_loopback();
+        if is_first && listen.to_string() != name {
+            tracing::info!(
+                target: log_target::SUPERVISOR,
+                "listening on {listen} instead of {name}: `daylily dev` lets other machines in only with --listen"
+            );
+        }
+        if !local.contains(&listen) {
+            local.push(listen);
+        }
+    }
+    config.listen = Some(local);
 }
 
 /// Opens the sockets. While another server has an address that may soon be free, retries for up to `patience`.

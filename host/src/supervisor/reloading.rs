@@ -37,6 +37,8 @@ pub(super) struct Reloaded {
     generation: Generation,
     admin: AdminListener,
     what: ServeArguments,
+    /// It serves what served before, and only shows a notice.
+    is_notice: bool,
 }
 
 impl Supervisor {
@@ -68,27 +70,39 @@ impl Supervisor {
             generation: self.number,
             patience: Duration::ZERO,
             dev: self.develop.as_ref().map(|develop| develop.settings(self.number)),
+            is_local: self.what.is_local(),
         };
+        let has_nothing = self.develop.as_ref().is_some_and(Develop::has_nothing_to_serve);
         let what = self.what.clone();
         self.reloading = Some(tokio::spawn(async move {
             if !reads {
                 let (generation, admin) = reload::again(basis).await?;
-                return Ok(Reloaded { generation, admin, what });
+                return Ok(Reloaded { generation, admin, what, is_notice: true });
             }
             let (what, config) = reload::read(what).await?;
-            let (generation, admin) = reload::open(basis, config, Vec::new()).await?.start().await?;
-            Ok(Reloaded { generation, admin, what })
+            let dev = basis.dev.clone();
+            let mut opened = reload::open(basis, config, Vec::new()).await?;
+            if let Some(dev) = dev {
+                opened = opened.with_dev(dev);
+            }
+            if has_nothing {
+                opened = opened.without_routes();
+            }
+            let (generation, admin) = opened.start().await?;
+            Ok(Reloaded { generation, admin, what, is_notice: false })
         }));
     }
 
     pub(super) fn reloaded(&mut self, outcome: Result<Reloaded, Failure>) {
         self.set_state(ServerState::Serving);
-        self.account.note_reload(outcome.is_err());
+        if !outcome.as_ref().is_ok_and(|reloaded| reloaded.is_notice) {
+            self.account.note_reload(outcome.is_err());
+        }
         self.restore_control();
         match outcome {
-            Ok(Reloaded { generation, admin, what }) => {
+            Ok(Reloaded { generation, admin, what, is_notice }) => {
                 self.what = what;
-                self.go_on_with(generation, admin);
+                self.go_on_with(generation, admin, is_notice);
             }
             Err(failure) => self.go_on_as_it_was(&failure),
         }
@@ -108,7 +122,7 @@ impl Supervisor {
     }
 
     /// Makes `next` the current generation and drains the previous one.
-    fn go_on_with(&mut self, next: Generation, admin: AdminListener) {
+    fn go_on_with(&mut self, next: Generation, admin: AdminListener, is_notice: bool) {
         let (next, end) = next.split();
         self.ends.spawn(end);
         if next.launch.prepared.config.control != self.current.launch.prepared.config.control {
@@ -127,12 +141,18 @@ impl Supervisor {
         // Closes the former socket, unless it is the same.
         self.admin = admin;
         watch(&mut self.watch, &self.what, config);
-        self.develop.iter_mut().for_each(|develop| develop.adopt(config));
+        if let Some(develop) = self.develop.as_mut().filter(|_| !is_notice) {
+            self.is_reload_wanted |= develop.adopt(config);
+        }
         let closes = old.launch.sockets().closing(&self.current.launch.sockets());
         old.set_desired_state(DesiredState::End(End { is_last: false, closes }));
         self.draining.push(old);
         self.show_generation();
-        tracing::info!(target: log_target::SUPERVISOR, "reloaded: {}", status::summary(&self.current));
+        if is_notice {
+            tracing::debug!(target: log_target::SUPERVISOR, "browsers are shown why: {}", status::summary(&self.current));
+        } else {
+            tracing::info!(target: log_target::SUPERVISOR, "reloaded: {}", status::summary(&self.current));
+        }
         let (generation, answers) = (self.number, std::mem::take(&mut self.answers));
         let former = self.draining.clone();
         tokio::spawn(async move {
@@ -154,20 +174,26 @@ impl Supervisor {
         // Also watch the files of the configuration that failed: one of them will be fixed.
         if let Some(watch) = &mut self.watch {
             let (config, others) = prepare::read_noting_files(&self.what);
-            watch.add(prepare::config_path(&self.what), config.ok().as_ref(), others);
+            let config = config.ok();
+            watch.add(prepare::config_path(&self.what), config.as_ref(), others);
+            if let (Some(develop), Some(config)) = (&mut self.develop, config) {
+                self.is_reload_wanted |= develop.adopt(&config);
+            }
         }
         tracing::error!(
             target: log_target::SUPERVISOR,
             "reload failed, generation {} keeps serving: {failure}", self.current.number()
         );
         if let Some(develop) = &mut self.develop {
-            self.is_notice_wanted = develop.note_failed_reload(failure);
+            self.is_notice_wanted |= develop.note_failed_reload(failure);
         }
         self.answer(|| Reply::Failed { reason: failure.to_string(), exit_code: failure.exit_code() });
     }
 
     /// Cancels a reload or upgrade in progress. Processes that were started for it are killed.
     pub(crate) fn give_up_starting(&mut self) {
+        // Its build is ended.
+        self.develop = None;
         self.reloading.take().inspect(JoinHandle::abort);
         self.upgrading.take().inspect(JoinHandle::abort);
         self.answers.append(&mut self.next);

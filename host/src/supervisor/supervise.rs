@@ -156,6 +156,7 @@ impl Supervisor {
             generation: number,
             patience,
             dev: None,
+            is_local: what.is_local(),
         };
         // A configured control socket must open: otherwise the start fails before any connection is accepted.
         let (mut control, found) = match ControlSocket::of(&config, None, inheritance.is_some()) {
@@ -231,6 +232,8 @@ impl Supervisor {
         let mut watchdog = systemd::Watchdog::new();
         let (is_urgent, stopped) = loop {
             self.reload_if_wanted();
+            let is_building = self.develop.as_ref().is_some_and(Develop::is_building);
+            let building = is_building.then(|| prepare::config_path(&self.what)).flatten();
             tokio::select! {
                 asked = signals.next() => match asked {
                     Asked::Stop { is_urgent } => break (is_urgent, Vec::new()),
@@ -250,13 +253,19 @@ impl Supervisor {
                         self.is_reload_wanted = true;
                     }
                 },
-                () = changed(&mut self.watch) => {
+                () = changed(&mut self.watch, building.as_deref()) => {
                     tracing::info!(target: log_target::SUPERVISOR, "a file has changed: reloading");
                     self.is_reload_wanted = true;
                 }
                 wanted = wanted(&mut self.develop) => match wanted {
+                    Wanted::Nothing => {}
                     Wanted::Reload => self.is_reload_wanted = true,
-                    Wanted::Notice => self.is_notice_wanted = true,
+                    Wanted::Notice => {
+                        // What a build that failed has written is not loaded.
+                        let config = &self.current.launch.prepared.config;
+                        self.watch.iter_mut().for_each(|watch| watch.take_as_read(config));
+                        self.is_notice_wanted = true;
+                    }
                 },
                 outcome = joined(&mut self.reloading) => self.reloaded(outcome),
                 outcome = joined(&mut self.upgrading) => match outcome {

@@ -38,11 +38,7 @@ impl Watch {
     /// now on. Files that are watched already stay, with the state in which they were read: after a configuration that
     /// failed, one of them may be fixed next.
     pub(crate) fn add(&mut self, path: Option<PathBuf>, config: Option<&Config>, others: Vec<PathBuf>) {
-        let components =
-            config.into_iter().flat_map(|config| &config.routes).filter_map(|route| match &route.component {
-                Some(ComponentSource::File(path)) => Some(path.clone()),
-                Some(ComponentSource::HelloWorld) | None => None,
-            });
+        let components = config.into_iter().flat_map(components).map(Path::to_owned);
         for path in path.into_iter().chain(components).chain(others) {
             let stamp = stamp(&path);
             self.files.entry(path).or_insert(stamp);
@@ -56,11 +52,24 @@ impl Watch {
         self.changed = None;
     }
 
+    /// Files that a build writes are taken as they are now, without being read.
+    pub(crate) fn take_as_read(&mut self, config: &Config) {
+        for path in components(config) {
+            if let Some(known) = self.files.get_mut(path) {
+                *known = stamp(path);
+            }
+        }
+        self.changed = None;
+    }
+
     /// Resolves when files have changed, and have not changed again by the next check. Cancel safe.
-    pub(crate) async fn changed(&mut self) {
+    ///
+    /// During a build, only `config` counts: the build may be writing the others.
+    pub(crate) async fn changed(&mut self, building: Option<&Path>) {
         loop {
             self.interval.tick().await;
-            if self.check() {
+            let counts = building.is_none_or(|config| self.files.get(config).is_none_or(|read| stamp(config) != *read));
+            if counts && self.check() {
                 return;
             }
         }
@@ -81,6 +90,13 @@ impl Watch {
         self.changed = Some(now);
         false
     }
+}
+
+fn components(config: &Config) -> impl Iterator<Item = &Path> {
+    config.routes.iter().filter_map(|route| match &route.component {
+        Some(ComponentSource::File(path)) => Some(path.as_path()),
+        Some(ComponentSource::HelloWorld) | None => None,
+    })
 }
 
 fn stamps(files: &HashMap<PathBuf, FileStamp>) -> HashMap<PathBuf, FileStamp> {

@@ -105,7 +105,7 @@ pub(crate) fn worker(
         limits: config.server.clone(),
         connections: Arc::new(Semaphore::new(context.connection_limit.min(Semaphore::MAX_PERMITS))),
         dev: config.dev,
-        dev_server: context.dev.map(|dev| DevServer::new(dev, config)),
+        dev_server: context.dev.map(DevServer::new),
         overload: OncePerSecond::new(),
         drain: context.drain,
         date: Date::new(SystemTime::now()),

@@ -26,6 +26,16 @@ impl HostPattern {
     pub fn any() -> Self {
         Self(HostKind::Any)
     }
+
+    /// Whether it matches a host of a request, without its port.
+    pub fn matches(&self, host: &str) -> bool {
+        let name = host.strip_suffix('.').unwrap_or(host).to_ascii_lowercase();
+        match &self.0 {
+            HostKind::Any => true,
+            HostKind::Exact(own) => Host::parse(&name).is_ok_and(|host| host == *own),
+            HostKind::Below(suffix) => name.len() > suffix.len() && name.ends_with(suffix.as_str()),
+        }
+    }
 }
 
 impl FromStr for HostPattern {

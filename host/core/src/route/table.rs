@@ -60,16 +60,6 @@ impl RouteTable {
         by_host.or_else(|| self.any.find(path))
     }
 
-    /// Whether a route is for this host, or for a domain that it is in, and not just for any host.
-    pub fn has_host(&self, host: &str) -> bool {
-        if let Some(ip) = authority::parse_bracketed(host) {
-            return self.ipv6.contains_key(&ip);
-        }
-        let name = normal(host);
-        self.exact.contains_key(&*name)
-            || suffixes(&name, self.longest_below_bytes).any(|suffix| self.below.contains_key(suffix))
-    }
-
     fn find_by_host(&self, host: &str, path: &str) -> Option<usize> {
         if let Some(ip) = authority::parse_bracketed(host) {
             return self.ipv6.get(&ip)?.find(path);

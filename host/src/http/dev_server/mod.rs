@@ -7,10 +7,12 @@ use std::net::Ipv4Addr;
 
 use bytes::Bytes;
 use daylily_core::authority;
-use daylily_core::config::Config;
 use daylily_core::error_response::ErrorResponse;
-use daylily_core::route::Target;
-use http::header::{ACCEPT_RANGES, CACHE_CONTROL, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, ETAG, LAST_MODIFIED};
+use daylily_core::route::{HostPattern, Target};
+use http::header::{
+    ACCEPT_RANGES, CACHE_CONTROL, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, ETAG, IF_MODIFIED_SINCE,
+    IF_NONE_MATCH, IF_RANGE, LAST_MODIFIED, RANGE,
+};
 use http::{HeaderValue, Method, Request, Response, StatusCode};
 use serde::{Deserialize, Serialize};
 
@@ -31,6 +33,8 @@ pub(crate) struct DevSettings {
     pub(crate) version: String,
     /// Why the generation does not serve the present sources.
     pub(crate) notice: Option<Notice>,
+    /// The hosts of the addresses and of the routes in the configuration, which are names of this server.
+    pub(crate) hosts: Vec<HostPattern>,
 }
 
 /// What browsers are shown instead of a page.
@@ -43,8 +47,6 @@ pub(crate) struct Notice {
 /// The part of a worker that only `daylily dev` has.
 pub(crate) struct DevServer {
     settings: DevSettings,
-    /// The hosts of the addresses that it listens on, which are names of this server.
-    hosts: Vec<String>,
     /// What is appended to pages.
     tag: Bytes,
 }
@@ -53,17 +55,35 @@ pub(crate) struct DevServer {
 #[derive(Clone, Copy)]
 pub(crate) struct Asked {
     is_head: bool,
+    /// GET or HEAD: a page that answers another method cannot be loaded again.
+    is_get: bool,
     is_navigation: bool,
 }
 
 impl DevServer {
-    pub(crate) fn new(settings: DevSettings, config: &Config) -> Self {
-        let hosts = config.listen.iter().flatten().filter_map(|listen| Some(listen.host()?.to_owned())).collect();
+    pub(crate) fn new(settings: DevSettings) -> Self {
         let tag = format!("\n<script src=\"{SCRIPT}?{}\"></script>\n", settings.version).into();
-        Self { settings, hosts, tag }
+        Self { settings, tag }
     }
 
-    /// The response of the development server itself, if the request is not for the application.
+    /// What the response to a request depends on. A browser that loads a page gets all of it, since a page that it has
+    /// may be without the script.
+    pub(crate) fn asked<B>(request: &mut Request<B>) -> Asked {
+        let headers = request.headers();
+        // A page in a frame is loaded again by the page that it is in.
+        let is_framed = headers.get("sec-fetch-dest").is_some_and(|dest| dest != "document");
+        let is_navigation = is_navigation(headers) && !is_framed;
+        if is_navigation {
+            for name in [IF_NONE_MATCH, IF_MODIFIED_SINCE, IF_RANGE, RANGE] {
+                request.headers_mut().remove(name);
+            }
+        }
+        let is_head = request.method() == Method::HEAD;
+        Asked { is_head, is_get: is_head || request.method() == Method::GET, is_navigation }
+    }
+
+    /// The response of the development server itself, if the request is not for the application. `is_remote` says that
+    /// the client has an address: no name leads to a Unix socket.
     ///
     /// # Errors
     ///
@@ -74,8 +94,9 @@ impl DevServer {
         target: &Target<'_>,
         request: &Request<B>,
         exchange: &Exchange,
+        is_remote: bool,
     ) -> Result<Option<Response<Body>>, ErrorResponse> {
-        if target.host.is_some_and(|host| !self.is_own(host) && !worker.table.has_host(host)) {
+        if is_remote && target.host.is_some_and(|host| !self.is_own(host)) {
             return Err(ErrorResponse::ForeignHost);
         }
         let is_get = request.method() == Method::GET;
@@ -106,15 +127,12 @@ impl DevServer {
     /// Whether a browser that has this host in its address bar was sent here on purpose, and not by a page whose name
     /// resolves to this machine (DNS rebinding). An address cannot be such a name.
     fn is_own(&self, host: &str) -> bool {
-        host.starts_with('[')
-            || host.parse::<Ipv4Addr>().is_ok()
-            || authority::is_loopback(host)
-            || host.to_ascii_lowercase().ends_with(".localhost")
-            || self.hosts.iter().any(|own| own.eq_ignore_ascii_case(host))
-    }
-
-    pub(crate) fn asked<B>(request: &Request<B>) -> Asked {
-        Asked { is_head: request.method() == Method::HEAD, is_navigation: is_navigation(request.headers()) }
+        let name = host.strip_suffix('.').unwrap_or(host);
+        name.starts_with('[')
+            || name.parse::<Ipv4Addr>().is_ok()
+            || authority::is_loopback(name)
+            || name.to_ascii_lowercase().ends_with(".localhost")
+            || self.settings.hosts.iter().any(|own| own.matches(host))
     }
 
     /// Makes a page of an error response in plain text, so that it reloads itself, too.
@@ -135,7 +153,7 @@ impl DevServer {
         if response.body().is_file() {
             response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-cache"));
         }
-        if !asked.is_navigation || !is_page(response) {
+        if !asked.is_navigation || !asked.is_get || !is_page(response) {
             return;
         }
         let headers = response.headers_mut();

@@ -15,6 +15,7 @@ use tokio::task::JoinHandle;
 use super::guard::BUILD_GUARD;
 use super::once::{directory, ended};
 use crate::supervisor::orphans;
+use crate::supervisor::process::{NOT_INHERITED, own_program};
 use crate::sys::limits;
 
 /// The last bytes of a build's output, which are shown in the browser when it fails.
@@ -22,6 +23,9 @@ const MAX_SHOWN_BYTES: usize = 64 << 10;
 
 /// Bytes that are read at a time.
 const CHUNK_BYTES: usize = 8 << 10;
+
+/// Chunks that are read after the end of a build: as many as fit into the pipe.
+const MAX_LAST_CHUNKS: usize = 8;
 
 /// A build that runs. Dropping it ends the build's processes.
 pub(crate) struct Running {
@@ -55,8 +59,11 @@ impl Running {
     pub(crate) fn start(build: &Build) -> io::Result<Self> {
         let command_line = build.dev_command.as_ref().unwrap_or(&build.command);
         let (output, writer) = io::pipe()?;
-        let mut command = Command::new("/proc/self/exe");
-        command.arg(BUILD_GUARD).arg(command_line).current_dir(directory(build)).process_group(0);
+        let mut command = Command::new(own_program()?);
+        for variable in NOT_INHERITED {
+            command.env_remove(variable);
+        }
+        command.arg0("daylily").arg(BUILD_GUARD).arg(command_line).current_dir(directory(build)).process_group(0);
         command.stdin(Stdio::piped()).stdout(writer.try_clone()?).stderr(writer);
         let mut child = command.spawn().map_err(limits::without_proc)?;
         orphans::exclude(&child);
@@ -92,14 +99,17 @@ async fn observe(mut child: Child, mut output: Receiver, began: Instant) -> Outc
     let mut chunk = vec![0; CHUNK_BYTES];
     let status = loop {
         tokio::select! {
-            biased;
             Ok(bytes @ 1..) = output.read(&mut chunk) => shown.pass_on(chunk.get(..bytes).unwrap_or_default()).await,
             status = child.wait() => break status,
         }
     };
     // What is left in the pipe. A process that left the build's group may hold it open, so its end is not waited for.
-    while let Ok(bytes @ 1..) = output.try_read(&mut chunk) {
+    for _ in 0..MAX_LAST_CHUNKS {
+        let Ok(bytes @ 1..) = output.try_read(&mut chunk) else { break };
         shown.pass_on(chunk.get(..bytes).unwrap_or_default()).await;
+    }
+    if shown.bytes.back().is_some_and(|last| *last != b'\n') {
+        shown.pass_on(b"\n").await;
     }
     Outcome { took: began.elapsed(), result: result(status, shown) }
 }
@@ -156,6 +166,8 @@ fn without_escapes(text: &str) -> String {
                 }
             }
             '\t' | '\n' => plain.push(character),
+            // A line that is written over another one.
+            '\r' if !rest.as_str().starts_with('\n') => plain.push('\n'),
             _ if character.is_control() => {}
             _ => plain.push(character),
         }
@@ -172,7 +184,7 @@ mod tests {
         for (text, expected) in [
             ("plain\n\ttext", "plain\n\ttext"),
             ("\u{1b}[1;31merror\u{1b}[0m: no", "error: no"),
-            ("50%\r100%\r\n", "50%100%\n"),
+            ("50%\r100%\r\n", "50%\n100%\n"),
             ("\u{1b}", ""),
             ("a\u{1b}[", "a"),
             ("\u{1b}(B!", "(B!"),

@@ -1,26 +1,31 @@
 //! Detects when something below a set of files and directories was written.
 //!
-//! The files are polled, for the reasons that [`crate::supervisor::watch`] has. A check of many files is made less often.
+//! The files are polled, for the reasons that [`crate::supervisor::watch`] has, in a thread. A look at many files is
+//! made less often.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use daylily_core::log_target;
+use tokio::task::JoinHandle;
 use tokio::time::sleep_until;
 
 use crate::supervisor::watch::{FileStamp, stamp};
 
-/// Time between the end of a check and the next one, if checks are quick.
-const CHECK_INTERVAL: Duration = Duration::from_millis(100);
+/// Time between the end of a look and the next one, if looks are quick.
+const LOOK_INTERVAL: Duration = Duration::from_millis(100);
 
-/// A check takes at most one part in this many of the time.
+/// A look takes at most one part in this many of the time.
 const MAX_SHARE: u32 = 20;
 
 /// Files that are watched.
 const MAX_FILES: usize = 20_000;
+
+/// Directories that are looked into.
+const MAX_DIRECTORIES: usize = 20_000;
 
 /// Directories below directories.
 const MAX_DEPTH: usize = 32;
@@ -28,77 +33,182 @@ const MAX_DEPTH: usize = 32;
 /// Largest file whose content is compared. Of larger ones, a new time of modification counts as a change.
 const MAX_COMPARED_BYTES: u64 = 16 << 20;
 
+/// Bytes that are read at the start, so that a file that is written again with the same content is known.
+const MAX_FIRST_BYTES: u64 = 64 << 20;
+
 /// Directories of tools, with what is built or installed; those whose names begin with a dot are left out, too.
 const LEFT_OUT: [&str; 4] = ["__pycache__", "node_modules", "target", "venv"];
 
 /// What is watched, and the state in which it was seen last.
 pub(crate) struct Sources {
-    roots: Vec<PathBuf>,
-    seen: Files,
-    /// At the latest check, when it differs from what was seen.
-    changed: Option<Files>,
+    what: Watched,
+    /// A look in progress, in a thread. It is kept when [`Sources::changed`] is dropped.
+    look: Option<JoinHandle<Look>>,
+    /// None during a look.
+    state: Option<State>,
     next: Instant,
-    /// Contents of files that were written, to know a file that was written again with the same content.
+}
+
+/// The files and directories that are watched. Paths are absolute.
+#[derive(Clone, PartialEq, Eq)]
+pub(crate) struct Watched {
+    roots: Vec<PathBuf>,
+    /// Files and directories that daylily and builds write, wherever they are.
+    left_out: BTreeSet<PathBuf>,
+}
+
+/// The files that were seen.
+struct State {
+    /// As they were when they were reported, or at the start.
+    seen: Files,
+    /// At the latest look.
+    latest: Files,
     contents: BTreeMap<PathBuf, blake3::Hash>,
+}
+
+struct Look {
+    state: State,
+    changed: Option<PathBuf>,
+    took: Duration,
 }
 
 type Files = BTreeMap<PathBuf, FileStamp>;
 
+impl Watched {
+    /// None if nothing is to be watched.
+    pub(crate) fn new(roots: Vec<PathBuf>, left_out: impl Iterator<Item = PathBuf>) -> Option<Self> {
+        let absolute = |path: PathBuf| std::path::absolute(&path).unwrap_or(path);
+        let roots: Vec<PathBuf> = roots.into_iter().map(absolute).collect();
+        (!roots.is_empty()).then(|| Self { roots, left_out: left_out.map(absolute).collect() })
+    }
+
+    fn files(&self) -> Files {
+        let mut walk = Walk { left_out: &self.left_out, files: Files::new(), directories: 0 };
+        for root in &self.roots {
+            walk.add(root, MAX_DEPTH);
+        }
+        walk.files
+    }
+}
+
 impl Sources {
-    /// Watches files, and what is below directories; a path where there is nothing yet is watched, too. Blocks while it
-    /// looks at the files.
-    pub(crate) fn new(roots: Vec<PathBuf>) -> Self {
-        let seen = files(&roots);
+    /// Watches files, and what is below directories, from now on; a path where there is nothing yet is watched, too.
+    /// Must be called within a tokio runtime.
+    pub(crate) fn new(what: Watched) -> Self {
+        for missing in what.roots.iter().filter(|root| !root.exists()) {
+            tracing::warn!(
+                target: log_target::BUILD,
+                "`{}` does not exist: name what is built from in `watch` of [build]",
+                shown(missing)
+            );
+        }
+        let mut sources = Self { what, look: None, state: None, next: Instant::now() };
+        sources.take_as_seen();
+        sources
+    }
+
+    pub(crate) fn what(&self) -> &Watched {
+        &self.what
+    }
+
+    /// The watched paths, for people.
+    pub(crate) fn names(&self) -> Vec<String> {
+        self.what.roots.iter().map(|root| shown(root)).collect()
+    }
+
+    /// From now on, changes are those of what is there now.
+    pub(crate) fn take_as_seen(&mut self) {
+        let what = self.what.clone();
+        self.look = Some(tokio::task::spawn_blocking(move || {
+            let began = Instant::now();
+            Look { state: State::new(what.files()), changed: None, took: began.elapsed() }
+        }));
+    }
+
+    /// Resolves when a file was written, and was the same at two looks after that. Returns its path. Cancel safe.
+    pub(crate) async fn changed(&mut self) -> PathBuf {
+        loop {
+            if let Some(look) = &mut self.look {
+                let outcome = look.await;
+                self.look = None;
+                // A look that panicked is begun anew, with what is there then.
+                let Ok(Look { state, changed, took }) = outcome else { continue };
+                self.state = Some(state);
+                self.next = Instant::now() + LOOK_INTERVAL.max(took * MAX_SHARE);
+                if let Some(path) = changed {
+                    return path;
+                }
+            }
+            sleep_until(self.next.into()).await;
+            match self.state.take() {
+                Some(state) => {
+                    let what = self.what.clone();
+                    self.look = Some(tokio::task::spawn_blocking(move || state.look(&what)));
+                }
+                None => self.take_as_seen(),
+            }
+        }
+    }
+}
+
+impl State {
+    fn new(seen: Files) -> Self {
         if seen.len() >= MAX_FILES {
             tracing::warn!(
                 target: log_target::BUILD,
                 "only {MAX_FILES} files are watched: name the directories with sources in `watch` of [build]"
             );
         }
-        Self { roots, seen, changed: None, next: Instant::now() + CHECK_INTERVAL, contents: BTreeMap::new() }
-    }
-
-    pub(crate) fn roots(&self) -> &[PathBuf] {
-        &self.roots
-    }
-
-    /// Resolves when a file was written, and nothing was written until the next check. Returns its path. Cancel safe.
-    pub(crate) async fn changed(&mut self) -> PathBuf {
-        loop {
-            sleep_until(self.next.into()).await;
-            let (roots, began) = (self.roots.clone(), Instant::now());
-            let looked = tokio::task::spawn_blocking(move || files(&roots)).await;
-            self.next = Instant::now() + CHECK_INTERVAL.max(began.elapsed() * MAX_SHARE);
-            if let Ok(now) = looked
-                && let Some(path) = self.check(now)
+        let mut left = MAX_FIRST_BYTES;
+        let mut contents = BTreeMap::new();
+        for (path, stamp) in &seen {
+            let bytes = stamp.map_or(0, |(_, _, bytes, _)| bytes);
+            if bytes <= left.min(MAX_COMPARED_BYTES)
+                && let Some(content) = content(path)
             {
-                return path;
+                left -= bytes;
+                contents.insert(path.clone(), content);
             }
         }
+        Self { latest: seen.clone(), seen, contents }
     }
 
-    /// A file whose content differs from what was seen, if all files are the same as at the previous check.
+    fn look(mut self, what: &Watched) -> Look {
+        let began = Instant::now();
+        let changed = self.check(what.files());
+        Look { state: self, changed, took: began.elapsed() }
+    }
+
+    /// A file that differs from what was seen, and is the same as at the previous look.
     fn check(&mut self, now: Files) -> Option<PathBuf> {
-        if now == self.seen {
-            self.changed = None;
-            return None;
-        }
-        if self.changed.as_ref() != Some(&now) {
-            self.changed = Some(now);
-            return None;
-        }
-        self.changed = None;
-        let seen = std::mem::replace(&mut self.seen, now);
-        let removed = seen.keys().find(|path| !self.seen.contains_key(*path)).cloned();
-        let written: Vec<PathBuf> = self
-            .seen
-            .iter()
-            .filter(|(path, stamp)| seen.get(*path) != Some(*stamp))
-            .map(|(path, _)| path.clone())
+        let latest = std::mem::replace(&mut self.latest, now);
+        let mut changed = None;
+        let paths: BTreeSet<&PathBuf> = self.latest.keys().chain(self.seen.keys()).collect();
+        let paths: Vec<PathBuf> = paths
+            .into_iter()
+            .filter(|path| {
+                let now = self.latest.get(*path);
+                now != self.seen.get(*path) && now == latest.get(*path)
+            })
+            .cloned()
             .collect();
-        // All of them, so that each has its present content.
-        let differing = written.into_iter().filter(|path| self.has_other_content(path)).last();
-        removed.or(differing)
+        for path in paths {
+            let is_other = match self.latest.get(&path) {
+                Some(stamp) => {
+                    self.seen.insert(path.clone(), *stamp);
+                    self.has_other_content(&path)
+                }
+                None => {
+                    self.seen.remove(&path);
+                    self.contents.remove(&path);
+                    true
+                }
+            };
+            if is_other {
+                changed = Some(path);
+            }
+        }
+        changed
     }
 
     /// Whether a file differs from how it was when it was last written. Remembers how it is now.
@@ -113,40 +223,54 @@ impl Sources {
     }
 }
 
+/// Relative to the working directory, if it is below it.
+pub(crate) fn shown(path: &Path) -> String {
+    let here = std::env::current_dir().unwrap_or_default();
+    match path.strip_prefix(here) {
+        Ok(below) if below.as_os_str().is_empty() => ".".to_owned(),
+        Ok(below) => below.display().to_string(),
+        Err(_) => path.display().to_string(),
+    }
+}
+
 fn content(path: &Path) -> Option<blake3::Hash> {
-    let file = fs::File::open(path).ok().filter(|file| file.metadata().is_ok_and(|file| file.is_file()))?;
+    let file = fs::File::open(path).ok()?;
     let mut hasher = blake3::Hasher::new();
     let length = std::io::copy(&mut file.take(MAX_COMPARED_BYTES + 1), &mut hasher).ok()?;
     (length <= MAX_COMPARED_BYTES).then(|| hasher.finalize())
 }
 
-fn files(roots: &[PathBuf]) -> Files {
-    let mut files = Files::new();
-    for root in roots {
-        add(root, root.is_dir(), MAX_DEPTH, &mut files);
-    }
-    files
+/// A walk over the watched files.
+struct Walk<'a> {
+    left_out: &'a BTreeSet<PathBuf>,
+    files: Files,
+    directories: usize,
 }
 
-/// Adds a file, or what is below a directory. Links to directories are not followed, since they may lead back.
-fn add(path: &Path, is_dir: bool, depth: usize, files: &mut Files) {
-    if files.len() >= MAX_FILES {
-        return;
-    }
-    if !is_dir {
-        let stamp = stamp(path);
-        // What does not exist yet may become a directory.
-        if stamp.is_some() {
-            files.insert(path.to_owned(), stamp);
+impl Walk<'_> {
+    /// Adds a regular file, or those below a directory. Below it, links to directories are not followed, since they may
+    /// lead back; links to files are.
+    fn add(&mut self, path: &Path, depth: usize) {
+        if self.files.len() >= MAX_FILES || self.left_out.contains(path) {
+            return;
         }
-        return;
-    }
-    let (Ok(entries), true) = (fs::read_dir(path), depth > 0) else { return };
-    for entry in entries.filter_map(Result::ok) {
-        let name = entry.file_name();
-        let name = name.to_string_lossy();
-        if !name.starts_with('.') && !LEFT_OUT.contains(&name.as_ref()) {
-            add(&entry.path(), entry.file_type().is_ok_and(|kind| kind.is_dir()), depth - 1, files);
+        let Ok(metadata) = fs::metadata(path) else { return };
+        if metadata.is_file() {
+            self.files.insert(path.to_owned(), stamp(path));
+        }
+        if !metadata.is_dir() || depth == 0 || self.directories >= MAX_DIRECTORIES {
+            return;
+        }
+        self.directories += 1;
+        for entry in fs::read_dir(path).into_iter().flatten().filter_map(Result::ok) {
+            let name = entry.file_name();
+            let name = name.to_string_lossy();
+            let is_link = entry.file_type().is_ok_and(|kind| kind.is_symlink());
+            let is_left_out = name.starts_with('.') || LEFT_OUT.contains(&name.as_ref());
+            let leads_to_directory = is_link && entry.path().is_dir();
+            if !is_left_out && !leads_to_directory {
+                self.add(&entry.path(), depth - 1);
+            }
         }
     }
 }
@@ -157,12 +281,15 @@ mod tests {
 
     use super::*;
 
+    fn watched(roots: &[PathBuf], left_out: &[PathBuf]) -> Watched {
+        Watched::new(roots.to_vec(), left_out.iter().cloned()).expect("something")
+    }
+
     /// What is reported once everything is at rest.
-    fn reported(sources: &mut Sources) -> Option<String> {
-        let look = |sources: &mut Sources| sources.check(files(&sources.roots.clone()));
-        let path = look(sources).or_else(|| look(sources))?;
-        assert_eq!(look(sources), None, "reported twice");
-        Some(path.file_name()?.to_string_lossy().into_owned())
+    fn reported(what: &Watched, state: &mut State) -> Option<String> {
+        let found = state.check(what.files()).or_else(|| state.check(what.files()));
+        assert_eq!(state.check(what.files()), None, "reported twice");
+        Some(found?.file_name()?.to_string_lossy().into_owned())
     }
 
     #[test]
@@ -174,11 +301,13 @@ mod tests {
             fs::write(at(name), text).expect("a file");
         };
         write("src/a.js", "1");
-        let mut sources = Sources::new(vec![at("src"), at("one.py"), at("later")]);
-        assert_eq!(reported(&mut sources), None);
+        let what = watched(&[at("src"), at("one.py"), at("later")], &[at("src/app.wasm"), at("src/out")]);
+        let mut state = State::new(what.files());
+        assert_eq!(reported(&what, &mut state), None);
         for (name, text, expected) in [
-            ("src/a.js", "two", Some("a.js")),
             // As formatters and code generators do.
+            ("src/a.js", "1", None),
+            ("src/a.js", "two", Some("a.js")),
             ("src/a.js", "two", None),
             ("src/deep/er/b.js", "1", Some("b.js")),
             ("one.py", "1", Some("one.py")),
@@ -186,29 +315,49 @@ mod tests {
             ("later/c.js", "1", Some("c.js")),
             ("src/node_modules/d/e.js", "1", None),
             ("src/.git/index", "1", None),
+            ("src/app.wasm", "1", None),
+            ("src/out/app.js", "1", None),
         ] {
             write(name, text);
-            assert_eq!(reported(&mut sources).as_deref(), expected, "{name}");
+            assert_eq!(reported(&what, &mut state).as_deref(), expected, "{name}");
         }
         symlink(dir.path(), at("src/up")).expect("a link");
-        assert_eq!(reported(&mut sources).as_deref(), Some("up"));
         write("two.py", "2");
-        assert_eq!(reported(&mut sources), None, "a link was followed");
+        assert_eq!(reported(&what, &mut state), None, "a link was followed");
         fs::remove_file(at("src/a.js")).expect("a file");
-        assert_eq!(reported(&mut sources).as_deref(), Some("a.js"));
+        assert_eq!(reported(&what, &mut state).as_deref(), Some("a.js"));
+        write("src/a.js", "two");
+        assert_eq!(reported(&what, &mut state).as_deref(), Some("a.js"), "it came back as it was");
         fs::remove_dir_all(at("src")).expect("a directory");
-        assert!(reported(&mut sources).is_some(), "a removed directory");
+        assert!(reported(&what, &mut state).is_some(), "a removed directory");
     }
 
     #[test]
-    fn what_is_being_written_is_not_reported_yet() {
+    fn what_is_being_written_is_not_reported_yet_and_hides_nothing() {
         let dir = tempfile::tempdir().expect("a directory");
-        let path = dir.path().join("a");
-        let mut sources = Sources::new(vec![dir.path().to_owned()]);
+        let (growing, other) = (dir.path().join("a"), dir.path().join("b"));
+        let what = watched(&[dir.path().to_owned()], &[]);
+        let mut state = State::new(what.files());
         for text in ["1", "12", "123"] {
-            fs::write(&path, text).expect("a file");
-            assert_eq!(sources.check(files(&sources.roots.clone())), None);
+            fs::write(&growing, text).expect("a file");
+            assert_eq!(state.check(what.files()), None);
         }
-        assert_eq!(sources.check(files(&sources.roots.clone())), Some(path));
+        fs::write(&other, "1").expect("a file");
+        fs::write(&growing, "1234").expect("a file");
+        assert_eq!(state.check(what.files()), None);
+        fs::write(&growing, "12345").expect("a file");
+        assert_eq!(state.check(what.files()), Some(other));
+        assert_eq!(state.check(what.files()), Some(growing));
+    }
+
+    /// Opening a FIFO waits for a writer.
+    #[test]
+    fn special_files_are_not_opened() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let what = watched(&[dir.path().to_owned()], &[]);
+        let mut state = State::new(what.files());
+        let fifo = dir.path().join("fifo");
+        rustix::fs::mkfifoat(rustix::fs::CWD, &fifo, rustix::fs::Mode::RUSR).expect("a FIFO");
+        assert_eq!(reported(&what, &mut state), None);
     }
 }
