@@ -1,13 +1,11 @@
-//! `daylily dev` builds, serves, and does both again when a source changes; `daylily build` builds.
+//! `daylily dev` builds, serves, and does both again when a source changes.
 
 use std::fs;
 use std::time::Duration;
 
 use rustix::process::Signal;
 
-use crate::harness::{
-    Connection, Daylily, PATIENCE, Process, Request, Response, Setup, eventually, guest, run_at, run_in,
-};
+use crate::harness::{Connection, Daylily, PATIENCE, Process, Request, Response, Setup, eventually, guest, run_at};
 
 fn component(package: &str) -> Vec<u8> {
     fs::read(guest(package)).expect("a built guest")
@@ -302,23 +300,6 @@ fn what_daylily_writes_starts_no_build() {
 }
 
 #[test]
-fn only_build_and_dev_run_commands() {
-    let config = "[build]\ncommand = 'touch ran'\n[[route]]\ncomponent = 'hello.wasm'\n";
-    let server = Setup::bare(&["serve"])
-        .file("daylily.toml", config.as_bytes())
-        .file("hello.wasm", &component("hello"))
-        .flags(&["--watch", "--dev"])
-        .start();
-    get(&server, "/").expect(200, HELLO);
-    server.reload();
-    assert!(run_at(server.directory(), &["check"]).expect(0, &[]).stdout.contains("ok: 1 route"));
-    assert!(!server.directory().join("ran").exists());
-    // Nor have they what only `dev` adds.
-    assert_eq!(get(&server, "/.daylily/dev.js").text(), HELLO);
-    assert_eq!(server.get("elsewhere.example", "/").status, 200);
-}
-
-#[test]
 fn pages_have_a_script_and_everything_else_is_as_it_was() {
     let server = project(CONFIG)
         .file("public/coded.html", PAGE.as_bytes())
@@ -396,29 +377,4 @@ fn an_upgrade_is_refused() {
     server.signal(Signal::USR2);
     server.log().wait_for(&["upgrade refused", "daylily dev"]);
     get(&server, "/api/").expect(200, HELLO);
-}
-
-#[test]
-fn builds_in_the_foreground() {
-    fn check(config: &str, code: i32, parts: &[&str]) {
-        run_in(&[("daylily.toml", config.as_bytes())], &[], &["build"]).expect(code, parts);
-    }
-    let route = "[[route]]\ncomponent = 'app.wasm'\n";
-    // Values of guests need not exist where components are built.
-    let secrets = "env = { A = { env = 'MISSING' }, B = { file = 'missing' } }\nenv_file = 'missing.env'\n";
-    check(
-        &format!("listen = '0.0.0.0:$PORT'\n[build]\ncommand = 'echo made > app.wasm'\n{route}{secrets}"),
-        0,
-        &["building: echo made > app.wasm"],
-    );
-    check(&format!("[build]\ncommand = 'exit 3'\n{route}"), 70, &["the build failed: `exit 3`: exit code 3"]);
-    check(&format!("[build]\ncommand = 'kill -9 $$'\n{route}"), 70, &["signal: 9"]);
-    check(&format!("[build]\ncommand = 'true'\n{route}"), 70, &["it made no `app.wasm`"]);
-    check(route, 78, &["there is nothing to build", "[build]"]);
-    check("[build]\n", 78, &["[build] has no `command`"]);
-}
-
-#[test]
-fn nobody_starts_a_guard_by_hand() {
-    run_in(&[], &[], &["build-guard", "true"]).expect(2, &["this command is internal"]);
 }

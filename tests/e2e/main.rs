@@ -16,6 +16,7 @@ mod access_log_targets;
 mod addresses;
 mod admin;
 mod admin_life;
+mod build_command;
 mod cache;
 mod configuration;
 mod continuing;
