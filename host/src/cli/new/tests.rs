@@ -63,7 +63,8 @@ fn a_project_is_complete() {
             let text = text.replace(CARGO_REGISTRY, "");
             let registry = REGISTRIES.iter().find(|host| text.contains(*host));
             assert_eq!(registry, None, "{place} names a registry");
-            assert!(!text.contains("\"resolved\""), "{place} names an address");
+            let has_address = path == "package-lock.json" && text.contains("\"resolved\"");
+            assert!(!has_address, "{place} names an address");
         }
         assert!(names_it, "{}: no file has the name of the project", template.name);
     }
