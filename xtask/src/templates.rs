@@ -1,5 +1,5 @@
-//! What a user of `daylily new` does with each template: make the project, build it, serve it, and run its test. No test of
-//! `cargo test` has the tools to build all of them.
+//! What a user of `daylily new` does with each template: make the project, build it, serve it, run its test, and edit it
+//! under `daylily dev`. No test of `cargo test` has the tools to build all of them.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 
-use crate::http::free_port;
+use crate::http::{answer, free_port};
 use crate::process::{self, Running};
 use crate::{cargo_build, say};
 
@@ -29,6 +29,22 @@ const PATIENCE: Duration = Duration::from_secs(600);
 
 /// Files that fix the versions of a project's tools and packages.
 const LOCKS: [&str; 3] = ["Cargo.lock", "package-lock.json", "requirements.txt"];
+
+/// Files of which each project has one, and what is replaced in it by what.
+const EDITS: [(&str, &str, &str); 5] = [
+    ("src/app.js", "no such page", "no page here"),
+    ("src/app.ts", "no such page", "no page here"),
+    ("src/lib.rs", "no such page", "no page here"),
+    ("app.py", "no such page", "no page here"),
+    ("public/index.html", "Change it", "It was changed"),
+];
+
+/// How long after the end of its build an edit may take until it is served. It takes less than a second on an idle
+/// machine.
+const SERVED_WITHIN: Duration = Duration::from_secs(10);
+
+/// How often an edit is looked for.
+const LOOK: Duration = Duration::from_millis(10);
 
 struct Workplace {
     daylily: PathBuf,
@@ -54,7 +70,7 @@ pub(crate) fn main(root: &Path, names: &[&str]) -> Result<()> {
         ensure!(all.iter().any(|known| known == name), "there is no template {name}; there are {}", all.join(", "));
         let begun = Instant::now();
         workplace.check(name).with_context(|| format!("the template {name}"))?;
-        say(&format!("{name}: made, built, served and tested in {} s\n", begun.elapsed().as_secs()))?;
+        say(&format!("{name}: made, built, served, tested and edited in {} s\n", begun.elapsed().as_secs()))?;
     }
     Ok(())
 }
@@ -77,17 +93,16 @@ impl Workplace {
         process::run(new, PATIENCE, &log)?;
         let project = dir.path().join(NAME);
         let config = fs::read_to_string(project.join("daylily.toml")).context("it has no daylily.toml")?;
-        let (build, served) = split(&config);
-        if let Some(command) = build {
-            self.without_tools(&project, &command)?;
-            let mut shell = self.command(Path::new("/bin/sh"), &project);
-            shell.args(["-c", &command]);
+        let build = build_command(&config);
+        if let Some(command) = &build {
+            self.without_tools(&project, command)?;
+            let mut build = self.command(&self.daylily, &project);
+            build.arg("build");
             let locks = || LOCKS.map(|file| fs::read(project.join(file)).ok());
             let before = locks();
-            process::run(shell, PATIENCE, &log)?;
+            process::run(build, PATIENCE, &log)?;
             ensure!(locks() == before, "the build has changed a lock file, which did not fit the project");
         }
-        fs::write(project.join("serve.toml"), served)?;
         let port = free_port()?;
         let url = format!("http://127.0.0.1:{port}");
         let test = || {
@@ -97,13 +112,25 @@ impl Workplace {
         };
         // Nothing is served yet.
         fails(test(), "no response from")?;
-        let mut serve = self.command(&self.daylily, &project);
-        serve.args(["serve", "--config", "serve.toml", "--workers", "1"]);
-        serve.args(["--listen", &format!("127.0.0.1:{port}"), "--control", "control.sock"]);
-        serve.arg("--cache-dir").arg(self.caches.join("compiled"));
-        let mut server = Running::start(serve, dir.path().join("server-log"))?;
+        for command in ["serve", "dev"] {
+            let mut server = self.server(command, &project, port)?;
+            test().map(drop).with_context(|| format!("daylily {command} said: {}", server.output()))?;
+            if command == "dev" {
+                let edited = edit(&project, port, &mut server, build.is_some());
+                edited.with_context(|| format!("daylily {command} said: {}", server.output()))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Starts `daylily serve` or `daylily dev`, and waits until it serves.
+    fn server(&self, command: &str, project: &Path, port: u16) -> Result<Running> {
+        let mut server = self.command(&self.daylily, project);
+        server.args([command, "--workers", "1", "--listen", &format!("127.0.0.1:{port}"), "--control", "control.sock"]);
+        server.arg("--cache-dir").arg(self.caches.join("compiled"));
+        let mut server = Running::start(server, project.with_file_name(format!("{command}-log")))?;
         server.prints("Server running", READY_WITHIN)?;
-        test().map(drop).with_context(|| format!("the server said: {}", server.output()))
+        Ok(server)
     }
 
     /// Checks that the build command says what is missing where there is no tool for it.
@@ -143,25 +170,49 @@ fn fails(result: Result<String>, text: &str) -> Result<()> {
     }
 }
 
-/// The command of [build] in a configuration, and the rest of the file.
-fn split(config: &str) -> (Option<String>, String) {
-    let mut is_build = false;
-    let (build, rest): (Vec<&str>, Vec<&str>) = config.lines().partition(|line| {
-        is_build = if line.starts_with('[') { *line == "[build]" } else { is_build };
-        is_build
-    });
-    let command = build.iter().find_map(|line| line.strip_prefix("command = \"")?.strip_suffix('"'));
-    (command.map(str::to_owned), rest.join("\n"))
+/// Edits a file under `daylily dev`, and waits until the edit is served.
+fn edit(project: &Path, port: u16, server: &mut Running, has_build: bool) -> Result<()> {
+    let is_there = |(file, ..): &&(&str, &str, &str)| project.join(file).exists();
+    let (file, text, by) = EDITS.iter().find(is_there).context("it has no file to edit")?;
+    let before = fs::read_to_string(project.join(file))?;
+    ensure!(before.contains(text), "{file} does not contain {text:?}");
+    fs::write(project.join(file), before.replace(text, by))?;
+    let path = if *file == "public/index.html" { "/" } else { "/missing" };
+    let builds = |output: &str| output.matches("built in ").count();
+    let (begun, built_before) = (Instant::now(), builds(&server.output()));
+    let mut built = (!has_build).then(Instant::now);
+    loop {
+        if built.is_none() && builds(&server.output()) > built_before {
+            built = Some(Instant::now());
+        }
+        if answer(port, path).is_ok_and(|(_, body)| body.contains(by)) {
+            break;
+        }
+        server.is_running()?;
+        let limit = built.map_or(begun + PATIENCE, |built| built + SERVED_WITHIN);
+        ensure!(Instant::now() < limit, "an edit of {file} was not served");
+        std::thread::sleep(LOOK);
+    }
+    let whole = begun.elapsed().as_secs_f64();
+    let own = built.map_or(0.0, |built| built.elapsed().as_secs_f64());
+    say(&format!("  an edit is served after {whole:.1} s, {own:.2} s after the end of its build\n"))
+}
+
+/// The command of [build] in a configuration.
+fn build_command(config: &str) -> Option<String> {
+    let (_, build) = config.split_once("[build]\n")?;
+    let command = build.lines().find_map(|line| line.strip_prefix("command = \"")?.strip_suffix('"'))?;
+    Some(command.to_owned())
 }
 
 #[cfg(test)]
 mod tests {
-    use super::split;
+    use super::build_command;
 
     #[test]
     fn the_build_command_is_found() {
         let config = "# a\n[build]\ncommand = \"sh build.sh\"\nwatch = []\n\n[[route]]\nfiles = \"a\"\n";
-        assert_eq!(split(config), (Some("sh build.sh".into()), "# a\n[[route]]\nfiles = \"a\"".into()));
-        assert_eq!(split("[[route]]\n"), (None, "[[route]]".into()));
+        assert_eq!(build_command(config).as_deref(), Some("sh build.sh"));
+        assert_eq!(build_command("[[route]]\n"), None);
     }
 }

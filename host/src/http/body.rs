@@ -108,6 +108,11 @@ impl Body {
         }
     }
 
+    /// Whether it is text by the host.
+    pub(crate) fn is_by_host(&self) -> bool {
+        matches!(self.kind, Kind::Whole { hold: None, .. })
+    }
+
     pub(crate) fn is_file(&self) -> bool {
         matches!(self.kind, Kind::File(_))
     }

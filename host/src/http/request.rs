@@ -36,17 +36,11 @@ pub(crate) async fn handle(
     let exchange = begin(worker, connection, &request);
     let dev = worker.dev_server.as_ref().map(|dev| (dev, DevServer::asked(&mut request)));
     let mut response = match answer(worker, connection, &in_request, &exchange, request).await {
-        Err(Abort::Refused(refusal)) => {
-            let response = refuse(worker, &refusal, &exchange);
-            match &dev {
-                Some((dev, asked)) => dev.show_error(*asked, response),
-                None => response,
-            }
-        }
+        Err(Abort::Refused(refusal)) => refuse(worker, &refusal, &exchange),
         outcome => outcome?,
     };
     if let Some((dev, asked)) = dev {
-        dev.finish(asked, &mut response);
+        response = dev.finish(asked, response);
     }
     exchange.ids().put_into_response(response.headers_mut());
     if let Some(timing) = exchange.timing() {

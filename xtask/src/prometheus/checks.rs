@@ -128,7 +128,9 @@ pub(super) fn expressions(prometheus: &Prometheus, root: &Path, mode: Mode) -> R
             Err(error) => faults.push(format!("{place}: {error:#}")),
         }
     }
-    crate::say(&format!("  {} expressions of the dashboard and of the rules\n", all.len()))?;
+    if faults.is_empty() {
+        crate::say(&format!("  {} expressions of the dashboard and of the rules\n", all.len()))?;
+    }
     Ok(faults)
 }
 

@@ -89,7 +89,11 @@ fn run(root: &Path, tools: &Tools, guests: &Path, (mode, seconds): (Mode, u64)) 
     seen.add(before);
     let tolerance = (rough.kills() * KINDS.iter().map(|kind| kind.clients).sum::<usize>()) as u64;
     faults.extend(settle(|| checks::near(&prometheus, &seen, tolerance))?);
-    faults.extend(checks::expressions(&prometheus, root, mode)?);
+    // A dashboard shows what happens now: without requests, its ratios and quantiles have no value.
+    let load = load::Load::start(server.port, server.origin())?;
+    let found = settle(|| checks::expressions(&prometheus, root, mode));
+    load.end()?;
+    faults.extend(found?);
 
     faults.extend(random::more_series(&server)?);
     faults.extend(checks::page(&server, &tools.promtool)?);

@@ -74,19 +74,10 @@ fn a_project_is_complete() {
 fn configurations_are_valid() {
     for template in TEMPLATES {
         let (_, text) = template.files("shop").find(|(path, _)| *path == "daylily.toml").unwrap();
-        // [build] is read by the commands that build.
-        let mut is_build = false;
-        let served: String = text
-            .lines()
-            .filter(|line| {
-                is_build = if line.starts_with('[') { *line == "[build]" } else { is_build };
-                !is_build
-            })
-            .map(|line| format!("{line}\n"))
-            .collect();
-        let config = config::parse(Path::new("/shop/daylily.toml"), &served, &Overrides::default());
+        let config = config::parse(Path::new("/shop/daylily.toml"), &text, &Overrides::default());
         let config = config.unwrap_or_else(|errors| panic!("{}: {errors}", template.name));
         assert_eq!(config.routes.len(), 1, "{}", template.name);
+        assert_eq!(config.build.is_none(), template.needs.is_empty(), "{}", template.name);
     }
 }
 

@@ -135,27 +135,24 @@ impl DevServer {
             || self.settings.hosts.iter().any(|own| own.matches(host))
     }
 
-    /// Makes a page of an error response in plain text, so that it reloads itself, too.
-    pub(crate) fn show_error(&self, asked: Asked, response: Response<Body>) -> Response<Body> {
-        if !asked.is_navigation || asked.is_head {
-            return response;
-        }
-        let (mut head, body) = response.into_parts();
-        let text = body.into_text();
-        let (title, text) = text.split_once('\n').unwrap_or((&text, ""));
-        let page = page::error(title, text.trim_start_matches('\n'));
-        head.headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/html; charset=utf-8"));
-        Response::from_parts(head, Body::text(page))
-    }
-
-    /// Adds the script to a page, and makes browsers ask for files again after a reload.
-    pub(crate) fn finish(&self, asked: Asked, response: &mut Response<Body>) {
+    /// Makes a page of an error response, adds the script to pages, and makes browsers ask for files again after a reload.
+    pub(crate) fn finish(&self, asked: Asked, mut response: Response<Body>) -> Response<Body> {
         if response.body().is_file() {
             response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-cache"));
         }
-        if !asked.is_navigation || !asked.is_get || !is_page(response) {
-            return;
+        if !asked.is_navigation {
+            return response;
         }
+        if !asked.is_head && is_error_response(&response) {
+            response = as_page(response);
+        }
+        if asked.is_get && is_page(&response) {
+            self.add_script(asked, &mut response);
+        }
+        response
+    }
+
+    fn add_script(&self, asked: Asked, response: &mut Response<Body>) {
         let headers = response.headers_mut();
         // They are those of the page without the script.
         for name in [ETAG, LAST_MODIFIED, ACCEPT_RANGES] {
@@ -168,6 +165,23 @@ impl DevServer {
             response.body_mut().append(self.tag.clone());
         }
     }
+}
+
+/// Whether the response is an error that no guest has sent, as text.
+fn is_error_response(response: &Response<Body>) -> bool {
+    let is_error = response.status().is_client_error() || response.status().is_server_error();
+    let kind = response.headers().get(CONTENT_TYPE);
+    is_error && response.body().is_by_host() && kind.is_some_and(|kind| kind == "text/plain")
+}
+
+/// The text of an error response as a page. Its first line is the title.
+fn as_page(response: Response<Body>) -> Response<Body> {
+    let (mut head, body) = response.into_parts();
+    let text = body.into_text();
+    let (title, text) = text.split_once('\n').unwrap_or((&text, ""));
+    let page = page::error(title, text.trim_start_matches('\n'));
+    head.headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/html; charset=utf-8"));
+    Response::from_parts(head, Body::text(page))
 }
 
 /// Whether a script can be appended: the response is a whole page in HTML, without a coding.
