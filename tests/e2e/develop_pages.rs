@@ -60,7 +60,8 @@ fn pages_of_guests_have_it_too() {
         let request = Request::new("GET", "localhost", "/echo").header("sec-fetch-mode", "navigate");
         request.header("content-type", "text/html").chunked(&[b"<p>", b"page"])
     };
-    let page = server.exchange(&streamed().header("trailer", "x-sum").trailer("x-sum", "1"));
+    let wants = |request: Request| request.header("te", "trailers").header("connection", "te");
+    let page = server.exchange(&wants(streamed()).header("trailer", "x-sum").trailer("x-sum", "1"));
     page.expect(200, &format!("<p>page{script}"));
     assert_eq!(page.trailers, [("x-sum".to_owned(), "1".to_owned())]);
     server.exchange(&streamed()).expect(200, &format!("<p>page{script}"));
