@@ -58,7 +58,7 @@ fn has_pipe() -> bool {
 async fn run(command: &OsString) -> io::Result<ExitCode> {
     // So that processes whose parents have ended are this one's children.
     let _ = set_child_subreaper(Some(getpid()));
-    // Whoever signals all processes of a session ends the build, and then this process ends by itself.
+    // A signal to all processes of a session ends the build, and then this process ends by itself.
     let _survived = [SignalKind::terminate(), SignalKind::interrupt(), SignalKind::hangup()].map(signal);
     let pipe: OwnedFd = io::stdin().as_fd().try_clone_to_owned()?;
     let mut pipe = Receiver::from_owned_fd(pipe)?;

@@ -131,7 +131,7 @@ impl Sources {
             if let Some(look) = &mut self.look {
                 let outcome = look.await;
                 self.look = None;
-                // A look that panicked is begun anew, with what is there then.
+                // A look that panicked starts again, with what is there then.
                 let Ok(Look { state, changed, took }) = outcome else { continue };
                 self.state = Some(state);
                 self.next = Instant::now() + LOOK_INTERVAL.max(took * MAX_SHARE);
