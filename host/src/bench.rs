@@ -8,7 +8,6 @@ use std::task::{Context, Poll, Waker};
 
 use bytes::Bytes;
 use daylily_core::config::Config;
-use http::uri::Scheme;
 use http::{Request, Response};
 use http_body_util::{BodyExt, Empty};
 use tokio::sync::Semaphore;
@@ -22,7 +21,6 @@ use crate::engine::pool::StackDetail;
 use crate::http::inbound;
 use crate::http::server::{Worker, WorkerRoute};
 use crate::observe::request_id::RequestId;
-use crate::observe::trace_context::RequestIds;
 use crate::wasi::state::State;
 use crate::worker::load::{self, WorkerContext};
 
@@ -107,7 +105,7 @@ impl Steps {
     pub fn call(&self, request: Request<()>) -> Result<Called> {
         let request = request.map(|()| Empty::new().map_err(|never| match never {}));
         let id = RequestId::next();
-        let received = Received { scheme: Scheme::HTTP, ids: RequestIds::new(id, None), trace: None, request };
+        let received = Received::plain(id, request);
         let Call { run, head, .. } = self.app()?.call(id, received);
         let response = async {
             let (parts, body) = head.await?.map_err(String::from)?.into_parts();

@@ -11,7 +11,6 @@ use std::time::Duration;
 use bytes::Bytes;
 use daylily_core::config::RouteLimits;
 use http::HeaderMap;
-use http::uri::Scheme;
 use http_body::Frame;
 use http_body_util::BodyExt;
 use tokio::runtime::Runtime;
@@ -31,7 +30,6 @@ use crate::engine::call_outcome::CallOutcome;
 use crate::engine::epoch::Ticker;
 use crate::engine::pool::{Engines, Needs, PoolKind, Reset, StackDetail, WasiVersion, compiler};
 use crate::observe::request_id::RequestId;
-use crate::observe::trace_context::RequestIds;
 use crate::wasi::http::content_length;
 use crate::wasi::link::{self, functions};
 use crate::wasi::settings::AppSettings;
@@ -228,8 +226,7 @@ fn app(
 async fn outcome(app: &Arc<App>, request: http::Request<RequestBody>, input: &Input) -> Option<(Ended, String)> {
     // The same in both forms: the guest sees it.
     let id = RequestId::from_words([1, 2]);
-    let Call { run, mut head, .. } =
-        app.call(id, Received { scheme: Scheme::HTTP, ids: RequestIds::new(id, None), trace: None, request });
+    let Call { run, mut head, .. } = app.call(id, Received::plain(id, request));
     let has_ended = Cell::new(false);
     let response = async {
         let head = poll_fn(|cx| match Pin::new(&mut head).poll(cx) {

@@ -68,6 +68,13 @@ pub(crate) struct Received<B> {
     pub(crate) request: http::Request<B>,
 }
 
+impl<B> Received<B> {
+    /// A request over HTTP without ids from outside, of a guest that sends no requests itself.
+    pub(crate) fn plain(id: RequestId, request: http::Request<B>) -> Self {
+        Self { scheme: Scheme::HTTP, ids: RequestIds::new(id, None), trace: None, request }
+    }
+}
+
 impl App {
     /// Prepares a call. Nothing runs until [`Call::run`] is polled.
     pub(crate) fn call<B>(self: &Arc<Self>, id: RequestId, received: Received<B>) -> Call

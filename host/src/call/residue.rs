@@ -8,7 +8,6 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use daylily_core::config::RouteLimits;
-use http::uri::Scheme;
 use http_body_util::{BodyExt, Empty};
 use residue_guest::{FIELD, PLACES, Wasi, component, places};
 use rustix::mm::{Advice, madvise};
@@ -24,7 +23,6 @@ use crate::engine::cpu_queue::CpuQueue;
 use crate::engine::epoch::Ticker;
 use crate::engine::pool::{Engines, PoolKind, Reset, StackDetail, WasiVersion, base, pooling, use_slots};
 use crate::observe::request_id::RequestId;
-use crate::observe::trace_context::RequestIds;
 use crate::wasi::http::GuestResponse;
 
 type Change = fn(&mut PoolingAllocationConfig, &mut Config);
@@ -140,15 +138,7 @@ fn call(app: &Arc<App>, target: &str) -> Call {
     let request = http::Request::get(target).header("host", "residue.test");
     let body = Empty::<Bytes>::new().map_err(|never| match never {});
     let id = RequestId::next();
-    app.call(
-        id,
-        Received {
-            scheme: Scheme::HTTP,
-            ids: RequestIds::new(id, None),
-            trace: None,
-            request: request.body(body).expect("a request"),
-        },
-    )
+    app.call(id, Received::plain(id, request.body(body).expect("a request")))
 }
 
 /// The findings of a guest that ends by returning.

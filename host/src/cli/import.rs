@@ -9,7 +9,7 @@ use daylily_core::ValueError;
 use daylily_core::config::{self, Diagnostics, Overrides, Placeholders};
 use daylily_core::spin;
 
-use crate::sys::read_file::{MAX_CONFIG_BYTES, read_file};
+use crate::sys::read_file::{MAX_CONFIG_BYTES, read_text};
 
 /// What to import.
 #[derive(Args, Debug)]
@@ -55,8 +55,7 @@ impl ImportError {
 /// When the manifest cannot be read or converted, or the file exists or cannot be written.
 pub(crate) fn run(arguments: &ImportArguments) -> Result<String, ImportError> {
     let path = || arguments.manifest.display().to_string();
-    let text = read_file(&arguments.manifest, MAX_CONFIG_BYTES)
-        .and_then(|bytes| String::from_utf8(bytes).map_err(|_| io::Error::other("it is not valid UTF-8")))
+    let text = read_text(&arguments.manifest, MAX_CONFIG_BYTES)
         .map_err(|error| ImportError::Unreadable { path: path(), error })?;
     let made = spin::convert(&text).map_err(|error| ImportError::Refused { path: path(), error })?;
     config::parse_in(&Placeholders, Path::new("daylily.toml"), &made.config, &Overrides::default())

@@ -12,7 +12,8 @@ pub(crate) mod payloads;
 pub(crate) mod relink;
 mod shim;
 
-use wasm_encoder::reencode;
+use wasm_encoder::reencode::{self, ReencodeComponent, component_utils};
+use wasm_encoder::{Component, ComponentSectionId, RawSection};
 use wasmparser::types::Types;
 use wasmparser::{Validator, WasmFeatures};
 
@@ -22,6 +23,23 @@ use wasmparser::{Validator, WasmFeatures};
 struct Unfit;
 
 type Result<T> = std::result::Result<T, reencode::Error<Unfit>>;
+
+/// Adds a core module or a nested component as it is: it has index spaces of its own.
+fn add_unchanged(component: &mut Component, id: ComponentSectionId, bytes: &[u8]) {
+    component.section(&RawSection { id: id.into(), data: bytes });
+}
+
+/// Adds a custom section, unless it is the name section: that has the old indices, and is only for debugging.
+fn add_custom_section(
+    reencoder: &mut impl ReencodeComponent<Error = Unfit>,
+    component: &mut Component,
+    section: wasmparser::CustomSectionReader<'_>,
+) -> Result<()> {
+    if section.name() == "component-name" {
+        return Ok(());
+    }
+    component_utils::parse_component_custom_section(reencoder, component, section)
+}
 
 /// The types of a valid component, whose core modules are validated as well. None for an invalid component: it could
 /// become valid when it is rewritten, since it has more functions and types then.

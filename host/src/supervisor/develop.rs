@@ -5,7 +5,7 @@
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant, SystemTime};
 
-use daylily_core::config::{AccessLogTarget, Build, ComponentSource, Config, LogTo};
+use daylily_core::config::{AccessLogTarget, Build, Config, LogTo};
 use daylily_core::log_target;
 use tokio::time::sleep_until;
 
@@ -286,10 +286,6 @@ fn command(build: &Build) -> &str {
 
 /// Files and directories that may be below those that are watched, and whose changes need no build.
 fn written_by_daylily(config: &Config) -> impl Iterator<Item = PathBuf> {
-    let components = config.routes.iter().filter_map(|route| match &route.component {
-        Some(ComponentSource::File(path)) => Some(path),
-        Some(ComponentSource::HelloWorld) | None => None,
-    });
     let access_log = match &config.access_log.to {
         AccessLogTarget::File(path) => Some(path),
         _ => None,
@@ -299,7 +295,7 @@ fn written_by_daylily(config: &Config) -> impl Iterator<Item = PathBuf> {
         LogTo::Stderr => None,
     };
     let others = [access_log, log, config.control.as_ref(), config.cache_dir.as_ref()].into_iter().flatten();
-    components.chain(others).cloned()
+    config.component_files().chain(others.map(PathBuf::as_path)).map(Path::to_owned)
 }
 
 /// For people: in milliseconds, and from a second on in tenths of a second.

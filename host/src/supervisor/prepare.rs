@@ -18,7 +18,7 @@ use crate::net::listen;
 use crate::observe::sink;
 use crate::supervisor::surroundings::ProcessSurroundings;
 use crate::sys::dirs;
-use crate::sys::read_file::{MAX_CONFIG_BYTES, MAX_TOKEN_BYTES, read_file};
+use crate::sys::read_file::{MAX_CONFIG_BYTES, MAX_TOKEN_BYTES, read_file, read_text};
 use crate::worker::load;
 use crate::worker::setup::Prepared;
 
@@ -70,9 +70,7 @@ fn read_unchecked(surroundings: &dyn Surroundings, what: &ServeArguments) -> Res
     let Some(path) = &what.config else {
         return Ok(config::single(surroundings, ComponentSource::HelloWorld, overrides)?);
     };
-    let text = read_file(path, MAX_CONFIG_BYTES)
-        .and_then(|bytes| String::from_utf8(bytes).map_err(|_| io::Error::other("it is not valid UTF-8")))
-        .map_err(|error| unreadable(what, path, error))?;
+    let text = read_text(path, MAX_CONFIG_BYTES).map_err(|error| unreadable(what, path, error))?;
     Ok(config::parse_in(surroundings, path, &text, overrides)?)
 }
 

@@ -136,7 +136,7 @@ impl Opened {
 
     /// The same, with what `daylily dev` tells its workers.
     pub(crate) fn with_dev(mut self, dev: DevSettings) -> Self {
-        self.basis.dev = Some(DevSettings { hosts: self.hosts.clone(), ..dev });
+        self.basis.dev = Some(dev);
         self
     }
 
@@ -147,7 +147,7 @@ impl Opened {
     ///
     /// Those of compiling or starting. Nothing is left behind.
     pub(crate) async fn start(self) -> Result<(Generation, AdminListener), Failure> {
-        let Self { basis, config, sockets, admin, hosts: _ } = self;
+        let Self { basis, config, sockets, admin, hosts } = self;
         let known = basis.known.clone();
         let compile = move || {
             let known = known.as_ref().map_or(&[][..], |known| &known.artifacts);
@@ -155,11 +155,16 @@ impl Opened {
         };
         // In a thread: compiling takes seconds, and workers that die meanwhile must be replaced.
         let mut prepared = apart(PREPARE_LIMIT, compile).await?;
-        prepared.dev = basis.dev;
+        prepared.dev = basis.dev.clone().map(|dev| DevSettings { hosts, ..dev });
+        Ok((basis.launch(prepared, sockets).await?, admin))
+    }
+}
+
+impl GenerationInputs {
+    async fn launch(self, prepared: Prepared, sockets: Sockets) -> Result<Generation, Failure> {
         let prepared = Arc::new(prepared);
-        let launch =
-            WorkerLaunch::new(basis.generation, prepared, sockets, basis.scoreboard, basis.page, basis.observer);
-        Ok((Generation::start(launch).await?, admin))
+        let launch = WorkerLaunch::new(self.generation, prepared, sockets, self.scoreboard, self.page, self.observer);
+        Generation::start(launch).await
     }
 }
 
@@ -169,16 +174,15 @@ impl Opened {
 ///
 /// When a worker does not start.
 pub(crate) async fn again(basis: GenerationInputs) -> Result<(Generation, AdminListener), Failure> {
-    let known = basis.known.ok_or_else(|| io::Error::other("nothing serves yet"))?;
-    let prepared = Arc::new(Prepared {
+    let known = basis.known.as_ref().ok_or_else(|| io::Error::other("nothing serves yet"))?;
+    let prepared = Prepared {
         config: known.config.clone(),
         artifacts: known.artifacts.clone(),
         connection_limit: known.connection_limit,
-        dev: basis.dev.map(|dev| DevSettings { hosts: known_hosts(&known), ..dev }),
-    });
-    let launch =
-        WorkerLaunch::new(basis.generation, prepared, basis.sockets, basis.scoreboard, basis.page, basis.observer);
-    Ok((Generation::start(launch).await?, basis.admin))
+        dev: basis.dev.clone().map(|dev| DevSettings { hosts: known_hosts(known), ..dev }),
+    };
+    let (sockets, admin) = (basis.sockets.clone(), basis.admin.clone());
+    Ok((basis.launch(prepared, sockets).await?, admin))
 }
 
 fn known_hosts(known: &Prepared) -> Vec<HostPattern> {

@@ -80,11 +80,7 @@ impl Supervisor {
                 return Ok(Reloaded { generation, admin, what, is_notice: true });
             }
             let (what, config) = reload::read(what).await?;
-            let dev = basis.dev.clone();
             let mut opened = reload::open(basis, config, Vec::new()).await?;
-            if let Some(dev) = dev {
-                opened = opened.with_dev(dev);
-            }
             if has_nothing {
                 opened = opened.without_routes();
             }

@@ -10,7 +10,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use daylily_core::config::{ComponentSource, Config};
+use daylily_core::config::Config;
 use tokio::time::{Interval, MissedTickBehavior, interval};
 
 const CHECK_INTERVAL: Duration = Duration::from_millis(250);
@@ -38,7 +38,7 @@ impl Watch {
     /// now on. Files that are watched already stay, with the state in which they were read: after a configuration that
     /// failed, one of them may be fixed next.
     pub(crate) fn add(&mut self, path: Option<PathBuf>, config: Option<&Config>, others: Vec<PathBuf>) {
-        let components = config.into_iter().flat_map(components).map(Path::to_owned);
+        let components = config.into_iter().flat_map(Config::component_files).map(Path::to_owned);
         for path in path.into_iter().chain(components).chain(others) {
             let stamp = stamp(&path);
             self.files.entry(path).or_insert(stamp);
@@ -54,7 +54,7 @@ impl Watch {
 
     /// Files that a build writes are taken as they are now, without being read.
     pub(crate) fn take_as_read(&mut self, config: &Config) {
-        for path in components(config) {
+        for path in config.component_files() {
             if let Some(known) = self.files.get_mut(path) {
                 *known = stamp(path);
             }
@@ -90,13 +90,6 @@ impl Watch {
         self.changed = Some(now);
         false
     }
-}
-
-fn components(config: &Config) -> impl Iterator<Item = &Path> {
-    config.routes.iter().filter_map(|route| match &route.component {
-        Some(ComponentSource::File(path)) => Some(path.as_path()),
-        Some(ComponentSource::HelloWorld) | None => None,
-    })
 }
 
 fn stamps(files: &HashMap<PathBuf, FileStamp>) -> HashMap<PathBuf, FileStamp> {

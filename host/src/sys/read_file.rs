@@ -49,6 +49,16 @@ pub(crate) fn read_file(path: &Path, max_bytes: u64) -> io::Result<Vec<u8>> {
     })
 }
 
+/// Reads a whole regular file of text. Blocks as [`read_file`] does.
+///
+/// # Errors
+///
+/// As [`read_file`], and when it is not valid UTF-8.
+pub(crate) fn read_text(path: &Path, max_bytes: u64) -> io::Result<String> {
+    let bytes = read_file(path, max_bytes)?;
+    String::from_utf8(bytes).map_err(|_| io::Error::other("it is not valid UTF-8"))
+}
+
 /// Checks what [`read_file`] checks before it reads: for files that a library reads.
 ///
 /// # Errors

@@ -80,6 +80,14 @@ pub enum ComponentSource {
 }
 
 impl Config {
+    /// The files of the components, as many as there are routes with one.
+    pub fn component_files(&self) -> impl Iterator<Item = &Path> {
+        self.routes.iter().filter_map(|route| match &route.component {
+            Some(ComponentSource::File(path)) => Some(path.as_path()),
+            Some(ComponentSource::HelloWorld) | None => None,
+        })
+    }
+
     /// The files besides components that it was made from: those of `env_file`, and those of `env` and `vars`.
     pub fn value_files(&self) -> impl Iterator<Item = &Path> {
         self.routes.iter().flat_map(|Route { grants, .. }| {

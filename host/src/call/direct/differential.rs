@@ -6,7 +6,6 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use daylily_core::config::RouteLimits;
-use http::uri::Scheme;
 use http_body_util::{BodyExt, Full};
 
 use crate::artifact::Form;
@@ -15,7 +14,6 @@ use crate::call::{Call, Received};
 use crate::engine::call_outcome::CallOutcome;
 use crate::engine::pool::{PoolKind, Reset, WasiVersion};
 use crate::observe::request_id::RequestId;
-use crate::observe::trace_context::RequestIds;
 
 const GUEST: &str = include_str!("differential.wat");
 
@@ -197,15 +195,7 @@ pub(crate) async fn outcome(wasi_version: WasiVersion, component: &[u8], form: F
     let body = Full::new(Bytes::from_static(b"0123456789")).map_err(|never| match never {});
     // The same in both forms: the guest sees it.
     let id = RequestId::from_words([1, 2]);
-    let Call { run, head, .. } = app.call(
-        id,
-        Received {
-            scheme: Scheme::HTTP,
-            ids: RequestIds::new(id, None),
-            trace: None,
-            request: request.body(body).expect("a request"),
-        },
-    );
+    let Call { run, head, .. } = app.call(id, Received::plain(id, request.body(body).expect("a request")));
     let answer = async {
         match head.await {
             Ok(Ok(response)) => {

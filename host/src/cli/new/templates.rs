@@ -1,7 +1,8 @@
 //! The templates, whose files are in `host/templates`.
 //!
 //! A project has the files of its template, and those of directories in `shared` that several templates use. `{{name}}`
-//! in a file stands for the name of the project. A file whose name ends in `.in` is created without this end. Under its
+//! in a file stands for the name of the project, `{{check}}` for the text of `shared/check.sh`, and `{{serve}}` for the
+//! command that serves the project. A file whose name ends in `.in` is created without this end. Under its
 //! own name, tools would take it for a file of this repository: with `Cargo.toml` a directory is a package, which
 //! `cargo package` leaves out of the one around it; git applies `.gitignore`, and npm `.npmrc`.
 
@@ -9,6 +10,12 @@ use super::tools::Tools;
 
 /// What stands for the project's name.
 const NAME: &str = "{{name}}";
+
+/// What stands for the beginning of each `test.sh`, which is the same in all projects, and what stands there for the
+/// command that serves the project.
+const CHECK: &str = "{{check}}\n";
+const CHECK_TEXT: &str = include_str!("../../../templates/shared/check.sh");
+const SERVE: &str = "{{serve}}";
 
 /// The end of the names of files that are created without it.
 const STORED: &str = ".in";
@@ -122,7 +129,7 @@ impl Template {
     pub(super) fn files(&self, name: &str) -> impl Iterator<Item = (&'static str, String)> {
         self.stored().map(move |(path, text)| {
             let path = path.strip_suffix(STORED).unwrap_or(path);
-            let text = text.replace(NAME, name);
+            let text = text.replace(CHECK, CHECK_TEXT).replace(SERVE, self.serve.0).replace(NAME, name);
             (path, if path == "Cargo.lock" { sorted(&text) } else { text })
         })
     }

@@ -3,13 +3,13 @@
 use wasm_encoder::reencode::{Error, Reencode, ReencodeComponent, component_utils};
 use wasm_encoder::{
     Component, ComponentImportSection, ComponentSectionId, ComponentTypeRef, CoreTypeSection, InstanceSection,
-    ModuleArg, ModuleType, RawSection,
+    ModuleArg, ModuleType,
 };
 use wasmparser::{Instance, Parser};
 
 use super::module::MEMORY_MODULE;
 use super::{Plan, TakenOut, Treatment, import_name};
-use crate::component_link::{Result, Unfit};
+use crate::component_link::{Result, Unfit, add_custom_section, add_unchanged};
 
 pub(super) struct Rewriter<'p, 'a> {
     plan: &'p Plan<'a>,
@@ -68,7 +68,7 @@ impl ReencodeComponent for Rewriter<'_, '_> {
         self.modules += 1;
         match treatment {
             Treatment::Stays => {
-                component.section(&RawSection { id: ComponentSectionId::CoreModule.into(), data: bytes });
+                add_unchanged(component, ComponentSectionId::CoreModule, bytes);
             }
             Treatment::TakenOut(module) => {
                 let whole = TakenOut { bytes: module.bytes(), code_bytes: module.code_bytes };
@@ -93,7 +93,7 @@ impl ReencodeComponent for Rewriter<'_, '_> {
         _whole_component: &[u8],
     ) -> Result<()> {
         // A nested component has its own index spaces, and refers to no module.
-        component.section(&RawSection { id: ComponentSectionId::Component.into(), data: subcomponent });
+        add_unchanged(component, ComponentSectionId::Component, subcomponent);
         Ok(())
     }
 
@@ -129,10 +129,6 @@ impl ReencodeComponent for Rewriter<'_, '_> {
         component: &mut Component,
         section: wasmparser::CustomSectionReader<'_>,
     ) -> Result<()> {
-        // The name section has the old indices. It is only for debugging.
-        if section.name() != "component-name" {
-            component_utils::parse_component_custom_section(self, component, section)?;
-        }
-        Ok(())
+        add_custom_section(self, component, section)
     }
 }

@@ -1,13 +1,13 @@
 //! Rewrites the component without the shim.
 
+use wasm_encoder::ModuleSection;
 use wasm_encoder::reencode::{Error, Reencode, ReencodeComponent, component_utils};
 use wasm_encoder::{Alias, Component, ComponentAliasSection, ComponentSectionId, ExportKind, InstanceSection, Module};
-use wasm_encoder::{ModuleSection, RawSection};
 use wasmparser::{ComponentAlias, Export, ExternalKind, Instance, Parser};
 
 use super::module::{Rewriter, TABLE};
 use super::plan::Plan;
-use crate::component_link::{Result, Unfit};
+use crate::component_link::{Result, Unfit, add_custom_section, add_unchanged};
 
 pub(super) struct Relinker<'p, 'a> {
     plan: &'p Plan<'a>,
@@ -49,7 +49,7 @@ impl ReencodeComponent for Relinker<'_, '_> {
             Rewriter::new(self.plan).parse_core_module(&mut rewritten, parser, module)?;
             component.section(&ModuleSection(&rewritten));
         } else {
-            component.section(&RawSection { id: ComponentSectionId::CoreModule.into(), data: module });
+            add_unchanged(component, ComponentSectionId::CoreModule, module);
         }
         Ok(())
     }
@@ -62,7 +62,7 @@ impl ReencodeComponent for Relinker<'_, '_> {
         _whole_component: &[u8],
     ) -> Result<()> {
         // A nested component has its own index spaces.
-        component.section(&RawSection { id: ComponentSectionId::Component.into(), data: subcomponent });
+        add_unchanged(component, ComponentSectionId::Component, subcomponent);
         Ok(())
     }
 
@@ -117,10 +117,6 @@ impl ReencodeComponent for Relinker<'_, '_> {
         component: &mut Component,
         section: wasmparser::CustomSectionReader<'_>,
     ) -> Result<()> {
-        // The name section has the old indices. It is only for debugging.
-        if section.name() != "component-name" {
-            component_utils::parse_component_custom_section(self, component, section)?;
-        }
-        Ok(())
+        add_custom_section(self, component, section)
     }
 }

@@ -4,7 +4,7 @@ use std::io::{self, Write};
 use std::path::Path;
 use std::process::{Command, ExitStatus};
 
-use daylily_core::config::{Build, ComponentSource, Config};
+use daylily_core::config::{Build, Config};
 
 use super::SHELL;
 use crate::failure::Failure;
@@ -27,7 +27,7 @@ pub(crate) fn build(config: &Config) -> Result<(), Failure> {
     if !status.success() {
         return Err(failed(&build.command, &ended(status)));
     }
-    let missing: Vec<String> = components(config).filter(|path| !path.exists()).map(shown).collect();
+    let missing: Vec<String> = config.component_files().filter(|path| !path.exists()).map(shown).collect();
     if !missing.is_empty() {
         let missing = missing.join(" and ");
         let why = format!("it made no {missing}, which the configuration names as a component: correct one of the two");
@@ -47,13 +47,6 @@ pub(super) fn ended(status: ExitStatus) -> String {
         Some(code) => format!("exit code {code}"),
         None => status.to_string(),
     }
-}
-
-fn components(config: &Config) -> impl Iterator<Item = &Path> {
-    config.routes.iter().filter_map(|route| match &route.component {
-        Some(ComponentSource::File(path)) => Some(path.as_path()),
-        Some(ComponentSource::HelloWorld) | None => None,
-    })
 }
 
 fn shown(path: &Path) -> String {

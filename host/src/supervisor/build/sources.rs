@@ -116,7 +116,7 @@ impl Sources {
         self.what.roots.iter().map(|root| shown(root)).collect()
     }
 
-    /// From now on, changes are those of what is there now.
+    /// Forgets all earlier changes: from now on, later ones are reported.
     pub(crate) fn take_as_seen(&mut self) {
         let what = self.what.clone();
         self.look = Some(tokio::task::spawn_blocking(move || {
@@ -131,7 +131,7 @@ impl Sources {
             if let Some(look) = &mut self.look {
                 let outcome = look.await;
                 self.look = None;
-                // A look that panicked starts again, with what is there then.
+                // A look that panicked starts again, and takes the present files as seen.
                 let Ok(Look { state, changed, took }) = outcome else { continue };
                 self.state = Some(state);
                 self.next = Instant::now() + LOOK_INTERVAL.max(took * MAX_SHARE);
