@@ -17,6 +17,10 @@ mod targets;
 use std::ffi::{CStr, c_char, c_int};
 use std::sync::Once;
 
+/// A fault of wasmtime 48.0.8, which ends one call (`HOST_PANIC` in host/src/engine/meter.rs). Remove this when it is
+/// mended there.
+const KNOWN_PANIC: &str = "expected WriteState::GuestReady";
+
 /// Runs the target of this name on `data`. Returns 0 if there is no such target.
 ///
 /// # Safety
@@ -30,6 +34,9 @@ pub unsafe extern "C" fn daylily_fuzz(target: *const c_char, data: *const u8, le
         let report = std::panic::take_hook();
         std::panic::set_hook(Box::new(move |panic| {
             report(panic);
+            if panic.to_string().contains(KNOWN_PANIC) {
+                return;
+            }
             // Makes libFuzzer write the input to a file.
             std::process::abort();
         }));

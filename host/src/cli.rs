@@ -13,6 +13,8 @@ use clap::error::ErrorKind;
 use clap::{Arg, ArgAction, ArgMatches, Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 use daylily_core::config::{Flag, Form, Overrides, options};
 
+use crate::storage::command::StoreArguments;
+
 /// Serves HTTP, answering every request from a fresh, sandboxed WebAssembly component instance.
 #[derive(Debug, Parser)]
 #[command(
@@ -67,6 +69,9 @@ pub(crate) enum Command {
     /// Check whether `serve` would start with the same arguments, and print the errors if not
     #[command(after_help = EXIT_CODES)]
     Check(ServeArguments),
+    /// Look at the key-value stores, and change them, also while a server uses them
+    #[command(after_help = EXIT_CODES)]
+    Store(StoreArguments),
     /// Make a new project from a template
     #[command(override_usage = new::USAGE, after_help = format!("{}\n\n{EXIT_CODES}", new::listed()))]
     New(new::NewArguments),

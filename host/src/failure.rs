@@ -13,6 +13,8 @@ use crate::artifact::cache::CacheError;
 use crate::cli::import::ImportError;
 use crate::cli::new::NewError;
 use crate::net::listen::ListenError;
+use crate::storage::command::CommandError;
+use crate::storage::dir::StateDirError;
 use crate::sys::limits::hint;
 
 /// Requests were cut at the end of `shutdown_timeout`, or by a second signal (EX_TEMPFAIL of sysexits.h: a temporary
@@ -53,6 +55,10 @@ pub(crate) enum Failure {
          write \"stderr\""
     )]
     Log { path: String, error: io::Error },
+    #[error(transparent)]
+    Store(#[from] CommandError),
+    #[error(transparent)]
+    StateDir(#[from] StateDirError),
     #[error(transparent)]
     Listen(#[from] ListenError),
     #[error("failed to open the control socket `{path}`: {reason}; name another with control (--control)")]
@@ -98,13 +104,14 @@ impl Failure {
         match self {
             Self::Config(_) | Self::ConfigUnreadable { .. } | Self::Cache(_) => 78,
             Self::AccessLog { .. } | Self::Log { .. } | Self::Admin(_) | Self::AdminToken { .. } => 78,
-            Self::NothingToBuild => 78,
+            Self::NothingToBuild | Self::StateDir(_) => 78,
             Self::Build { .. } => 70,
             Self::Components(errors) => errors.first().map_or(65, LoadError::exit_code),
             Self::Listen(_) | Self::Control { .. } => 69,
             Self::Worker { code, .. } => *code,
             Self::New(error) => error.exit_code(),
             Self::Import(error) => error.exit_code(),
+            Self::Store(error) => error.exit_code(),
             Self::Cut { .. } => EXIT_CUT,
             Self::Output { .. } | Self::Internal(_) | Self::NotPrepared { .. } => 1,
             Self::Several(failures) => failures.first().map_or(1, Self::exit_code),

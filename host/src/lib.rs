@@ -21,6 +21,7 @@ mod observe;
 mod observer;
 mod run;
 mod stdout;
+mod storage;
 mod supervisor;
 mod sys;
 mod wasi;

@@ -7,11 +7,13 @@ use std::process::ExitCode;
 use clap::Parser;
 use daylily_core::config::{Listen, ListenAddr};
 
-use crate::cli::{BuildArguments, Cli, Command, ServeArguments, foreign, import, new};
+use crate::cli::{BuildArguments, Cli, Command, Options, ServeArguments, foreign, import, new};
 use crate::failure::Failure;
 use crate::observe::log::{self, LogSettings};
 use crate::observer;
 use crate::stdout::{print, unless_reader_left};
+use crate::storage;
+use crate::storage::command::StoreArguments;
 use crate::supervisor::build::guard::{self, BUILD_GUARD};
 use crate::supervisor::build::once;
 use crate::supervisor::control_socket::client::{self, OutputFormat};
@@ -19,6 +21,7 @@ use crate::supervisor::control_socket::report;
 use crate::supervisor::control_socket::report::RouteStatus;
 use crate::supervisor::observer::OBSERVER;
 use crate::supervisor::prepare;
+use crate::supervisor::storage::STORAGE;
 use crate::supervisor::supervise::{self, Task};
 use crate::supervisor::upgrade::{Inheritance, Invocation, SUCCESSOR};
 use crate::sys::limits;
@@ -42,6 +45,9 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     }
     if arguments.first().is_some_and(|first| first == OBSERVER) {
         return observer::main();
+    }
+    if arguments.first().is_some_and(|first| first == STORAGE) {
+        return storage::main();
     }
     if arguments.first().is_some_and(|first| first == BUILD_GUARD) {
         return guard::main(arguments.get(1..).unwrap_or_default());
@@ -80,6 +86,7 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Command::Reload(server) => client::run(report::Command::Reload, server.control.as_deref(), OutputFormat::Text),
         Command::Reopen(server) => client::run(report::Command::Reopen, server.control.as_deref(), OutputFormat::Text),
         Command::Stop(server) => client::run(report::Command::Stop, server.control.as_deref(), OutputFormat::Text),
+        Command::Store(what) => store(what),
         Command::New(what) => new_project(&what),
         Command::Import(what) => import::run(&what).map_err(Failure::from).and_then(|report| print(&report)),
     };
@@ -137,6 +144,20 @@ fn build(what: BuildArguments) -> Result<(), Failure> {
     once::build(&prepare::read_to_build(&prepare::settled(&what)?)?)
 }
 
+fn store(what: StoreArguments) -> Result<(), Failure> {
+    let mut options = Options::default();
+    options.0.general.state_dir = what.state_dir.map(Some);
+    if what.component.is_some() {
+        // Its server has a flag for each of its stores, and no table that declares them.
+        options.0.grants.stores = what.command.store().parse().ok().map(|grant| vec![grant]);
+    }
+    let (component, config) = (what.component, what.config);
+    let served = ServeArguments { component, config, options, ..ServeArguments::default() };
+    // The values that guests get are not needed.
+    let config = prepare::read_to_build(&prepare::settled(&served)?)?;
+    Ok(storage::command::run(&config, what.command)?)
+}
+
 fn new_project(what: &new::NewArguments) -> Result<(), Failure> {
     let made = new::run(what)?;
     print(&made.report)?;
@@ -147,6 +168,10 @@ fn new_project(what: &new::NewArguments) -> Result<(), Failure> {
 fn check(what: &ServeArguments) -> Result<(), Failure> {
     let config = prepare::read(&prepare::settled(what)?)?;
     let _log = log::start(LogSettings::of(&config).on_stderr())?;
+    let stores: Vec<_> = storage::dir::faults(&config).into_iter().map(Failure::from).collect();
+    if !stores.is_empty() {
+        return Err(Failure::all(stores));
+    }
     let prepared = prepare::compile(config, &[])?;
     let config = &prepared.config;
     let context = WorkerContext::unshared(prepared.connection_limit)?;

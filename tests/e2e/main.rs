@@ -68,6 +68,8 @@ mod starting;
 mod static_files;
 mod status;
 mod stopping;
+mod stores;
+mod stores_failing;
 mod streaming;
 mod surroundings;
 mod systemd;

@@ -28,7 +28,7 @@ fn check(component: &str, files: &[(&str, &[u8])], code: i32, parts: &[&str]) {
 #[test]
 fn every_import_that_nothing_provides_is_named() {
     let wants = guest("wants").display().to_string();
-    check(&wants, &[], DATA_ERROR, &["wants.wasm", "example:missing/thing", "wasi:keyvalue/store@0.2.0-draft2"]);
+    check(&wants, &[], DATA_ERROR, &["wants.wasm", "example:missing/thing", "wasi:blobstore/blobstore@0.2.0-draft"]);
 }
 
 #[test]
@@ -98,7 +98,7 @@ fn all_components_are_looked_at_before_any_is_refused() {
         guest("wants").display()
     );
     let files: [(&str, &[u8]); 2] = [("daylily.toml", config.as_bytes()), ("module.wasm", CORE_MODULE)];
-    let parts = ["example:missing/thing", "wasi:keyvalue/store", "module.wasm", "core module"];
+    let parts = ["example:missing/thing", "wasi:blobstore/blobstore", "module.wasm", "core module"];
     run_in(&files, &[], &["check"]).expect(DATA_ERROR, &parts);
 }
 

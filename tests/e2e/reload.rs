@@ -79,7 +79,7 @@ const BAD: &[Bad] = &[
         "an import that nobody provides",
         |server| server.put("app.wasm", component("wants")),
         65,
-        &["daylily does not provide these imports", "example:missing/thing", "wasi:keyvalue/store"],
+        &["daylily does not provide these imports", "example:missing/thing", "wasi:blobstore/blobstore"],
     ),
     (
         "more memory than it may have",

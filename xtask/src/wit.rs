@@ -18,7 +18,12 @@ const SOURCES: &[(&str, &str, &str)] = &[
 ];
 
 /// The same for interfaces that this repository implements: a directory in `wit/`, and the module's directory.
-const OWN_SOURCES: &[(&str, &str)] = &[("0.2", "host/src/wasi/logging"), ("0.3", "host/src/wasi/logging")];
+const OWN_SOURCES: &[(&str, &str)] = &[
+    ("0.2", "host/src/wasi/keyvalue"),
+    ("0.2", "host/src/wasi/logging"),
+    ("0.3", "host/src/wasi/keyvalue"),
+    ("0.3", "host/src/wasi/logging"),
+];
 
 /// Replaces the `deps` directories in `root`/wit and returns the number of files written.
 pub(crate) fn run(root: &Path) -> Result<usize> {

@@ -9,9 +9,8 @@ struct Component;
 
 impl Guest for Component {
     fn handle(_request: IncomingRequest, _out: ResponseOutparam) {
-        let bucket = wasi::keyvalue::store::open("default");
-        let how = bucket.get("how").unwrap_or_default();
-        example::missing::thing::frobnicate(&String::from_utf8_lossy(&how));
+        let container = wasi::blobstore::blobstore::get_container("default").expect("a container");
+        example::missing::thing::frobnicate(&container.name().unwrap_or_default());
     }
 }
 

@@ -33,6 +33,9 @@ pub const OUTGOING: &str = "daylily::outgoing";
 /// Requests of clients: error responses, failed guests, and the end of each request.
 pub const REQUEST: &str = "daylily::request";
 
+/// Key-value stores: files that cannot be used, the process that keeps them, and operations that fail.
+pub const STORAGE: &str = "daylily::storage";
+
 /// The server as a whole: reloads, upgrades, stops, and what systemd passed.
 pub const SUPERVISOR: &str = "daylily::supervisor";
 
@@ -43,8 +46,10 @@ pub const WORKER: &str = "daylily::worker";
 pub const GUEST: &str = "guest";
 
 /// Every target.
-pub const ALL: [&str; 13] =
-    [DAYLILY, ADMIN, BUILD, COMPONENT, CONNECTION, CONTROL, FILES, LOG, OUTGOING, REQUEST, SUPERVISOR, WORKER, GUEST];
+pub const ALL: [&str; 14] = [
+    DAYLILY, ADMIN, BUILD, COMPONENT, CONNECTION, CONTROL, FILES, LOG, OUTGOING, REQUEST, STORAGE, SUPERVISOR, WORKER,
+    GUEST,
+];
 
 #[cfg(test)]
 mod tests {

@@ -200,6 +200,8 @@ fn defaults_are_in_their_ranges() {
             Table::AccessLog => "[access_log]\n",
             Table::Admin => "[admin]\n",
             Table::Server => "[server]\n",
+            // In a test of its own: the file without the table has no store.
+            Table::Store => continue,
             Table::Defaults => "[defaults]\n",
             Table::Top | Table::Build | Table::Route => "",
         };
@@ -209,6 +211,33 @@ fn defaults_are_in_their_ranges() {
             parse("[[route]]\ncomponent = 'a.wasm'\n", &Overrides::default())
         );
     }
+}
+
+#[test]
+fn stores_have_defaults() {
+    let config = |store: &str| {
+        let text = format!("[store.a]\n{store}\n[[route]]\ncomponent = 'a.wasm'\nstores = ['a', 'b=a']\n");
+        parse(&text, &Overrides::default())
+    };
+    let stated = "backend = 'sqlite'\ndurability = 'process'\nmax_key = '1KiB'\nmax_value = '1MiB'\nmax_store = '1GiB'";
+    assert_eq!(config(""), config(stated));
+    assert_ne!(config(""), config("ttl = '1h'"));
+    let granted = |config: &Config| {
+        let grants = route(config, "/*").grants.stores.iter();
+        grants.map(|grant| format!("{}={}", grant.label, grant.store)).collect::<Vec<_>>().join(" ")
+    };
+    assert_eq!(granted(&config("")), "a=a b=a");
+}
+
+/// A flag grants a store to the routes that list none, and declares it if the file does not.
+#[test]
+fn flags_grant_stores() {
+    let flags = overrides(&[("stores", "visits"), ("stores", "cache=other"), ("stores", "cache=flagged")]);
+    let config = parse("[store.visits]\nmax_key = 7\n[[route]]\ncomponent = 'a.wasm'\n", &flags);
+    let granted: Vec<_> = route(&config, "/*").grants.stores.iter().map(|grant| grant.store.as_str()).collect();
+    assert_eq!(granted, ["visits", "flagged"]);
+    let declared: Vec<_> = config.stores.iter().map(|store| (store.name.as_str(), store.max_key_bytes)).collect();
+    assert_eq!(declared, [("visits", 7), ("flagged", 1024)]);
 }
 
 #[test]

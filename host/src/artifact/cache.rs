@@ -13,10 +13,10 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 use std::time::{Duration, SystemTime};
 
+use crate::sys::dirs::not_ours_alone;
 use daylily_core::log_target;
 use daylily_core::units::format_size;
 use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, Stat, Timespec, Timestamps, UTIME_NOW};
-use rustix::process::geteuid;
 
 /// The layout of an entry: this magic number, the key, the digest of all that follows, the length of the facts (u32,
 /// little-endian), the facts, the code.
@@ -191,17 +191,6 @@ pub(crate) fn parse(bytes: &[u8], key: &Key) -> Option<Entry> {
     let (facts_len, rest) = rest.split_first_chunk()?;
     let (facts, code) = rest.split_at_checked(usize::try_from(u32::from_le_bytes(*facts_len)).ok()?)?;
     Some(Entry { facts: facts.to_vec(), code: code.to_vec() })
-}
-
-/// Why another user could write to this file or directory, and the remedy.
-fn not_ours_alone(stat: &Stat) -> Option<(String, &'static str)> {
-    let us = geteuid().as_raw();
-    if stat.st_uid != us {
-        return Some((format!("it belongs to user {}, not to user {us}", stat.st_uid), "change its owner (chown)"));
-    }
-    let mode = stat.st_mode & 0o7777;
-    (mode & 0o022 != 0)
-        .then(|| (format!("others can write to it (mode {mode:o})"), "remove that permission (chmod go-w)"))
 }
 
 /// Sets the modification time, by which entries are evicted, to now. If that fails, the entry is evicted a little

@@ -42,6 +42,9 @@ pub const TRACE: &str = "daylily:fuzz/trace";
 /// The message of [`Ended::Trap`] for a guest that waits forever.
 pub const WAITS: &str = "it waits";
 
+/// The message of [`Ended::Trap`] for a guest during whose call the host panicked.
+pub const HOST_PANIC: &str = crate::engine::meter::HOST_PANIC;
+
 /// Maximum of recorded results of one run. The program has no loops of its own.
 const MAX_RECORDS: usize = 10_000;
 

@@ -43,6 +43,10 @@ impl Limiter {
         &self.meter
     }
 
+    pub(crate) fn shared_meter(&self) -> Arc<Meter> {
+        Arc::clone(&self.meter)
+    }
+
     pub(crate) fn refused(&self) -> Option<Refused> {
         self.refused
     }

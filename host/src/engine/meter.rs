@@ -5,6 +5,7 @@
 mod tests;
 
 use std::cell::Cell;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::Relaxed};
@@ -15,7 +16,7 @@ use rustix::time::{ClockId, clock_gettime};
 
 use super::cpu_queue::{CpuPermit, CpuQueue};
 use crate::engine::call_outcome::{CallOutcome, EndedStore};
-use crate::observe::record::Usage;
+use crate::observe::record::{Usage, WaitUsage};
 
 /// A call that has used this much, by the monotonic clock, is measured by the thread's CPU clock from its next poll on.
 /// Less than a slice.
@@ -35,6 +36,11 @@ const SLICE_CPU_NS: u64 = 500_000;
 /// An upper bound of a first slice. If the monotonic clock shows more, the host worked for the guest, the kernel ran
 /// another thread, or the machine was suspended. Only the thread's CPU clock can tell these apart.
 const MAX_CHEAP_NS: u64 = 2_000_000;
+
+/// The trap of a guest during whose call the host panicked: a fault of wasmtime's or ours, which ends this call only.
+/// Seen: with wasmtime 48.0.8, a component of 0.3 that passes on the stream of a write that has completed in part, and
+/// drops the writer before the host reads the rest ("expected WriteState::GuestReady").
+pub(crate) const HOST_PANIC: &str = "the host panicked, which is a fault of its own; standard error has its message";
 
 /// What follows when the ticks of a slice are over.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -113,22 +119,39 @@ pub(crate) struct Meter {
     instantiate_ns: AtomicU64,
     peak_memory_bytes: AtomicU64,
     was_refused_memory: AtomicBool,
-    outgoing: AtomicU32,
-    outgoing_failed: AtomicU32,
-    outgoing_ns: AtomicU64,
+    outgoing: Waits,
+    stores: Waits,
 }
 
-/// An outgoing request until the head of its response. Dropped without [`Self::succeed`], it counts as failed.
-pub(crate) struct OutgoingTimer {
+/// What a guest has waited for, of one kind.
+#[derive(Default)]
+struct Waits {
+    count: AtomicU32,
+    failed: AtomicU32,
+    ns: AtomicU64,
+}
+
+/// What a guest waits for.
+#[derive(Clone, Copy)]
+pub(crate) enum WaitFor {
+    /// The head of the response to an outgoing request.
+    Outgoing,
+    /// An operation on a key-value store.
+    Store,
+}
+
+/// One wait. Dropped without [`Self::succeed`], it counts as failed.
+pub(crate) struct WaitTimer {
     meter: Arc<Meter>,
+    of: WaitFor,
     began: Instant,
     has_failed: bool,
 }
 
-impl OutgoingTimer {
-    pub(crate) fn begin(meter: Arc<Meter>) -> Self {
-        meter.outgoing.fetch_add(1, Relaxed);
-        Self { meter, began: Instant::now(), has_failed: true }
+impl WaitTimer {
+    pub(crate) fn begin(meter: Arc<Meter>, of: WaitFor) -> Self {
+        meter.waits(of).count.fetch_add(1, Relaxed);
+        Self { meter, of, began: Instant::now(), has_failed: true }
     }
 
     pub(crate) fn succeed(mut self) {
@@ -136,11 +159,18 @@ impl OutgoingTimer {
     }
 }
 
-impl Drop for OutgoingTimer {
+impl Drop for WaitTimer {
     fn drop(&mut self) {
         let ns = u64::try_from(self.began.elapsed().as_nanos()).unwrap_or(u64::MAX);
-        self.meter.outgoing_ns.fetch_add(ns, Relaxed);
-        self.meter.outgoing_failed.fetch_add(u32::from(self.has_failed), Relaxed);
+        let waits = self.meter.waits(self.of);
+        waits.ns.fetch_add(ns, Relaxed);
+        waits.failed.fetch_add(u32::from(self.has_failed), Relaxed);
+    }
+}
+
+impl Waits {
+    fn usage(&self) -> WaitUsage {
+        WaitUsage { count: self.count.load(Relaxed), failed: self.failed.load(Relaxed), ns: self.ns.load(Relaxed) }
     }
 }
 
@@ -183,9 +213,8 @@ impl Meter {
             instantiate_ns: AtomicU64::new(0),
             peak_memory_bytes: AtomicU64::new(0),
             was_refused_memory: AtomicBool::new(false),
-            outgoing: AtomicU32::new(0),
-            outgoing_failed: AtomicU32::new(0),
-            outgoing_ns: AtomicU64::new(0),
+            outgoing: Waits::default(),
+            stores: Waits::default(),
         }
     }
 
@@ -203,6 +232,13 @@ impl Meter {
         self.was_refused_memory.store(true, Relaxed);
     }
 
+    fn waits(&self, of: WaitFor) -> &Waits {
+        match of {
+            WaitFor::Outgoing => &self.outgoing,
+            WaitFor::Store => &self.stores,
+        }
+    }
+
     /// What the call has used so far.
     pub(crate) fn usage(&self) -> Usage {
         let (used, ready) = (self.used_ns.load(Relaxed), self.instantiate_ns.load(Relaxed));
@@ -212,9 +248,8 @@ impl Meter {
             guest_cpu_ns: used.saturating_sub(instantiate_ns),
             peak_memory_bytes: self.peak_memory_bytes.load(Relaxed),
             was_refused_memory: self.was_refused_memory.load(Relaxed),
-            outgoing: self.outgoing.load(Relaxed),
-            outgoing_failed: self.outgoing_failed.load(Relaxed),
-            outgoing_ns: self.outgoing_ns.load(Relaxed),
+            outgoing: self.outgoing.usage(),
+            stores: self.stores.usage(),
         }
     }
 
@@ -347,8 +382,14 @@ impl Future for Metered {
             return Poll::Ready((outcome, EndedStore::new(guest)));
         }
         this.meter.begin_poll();
-        let poll = this.guest.as_mut().poll(cx);
+        let poll = catch_unwind(AssertUnwindSafe(|| this.guest.as_mut().poll(cx)));
         this.meter.end_poll();
+        let poll = poll.unwrap_or_else(|_| {
+            // The store has been dropped while the stack was unwound, so the outcome must be known before the response's
+            // body is read again: its end is not the guest's.
+            this.guest = Box::pin(std::future::pending());
+            Poll::Ready((CallOutcome::Trap(HOST_PANIC.into()), EndedStore::NONE))
+        });
         if poll.is_ready() {
             this.meter.end_call();
         }

@@ -2,4 +2,5 @@
 
 pub(crate) mod child;
 pub(crate) mod command;
+pub(crate) mod doorbell;
 pub(crate) mod fd_message;

@@ -93,9 +93,16 @@ pub(crate) struct Usage {
     pub(crate) guest_cpu_ns: u64,
     pub(crate) peak_memory_bytes: u64,
     pub(crate) was_refused_memory: bool,
-    pub(crate) outgoing: u32,
-    pub(crate) outgoing_failed: u32,
-    pub(crate) outgoing_ns: u64,
+    pub(crate) outgoing: WaitUsage,
+    pub(crate) stores: WaitUsage,
+}
+
+/// How often a guest has waited for something, and how long.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct WaitUsage {
+    pub(crate) count: u32,
+    pub(crate) failed: u32,
+    pub(crate) ns: u64,
 }
 
 /// What makes records: shared by all requests of a worker.
@@ -346,9 +353,10 @@ impl Record {
         numbers.streaming = times.response_began.map_or(0, |began| ns(response_ended.saturating_duration_since(began)));
         numbers.peak_memory = usage.peak_memory_bytes;
         numbers.was_refused_memory = usage.was_refused_memory;
-        numbers.outgoing = usage.outgoing;
-        numbers.outgoing_failed = usage.outgoing_failed;
-        numbers.outgoing_time = usage.outgoing_ns;
+        let WaitUsage { count, failed, ns } = usage.outgoing;
+        (numbers.outgoing, numbers.outgoing_failed, numbers.outgoing_time) = (count, failed, ns);
+        let WaitUsage { count, failed, ns } = usage.stores;
+        (numbers.stores, numbers.stores_failed, numbers.stores_time) = (count, failed, ns);
         let weight = self.recorder.rules.weight_milli(self.id, numbers);
         numbers.weight_milli = weight.unwrap_or(0);
         self.recorder.metrics.note_ended(numbers, times.guest_began.is_some());

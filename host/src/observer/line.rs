@@ -111,6 +111,9 @@ impl<'a> Line<'a> {
             F::Outgoing => Value::Number(numbers.outgoing.into()),
             F::OutgoingFailed => Value::Number(numbers.outgoing_failed.into()),
             F::OutgoingTime => us(numbers.outgoing_time),
+            F::Stores => Value::Number(numbers.stores.into()),
+            F::StoresFailed => Value::Number(numbers.stores_failed.into()),
+            F::StoresTime => us(numbers.stores_time),
             F::RefusedMemory if numbers.was_refused_memory => Value::Flag,
             F::RefusedMemory => Value::Absent,
             F::Weight => match numbers.weight_milli {

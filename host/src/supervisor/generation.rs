@@ -68,8 +68,12 @@ impl Generation {
     pub(crate) fn split(self) -> (Arc<View>, impl Future<Output = u64> + Send + 'static) {
         let Self { view, mut session_tasks } = self;
         let number = view.number();
+        let launch = Arc::clone(&view.launch);
         let end = async move {
             while session_tasks.join_next().await.is_some() {}
+            if let Some(storage) = &launch.storage {
+                storage.finish().await;
+            }
             number
         };
         (view, end)

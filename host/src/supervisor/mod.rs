@@ -24,6 +24,7 @@ mod reload;
 mod reloading;
 mod retire;
 mod signal;
+pub(crate) mod storage;
 pub(crate) mod supervise;
 mod surroundings;
 mod systemd;

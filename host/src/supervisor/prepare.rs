@@ -16,6 +16,7 @@ use crate::engine::pool::StackDetail;
 use crate::failure::Failure;
 use crate::net::listen;
 use crate::observe::sink;
+use crate::storage;
 use crate::supervisor::surroundings::ProcessSurroundings;
 use crate::sys::dirs;
 use crate::sys::read_file::{MAX_CONFIG_BYTES, MAX_TOKEN_BYTES, read_file, read_text};
@@ -62,7 +63,17 @@ fn read_in(surroundings: &ProcessSurroundings, what: &ServeArguments) -> Result<
     Ok(config)
 }
 
+/// The configuration, with the directory of its stores.
 fn read_unchecked(surroundings: &dyn Surroundings, what: &ServeArguments) -> Result<Config, Failure> {
+    let mut config = parse(surroundings, what)?;
+    if !config.stores.is_empty() {
+        let served = what.component.as_deref().or(what.config.as_deref());
+        config.state_dir = Some(storage::dir::of(&config, served)?);
+    }
+    Ok(config)
+}
+
+fn parse(surroundings: &dyn Surroundings, what: &ServeArguments) -> Result<Config, Failure> {
     let overrides = &what.options.0;
     if let Some(component) = &what.component {
         return Ok(config::single(surroundings, ComponentSource::File(component.clone()), overrides)?);

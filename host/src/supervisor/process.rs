@@ -20,15 +20,17 @@ use tokio::time::{Instant, sleep, timeout};
 use super::observer::Observer;
 use super::orphans;
 use super::pace::Pace;
+use super::storage::Storage;
 use crate::ipc::command::{CLOSED, FAILED, READY, WorkerCommand};
 use crate::net::sockets::Sockets;
 use crate::observe::journal::WorkerFacts;
 use crate::observe::scoreboard::{Lease, Scoreboard, Slot};
 use crate::observe::server_page::ServerPage;
+use crate::storage::dir::StateDirError;
 use crate::sys::limits;
 use crate::sys::lock::lock;
 use crate::worker::setup::WorkerId;
-use crate::worker::setup::{self, Prepared};
+use crate::worker::setup::{self, Prepared, WorkerShared};
 
 /// Maximum length of a failure reason that is read from a worker.
 const MAX_REASON_BYTES: u64 = 1 << 20;
@@ -53,6 +55,8 @@ pub(crate) struct WorkerLaunch {
     pub(crate) scoreboard: Arc<Scoreboard>,
     pub(crate) page: Arc<ServerPage>,
     observer: Observer,
+    /// None without stores.
+    pub(crate) storage: Option<Storage>,
     pub(crate) directives: watch::Sender<Directives>,
     /// Limits how often workers whose file calls do not return are replaced.
     pub(crate) blocked_replacements: Pace,
@@ -84,16 +88,18 @@ pub(crate) enum Event {
     Ended(io::Result<ExitStatus>),
 }
 
-/// Why a worker failed to start.
+/// Why a worker, or the storage process, failed to start.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum StartError {
-    #[error("failed to start a worker: {0}{hint}", hint = limits::hint(.0))]
+    #[error("failed to start a process: {0}{hint}", hint = limits::hint(.0))]
     System(#[from] io::Error),
     #[error("failed to start a worker: {limit} workers are running or draining; wait until some have ended")]
     TooMany { limit: u32 },
-    #[error("a worker was not ready after start_timeout = {0:?}")]
+    #[error(transparent)]
+    StateDir(StateDirError),
+    #[error("a process was not ready after start_timeout = {0:?}")]
     TimedOut(Duration),
-    #[error("a worker ended before it was ready ({0})")]
+    #[error("a process ended before it was ready ({0})")]
     Died(ExitStatus),
     /// Reported by the worker itself ([`FAILED`]).
     #[error("{reason}")]
@@ -108,6 +114,7 @@ impl WorkerLaunch {
         scoreboard: Arc<Scoreboard>,
         page: Arc<ServerPage>,
         observer: Observer,
+        storage: Option<Storage>,
     ) -> Self {
         let workers = workers(prepared.config.workers);
         Self {
@@ -118,6 +125,7 @@ impl WorkerLaunch {
             scoreboard,
             page,
             observer,
+            storage,
             directives: watch::Sender::default(),
             blocked_replacements: Pace::new(REPLACE_BLOCKED_EVERY),
         }
@@ -169,9 +177,11 @@ impl WorkerProcess {
         let pid = child.id().unwrap_or_default();
         let id = WorkerId { generation: launch.generation, worker };
         let journal = launch.observer.journal(launch.facts(worker))?;
-        let sent = setup::send(&ours, id, launch.workers, &launch.prepared, &launch.sockets(), &lease, &journal);
-        // From here on, only the worker has it.
-        drop(journal);
+        let doorbells = launch.storage.as_ref().map_or_else(|| Ok(Vec::new()), Storage::doorbells)?;
+        let shared = WorkerShared { lease: &lease, journal, doorbells };
+        let sent = setup::send(&ours, id, launch.workers, &launch.prepared, &launch.sockets(), &shared);
+        // From here on, only the worker has its journal.
+        drop(shared);
         ours.set_nonblocking(true)?;
         let mut channel = UnixStream::from_std(ours)?;
         let limit = launch.prepared.config.server.start_timeout;
@@ -264,7 +274,7 @@ pub(super) fn own_program() -> io::Result<std::path::PathBuf> {
 }
 
 /// Reads the worker's first report: [`READY`], or [`FAILED`] with its reason.
-async fn read_ready(channel: &mut UnixStream) -> io::Result<Result<(), StartError>> {
+pub(super) async fn read_ready(channel: &mut UnixStream) -> io::Result<Result<(), StartError>> {
     let report = channel.read_u8().await?;
     if report == READY {
         return Ok(Ok(()));
@@ -276,4 +286,12 @@ async fn read_ready(channel: &mut UnixStream) -> io::Result<Result<(), StartErro
     let mut reason = Vec::new();
     channel.take(MAX_REASON_BYTES).read_to_end(&mut reason).await?;
     Ok(Err(StartError::Refused { reason: String::from_utf8_lossy(&reason).into_owned(), exit_code }))
+}
+
+/// A random number, for jitter: processes that died together should not restart together.
+pub(super) fn random() -> u32 {
+    use std::hash::{BuildHasher, RandomState};
+    #[expect(clippy::cast_possible_truncation, reason = "any bits will do")]
+    let bits = RandomState::new().hash_one(0_u8) as u32;
+    bits
 }

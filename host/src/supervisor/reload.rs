@@ -15,6 +15,7 @@ use super::control_socket::client;
 use super::generation::Generation;
 use super::observer::Observer;
 use super::process::{StartError, WorkerLaunch, workers};
+use super::storage::Storage;
 use crate::cli::ServeArguments;
 use crate::failure::Failure;
 use crate::http::dev_server::DevSettings;
@@ -163,7 +164,9 @@ impl Opened {
 impl GenerationInputs {
     async fn launch(self, prepared: Prepared, sockets: Sockets) -> Result<Generation, Failure> {
         let prepared = Arc::new(prepared);
-        let launch = WorkerLaunch::new(self.generation, prepared, sockets, self.scoreboard, self.page, self.observer);
+        let storage = Storage::start(&prepared.config).await?;
+        let (scoreboard, page, observer) = (self.scoreboard, self.page, self.observer);
+        let launch = WorkerLaunch::new(self.generation, prepared, sockets, scoreboard, page, observer, storage);
         Generation::start(launch).await
     }
 }
@@ -296,6 +299,7 @@ impl From<StartError> for Failure {
     fn from(error: StartError) -> Self {
         match error {
             StartError::Refused { reason, exit_code } => Self::Worker { text: reason, code: exit_code },
+            StartError::StateDir(error) => Self::StateDir(error),
             other => Self::Worker { text: other.to_string(), code: 1 },
         }
     }

@@ -14,7 +14,7 @@ use tokio::task::JoinSet;
 use tokio::time::Instant;
 
 use super::heartbeats::HeartbeatChecks;
-use super::process::{Directives, Event, StartError, WorkerLaunch, WorkerProcess};
+use super::process::{Directives, Event, StartError, WorkerLaunch, WorkerProcess, random};
 use super::retire::{log_drained, retire};
 use crate::ipc::command::{End, WorkerCommand};
 use crate::observe::counters::{Counts, Totals};
@@ -386,12 +386,4 @@ async fn kill(process: &mut WorkerProcess, end: SessionEnd) -> SessionEnd {
     // Fails only when the process has ended already.
     let _ = process.kill().await;
     end
-}
-
-/// A random number, for jitter: workers that died together should not restart together.
-fn random() -> u32 {
-    use std::hash::{BuildHasher, RandomState};
-    #[expect(clippy::cast_possible_truncation, reason = "any bits will do")]
-    let bits = RandomState::new().hash_one(0_u8) as u32;
-    bits
 }

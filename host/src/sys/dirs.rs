@@ -1,8 +1,9 @@
-//! Default directories: of compiled code and of control sockets.
+//! Default directories: of compiled code, of stores and of control sockets. Which directories are safe.
 
 use std::env;
 use std::path::PathBuf;
 
+use rustix::fs::Stat;
 use rustix::process::geteuid;
 
 /// The end of the file names of control sockets.
@@ -19,6 +20,32 @@ pub(crate) fn cache_dir() -> Option<PathBuf> {
     let home = env::home_dir().filter(|home| home.is_absolute())?;
     let caches = if cfg!(target_os = "macos") { "Library/Caches" } else { ".cache" };
     Some(home.join(caches).join("daylily"))
+}
+
+/// The directory for stores that systemd made for the service (`StateDirectory=`).
+pub(crate) fn service_state_dir() -> Option<PathBuf> {
+    given_by_systemd("STATE_DIRECTORY")
+}
+
+/// The directory for the stores of all of the user's applications.
+pub(crate) fn state_dir() -> Option<PathBuf> {
+    if let Some(dir) = absolute("XDG_STATE_HOME") {
+        return Some(dir.join("daylily"));
+    }
+    let home = env::home_dir().filter(|home| home.is_absolute())?;
+    let states = if cfg!(target_os = "macos") { "Library/Application Support" } else { ".local/state" };
+    Some(home.join(states).join("daylily"))
+}
+
+/// Why another user could write to this file or directory, and the remedy.
+pub(crate) fn not_ours_alone(stat: &Stat) -> Option<(String, &'static str)> {
+    let us = geteuid().as_raw();
+    if stat.st_uid != us {
+        return Some((format!("it belongs to user {}, not to user {us}", stat.st_uid), "change its owner (chown)"));
+    }
+    let mode = stat.st_mode & 0o7777;
+    (mode & 0o022 != 0)
+        .then(|| (format!("others can write to it (mode {mode:o})"), "remove that permission (chmod go-w)"))
 }
 
 /// The directory for the control sockets of this user's servers.

@@ -8,6 +8,7 @@ mod files;
 mod from_wasmtime;
 pub(crate) mod host_memory;
 pub(crate) mod http;
+pub(crate) mod keyvalue;
 pub(crate) mod link;
 mod logging;
 pub(crate) mod output;
@@ -164,6 +165,30 @@ const PACKAGES: &[Package] = &[
         access: Access::GrantedBy("vars"),
         add_to_linker: config::add_to_linker,
         functions: Vec::new,
+    },
+    Package {
+        name: "wasi:keyvalue",
+        version: Version::Draft(keyvalue::draft2::VERSION),
+        interfaces: &["atomics", "batch", "store"],
+        access: Access::GrantedBy("stores"),
+        add_to_linker: keyvalue::draft2::add_to_linker,
+        functions: keyvalue::draft2::functions,
+    },
+    Package {
+        name: "wasi:keyvalue",
+        version: Version::Draft(keyvalue::draft::VERSION),
+        interfaces: &["atomics", "batch", "store"],
+        access: Access::GrantedBy("stores"),
+        add_to_linker: keyvalue::draft::add_to_linker,
+        functions: keyvalue::draft::functions,
+    },
+    Package {
+        name: "fermyon:spin",
+        version: Version::Draft(keyvalue::spin::VERSION),
+        interfaces: &["key-value"],
+        access: Access::GrantedBy("stores"),
+        add_to_linker: keyvalue::spin::add_to_linker,
+        functions: keyvalue::spin::functions,
     },
     Package {
         name: "wasi:logging",

@@ -10,6 +10,7 @@ use crate::wasi::file_threads::RouteFiles;
 #[cfg(any(test, feature = "fuzzing"))]
 use crate::wasi::http::client::OutgoingClient;
 use crate::wasi::http::client::OutgoingPolicy;
+use crate::wasi::keyvalue::GrantedStores;
 
 /// A route's settings for its component.
 #[derive(Clone)]
@@ -23,6 +24,8 @@ pub(crate) struct AppSettings {
     pub(crate) vars: Arc<WasiConfigVariables>,
     /// The secrets that guests are granted, if there are any to look for in their output.
     pub(crate) mask: Option<Arc<Mask>>,
+    /// The stores that guests may open.
+    pub(crate) stores: Arc<GrantedStores>,
     pub(crate) outgoing: Arc<OutgoingPolicy>,
     /// The thread pool for the route's file operations.
     pub(crate) files: Arc<RouteFiles>,
@@ -43,6 +46,7 @@ impl AppSettings {
             dev: false,
             limits,
             outgoing: OutgoingPolicy::new(&OutgoingClient::new(), grants.allow_http.clone(), &limits),
+            stores: GrantedStores::of(&grants, &[]),
             grants: Arc::new(grants),
             vars: Arc::new(WasiConfigVariables::new()),
             mask: None,

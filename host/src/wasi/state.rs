@@ -19,6 +19,7 @@ use crate::wasi::file_threads::RouteFiles;
 use crate::wasi::http::GuestResponse;
 use crate::wasi::http::client::Hooks;
 use crate::wasi::http::p3::{ReceivedBodies, UnsentRequests};
+use crate::wasi::keyvalue::{GrantedStores, StoreUse};
 use crate::wasi::output::{GuestOutput, Stream};
 use crate::wasi::settings::AppSettings;
 
@@ -52,6 +53,7 @@ pub(crate) struct State {
     table: ResourceTable,
     pub(crate) limiter: Limiter,
     host_memory: HostMemory,
+    store_use: StoreUse,
     unsent_requests: UnsentRequests,
     received_bodies: ReceivedBodies,
     guest: Guest<Self>,
@@ -137,6 +139,7 @@ impl State {
             table,
             limiter: Limiter::new(settings.limits, meter),
             host_memory: HostMemory::new(settings.limits.max_host_memory_bytes),
+            store_use: StoreUse::default(),
             unsent_requests: UnsentRequests::default(),
             received_bodies: ReceivedBodies::default(),
             guest: Guest::new(MAX_HOSTCALL_BYTES),
@@ -148,6 +151,20 @@ impl State {
 
     pub(crate) fn vars(&self) -> &WasiConfigVariables {
         &self.settings.vars
+    }
+
+    /// The name of the guest's route.
+    pub(super) fn route(&self) -> &str {
+        &self.settings.route
+    }
+
+    /// The stores that the guest may open.
+    pub(super) fn stores(&self) -> &Arc<GrantedStores> {
+        &self.settings.stores
+    }
+
+    pub(super) fn store_use(&mut self) -> &mut StoreUse {
+        &mut self.store_use
     }
 
     /// The guest's output to the log.

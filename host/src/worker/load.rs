@@ -4,6 +4,7 @@
 use std::collections::{HashMap, HashSet};
 use std::io;
 use std::os::fd::AsFd;
+use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 use std::time::SystemTime;
 
@@ -29,9 +30,11 @@ use crate::observe::log::OncePerSecond;
 use crate::observe::metrics::{self, BlockNames, WorkerMetrics};
 use crate::observe::record::Recorder;
 use crate::observe::scoreboard::Slot;
+use crate::storage::client::StoreClient;
 use crate::sys::drain::Drain;
 use crate::wasi::file_threads::RouteFiles;
 use crate::wasi::http::client::{OutgoingClient, OutgoingPolicy};
+use crate::wasi::keyvalue::GrantedStores;
 use crate::wasi::settings::{self, AppSettings};
 
 /// What a worker needs besides its configuration and components.
@@ -44,6 +47,8 @@ pub(crate) struct WorkerContext {
     pub(crate) counters: &'static Slot,
     pub(crate) journal: Arc<Journal>,
     pub(crate) metrics: Arc<WorkerMetrics>,
+    /// For each store of the configuration, what it is reached through.
+    pub(crate) doorbells: Vec<UnixStream>,
 }
 
 impl WorkerContext {
@@ -55,7 +60,8 @@ impl WorkerContext {
     pub(crate) fn unshared(connection_limit: usize) -> io::Result<Self> {
         let journal = Journal::open(journal::create()?.as_fd())?;
         let metrics = WorkerMetrics::open(metrics::create(&BlockNames::default())?.as_fd(), 0)?;
-        Ok(Self { connection_limit, dev: None, drain: Drain::new(), counters: Slot::unshared(), journal, metrics })
+        let (drain, counters, doorbells) = (Drain::new(), Slot::unshared(), Vec::new());
+        Ok(Self { connection_limit, dev: None, drain, counters, journal, metrics, doorbells })
     }
 }
 
@@ -79,8 +85,10 @@ pub(crate) fn worker(
     }))?;
     let handlers: HashMap<&Source, Arc<Handler>> = handlers.into_iter().collect();
     let outgoing = OutgoingClient::new();
+    let stores = context.doorbells.into_iter().zip(&config.stores);
+    let stores: Vec<_> = stores.map(|(bell, store)| Arc::new(StoreClient::new(store.clone(), bell))).collect();
     let routes = all(config.routes.iter().map(|route| {
-        let mut settings = settings(config, route, &outgoing)?;
+        let mut settings = settings(config, route, &outgoing, &stores)?;
         if let Some(artifact) = source(route).and_then(|source| artifacts.iter().find(|of| of.source == source)) {
             settings.limits.max_instances = artifact.facts.max_instances(&route.limits);
         }
@@ -185,7 +193,12 @@ fn check_directories(route: &Route) -> Result<(), LoadError> {
     Ok(())
 }
 
-fn settings(config: &Config, route: &Route, outgoing: &OutgoingClient) -> Result<AppSettings, LoadError> {
+fn settings(
+    config: &Config,
+    route: &Route,
+    outgoing: &OutgoingClient,
+    stores: &[Arc<StoreClient>],
+) -> Result<AppSettings, LoadError> {
     check_directories(route)?;
     let allow_http = route.grants.allow_http.clone();
     let name: Arc<str> = route.name.as_str().into();
@@ -197,6 +210,7 @@ fn settings(config: &Config, route: &Route, outgoing: &OutgoingClient) -> Result
         limits: route.limits,
         vars: Arc::new(WasiConfigVariables::from_iter(vars)),
         mask: settings::mask(&route.grants),
+        stores: GrantedStores::of(&route.grants, stores),
         outgoing: OutgoingPolicy::new(outgoing, allow_http, &route.limits),
         grants: Arc::new(route.grants.clone()),
     })

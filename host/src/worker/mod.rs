@@ -57,12 +57,12 @@ pub(crate) fn main() -> ExitCode {
 }
 
 async fn serve(supervisor: &UnixStream, setup: WorkerSetup) -> io::Result<ExitCode> {
-    let WorkerSetup { id, config, dev, connection_limit, artifacts, listeners, counters, journal, metrics, alive } =
-        setup;
+    let WorkerSetup { id, config, dev, connection_limit, artifacts, listeners, doorbells, .. } = setup;
+    let (counters, journal, metrics, alive) = (setup.counters, setup.journal, setup.metrics, setup.alive);
     // The kernel closes it when this process has ended, after the last record.
     std::mem::forget(alive);
     let drain = Drain::new();
-    let context = WorkerContext { connection_limit, dev, drain: drain.clone(), counters, journal, metrics };
+    let context = WorkerContext { connection_limit, dev, drain: drain.clone(), counters, journal, metrics, doorbells };
     let worker = match load::worker(&config, &artifacts, context) {
         Ok(worker) => Arc::new(worker),
         Err(errors) => {

@@ -41,6 +41,14 @@ pub(crate) struct WorkerJournal {
     pub(crate) log: OwnedFd,
 }
 
+/// What a worker shares with other processes.
+pub(crate) struct WorkerShared<'a> {
+    pub(crate) lease: &'a Lease,
+    pub(crate) journal: WorkerJournal,
+    /// Those of the storage process, for each store.
+    pub(crate) doorbells: Vec<OwnedFd>,
+}
+
 impl WorkerJournal {
     fn descriptors(&self) -> [BorrowedFd<'_>; 4] {
         [self.journal.as_fd(), self.metrics.as_fd(), self.alive.as_fd(), self.log.as_fd()]
@@ -81,12 +89,15 @@ pub(crate) struct WorkerSetup {
     pub(crate) counters: &'static Slot,
     pub(crate) journal: Arc<Journal>,
     pub(crate) metrics: Arc<WorkerMetrics>,
+    /// For each store, what it is reached through.
+    pub(crate) doorbells: Vec<UnixStream>,
     /// Open for as long as this process lives: so the observer learns of its end.
     pub(crate) alive: OwnedFd,
 }
 
 /// Precedes the configuration in the payload, and describes the descriptors. Their order is: the scoreboard, the
-/// journal, the metrics, the pipe that shows that the worker lives, the log, the listeners, the code of each component
+/// journal, the metrics, the pipe that shows that the worker lives, the log, the doorbell of each store, the listeners,
+/// the code of each component
 /// (followed by that of the modules that were taken out of it).
 #[derive(Serialize, Deserialize)]
 pub(crate) struct SetupHeader {
@@ -112,9 +123,9 @@ pub(crate) fn send(
     workers: u32,
     prepared: &Prepared,
     sockets: &Sockets,
-    lease: &Lease,
-    journal: &WorkerJournal,
+    shared: &WorkerShared<'_>,
 ) -> io::Result<()> {
+    let WorkerShared { lease, journal, doorbells } = shared;
     let names = sockets.names();
     let (sockets, listeners): (Vec<BorrowedFd<'_>>, _) = sockets.of_workers(workers).into_iter().unzip();
     let listener_blocks = prepared.block_names(names).listeners().count();
@@ -131,8 +142,13 @@ pub(crate) fn send(
     let codes =
         prepared.artifacts.iter().flat_map(|artifact| std::iter::once(artifact.code()).chain(artifact.modules()));
     let codes = codes.map(File::as_fd);
-    let descriptors: Vec<_> =
-        [lease.file()].into_iter().chain(journal.descriptors()).chain(sockets).chain(codes).collect();
+    let descriptors: Vec<_> = [lease.file()]
+        .into_iter()
+        .chain(journal.descriptors())
+        .chain(doorbells.iter().map(AsFd::as_fd))
+        .chain(sockets)
+        .chain(codes)
+        .collect();
     fd_message::send(worker, &payload, &descriptors)
 }
 
@@ -151,6 +167,7 @@ pub(crate) fn receive(supervisor: &UnixStream) -> io::Result<(WorkerSetup, Owned
     let metrics = WorkerMetrics::open(next()?.as_fd(), head.listener_blocks as usize)?;
     let alive = next()?;
     let log = next()?;
+    let doorbells = config.stores.iter().map(|_| next().map(UnixStream::from)).collect::<io::Result<_>>()?;
     let listeners = head.listeners.into_iter().map(|assignment| {
         let socket = Listener::new(next()?)?;
         Ok(AssignedListener { socket, assignment })
@@ -167,8 +184,19 @@ pub(crate) fn receive(supervisor: &UnixStream) -> io::Result<(WorkerSetup, Owned
         .collect::<io::Result<_>>()?;
     let connection_limit = usize::try_from(head.connection_limit).unwrap_or(usize::MAX);
     let (id, dev) = (head.id, head.dev);
-    let setup =
-        WorkerSetup { id, config, dev, connection_limit, artifacts, listeners, counters, journal, metrics, alive };
+    let setup = WorkerSetup {
+        id,
+        config,
+        dev,
+        connection_limit,
+        artifacts,
+        listeners,
+        counters,
+        journal,
+        metrics,
+        doorbells,
+        alive,
+    };
     Ok((setup, log))
 }
 

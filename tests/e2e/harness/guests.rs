@@ -10,6 +10,7 @@ const PACKAGES: &[&str] = &[
     "echo",
     "report",
     "status",
+    "store",
     "stream",
     "early",
     "burn",

@@ -30,6 +30,7 @@ fn parts(tree: &Tree) -> Vec<Part> {
         table("### `[admin]`", Table::Admin),
         table("### `[build]`", Table::Build),
         table("### `[server]`", Table::Server),
+        table("### `[store.NAME]`", Table::Store),
         table("### `[defaults]`", Table::Defaults),
         table("### `[[route]]`", Table::Route),
         Part {
@@ -86,6 +87,7 @@ fn flags(rows: &[Row]) -> String {
             Table::Admin => "`[admin]`",
             Table::Build => "`[build]`",
             Table::Server => "`[server]`",
+            Table::Store => "`[store.NAME]`",
             Table::Defaults => "`[defaults]`",
             Table::Route => "`[[route]]`",
         };

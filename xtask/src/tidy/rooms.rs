@@ -23,6 +23,7 @@ const ROOMS: &[&str] = &[
     "artifact",
     "net",
     "wasi",
+    "storage",
     "engine",
     "component_link",
     "component_abi",

@@ -207,6 +207,9 @@ fields! {
     Outgoing = "outgoing", "number", "requests that the guest sent", false;
     OutgoingFailed = "outgoing_failed", "number", "of them, those that got no response", false;
     OutgoingTime = "outgoing_us", "µs", "the time until these had their responses' heads, added up", false;
+    Stores = "store_operations", "number", "operations of the guest on key-value stores", false;
+    StoresFailed = "store_failed", "number", "of them, those that failed", false;
+    StoresTime = "store_us", "µs", "the time of these operations, added up", false;
     RefusedMemory = "refused_memory", "`true`", "the guest was refused memory or a table over its limit; absent otherwise", false;
     Weight = "weight", "number", "how many requests the line stands for, when only a sample has lines; absent if 1", true;
 }

@@ -19,6 +19,7 @@ mod provide;
 mod read;
 mod reader;
 mod static_files;
+mod store;
 mod syntax;
 mod tables;
 mod unique;
@@ -43,6 +44,7 @@ pub use options::{AccessLog, Admin, Config, Grants, RouteLimits, ServerLimits};
 pub use own_log::{LogFormat, LogTo};
 pub use provide::{MAX_VALUE_FILE_BYTES, NoSurroundings, PORT, Placeholders, Surroundings};
 pub use static_files::{CacheRule, FilePattern, StaticFiles};
+pub use store::{Backend, Durability, Store, StoreGrant};
 pub use tables::Table;
 pub use unix_listen::UnixListen;
 pub use value::{EnvFile, Provided, Source, Value};
@@ -145,6 +147,7 @@ pub fn single(
         grants: settings.grants,
     };
     let mut config = Config { routes: vec![route], ..Config::default() };
+    config.declare_stores(overrides.grants.stores.as_ref());
     config.override_with(&overrides.general);
     config.access_log.override_with(&overrides.access_log);
     config.admin.override_with(&overrides.admin);

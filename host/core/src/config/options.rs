@@ -21,9 +21,10 @@ use super::log_kinds::{Items, LogTarget, OwnLogTarget, Part};
 use super::option::{Flag, Kind as _, Row, options};
 use super::other_options;
 use super::reader::Section;
+use super::store::Stores;
 use super::{
     AccessLogField, AccessLogFormat, AccessLogTarget, AdminListen, Always, Build, DirGrant, EnvFile, Listen, LogFilter,
-    LogFormat, LogTo, LoggedHeader, Route, Sample, Table, Value, Workers,
+    LogFormat, LogTo, LoggedHeader, Route, Sample, Store, StoreGrant, Table, Value, Workers,
 };
 use crate::allow_http::AllowHttp;
 use crate::grants;
@@ -42,6 +43,13 @@ const CACHE_DIR: PathOf = PathOf {
     name: "cache directory",
     help: "write the path of a directory",
     default: "[a directory of the user](operations.md#compiled-code)",
+};
+
+const STATE_DIR: PathOf = PathOf {
+    key: "state_dir",
+    name: "state directory",
+    help: "write the path of a directory",
+    default: "[a directory of the application](state.md#where-the-data-is)",
 };
 
 const ENV_FILE: EnvFileOf = EnvFileOf(PathOf {
@@ -127,6 +135,12 @@ options! {
         /// The maximum size of that directory; the least recently used entries are removed first. 0 turns the cache
         /// off.
         cache_max_bytes: u64 = size("cache_max", GIB, 0, TIB);
+        /// The directory of the [key-value stores](state.md), created if it does not exist. No other user may be able to
+        /// write to it, and it must not be on a network file system.
+        #[serde(with = "crate::os_path::option")]
+        state_dir: Option<PathBuf> = STATE_DIR,
+            flag (2, "--state-dir DIR", Some("DAYLILY_STATE_DIR"),
+                "Directory of the key-value stores [default: one of the application in the user's state directory]");
     } and {
         /// The access log.
         access_log: AccessLog = AccessLog::default();
@@ -136,6 +150,8 @@ options! {
         server: ServerLimits = ServerLimits::default();
         /// How components are built from their sources, for `daylily build` and `daylily dev`.
         build: Option<Build> = None;
+        /// The key-value stores, in the order of the file: no two with the same name.
+        stores: Vec<Store> = Vec::new();
         /// The routes, in the order of the file: at least one, and no two with the same host and path, or the same name.
         routes: Vec<Route> = Vec::new();
     }
@@ -311,6 +327,13 @@ options! {
         between_bytes_timeout: Duration = time("between_bytes_timeout", 30);
         /// Outgoing requests that one instance may have open. Above it the guest gets `connection-limit-reached`.
         max_outgoing: u32 = count("max_outgoing", 16, 1, 10_000);
+        /// Operations on [key-value stores](state.md#limits) of one request. Above it, they fail.
+        max_store_operations: u32 = count("max_store_operations", 1_000, 1, 10_000_000);
+        /// Handles of key-value stores that one instance may have at a time. Above it, opening fails.
+        max_open_stores: u32 = count("max_open_stores", 16, 1, 1_000);
+        /// How long one operation on a key-value store may take. After it, the operation fails; a write may still be
+        /// applied.
+        store_timeout: Duration = time("store_timeout", 5);
         /// Whether responses have a [`server-timing`](observability.md#server-timing) field, which tells clients how
         /// long the request was queued, instantiated and in the guest. With `dev`, all responses have it.
         server_timing: bool = Switch("server_timing");
@@ -343,6 +366,11 @@ options! {
         allow_http: AllowHttp = Origins("allow_http"),
             flag (4, "--allow-http ORIGIN", None,
                 "Origin that guests may send HTTP requests to, such as https://api.example.com (may be repeated)");
+        /// The [key-value stores](state.md) that guests may open: names of `[store.NAME]`, or `"LABEL=NAME"` for a store
+        /// that guests open as LABEL.
+        stores: Vec<StoreGrant> = Stores("stores"),
+            flag (4, "--store [LABEL=]NAME", None,
+                "Key-value store that guests may open, made if no [store.NAME] declares it (may be repeated)");
     }
 }
 

@@ -1,8 +1,10 @@
-//! The options that are no field of a struct of [`super::options`]: those of `[build]`, and those that only a `[[route]]`
+//! The options that are no field of a struct of [`super::options`]: those of `[build]` and of
+//! `[store.NAME]`, and those that only a `[[route]]`
 //! has.
 
-use super::option::{Kind as _, Row};
+use super::option::{Kind, Row};
 use super::options::MAX_CONCURRENCY;
+use super::store::{MAX_KEY, MAX_STORE, MAX_VALUE, TTL};
 use super::tables::Table;
 
 /// The options that only a `[[route]]` has, which [`super::read`] reads: key, default, meaning.
@@ -55,15 +57,43 @@ const OF_BUILD: [(&str, &str, &str); 3] = [
     ),
 ];
 
+/// The options of a `[store.NAME]`, which [`super::store`] reads: key, default, meaning.
+const OF_STORES: [(&str, &str, &str); 6] = [
+    ("backend", "`\"sqlite\"`", "What keeps the data: `\"sqlite\"`, a file in `state_dir`."),
+    (
+        "durability",
+        "`\"process\"`",
+        "What a write survives once it is acknowledged: `\"process\"`, the end of every process of the server; or \
+         `\"power\"`, a power failure, too: each write then waits for the disk.",
+    ),
+    ("ttl", "none", "How long an entry is kept after it was last written."),
+    ("max_key", "`\"1KiB\"`", "The length of a key. Longer ones are errors."),
+    ("max_value", "`\"1MiB\"`", "The length of a value. Longer ones are errors."),
+    ("max_store", "`\"1GiB\"`", "The size of the store's file. Writes that need more fail."),
+];
+
 pub(super) fn rows() -> Vec<Row> {
     let row = |table, (key, default, meaning): (&'static str, &str, &'static str)| Row {
         table,
         key,
         default: default.to_owned(),
-        range: if key == MAX_CONCURRENCY.key { MAX_CONCURRENCY.range_text() } else { String::new() },
+        range: range(key),
         meaning,
         flag: None,
     };
     let of_build = OF_BUILD.map(|option| row(Table::Build, option));
-    of_build.into_iter().chain(OF_ROUTES.map(|option| row(Table::Route, option))).collect()
+    let of_stores = OF_STORES.map(|option| row(Table::Store, option));
+    of_build.into_iter().chain(of_stores).chain(OF_ROUTES.map(|option| row(Table::Route, option))).collect()
+}
+
+/// The range of the option with this key, in words.
+fn range(key: &str) -> String {
+    match key {
+        _ if key == MAX_CONCURRENCY.key => MAX_CONCURRENCY.range_text(),
+        _ if key == TTL.key => TTL.range_text(),
+        _ => {
+            let sizes = [MAX_KEY, MAX_VALUE, MAX_STORE];
+            sizes.iter().find(|limit| limit.key == key).map(Kind::range_text).unwrap_or_default()
+        }
+    }
 }

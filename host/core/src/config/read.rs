@@ -13,6 +13,7 @@ use super::options::MAX_CONCURRENCY;
 use super::provide::{Provider, Surroundings};
 use super::reader::{Located, Section};
 use super::static_files;
+use super::store;
 use super::syntax;
 use super::tables::Table;
 use super::unique::SeenKeys;
@@ -103,6 +104,7 @@ fn read_config(
         config.server.read(&mut section);
         section.finish();
     }
+    config.stores = store::read(&mut top);
     let mut defaults = Settings::default();
     if let Some(mut section) = top.section("defaults", Table::Defaults) {
         defaults.read(&mut section);
@@ -110,6 +112,8 @@ fn read_config(
     }
     defaults.override_with(overrides);
     config.routes = read_routes(file, &mut top, &defaults, provider);
+    config.declare_stores(overrides.grants.stores.as_ref());
+    config.check_stores(&defaults.grants, top.problems());
     let listen = top.place_of("listen").filter(|_| overrides.general.listen.is_none());
     top.finish();
     config.override_with(&overrides.general);

@@ -70,6 +70,35 @@ impl<'a, 'p> Section<'a, 'p> {
         Some(tables)
     }
 
+    /// The tables in a table whose keys are names, in the order of the file.
+    pub(super) fn named_tables(&mut self, key: &'static str) -> Vec<(Located<&'a str>, &'a DeTable<'a>)> {
+        let Some(value) = self.value(key) else { return Vec::new() };
+        let DeValue::Table(names) = value.get_ref() else {
+            let error = wrong_type(key, "a table of tables", value.get_ref());
+            self.problems.add(value.span(), error.help(format!("write `[{key}.NAME]`")));
+            return Vec::new();
+        };
+        let mut tables = Vec::new();
+        for (name, value) in names.iter() {
+            match value.get_ref() {
+                DeValue::Table(table) => {
+                    tables.push((Located { span: name.span(), value: name.get_ref().as_ref() }, table));
+                }
+                other => {
+                    let error = wrong_type(name.get_ref(), "a table", other);
+                    self.problems.add(value.span(), error.help(format!("write `[{key}.NAME]`")));
+                }
+            }
+        }
+        tables.sort_by_key(|(name, _)| name.span.start);
+        tables
+    }
+
+    /// A table that is being read below this one.
+    pub(super) fn within(&mut self, place: Table, table: &'a DeTable<'a>) -> Section<'a, '_> {
+        Section::new(place, table, self.dir, self.problems)
+    }
+
     pub(super) fn boolean(&mut self, key: &'static str) -> Option<bool> {
         let value = self.value(key)?;
         match value.get_ref() {

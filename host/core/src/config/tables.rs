@@ -17,6 +17,8 @@ pub enum Table {
     Build,
     /// `[server]`.
     Server,
+    /// A `[store.NAME]`.
+    Store,
     /// `[defaults]`, whose keys may also be in a `[[route]]`.
     Defaults,
     /// `[[route]]`.
@@ -24,7 +26,7 @@ pub enum Table {
 }
 
 /// The keys of the other tables, which are at the top level.
-const TABLES: [&str; 6] = ["access_log", "admin", "build", "server", "defaults", "route"];
+const TABLES: [&str; 7] = ["access_log", "admin", "build", "server", "store", "defaults", "route"];
 
 impl Table {
     fn name(self) -> &'static str {
@@ -34,6 +36,7 @@ impl Table {
             Self::Admin => "in [admin]",
             Self::Build => "in [build]",
             Self::Server => "in [server]",
+            Self::Store => "in [store.NAME]",
             Self::Defaults => "in [defaults]",
             Self::Route => "in [[route]]",
         }
@@ -65,6 +68,7 @@ fn home_of(key: &str) -> Option<&'static str> {
         [Table::Admin] => Some("in [admin]"),
         [Table::Build] => Some("in [build]"),
         [Table::Server] => Some("in [server]"),
+        [Table::Store] => Some("in a [store.NAME]"),
         [Table::Route] => Some("in a [[route]]"),
         _ => TABLES.contains(&key).then_some("at the top of the file, above the first [table]"),
     }
@@ -98,6 +102,7 @@ mod tests {
         check("[admin]", keys(&[Table::Admin]));
         check("[build]", keys(&[Table::Build]));
         check("[server]", keys(&[Table::Server]));
+        check("[store.x]", keys(&[Table::Store]));
         check("[defaults]", keys(&[Table::Defaults]));
         check("[[route]]", keys(&[Table::Defaults, Table::Route]));
     }
@@ -108,7 +113,7 @@ mod tests {
         let full = include_str!("../../../../tests/cases/config/full.toml");
         let starts = |line: &str, key: &str| {
             let line = line.trim_start_matches('[').trim_start_matches("defaults.");
-            line.strip_prefix(key).is_some_and(|rest| rest.starts_with([' ', ']']))
+            line.strip_prefix(key).is_some_and(|rest| rest.starts_with([' ', ']', '.']))
         };
         for key in rows().into_iter().map(|row| row.key).chain(TABLES) {
             assert!(full.lines().any(|line| starts(line, key)), "{key}");

@@ -5,11 +5,14 @@ use toml::de::{DeTable, DeValue};
 use super::text::{list, pairs, quoted};
 use super::{string, strings, table};
 use crate::allow_http::Origin;
+use crate::config::StoreGrant;
 
 /// A component of a manifest.
 pub(super) struct Component {
     /// The keys of a route, one on each line.
     pub(super) keys: String,
+    /// The stores that it may open.
+    pub(super) stores: Vec<String>,
     pub(super) command: Option<Command>,
     /// It serves static files.
     pub(super) is_static: bool,
@@ -66,8 +69,12 @@ impl Component {
             keys += &reader.outgoing();
             keys += &reader.directories();
         }
+        let stores = if is_static { Vec::new() } else { reader.stores() };
+        if !stores.is_empty() {
+            keys += &format!("stores = {}\n", list(&stores));
+        }
         reader.note_others();
-        Self { keys, command: reader.command(), is_static }
+        Self { keys, stores, command: reader.command(), is_static }
     }
 }
 
@@ -238,8 +245,27 @@ impl<'a> Reader<'a> {
         keys
     }
 
+    /// The names of its key-value stores, which are those of Spin's labels.
+    fn stores(&mut self) -> Vec<String> {
+        let mut stores = Vec::new();
+        for label in strings(self.table, "key_value_stores") {
+            match label.parse::<StoreGrant>() {
+                Ok(grant) if grant.store == label => stores.push(grant.store),
+                _ => self.note(&format!(
+                    "the key-value store {label:?}: give it a name of letters and digits, and add it to `stores` as \
+                     \"{label}=NAME\""
+                )),
+            }
+        }
+        if !stores.is_empty() {
+            self.note("its key-value stores are new and empty: the data of Spin's are not copied");
+        }
+        stores
+    }
+
     fn note_others(&mut self) {
-        const KNOWN: [&str; 5] = ["source", "environment", "variables", "allowed_outbound_hosts", "files"];
+        const KNOWN: [&str; 6] =
+            ["source", "environment", "variables", "allowed_outbound_hosts", "files", "key_value_stores"];
         let others: Vec<String> = self.table.keys().map(|key| key.get_ref().to_string()).collect();
         for key in
             others.iter().filter(|key| !KNOWN.contains(&key.as_str()) && !WITHOUT_MEANING.contains(&key.as_str()))

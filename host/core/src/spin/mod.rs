@@ -72,6 +72,7 @@ fn check_version(tree: &DeTable<'_>) -> Result<(), ValueError> {
 #[derive(Default)]
 struct Made {
     routes: String,
+    stores: Vec<String>,
     commands: Vec<Command>,
     notes: Vec<String>,
 }
@@ -120,6 +121,11 @@ impl Made {
                 "the route `{route}` to static files: add a file `{route}` to another route, or end it in `/*`"
             ));
         }
+        for store in component.stores {
+            if !self.stores.contains(&store) {
+                self.stores.push(store);
+            }
+        }
         for path in paths {
             self.routes += &format!("\n[[route]]\npath = {}\n{}", quoted(&path), component.keys);
         }
@@ -156,7 +162,8 @@ impl Made {
                 config += &format!("watch = {}\n", list(&watch));
             }
         }
-        Converted { config: config + &self.routes, notes: self.notes }
+        let stores: String = self.stores.iter().map(|store| format!("\n[store.{store}]\n")).collect();
+        Converted { config: config + &stores + &self.routes, notes: self.notes }
     }
 }
 

@@ -61,9 +61,10 @@ fn components() {
     );
     check(
         &format!("{ONE}key_value_stores = [\"default\"]\nsqlite_databases = []\nai_models = [\"llama\"]\n"),
-        &[],
-        &["`ai_models`", "`key_value_stores`"],
+        &["[store.default]", "stores = [\"default\"]"],
+        &["are new and empty", "`ai_models`"],
     );
+    check(&format!("{ONE}key_value_stores = [\"a b\"]\n"), &[], &["the key-value store \"a b\""]);
     let url = ONE.replace("\"one.wasm\"", "{ url = \"https://example.com/one.wasm\", digest = \"sha256:0\" }");
     check(&url, &["component = \"one.wasm\""], &["download https://example.com/one.wasm to `one.wasm`"]);
     let package = ONE.replace("\"one.wasm\"", "{ registry = \"r.example\", package = \"a:b\", version = \"1.0.0\" }");

@@ -89,3 +89,15 @@ fn a_first_slice_waits_only_after_long_calls_in_a_row() {
         assert_eq!(call(&habit, slices_used_up), waits, "before {slices_used_up} slices");
     }
 }
+
+/// Only its own call ends when the host panics.
+#[tokio::test]
+async fn a_guest_for_which_the_host_panics_ends() {
+    let meter = Arc::new(Meter::new(Duration::from_secs(1), Arc::default()));
+    let guest = async {
+        tokio::task::yield_now().await;
+        panic!("a fault of the host, which this test makes");
+    };
+    let (outcome, _) = Metered::new(guest, Arc::clone(&meter), CpuQueue::new()).await;
+    assert_eq!(outcome, CallOutcome::Trap(HOST_PANIC.into()));
+}

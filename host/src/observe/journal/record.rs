@@ -14,7 +14,7 @@ use super::layout::RECORD_WORDS;
 use crate::observe::request_id::RequestId;
 
 /// Numbers at the beginning of a record.
-const NUMBERS: usize = 20;
+const NUMBERS: usize = 22;
 
 /// The word with the record's length and kind; 0 in a free place.
 pub(super) const HEAD: usize = 0;
@@ -81,6 +81,10 @@ pub(crate) struct Numbers {
     pub(crate) outgoing: u32,
     pub(crate) outgoing_failed: u32,
     pub(crate) outgoing_time: u64,
+    /// Operations on key-value stores, those of them that failed, and their time.
+    pub(crate) stores: u32,
+    pub(crate) stores_failed: u32,
+    pub(crate) stores_time: u64,
     /// How many requests this record stands for, in thousandths.
     pub(crate) weight_milli: u64,
 }
@@ -120,6 +124,8 @@ impl Numbers {
             self.peak_memory,
             u64::from(self.outgoing) | u64::from(self.outgoing_failed) << 32,
             self.outgoing_time,
+            u64::from(self.stores) | u64::from(self.stores_failed) << 32,
+            self.stores_time,
             self.weight_milli,
         ]
     }
@@ -127,8 +133,8 @@ impl Numbers {
     #[expect(clippy::cast_possible_truncation, reason = "the parts of words")]
     fn from_words(words: &[u64; NUMBERS]) -> Self {
         let [_, id0, id1, began_unix_us, client0, client1, peer, end, bytes_in, bytes_out, queued, rest @ ..] = *words;
-        let [instantiate, guest_cpu, guest_wait, streaming, total, peak_memory, outgoing, outgoing_time, weight_milli] =
-            rest;
+        let [instantiate, guest_cpu, guest_wait, streaming, total, peak_memory, rest @ ..] = rest;
+        let [outgoing, outgoing_time, stores, stores_time, weight_milli] = rest;
         let flags = peer >> 40;
         Self {
             id: [id0, id1],
@@ -155,6 +161,9 @@ impl Numbers {
             outgoing: outgoing as u32,
             outgoing_failed: (outgoing >> 32) as u32,
             outgoing_time,
+            stores: stores as u32,
+            stores_failed: (stores >> 32) as u32,
+            stores_time,
             weight_milli,
         }
     }

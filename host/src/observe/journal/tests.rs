@@ -23,6 +23,9 @@ fn numbers(id: u64) -> Numbers {
         was_refused_memory: true,
         outgoing: 1,
         outgoing_failed: u32::MAX,
+        stores: u32::MAX,
+        stores_failed: 1,
+        stores_time: 1 << 63,
         total: u64::MAX,
         ..Numbers::default()
     };

@@ -71,6 +71,9 @@ fields! {
     OUTGOING: 1;
     OUTGOING_FAILED: 1;
     OUTGOING_NS: 1;
+    STORES: 1;
+    STORES_FAILED: 1;
+    STORES_NS: 1;
     TOTAL: TIMES;
     QUEUED: TIMES;
     INSTANTIATE: TIMES;

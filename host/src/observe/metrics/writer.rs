@@ -127,6 +127,11 @@ impl WorkerMetrics {
             block.add(fields::OUTGOING_FAILED, 0, numbers.outgoing_failed.into());
             block.add(fields::OUTGOING_NS, 0, numbers.outgoing_time);
         }
+        if numbers.stores > 0 {
+            block.add(fields::STORES, 0, numbers.stores.into());
+            block.add(fields::STORES_FAILED, 0, numbers.stores_failed.into());
+            block.add(fields::STORES_NS, 0, numbers.stores_time);
+        }
     }
 
     /// A request without a head that could be read.

@@ -28,6 +28,22 @@ fn by_listener(page: &Page, out: &mut Samples, value: impl Fn(&Snapshot) -> u64)
     }
 }
 
+/// What the guests of each route have waited for, by its result.
+fn by_result(page: &Page, out: &mut Samples, (all, failed): (Field, Field)) {
+    for (route, sums) in page.routes().filter(|(route, _)| !route.is_empty()) {
+        let failed = sums.one(failed);
+        out.integer([route, "ok"], sums.one(all).saturating_sub(failed));
+        out.integer([route, "error"], failed);
+    }
+}
+
+/// How long the guests of each route have waited.
+fn seconds(page: &Page, out: &mut Samples, field: Field) {
+    for (route, sums) in page.routes().filter(|(route, _)| !route.is_empty()) {
+        out.add([route], Value::Float(TIME.in_unit(sums.one(field))));
+    }
+}
+
 /// A histogram of each route. `bounds` are the exponents of two of the classic histogram's bounds.
 fn histograms(page: &Page, out: &mut Samples, (field, scale): (Field, Scale), bounds: (i32, i32, usize)) {
     for (route, sums) in page.routes().filter(|(route, _)| !route.is_empty() || field == fields::TOTAL) {
@@ -165,13 +181,7 @@ pub(crate) const FAMILIES: &[Row] = &[
         kind: Kind::Counter,
         labels: &["route", "result"],
         help: "Requests that guests have sent: `ok` with a response, `error` without one.",
-        samples: |page, out| {
-            for (route, sums) in page.routes().filter(|(route, _)| !route.is_empty()) {
-                let failed = sums.one(fields::OUTGOING_FAILED);
-                out.integer([route, "ok"], sums.one(fields::OUTGOING).saturating_sub(failed));
-                out.integer([route, "error"], failed);
-            }
-        },
+        samples: |page, out| by_result(page, out, (fields::OUTGOING, fields::OUTGOING_FAILED)),
     },
     Row {
         name: "daylily_outgoing_request_seconds",
@@ -179,11 +189,23 @@ pub(crate) const FAMILIES: &[Row] = &[
         kind: Kind::Counter,
         labels: &["route"],
         help: "Time until requests that guests have sent had a response or failed.",
-        samples: |page, out| {
-            for (route, sums) in page.routes().filter(|(route, _)| !route.is_empty()) {
-                out.add([route], Value::Float(TIME.in_unit(sums.one(fields::OUTGOING_NS))));
-            }
-        },
+        samples: |page, out| seconds(page, out, fields::OUTGOING_NS),
+    },
+    Row {
+        name: "daylily_store_operations",
+        unit: None,
+        kind: Kind::Counter,
+        labels: &["route", "result"],
+        help: "Operations of guests on key-value stores.",
+        samples: |page, out| by_result(page, out, (fields::STORES, fields::STORES_FAILED)),
+    },
+    Row {
+        name: "daylily_store_operation_seconds",
+        unit: Some("seconds"),
+        kind: Kind::Counter,
+        labels: &["route"],
+        help: "Time until operations on key-value stores were done or failed.",
+        samples: |page, out| seconds(page, out, fields::STORES_NS),
     },
     Row {
         name: "daylily_connections",

@@ -10,7 +10,7 @@ use super::connect::MAX_BUFFER_BYTES;
 use super::policy::OutgoingPolicy;
 use super::send::{self, Exchange};
 use super::slot::Instance;
-use crate::engine::meter::{Meter, OutgoingTimer};
+use crate::engine::meter::{Meter, WaitFor, WaitTimer};
 use crate::message::fields::is_forbidden_header;
 use crate::observe::trace_context::TraceContext;
 
@@ -109,7 +109,7 @@ impl WasiHttpHooks for Hooks {
         if let Some(trace) = &self.trace {
             trace.put_into_outgoing(request.headers_mut());
         }
-        let timer = OutgoingTimer::begin(Arc::clone(&self.meter));
+        let timer = WaitTimer::begin(Arc::clone(&self.meter), WaitFor::Outgoing);
         let exchange = Exchange {
             timeouts: self.policy.timeouts(options),
             policy: Arc::clone(&self.policy),

@@ -1,0 +1,281 @@
+//! A store as a worker uses it: operations for the storage process, over one connection for all guests of the worker.
+//!
+//! A connection is made at the first operation, and again at the first one after it broke. While the storage process is
+//! started again, operations wait for it.
+
+use std::collections::HashMap;
+use std::io::{self, ErrorKind};
+use std::os::unix::net::UnixStream as StdUnixStream;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use bytes::{Buf as _, BytesMut};
+use daylily_core::config::Store;
+use daylily_core::log_target;
+use daylily_core::units::format_duration;
+use tokio::io::Interest;
+use tokio::net::UnixStream;
+use tokio::sync::{Notify, oneshot};
+use tokio::time::{Instant, timeout_at};
+
+use super::limits::{self, TooLong};
+use super::message::{self, Answer, Operation, Request, Response, StoreError};
+use crate::ipc::doorbell;
+use crate::observe::log::OncePerSecond;
+use crate::sys::lock::lock;
+
+/// Operations that the storage process has not taken yet. With more, it hangs, and further ones fail at once.
+const MAX_UNSENT_BYTES: usize = 16 << 20;
+
+/// How often an operation is sent, if the storage process ends before it has received it; one that changes nothing, also
+/// if it ends afterwards.
+const MAX_TRIES: u32 = 3;
+
+/// A store of a worker.
+pub(crate) struct StoreClient {
+    store: Store,
+    doorbell: StdUnixStream,
+    connection: Mutex<Option<Arc<Connection>>>,
+    report: OncePerSecond,
+}
+
+/// Why an operation has failed, as the guest is told.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum CallError {
+    #[error("{0}")]
+    Store(#[from] StoreError),
+    #[error("the operation took longer than store_timeout = {}; a write may have been applied, or may still be", format_duration(*.0))]
+    TimedOut(Duration),
+    #[error("the storage process ended; a write may have been applied")]
+    Lost,
+    #[error("the store has too many operations waiting")]
+    Busy,
+    #[error("the store cannot be reached")]
+    Unreachable,
+    #[error(transparent)]
+    TooLong(#[from] TooLong),
+}
+
+impl CallError {
+    /// Whether the guest is to blame, and not the store.
+    fn is_of_guest(&self) -> bool {
+        match self {
+            Self::Store(error) => {
+                matches!(error, StoreError::NotANumber | StoreError::Overflow | StoreError::AnswerTooLarge)
+            }
+            Self::TooLong(_) => true,
+            Self::TimedOut(_) | Self::Lost | Self::Busy | Self::Unreachable => false,
+        }
+    }
+}
+
+impl StoreClient {
+    pub(crate) fn new(store: Store, doorbell: StdUnixStream) -> Self {
+        Self { store, doorbell, connection: Mutex::new(None), report: OncePerSecond::new() }
+    }
+
+    pub(crate) fn name(&self) -> &str {
+        &self.store.name
+    }
+
+    /// Does an operation. Cancel safe; an operation that was sent may be done nevertheless.
+    ///
+    /// # Errors
+    ///
+    /// If it is refused, fails, or takes longer than `within`.
+    pub(crate) async fn call(&self, operation: Operation, within: Duration) -> Result<Answer, CallError> {
+        let result = match limits::check(&self.store, &operation) {
+            Ok(()) => {
+                let until = Instant::now() + within;
+                match timeout_at(until, self.send(&operation, until)).await {
+                    Ok(result) => result,
+                    Err(_) => Err(CallError::TimedOut(within)),
+                }
+            }
+            Err(error) => Err(error.into()),
+        };
+        if let Err(error) = &result
+            && !error.is_of_guest()
+            && self.report.is_news()
+        {
+            tracing::warn!(target: log_target::STORAGE, "store `{}`: an operation failed: {error}", self.store.name);
+        }
+        result
+    }
+
+    async fn send(&self, operation: &Operation, until: Instant) -> Result<Answer, CallError> {
+        for _ in 0..MAX_TRIES {
+            let connection = self.connection().map_err(|_| CallError::Unreachable)?;
+            match connection.call(operation, until).await {
+                Err(Broken::Unsent) => {}
+                Err(Broken::Sent) if operation.is_read() => {}
+                Err(Broken::Sent) => return Err(CallError::Lost),
+                Err(Broken::Busy) => return Err(CallError::Busy),
+                Ok(result) => return Ok(result?),
+            }
+        }
+        Err(CallError::Unreachable)
+    }
+
+    /// The connection, or a new one if it is broken.
+    fn connection(&self) -> io::Result<Arc<Connection>> {
+        let mut current = lock(&self.connection);
+        if let Some(connection) = current.as_ref().filter(|connection| !lock(&connection.state).is_broken) {
+            return Ok(Arc::clone(connection));
+        }
+        let stream = doorbell::ring(&self.doorbell)?;
+        stream.set_nonblocking(true)?;
+        let connection = Arc::new(Connection {
+            stream: UnixStream::from_std(stream)?,
+            state: Mutex::default(),
+            has_unsent: Notify::new(),
+        });
+        tokio::spawn(drive(Arc::clone(&connection)));
+        Ok(Arc::clone(current.insert(connection)))
+    }
+}
+
+/// A connection to the storage process, for one store.
+struct Connection {
+    stream: UnixStream,
+    state: Mutex<ConnectionState>,
+    has_unsent: Notify,
+}
+
+/// Why there is no answer.
+enum Broken {
+    /// The storage process has not received all of the operation.
+    Unsent,
+    /// It may have done it.
+    Sent,
+    /// It does not receive anything.
+    Busy,
+}
+
+#[derive(Default)]
+struct ConnectionState {
+    next_id: u64,
+    awaited: HashMap<u64, oneshot::Sender<Result<Answer, StoreError>>>,
+    unsent: BytesMut,
+    is_broken: bool,
+}
+
+/// An operation whose answer is awaited.
+struct Awaited<'a> {
+    connection: &'a Connection,
+    id: u64,
+}
+
+impl Drop for Awaited<'_> {
+    fn drop(&mut self) {
+        lock(&self.connection.state).awaited.remove(&self.id);
+    }
+}
+
+impl Connection {
+    async fn call(&self, operation: &Operation, until: Instant) -> Result<Result<Answer, StoreError>, Broken> {
+        let (sender, answer) = oneshot::channel();
+        let id = self.begin(operation, until, sender)?;
+        let awaited = Awaited { connection: self, id };
+        let result = answer.await.map_err(|_| Broken::Sent);
+        drop(awaited);
+        result
+    }
+
+    /// Sends an operation, or as much of it as the socket takes.
+    fn begin(
+        &self,
+        operation: &Operation,
+        until: Instant,
+        answer: oneshot::Sender<Result<Answer, StoreError>>,
+    ) -> Result<u64, Broken> {
+        let mut state = lock(&self.state);
+        if state.is_broken {
+            return Err(Broken::Unsent);
+        }
+        if state.unsent.len() > MAX_UNSENT_BYTES {
+            return Err(Broken::Busy);
+        }
+        let id = state.next_id;
+        state.next_id += 1;
+        let within = until.saturating_duration_since(Instant::now());
+        let within_ms = u32::try_from(within.as_millis()).unwrap_or(u32::MAX);
+        let request = Request { id, within_ms, operation: operation.clone() };
+        let before = state.unsent.len();
+        message::encode(&request, &mut state.unsent).map_err(|_| Broken::Busy)?;
+        let frame = state.unsent.len() - before;
+        state.awaited.insert(id, answer);
+        if self.flush(&mut state).is_err() {
+            let is_unsent = state.unsent.len() >= frame;
+            state.break_off();
+            if is_unsent {
+                return Err(Broken::Unsent);
+            }
+        } else if !state.unsent.is_empty() {
+            self.has_unsent.notify_one();
+        }
+        Ok(id)
+    }
+
+    /// Sends what the socket takes.
+    fn flush(&self, state: &mut ConnectionState) -> io::Result<()> {
+        while !state.unsent.is_empty() {
+            match self.stream.try_write(&state.unsent) {
+                Ok(sent) => state.unsent.advance(sent),
+                Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(()),
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
+    }
+
+    /// Receives answers until there is none for now.
+    fn receive(&self, received: &mut BytesMut) -> io::Result<()> {
+        loop {
+            match self.stream.try_read_buf(received) {
+                Ok(0) => return Err(ErrorKind::UnexpectedEof.into()),
+                Ok(_) => {}
+                Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(()),
+                Err(error) => return Err(error),
+            }
+            while let Some(Response { id, result }) = message::decode(received)? {
+                // The guest may have stopped waiting.
+                if let Some(answer) = lock(&self.state).awaited.remove(&id) {
+                    let _ = answer.send(result);
+                }
+            }
+        }
+    }
+}
+
+impl ConnectionState {
+    /// Nothing more is sent or received. Those who wait are told.
+    fn break_off(&mut self) {
+        self.is_broken = true;
+        self.awaited.clear();
+        self.unsent.clear();
+    }
+}
+
+/// Sends and receives until the connection is broken.
+async fn drive(connection: Arc<Connection>) {
+    let mut received = BytesMut::new();
+    while let Ok(()) = step(&connection, &mut received).await {}
+    lock(&connection.state).break_off();
+}
+
+async fn step(connection: &Connection, received: &mut BytesMut) -> io::Result<()> {
+    let has_unsent = !lock(&connection.state).unsent.is_empty();
+    let interest = if has_unsent { Interest::READABLE | Interest::WRITABLE } else { Interest::READABLE };
+    let ready = tokio::select! {
+        ready = connection.stream.ready(interest) => ready?,
+        () = connection.has_unsent.notified() => return Ok(()),
+    };
+    if ready.is_writable() {
+        connection.flush(&mut lock(&connection.state))?;
+    }
+    if ready.is_readable() || ready.is_read_closed() {
+        connection.receive(received)?;
+    }
+    Ok(())
+}

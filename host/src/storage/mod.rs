@@ -1,0 +1,106 @@
+//! The storage process: keeps the key-value stores of one generation, for all of its workers.
+//!
+//! One process has the files open, so a worker that is killed or hangs never does so with a lock, and writes of all
+//! workers are done in the order of their arrival. Each store has a thread. Workers connect through its
+//! [doorbell](crate::ipc::doorbell), which the supervisor keeps when this process is started again.
+//!
+//! It ends by itself when no worker is left, and no process that could start one.
+
+pub(crate) mod client;
+pub(crate) mod command;
+pub(crate) mod database;
+pub(crate) mod dir;
+mod events;
+mod limits;
+pub(crate) mod message;
+mod service;
+
+use std::ffi::OsString;
+use std::io::{self, Write as _};
+use std::os::fd::BorrowedFd;
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use daylily_core::config::Store;
+use serde::{Deserialize, Serialize};
+
+use self::events::Events;
+pub(crate) use self::events::MAX_EVENT_BYTES;
+use self::service::Service;
+use crate::ipc::command::{FAILED, READY};
+use crate::ipc::{child, fd_message};
+
+/// The exit code of an error of the configuration (EX_CONFIG of sysexits.h).
+const EXIT_CONFIGURATION: u8 = 78;
+
+/// What the supervisor sends.
+#[derive(Serialize, Deserialize)]
+struct Setup {
+    /// A path, which need not be UTF-8.
+    dir: OsString,
+    stores: Vec<Store>,
+}
+
+/// Sends a storage process what it needs. For each store there is a doorbell.
+///
+/// # Errors
+///
+/// When the process has ended, or the system has no memory or descriptors left.
+pub(crate) fn send(to: &UnixStream, dir: &Path, stores: &[Store], doorbells: &[BorrowedFd<'_>]) -> io::Result<()> {
+    let setup = Setup { dir: dir.as_os_str().to_owned(), stores: stores.to_owned() };
+    fd_message::send(to, &postcard::to_stdvec(&setup).map_err(io::Error::other)?, doorbells)
+}
+
+fn receive(supervisor: &UnixStream) -> io::Result<(Setup, Vec<UnixStream>)> {
+    let (payload, doorbells) = fd_message::receive(supervisor)?;
+    let setup: Setup = postcard::from_bytes(&payload).map_err(io::Error::other)?;
+    if setup.stores.len() != doorbells.len() {
+        return Err(io::Error::other("a descriptor is missing"));
+    }
+    Ok((setup, doorbells.into_iter().map(UnixStream::from).collect()))
+}
+
+/// Runs a storage process to its end.
+pub(crate) fn main() -> ExitCode {
+    let (supervisor, (setup, doorbells)) = match child::begin(c"daylily-storage", "storage process", receive) {
+        Ok(begun) => begun,
+        Err(code) => return code,
+    };
+    match serve(&supervisor, setup, doorbells) {
+        Ok(code) => code,
+        Err(error) => {
+            let _ = writeln!(io::stderr(), "the storage process cannot run: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn serve(supervisor: &UnixStream, setup: Setup, doorbells: Vec<UnixStream>) -> io::Result<ExitCode> {
+    let (dir, stores) = (PathBuf::from(setup.dir), setup.stores);
+    let events = Events::new(supervisor.try_clone()?);
+    let (mut services, mut refused) = (Vec::new(), Vec::new());
+    for (store, doorbell) in stores.into_iter().zip(doorbells) {
+        let name = store.name.clone();
+        match Service::open(dir.clone(), store, doorbell, events.clone()) {
+            Ok(service) => services.push((name, service)),
+            Err(reason) => refused.push(format!("store `{name}`: {reason}")),
+        }
+    }
+    if !refused.is_empty() {
+        let message = [&[FAILED, EXIT_CONFIGURATION][..], refused.join("\n").as_bytes()].concat();
+        (&mut &*supervisor).write_all(&message)?;
+        return Ok(ExitCode::from(EXIT_CONFIGURATION));
+    }
+    (&mut &*supervisor).write_all(&[READY])?;
+    let beating = supervisor.try_clone()?;
+    std::thread::Builder::new().name("heartbeat".into()).spawn(move || Events::beat(beating))?;
+    let threads =
+        services.into_iter().map(|(name, service)| std::thread::Builder::new().name(name).spawn(move || service.run()));
+    let threads: Vec<_> = threads.collect::<io::Result<_>>()?;
+    for thread in threads {
+        // A thread that panics has said so; the supervisor starts another process.
+        thread.join().map_err(|_| io::Error::other("a thread panicked"))??;
+    }
+    Ok(ExitCode::SUCCESS)
+}

@@ -1,0 +1,354 @@
+//! One store, served by a thread of its own to all workers, so that a store that is slow delays no other.
+//!
+//! The thread waits for its connections and does what arrives. Writes that have arrived together are one transaction.
+//! While another process has locked the file, operations wait here in the order of their arrival, and others' reads go
+//! on.
+
+use std::collections::VecDeque;
+use std::io::{self, ErrorKind};
+use std::os::unix::net::UnixStream;
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use bytes::{Buf as _, BytesMut};
+use daylily_core::config::Store;
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::net::{RecvFlags, SendFlags};
+
+use super::database::{Database, Failure, OpenError};
+use super::events::Events;
+use super::message::{self, Answer, Operation, Request, Response, StoreError};
+use crate::ipc::doorbell;
+
+/// Bytes that are read from a connection before the next one has its turn.
+const READ_BYTES: usize = 64 << 10;
+
+/// Operations of one connection that may wait. While there are so many, no more are read.
+const MAX_WAITING: usize = 1_024;
+
+/// Answers that a worker has not read. While there are so many bytes, no more operations of its are read.
+const MAX_UNREAD_BYTES: usize = 4 << 20;
+
+/// Operations that write, in one transaction.
+const MAX_BATCH: usize = 256;
+
+/// The interval between two tries while the file is locked. SQLite has no queue for its lock, so a longer one would lose
+/// to a process that locks it all the time.
+const LOCKED_INTERVAL: Duration = Duration::from_millis(2);
+
+/// The interval between two tries to open a file that could not be opened.
+const REOPEN_INTERVAL: Duration = Duration::from_secs(5);
+
+/// Errors of one store are reported at most once in this time: each operation may have one.
+const REPORT_INTERVAL: Duration = Duration::from_secs(60);
+
+/// How often entries that have expired are removed.
+const SWEEP_INTERVAL: Duration = Duration::from_secs(10);
+
+/// A store and its workers.
+pub(super) struct Service {
+    dir: PathBuf,
+    store: Store,
+    /// None while the file cannot be used.
+    database: Option<Database>,
+    /// Why the file could not be opened at first.
+    failed: Option<rusqlite::Error>,
+    reopen_at: Instant,
+    sweep_at: Instant,
+    report_at: Instant,
+    /// What is read from a connection goes through it.
+    buffer: Vec<u8>,
+    doorbell: UnixStream,
+    is_hung_up: bool,
+    connections: Vec<Connection>,
+    next_connection: u64,
+    waiting: VecDeque<Waiting>,
+    events: Events,
+}
+
+struct Connection {
+    number: u64,
+    stream: UnixStream,
+    input: BytesMut,
+    output: BytesMut,
+    waiting: usize,
+    is_closed: bool,
+}
+
+/// An operation that has arrived and has no answer yet.
+struct Waiting {
+    connection: u64,
+    id: u64,
+    operation: Operation,
+    until: Instant,
+}
+
+impl Service {
+    /// Opens the store.
+    ///
+    /// # Errors
+    ///
+    /// If only the operator can change what prevents it. A file that is damaged is no error here: its operations are.
+    pub(super) fn open(dir: PathBuf, store: Store, doorbell: UnixStream, events: Events) -> Result<Self, String> {
+        let (database, failed) = match Database::open(&dir, &store) {
+            Ok(database) => (Some(database), None),
+            Err(OpenError::Refused(reason)) => return Err(reason),
+            Err(OpenError::Failed(error)) => (None, Some(error)),
+        };
+        let now = Instant::now();
+        Ok(Self {
+            dir,
+            store,
+            database,
+            failed,
+            reopen_at: now + REOPEN_INTERVAL,
+            sweep_at: now,
+            report_at: now,
+            buffer: vec![0; READ_BYTES],
+            doorbell,
+            is_hung_up: false,
+            connections: Vec::new(),
+            next_connection: 0,
+            waiting: VecDeque::new(),
+            events,
+        })
+    }
+
+    /// Serves until there is no worker, and no process that could start one.
+    pub(super) fn run(mut self) -> io::Result<()> {
+        if let Some(error) = self.failed.take() {
+            self.events.error(&self.store.name, &error);
+        }
+        while !self.is_hung_up || !self.connections.is_empty() {
+            self.wait()?;
+            self.accept()?;
+            for connection in &mut self.connections {
+                connection.receive(&mut self.buffer, &mut self.waiting);
+            }
+            self.work();
+            for connection in &mut self.connections {
+                connection.send();
+            }
+            self.connections.retain(|connection| !connection.is_closed);
+            self.tidy();
+        }
+        Ok(())
+    }
+
+    /// Waits until there is something to do.
+    fn wait(&self) -> io::Result<()> {
+        let mut polled: Vec<PollFd<'_>> = Vec::with_capacity(1 + self.connections.len());
+        if !self.is_hung_up {
+            polled.push(PollFd::new(&self.doorbell, PollFlags::IN));
+        }
+        polled.extend(self.connections.iter().map(|connection| PollFd::new(&connection.stream, connection.awaited())));
+        let now = Instant::now();
+        let timeout = if self.waiting.is_empty() {
+            self.store.ttl.map(|_| self.sweep_at.saturating_duration_since(now))
+        } else {
+            Some(LOCKED_INTERVAL)
+        };
+        let timeout = timeout.and_then(|timeout| Timespec::try_from(timeout).ok());
+        match poll(&mut polled, timeout.as_ref()) {
+            Ok(_) | Err(rustix::io::Errno::INTR) => Ok(()),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    fn accept(&mut self) -> io::Result<()> {
+        while !self.is_hung_up {
+            match doorbell::answer(&self.doorbell) {
+                Ok(Some(stream)) => {
+                    self.connections.push(Connection {
+                        number: self.next_connection,
+                        stream,
+                        input: BytesMut::new(),
+                        output: BytesMut::new(),
+                        waiting: 0,
+                        is_closed: false,
+                    });
+                    self.next_connection += 1;
+                }
+                Ok(None) => break,
+                Err(error) if matches!(error.kind(), ErrorKind::UnexpectedEof | ErrorKind::ConnectionReset) => {
+                    self.is_hung_up = true;
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
+    }
+
+    /// Does the operations that have arrived, except those that have to wait for the lock of the file. Those of workers
+    /// that have ended, too.
+    fn work(&mut self) {
+        if self.waiting.is_empty() {
+            return;
+        }
+        self.reopen();
+        let now = Instant::now();
+        let mut writes = Vec::new();
+        for waiting in std::mem::take(&mut self.waiting) {
+            if waiting.until <= now {
+                self.answer(waiting, Err(StoreError::Locked));
+            } else if waiting.operation.is_read() {
+                let read = self.database.as_ref().map(|database| database.read(&waiting.operation));
+                match read.unwrap_or(Err(Failure::Operation(StoreError::Failed))) {
+                    Ok(answer) => self.answer(waiting, Ok(answer)),
+                    Err(failure) => self.fail(vec![waiting], failure),
+                }
+            } else {
+                writes.push(waiting);
+            }
+        }
+        let mut writes = writes.into_iter().peekable();
+        while writes.peek().is_some() {
+            let batch: Vec<_> = writes.by_ref().take(MAX_BATCH).collect();
+            if !self.write(batch) {
+                // The others would not get the lock either.
+                self.waiting.extend(writes);
+                return;
+            }
+        }
+    }
+
+    /// Writes in one transaction. Returns false if the file is locked.
+    fn write(&mut self, batch: Vec<Waiting>) -> bool {
+        let operations = batch.iter().map(|waiting| &waiting.operation);
+        let written = self.database.as_ref().map(|database| database.write(operations));
+        match written.unwrap_or(Err(Failure::Operation(StoreError::Failed))) {
+            Ok(results) => {
+                for (waiting, result) in batch.into_iter().zip(results) {
+                    self.answer(waiting, result);
+                }
+                true
+            }
+            // One of them may be too large for the store, which does not concern the others.
+            Err(Failure::Operation(_)) if batch.len() > 1 => {
+                let mut is_free = true;
+                for waiting in batch {
+                    is_free &= self.write(vec![waiting]);
+                }
+                is_free
+            }
+            Err(failure) => {
+                let is_locked = matches!(failure, Failure::Locked);
+                self.fail(batch, failure);
+                !is_locked
+            }
+        }
+    }
+
+    /// Lets operations wait for the lock, or answers them with their error.
+    fn fail(&mut self, batch: Vec<Waiting>, failure: Failure) {
+        let error = match failure {
+            Failure::Locked => return self.waiting.extend(batch),
+            Failure::Operation(error) => error,
+            Failure::Database(error) => {
+                if Instant::now() >= self.report_at {
+                    self.report_at = Instant::now() + REPORT_INTERVAL;
+                    self.events.error(&self.store.name, &error);
+                }
+                StoreError::Failed
+            }
+        };
+        for waiting in batch {
+            self.answer(waiting, Err(error.clone()));
+        }
+    }
+
+    fn answer(&mut self, waiting: Waiting, result: Result<Answer, StoreError>) {
+        let mut connections = self.connections.iter_mut();
+        let Some(connection) = connections.find(|connection| connection.number == waiting.connection) else { return };
+        connection.waiting -= 1;
+        connection.answer(&Response { id: waiting.id, result });
+    }
+
+    fn reopen(&mut self) {
+        if self.database.is_some() || Instant::now() < self.reopen_at {
+            return;
+        }
+        self.reopen_at = Instant::now() + REOPEN_INTERVAL;
+        if let Ok(database) = Database::open(&self.dir, &self.store) {
+            self.database = Some(database);
+            self.events.info(&self.store.name, &"the store can be used again");
+        }
+    }
+
+    /// Removes entries that have expired.
+    fn tidy(&mut self) {
+        let (Some(_), Some(database)) = (self.store.ttl, &self.database) else { return };
+        if Instant::now() < self.sweep_at {
+            return;
+        }
+        self.sweep_at = Instant::now() + SWEEP_INTERVAL;
+        // A file that is locked is tried again; an error will be seen by an operation as well.
+        let _ = database.sweep();
+    }
+}
+
+impl Connection {
+    /// What to wait for.
+    fn awaited(&self) -> PollFlags {
+        let mut flags = PollFlags::empty();
+        flags.set(PollFlags::IN, self.waiting < MAX_WAITING && self.output.len() < MAX_UNREAD_BYTES);
+        flags.set(PollFlags::OUT, !self.output.is_empty());
+        flags
+    }
+
+    /// Receives operations, if there are any.
+    fn receive(&mut self, buffer: &mut [u8], waiting: &mut VecDeque<Waiting>) {
+        if !self.awaited().contains(PollFlags::IN) {
+            return;
+        }
+        match self.read(buffer) {
+            Ok(()) => {}
+            Err(error) if error.kind() == ErrorKind::WouldBlock => return,
+            Err(_) => self.is_closed = true,
+        }
+        let now = Instant::now();
+        loop {
+            match message::decode::<Request>(&mut self.input) {
+                Ok(Some(Request { id, within_ms, operation })) => {
+                    self.waiting += 1;
+                    let until = now + Duration::from_millis(within_ms.into());
+                    waiting.push_back(Waiting { connection: self.number, id, operation, until });
+                }
+                Ok(None) => return,
+                Err(_) => {
+                    self.is_closed = true;
+                    return;
+                }
+            }
+        }
+    }
+
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<()> {
+        let (received, _) = rustix::net::recv(&self.stream, &mut *buffer, RecvFlags::DONTWAIT)?;
+        match buffer.get(..received) {
+            None | Some([]) => Err(ErrorKind::UnexpectedEof.into()),
+            Some(bytes) => {
+                self.input.extend_from_slice(bytes);
+                Ok(())
+            }
+        }
+    }
+
+    fn answer(&mut self, response: &Response) {
+        // An answer is bounded, so it fits into a frame.
+        if message::encode(response, &mut self.output).is_err() {
+            self.is_closed = true;
+        }
+    }
+
+    /// Sends as much as the worker takes.
+    fn send(&mut self) {
+        while !self.output.is_empty() && !self.is_closed {
+            match rustix::net::send(&self.stream, &self.output, SendFlags::DONTWAIT | SendFlags::NOSIGNAL) {
+                Ok(sent) => self.output.advance(sent),
+                Err(rustix::io::Errno::AGAIN) => return,
+                Err(_) => self.is_closed = true,
+            }
+        }
+    }
+}

@@ -1,0 +1,39 @@
+//! Key-value stores: `wasi:keyvalue` in both of its drafts, and the interface of Spin. All do the same operations on the
+//! same data ([`operations`]).
+
+mod interfaces;
+mod operations;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use daylily_core::config::Grants;
+
+pub(super) use self::interfaces::{draft, draft2, spin};
+use crate::observe::log::OncePerSecond;
+use crate::storage::client::StoreClient;
+
+/// The stores that a route grants.
+pub(crate) struct GrantedStores {
+    by_label: BTreeMap<String, Arc<StoreClient>>,
+    /// Limits the log lines about others, which guests can cause at any rate.
+    refusals: OncePerSecond,
+}
+
+impl GrantedStores {
+    /// Those of `stores` that are granted.
+    pub(crate) fn of(grants: &Grants, stores: &[Arc<StoreClient>]) -> Arc<Self> {
+        let granted = grants.stores.iter().filter_map(|grant| {
+            let store = stores.iter().find(|store| store.name() == grant.store)?;
+            Some((grant.label.clone(), Arc::clone(store)))
+        });
+        Arc::new(Self { by_label: granted.collect(), refusals: OncePerSecond::new() })
+    }
+}
+
+/// What one instance has used of its stores.
+#[derive(Default)]
+pub(crate) struct StoreUse {
+    operations: u32,
+    open: u32,
+}

@@ -1,0 +1,212 @@
+//! Key-value stores when processes are killed, and when files are locked, damaged or no stores.
+
+use std::fs::Permissions;
+use std::io::{Read as _, Write as _};
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::Path;
+use std::sync::atomic::AtomicBool;
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::Duration;
+
+use rustix::process::Signal;
+
+use crate::harness::{Daylily, Process, Setup, eventually, run_at};
+use crate::stores::{FORMS, files, setup};
+
+fn storage(server: &Daylily) -> Option<Process> {
+    server.processes().into_iter().find(|process| process.is_called("daylily-storage"))
+}
+
+/// What was acknowledged is there: after the end of a worker, of the storage process, after a reload and a restart.
+#[test]
+fn data_survive_the_end_of_every_process() {
+    let server = setup("").workers(2).start();
+    let mut acknowledged = 0;
+    let mut increment = |server: &Daylily| {
+        acknowledged += 1;
+        server.get("direct.test", "/increment?key=n").expect(200, &acknowledged.to_string());
+    };
+    increment(&server);
+    for worker in server.worker_processes() {
+        worker.kill();
+    }
+    increment(&server);
+    let first = storage(&server).expect("a storage process");
+    first.kill();
+    server.log().wait_for(&["ERROR daylily::storage: the storage process ended (signal: 9", "it is started again"]);
+    // It waits for the next process.
+    increment(&server);
+    assert_ne!(storage(&server).expect("a storage process"), first);
+    let before = storage(&server).expect("a storage process");
+    server.signal(Signal::HUP);
+    server.log().wait_for(&["reloaded"]);
+    increment(&server);
+    let is_gone = eventually(Duration::from_secs(10), || !before.is_running());
+    assert!(is_gone, "the storage process of the generation before does not end with it");
+    increment(&server);
+    let state = server.directory().join("state");
+    let copy = tempfile::tempdir().expect("a directory");
+    server.signal(Signal::TERM);
+    assert!(eventually(Duration::from_secs(10), || server.try_wait().is_some()), "it does not stop");
+    assert_eq!(files(&state), ["other.sqlite", "visits.sqlite"], "something is not in the files yet");
+    std::fs::copy(state.join("visits.sqlite"), copy.path().join("visits.sqlite")).expect("a copy");
+    let database = copy.path().display().to_string();
+    let server = Setup::new()
+        .top(&format!("state_dir = '{database}'\n[store.visits]"))
+        .route("copy.test", "store", "stores = ['visits']")
+        .start();
+    server.get("copy.test", "/get?key=n").expect(200, &format!("some {acknowledged}"));
+}
+
+/// While another process has locked the file, writes wait and then fail in time; reads, other stores and other requests
+/// are not concerned.
+#[test]
+fn a_locked_store_delays_only_its_writes() {
+    let server = setup("store_timeout = '400ms'").start();
+    server.get("direct.test", "/set?key=a&value=1").expect(200, "()");
+    let path = server.directory().join("state/visits.sqlite");
+    let locked = "the operation took longer than store_timeout = 400ms; a write may have been applied, or may still be";
+    let lock = lock(&path);
+    for host in FORMS {
+        server.get(host, "/get?key=a").expect(200, "some 1");
+        server.get(host, "/set?key=b&value=2&store=cache").expect(200, "()");
+        let text = server.get(host, "/set?key=a&value=2").text();
+        assert!(text.contains(locked) || text.contains("the store is locked by another process"), "{text}");
+    }
+    drop(lock);
+    server.get("direct.test", "/set?key=a&value=3").expect(200, "()");
+    server.log().wait_for(&["WARN daylily::storage: store `visits`: an operation failed: "]);
+}
+
+/// Holds the write lock of a database until it is dropped.
+fn lock(path: &Path) -> rusqlite::Connection {
+    let connection = rusqlite::Connection::open(path).expect("a database");
+    connection.execute_batch("BEGIN IMMEDIATE").expect("the lock");
+    connection
+}
+
+/// A file that is damaged fails its store, with one log line; everything else is served.
+#[test]
+fn a_damaged_file_fails_only_its_store() {
+    let server = setup("").file("state/visits.sqlite", &[b'x'; 8_192]).start();
+    for host in FORMS {
+        server
+            .get(host, "/get?key=a")
+            .expect(200, "error: Error::Other(\"the store cannot be used; the server's log says why\")");
+        server.get(host, "/increment?key=a&store=cache&delta=0").expect(200, "0");
+    }
+    server.log().wait_for(&["ERROR daylily::storage: store `visits`: file is not a database"]);
+    let errors = server.log().matching(|line| line.contains("ERROR"));
+    assert_eq!(errors.len(), 1, "{errors:?}");
+}
+
+/// What only the operator can change is an error at the start, at a reload and in `check`.
+#[test]
+fn what_is_no_store_is_not_served() {
+    fn check(prepare: impl Fn(&Path), top: &str, expected: &[&str]) {
+        let server = setup("").start();
+        let directory = server.directory().to_owned();
+        let config = std::fs::read_to_string(directory.join("daylily.toml")).expect("the configuration");
+        prepare(&directory);
+        std::fs::write(directory.join("daylily.toml"), config.replace("state_dir = 'state'", top)).expect("room");
+        run_at(&directory, &["check"]).expect(78, expected);
+        run_at(&directory, &["serve", "--listen", "127.0.0.1:0", "--control", "other.sock"]).expect(78, expected);
+        server.signal(Signal::HUP);
+        server.log().wait_for(&["reload failed", expected[0]]);
+        server.get("direct.test", "/exists?key=a").expect(200, "false");
+    }
+    let foreign = |directory: &Path| {
+        std::fs::create_dir(directory.join("foreign")).expect("a directory");
+        let database = rusqlite::Connection::open(directory.join("foreign/other.sqlite")).expect("a database");
+        database.execute_batch("CREATE TABLE notes (text)").expect("a table");
+    };
+    check(
+        foreign,
+        "state_dir = 'foreign'",
+        &["store `other`: ", "other.sqlite is a database, but no store of daylily's"],
+    );
+    let newer = |directory: &Path| {
+        std::fs::create_dir(directory.join("newer")).expect("a directory");
+        let copied = "newer/visits.sqlite";
+        std::fs::copy(directory.join("state/visits.sqlite"), directory.join(copied)).expect("a copy");
+        let database = rusqlite::Connection::open(directory.join(copied)).expect("a database");
+        database
+            .execute_batch("CREATE TABLE entry (x); PRAGMA application_id = 1684109676; PRAGMA user_version = 2")
+            .expect("a version");
+    };
+    check(newer, "state_dir = 'newer'", &["store `visits`: ", "newer version of daylily (schema 2, this one knows 1)"]);
+    let open = |directory: &Path| {
+        std::fs::create_dir(directory.join("open")).expect("a directory");
+        std::fs::set_permissions(directory.join("open"), Permissions::from_mode(0o777)).expect("permissions");
+    };
+    check(open, "state_dir = 'open'", &["the state directory `open` is not safe: others can write to it (mode 777)"]);
+    let fifo = |directory: &Path| {
+        std::fs::create_dir(directory.join("fifo")).expect("a directory");
+        std::fs::create_dir(directory.join("fifo/visits.sqlite")).expect("a directory");
+    };
+    check(fifo, "state_dir = 'fifo'", &["store `visits`: ", "is no regular file"]);
+}
+
+/// Clients increment while processes are killed and replaced. The counter is at least what was acknowledged, and at most
+/// that and what got no answer.
+#[test]
+fn nothing_acknowledged_is_lost_under_kills() {
+    const CLIENTS: usize = 8;
+    let server = setup("").workers(2).start();
+    let is_over = AtomicBool::new(false);
+    let counts = std::thread::scope(|scope| {
+        let clients: Vec<_> = (0..CLIENTS).map(|_| scope.spawn(|| increment_until(&server, &is_over))).collect();
+        for round in 0..6 {
+            // Some more are acknowledged in between.
+            let before: u64 = value(&server);
+            assert!(eventually(Duration::from_secs(20), || value(&server) > before + 20), "nothing goes on");
+            match round % 3 {
+                0 => server.worker_processes()[0].kill(),
+                1 => storage(&server).expect("a storage process").kill(),
+                _ => server.reload(),
+            }
+        }
+        is_over.store(true, Relaxed);
+        let counts = clients.into_iter().map(|client| client.join().expect("a client"));
+        counts.fold((0, 0), |sums, counts| (sums.0 + counts.0, sums.1 + counts.1))
+    });
+    let (acknowledged, unknown) = counts;
+    let value = value(&server);
+    assert!((acknowledged..=acknowledged + unknown).contains(&value), "{value}: {acknowledged} and {unknown} unknown");
+    assert!(acknowledged > 100, "only {acknowledged} were acknowledged");
+}
+
+/// The counter, however often the server has to be asked.
+fn value(server: &Daylily) -> u64 {
+    let mut value = None;
+    let is_there = || {
+        value = ask(server, "/increment?key=n&delta=0").and_then(|text| text.parse().ok());
+        value.is_some()
+    };
+    assert!(eventually(Duration::from_secs(20), is_there), "no answer");
+    value.expect("a value")
+}
+
+/// Increments until the end: how many were acknowledged, and how many may have been done.
+fn increment_until(server: &Daylily, is_over: &AtomicBool) -> (u64, u64) {
+    let (mut acknowledged, mut unknown) = (0, 0);
+    while !is_over.load(Relaxed) {
+        let is_number = |text: String| text.parse::<u64>().is_ok();
+        match ask(server, "/increment?key=n").is_some_and(is_number) {
+            true => acknowledged += 1,
+            false => unknown += 1,
+        }
+    }
+    (acknowledged, unknown)
+}
+
+/// One request on a connection of its own. None if there is no complete response with status 200.
+fn ask(server: &Daylily, target: &str) -> Option<String> {
+    let mut stream = std::net::TcpStream::connect(server.address()).ok()?;
+    stream.set_read_timeout(Some(Duration::from_secs(20))).ok()?;
+    write!(stream, "GET {target} HTTP/1.1\r\nhost: direct.test\r\nconnection: close\r\n\r\n").ok()?;
+    let mut response = String::new();
+    stream.read_to_string(&mut response).ok()?;
+    let (head, body) = response.split_once("\r\n\r\n")?;
+    head.starts_with("HTTP/1.1 200").then(|| body.to_owned())
+}
