@@ -29,6 +29,7 @@ use crate::observe::log::OncePerSecond;
 use crate::observe::metrics::{self, BlockNames, WorkerMetrics};
 use crate::observe::record::Recorder;
 use crate::observe::scoreboard::Slot;
+use crate::observe::source_map::Bundle;
 use crate::sys::drain::Drain;
 use crate::wasi::file_threads::RouteFiles;
 use crate::wasi::http::client::{OutgoingClient, OutgoingPolicy};
@@ -197,6 +198,10 @@ fn settings(config: &Config, route: &Route, outgoing: &OutgoingClient) -> Result
         limits: route.limits,
         vars: Arc::new(WasiConfigVariables::from_iter(vars)),
         mask: settings::mask(&route.grants),
+        bundle: match source(route) {
+            Some(Source::File(path)) if config.dev => Some(Bundle::of(&path)),
+            _ => None,
+        },
         outgoing: OutgoingPolicy::new(outgoing, allow_http, &route.limits),
         grants: Arc::new(route.grants.clone()),
     })
