@@ -4,15 +4,16 @@
 enum Message {
     /// After these words, at the start of a line.
     After(&'static str),
-    /// The next line after a line that is these words.
+    /// The next line after a line that begins with these words.
     Below(&'static str),
 }
 
 /// What runtimes write. The first one that the output has counts: Python's runtime panics after an exception.
 const FORMS: [Message; 5] = [
-    // JavaScript (StarlingMonkey): thrown by the handler, thrown by a timer, and a promise without a handler.
+    // JavaScript (StarlingMonkey): the handler's promise was rejected; the event listener or a timer has thrown; and a
+    // promise was rejected that has no handler.
     Message::After("Error while running request handler: "),
-    Message::Below("Exception while evaluating incoming request"),
+    Message::Below("Exception while "),
     Message::After("Promise rejected but never handled: "),
     // Python writes the stack in between, in lines that begin with spaces.
     Message::Below("Traceback (most recent call last):"),
@@ -30,7 +31,7 @@ impl Message {
     fn last_in<'a>(&self, lines: &[&'a str]) -> Option<&'a str> {
         let message = match self {
             Self::After(words) => lines.iter().rev().find_map(|line| line.strip_prefix(words))?,
-            Self::Below(words) => below(lines, lines.iter().rposition(|line| line == words)?)?,
+            Self::Below(words) => below(lines, lines.iter().rposition(|line| line.starts_with(words))?)?,
         };
         Some(message.trim()).filter(|message| !message.is_empty())
     }
@@ -64,6 +65,8 @@ mod tests {
         check("Error while running request handler: \nStack:\n", None);
         let timer = "Exception while evaluating incoming request\ndist/app.js:29:15 Error: later\nWarning: no\n";
         check(timer, Some("dist/app.js:29:15 Error: later"));
+        let listener = "Exception while Exception in event listener for fetch\ndist/app.js:5:3 TypeError: x\n";
+        check(listener, Some("dist/app.js:5:3 TypeError: x"));
         let rejected = "Warning: Unhandled promise rejections\nPromise rejected but never handled: why\nStack:\n";
         check(rejected, Some("why"));
         let traceback =

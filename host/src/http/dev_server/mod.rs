@@ -109,7 +109,7 @@ impl DevServer {
             }
             _ => match &self.settings.notice {
                 Some(notice) if is_get && asked.is_navigation => {
-                    let page = page::error(&notice.title, &notice.text);
+                    let page = page::error(&notice.title, "", &notice.text);
                     failed(own("text/html; charset=utf-8", Body::text(page)))
                 }
                 Some(notice) if worker.routes.is_empty() => {
@@ -176,12 +176,13 @@ fn is_error_response(response: &Response<Body>) -> bool {
     is_error && response.body().is_by_host() && kind.is_some_and(|kind| kind == "text/plain")
 }
 
-/// The text of an error response as a page. Its first line is the title.
+/// The text of an error response as a page. Its first line is the title, and the lines up to an empty one say more.
 fn as_page(response: Response<Body>) -> Response<Body> {
     let (mut head, body) = response.into_parts();
     let text = body.into_text();
-    let (title, text) = text.split_once('\n').unwrap_or((&text, ""));
-    let page = page::error(title, text.trim_start_matches('\n'));
+    let (first, sections) = text.split_once("\n\n").unwrap_or((text.trim_end(), ""));
+    let (title, reason) = first.split_once('\n').unwrap_or((first, ""));
+    let page = page::error(title, reason, sections);
     head.headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/html; charset=utf-8"));
     Response::from_parts(head, Body::text(page))
 }
