@@ -250,6 +250,12 @@ fn nothing_is_loaded_during_a_build() {
     expect_page_soon(&server, &["The build failed"]);
     expect_at_rest(&server, "reload", 1);
     get(&server, "/api/").expect(200, STATE);
+    // Nor with what else is loaded then.
+    let failed = version(&server);
+    server.put("public/more.txt", "more");
+    assert!(eventually(PATIENCE, || version(&server) != failed));
+    get(&server, "/api/").expect(200, STATE);
+    get(&server, "/more.txt").expect(200, "more");
 }
 
 #[test]

@@ -200,7 +200,8 @@ impl Develop {
             }
             path = written(&mut self.served), if !is_building => {
                 tracing::info!(target: log_target::BUILD, "`{}` has changed: reloading", shown(&path));
-                Wanted::Reload
+                // What a build that failed has written is not loaded.
+                if self.failed_build.is_some() { Wanted::Notice } else { Wanted::Reload }
             }
             outcome = ended(&mut self.running) => {
                 self.note_end(outcome);
