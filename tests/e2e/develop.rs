@@ -76,30 +76,43 @@ fn expect_at_rest(server: &Daylily, part: &str, count: usize) {
     assert_eq!(lines().len(), count, "{:#?}", lines());
 }
 
-/// What pages compare.
+/// What pages compare, by a worker that does not drain.
 pub fn version(server: &Daylily) -> String {
+    let mut version = None;
+    let came = eventually(PATIENCE, || {
+        version = next_version(&mut events(server));
+        version.is_some()
+    });
+    version.filter(|_| came).expect("a version")
+}
+
+fn events(server: &Daylily) -> Connection {
     let mut connection = server.connect();
     connection.send(&Request::get("localhost", "/.daylily/events").bytes());
     assert_eq!(connection.head().values("content-type"), ["text/event-stream"]);
-    next_version(&mut connection)
+    connection
 }
 
-fn next_version(connection: &mut Connection) -> String {
+/// None if the page is to connect again.
+fn next_version(connection: &mut Connection) -> Option<String> {
     let event = String::from_utf8(connection.next_chunk()).expect("text");
-    event.split_once("data: ").expect("data").1.trim_end().to_owned()
+    let version = event.strip_prefix("data: ").map(|version| version.trim_end().to_owned());
+    assert!(version.is_some() || event == AGAIN, "{event:?}");
+    version
 }
+
+const AGAIN: &str = "event: again\ndata: again\n\n";
 
 #[test]
 fn an_edit_is_built_and_served() {
     let server = project(CONFIG).flags(&LOOKS).start();
     server.stdout().wait_for(&["built in ", "watching src, public"]);
     get(&server, "/api/").expect(200, HELLO);
-    let mut page = server.connect();
-    page.send(&Request::get("localhost", "/.daylily/events").bytes());
-    page.head();
-    let first = next_version(&mut page);
+    let mut page = events(&server);
+    let first = next_version(&mut page).expect("a version");
     server.put("src/which", "state");
-    // The browser connects again, and loads the page again.
+    // The browser connects again at once, and loads the page again.
+    assert_eq!(next_version(&mut page), None);
     assert!(page.next_chunk().is_empty(), "the events go on after a reload");
     assert!(eventually(PATIENCE, || version(&server) != first));
     expect_soon(&server, STATE);
