@@ -90,7 +90,7 @@ pub(super) const TEMPLATES: &[Template] = &[
         needs: &[Tools::Python],
         serve: DEV,
         parts: &[files!(
-            "python": ".gitignore.in" "README.md.in" "app.py" "build.sh" "daylily.toml" "outgoing.py" "requirements.in"
+            "python": ".gitignore.in" "README.md.in" "app.py" "build.sh" "daylily.toml" "outgoing.py" "requirements.in.in"
             "requirements.txt" "test.sh"
             "wit/deps/cli-0.2.12.wit" "wit/deps/clocks-0.2.12.wit" "wit/deps/config-0.2.0-rc.1.wit"
             "wit/deps/http-0.2.12.wit" "wit/deps/io-0.2.12.wit" "wit/world.wit" "wsgi.py"
