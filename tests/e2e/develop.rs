@@ -1,11 +1,9 @@
 //! `daylily dev` builds, serves, and does both again when a source changes.
 
-use std::fs;
-use std::time::Duration;
-
 use rustix::process::Signal;
+use std::fs;
 
-use crate::harness::{Connection, Daylily, PATIENCE, Process, Request, Response, Setup, eventually, guest, run_at};
+use crate::harness::{Connection, Daylily, PATIENCE, Request, Response, Setup, eventually, guest, run_at};
 
 pub fn component(package: &str) -> Vec<u8> {
     fs::read(guest(package)).expect("a built guest")
@@ -16,8 +14,8 @@ pub const CONFIG: &str = "[build]\ncommand = 'echo compiling $(cat src/which) &&
     [[route]]\npath = '/api/*'\ncomponent = 'app.wasm'\n\n[[route]]\npath = '/*'\nfiles = 'public'\n";
 
 pub const PAGE: &str = "<!doctype html><h1>Page</h1>\n";
-const HELLO: &str = "Hello World\n";
-const STATE: &str = "count: 1\n";
+pub const HELLO: &str = "Hello World\n";
+pub const STATE: &str = "count: 1\n";
 
 pub fn project(config: &str) -> Setup {
     Setup::bare(&["dev"])
@@ -48,42 +46,73 @@ fn expect_page_soon(server: &Daylily, parts: &[&str]) {
     assert!(eventually(PATIENCE, || has_all(&visit(server, "/").text())), "{}", visit(server, "/").text());
 }
 
-/// Fails unless the log has `count` lines with `part`, and no more of them while other things happen for a while.
+/// Logs when the watched files were looked at.
+const LOOKS: [&str; 2] = ["--log", "info,daylily::build=trace,daylily::supervisor=trace"];
+
+/// What the lines about it have: those of the sources, of the served files, and of the configuration and the components.
+const LOOKED: [&str; 3] = ["files below src", "files below public", "watched files"];
+
+/// A change is noticed by a look after it, and reported by the next one.
+const NOTICED_BY: usize = 3;
+
+/// Waits until all watched files were looked at so often that each change is reported, and the same again after the
+/// reload that it may have caused.
+fn rest(log: impl Fn() -> String) {
+    for _ in 0..2 {
+        for looked in LOOKED {
+            let looks = || log().matches(looked).count();
+            let before = looks();
+            assert!(eventually(PATIENCE, || looks() >= before + NOTICED_BY), "no looks at {looked}: {}", log());
+        }
+    }
+}
+
+/// Fails unless the log has `count` lines with `part`, and no more of them when everything was looked at again.
 #[track_caller]
 fn expect_at_rest(server: &Daylily, part: &str, count: usize) {
     let lines = || server.log().matching(|line| line.contains(part));
     assert!(eventually(PATIENCE, || lines().len() >= count), "{:#?}", lines());
-    std::thread::sleep(REST);
+    rest(|| server.log().matching(|line| line.contains("looked at")).join("\n"));
     assert_eq!(lines().len(), count, "{:#?}", lines());
 }
 
-/// Longer than it takes until a change is noticed, or a build that waits is started.
-const REST: Duration = Duration::from_secs(3);
-
-/// What pages compare.
+/// What pages compare, by a worker that does not drain.
 pub fn version(server: &Daylily) -> String {
+    let mut version = None;
+    let came = eventually(PATIENCE, || {
+        version = next_version(&mut events(server));
+        version.is_some()
+    });
+    version.filter(|_| came).expect("a version")
+}
+
+fn events(server: &Daylily) -> Connection {
     let mut connection = server.connect();
     connection.send(&Request::get("localhost", "/.daylily/events").bytes());
     assert_eq!(connection.head().values("content-type"), ["text/event-stream"]);
-    next_version(&mut connection)
+    connection
 }
 
-fn next_version(connection: &mut Connection) -> String {
+/// None if the page is to connect again.
+fn next_version(connection: &mut Connection) -> Option<String> {
     let event = String::from_utf8(connection.next_chunk()).expect("text");
-    event.split_once("data: ").expect("data").1.trim_end().to_owned()
+    let version = event.strip_prefix("data: ").map(|version| version.trim_end().to_owned());
+    assert!(version.is_some() || event == AGAIN, "{event:?}");
+    version
 }
+
+const AGAIN: &str = "event: again\ndata: again\n\n";
 
 #[test]
 fn an_edit_is_built_and_served() {
-    let server = project(CONFIG).start();
+    let server = project(CONFIG).flags(&LOOKS).start();
     server.stdout().wait_for(&["built in ", "watching src, public"]);
     get(&server, "/api/").expect(200, HELLO);
-    let mut page = server.connect();
-    page.send(&Request::get("localhost", "/.daylily/events").bytes());
-    page.head();
-    let first = next_version(&mut page);
+    let mut page = events(&server);
+    let first = next_version(&mut page).expect("a version");
     server.put("src/which", "state");
-    // The browser connects again, and loads the page again.
+    // The browser connects again at once, and loads the page again.
+    assert_eq!(next_version(&mut page), None);
     assert!(page.next_chunk().is_empty(), "the events go on after a reload");
     assert!(eventually(PATIENCE, || version(&server) != first));
     expect_soon(&server, STATE);
@@ -146,87 +175,35 @@ fn a_first_build_may_fail() {
     }
 }
 
-/// A build that takes until a file is there; each start adds its pid to a list.
-const SLOW: &str = "[build]\ncommand = '''echo $$ >> pids\nwhile ! test -e go; do sleep 0.05; done\n\
-    cp $(cat src/which).wasm app.wasm'''\n\n[[route]]\ncomponent = 'app.wasm'\n";
-
-fn builds(server: &Daylily) -> Vec<Process> {
-    let list = fs::read_to_string(server.directory().join("pids")).unwrap_or_default();
-    list.lines().map(|pid| Process { pid: pid.parse().expect("a pid") }).collect()
-}
-
+/// A project of files alone.
 #[test]
-fn a_build_is_started_again_when_something_is_saved_meanwhile() {
-    let server = project(SLOW).spawn();
-    assert!(eventually(PATIENCE, || builds(&server).len() == 1));
-    // The first one has no server beside it that could watch.
-    server.put("go", "");
-    server.log().wait_for(&["built in"]);
-    fs::remove_file(server.directory().join("go")).expect("a file");
-    server.put("src/which", "missing");
-    assert!(eventually(PATIENCE, || builds(&server).len() == 2));
-    server.put("src/which", "state");
-    assert!(eventually(PATIENCE, || builds(&server).len() == 3));
-    assert!(!builds(&server)[1].is_running(), "two builds at a time");
-    server.put("go", "");
-    assert!(eventually(PATIENCE, || server.log().matching(|line| line.contains("built in")).len() == 2));
-}
-
-#[test]
-fn a_build_ends_with_the_server() {
-    type End = fn(&Daylily);
-    let ends: [End; 3] = [
-        |server| server.signal(Signal::TERM),
-        |server| server.signal(Signal::INT),
-        |server| server.supervisor().kill(),
-    ];
-    for end in ends {
-        let server = project(SLOW).spawn();
-        assert!(eventually(PATIENCE, || builds(&server).len() == 1));
-        let build = builds(&server)[0];
-        assert!(build.is_running());
-        end(&server);
-        assert!(eventually(PATIENCE, || !build.is_running()), "the build goes on");
-        assert!(eventually(PATIENCE, || server.try_wait().is_some()), "the server goes on");
-    }
-}
-
-/// What ignores SIGTERM, and outlives the command.
-#[test]
-fn nothing_of_a_build_is_left() {
-    let config = "[build]\ncommand = '''sh -c 'trap \"\" TERM; echo $$ > inner; while :; do sleep 1; done' &\n\
-        until test -s inner; do sleep 0.01; done; cp inner pids; cp hello.wasm app.wasm'''\n\
-        [[route]]\ncomponent = 'app.wasm'\n";
+fn files_are_served_without_a_build() {
+    let config = "[[route]]\nfiles = 'public'\n";
     let server = project(config).start();
-    get(&server, "/").expect(200, HELLO);
-    let left = builds(&server);
-    assert_eq!(left.len(), 1);
-    assert!(eventually(PATIENCE, || !left[0].is_running()), "a process is left");
+    server.stdout().wait_for(&["watching public, and the configuration"]);
+    let page = visit(&server, "/").text();
+    assert!(page.starts_with(PAGE) && page.contains("/.daylily/dev.js?"), "{page}");
+    let first = version(&server);
+    server.put("public/index.html", "new");
+    assert!(eventually(PATIENCE, || version(&server) != first), "pages do not reload");
+    assert!(visit(&server, "/").text().starts_with("new"));
+    server.put("daylily.toml", format!("{config}cache_control = 'max-age=9'\n"));
+    server.log().wait_for(&["reloaded: generation 3"]);
 }
 
 #[test]
-fn builds_that_write_their_sources_wait_longer_and_longer() {
-    // At its start and at its end, with a new content each time.
-    for command in
-        ["date +%N > src/made; sleep 0.5; cp hello.wasm app.wasm", "cp hello.wasm app.wasm; date +%N > src/made"]
-    {
-        let server = project(&format!("[build]\ncommand = '{command}'\n[[route]]\ncomponent = 'app.wasm'\n")).start();
-        server.put("src/which", "edited");
-        server.log().wait_for(&["20 builds in a row were followed by a change", "does the build write it?"]);
-        let count = || server.log().matching(|line| line.contains("building: ")).len();
-        let begun = count();
-        std::thread::sleep(REST);
-        assert!(count() <= begun + 2, "{} builds in {REST:?}", count() - begun);
-        // An edit is built all the same.
-        server.put("src/which", "edited again");
-        assert!(eventually(PATIENCE, || count() > begun));
-    }
+fn a_directory_that_a_build_makes_is_not_missing() {
+    let config = "[build]\nwatch = ['src', 'later']\ncommand = 'cp -r src dist'\n[[route]]\nfiles = 'dist'\n";
+    let server = project(config).file("src/index.html", PAGE.as_bytes()).start();
+    get(&server, "/").expect(200, PAGE);
+    let missing = server.log().matching(|line| line.contains("does not exist"));
+    assert!(missing.len() == 1 && missing[0].contains("`later` does not exist"), "{missing:?}");
 }
 
 #[test]
 fn a_file_that_is_written_with_the_same_content_starts_no_build() {
     let config = CONFIG.replace("cp ", "echo generated > src/made && cp ");
-    let server = project(&config).file("src/made", b"generated\n").start();
+    let server = project(&config).file("src/made", b"generated\n").flags(&LOOKS).start();
     for (builds, which) in [(2, "state"), (3, "hello"), (4, "state")] {
         server.put("src/which", which);
         expect_soon(&server, if which == "state" { STATE } else { HELLO });
@@ -278,7 +255,7 @@ fn nothing_is_loaded_during_a_build() {
     let config = "[build]\ncommand = '''rm -f app.wasm; echo half > public/half.txt; sleep 1\n\
         cp $(cat src/which).wasm app.wasm; sleep 1; test $(cat src/which) != trap'''\n\
         [[route]]\npath = '/api/*'\ncomponent = 'app.wasm'\n[[route]]\npath = '/*'\nfiles = 'public'\n";
-    let server = project(config).file("trap.wasm", &component("trap")).start();
+    let server = project(config).file("trap.wasm", &component("trap")).flags(&LOOKS).start();
     server.put("src/which", "state");
     expect_soon(&server, STATE);
     expect_at_rest(&server, "reload", 1);
@@ -286,16 +263,24 @@ fn nothing_is_loaded_during_a_build() {
     expect_page_soon(&server, &["The build failed"]);
     expect_at_rest(&server, "reload", 1);
     get(&server, "/api/").expect(200, STATE);
+    // Nor with what else is loaded then.
+    let failed = version(&server);
+    server.put("public/more.txt", "more");
+    assert!(eventually(PATIENCE, || version(&server) != failed));
+    get(&server, "/api/").expect(200, STATE);
+    get(&server, "/more.txt").expect(200, "more");
 }
 
 #[test]
 fn what_daylily_writes_starts_no_build() {
     let config =
         format!("log_to = 'daylily.log'\n{}", CONFIG.replace("watch", "").replace("[build]", "[build]\nwatch = ['.']"));
-    let server = project(&config).flags(&["--cache-dir", "compiled"]).spawn();
+    let server = project(&config).flags(&["--cache-dir", "compiled"]).flags(&LOOKS).spawn();
     let log = || fs::read_to_string(server.directory().join("daylily.log")).unwrap_or_default();
     assert!(eventually(PATIENCE, || log().contains("built in")), "{}", log());
-    std::thread::sleep(REST);
+    let looks = || log().matches("files below .").count();
+    let before = looks();
+    assert!(eventually(PATIENCE, || looks() >= before + NOTICED_BY), "{}", log());
     assert_eq!(log().matches("building: ").count(), 1, "{}", log());
 }
 

@@ -68,6 +68,23 @@ fn pages_of_guests_have_it_too() {
 }
 
 #[test]
+fn the_page_of_a_guest_that_failed_begins_with_its_exception() {
+    let server = project("[[route]]\ncomponent = 'fails.wasm'\n").file("fails.wasm", &component("fails")).start();
+    let page = visit(&server, "/nested");
+    assert_eq!(page.status, 500);
+    let text = page.text();
+    let parts = [
+        "<title>the cart is empty</title>",
+        "<h1>the cart is empty</h1>\n<p>guest trapped: wasm trap",
+        "<pre>stderr:\n",
+        "panicked at",
+        "stack, innermost function first:",
+    ];
+    let places = parts.map(|part| text.find(part));
+    assert!(places[0].is_some() && places.is_sorted(), "{text}");
+}
+
+#[test]
 fn other_hosts_are_refused() {
     let config = format!("listen = '0.0.0.0:0'\n{CONFIG}\n[[route]]\nhost = '*.app.test'\ncomponent = 'hello.wasm'\n");
     let server = project(&config).without("--listen").start();

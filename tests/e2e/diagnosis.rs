@@ -1,7 +1,7 @@
 //! What a developer is shown of a failed guest, and what stays in the log: its stack and the end of its output.
 
 use crate::harness::{
-    Connection, Daylily, PATIENCE, Request, Response, Setup, Shared, each, eventually, is_request_id,
+    Connection, Daylily, PATIENCE, Request, Response, Setup, Shared, each, eventually, guest, is_request_id,
 };
 
 /// Bytes of each output stream that are kept: `MAX_KEPT_OUTPUT_BYTES`.
@@ -25,8 +25,9 @@ static DEV: Shared = Shared::new(|| setup().flags(&["--dev"]));
 static PRODUCTION: Shared = Shared::new(setup);
 static DEBUG: Shared = Shared::new(|| setup().flags(&["--log", "debug"]));
 
-/// The sections of an error response: the first line, and what follows it by title.
+/// The sections of an error response: the exception, the line with the reason, and what follows it by title.
 struct Explained {
+    exception: Option<String>,
     text: String,
 }
 
@@ -35,10 +36,12 @@ impl Explained {
     fn of(response: &Response, status: u16, start: &str) -> Self {
         let text = response.text();
         assert_eq!(response.status, status, "{text}");
+        let has_exception = !text.starts_with(start);
+        let (exception, text) = if has_exception { text.split_once('\n').expect("lines") } else { ("", &*text) };
         assert!(text.starts_with(start), "{text}");
         let id = text.lines().next().and_then(|line| line.split_once("(request ")?.1.strip_suffix(')'));
         assert!(id.is_some_and(is_request_id), "{text}");
-        Self { text }
+        Self { exception: has_exception.then(|| exception.to_owned()), text: text.to_owned() }
     }
 
     /// The lines of the section with this title.
@@ -46,7 +49,7 @@ impl Explained {
         let (_, section) = self.text.split_once(&format!("\n\n{title}"))?;
         let (rest_of_title, lines) = section.split_once('\n')?;
         assert!(rest_of_title.ends_with(':'), "{rest_of_title:?} after {title:?}");
-        let next = ["\n\nstderr", "\n\nstdout"].iter().filter_map(|title| lines.find(title)).min();
+        let next = ["\n\nstack, ", "\n\nstderr", "\n\nstdout"].iter().filter_map(|title| lines.find(title)).min();
         Some(lines[..next.unwrap_or(lines.len())].lines().collect())
     }
 
@@ -67,6 +70,9 @@ fn a_developer_is_shown_the_stack_and_the_output() {
     each(&cases, |(host, nested)| {
         let explained = Explained::of(&server.get(host, "/nested"), 500, "guest trapped: wasm trap: ");
         explained.expect_stack(nested);
+        assert_eq!(explained.exception.as_deref(), Some("the cart is empty"));
+        let titles = ["\n\nstderr:", "\n\nstack, ", "\n\nstdout:"].map(|title| explained.text.find(title));
+        assert!(titles.is_sorted() && titles[0].is_some(), "{}", explained.text);
         let stderr = explained.section("stderr").expect("the panic").join("\n");
         assert!(stderr.contains("panicked at") && stderr.contains("the cart is empty"), "{stderr}");
         assert_eq!(explained.section("stdout"), Some(vec!["counting the items"]), "{}", explained.text);
@@ -109,6 +115,7 @@ fn other_failures_are_explained_too() {
     each(&cases, |(host, target, status, start, stderr, stack)| {
         let explained = Explained::of(&server.get(host, target), *status, start);
         explained.expect_stack(stack);
+        assert_eq!(explained.exception, None);
         assert_eq!(explained.section("stderr"), Some(vec![*stderr]), "{}", explained.text);
     });
     // A guest without names: the numbers of its functions.
@@ -116,6 +123,23 @@ fn other_failures_are_explained_too() {
     let stack = explained.section("stack").expect("a stack");
     assert!(stack[0].contains("!<wasm function "), "{stack:?}");
     assert_eq!((explained.section("stderr"), explained.section("stdout")), (None, None));
+}
+
+/// As esbuild writes it, for `price` in the second line of the bundle.
+const MAP: &str = r#"{"version":3,"sources":["../src/price.js"],"mappings":";AAGA;"}"#;
+
+#[test]
+fn a_stack_of_javascript_has_the_places_in_the_sources() {
+    let component = std::fs::read(guest("fails")).expect("a built guest");
+    // The map first: one that is younger than the component is of a build that has not ended.
+    let setup = Setup::new().file("dist/app.js.map", MAP.as_bytes()).file("dist/app.wasm", &component);
+    let server = setup.route_to("app.test", "dist/app.wasm").flags(&["--dev"]).start();
+    let explained =
+        Explained::of(&server.get("app.test", "/after-body?of=price@dist/app.js:2:3"), 500, "guest trapped: ");
+    assert_eq!(explained.section("stderr").expect("output")[0], "secret of price@src/price.js:4:1");
+    server.put("dist/app.js.map", MAP);
+    let explained = Explained::of(&server.get("app.test", "/after-body?of=dist/app.js:2:3"), 500, "guest trapped: ");
+    assert_eq!(explained.section("stderr").expect("output")[0], "secret of dist/app.js:2:3");
 }
 
 #[test]

@@ -22,6 +22,7 @@ mod configuration;
 mod continuing;
 mod crashes;
 mod develop;
+mod develop_builds;
 mod develop_pages;
 mod diagnosis;
 mod disconnect;

@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 use std::fmt;
 
+use crate::exception;
 use crate::excerpt::{Excerpt, printable};
 
 /// Bytes of each of a guest's output streams that are kept, as the guest wrote them.
@@ -64,16 +65,20 @@ impl Diagnosis {
     pub fn stdout(&mut self) -> &mut KeptOutput {
         &mut self.stdout
     }
+
+    /// The exception or panic that the guest has written to stderr, in one line.
+    pub fn exception(&self) -> Option<Excerpt> {
+        exception::find(&String::from_utf8_lossy(&self.stderr.shown())).map(Excerpt::of)
+    }
 }
 
-/// The sections of an error response below its first line. Empty if nothing is known.
+/// The sections of an error response below its first lines. Empty if nothing is known. Standard error comes first: an
+/// exception has the functions of the program, and the stack may have those of an interpreter alone.
 impl fmt::Display for Diagnosis {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.stderr.write("stderr", f)?;
         write!(f, "{}", self.stack)?;
-        for (name, output) in [("stderr", &self.stderr), ("stdout", &self.stdout)] {
-            output.write(name, f)?;
-        }
-        Ok(())
+        self.stdout.write("stdout", f)
     }
 }
 
@@ -182,8 +187,8 @@ mod tests {
         diagnosis.stdout().push(b"one\ntw");
         diagnosis.stdout().push(b"o");
         diagnosis.stderr().push(b"oh\r\n\nno \x1b[31m\xff\n");
-        let expected = "\nstack, innermost function first:\n   0: m!inner\n        at src/lib.rs:3:5\n   1: m!outer\n\
-                        \nstderr:\noh\n\nno \\u{1b}[31m\u{fffd}\n\
+        let expected = "\nstderr:\noh\n\nno \\u{1b}[31m\u{fffd}\n\
+                        \nstack, innermost function first:\n   0: m!inner\n        at src/lib.rs:3:5\n   1: m!outer\n\
                         \nstdout:\none\ntwo\n";
         assert_eq!(diagnosis.to_string(), expected);
     }

@@ -236,13 +236,20 @@ impl ErrorResponse {
     }
 
     /// The response's body, plain text. Its first line is the reason; with `dev` that has the detail, and what is known
-    /// of the guest follows.
+    /// of the guest follows. An exception that ended the guest says more than the reason, and comes before it.
     pub fn body(&self, request_id: &str, dev: bool, diagnosis: Option<&Diagnosis>) -> String {
         if !dev {
             return format!("{} (request {request_id})\n", self.class());
         }
+        let exception = diagnosis.filter(|_| self.may_be_by_exception()).and_then(Diagnosis::exception);
+        let exception = exception.map(|exception| format!("{exception}\n")).unwrap_or_default();
         let diagnosis = diagnosis.map(ToString::to_string).unwrap_or_default();
-        format!("{self} (request {request_id})\n{diagnosis}")
+        format!("{exception}{self} (request {request_id})\n{diagnosis}")
+    }
+
+    /// Whether the reason is what follows when a guest throws an exception or panics.
+    fn may_be_by_exception(&self) -> bool {
+        matches!(self, Self::Trap { .. } | Self::NoResponse | Self::InvalidResponse { .. } | Self::GuestError { .. })
     }
 }
 
@@ -327,5 +334,10 @@ mod tests {
         assert_eq!(trap.body("00ff", false, Some(&diagnosis)), trap.body("00ff", false, None));
         let shown = "guest trapped: unreachable (request 00ff)\n\nstderr:\nsecret\n";
         assert_eq!(trap.body("00ff", true, Some(&diagnosis)), shown);
+        diagnosis.stderr().push(b"Traceback (most recent call last):\n  File\nKeyError: 'a\x1b'\n");
+        let shown = trap.body("00ff", true, Some(&diagnosis));
+        assert!(shown.starts_with("KeyError: 'a\\u{1b}'\nguest trapped: unreachable (request 00ff)\n\n"), "{shown}");
+        let limit = ErrorResponse::WallTime { detail: "limit".into() };
+        assert!(limit.body("00ff", true, Some(&diagnosis)).starts_with("wall time limit exceeded: limit (request"));
     }
 }

@@ -27,6 +27,7 @@ pub mod trusted;
 pub mod units;
 
 mod domain;
+mod exception;
 mod os_path;
 mod value_error;
 mod words;

@@ -85,7 +85,8 @@ impl App {
         let meter = Arc::new(Meter::new(self.settings().limits.cpu_time, Arc::clone(&self.habit)));
         let cpu_queue = self.engines.cpu_queue.clone();
         let (sender, head) = oneshot::channel();
-        let diagnosis = CallDiagnosis::begin(self.settings().dev, self.settings().mask.as_ref());
+        let settings = self.settings();
+        let diagnosis = CallDiagnosis::begin(settings.dev, settings.mask.as_ref(), settings.bundle.as_ref());
         let guest = run(app, id, diagnosis.clone(), Arc::clone(&meter), received, sender);
         Call { run: Metered::new(guest, Arc::clone(&meter), cpu_queue), head, meter, diagnosis }
     }

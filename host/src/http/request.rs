@@ -12,7 +12,7 @@ use tokio::time::Instant;
 use crate::call::Received;
 use crate::http::body::Body;
 use crate::http::connection::{Connection, InRequest};
-use crate::http::dev_server::DevServer;
+use crate::http::dev_server::{Asked as DevAsked, DevServer};
 use crate::http::exchange::{Abort, Exchange, RequestGuard};
 use crate::http::files::Asked;
 use crate::http::response::InFlight;
@@ -35,7 +35,7 @@ pub(crate) async fn handle(
     let version = request.version();
     let exchange = begin(worker, connection, &request);
     let dev = worker.dev_server.as_ref().map(|dev| (dev, DevServer::asked(&mut request)));
-    let mut response = match answer(worker, connection, &in_request, &exchange, request).await {
+    let mut response = match answer(worker, connection, &in_request, &exchange, request, dev).await {
         Err(Abort::Refused(refusal)) => refuse(worker, &refusal, &exchange),
         outcome => outcome?,
     };
@@ -79,12 +79,13 @@ async fn answer(
     in_request: &InRequest,
     exchange: &Arc<Exchange>,
     request: Request<Incoming>,
+    dev: Option<(&DevServer, DevAsked)>,
 ) -> Result<Response<Body>, Abort> {
     inbound::check_framing(&request, in_request)?;
     let target = inbound::target(&request)?;
-    if let Some(dev) = &worker.dev_server
+    if let Some((dev, asked)) = dev
         && let Some(response) =
-            dev.answer(worker, &target, &request, exchange, connection.peer().address().is_some())?
+            dev.answer(worker, &target, (&request, asked), exchange, connection.peer().address().is_some())?
     {
         return Ok(response);
     }

@@ -1,5 +1,6 @@
 //! What is recorded of a call for its developer, while it runs and when it fails.
 
+use std::borrow::Cow;
 use std::sync::{Arc, Mutex};
 
 use daylily_core::diagnosis::{Diagnosis, Stack};
@@ -8,6 +9,7 @@ use daylily_core::log_target;
 
 use crate::observe::mask::Mask;
 use crate::observe::request_id::RequestId;
+use crate::observe::source_map::Bundle;
 use crate::sys::lock::lock;
 
 /// The diagnosis of one call: the call fills it, and its exchange shows it.
@@ -16,14 +18,16 @@ pub(crate) struct CallDiagnosis {
     dev: bool,
     diagnosis: Arc<Mutex<Diagnosis>>,
     mask: Option<Arc<Mask>>,
+    bundle: Option<Bundle>,
 }
 
 impl CallDiagnosis {
     /// The diagnosis for a call that begins. None if it would not be used: it is shown in responses with `dev`, and
-    /// without it only the stack is logged, at level `debug`. `mask` has the secrets of the route.
-    pub(crate) fn begin(dev: bool, mask: Option<&Arc<Mask>>) -> Option<Self> {
+    /// without it only the stack is logged, at level `debug`. `mask` has the secrets of the route, and `bundle` is
+    /// what its component was made of.
+    pub(crate) fn begin(dev: bool, mask: Option<&Arc<Mask>>, bundle: Option<&Bundle>) -> Option<Self> {
         let is_shown = dev || tracing::enabled!(target: log_target::REQUEST, tracing::Level::DEBUG);
-        is_shown.then(|| Self { dev, diagnosis: Arc::default(), mask: mask.cloned() })
+        is_shown.then(|| Self { dev, diagnosis: Arc::default(), mask: mask.cloned(), bundle: bundle.cloned() })
     }
 
     /// Itself, if the end of the guest's output is to be kept.
@@ -52,9 +56,13 @@ impl CallDiagnosis {
     /// it has other texts of the guest, such as that of an error code.
     pub(crate) fn explain(&self, refusal: &ErrorResponse, request: RequestId) -> String {
         let body = refusal.body(&request.to_string(), self.dev, Some(&lock(&self.diagnosis)));
-        match &self.mask {
+        let body = match &self.mask {
             Some(mask) => mask.text(&body).into_owned(),
             None => body,
+        };
+        match self.bundle.as_ref().map(|bundle| bundle.mapped(&body)) {
+            Some(Cow::Owned(mapped)) => mapped,
+            _ => body,
         }
     }
 

@@ -12,4 +12,5 @@ pub(crate) mod scoreboard;
 pub(crate) mod server_page;
 pub(crate) mod server_timing;
 pub(crate) mod sink;
+pub(crate) mod source_map;
 pub(crate) mod trace_context;

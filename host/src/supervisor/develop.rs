@@ -11,7 +11,7 @@ use tokio::time::sleep_until;
 
 use super::admin::AdminListener;
 use super::build::running::{FailedBuild, Outcome, Running};
-use super::build::sources::{Sources, Watched, shown};
+use super::build::sources::{Purpose, Sources, Watched, shown};
 use super::generation::Generation;
 use super::reload::Opened;
 use super::watch::Watch;
@@ -46,6 +46,8 @@ pub(crate) struct Develop {
     in_a_row: u32,
     /// When to build because of changes that did not start a build at once.
     due: Option<Instant>,
+    /// The configuration was written during the build that runs.
+    is_reload_due: bool,
     /// How long the latest build that succeeded took.
     took: Option<Duration>,
     /// Why the latest build failed, if it did.
@@ -79,6 +81,7 @@ impl Develop {
             ended: None,
             in_a_row: 0,
             due: None,
+            is_reload_due: false,
             took: None,
             failed_build: None,
             failed_reload: None,
@@ -131,9 +134,24 @@ impl Develop {
         opened.with_dev(self.settings(number)).without_routes().start().await
     }
 
-    /// A reload of the present files begins.
+    /// A reload of the present files begins. Served files that were saved together with the configuration need no other.
     pub(crate) fn begin_reload(&mut self) {
-        self.failed_reload = None;
+        (self.failed_reload, self.is_reload_due) = (None, false);
+        self.served.iter_mut().for_each(Sources::take_as_seen);
+    }
+
+    /// The configuration was written. Returns whether it is to be loaded at once: the end of a build loads it, too, unless
+    /// it is built in another way, which ends that build.
+    pub(crate) fn loads_at_once(&mut self, read: impl FnOnce() -> Option<Config>) -> bool {
+        if !self.is_building() || read().is_some_and(|config| config.build != self.build) {
+            return true;
+        }
+        tracing::info!(
+            target: log_target::BUILD,
+            "the configuration has changed: it is loaded when the build has ended"
+        );
+        self.is_reload_due = true;
+        false
     }
 
     /// The present files cannot be served. Returns whether that is to be shown: not when a generation that was to show
@@ -167,9 +185,9 @@ impl Develop {
 
     fn watch(&mut self, config: &Config) {
         let sources = config.build.iter().flat_map(Build::sources).collect();
-        watch(&mut self.sources, Watched::new(sources, written_by_daylily(config)));
+        watch(&mut self.sources, Watched::new(Purpose::Build, sources, written_by_daylily(config)));
         let served = config.routes.iter().filter_map(|route| Some(route.files.as_ref()?.dir.clone())).collect();
-        watch(&mut self.served, Watched::new(served, written_by_daylily(config)));
+        watch(&mut self.served, Watched::new(Purpose::Serve, served, written_by_daylily(config)));
     }
 
     /// Resolves when a build has begun or ended, or a served file has changed. Cancel safe.
@@ -182,15 +200,16 @@ impl Develop {
             }
             path = written(&mut self.served), if !is_building => {
                 tracing::info!(target: log_target::BUILD, "`{}` has changed: reloading", shown(&path));
-                Wanted::Reload
+                // What a build that failed has written is not loaded.
+                if self.failed_build.is_some() { Wanted::Notice } else { Wanted::Reload }
             }
             outcome = ended(&mut self.running) => {
                 self.note_end(outcome);
                 match &self.failed_build {
                     // A build that was ended by a change has been started again.
                     _ if self.is_building() => Wanted::Nothing,
-                    Some(_) => Wanted::Notice,
-                    None => Wanted::Reload,
+                    Some(_) if !self.is_reload_due => Wanted::Notice,
+                    _ => Wanted::Reload,
                 }
             }
             () = at(self.due), if !is_building => {

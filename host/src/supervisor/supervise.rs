@@ -253,10 +253,7 @@ impl Supervisor {
                         self.is_reload_wanted = true;
                     }
                 },
-                () = changed(&mut self.watch, building.as_deref()) => {
-                    tracing::info!(target: log_target::SUPERVISOR, "a file has changed: reloading");
-                    self.is_reload_wanted = true;
-                }
+                () = changed(&mut self.watch, building.as_deref()) => self.note_change(),
                 wanted = wanted(&mut self.develop) => match wanted {
                     Wanted::Nothing => {}
                     Wanted::Reload => self.is_reload_wanted = true,
@@ -288,6 +285,15 @@ impl Supervisor {
             }
         };
         end::by_request(self, signals, is_urgent, stopped).await
+    }
+
+    /// A file that [`Watch`] watches has changed.
+    fn note_change(&mut self) {
+        let read = || prepare::read(&self.what).ok();
+        if self.develop.as_mut().is_none_or(|develop| develop.loads_at_once(read)) {
+            tracing::info!(target: log_target::SUPERVISOR, "a file has changed: reloading");
+            self.is_reload_wanted = true;
+        }
     }
 
     /// Reports to the predecessor that this process serves, so that it drains. The predecessor sends the new main pid

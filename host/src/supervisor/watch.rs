@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use daylily_core::config::Config;
+use daylily_core::log_target;
 use tokio::time::{Interval, MissedTickBehavior, interval};
 
 const CHECK_INTERVAL: Duration = Duration::from_millis(250);
@@ -78,6 +79,7 @@ impl Watch {
     /// Whether files differ from what was read, and are the same as at the previous check.
     fn check(&mut self) -> bool {
         let now = stamps(&self.files);
+        tracing::trace!(target: log_target::SUPERVISOR, "looked at {} watched files", now.len());
         if now == self.files {
             self.changed = None;
             return false;

@@ -6,6 +6,7 @@ use daylily_core::config::{Grants, RouteLimits, Value};
 use wasmtime_wasi_config::WasiConfigVariables;
 
 use crate::observe::mask::Mask;
+use crate::observe::source_map::Bundle;
 use crate::wasi::file_threads::RouteFiles;
 #[cfg(any(test, feature = "fuzzing"))]
 use crate::wasi::http::client::OutgoingClient;
@@ -26,6 +27,8 @@ pub(crate) struct AppSettings {
     pub(crate) mask: Option<Arc<Mask>>,
     /// The stores that guests may open.
     pub(crate) stores: Arc<GrantedStores>,
+    /// What the component was made of, for developers.
+    pub(crate) bundle: Option<Bundle>,
     pub(crate) outgoing: Arc<OutgoingPolicy>,
     /// The thread pool for the route's file operations.
     pub(crate) files: Arc<RouteFiles>,
@@ -50,6 +53,7 @@ impl AppSettings {
             grants: Arc::new(grants),
             vars: Arc::new(WasiConfigVariables::new()),
             mask: None,
+            bundle: None,
             files: RouteFiles::new(route.into()),
         }
     }

@@ -30,6 +30,7 @@ use crate::observe::log::OncePerSecond;
 use crate::observe::metrics::{self, BlockNames, WorkerMetrics};
 use crate::observe::record::Recorder;
 use crate::observe::scoreboard::Slot;
+use crate::observe::source_map::Bundle;
 use crate::storage::client::StoreClient;
 use crate::sys::drain::Drain;
 use crate::wasi::file_threads::RouteFiles;
@@ -211,6 +212,10 @@ fn settings(
         vars: Arc::new(WasiConfigVariables::from_iter(vars)),
         mask: settings::mask(&route.grants),
         stores: GrantedStores::of(&route.grants, stores),
+        bundle: match source(route) {
+            Some(Source::File(path)) if config.dev => Some(Bundle::of(&path)),
+            _ => None,
+        },
         outgoing: OutgoingPolicy::new(outgoing, allow_http, &route.limits),
         grants: Arc::new(route.grants.clone()),
     })

@@ -90,7 +90,8 @@ pub(super) const TEMPLATES: &[Template] = &[
         needs: &[Tools::Python],
         serve: DEV,
         parts: &[files!(
-            "python": ".gitignore.in" "README.md.in" "app.py" "build.sh" "daylily.toml" "requirements.txt" "test.sh"
+            "python": ".gitignore.in" "README.md.in" "app.py" "build.sh" "daylily.toml" "outgoing.py" "requirements.in.in"
+            "requirements.txt" "test.sh"
             "wit/deps/cli-0.2.12.wit" "wit/deps/clocks-0.2.12.wit" "wit/deps/config-0.2.0-rc.1.wit"
             "wit/deps/http-0.2.12.wit" "wit/deps/io-0.2.12.wit" "wit/world.wit" "wsgi.py"
         )],
@@ -119,7 +120,7 @@ pub(super) const TEMPLATES: &[Template] = &[
         name: "static",
         summary: "a page, and no program",
         needs: &[],
-        serve: ("daylily --watch", "serves it, and reads daylily.toml again when it changes"),
+        serve: ("daylily dev", "serves it; pages in browsers reload themselves when a file changes"),
         parts: &[files!("static": "README.md.in" "daylily.toml" "public/index.html" "public/style.css" "test.sh")],
     },
 ];

@@ -92,6 +92,17 @@ fn no_file_is_left_out() {
     assert_eq!(files.collect::<BTreeSet<String>>(), stored);
 }
 
+/// What `pip-compile` would make of the one is the other.
+#[test]
+fn requirements_are_those_of_the_list() {
+    let text = |name: &str| template("python").files("shop").find(|(path, _)| *path == name).unwrap().1;
+    let (list, locked) = (text("requirements.in"), text("requirements.txt"));
+    let listed: Vec<&str> = list.lines().filter(|line| !line.starts_with('#')).collect();
+    let pinned: Vec<&str> = locked.lines().filter_map(|line| line.strip_suffix(" \\")).collect();
+    let pinned: Vec<&str> = pinned.into_iter().filter(|line| line.contains("==")).collect();
+    assert_eq!(listed, pinned);
+}
+
 #[test]
 fn a_cargo_lock_is_in_order() {
     for name in ["aaa", "mmm", "zzz"] {

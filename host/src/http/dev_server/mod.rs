@@ -57,7 +57,10 @@ pub(crate) struct Asked {
     is_head: bool,
     /// GET or HEAD: a page that answers another method cannot be loaded again.
     is_get: bool,
+    /// A browser loads a page, which may be in a frame.
     is_navigation: bool,
+    /// The page in a frame is loaded again by the page that it is in.
+    is_framed: bool,
 }
 
 impl DevServer {
@@ -70,16 +73,15 @@ impl DevServer {
     /// may be without the script.
     pub(crate) fn asked<B>(request: &mut Request<B>) -> Asked {
         let headers = request.headers();
-        // A page in a frame is loaded again by the page that it is in.
         let is_framed = headers.get("sec-fetch-dest").is_some_and(|dest| dest != "document");
-        let is_navigation = is_navigation(headers) && !is_framed;
-        if is_navigation {
+        let is_navigation = is_navigation(headers);
+        if is_navigation && !is_framed {
             for name in [IF_NONE_MATCH, IF_MODIFIED_SINCE, IF_RANGE, RANGE] {
                 request.headers_mut().remove(name);
             }
         }
         let is_head = request.method() == Method::HEAD;
-        Asked { is_head, is_get: is_head || request.method() == Method::GET, is_navigation }
+        Asked { is_head, is_get: is_head || request.method() == Method::GET, is_navigation, is_framed }
     }
 
     /// The response of the development server itself, if the request is not for the application. `is_remote` says that
@@ -92,22 +94,22 @@ impl DevServer {
         &self,
         worker: &Worker,
         target: &Target<'_>,
-        request: &Request<B>,
+        (request, asked): (&Request<B>, Asked),
         exchange: &Exchange,
         is_remote: bool,
     ) -> Result<Option<Response<Body>>, ErrorResponse> {
         if is_remote && target.host.is_some_and(|host| !self.is_own(host)) {
             return Err(ErrorResponse::ForeignHost);
         }
-        let is_get = request.method() == Method::GET;
+        let is_get = asked.is_get && !asked.is_head;
         let response = match request.uri().path() {
             SCRIPT if is_get => own("text/javascript; charset=utf-8", Body::text(page::SCRIPT.to_owned())),
             EVENTS if is_get => {
                 own("text/event-stream", Body::events(Events::new(&self.settings.version, &worker.drain)))
             }
             _ => match &self.settings.notice {
-                Some(notice) if is_get && is_navigation(request.headers()) => {
-                    let page = page::error(&notice.title, &notice.text);
+                Some(notice) if is_get && asked.is_navigation => {
+                    let page = page::error(&notice.title, "", &notice.text);
                     failed(own("text/html; charset=utf-8", Body::text(page)))
                 }
                 Some(notice) if worker.routes.is_empty() => {
@@ -140,7 +142,7 @@ impl DevServer {
         if response.body().is_file() {
             response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-cache"));
         }
-        if !asked.is_navigation {
+        if !asked.is_navigation || asked.is_framed {
             return response;
         }
         if !asked.is_head && is_error_response(&response) {
@@ -174,12 +176,13 @@ fn is_error_response(response: &Response<Body>) -> bool {
     is_error && response.body().is_by_host() && kind.is_some_and(|kind| kind == "text/plain")
 }
 
-/// The text of an error response as a page. Its first line is the title.
+/// The text of an error response as a page. Its first line is the title, and the lines up to an empty one say more.
 fn as_page(response: Response<Body>) -> Response<Body> {
     let (mut head, body) = response.into_parts();
     let text = body.into_text();
-    let (title, text) = text.split_once('\n').unwrap_or((&text, ""));
-    let page = page::error(title, text.trim_start_matches('\n'));
+    let (first, sections) = text.split_once("\n\n").unwrap_or((text.trim_end(), ""));
+    let (title, reason) = first.split_once('\n').unwrap_or((first, ""));
+    let page = page::error(title, reason, sections);
     head.headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/html; charset=utf-8"));
     Response::from_parts(head, Body::text(page))
 }

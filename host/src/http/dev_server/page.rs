@@ -6,13 +6,14 @@ pub(super) const SCRIPT: &str = include_str!("reload.js");
 
 const STYLE: &str = include_str!("error.css");
 
-/// A page in HTML with a title and, below it, text as it is.
-pub(super) fn error(title: &str, text: &str) -> String {
-    let (title, text) = (escaped(title), escaped(text));
+/// A page in HTML with a title and, below it, a reason, which may be empty, and text as it is.
+pub(super) fn error(title: &str, reason: &str, text: &str) -> String {
+    let (title, reason, text) = (escaped(title), escaped(reason), escaped(text));
     format!(
         "<!doctype html>\n<html lang=\"en\">\n<meta charset=\"utf-8\">\n\
          <meta name=\"viewport\" content=\"width=device-width\">\n<title>{title}</title>\n\
-         <style>\n{STYLE}</style>\n<main>\n<h1>{title}</h1>\n<pre>{text}</pre>\n\
+         <link rel=\"icon\" href=\"data:,\">\n<style>\n{STYLE}</style>\n\
+         <main>\n<h1>{title}</h1>\n<p>{reason}</p>\n<pre>{text}</pre>\n\
          <p>This page loads again by itself when something was built or changed.</p>\n</main>\n"
     )
 }
@@ -27,9 +28,10 @@ mod tests {
 
     #[test]
     fn text_is_not_markup() {
-        let page = error("a < b", "<script>&amp;</script>");
+        let page = error("a < b", "b > a & c", "<script>&amp;</script>");
         assert!(
-            page.contains("<h1>a &lt; b</h1>") && page.contains("<pre>&lt;script>&amp;amp;&lt;/script></pre>"),
+            page.contains("<h1>a &lt; b</h1>\n<p>b > a &amp; c</p>")
+                && page.contains("<pre>&lt;script>&amp;amp;&lt;/script></pre>"),
             "{page}"
         );
     }

@@ -2,10 +2,15 @@
   // The page that a frame is in loads it again.
   if (window.top !== window) return;
   const version = new URL(document.currentScript.src).search.slice(1);
-  let events;
+  let events, timer;
   const close = () => {
+    clearTimeout(timer);
     if (events) events.close();
     events = undefined;
+  };
+  const openAfter = (milliseconds) => {
+    close();
+    timer = setTimeout(open, milliseconds);
   };
   // Once for each version: a page that a service worker has kept is of the same version again.
   const isNew = (other) => {
@@ -27,10 +32,9 @@
         location.reload();
       }
     };
-    // A browser may give up when the server does not run.
-    events.onerror = () => {
-      if (events && events.readyState === EventSource.CLOSED) setTimeout(open, 500);
-    };
+    // The server that has answered drains: another one takes over, or none does.
+    events.addEventListener("again", () => openAfter(20));
+    events.onerror = () => openAfter(200);
   };
   document.addEventListener("visibilitychange", open);
   open();

@@ -49,9 +49,19 @@ pub(crate) struct Sources {
     next: Instant,
 }
 
+/// Why files are watched.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Purpose {
+    /// Components are built from them: `watch` of [build].
+    Build,
+    /// They are served: `files` of routes.
+    Serve,
+}
+
 /// The files and directories that are watched. Paths are absolute.
 #[derive(Clone, PartialEq, Eq)]
 pub(crate) struct Watched {
+    purpose: Purpose,
     roots: Vec<PathBuf>,
     /// Files and directories that daylily and builds write, wherever they are.
     left_out: BTreeSet<PathBuf>,
@@ -76,10 +86,15 @@ type Files = BTreeMap<PathBuf, FileStamp>;
 
 impl Watched {
     /// None if nothing is to be watched.
-    pub(crate) fn new(roots: Vec<PathBuf>, left_out: impl Iterator<Item = PathBuf>) -> Option<Self> {
+    pub(crate) fn new(purpose: Purpose, roots: Vec<PathBuf>, left_out: impl Iterator<Item = PathBuf>) -> Option<Self> {
         let absolute = |path: PathBuf| std::path::absolute(&path).unwrap_or(path);
         let roots: Vec<PathBuf> = roots.into_iter().map(absolute).collect();
-        (!roots.is_empty()).then(|| Self { roots, left_out: left_out.map(absolute).collect() })
+        (!roots.is_empty()).then(|| Self { purpose, roots, left_out: left_out.map(absolute).collect() })
+    }
+
+    /// Of directories that are served, a missing one is an error at the start, if the build does not make it.
+    fn missing(&self) -> impl Iterator<Item = &PathBuf> {
+        self.roots.iter().filter(|root| self.purpose == Purpose::Build && !root.exists())
     }
 
     fn files(&self) -> Files {
@@ -95,7 +110,7 @@ impl Sources {
     /// Watches files, and what is below directories, from now on; a path where there is nothing yet is watched, too.
     /// Must be called within a tokio runtime.
     pub(crate) fn new(what: Watched) -> Self {
-        for missing in what.roots.iter().filter(|root| !root.exists()) {
+        for missing in what.missing() {
             tracing::warn!(
                 target: log_target::BUILD,
                 "`{}` does not exist: name what is built from in `watch` of [build]",
@@ -121,7 +136,7 @@ impl Sources {
         let what = self.what.clone();
         self.look = Some(tokio::task::spawn_blocking(move || {
             let began = Instant::now();
-            Look { state: State::new(what.files()), changed: None, took: began.elapsed() }
+            Look { state: State::new(what.files(), what.purpose), changed: None, took: began.elapsed() }
         }));
     }
 
@@ -134,6 +149,8 @@ impl Sources {
                 // A look that panicked starts again, and takes the present files as seen.
                 let Ok(Look { state, changed, took }) = outcome else { continue };
                 self.state = Some(state);
+                let files = self.state.as_ref().map_or(0, |state| state.latest.len());
+                tracing::trace!(target: log_target::BUILD, "looked at {files} files below {}", self.names().join(", "));
                 self.next = Instant::now() + LOOK_INTERVAL.max(took * MAX_SHARE);
                 if let Some(path) = changed {
                     return path;
@@ -152,12 +169,13 @@ impl Sources {
 }
 
 impl State {
-    fn new(seen: Files) -> Self {
+    fn new(seen: Files, purpose: Purpose) -> Self {
         if seen.len() >= MAX_FILES {
-            tracing::warn!(
-                target: log_target::BUILD,
-                "only {MAX_FILES} files are watched: name the directories with sources in `watch` of [build]"
-            );
+            let advice = match purpose {
+                Purpose::Build => "name the directories with sources in `watch` of [build]",
+                Purpose::Serve => "pages do not reload when others in the directories of `files` change",
+            };
+            tracing::warn!(target: log_target::BUILD, "only {MAX_FILES} files are watched: {advice}");
         }
         let mut left = MAX_FIRST_BYTES;
         let mut contents = BTreeMap::new();
@@ -282,7 +300,7 @@ mod tests {
     use super::*;
 
     fn watched(roots: &[PathBuf], left_out: &[PathBuf]) -> Watched {
-        Watched::new(roots.to_vec(), left_out.iter().cloned()).expect("something")
+        Watched::new(Purpose::Build, roots.to_vec(), left_out.iter().cloned()).expect("something")
     }
 
     /// What is reported once everything is at rest.
@@ -302,7 +320,7 @@ mod tests {
         };
         write("src/a.js", "1");
         let what = watched(&[at("src"), at("one.py"), at("later")], &[at("src/app.wasm"), at("src/out")]);
-        let mut state = State::new(what.files());
+        let mut state = State::new(what.files(), what.purpose);
         assert_eq!(reported(&what, &mut state), None);
         for (name, text, expected) in [
             // As formatters and code generators do.
@@ -337,7 +355,7 @@ mod tests {
         let dir = tempfile::tempdir().expect("a directory");
         let (growing, other) = (dir.path().join("a"), dir.path().join("b"));
         let what = watched(&[dir.path().to_owned()], &[]);
-        let mut state = State::new(what.files());
+        let mut state = State::new(what.files(), what.purpose);
         for text in ["1", "12", "123"] {
             fs::write(&growing, text).expect("a file");
             assert_eq!(state.check(what.files()), None);
@@ -355,7 +373,7 @@ mod tests {
     fn special_files_are_not_opened() {
         let dir = tempfile::tempdir().expect("a directory");
         let what = watched(&[dir.path().to_owned()], &[]);
-        let mut state = State::new(what.files());
+        let mut state = State::new(what.files(), what.purpose);
         let fifo = dir.path().join("fifo");
         rustix::fs::mkfifoat(rustix::fs::CWD, &fifo, rustix::fs::Mode::RUSR).expect("a FIFO");
         assert_eq!(reported(&what, &mut state), None);

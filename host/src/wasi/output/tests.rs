@@ -79,7 +79,7 @@ fn a_line_with_fields_costs_them_as_well() {
 fn secrets_are_masked_in_lines_and_for_developers() {
     fn check(writes: &[(Stream, &str)], stdout: &str, stderr: &str) {
         let secrets = ["hunter22", "first line\nsecond line"].map(|text| Secret::new(text.to_owned()));
-        let diagnosis = CallDiagnosis::begin(true, None).expect("for a developer");
+        let diagnosis = CallDiagnosis::begin(true, None, None).expect("for a developer");
         let mask = Mask::of(secrets.iter());
         let output = GuestOutput::new("under test".into(), RequestId::next(), 1 << 20, Some(diagnosis.clone()), mask);
         for (number, (stream, text)) in writes.iter().enumerate() {

@@ -30,4 +30,11 @@ app.get("/api/events", (c) =>
 
 app.notFound((c) => c.json({ error: "there is no such page" }, 404));
 
-addEventListener("fetch", (event) => event.respondWith(app.fetch(event.request)));
+// What a handler throws is daylily's: it answers with status 500, and `daylily dev` shows the exception with its stack.
+app.onError((error) => {
+  throw error;
+});
+
+const respond = async (request) => app.fetch(request);
+
+addEventListener("fetch", (event) => event.respondWith(respond(event.request)));

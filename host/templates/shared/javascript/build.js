@@ -30,6 +30,9 @@ try {
     entryPoints: [process.argv[2]],
     outfile: "dist/app.js",
     bundle: true,
+    // dist/app.js.map, by which `daylily dev` shows stacks with places in src/.
+    sourcemap: true,
+    sourcesContent: false,
     format: "esm",
     external: ["wasi:*"],
     logLevel: "warning",
