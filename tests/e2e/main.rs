@@ -13,6 +13,7 @@ mod harness;
 
 mod access_log;
 mod access_log_targets;
+mod access_log_unwritten;
 mod addresses;
 mod admin;
 mod admin_life;
