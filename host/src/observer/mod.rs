@@ -81,9 +81,9 @@ fn start(supervisor: UnixStream, settings: Settings, own: Arc<WorkerMetrics>) ->
     limits::raise_descriptors();
     let relay = Relay::start(settings.log.to.clone())?;
     // Its own lines take the same way, so that only one thread writes.
-    let (socket, source) = UnixStream::pair()?;
-    relay.add(OWN_LINES, source.into());
-    let log = log::start_through(socket.into(), settings.log.clone())?;
+    let (socket, source) = log::socket()?;
+    relay.add(OWN_LINES, source);
+    let log = log::start_through(socket, settings.log.clone())?;
     run(supervisor, settings, own, &log, &relay)?;
     drop(log);
     relay.finish();
