@@ -38,6 +38,7 @@ mod hangs;
 mod headers;
 mod hello;
 mod hosts;
+mod injection;
 mod isolation;
 mod limits_body;
 mod limits_guest;

@@ -342,9 +342,12 @@ mod tests {
             assert_eq!(report.is_ok_and(|report| report.is_ok()), is_read);
             (&theirs).write_all(line.get(first.len() % line.len()..).expect("the rest").as_bytes()).expect("a reader");
             rewrite(&file, &sums(2).to_json().expect("JSON")).expect("memory");
+            let last = Totals { restarts: 1, ..Totals::default() };
+            let line = serde_json::to_string(&last).expect("JSON") + "\n";
             (&theirs).write_all(line.as_bytes()).expect("a reader");
             drop(theirs);
-            assert_eq!(predecessor.last_report().await.expect("a report").sums, sums(2));
+            let report = predecessor.last_report().await.expect("a report");
+            assert_eq!((report.totals.restarts, report.sums), (1, sums(2)));
         }
         let line = serde_json::to_string(&Totals::default()).expect("JSON") + "\n";
         let earlier = sums(1).to_json().expect("JSON");

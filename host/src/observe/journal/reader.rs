@@ -116,13 +116,13 @@ impl JournalReader {
 
     /// The next place that may have been used. The others are not read, because that would take memory.
     fn next_used_place(&mut self) -> Option<usize> {
-        if self.next_place >= self.written_places {
-            let written = next_written(self.file.as_fd(), self.mapping.size.place_at(self.next_place));
-            let places = written.map(|written| self.mapping.size.places_within(&written));
-            let Range { start, end } = places.unwrap_or(usize::MAX..usize::MAX);
+        let size = self.mapping.size;
+        if self.next_place < size.places && self.next_place >= self.written_places {
+            let written = next_written(self.file.as_fd(), size.place_at(self.next_place));
+            let Range { start, end } = written.map_or(size.places..size.places, |written| size.places_within(&written));
             (self.next_place, self.written_places) = (start.max(self.next_place), end);
         }
-        Some(self.next_place).filter(|index| *index < self.mapping.size.places)
+        Some(self.next_place).filter(|index| *index < size.places)
     }
 
     /// Whether everything was read, of a worker that has ended.

@@ -220,6 +220,7 @@ fn reading_lost_requests_takes_no_memory() {
     let before = kib();
     let lost = std::iter::from_fn(|| reader.next_lost()).count();
     assert_eq!((lost, reader.is_done()), (10, true));
+    assert!(reader.next_lost().is_none());
     reader.release();
     assert!(before <= 32 && kib() <= before + 8, "{before} KiB, then {} KiB", kib());
     let mut next = JournalReader::open(file.as_fd()).expect("a mapping");
