@@ -13,6 +13,7 @@ mod harness;
 
 mod access_log;
 mod access_log_targets;
+mod access_log_unwritten;
 mod addresses;
 mod admin;
 mod admin_life;
@@ -38,6 +39,7 @@ mod hangs;
 mod headers;
 mod hello;
 mod hosts;
+mod injection;
 mod isolation;
 mod limits_body;
 mod limits_guest;

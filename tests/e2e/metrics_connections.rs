@@ -6,37 +6,36 @@ use std::net::SocketAddr;
 use rustix::process::Signal;
 
 use crate::admin::address;
-use crate::harness::{Connection, Daylily, PATIENCE, Request, Setup, eventually, guest};
+use crate::harness::{Connection, Daylily, MetricsPage, PATIENCE, Request, Setup, eventually, guest};
 use crate::unix_sockets::Place;
 
-/// The labels of connections that have ended, and how many there were.
-type Ended = BTreeMap<String, u64>;
+/// Connections that have ended, by listener and reason.
+type Ended = BTreeMap<(String, String), u64>;
+
+const ENDED: &str = "daylily_connections_ended_total";
+const BEGUN: &str = "daylily_connections_total";
+
+fn scrape(admin: SocketAddr) -> MetricsPage {
+    MetricsPage::read(Connection::open(admin)).expect("an admin listener")
+}
 
 fn ended(admin: SocketAddr) -> Ended {
-    let ended = scrape(admin).into_iter().filter_map(|(name, value)| {
-        let labels = name.strip_prefix("daylily_connections_ended_total{")?.strip_suffix('}')?;
-        Some((labels.to_owned(), value as u64))
-    });
-    ended.filter(|(_, count)| *count > 0).collect()
+    let page = scrape(admin);
+    let mut ended = Ended::new();
+    for listener in page.values(ENDED, "listener") {
+        for reason in page.values(ENDED, "reason") {
+            let count = page.sum(ENDED, None, &[("listener", &listener), ("reason", &reason)]) as u64;
+            if count > 0 {
+                ended.insert((listener.clone(), reason), count);
+            }
+        }
+    }
+    ended
 }
 
-/// All series with their labels, and their values.
-fn scrape(address: SocketAddr) -> BTreeMap<String, f64> {
-    let response = Connection::open(address).exchange(&Request::get("localhost", "/metrics"));
-    assert_eq!(response.status, 200, "{response:?}");
-    let text = response.text();
-    let series = text.lines().filter(|line| !line.starts_with('#')).map(|line| {
-        let (name, value) = line.rsplit_once(' ').expect("a series and its value");
-        (name.to_owned(), value.parse().expect("a number"))
-    });
-    series.collect()
-}
-
-/// The value of a series.
-#[track_caller]
-fn read(address: SocketAddr, name: &str) -> f64 {
-    let series = scrape(address);
-    *series.get(name).unwrap_or_else(|| panic!("no {name} in {series:#?}"))
+/// The value of a series of a listener.
+fn of_listener(admin: SocketAddr, name: &str, listener: &str) -> f64 {
+    scrape(admin).sum(name, None, &[("listener", listener)])
 }
 
 /// A listener of the server, and its admin listener.
@@ -52,7 +51,7 @@ impl Listener<'_> {
     fn check(&self, reason: &str, what: impl FnOnce(&Daylily)) {
         let mut expected = ended(self.admin);
         what(self.server);
-        *expected.entry(format!("listener=\"{}\",reason=\"{reason}\"", self.name)).or_insert(0) += 1;
+        *expected.entry((self.name.to_owned(), reason.to_owned())).or_insert(0) += 1;
         let is_counted = eventually(PATIENCE, || ended(self.admin) == expected);
         assert!(is_counted, "{:#?} instead of {expected:#?}", ended(self.admin));
     }
@@ -64,7 +63,7 @@ impl Listener<'_> {
     }
 
     fn open(&self) -> f64 {
-        read(self.admin, &format!("daylily_connections_open{{listener=\"{}\"}}", self.name))
+        of_listener(self.admin, "daylily_connections_open", self.name)
     }
 }
 
@@ -135,7 +134,7 @@ fn each_connection_is_counted_by_how_it_ended() {
     tcp.check("unread_response", |_| {
         narrow.send(&Request::get("stream.test", "/n?chunks=64&size=1000000&pause_ms=0").bytes());
     });
-    let (begun, ended) = (read(tcp.admin, "daylily_connections_total{listener=\"127.0.0.1:0\"}"), ended(tcp.admin));
+    let (begun, ended) = (of_listener(tcp.admin, BEGUN, tcp.name), ended(tcp.admin));
     assert_eq!(begun as u64, ended.values().sum::<u64>(), "{ended:#?}");
 }
 
@@ -156,7 +155,7 @@ fn connections_of_workers_that_end_are_counted() {
         server.worker_processes().iter().for_each(|worker| worker.signal(Signal::KILL));
     });
     assert_eq!(tcp.open(), 0.0);
-    let (begun, ended) = (read(tcp.admin, "daylily_connections_total{listener=\"127.0.0.1:0\"}"), ended(tcp.admin));
+    let (begun, ended) = (of_listener(tcp.admin, BEGUN, tcp.name), ended(tcp.admin));
     assert_eq!(begun as u64, ended.values().sum::<u64>(), "{ended:#?}");
 }
 
@@ -171,7 +170,7 @@ fn connections_are_counted_by_listener() {
     let server = Setup::bare(&["-c", "daylily.toml"]).without("--listen").file("daylily.toml", file.as_bytes());
     let server = server.workers(2).start();
     let admin = address(&server);
-    let has = |name: &str| scrape(admin).contains_key(&format!("daylily_connections_total{{listener=\"{name}\"}}"));
+    let has = |name: &str| scrape(admin).values(BEGUN, "listener").contains(name);
     assert!(has("127.0.0.1:0") && has(&one) && !has(&two));
     for _ in 0..3 {
         let unix = Listener { server: &server, admin, name: &one };
@@ -181,8 +180,8 @@ fn connections_are_counted_by_listener() {
             connection.leave();
         });
     }
-    assert_eq!(read(admin, &format!("daylily_connections_total{{listener=\"{one}\"}}")), 3.0);
-    assert_eq!(read(admin, "daylily_connections_total{listener=\"127.0.0.1:0\"}"), 0.0);
+    assert_eq!(of_listener(admin, BEGUN, &one), 3.0);
+    assert_eq!(of_listener(admin, BEGUN, "127.0.0.1:0"), 0.0);
     let reload = |listen: &str| {
         std::fs::write(server.directory().join("daylily.toml"), config(listen)).expect("a configuration");
         server.reload();
@@ -192,14 +191,16 @@ fn connections_are_counted_by_listener() {
     // It comes back with its numbers.
     reload(&format!("'127.0.0.1:0', '{one}'"));
     assert!(eventually(PATIENCE, || has(&one)));
-    assert_eq!(read(admin, &format!("daylily_connections_total{{listener=\"{one}\"}}")), 3.0);
+    assert_eq!(of_listener(admin, BEGUN, &one), 3.0);
 }
 
 #[test]
 fn what_cannot_be_accepted_is_counted() {
     let not_accepted = |server: &Daylily, why: &str| {
-        let labels = format!("listener=\"127.0.0.1:0\",reason=\"{why}\"");
-        read(address(server), &format!("daylily_connections_not_accepted_total{{{labels}}}"))
+        let labels = [("listener", "127.0.0.1:0"), ("reason", why)];
+        let page = scrape(address(server));
+        assert!(page.values("daylily_connections_not_accepted_total", "reason").contains(why), "{page:#?}");
+        page.sum("daylily_connections_not_accepted_total", None, &labels)
     };
     let server = setup().server("max_connections = 3").start();
     let mut open: Vec<Connection> = (0..2).map(|_| server.connect()).collect();

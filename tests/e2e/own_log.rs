@@ -256,6 +256,7 @@ fn a_full_disk_delays_no_request() {
     server.command(&["stop"]).expect(0, &[]);
     assert_eq!(server.wait_exit(), 0);
     server.expect_no_process(PATIENCE);
+    server.log().wait_for(&["log lines lost at the end of process", "they could not be written in time"]);
 }
 
 /// What does not fit into memory while the disk is full is counted, and a line says how much that was.

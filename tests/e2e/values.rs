@@ -4,7 +4,7 @@
 use std::fs;
 use std::os::unix::fs::symlink;
 
-use crate::harness::{Daylily, PATIENCE, Setup, eventually, run_in};
+use crate::harness::{Daylily, PATIENCE, Setup, as_component, built, each, eventually, run_in};
 
 const CONFIG: i32 = 78;
 
@@ -262,4 +262,35 @@ fn the_port_of_the_environment_is_listened_on_where_it_is_asked_for() {
         .expect(CONFIG, &["`listen` has `$PORT`, and there is no variable `PORT` in the environment", "set PORT"]);
     let checked = run_in(&[], &[("PORT", "8080")], &["check", "--listen", "127.0.0.1:${PORT}"]);
     assert_eq!(checked.stdout, "route /*: the built-in Hello World\nok: 1 route on 127.0.0.1:8080\n", "{checked:?}");
+}
+
+/// The text of an error code is eight bytes, which no terminal shows, many times.
+#[test]
+fn secrets_in_error_codes_are_masked() {
+    let secret = "\u{1}".repeat(8);
+    let forms = ["trap", "service03"].into_iter().fold(Setup::new().env("TEXT", &secret), |setup, name| {
+        let component = std::fs::read(built(name)).expect("a guest");
+        let whole = as_component(&component);
+        [("direct", &component), ("entire", &whole)].into_iter().fold(setup, |setup, (form, component)| {
+            let (host, file) = (format!("{form}-{name}.test"), format!("{form}-{name}.wasm"));
+            let keys = format!("name = '{host}'\nhost = '{host}'\nenv = {{ SECRET = {{ env = 'TEXT' }} }}");
+            setup.file(&file, component).route_with(&keys, &file)
+        })
+    });
+    let server = forms.start();
+    let cases = [
+        ("direct-trap.test", "/error-long?kib=1", "guest returned an error code"),
+        ("entire-trap.test", "/error-long?kib=1", "guest returned an error code"),
+        ("direct-service03.test", "/error-long?kib=1", "guest returned an error code"),
+        // It is longer than a log line may be.
+        ("entire-service03.test", "/error-long?kib=100", "guest returned an error code"),
+        ("direct-service03.test", "/error-long-after?kib=100", "internal error"),
+        ("entire-service03.test", "/error-long-after?kib=1", "internal error"),
+    ];
+    each(&cases, |(host, target, reason)| {
+        let path = target.split_once('?').expect("a query").0;
+        server.get(host, target);
+        let line = server.log().wait_for(&[host, reason, &format!("path={path}")]);
+        assert!(line.contains("***") && !line.contains(r"u{1}"), "{line}");
+    });
 }

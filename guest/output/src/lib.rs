@@ -24,6 +24,14 @@ fn handle(request: IncomingRequest, out: ResponseOutparam) {
             let stdout = kit::wasi::cli::stdout::get_stdout();
             let _ = stdout.check_write().and_then(|_| stdout.write(&lines));
         }
+        // A line for each byte, on stdout and on stderr.
+        "/bytes" => {
+            for byte in 0..=u8::MAX {
+                let line = [b'<', byte, b'"', byte, b'\\', b'>', b'\n'];
+                write(&line);
+                let _ = std::io::stderr().write_all(&line);
+            }
+        }
         "/utf8" => write(b"bad \xff\xfe, red \x1b[31m, bell \x07, return \r, nul \0.\n"),
         _ => {}
     }

@@ -34,6 +34,10 @@ fn handle(request: IncomingRequest, out: ResponseOutparam) {
         }
         "/exit" => std::process::exit(1),
         "/error" => ResponseOutparam::set(out, Err(ErrorCode::InternalError(Some("boom".into())))),
+        "/error-bytes" => {
+            let text = (0..=u8::MAX).map(char::from).collect();
+            ResponseOutparam::set(out, Err(ErrorCode::InternalError(Some(text))));
+        }
         // A text that becomes five times as long when it is escaped.
         "/error-long" => {
             let text = "\u{1}".repeat(target.number("kib").unwrap_or(1) as usize * 1024);

@@ -223,8 +223,9 @@ fn outparam_p2(
     state: &mut State,
     head: oneshot::Sender<GuestResponse>,
 ) -> wasmtime::Result<Resource<ResponseOutparam>> {
+    let mask = state.mask().cloned();
     state.http().new_response_outparam_from_callback(move |answer| {
-        let _ = head.send(answer.map_err(describe_p2));
+        let _ = head.send(answer.map_err(|code| describe_p2(code, mask.as_deref())));
     })
 }
 
@@ -249,7 +250,8 @@ where
         })?;
         match handle.call_concurrent(accessor, (request,)).await?.0 {
             Err(code) => {
-                let _ = head.send(Err(describe_p3(code)));
+                let mask = accessor.with(|mut store| store.data_mut().mask().cloned());
+                let _ = head.send(Err(describe_p3(code, mask.as_deref())));
             }
             Ok(response) => {
                 // The guest learns from its transmission future whether the whole response was sent.

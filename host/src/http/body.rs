@@ -7,7 +7,6 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
-use daylily_core::excerpt::Excerpt;
 use http::HeaderMap;
 use http_body::{Body as _, Frame, SizeHint};
 use tokio::task::JoinHandle;
@@ -18,8 +17,7 @@ use crate::http::exchange::{RequestGuard, report_end};
 use crate::http::files::FileBody;
 use crate::observe::record::log_request;
 use crate::sys::runtime::poll_unbudgeted;
-use crate::wasi::http::GuestBody;
-use crate::wasi::http::received;
+use crate::wasi::http::{GuestBody, describe_error, received};
 
 /// A response body.
 pub(crate) struct Body {
@@ -218,7 +216,8 @@ impl Streamed {
                     Err(frame) => self.trailers = frame.into_trailers().ok(),
                 },
                 Poll::Ready(Some(Err(error))) => {
-                    return Poll::Ready(Some(Err(self.cut(Excerpt::display(error).as_str()))));
+                    let why = describe_error(error, self.hold.exchange.mask());
+                    return Poll::Ready(Some(Err(self.cut(why.as_str()))));
                 }
                 Poll::Ready(None) if self.is_short() || self.hold.exchange.is_end_trusted() => {}
                 Poll::Ready(None) => {

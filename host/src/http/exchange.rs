@@ -16,6 +16,7 @@ use crate::engine::call_outcome::{CallOutcome, EndedStore};
 use crate::engine::meter::Meter;
 use crate::http::admission::{Permit, RouteShare};
 use crate::observe::diagnosis::CallDiagnosis;
+use crate::observe::mask::Mask;
 use crate::observe::record::{Record, Usage, log_request};
 use crate::observe::server_timing::ServerTiming;
 use crate::observe::trace_context::RequestIds;
@@ -37,6 +38,8 @@ pub(crate) struct Exchange {
     reader: Mutex<Option<Waker>>,
     body_error: OnceLock<BodyError>,
     diagnosis: OnceLock<CallDiagnosis>,
+    /// The secrets of the route.
+    mask: OnceLock<Arc<Mask>>,
     delivered: AtomicBool,
     /// The response has no body, so it is complete, whatever its guest goes on to do.
     is_bodiless: AtomicBool,
@@ -88,6 +91,7 @@ impl Exchange {
             reader: Mutex::new(None),
             body_error: OnceLock::new(),
             diagnosis: OnceLock::new(),
+            mask: OnceLock::new(),
             delivered: AtomicBool::new(false),
             is_bodiless: AtomicBool::new(false),
             was_cut: AtomicBool::new(false),
@@ -201,11 +205,19 @@ impl Exchange {
         }
     }
 
-    /// Keeps what the call records for its developer.
-    pub(crate) fn set_diagnosis(&self, diagnosis: &Option<CallDiagnosis>) {
+    /// Keeps what the call records for its developer, and the secrets that its guest is granted.
+    pub(crate) fn set_diagnosis(&self, diagnosis: &Option<CallDiagnosis>, mask: Option<&Arc<Mask>>) {
+        if let Some(mask) = mask {
+            let _ = self.mask.set(Arc::clone(mask));
+        }
         if let Some(diagnosis) = diagnosis {
             let _ = self.diagnosis.set(diagnosis.clone());
         }
+    }
+
+    /// The secrets that texts of the guest may have.
+    pub(crate) fn mask(&self) -> Option<&Mask> {
+        self.mask.get().map(|mask| &**mask)
     }
 
     pub(crate) fn diagnosis(&self) -> Option<&CallDiagnosis> {

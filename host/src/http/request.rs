@@ -123,7 +123,7 @@ async fn answer(
     let (scheme, ids) = (connection.peer().scheme(), exchange.ids().clone());
     let received = Received { scheme, ids, trace, request };
     let call = app.call(exchange.record().id, received);
-    exchange.set_diagnosis(&call.diagnosis);
+    exchange.set_diagnosis(&call.diagnosis, app.settings().mask.as_ref());
     let (guest, head) = watchdog::watch(
         call,
         now,

@@ -21,8 +21,7 @@ use crate::http::body::{Body, Streamed};
 use crate::http::exchange::{Abort, Exchange, RequestGuard, report_end};
 use crate::http::watchdog::Watched;
 use crate::sys::runtime::poll_unbudgeted;
-use crate::wasi::http::content_length;
-use crate::wasi::http::{GuestBody, GuestResponse};
+use crate::wasi::http::{GuestBody, GuestResponse, content_length, describe_error};
 
 /// Largest response that is sent in one piece, with a content-length, if the guest does not wait before its end.
 const MAX_WHOLE_BYTES: usize = 64 << 10;
@@ -118,7 +117,8 @@ impl InFlight {
                     if let Some(body_error) = self.hold.exchange.body_error() {
                         return Err(body_error.to_abort());
                     }
-                    let detail = Excerpt::display(format_args!("its body ended with: {error}"));
+                    let why = describe_error(error, self.hold.exchange.mask());
+                    let detail = Excerpt::from(format!("its body ended with: {}", why.as_str()));
                     return Err(ErrorResponse::InvalidResponse { detail }.into());
                 }
                 Poll::Ready(None) => buffered.ended = true,

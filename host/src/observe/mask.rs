@@ -50,6 +50,17 @@ impl Mask {
         Cow::Owned(String::from_utf8_lossy(&masked).into_owned())
     }
 
+    /// The first `max_bytes` of a text without the secrets in it, and without the beginning of one that is cut there.
+    pub(crate) fn beginning(&self, text: &str, max_bytes: usize) -> String {
+        let (first, rest) = text.split_at(text.floor_char_boundary(max_bytes));
+        let mut stream = MaskedStream::default();
+        let mut masked = stream.push(self, first.as_bytes());
+        if rest.is_empty() {
+            masked.append(&mut stream.end(self));
+        }
+        String::from_utf8_lossy(&masked).into_owned()
+    }
+
     /// The parts of `bytes` that are secrets, in order, those that overlap as one; after the first `masked` bytes, which
     /// are part of one.
     fn parts(&self, bytes: &[u8], masked: usize) -> Vec<(usize, usize)> {
@@ -178,6 +189,20 @@ mod tests {
         check(&["one\ntwo\nthree"], "> one\ntwo\nthree\n> one\ntwo\n", "> ***\n> one\ntwo\n");
         check(&["-----BEGIN-----\r\n  MIIEabcd\r\nxyz"], "a MIIEabcd\nxyz -----BEGIN-----", "a ***\nxyz ***");
         check(&["pässwört"], "ä pässwört ö", "ä *** ö");
+    }
+
+    #[test]
+    fn the_beginning_of_a_text_has_no_secret_that_is_cut() {
+        fn check(text: &str, max_bytes: usize, expected: &str) {
+            let mask = mask(&["hunter22"]).expect("a mask");
+            assert_eq!(mask.beginning(text, max_bytes), expected, "{text} {max_bytes}");
+        }
+        check("a hunter22 b", 100, "a *** b");
+        check("a hunter22 b", 10, "a ***");
+        check("a hunter22 b", 9, "a ");
+        check("a hunter22 b", 3, "a ");
+        check("a hunter", 100, "a hunter");
+        check("äää", 3, "ä");
     }
 
     #[test]

@@ -1,6 +1,5 @@
 //! Where a log goes: standard output, standard error or a file. The access log and daylily's own log use it.
 
-use std::fmt;
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
@@ -8,7 +7,7 @@ use std::os::unix::fs::{FileExt, FileTypeExt, OpenOptionsExt};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use daylily_core::config::AccessLogTarget;
+use daylily_core::config::LogTo;
 use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::fs::{Access, FileType, FlockOperation, OFlags, flock, fstat, stat};
 use rustix::io::Errno;
@@ -47,11 +46,24 @@ fn open(path: &Path, is_shared: bool) -> io::Result<File> {
         }
     }
     let mut file = OpenOptions::new().read(true).append(true).create(true).mode(FILE_MODE).open(path)?;
-    // A process that was killed may have left the beginning of a line.
+    // A process that was killed may have left the beginning of a line. One that lives has the lock while it writes, such
+    // as the observer of a predecessor.
     if !is_shared && amid_line(&file).is_some() {
-        file.write_all(b"\n")?;
+        end_line(&mut file)?;
     }
     Ok(file)
+}
+
+/// Ends a line that another process has begun. Returns false if that process lives and may finish it.
+fn end_line(file: &mut File) -> io::Result<bool> {
+    // Without locks, a process that has not finished its line in time is taken to have ended.
+    if flock(&*file, FlockOperation::NonBlockingLockExclusive) == Err(Errno::WOULDBLOCK) {
+        return Ok(false);
+    }
+    // It may have been finished meanwhile.
+    let ended = if amid_line(file).is_some() { file.write_all(b"\n") } else { Ok(()) };
+    let _ = flock(&*file, FlockOperation::Unlock);
+    ended.map(|()| true)
 }
 
 /// The length of a file that does not end with the end of a line.
@@ -73,7 +85,7 @@ const PIPE_BUF: usize = 4096;
 
 /// Writes whole lines.
 pub(crate) struct Sink {
-    target: AccessLogTarget,
+    target: LogTo,
     /// Other processes write to the same file.
     is_shared: bool,
     file: Option<File>,
@@ -81,27 +93,42 @@ pub(crate) struct Sink {
     checked: Option<Instant>,
     /// The pipe that standard output or standard error is, opened once more, so that writing to it does not block.
     pipe: Option<File>,
-    /// The rest of a line that was written in part.
-    rest: Vec<u8>,
+    /// A line that was written in part.
+    begun: Option<BegunLine>,
+}
+
+/// A whole line, of which only the beginning was written.
+struct BegunLine {
+    line: Vec<u8>,
+    written: usize,
 }
 
 impl Sink {
-    pub(crate) fn new(target: AccessLogTarget) -> Self {
-        Self { target, is_shared: false, file: None, checked: None, pipe: None, rest: Vec::new() }
+    pub(crate) fn new(target: LogTo) -> Self {
+        Self { target, is_shared: false, file: None, checked: None, pipe: None, begun: None }
     }
 
     /// For a file that other processes write to as well: see [`Self::amid_line_of_others`].
-    pub(crate) fn shared(target: AccessLogTarget) -> Self {
+    pub(crate) fn shared(target: LogTo) -> Self {
         Self { is_shared: true, ..Self::new(target) }
     }
 
-    /// Reopens the file at the next write, in case it has been moved away. The rest of a line belongs to the old one.
-    pub(crate) fn reopen(&mut self) {
-        if !self.rest.is_empty() {
+    /// Writes to another place from now on. A file is reopened at the next write, also if it is the same: it may have been
+    /// moved away. A line whose rest the place before does not take is written whole to the next one.
+    pub(crate) fn set(&mut self, target: LogTo) {
+        if self.begun.is_some() {
             let _ = self.write(&[]);
-            self.rest.clear();
         }
-        self.file = None;
+        if let Some(begun) = &mut self.begun {
+            begun.written = 0;
+        }
+        // Closing the file releases its lock.
+        (self.target, self.file) = (target, None);
+    }
+
+    /// Whether a line was written in part.
+    pub(crate) fn is_amid_line(&self) -> bool {
+        self.begun.is_some()
     }
 
     /// The length of the file, if it ends with a line that another process has begun and not finished: it is being
@@ -111,34 +138,25 @@ impl Sink {
     ///
     /// When the file cannot be opened.
     pub(crate) fn amid_line_of_others(&mut self) -> io::Result<Option<u64>> {
-        if !self.rest.is_empty() || !matches!(self.target, AccessLogTarget::File(_)) {
+        if self.begun.is_some() || !matches!(self.target, LogTo::File(_)) {
             return Ok(None);
         }
         Ok(amid_line(self.file()?))
     }
 
-    /// Ends a line that another process has left unfinished. Returns false if that process lives and will finish it: it
+    /// Ends a line that another process has left unfinished. Returns false if that process lives and may finish it: it
     /// holds the lock of the file.
     ///
     /// # Errors
     ///
     /// When the file cannot be written.
     pub(crate) fn end_line_of_others(&mut self) -> io::Result<bool> {
-        let file = self.file()?;
-        // Without locks, a process that has not finished its line in time is taken to have ended.
-        if flock(&*file, FlockOperation::NonBlockingLockExclusive) == Err(Errno::WOULDBLOCK) {
-            return Ok(false);
-        }
-        let ended = file.write_all(b"\n");
-        let _ = flock(&*file, FlockOperation::Unlock);
-        ended.map(|()| true)
+        end_line(self.file()?)
     }
 
-    /// Holds the lock of a shared file while the rest of a line is not written.
-    fn note_rest(&mut self) {
-        let is_done = self.rest.is_empty();
-        let operation = if is_done { FlockOperation::Unlock } else { FlockOperation::NonBlockingLockExclusive };
-        if let Some(file) = self.file.as_ref().filter(|_| self.is_shared) {
+    /// Holds the lock of the file, beside others that write to it, or releases it.
+    fn lock(&self, operation: FlockOperation) {
+        if let Some(file) = &self.file {
             let _ = flock(file, operation);
         }
     }
@@ -146,9 +164,9 @@ impl Sink {
     /// Reopens the file if its path leads elsewhere: it was moved away or removed, and no process has said so, as after
     /// an upgrade, when `daylily reopen` reaches the new supervisor only.
     fn follow_path(&mut self) {
-        let (AccessLogTarget::File(path), Some(file)) = (&self.target, &self.file) else { return };
+        let (LogTo::File(path), Some(file)) = (&self.target, &self.file) else { return };
         let now = Instant::now();
-        if !self.rest.is_empty() || self.checked.is_some_and(|checked| now - checked < CHECK_INTERVAL) {
+        if self.begun.is_some() || self.checked.is_some_and(|checked| now - checked < CHECK_INTERVAL) {
             return;
         }
         self.checked = Some(now);
@@ -165,7 +183,7 @@ impl Sink {
     fn file(&mut self) -> io::Result<&mut File> {
         match (&mut self.file, &self.target) {
             (Some(file), _) => Ok(file),
-            (none, AccessLogTarget::File(path)) => Ok(none.insert(open(path, self.is_shared)?)),
+            (none, LogTo::File(path)) => Ok(none.insert(open(path, self.is_shared)?)),
             (None, _) => Err(io::Error::other("it is no file")),
         }
     }
@@ -174,30 +192,41 @@ impl Sink {
     /// beginning of one whose rest is written first next time.
     pub(crate) fn write(&mut self, lines: &[u8]) -> (usize, io::Result<()>) {
         self.follow_path();
-        let had_rest = !self.rest.is_empty();
+        let has_more = !lines.is_empty() || self.begun.is_some();
+        if has_more && matches!(self.target, LogTo::File(_)) {
+            if let Err(error) = self.file() {
+                return (0, Err(error));
+            }
+            // The length of a file may increase page by page, and another process could take a part of these lines for
+            // what a process left that was killed.
+            self.lock(FlockOperation::NonBlockingLockShared);
+        }
         let written = self.write_lines(lines);
-        if had_rest || !self.rest.is_empty() {
-            self.note_rest();
+        if self.begun.is_none() {
+            self.lock(FlockOperation::Unlock);
         }
         written
     }
 
     fn write_lines(&mut self, lines: &[u8]) -> (usize, io::Result<()>) {
-        let rest = std::mem::take(&mut self.rest);
-        let (written, result) = self.write_some(&rest);
-        if written < rest.len() {
-            self.rest = rest.get(written..).unwrap_or_default().to_vec();
-            return (0, result);
+        if let Some(mut begun) = self.begun.take() {
+            let (written, result) = self.write_some(begun.line.get(begun.written..).unwrap_or_default());
+            begun.written += written;
+            if begun.written < begun.line.len() {
+                self.begun = Some(begun);
+                return (0, result);
+            }
         }
         let (written, result) = self.write_some(lines);
-        let is_between_lines = written == 0 || lines.get(written - 1) == Some(&b'\n');
-        if is_between_lines {
+        let (whole, left) = lines.split_at_checked(written).unwrap_or((lines, &[]));
+        let start = whole.iter().rposition(|byte| *byte == b'\n').map_or(0, |end| end + 1);
+        if start == written {
             return (written, result);
         }
-        let left = lines.get(written..).unwrap_or_default();
-        let end = left.iter().position(|byte| *byte == b'\n').map_or(left.len(), |at| at + 1);
-        self.rest = left.get(..end).unwrap_or_default().to_vec();
-        (written + end, result)
+        let end = written + left.iter().position(|byte| *byte == b'\n').map_or(left.len(), |at| at + 1);
+        let line = lines.get(start..end).unwrap_or_default().to_vec();
+        self.begun = Some(BegunLine { line, written: written - start });
+        (end, result)
     }
 
     fn write_some(&mut self, bytes: &[u8]) -> (usize, io::Result<()>) {
@@ -216,9 +245,9 @@ impl Sink {
     /// One write(2), past the buffers of the standard library.
     fn write_once(&mut self, bytes: &[u8]) -> io::Result<usize> {
         match &self.target {
-            AccessLogTarget::Stdout => write_in_time(io::stdout().as_fd(), &mut self.pipe, bytes),
-            AccessLogTarget::Stderr => write_in_time(io::stderr().as_fd(), &mut self.pipe, bytes),
-            AccessLogTarget::File(_) => self.file()?.write(bytes),
+            LogTo::Stdout => write_in_time(io::stdout().as_fd(), &mut self.pipe, bytes),
+            LogTo::Stderr => write_in_time(io::stderr().as_fd(), &mut self.pipe, bytes),
+            LogTo::File(_) => self.file()?.write(bytes),
         }
     }
 }
@@ -253,16 +282,6 @@ fn write_in_time(fd: BorrowedFd<'_>, pipe: &mut Option<File>, bytes: &[u8]) -> i
 fn open_again(fd: BorrowedFd<'_>) -> Option<File> {
     let path = format!("/proc/self/fd/{}", fd.as_raw_fd());
     OpenOptions::new().write(true).custom_flags(OFlags::NONBLOCK.bits().cast_signed()).open(path).ok()
-}
-
-impl fmt::Display for Sink {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match &self.target {
-            AccessLogTarget::Stdout => f.write_str("standard output"),
-            AccessLogTarget::Stderr => f.write_str("standard error"),
-            AccessLogTarget::File(path) => write!(f, "{}", path.display()),
-        }
-    }
 }
 
 #[cfg(test)]
@@ -308,25 +327,51 @@ mod tests {
     fn lines_stay_whole() {
         let dir = tempfile::tempdir().expect("a directory");
         let path = dir.path().join("log");
-        let mut sink = Sink::new(AccessLogTarget::File(path.clone()));
-        sink.rest = b"st\n".to_vec();
+        let mut sink = Sink::new(LogTo::File(path.clone()));
+        sink.begun = Some(BegunLine { line: b"first\n".to_vec(), written: 3 });
         let (taken, result) = sink.write(b"second\nthird\n");
         assert!(result.is_ok());
         assert_eq!(taken, 13);
         assert_eq!(std::fs::read(&path).expect("the log"), b"st\nsecond\nthird\n");
-        sink.reopen();
         std::fs::rename(&path, dir.path().join("log.1")).expect("a new name");
+        sink.set(LogTo::File(path.clone()));
         assert_eq!(sink.write(b"fourth\n").0, 7);
         assert_eq!(std::fs::read(&path).expect("the log"), b"fourth\n");
         // What was left of a line has an end.
         let path = dir.path().join("cut");
         std::fs::write(&path, "beginning").expect("a file");
-        let mut sink = Sink::new(AccessLogTarget::File(path.clone()));
+        let mut sink = Sink::new(LogTo::File(path.clone()));
         assert!(sink.write(b"line\n").1.is_ok());
         assert_eq!(std::fs::read(&path).expect("the log"), b"beginning\nline\n");
+        // The lock of a process that writes is held for as long as it is in the middle of a line.
+        let path = dir.path().join("locked");
+        std::fs::write(&path, "beginning").expect("a file");
+        let other = File::open(&path).expect("a file");
+        flock(&other, FlockOperation::LockShared).expect("a lock");
+        let mut sink = Sink::new(LogTo::File(path.clone()));
+        assert!(sink.write(b"line\n").1.is_ok());
+        assert_eq!(std::fs::read(&path).expect("the log"), b"beginningline\n");
         // `/dev/full` takes nothing.
-        let mut sink = Sink::new(AccessLogTarget::File("/dev/full".into()));
+        let mut sink = Sink::new(LogTo::File("/dev/full".into()));
         let (taken, result) = sink.write(b"first\n");
         assert_eq!((taken, result.map_err(|error| error.kind())), (0, Err(io::ErrorKind::StorageFull)));
+    }
+
+    /// A line that the file before took a part of is whole in the next file.
+    #[test]
+    fn a_line_that_was_begun_moves_on_whole() {
+        fn check(before: &str, expected: [&[u8]; 2]) {
+            let dir = tempfile::tempdir().expect("a directory");
+            let (path, next) = (dir.path().join("log"), dir.path().join("next"));
+            std::fs::write(&path, "fi").expect("a file");
+            let before = if before.is_empty() { path.clone() } else { before.into() };
+            let mut sink = Sink::shared(LogTo::File(before));
+            sink.begun = Some(BegunLine { line: b"first\n".to_vec(), written: 2 });
+            sink.set(LogTo::File(next.clone()));
+            assert!(sink.write(b"second\n").1.is_ok());
+            assert_eq!([path, next].map(|path| std::fs::read(path).expect("a log")), expected);
+        }
+        check("", [b"first\n", b"second\n"]);
+        check("/dev/full", [b"fi", b"first\nsecond\n"]);
     }
 }

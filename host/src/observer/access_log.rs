@@ -11,6 +11,7 @@ use daylily_core::log_target;
 use daylily_core::request_outcome::RequestOutcome;
 
 use super::line;
+use super::writing::Writing;
 use crate::observe::journal::{Entry, JournalReader, WorkerFacts};
 use crate::observe::sink::Sink;
 
@@ -35,7 +36,7 @@ const MAX_LOST_LINES: usize = 16;
 
 pub(super) struct AccessLogWriter {
     settings: AccessLog,
-    sink: Sink,
+    writing: Writing,
     journals: BTreeMap<u64, Journal>,
     batch: Batch,
     /// Records that have no line because the log could not be written, since the last report.
@@ -72,18 +73,18 @@ pub(super) struct Written {
 }
 
 impl AccessLogWriter {
-    pub(super) fn new(settings: AccessLog) -> Self {
-        let sink = Sink::new(settings.to.clone());
-        Self { settings, sink, journals: BTreeMap::new(), batch: Batch::default(), dropped: 0, is_failing: false }
+    /// # Errors
+    ///
+    /// When the thread that writes cannot be started.
+    pub(super) fn new(settings: AccessLog) -> io::Result<Self> {
+        let writing = Writing::start(Sink::new(settings.to.clone()))?;
+        let (journals, batch) = (BTreeMap::new(), Batch::default());
+        Ok(Self { settings, writing, journals, batch, dropped: 0, is_failing: false })
     }
 
     /// Changes the settings; files are reopened.
     pub(super) fn set(&mut self, settings: AccessLog) {
-        if self.settings.to == settings.to {
-            self.sink.reopen();
-        } else {
-            self.sink = Sink::new(settings.to.clone());
-        }
+        self.writing.set(settings.to.clone());
         self.settings = settings;
     }
 
@@ -133,7 +134,7 @@ impl AccessLogWriter {
 
     /// Fills the batch, from each journal in turn. Returns whether there may be more.
     fn fill(&mut self) -> bool {
-        if self.batch.lines.len() >= BATCH_BYTES {
+        if self.writing.is_busy() || self.batch.lines.len() >= BATCH_BYTES {
             // It could not be written the last time.
             return true;
         }
@@ -158,9 +159,9 @@ impl AccessLogWriter {
 
     /// Writes the batch. Returns whether the log could be written.
     fn flush(&mut self) -> bool {
-        let (taken, result) = self.sink.write(&self.batch.lines);
-        self.batch.lines.drain(..taken);
-        match result {
+        // After a failure, the sink may have the rest of a line.
+        let is_idle = self.batch.lines.is_empty() && !self.is_failing;
+        match if is_idle { Ok(()) } else { self.writing.write(&mut self.batch.lines) } {
             Ok(()) => {
                 for id in std::mem::take(&mut self.batch.journals) {
                     if let Some(journal) = self.journals.get_mut(&id) {
@@ -176,7 +177,8 @@ impl AccessLogWriter {
                 if !std::mem::replace(&mut self.is_failing, true) {
                     tracing::error!(
                         target: log_target::LOG,
-                        "access log: failed to write to {}: {error}; lines wait for as long as there is room", self.sink
+                        "access log: failed to write to {}: {error}; lines wait for as long as there is room",
+                        self.settings.to
                     );
                 }
                 false

@@ -121,8 +121,8 @@ impl Collected {
         scrape.sums.add(&Sums::of_cpu_ns(ProcessRole::Supervisor, state.supervisor_ns));
         for LiveWorker { metrics, .. } in state.live.values() {
             scrape.sums.add(&metrics.sums());
+            scrape.routes.extend(metrics.route_names().map(str::to_owned));
             for (name, block) in metrics.routes() {
-                scrape.routes.insert(name.to_owned());
                 let slowest = scrape.exemplars.get(name).map_or(0, |exemplar| exemplar.ns);
                 if let Some(exemplar) = block.exemplar().filter(|exemplar| exemplar.ns > slowest) {
                     scrape.exemplars.insert(name.to_owned(), exemplar);

@@ -293,8 +293,6 @@ mod tests {
 
     /// The line of a record with these texts.
     fn line(settings: &AccessLog, numbers: Numbers, path: &[u8], field: &[u8]) -> String {
-        let file = create().expect("shared memory");
-        let journal = Journal::open(file.as_fd()).expect("a mapping");
         let texts = [
             TextOf::new(Text::Method, b"GET", 32),
             TextOf::new(Text::Host, b"example.com", 32),
@@ -303,6 +301,12 @@ mod tests {
             TextOf::new(Text::XRequestId, field, 128),
             TextOf::field(1, field),
         ];
+        line_of(settings, numbers, texts)
+    }
+
+    fn line_of<'a>(settings: &AccessLog, numbers: Numbers, texts: impl IntoIterator<Item = TextOf<'a>>) -> String {
+        let file = create().expect("shared memory");
+        let journal = Journal::open(file.as_fd()).expect("a mapping");
         journal.begin(&numbers, texts).end(&numbers, true);
         let entry = JournalReader::open(file.as_fd()).expect("a mapping").next().expect("a record");
         let mut out = Vec::new();
@@ -345,19 +349,25 @@ mod tests {
         assert_eq!(line, expected);
     }
 
-    /// Whatever bytes a client sends, a line is one line, and JSON is JSON.
+    /// Whatever bytes a client sends in any text, a line is one line, and JSON is JSON.
     #[test]
     fn nothing_forges_a_line() {
         for byte in 0..=255_u8 {
-            let path = [b'/', byte, b'"', byte, b'\\'];
+            let text = [b'/', byte, b'"', byte, b'\\'];
+            let expected = serde_json::Value::from(String::from_utf8_lossy(&text).into_owned());
             for format in [AccessLogFormat::Json, AccessLogFormat::Text] {
-                let line = line(&settings(format), numbers(), &path, &path);
+                let settings = AccessLog { fields: AccessLogField::ALL.to_vec(), ..settings(format) };
+                let kinds = [Text::Method, Text::Host, Text::Path, Text::Query, Text::XRequestId];
+                let texts = kinds.map(|kind| TextOf::new(kind, &text, 400));
+                let fields = [0, 1].map(|number| TextOf::field(number, &text));
+                let line = line_of(&settings, numbers(), texts.into_iter().chain(fields));
                 assert_eq!(line.bytes().filter(|byte| *byte == b'\n').count(), 1, "{line:?}");
                 assert!(line.ends_with('\n') && !line.trim_end().contains(|c: char| c.is_control()), "{line:?}");
                 if format == AccessLogFormat::Json {
                     let value: serde_json::Value = serde_json::from_str(&line).expect("JSON");
-                    assert_eq!((&value["path"], &value["path"]), (&value["x"], &value["x_request_id"]));
-                    assert_eq!(value["path"], String::from_utf8_lossy(&path).into_owned());
+                    for name in ["method", "host", "path", "query", "x_request_id", "referer", "x"] {
+                        assert_eq!(value[name], expected, "{name}");
+                    }
                 }
             }
         }

@@ -11,14 +11,15 @@ mod line;
 pub(crate) mod message;
 pub(crate) mod metrics;
 mod relay;
+mod writing;
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::io::{self, ErrorKind, Write};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::process::ExitCode;
 use std::sync::{Arc, mpsc};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use daylily_core::log_target;
 use rustix::event::{PollFd, PollFlags};
@@ -39,6 +40,10 @@ const OWN_LINES: u64 = message::HEARTBEAT;
 
 /// How long records wait to be written together with others.
 const BATCH_DELAY: Duration = Duration::from_millis(200);
+
+/// How long the log lines of a worker that has ended may wait before the supervisor is told that its journal is done. They
+/// stay in their socket for as long as this process runs.
+const RELAY_PATIENCE: Duration = Duration::from_secs(30);
 
 /// How long the log may take to be written after the supervisor and all workers have ended.
 pub(crate) const LAST_LINES: Duration = Duration::from_secs(2);
@@ -76,9 +81,9 @@ fn start(supervisor: UnixStream, settings: Settings, own: Arc<WorkerMetrics>) ->
     limits::raise_descriptors();
     let relay = Relay::start(settings.log.to.clone())?;
     // Its own lines take the same way, so that only one thread writes.
-    let (socket, source) = UnixStream::pair()?;
-    relay.add(OWN_LINES, source.into());
-    let log = log::start_through(socket.into(), settings.log.clone())?;
+    let (socket, source) = log::socket()?;
+    relay.add(OWN_LINES, source);
+    let log = log::start_through(socket, settings.log.clone())?;
     run(supervisor, settings, own, &log, &relay)?;
     drop(log);
     relay.finish();
@@ -99,9 +104,9 @@ fn run(
     std::thread::Builder::new().name("messages".into()).spawn(move || receiver.run(&from))?;
     let to = supervisor.try_clone()?;
     std::thread::Builder::new().name("heartbeat".into()).spawn(move || message::beat(&to))?;
-    let mut writer = AccessLogWriter::new(settings.access_log);
-    // Workers that have ended, and whose records are written.
-    let mut waiting = BTreeSet::new();
+    let mut writer = AccessLogWriter::new(settings.access_log)?;
+    // Workers that have ended, and when their records were written.
+    let mut waiting = BTreeMap::new();
     let mut is_alone = false;
     let mut delay = BATCH_DELAY;
     loop {
@@ -135,10 +140,11 @@ fn run(
         delay = if has_more { Duration::ZERO } else { BATCH_DELAY };
         for (id, lines_dropped) in done {
             collected.end(id, lines_dropped);
-            waiting.insert(id);
+            waiting.insert(id, Instant::now());
         }
         // What is left of their log lines is in their sockets, which the supervisor keeps until then.
-        for id in waiting.extract_if(.., |id| !relay.has(*id)) {
+        let may_go = |id: &u64, since: &mut Instant| !relay.has(*id) || since.elapsed() >= RELAY_PATIENCE;
+        for (id, _) in waiting.extract_if(.., may_go) {
             // Ignore errors: the supervisor may have ended.
             let _ = message::tell_done(&supervisor, id);
         }
@@ -163,7 +169,7 @@ fn add(
 }
 
 /// The thread that receives messages. What concerns the admin listener and the metrics is done here, because the loop
-/// that writes the access log may wait for a disk, and in the order of the messages: the admin listener is told of its
+/// that reads the journals may wait for the log, and in the order of the messages: the admin listener is told of its
 /// socket after the metrics are complete.
 struct Receiver {
     sender: mpsc::Sender<(Message, Vec<OwnedFd>)>,

@@ -24,8 +24,9 @@ use crate::sys::lock::lock;
 /// Bytes that are read from one worker at once: the longest line, and the note that it was cut.
 const BATCH_BYTES: usize = 2 * MAX_LINE_BYTES;
 
-/// How long to wait for the end of a line whose beginning is there: its worker is writing it.
-const INCOMPLETE_DELAY: Duration = Duration::from_millis(2);
+/// How long to wait for the end of a line whose beginning is there: its worker is writing it. Each further wait is twice as
+/// long, up to the second time, because a worker may be stopped in the middle of a line.
+const INCOMPLETE_DELAYS: [Duration; 2] = [Duration::from_millis(2), Duration::from_millis(256)];
 
 /// How long the lines of a process that has ended wait for a log that cannot be written.
 const ENDED_PATIENCE: Duration = Duration::from_secs(10);
@@ -66,6 +67,7 @@ impl Relay {
             out: LogOut::new(to),
             sources: Vec::new(),
             is_finishing: false,
+            incomplete_delay: Duration::ZERO,
             dropped: 0,
             batch: vec![0; BATCH_BYTES + 1],
         };
@@ -108,6 +110,8 @@ struct Thread {
     out: LogOut,
     sources: Vec<Source>,
     is_finishing: bool,
+    /// How long the last wait for the end of a line was.
+    incomplete_delay: Duration,
     /// Lines of processes that have ended, and that could not be written in time.
     dropped: u64,
     /// Room for lines, and for the end of one that has none.
@@ -145,7 +149,10 @@ impl Thread {
     fn wait(&mut self) -> io::Result<()> {
         let is_waiting = self.out.is_waiting();
         let is_incomplete = self.sources.iter().any(|source| source.is_incomplete);
-        let limit = if is_waiting { Some(self.out.delay()) } else { is_incomplete.then_some(INCOMPLETE_DELAY) };
+        let [shortest, longest] = INCOMPLETE_DELAYS;
+        self.incomplete_delay =
+            if is_incomplete { (2 * self.incomplete_delay).clamp(shortest, longest) } else { Duration::ZERO };
+        let limit = if is_waiting { Some(self.out.delay()) } else { is_incomplete.then_some(self.incomplete_delay) };
         let mut waits = vec![PollFd::new(&self.woken, PollFlags::IN)];
         if !is_waiting {
             let complete = self.sources.iter().filter(|source| !source.is_incomplete);

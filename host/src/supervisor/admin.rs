@@ -8,7 +8,8 @@ use daylily_core::config::Config;
 use crate::net::address::Address;
 use crate::net::listen::ListenError;
 use crate::net::sockets::Sockets;
-use crate::observer::message::AdminSettings;
+use crate::observe::server_page::ServerPage;
+use crate::observer::message::{AdminSettings, Message};
 
 /// The admin listener of one configuration; by default, none. Cheap to clone: clones share the socket, and the last one
 /// closes it.
@@ -92,10 +93,11 @@ impl AdminListener {
         closed.is_empty() && opened.is_empty() && self.token == other.token
     }
 
-    /// What the observer needs to serve it; None if there is no listener.
-    pub(crate) fn for_observer(&self) -> Option<(AdminSettings, BorrowedFd<'_>)> {
-        let (socket, _) = self.sockets.of_workers(1).into_iter().next()?;
-        Some((AdminSettings { token: self.token.clone(), is_loopback: self.is_loopback() }, socket))
+    /// What the observer needs to serve it, with the descriptors; `page` is what the supervisor is doing.
+    pub(crate) fn message<'a>(&'a self, page: &'a ServerPage) -> (Message, Vec<BorrowedFd<'a>>) {
+        let socket = self.sockets.of_workers(1).into_iter().next().map(|(socket, _)| socket);
+        let settings = socket.map(|_| AdminSettings { token: self.token.clone(), is_loopback: self.is_loopback() });
+        (Message::Admin(settings), std::iter::once(page.file()).chain(socket).collect())
     }
 
     /// For an upgrade.

@@ -5,7 +5,7 @@
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant, SystemTime};
 
-use daylily_core::config::{AccessLogTarget, Build, Config, LogTo};
+use daylily_core::config::{Build, Config};
 use daylily_core::log_target;
 use tokio::time::sleep_until;
 
@@ -305,14 +305,7 @@ fn command(build: &Build) -> &str {
 
 /// Files and directories that may be below those that are watched, and whose changes need no build.
 fn written_by_daylily(config: &Config) -> impl Iterator<Item = PathBuf> {
-    let access_log = match &config.access_log.to {
-        AccessLogTarget::File(path) => Some(path),
-        _ => None,
-    };
-    let log = match &config.log_to {
-        LogTo::File(path) => Some(path),
-        LogTo::Stderr => None,
-    };
+    let (access_log, log) = (config.access_log.to.file(), config.log_to.file());
     let others = [access_log, log, config.control.as_ref(), config.cache_dir.as_ref()].into_iter().flatten();
     config.component_files().chain(others.map(PathBuf::as_path)).map(Path::to_owned)
 }

@@ -25,6 +25,7 @@ use super::orphans;
 use super::process::{NOT_INHERITED, own_program, workers};
 use crate::observe::journal;
 use crate::observe::journal::WorkerFacts;
+use crate::observe::log;
 use crate::observe::metrics::{self, BlockNames, MetricsReader, Sums};
 use crate::observe::server_page::ServerPage;
 use crate::observer::LAST_LINES;
@@ -56,6 +57,8 @@ struct Shared {
     page: Arc<ServerPage>,
     /// Notified when the observer does not serve the admin listener any more: it says so, or has ended.
     admin_left: Notify,
+    /// Notified when no observer is needed any more, once everything is written.
+    closing: Notify,
 }
 
 struct State {
@@ -68,6 +71,8 @@ struct State {
     journals: Journals,
     /// The observer does not take messages or write what it should, and is about to be ended.
     is_stuck: bool,
+    /// The observer, or the next one, is to end once everything is written.
+    is_closing: bool,
 }
 
 impl Observer {
@@ -86,16 +91,10 @@ impl Observer {
     ///
     /// When the process cannot be started.
     fn start(settings: Settings, page: Arc<ServerPage>) -> io::Result<(Self, Running)> {
-        let state = State {
-            settings,
-            admin: AdminListener::default(),
-            channel: None,
-            own: None,
-            journals: Journals::default(),
-            is_stuck: false,
-        };
-        let (state, stuck, admin_left) = (Mutex::new(state), Notify::new(), Notify::new());
-        let observer = Self(Arc::new(Shared { state, stuck, page, admin_left }));
+        let (admin, journals) = (AdminListener::default(), Journals::default());
+        let state = State { settings, admin, channel: None, own: None, journals, is_stuck: false, is_closing: false };
+        let (stuck, admin_left, closing) = (Notify::new(), Notify::new(), Notify::new());
+        let observer = Self(Arc::new(Shared { state: Mutex::new(state), stuck, page, admin_left, closing }));
         let first = observer.spawn()?;
         let keeping = tokio::spawn(keep(observer.clone(), first));
         tokio::spawn(Arc::clone(&observer.0.page).keep_beating());
@@ -111,17 +110,17 @@ impl Observer {
         let journal = journal::create()?;
         let metrics = metrics::create(&facts.blocks)?;
         let (alive, workers) = pipe_with(PipeFlags::CLOEXEC)?;
-        let (log, log_of_worker) = StdUnixStream::pair()?;
+        let (log_of_worker, log) = log::socket()?;
         let for_worker = WorkerJournal {
             journal: journal.try_clone()?,
             metrics: metrics.try_clone()?,
             alive: workers,
-            log: log_of_worker.into(),
+            log: log_of_worker,
         };
         let mut state = lock(&self.0.state);
         let state = &mut *state;
         self.bound_journals(state);
-        let id = state.journals.add(JournalFiles { facts, journal, metrics, alive, log: log.into() });
+        let id = state.journals.add(JournalFiles { facts, journal, metrics, alive, log });
         if let Some(files) = state.journals.get(id) {
             let message = Message::Journals(vec![(id, files.facts.clone())]);
             let is_taken = send(state.channel.as_ref(), state.is_stuck, &message, &files.descriptors());
@@ -184,7 +183,7 @@ impl Observer {
     pub(crate) fn set_admin(&self, admin: AdminListener) {
         let mut state = lock(&self.0.state);
         state.admin = admin.clone();
-        let (message, files) = for_admin(&admin, &self.0.page);
+        let (message, files) = admin.message(&self.0.page);
         self.send(&mut state, &message, &files);
     }
 
@@ -259,12 +258,15 @@ impl Observer {
         message::send(&ours, &Message::Counted(state.journals.ended().clone()), &[])?;
         message::send(&ours, &Message::Journals(journals), &files)?;
         if state.admin.address().is_some() {
-            let (message, files) = for_admin(&state.admin, &self.0.page);
+            let (message, files) = state.admin.message(&self.0.page);
             message::send(&ours, &message, &files)?;
         }
         state.channel = Some(ours);
         state.own = Some(own);
         state.is_stuck = false;
+        if state.is_closing {
+            state.close();
+        }
         Ok(replies)
     }
 }
@@ -276,6 +278,14 @@ impl State {
         reader.map(|reader| reader.sums()).unwrap_or_default()
     }
 
+    /// Lets the observer end once everything is written, and all that are started later.
+    fn close(&mut self) {
+        self.is_closing = true;
+        if let Some(channel) = self.channel.take() {
+            let _ = channel.shutdown(std::net::Shutdown::Both);
+        }
+    }
+
     /// The observer has ended. Returns whether its channel was closed from this side.
     fn note_ended(&mut self) -> bool {
         let own = self.own_sums();
@@ -283,11 +293,6 @@ impl State {
         self.own = None;
         self.channel.take().is_none()
     }
-}
-
-fn for_admin<'a>(admin: &'a AdminListener, page: &'a ServerPage) -> (Message, Vec<BorrowedFd<'a>>) {
-    let (settings, socket) = admin.for_observer().unzip();
-    (Message::Admin(settings), std::iter::once(page.file()).chain(socket).collect())
 }
 
 /// Sends a message, if an observer runs that takes messages. Returns false if it does not take this one.
@@ -314,9 +319,8 @@ impl Running {
     }
 
     fn close(&self) {
-        if let Some(channel) = lock(&self.observer.0.state).channel.take() {
-            let _ = channel.shutdown(std::net::Shutdown::Both);
-        }
+        lock(&self.observer.0.state).close();
+        self.observer.0.closing.notify_one();
     }
 }
 
@@ -355,7 +359,8 @@ async fn keep(observer: Observer, mut running: (Child, UnixStream)) {
             "the observer ended ({how}); it is started again in {RESTART_DELAY:.1?}, and goes on where it was"
         );
         running = loop {
-            tokio::time::sleep(RESTART_DELAY).await;
+            // At the end of the supervisor, the next one writes what is left at once.
+            let _ = timeout(RESTART_DELAY, observer.0.closing.notified()).await;
             match observer.spawn() {
                 Ok(next) => break next,
                 Err(error) => tracing::error!(

@@ -5,7 +5,7 @@ use std::io::{self, ErrorKind};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-use daylily_core::config::{self, AccessLogTarget, ComponentSource, Config, LogTo, Placeholders, Surroundings};
+use daylily_core::config::{self, ComponentSource, Config, Placeholders, Surroundings};
 use daylily_core::log_target;
 
 use crate::artifact::Artifact;
@@ -174,11 +174,9 @@ pub(crate) fn faults(config: &Config) -> Vec<Failure> {
 
 /// Checks whether the access log can be opened. The observer opens it.
 fn access_log(config: &Config) -> Result<(), Failure> {
-    match &config.access_log.to {
-        AccessLogTarget::File(path) if config.access_log.is_on() => {
-            sink::check(path).map_err(|error| Failure::AccessLog { path: path.display().to_string(), error })
-        }
-        _ => Ok(()),
+    match config.access_log.to.file().filter(|_| config.access_log.is_on()) {
+        Some(path) => sink::check(path).map_err(|error| Failure::AccessLog { path: path.display().to_string(), error }),
+        None => Ok(()),
     }
 }
 
@@ -211,11 +209,9 @@ fn warn_of_open_token(config: &Config) {
 
 /// Checks whether the file of daylily's own log can be opened. This process and the observer open it.
 fn log(config: &Config) -> Result<(), Failure> {
-    match &config.log_to {
-        LogTo::File(path) => {
-            sink::check(path).map_err(|error| Failure::Log { path: path.display().to_string(), error })
-        }
-        LogTo::Stderr => Ok(()),
+    match config.log_to.file() {
+        Some(path) => sink::check(path).map_err(|error| Failure::Log { path: path.display().to_string(), error }),
+        None => Ok(()),
     }
 }
 

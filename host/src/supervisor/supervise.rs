@@ -300,9 +300,15 @@ impl Supervisor {
     /// to systemd, which still accepts notifications only from it.
     async fn take_over(&mut self, inheritance: Inheritance) {
         match inheritance.take_over().await {
-            Ok((report, mut predecessor)) => {
-                self.add_predecessor(Ok(report));
-                self.rest = Some(tokio::spawn(async move { predecessor.report().await }));
+            Ok((report, predecessor)) => {
+                match report {
+                    Ok(report) => self.add_predecessor(Ok(report)),
+                    Err(error) => tracing::warn!(
+                        target: log_target::SUPERVISOR,
+                        "the predecessor's counters are late: {error}; they are added when it has ended"
+                    ),
+                }
+                self.rest = Some(tokio::spawn(predecessor.last_report()));
             }
             Err(error) => self.add_predecessor(Err(error)),
         }

@@ -2,8 +2,9 @@
 
 use std::ffi::OsString;
 use std::fs::File;
-use std::io::{self, Read, Seek, Write};
+use std::io::{self, Write};
 use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::fs::FileExt;
 use std::os::unix::net::UnixStream as StdUnixStream;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -216,28 +217,31 @@ impl Inheritance {
         Ok(Self { sockets, admin, carried: handoff.carried, metrics, predecessor })
     }
 
-    /// Reports to the predecessor that this process serves, so that it drains. Returns what it has counted so far; from then on,
-    /// the predecessor does not reply on the control socket.
+    /// Reports to the predecessor that this process serves, so that it drains. Returns what it has counted so far, unless
+    /// that comes later than `ANSWER_TIMEOUT` or cannot be read: then its last report has it. From then on, the
+    /// predecessor does not reply on the control socket.
     ///
     /// # Errors
     ///
-    /// When the predecessor closes the connection, or does not send its totals within `ANSWER_TIMEOUT`.
-    pub(crate) async fn take_over(mut self) -> io::Result<(Report, Predecessor)> {
+    /// When the predecessor has closed the connection.
+    pub(crate) async fn take_over(mut self) -> io::Result<(io::Result<Report>, Predecessor)> {
         // Also claims the files of sockets that this process does not serve on; dropping `self` removes those.
         self.sockets.claim_files();
         self.admin.sockets().claim_files();
         self.predecessor.set_nonblocking(true)?;
         let mut predecessor = BufReader::new(UnixStream::from_std(self.predecessor)?);
         predecessor.write_all(&[READY]).await?;
-        let mut predecessor = Predecessor { channel: predecessor, metrics: self.metrics.take() };
-        let report = tokio::time::timeout(ANSWER_TIMEOUT, predecessor.report()).await??;
-        Ok((report, predecessor))
+        let mut predecessor = Predecessor { channel: predecessor, line: Vec::new(), metrics: self.metrics.take() };
+        let report = tokio::time::timeout(ANSWER_TIMEOUT, predecessor.report()).await;
+        Ok((report.unwrap_or_else(|elapsed| Err(elapsed.into())), predecessor))
     }
 }
 
 /// The predecessor, while it drains.
 pub(crate) struct Predecessor {
     channel: BufReader<UnixStream>,
+    /// The beginning of the next line.
+    line: Vec<u8>,
     metrics: Option<File>,
 }
 
@@ -250,32 +254,53 @@ pub(crate) struct Report {
 }
 
 impl Predecessor {
-    /// Its next report. It sends the last one at its end, which may take its `shutdown_timeout`.
+    /// Its next report. Cancel safe.
     ///
     /// # Errors
     ///
-    /// When it closes the connection without sending them.
-    pub(crate) async fn report(&mut self) -> io::Result<Report> {
-        let mut line = String::new();
-        (&mut self.channel).take(MAX_LINE_BYTES).read_line(&mut line).await?;
-        let totals = serde_json::from_str(&line)?;
-        let sums = self.metrics.as_mut().map(read_sums).transpose()?.unwrap_or_default();
-        Ok(Report { totals, sums })
+    /// When it closes the connection without sending it, or it cannot be read.
+    async fn report(&mut self) -> io::Result<Report> {
+        let line = self.next_line().await?.ok_or(io::ErrorKind::UnexpectedEof)?;
+        self.read(&line)
+    }
+
+    /// Its last report, which it sends at its end. That may take its `shutdown_timeout`.
+    ///
+    /// # Errors
+    ///
+    /// When it closes the connection without sending one, or it cannot be read.
+    pub(crate) async fn last_report(mut self) -> io::Result<Report> {
+        let mut last = Err(io::ErrorKind::UnexpectedEof.into());
+        while let Some(line) = self.next_line().await? {
+            last = self.read(&line);
+        }
+        last
+    }
+
+    /// The next line; None at the end of the connection. Cancel safe.
+    async fn next_line(&mut self) -> io::Result<Option<Vec<u8>>> {
+        (&mut self.channel).take(MAX_LINE_BYTES).read_until(b'\n', &mut self.line).await?;
+        Ok(Some(std::mem::take(&mut self.line)).filter(|line| !line.is_empty()))
+    }
+
+    fn read(&self, line: &[u8]) -> io::Result<Report> {
+        let sums = self.metrics.as_ref().map(read_sums).transpose()?.unwrap_or_default();
+        Ok(Report { totals: serde_json::from_slice(line)?, sums })
     }
 }
 
-/// Replaces the contents of a file that the successor reads when it is told to.
-fn rewrite(mut file: &File, bytes: &[u8]) -> io::Result<()> {
-    file.rewind()?;
+/// Replaces the contents of a file that the successor reads when it is told to. The position in the file is shared with
+/// it, and is not used.
+fn rewrite(file: &File, bytes: &[u8]) -> io::Result<()> {
     file.set_len(0)?;
-    file.write_all(bytes)
+    file.write_all_at(bytes, 0)
 }
 
-/// Reads what [`rewrite`] wrote. The position in the file is shared with the predecessor.
-fn read_sums(file: &mut File) -> io::Result<Sums> {
-    file.rewind()?;
-    let mut json = Vec::new();
-    file.take(MAX_METRICS_BYTES).read_to_end(&mut json)?;
+/// Reads what [`rewrite`] wrote. Fails if the predecessor is writing the next report; then that one is to be read.
+fn read_sums(file: &File) -> io::Result<Sums> {
+    let length = file.metadata()?.len().min(MAX_METRICS_BYTES);
+    let mut json = vec![0; usize::try_from(length).unwrap_or(0)];
+    file.read_exact_at(&mut json, 0)?;
     Ok(Sums::from_json(&json)?)
 }
 
@@ -288,4 +313,48 @@ fn locate(program: PathBuf) -> PathBuf {
     let path = std::env::var_os("PATH").unwrap_or_default();
     let found = std::env::split_paths(&path).map(|dir| dir.join(&program)).find(|path| path.is_file());
     found.or_else(|| std::env::current_exe().ok()).unwrap_or(program)
+}
+
+#[cfg(test)]
+mod tests {
+    use daylily_core::process_role::ProcessRole;
+
+    use super::*;
+
+    fn sums(ns: u64) -> Sums {
+        Sums::of_cpu_ns(ProcessRole::Worker, ns)
+    }
+
+    /// Reports that are late, or are overwritten while they are read, are not the last ones.
+    #[tokio::test]
+    async fn the_last_report_has_everything() {
+        async fn check(first: &[u8], metrics: &[u8], is_read: bool) {
+            let (theirs, ours) = StdUnixStream::pair().expect("a pair");
+            ours.set_nonblocking(true).expect("a socket");
+            let file = shared_file("reports").expect("memory");
+            let channel = BufReader::new(UnixStream::from_std(ours).expect("a socket"));
+            let metrics_file = Some(file.try_clone().expect("a descriptor"));
+            let mut predecessor = Predecessor { channel, line: Vec::new(), metrics: metrics_file };
+            let line = serde_json::to_string(&Totals::default()).expect("JSON") + "\n";
+            rewrite(&file, metrics).expect("memory");
+            (&theirs).write_all(first).expect("a reader");
+            let report = tokio::time::timeout(Duration::from_millis(20), predecessor.report()).await;
+            assert_eq!(report.is_ok_and(|report| report.is_ok()), is_read);
+            (&theirs).write_all(line.get(first.len() % line.len()..).expect("the rest").as_bytes()).expect("a reader");
+            rewrite(&file, &sums(2).to_json().expect("JSON")).expect("memory");
+            let last = Totals { restarts: 1, ..Totals::default() };
+            let line = serde_json::to_string(&last).expect("JSON") + "\n";
+            (&theirs).write_all(line.as_bytes()).expect("a reader");
+            drop(theirs);
+            let report = predecessor.last_report().await.expect("a report");
+            assert_eq!((report.totals.restarts, report.sums), (1, sums(2)));
+        }
+        let line = serde_json::to_string(&Totals::default()).expect("JSON") + "\n";
+        let earlier = sums(1).to_json().expect("JSON");
+        check(line.as_bytes(), &earlier, true).await;
+        check(line.as_bytes(), &earlier[..earlier.len() - 1], false).await;
+        check(line.as_bytes(), b"", false).await;
+        check(b"", &earlier, false).await;
+        check(&line.as_bytes()[..1], &earlier, false).await;
+    }
 }

@@ -1,10 +1,13 @@
 //! Memory that several processes have mapped, as 64-bit words: one process writes each of them, others read it.
 
 use std::io;
+use std::ops::Range;
 use std::os::fd::BorrowedFd;
 use std::ptr::null_mut;
 use std::sync::atomic::AtomicU64;
 
+use rustix::fs::{SeekFrom, seek};
+use rustix::io::Errno;
 use rustix::mm::{MapFlags, ProtFlags, mmap, munmap};
 
 /// A file of [`shared`](super::sealed::shared) in the memory of this process. Dropping it unmaps it.
@@ -44,6 +47,19 @@ impl SharedWords {
             std::slice::from_raw_parts(self.start, self.len)
         }
     }
+}
+
+/// The next part of a file of [`shared`](super::sealed::shared) from the byte `at` on that was written to; None if there
+/// is none. To read another part would allocate its memory.
+pub(crate) fn next_written(file: BorrowedFd<'_>, at: u64) -> Option<Range<u64>> {
+    let start = match seek(file, SeekFrom::Data(at)) {
+        Ok(start) => start,
+        Err(Errno::NXIO) => return None,
+        // Any other file: all of it counts as written.
+        Err(_) => return Some(at..u64::MAX),
+    };
+    let end = seek(file, SeekFrom::Hole(start)).unwrap_or(u64::MAX);
+    Some(start..end.max(start + 1))
 }
 
 impl Drop for SharedWords {

@@ -14,6 +14,7 @@ use crate::component_abi::Guest;
 use crate::engine::limiter::{Limiter, Refused};
 use crate::engine::meter::Meter;
 use crate::observe::diagnosis::CallDiagnosis;
+use crate::observe::mask::Mask;
 use crate::observe::request_id::RequestId;
 use crate::wasi::file_threads::RouteFiles;
 use crate::wasi::http::GuestResponse;
@@ -165,6 +166,11 @@ impl State {
 
     pub(super) fn store_use(&mut self) -> &mut StoreUse {
         &mut self.store_use
+    }
+
+    /// The secrets that the guest is granted.
+    pub(crate) fn mask(&self) -> Option<&Arc<Mask>> {
+        self.settings.mask.as_ref()
     }
 
     /// The guest's output to the log.

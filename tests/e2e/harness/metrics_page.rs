@@ -81,6 +81,11 @@ impl MetricsPage {
         sums
     }
 
+    /// The values that a label has in the series of this name.
+    pub fn values(&self, name: &str, label: &str) -> BTreeSet<String> {
+        self.of(name).filter_map(|sample| sample.labels.get(label).cloned()).collect()
+    }
+
     /// The sum of all series of this name.
     pub fn total(&self, name: &str) -> f64 {
         self.of(name).map(|sample| sample.value).sum()

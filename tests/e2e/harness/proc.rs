@@ -95,6 +95,13 @@ impl Process {
         prlimit(pid, Resource::Nofile, limit).expect("a limit below the hard one");
     }
 
+    /// Sets the limit of file sizes of the running process, as `ulimit -f` does; None for no limit.
+    pub fn limit_file_size(self, bytes: Option<u64>) {
+        let pid = Pid::from_raw(self.pid.cast_signed());
+        let limit = Rlimit { current: bytes, maximum: None };
+        prlimit(pid, Resource::Fsize, limit).expect("a limit below the hard one, which is none");
+    }
+
     fn descriptor_limits(self) -> [u64; 2] {
         let limits = self.read("limits");
         let line = limits.lines().find(|line| line.starts_with("Max open files")).expect("a limit on open files");

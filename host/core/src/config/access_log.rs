@@ -1,7 +1,6 @@
 //! `[access_log]`: which requests have a line, what it says, and where it goes.
 
 use std::fmt;
-use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
 
@@ -56,18 +55,6 @@ impl FromStr for AccessLogFormat {
             _ => Err(ValueError::new(format!("invalid access log format {text:?}")).help("write off, text or json")),
         }
     }
-}
-
-/// Where the access log is written.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub enum AccessLogTarget {
-    /// Standard output.
-    #[default]
-    Stdout,
-    /// Standard error, beside daylily's own log.
-    Stderr,
-    /// A file, to which is appended.
-    File(#[serde(with = "crate::os_path")] PathBuf),
 }
 
 /// The part of the requests that have a line, in millionths.

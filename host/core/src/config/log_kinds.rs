@@ -1,13 +1,12 @@
 //! The kinds of options that the logs have.
 
 use std::ffi::OsStr;
-use std::path::PathBuf;
 use std::str::FromStr;
 
 use super::kinds::{PathOf, replace, utf8};
 use super::option::{Form, Kind};
 use super::reader::{Located, Section};
-use super::{AccessLogTarget, LogTo, Sample};
+use super::{LogTo, Sample};
 use crate::ValueError;
 
 /// An array of words, each of which is parsed. One that is there twice is an error.
@@ -65,57 +64,49 @@ impl<T: FromStr<Err = ValueError> + Clone + PartialEq> Kind<Vec<T>> for Items<T>
     }
 }
 
-/// The key of the place where a log goes.
-pub(super) struct LogTarget(pub(super) &'static str);
+/// The place where a log goes. Standard output is allowed for the one that goes there by default.
+pub(super) struct LogPlace {
+    pub(super) key: &'static str,
+    pub(super) default: LogTo,
+}
 
-impl Kind<AccessLogTarget> for LogTarget {
-    fn key(&self) -> &'static str {
-        self.0
+impl LogPlace {
+    fn allows_stdout(&self) -> bool {
+        self.default == LogTo::Stdout
     }
 
-    fn default_text(&self) -> String {
-        "`\"stdout\"`".to_owned()
+    fn help(&self) -> &'static str {
+        if self.allows_stdout() {
+            "write \"stdout\", \"stderr\", or the path of a file"
+        } else {
+            "write \"stderr\", or the path of a file"
+        }
     }
 
-    fn form(&self) -> Form {
-        Form::Path
-    }
-
-    fn read(&self, section: &mut Section<'_, '_>, value: &mut AccessLogTarget) {
-        let of = PathOf {
-            key: self.0,
-            name: "path of a log",
-            help: "write \"stdout\", \"stderr\", or the path of a file",
-            default: "",
-        };
-        let target = match section.is_text(self.0, &["stdout", "stderr"]) {
-            Some("stdout") => Some(AccessLogTarget::Stdout),
-            Some(_) => Some(AccessLogTarget::Stderr),
-            None => section.path(&of).map(AccessLogTarget::File),
-        };
-        replace(value, target);
-    }
-
-    fn parse_flag(&self, text: &OsStr, given: &mut Option<AccessLogTarget>) -> Result<(), ValueError> {
-        *given = Some(match text.to_str() {
-            Some("stdout") => AccessLogTarget::Stdout,
-            Some("stderr") => AccessLogTarget::Stderr,
-            _ => AccessLogTarget::File(PathBuf::from(text)),
-        });
-        Ok(())
+    /// What a word means.
+    fn of_word(&self, word: &str) -> Result<LogTo, ValueError> {
+        match word {
+            "stderr" => Ok(LogTo::Stderr),
+            "stdout" if self.allows_stdout() => Ok(LogTo::Stdout),
+            "stdout" => Err(ValueError::new("the log cannot be written to standard output")
+                .help("write \"stderr\", or the path of a file (\"./stdout\" for a file of this name)")),
+            "" => Err(ValueError::new("the path of the log is empty").help(self.help())),
+            path => Ok(LogTo::File(path.into())),
+        }
     }
 }
 
-/// The key of the place where daylily's own log goes.
-pub(super) struct OwnLogTarget(pub(super) &'static str);
-
-impl Kind<LogTo> for OwnLogTarget {
+impl Kind<LogTo> for LogPlace {
     fn key(&self) -> &'static str {
-        self.0
+        self.key
+    }
+
+    fn default(&self) -> LogTo {
+        self.default.clone()
     }
 
     fn default_text(&self) -> String {
-        "`\"stderr\"`".to_owned()
+        if self.allows_stdout() { "`\"stdout\"`" } else { "`\"stderr\"`" }.to_owned()
     }
 
     fn form(&self) -> Form {
@@ -123,30 +114,19 @@ impl Kind<LogTo> for OwnLogTarget {
     }
 
     fn read(&self, section: &mut Section<'_, '_>, value: &mut LogTo) {
-        let of = PathOf {
-            key: self.0,
-            name: "path of the log",
-            help: "write \"stderr\", or the path of a file",
-            default: "",
-        };
-        match section.is_text(self.0, &["stderr", "stdout"]) {
-            Some("stderr") => *value = LogTo::Stderr,
-            Some(_) => {
-                if let Some(Located { span, .. }) = section.text(self.0) {
-                    section.problems().add(span, LogTo::not_stdout());
-                }
-            }
-            None => replace(value, section.path(&of).map(LogTo::File)),
+        if section.is_text(self.key, &["stdout", "stderr"]).is_none() {
+            let of = PathOf { key: self.key, name: "path of the log", help: self.help(), default: "" };
+            return replace(value, section.path(&of).map(LogTo::File));
+        }
+        let Some(Located { span, value: word }) = section.text(self.key) else { return };
+        match self.of_word(word) {
+            Ok(to) => *value = to,
+            Err(error) => section.problems().add(span, error),
         }
     }
 
     fn parse_flag(&self, text: &OsStr, given: &mut Option<LogTo>) -> Result<(), ValueError> {
-        *given = Some(match text.to_str() {
-            Some("stderr") => LogTo::Stderr,
-            Some("stdout") => return Err(LogTo::not_stdout()),
-            Some("") => return Err(ValueError::new("the path of the log is empty").help("write stderr, or a path")),
-            _ => LogTo::File(PathBuf::from(text)),
-        });
+        *given = Some(text.to_str().map_or_else(|| Ok(LogTo::File(text.into())), |text| self.of_word(text))?);
         Ok(())
     }
 }

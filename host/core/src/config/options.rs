@@ -17,14 +17,14 @@ use serde::{Deserialize, Serialize};
 
 use super::access_log::MAX_HEADERS;
 use super::kinds::{Addresses, Dirs, EnvFileOf, Origins, Pairs, PathOf, Switch, Word, WorkerCount};
-use super::log_kinds::{Items, LogTarget, OwnLogTarget, Part};
+use super::log_kinds::{Items, LogPlace, Part};
 use super::option::{Flag, Kind as _, Row, options};
 use super::other_options;
 use super::reader::Section;
 use super::store::Stores;
 use super::{
-    AccessLogField, AccessLogFormat, AccessLogTarget, AdminListen, Always, Build, DirGrant, EnvFile, Listen, LogFilter,
-    LogFormat, LogTo, LoggedHeader, Route, Sample, Store, StoreGrant, Table, Value, Workers,
+    AccessLogField, AccessLogFormat, AdminListen, Always, Build, DirGrant, EnvFile, Listen, LogFilter, LogFormat,
+    LogTo, LoggedHeader, Route, Sample, Store, StoreGrant, Table, Value, Workers,
 };
 use crate::allow_http::AllowHttp;
 use crate::grants;
@@ -111,7 +111,7 @@ options! {
         /// `daylily reopen` [reopen the file](operations.md#log-files). Pipes, sockets and directories are errors.
         /// What daylily prints before it has read its configuration goes to stderr, and so does what a process writes
         /// when it crashes.
-        log_to: LogTo = OwnLogTarget("log_to"),
+        log_to: LogTo = LogPlace { key: "log_to", default: LogTo::Stderr },
             flag (7, "--log-to FILE", Some("DAYLILY_LOG_TO"),
                 "File that the log is appended to, or `stderr` [default: {}]");
         /// The number of worker processes: `"auto"` for one per core, or 1 to 256. See
@@ -167,7 +167,7 @@ options! {
                 "Format of the access log, a line for each request: text or json; or off [default: {}]");
         /// `"stdout"`, `"stderr"`, or the path of a file, to which lines are appended. A reload and `daylily reopen`
         /// reopen the file. Pipes, sockets and directories are errors.
-        to: AccessLogTarget = LogTarget("to");
+        to: LogTo = LogPlace { key: "to", default: LogTo::Stdout };
         /// The fields of each JSON object, in this order: see [the fields](observability.md#fields). `format = "text"`
         /// has a fixed format.
         fields: Vec<AccessLogField> = Items::<AccessLogField> {

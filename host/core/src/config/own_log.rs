@@ -1,12 +1,10 @@
-//! daylily's own log: the form of its lines, and where they go.
+//! The form of the lines of daylily's own log.
 
 use std::fmt;
-use std::path::PathBuf;
 use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-use super::AccessLogTarget;
 use crate::value_error::ValueError;
 
 /// How a line of the log is written.
@@ -40,39 +38,12 @@ impl FromStr for LogFormat {
     }
 }
 
-/// Where the log is written. Not to standard output, which has the access log and the line `Server running at …`.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub enum LogTo {
-    /// Standard error.
-    #[default]
-    Stderr,
-    /// A file, to which is appended.
-    File(#[serde(with = "crate::os_path")] PathBuf),
-}
-
-impl LogTo {
-    /// The error of `"stdout"`.
-    pub(super) fn not_stdout() -> ValueError {
-        ValueError::new("the log cannot be written to standard output")
-            .help("write \"stderr\", or the path of a file (\"./stdout\" for a file of this name)")
-    }
-}
-
-impl From<LogTo> for AccessLogTarget {
-    fn from(to: LogTo) -> Self {
-        match to {
-            LogTo::Stderr => Self::Stderr,
-            LogTo::File(path) => Self::File(path),
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use std::path::Path;
 
     use super::*;
-    use crate::config::{Config, Overrides, options, parse};
+    use crate::config::{Config, LogTo, Overrides, options, parse};
 
     fn config(top: &str, overrides: &Overrides) -> Result<Config, String> {
         let text = format!("{top}\n[[route]]\ncomponent = 'a.wasm'\n");

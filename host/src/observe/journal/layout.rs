@@ -3,6 +3,7 @@
 //! All of it is 64-bit words, which one process writes and another reads.
 
 use std::io;
+use std::ops::Range;
 use std::os::fd::{BorrowedFd, OwnedFd};
 use std::sync::atomic::AtomicU64;
 
@@ -49,6 +50,20 @@ impl Size {
 
     const fn bytes(self) -> usize {
         self.words() * 8
+    }
+
+    /// The byte of the file that a place begins at.
+    pub(super) const fn place_at(self, index: usize) -> u64 {
+        ((HEADER_WORDS + index * RECORD_WORDS) * 8) as u64
+    }
+
+    /// The places with a byte in a part of the file.
+    pub(super) fn places_within(self, bytes: &Range<u64>) -> Range<usize> {
+        let place = |byte: u64| {
+            let words = usize::try_from(byte / 8).unwrap_or(usize::MAX).saturating_sub(HEADER_WORDS);
+            (words / RECORD_WORDS).min(self.places)
+        };
+        place(bytes.start)..place(bytes.end.saturating_add(RECORD_WORDS as u64 * 8 - 1))
     }
 }
 

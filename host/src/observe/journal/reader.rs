@@ -1,34 +1,41 @@
 //! The observer's side of a worker's journal.
 
 use std::io;
-use std::os::fd::BorrowedFd;
+use std::ops::Range;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 
 use daylily_core::request_outcome::RequestOutcome;
 
 use super::layout::{DROPPED, Mapping, READ, RECORD_WORDS, TOLD_DROPPED, WRITTEN};
 use super::record::{Entry, HEAD};
+use crate::sys::shared_words::next_written;
 
 /// The journal of one worker.
 pub(crate) struct JournalReader {
+    file: OwnedFd,
     mapping: Mapping,
     /// Where the next record is; the shared position follows it once the record has been taken care of.
     at: u64,
     /// The id of the last record that was read.
     last: Option<[u64; 2]>,
-    /// The first place that was not read yet, and the first that was not released.
+    /// The first place that was not read yet.
     next_place: usize,
-    released_places: usize,
+    /// The end of the places in memory that were written to, from the one that was read last on.
+    written_places: usize,
+    /// The places whose records were read and not released.
+    read_places: Vec<usize>,
 }
 
 impl JournalReader {
     /// # Errors
     ///
-    /// When the file cannot be mapped.
+    /// When the file cannot be mapped, or the process has no descriptor left.
     pub(crate) fn open(file: BorrowedFd<'_>) -> io::Result<Self> {
         let mapping = Mapping::of(file)?;
         let at = mapping.position(READ).load(Relaxed);
-        Ok(Self { mapping, at, last: None, next_place: 0, released_places: 0 })
+        let (file, read_places) = (file.try_clone_to_owned()?, Vec::new());
+        Ok(Self { file, mapping, at, last: None, next_place: 0, written_places: 0, read_places })
     }
 
     /// The next record in the ring, if there is one. If the ring is invalid, skips what was written so far.
@@ -67,12 +74,11 @@ impl JournalReader {
     /// Marks everything that was read so far as done: the worker may overwrite it, and no reader reads it again.
     pub(crate) fn release(&mut self) {
         self.mapping.position(READ).store(self.at, Release);
-        for index in self.released_places..self.next_place {
+        for index in self.read_places.drain(..) {
             if let Some(head) = self.mapping.place(index).get(HEAD) {
                 head.store(0, Release);
             }
         }
-        self.released_places = self.next_place;
     }
 
     /// Whether the ring is empty.
@@ -89,12 +95,13 @@ impl JournalReader {
     /// The next request that was in progress when the worker died. To be called when the worker has ended and its ring
     /// was read.
     pub(crate) fn next_lost(&mut self) -> Option<Entry> {
-        while self.next_place < self.mapping.size.places {
-            let place = self.mapping.place(self.next_place);
-            self.next_place += 1;
+        while let Some(index) = self.next_used_place() {
+            let place = self.mapping.place(index);
+            self.next_place = index + 1;
             let words = place.first().map_or(0, |head| head.load(Acquire));
             let used = usize::try_from(words).ok().filter(|words| *words > 0).and_then(|words| place.get(..words));
             let Some(used) = used else { continue };
+            self.read_places.push(index);
             let words: Vec<u64> = used.iter().map(|word| word.load(Relaxed)).collect();
             // The last record may have been written in the middle of its request's end.
             if let Some(mut entry) = Entry::read(&words).filter(|entry| Some(entry.numbers.id) != self.last) {
@@ -105,6 +112,17 @@ impl JournalReader {
             }
         }
         None
+    }
+
+    /// The next place that may have been used. The others are not read, because that would take memory.
+    fn next_used_place(&mut self) -> Option<usize> {
+        let size = self.mapping.size;
+        if self.next_place < size.places && self.next_place >= self.written_places {
+            let written = next_written(self.file.as_fd(), size.place_at(self.next_place));
+            let Range { start, end } = written.map_or(size.places..size.places, |written| size.places_within(&written));
+            (self.next_place, self.written_places) = (start.max(self.next_place), end);
+        }
+        Some(self.next_place).filter(|index| *index < size.places)
     }
 
     /// Whether everything was read, of a worker that has ended.

@@ -209,3 +209,23 @@ fn nonsense_is_skipped() {
         reader.release();
     }
 }
+
+/// Places that no request had take no memory when the worker has died.
+#[test]
+fn reading_lost_requests_takes_no_memory() {
+    let file = create().expect("shared memory");
+    let journal = Journal::open(file.as_fd()).expect("a mapping");
+    let mut reader = JournalReader::open(file.as_fd()).expect("a mapping");
+    for id in 1..=10 {
+        std::mem::forget(journal.begin(&numbers(id), []));
+    }
+    let kib = || rustix::fs::fstat(&file).expect("its size").st_blocks / 2;
+    let before = kib();
+    let lost = std::iter::from_fn(|| reader.next_lost()).count();
+    assert_eq!((lost, reader.is_done()), (10, true));
+    assert!(reader.next_lost().is_none());
+    reader.release();
+    assert!(before <= 32 && kib() <= before + 8, "{before} KiB, then {} KiB", kib());
+    let mut next = JournalReader::open(file.as_fd()).expect("a mapping");
+    assert!(next.next_lost().is_none());
+}

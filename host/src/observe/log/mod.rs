@@ -82,6 +82,22 @@ pub(crate) fn start_through(socket: OwnedFd, settings: LogSettings) -> io::Resul
     start_with(&settings, out)
 }
 
+/// Room for the lines of one process on their way to the observer; the kernel doubles it. The longest line must fit, also
+/// where sockets have less room by default (net.core.wmem_default): the observer takes whole lines only.
+const SOCKET_BYTES: usize = 2 * queue::MAX_LINE_BYTES;
+
+/// The socket for [`start_through`], and the end that the observer reads.
+///
+/// # Errors
+///
+/// When the process has no descriptor left.
+pub(crate) fn socket() -> io::Result<(OwnedFd, OwnedFd)> {
+    let (lines, read) = UnixStream::pair()?;
+    // Ignore errors: the default is enough on most systems.
+    let _ = rustix::net::sockopt::set_socket_send_buffer_size(&lines, SOCKET_BYTES);
+    Ok((lines.into(), read.into()))
+}
+
 fn start_with(settings: &LogSettings, out: Output) -> io::Result<Log> {
     let (queue, guard) = queue::start(out, say_dropped)?;
     let (targets, filter) = reload::Layer::new(targets(&settings.filter));
@@ -212,6 +228,14 @@ mod tests {
     use tracing_subscriber::Layer;
 
     use super::*;
+
+    /// The kernel doubles what is asked for, and limits it to the maximum of the system.
+    #[test]
+    fn the_longest_line_fits_into_the_socket() {
+        let (lines, _read) = socket().expect("a socket");
+        let room = rustix::net::sockopt::socket_send_buffer_size(&lines).expect("a size");
+        assert!(room >= 2 * SOCKET_BYTES, "{room}");
+    }
 
     #[test]
     fn a_target_has_the_level_of_its_longest_entry() {

@@ -4,7 +4,7 @@ use std::io::{self, Write};
 use std::os::unix::net::UnixStream;
 use std::time::{Duration, Instant};
 
-use daylily_core::config::{AccessLogTarget, LogTo};
+use daylily_core::config::LogTo;
 
 use crate::observe::sink::Sink;
 
@@ -32,18 +32,16 @@ pub(crate) struct LogOut {
 
 impl LogOut {
     pub(crate) fn new(to: LogTo) -> Self {
-        let sink = Sink::shared(to.clone().into());
+        let sink = Sink::shared(to.clone());
         Self { to, sink, is_waiting: false, has_reported: false, amid_line: None }
     }
 
     /// Writes to another place from now on; a file is reopened, also if it is the same.
     pub(crate) fn set(&mut self, to: LogTo) {
-        if self.to == to {
-            self.sink.reopen();
-            (self.is_waiting, self.has_reported, self.amid_line) = (false, false, None);
-        } else {
-            *self = Self::new(to);
-        }
+        self.sink.set(to.clone());
+        self.to = to;
+        // The sink may have a line that is to be written again.
+        (self.is_waiting, self.has_reported, self.amid_line) = (self.sink.is_amid_line(), false, None);
     }
 
     /// Writes lines. Returns how many bytes of them are taken care of: written, lost because there is no standard error,
@@ -114,8 +112,8 @@ impl LogOut {
             return;
         }
         let line =
-            format!("failed to write the log to {}: {error}; lines wait for as long as there is room\n", self.sink);
-        let _ = Sink::new(AccessLogTarget::Stderr).write(line.as_bytes());
+            format!("failed to write the log to {}: {error}; lines wait for as long as there is room\n", self.to);
+        let _ = Sink::new(LogTo::Stderr).write(line.as_bytes());
     }
 }
 

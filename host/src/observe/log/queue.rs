@@ -4,7 +4,7 @@
 use std::cell::Cell;
 use std::collections::VecDeque;
 use std::io::{self, Write};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::thread;
 use std::time::Duration;
 
@@ -12,6 +12,7 @@ use daylily_core::config::LogTo;
 use tracing_subscriber::fmt::MakeWriter;
 
 use super::out::Output;
+use crate::observe::sink::Sink;
 use crate::sys::lock::lock;
 
 /// Maximum bytes of lines that wait to be written; further lines are dropped and counted.
@@ -55,7 +56,16 @@ struct Lines {
     is_closed: bool,
 }
 
-/// Dropping it writes the waiting lines, for up to [`LAST_LINES`].
+impl Lines {
+    /// How many lines would be lost now: those that wait, with the one that is being written, and those dropped that no
+    /// line has reported.
+    fn lost(&self) -> u64 {
+        self.dropped + self.waiting.len() as u64 + u64::from(!self.is_idle)
+    }
+}
+
+/// Dropping it writes the waiting lines, for up to [`LAST_LINES`]. If that is not enough, standard error is told how many
+/// are lost.
 pub(crate) struct Guard(Queue);
 
 /// What the writer thread does next.
@@ -173,6 +183,15 @@ impl Shared {
         }
     }
 
+    /// Ends the thread, once the waiting lines are written or have waited for [`LAST_LINES`]. Returns how many are lost.
+    fn end(&self) -> u64 {
+        let waited = self.done.wait_timeout_while(lock(&self.lines), LAST_LINES, Self::is_at_work);
+        let (mut lines, _) = waited.unwrap_or_else(PoisonError::into_inner);
+        lines.is_closed = true;
+        self.more.notify_one();
+        lines.lost()
+    }
+
     fn is_at_work(lines: &mut Lines) -> bool {
         !lines.waiting.is_empty() || !lines.is_idle || lines.to.is_some()
     }
@@ -200,12 +219,13 @@ impl<'a> MakeWriter<'a> for Queue {
 
 impl Drop for Guard {
     fn drop(&mut self) {
-        let shared = &self.0.0;
-        let lines: MutexGuard<'_, Lines> = lock(&shared.lines);
-        let waited = shared.done.wait_timeout_while(lines, LAST_LINES, Shared::is_at_work);
-        let (mut lines, _) = waited.unwrap_or_else(PoisonError::into_inner);
-        lines.is_closed = true;
-        shared.more.notify_one();
+        let lost = self.0.0.end();
+        if lost > 0 {
+            // The log itself cannot be written.
+            let (process, why) = (std::process::id(), "they could not be written in time");
+            let line = format!("log lines lost at the end of process {process}: {lost}; {why}\n");
+            let _ = Sink::new(LogTo::Stderr).write(line.as_bytes());
+        }
     }
 }
 
@@ -224,9 +244,13 @@ mod tests {
         (queue, guard, reader)
     }
 
+    fn lines_until_end(reader: UnixStream) -> Vec<String> {
+        BufReader::new(reader).lines().map_while(Result::ok).collect()
+    }
+
     /// Everything that is written while the guard is dropped.
     fn lines(guard: Guard, reader: UnixStream) -> Vec<String> {
-        let reading = thread::spawn(move || BufReader::new(reader).lines().map_while(Result::ok).collect());
+        let reading = thread::spawn(move || lines_until_end(reader));
         drop(guard);
         reading.join().expect("a reader")
     }
@@ -251,6 +275,21 @@ mod tests {
         assert!(bytes <= MAX_WAITING_BYTES && bytes > MAX_WAITING_BYTES - 20_000, "{bytes} bytes wait");
         let written = lines(guard, reader).len() as u64;
         assert_eq!(written + dropped, 1_000, "{written} written, {dropped} dropped");
+    }
+
+    #[test]
+    fn lines_that_the_end_cuts_off_are_counted() {
+        let (mut queue, guard, reader) = blocked(|_| {});
+        push_many(&mut queue);
+        // Some fit into the socket.
+        assert!((900..1_000).contains(&guard.0.0.end()));
+        drop((guard, lines_until_end(reader)));
+        let (mut queue, guard, reader) = blocked(|_| {});
+        let reading = thread::spawn(move || lines_until_end(reader));
+        queue.write_all(b"line\n").expect("it takes everything");
+        assert_eq!(guard.0.0.end(), 0);
+        drop((queue, guard));
+        assert_eq!(reading.join().expect("a reader"), ["line"]);
     }
 
     /// The writer thread reports the count, once, when there is room again.

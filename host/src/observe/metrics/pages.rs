@@ -1,7 +1,7 @@
 //! The blocks of one worker in shared memory.
 
 use std::io;
-use std::os::fd::{BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::atomic::AtomicU64;
 
 use rustix::process::{Resource, getrlimit};
@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use super::block::{Block, WORDS};
 use super::sums::Sums;
 use crate::sys::sealed::shared;
-use crate::sys::shared_words::SharedWords;
+use crate::sys::shared_words::{SharedWords, next_written};
 
 /// The route that those over `max_metric_routes` share.
 pub(super) const OTHER: &str = "other";
@@ -65,7 +65,7 @@ impl BlockNames {
     }
 }
 
-/// A file for the blocks of one worker. Its pages are used only once something was counted on them.
+/// A file for the blocks of one worker. Its pages take memory only once something was counted on them.
 ///
 /// # Errors
 ///
@@ -99,6 +99,7 @@ impl Pages {
 
 /// The blocks of one worker, for a process that reports them.
 pub(crate) struct MetricsReader {
+    file: OwnedFd,
     pages: Pages,
     names: BlockNames,
 }
@@ -106,14 +107,35 @@ pub(crate) struct MetricsReader {
 impl MetricsReader {
     /// # Errors
     ///
-    /// When the file has no blocks, or cannot be mapped.
+    /// When the file has no blocks or cannot be mapped, or the process has no descriptor left.
     pub(crate) fn open(file: BorrowedFd<'_>, names: BlockNames) -> io::Result<Self> {
-        Ok(Self { pages: Pages::map(file)?, names })
+        Ok(Self { file: file.try_clone_to_owned()?, pages: Pages::map(file)?, names })
     }
 
-    /// The blocks of routes, with the names of these.
+    /// Those of the blocks that may have been written to. The others are not read, because that would take memory.
+    fn used(&self) -> Vec<Option<Block<'_>>> {
+        let blocks = self.pages.blocks();
+        let mut used = vec![None; blocks.len()];
+        let mut at = 0;
+        while let Some(written) = next_written(self.file.as_fd(), at) {
+            let place = |byte: u64| usize::try_from(byte).unwrap_or(usize::MAX) / BLOCK_BYTES;
+            let places = place(written.start)..=place(written.end - 1).min(blocks.len() - 1);
+            for (used, block) in used.iter_mut().zip(blocks).skip(*places.start()).take(places.count()) {
+                *used = Some(Block(block));
+            }
+            at = written.end;
+        }
+        used
+    }
+
+    /// The names of the routes that have a block.
+    pub(crate) fn route_names(&self) -> impl Iterator<Item = &str> {
+        self.names.routes()
+    }
+
+    /// The blocks of routes that may have had a request, with the names of these.
     pub(crate) fn routes(&self) -> impl Iterator<Item = (&str, Block<'_>)> {
-        self.names.routes().zip(self.pages.blocks().iter().map(Block))
+        self.names.routes().zip(self.used()).filter_map(|(name, block)| Some((name, block?)))
     }
 
     /// The names of the listeners.
@@ -128,10 +150,10 @@ impl MetricsReader {
 
     /// What the worker has counted up to now.
     pub(crate) fn sums(&self) -> Sums {
-        let routes = self.routes().map(|(name, block)| (name.to_owned(), block.snapshot()));
-        let listeners = self.pages.blocks().iter().skip(self.names.routes.len()).map(Block);
-        let listeners = self.listeners().zip(listeners).map(|(name, block)| (name.to_owned(), block.snapshot()));
-        Sums::of(routes, listeners)
+        let used = self.used();
+        let (routes, listeners) = used.split_at_checked(self.names.routes.len()).unwrap_or((&used, &[]));
+        let sum = |(name, block): (&str, &Option<Block<'_>>)| Some((name.to_owned(), (*block)?.snapshot()));
+        Sums::of(self.route_names().zip(routes).filter_map(sum), self.listeners().zip(listeners).filter_map(sum))
     }
 
     /// What the worker has counted, once it has ended.

@@ -226,6 +226,29 @@ fn fields_have_names_of_their_own() {
     assert_eq!(FIELDS.iter().map(|field| field.len).sum::<usize>() + 5, super::block::WORDS);
 }
 
+/// Blocks that nothing was counted in take no memory when they are read.
+#[test]
+fn reading_takes_no_memory() {
+    let names = BlockNames::new((0..1_000).map(|route| route.to_string()), 1_000, vec!["one:80".to_owned()]);
+    let file = create(&names).expect("shared memory");
+    let metrics = WorkerMetrics::open(file.as_fd(), 1).expect("a worker's side");
+    let reader = MetricsReader::open(file.as_fd(), names).expect("a reader's side");
+    for route in [1, 500, 1_000] {
+        request(&metrics, route, &Numbers { outcome: RequestOutcome::Trap.number(), ..Numbers::default() });
+    }
+    let _open = metrics.begin_connection(0);
+    let kib = || rustix::fs::fstat(&file).expect("its size").st_blocks / 2;
+    let before = kib();
+    let sums = reader.sums();
+    assert!(reader.routes().filter(|(_, block)| block.exemplar().is_some()).count() <= 3);
+    for route in ["0", "499", "999"] {
+        assert_eq!(outcomes(&sums, route), [("trap", 1)], "{route}");
+    }
+    assert_eq!(sums.listener("one:80").map(Snapshot::connections_open), Some(1));
+    // A block may begin or end within a page of another one.
+    assert!(before <= 64 && kib() <= before + 32, "{before} KiB, then {} KiB", kib());
+}
+
 /// What is said of memory: 1,000 routes take at most 8 MiB in each worker.
 #[test]
 fn a_thousand_routes_fit() {

@@ -75,9 +75,9 @@ macro_rules! http_types {
             "internal-error" => InternalError(Option<String>),
         });
 
-        /// The same code, its text cut to [`MAX_TEXT_BYTES`].
-        pub(crate) fn shortened(mut code: ErrorCode) -> ErrorCode {
-            let text = match &mut code {
+        /// The text of a code, if it has one.
+        fn text_of(code: &mut ErrorCode) -> Option<&mut String> {
+            match code {
                 ErrorCode::DnsError(DnsErrorPayload { rcode: text, .. })
                 | ErrorCode::TlsAlertReceived(TlsAlertReceivedPayload { alert_message: text, .. })
                 | ErrorCode::HttpRequestHeaderSize(Some(FieldSizePayload { field_name: text, .. }))
@@ -86,19 +86,29 @@ macro_rules! http_types {
                 | ErrorCode::HttpResponseTrailerSize(FieldSizePayload { field_name: text, .. })
                 | ErrorCode::HttpResponseTransferCoding(text)
                 | ErrorCode::HttpResponseContentCoding(text)
-                | ErrorCode::InternalError(text) => text,
-                _ => return code,
-            };
-            if let Some(text) = text {
+                | ErrorCode::InternalError(text) => text.as_mut(),
+                _ => None,
+            }
+        }
+
+        /// The same code, its text cut to [`MAX_TEXT_BYTES`].
+        pub(crate) fn shortened(mut code: ErrorCode) -> ErrorCode {
+            if let Some(text) = text_of(&mut code) {
                 text.truncate(text.floor_char_boundary(MAX_TEXT_BYTES));
                 text.shrink_to_fit();
             }
             code
         }
 
-        /// An error code for the log and for developers. Its text is cut before it is formatted, because escapes could
-        /// make it five times as long.
-        pub(crate) fn describe(code: ErrorCode) -> daylily_core::excerpt::Excerpt {
+        /// An error code for the log and for developers, without the secrets that `mask` has. Its text is cut before it is
+        /// formatted, because escapes could make it five times as long.
+        pub(crate) fn describe(
+            mut code: ErrorCode,
+            mask: Option<&$crate::observe::mask::Mask>,
+        ) -> daylily_core::excerpt::Excerpt {
+            if let (Some(mask), Some(text)) = (mask, text_of(&mut code)) {
+                *text = mask.beginning(text, MAX_TEXT_BYTES);
+            }
             daylily_core::excerpt::Excerpt::display(format_args!("{:?}", shortened(code)))
         }
     };

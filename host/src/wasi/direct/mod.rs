@@ -66,6 +66,7 @@ mod outgoing;
 pub(super) mod p3;
 pub(super) mod wasi;
 
+pub(in crate::wasi) use common::MAX_TEXT_BYTES;
 pub(crate) use http::{ParamsP2, describe as describe_p2};
 pub(crate) use incoming_request::{IncomingRequest as RequestP2, scheme as scheme_p2};
 pub(crate) use p3::{Answer, ParamsP3, Request as RequestP3, Response as ResponseP3, describe as describe_p3};

@@ -16,7 +16,9 @@ use http_body_util::combinators::UnsyncBoxBody;
 use wasmtime::component::Linker;
 use wasmtime_wasi_http::Error as HttpError;
 
+use super::direct::MAX_TEXT_BYTES;
 use super::state::State;
+use crate::observe::mask::Mask;
 
 /// A body in the type that wasmtime-wasi-http uses.
 pub(crate) type GuestBody = UnsyncBoxBody<Bytes, HttpError>;
@@ -40,6 +42,27 @@ pub(super) fn add_to_linker_p3(linker: &mut Linker<State>) -> wasmtime::Result<(
     p3::amend(linker)?;
     linker.allow_shadowing(false);
     Ok(())
+}
+
+/// Why a body could not be read, for the log. If the text is of a guest, it has no secret that `mask` has.
+pub(crate) fn describe_error(mut error: HttpError, mask: Option<&Mask>) -> Excerpt {
+    let text = match &mut error {
+        HttpError::DnsError { rcode: text, .. }
+        | HttpError::TlsAlertReceived { alert_message: text, .. }
+        | HttpError::HttpRequestHeaderSize { field_name: text, .. }
+        | HttpError::HttpRequestTrailerSize { field_name: text, .. }
+        | HttpError::HttpResponseHeaderSize { field_name: text, .. }
+        | HttpError::HttpResponseTrailerSize { field_name: text, .. }
+        | HttpError::HttpResponseTransferCoding(text)
+        | HttpError::HttpResponseContentCoding(text)
+        | HttpError::InternalError(text) => text.as_mut(),
+        _ => None,
+    };
+    if let (Some(mask), Some(text)) = (mask, text) {
+        // It may have been cut already, to no less than this.
+        *text = mask.beginning(text, MAX_TEXT_BYTES - char::MAX_LEN_UTF8);
+    }
+    Excerpt::display(error)
 }
 
 /// The content-length of a head. An invalid one is rejected elsewhere.

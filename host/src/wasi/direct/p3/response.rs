@@ -96,7 +96,7 @@ pub(super) fn answer(state: &mut State, answer: Answer) -> wasmtime::Result<()> 
             *response.headers_mut() = headers;
             Ok(response)
         }
-        Err(code) => Err(describe(code)),
+        Err(code) => Err(describe(code, state.mask().map(|mask| &**mask))),
     };
     state.answer(head);
     Ok(())
