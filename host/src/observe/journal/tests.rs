@@ -139,7 +139,7 @@ fn a_ring_that_is_full_drops_and_counts() {
         written += 1;
     }
     let fit = written - 1;
-    assert_eq!(fit, (layout::Size::FULL.ring_words / 20) as u64);
+    assert_eq!(fit, (layout::Size::FULL.ring_words / 22) as u64);
     assert_eq!(reader.dropped(), 0, "told once");
     for id in 0..fit {
         assert_eq!(reader.next().map(|entry| entry.numbers.id[0]), Some(id));

@@ -49,11 +49,13 @@ pub(super) fn open<S: OpenStore>(state: &mut State, label: &str) -> Outcome<Reso
     let stores = Arc::clone(state.stores());
     let Some(store) = stores.by_label.get(label) else {
         if stores.refusals.is_news() {
+            let shown = Excerpt::within(label, MAX_LOGGED_LABEL_BYTES);
+            let shown = state.mask().map_or(shown.as_str().into(), |mask| mask.text(shown.as_str()));
             tracing::warn!(
                 target: log_target::STORAGE,
                 route = %state.route(),
                 "a guest opened the store {:?}, which the route does not grant; add it to `stores` of the route (--store)",
-                Excerpt::within(label, MAX_LOGGED_LABEL_BYTES).as_str()
+                shown
             );
         }
         return Ok(Err(Failed::NotGranted));
