@@ -103,7 +103,7 @@ impl Guest {
 
     /// The difference between the two forms, if any.
     fn difference(&self, input: &Input, direct: &GuestRun, component: &GuestRun) -> Option<String> {
-        // A fault of wasmtime's (`KNOWN_PANIC`).
+        // A fault of wasmtime's (`OF_WASMTIME`).
         if matches!(&component.ended, Ended::Trap(why) if why.contains(HOST_PANIC)) {
             return None;
         }
