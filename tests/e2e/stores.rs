@@ -1,5 +1,6 @@
 //! Key-value stores: the same data through each interface, in both forms of linking, and their limits.
 
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::time::Duration;
 
@@ -119,10 +120,16 @@ fn limits_have_errors_that_name_them() {
             ("/increment?key=text", other("the number would be out of the range of 64 bits")),
             (
                 "/increment?key=text&via=draft&delta=9223372036854775808",
-                other("the number would be out of the range of 64 bits with a sign"),
+                other("the number would be out of the range of 64 bits"),
             ),
             ("/set?key=text&value=-5", "()".to_owned()),
-            ("/increment?key=text&via=draft", other("the number is negative; wasi:keyvalue@0.2.0-draft2 has a sign")),
+            (
+                "/increment?key=text&via=draft",
+                other(
+                    "the number would be negative, which this interface cannot express; wasi:keyvalue@0.2.0-draft2 can",
+                ),
+            ),
+            ("/get?key=text", "some -5".to_owned()),
             ("/delete?key=text", "()".to_owned()),
             ("/list?cursor=x", other("the cursor is not one that `list-keys` has returned")),
             ("/get?key=a&store=secret", "error: Error::AccessDenied".to_owned()),
@@ -137,6 +144,18 @@ fn limits_have_errors_that_name_them() {
         server.get(host, &format!("/get?key={}", &long[1..])).expect(200, "none");
     }
     server.log().wait_for(&["WARN daylily::storage: ", "opened the store \"secret\"", "add it to `stores`"]);
+}
+
+/// What an unfinished swap keeps counts against the guest's memory on the host.
+#[test]
+fn values_that_are_kept_are_charged() {
+    let server = setup("").start();
+    server.get("direct.test", "/set?key=big&bytes=1000000").expect(200, "()");
+    for host in FORMS {
+        server.get(host, "/hold?key=big&count=5").expect(200, "held 5");
+        server.get(host, "/hold?key=big&count=30").expect_refusal(500, "guest trapped");
+        server.log().wait_for(&[host, "host memory for this instance exceeds max_host_memory"]);
+    }
 }
 
 #[test]
@@ -254,6 +273,8 @@ fn stores_can_be_looked_at_and_changed_from_outside() {
     store(&["get", "visits", "none"], 1, "there is no key \"none\"");
     let exported = store(&["export", "visits"], 0, "");
     assert_eq!(exported, "{\"key\":\"greeting\",\"value\":\"hello\"}\n{\"key\":\"n\\n\",\"value\":\"1\"}\n");
+    let mode = std::fs::metadata(server.directory().join("state/visits.sqlite")).expect("a file").permissions().mode();
+    assert_eq!(mode & 0o777, 0o600, "other users can read the file");
     let backup = server.directory().join("backup");
     std::fs::create_dir(&backup).expect("a directory");
     store(&["backup", "visits", "backup/visits.sqlite"], 0, "");

@@ -106,6 +106,12 @@ fn by_draft2(target: &Target) -> Result<String, String> {
                 Err(CasError::CasFailed(now)) => Ok(format!("{before}, now {}", text(now.current().map_err(failed)?))),
             }
         }
+        // Keeps `count` handles of the same entry.
+        "/hold" => {
+            let held: Result<Vec<_>, _> =
+                (0..target.number("count").unwrap_or(0)).map(|_| Cas::new(&bucket, key)).collect();
+            held.map(|held| format!("held {}", held.len())).map_err(failed)
+        }
         // Many operations in one request.
         "/often" => {
             let mut done = 0;

@@ -16,7 +16,7 @@ use daylily_core::units::format_duration;
 use tokio::io::Interest;
 use tokio::net::UnixStream;
 use tokio::sync::{Notify, oneshot};
-use tokio::time::{Instant, timeout_at};
+use tokio::time::timeout;
 
 use super::limits::{self, TooLong};
 use super::message::{self, Answer, Operation, Request, Response, StoreError};
@@ -61,7 +61,8 @@ impl CallError {
     fn is_of_guest(&self) -> bool {
         match self {
             Self::Store(error) => {
-                matches!(error, StoreError::NotANumber | StoreError::Overflow | StoreError::AnswerTooLarge)
+                use StoreError::{AnswerTooLarge, Negative, NotANumber, Overflow};
+                matches!(error, NotANumber | Overflow | Negative | AnswerTooLarge)
             }
             Self::TooLong(_) => true,
             Self::TimedOut(_) | Self::Lost | Self::Busy | Self::Unreachable => false,
@@ -86,8 +87,8 @@ impl StoreClient {
     pub(crate) async fn call(&self, operation: Operation, within: Duration) -> Result<Answer, CallError> {
         let result = match limits::check(&self.store, &operation) {
             Ok(()) => {
-                let until = Instant::now() + within;
-                match timeout_at(until, self.send(&operation, until)).await {
+                let until_ns = message::now_ns().saturating_add(u64::try_from(within.as_nanos()).unwrap_or(u64::MAX));
+                match timeout(within, self.send(&operation, until_ns)).await {
                     Ok(result) => result,
                     Err(_) => Err(CallError::TimedOut(within)),
                 }
@@ -103,10 +104,10 @@ impl StoreClient {
         result
     }
 
-    async fn send(&self, operation: &Operation, until: Instant) -> Result<Answer, CallError> {
+    async fn send(&self, operation: &Operation, until_ns: u64) -> Result<Answer, CallError> {
         for _ in 0..MAX_TRIES {
             let connection = self.connection().map_err(|_| CallError::Unreachable)?;
-            match connection.call(operation, until).await {
+            match connection.call(operation, until_ns).await {
                 Err(Broken::Unsent) => {}
                 Err(Broken::Sent) if operation.is_read() => {}
                 Err(Broken::Sent) => return Err(CallError::Lost),
@@ -173,9 +174,9 @@ impl Drop for Awaited<'_> {
 }
 
 impl Connection {
-    async fn call(&self, operation: &Operation, until: Instant) -> Result<Result<Answer, StoreError>, Broken> {
+    async fn call(&self, operation: &Operation, until_ns: u64) -> Result<Result<Answer, StoreError>, Broken> {
         let (sender, answer) = oneshot::channel();
-        let id = self.begin(operation, until, sender)?;
+        let id = self.begin(operation, until_ns, sender)?;
         let awaited = Awaited { connection: self, id };
         let result = answer.await.map_err(|_| Broken::Sent);
         drop(awaited);
@@ -186,7 +187,7 @@ impl Connection {
     fn begin(
         &self,
         operation: &Operation,
-        until: Instant,
+        until_ns: u64,
         answer: oneshot::Sender<Result<Answer, StoreError>>,
     ) -> Result<u64, Broken> {
         let mut state = lock(&self.state);
@@ -198,9 +199,7 @@ impl Connection {
         }
         let id = state.next_id;
         state.next_id += 1;
-        let within = until.saturating_duration_since(Instant::now());
-        let within_ms = u32::try_from(within.as_millis()).unwrap_or(u32::MAX);
-        let request = Request { id, within_ms, operation: operation.clone() };
+        let request = Request { id, until_ns, operation: operation.clone() };
         let before = state.unsent.len();
         message::encode(&request, &mut state.unsent).map_err(|_| Broken::Busy)?;
         let frame = state.unsent.len() - before;

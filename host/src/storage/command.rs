@@ -8,6 +8,7 @@ use bytes::Bytes;
 use clap::{Args, Subcommand};
 use daylily_core::config::{Config, Store};
 use daylily_core::similar::closest;
+use daylily_core::units::format_size;
 use serde::{Deserialize, Serialize};
 
 use super::database::{Database, Failure, OpenError};
@@ -157,6 +158,7 @@ struct Opened<'c> {
 ///
 /// If there is no such store, or it cannot be used.
 pub(crate) fn run(config: &Config, command: StoreCommand) -> Result<(), CommandError> {
+    dir::keep_private();
     let out = &mut io::BufWriter::new(io::stdout().lock());
     match command {
         StoreCommand::List { store } => {
@@ -252,9 +254,11 @@ impl<'c> Opened<'c> {
 
     /// Sets entries, all of them or none, within the limits of guests.
     fn set(&self, entries: Vec<(String, Bytes)>) -> Result<(), CommandError> {
-        let set = Operation::Set(entries);
-        limits::check(self.store, &set).map_err(|error| self.failed(error.to_string()))?;
-        self.write(set)
+        for entry in &entries {
+            let set = Operation::Set(vec![entry.clone()]);
+            limits::check(self.store, &set).map_err(|error| self.failed(error.to_string()))?;
+        }
+        self.write(Operation::Set(entries))
     }
 
     fn each_key(&self, mut each: impl FnMut(&Self, String) -> Result<(), CommandError>) -> Result<(), CommandError> {
@@ -292,10 +296,15 @@ fn read_stdin(max_bytes: u64) -> io::Result<Vec<u8>> {
 }
 
 fn read_entries(from: impl io::BufRead) -> Result<Vec<(String, Bytes)>, CommandError> {
-    let mut entries = Vec::new();
-    for (number, line) in from.take(MAX_IMPORT_BYTES).lines().enumerate() {
+    let (mut entries, mut bytes) = (Vec::new(), 0);
+    // One more, so that a longer file is seen to be too long.
+    for (number, line) in from.take(MAX_IMPORT_BYTES + 1).lines().enumerate() {
         let wrong = |reason: String| CommandError::Line { line: number + 1, reason };
         let line = line?;
+        bytes += line.len() as u64 + 1;
+        if bytes > MAX_IMPORT_BYTES {
+            return Err(wrong(format!("there are more than {} to import at a time", format_size(MAX_IMPORT_BYTES))));
+        }
         if line.trim().is_empty() {
             continue;
         }

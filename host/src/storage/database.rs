@@ -117,7 +117,7 @@ impl Database {
     pub(crate) fn read(&self, operation: &Operation) -> Result<Answer, Failure> {
         match operation {
             Operation::Get(keys) => self.get(keys).map(Answer::Values),
-            Operation::Exists(key) => Ok(Answer::Exists(self.find(key)?.is_some())),
+            Operation::Exists(key) => Ok(Answer::Exists(self.exists(key)?)),
             Operation::List(after) => self.list(*after).map(Answer::Keys),
             Operation::Read(key) => Ok(Answer::Revision(self.find(key)?)),
             Operation::Set(_) | Operation::Delete(_) | Operation::Increment(..) | Operation::Swap(..) => {
@@ -135,12 +135,18 @@ impl Database {
         &self,
         operations: impl Iterator<Item = &'a Operation>,
     ) -> Result<Vec<Result<Answer, StoreError>>, Failure> {
+        if !self.connection.is_autocommit() {
+            // The end of the last transaction has failed.
+            self.connection.execute_batch("ROLLBACK")?;
+        }
         self.connection.prepare_cached("BEGIN IMMEDIATE")?.execute([])?;
         let mut results = Vec::new();
         let written = operations.into_iter().try_for_each(|operation| {
             results.push(match self.apply(operation) {
                 // What is found before anything is written, so the others are not affected.
-                Err(Failure::Operation(error @ (StoreError::NotANumber | StoreError::Overflow))) => Err(error),
+                Err(Failure::Operation(
+                    error @ (StoreError::NotANumber | StoreError::Overflow | StoreError::Negative),
+                )) => Err(error),
                 done => Ok(done?),
             });
             Ok::<_, Failure>(())
@@ -156,11 +162,11 @@ impl Database {
         Ok(results)
     }
 
-    /// Removes some of the entries that have expired.
-    pub(crate) fn sweep(&self) -> Result<(), Failure> {
+    /// Removes some of the entries that have expired. Returns whether there may be more.
+    pub(crate) fn sweep(&self) -> Result<bool, Failure> {
         let expired = "DELETE FROM entry WHERE id IN (SELECT id FROM entry WHERE expires <= ?1 LIMIT ?2)";
-        self.connection.prepare_cached(expired)?.execute(params![now_ms(), SWEEP])?;
-        Ok(())
+        let removed = self.connection.prepare_cached(expired)?.execute(params![now_ms(), SWEEP])?;
+        Ok(removed >= SWEEP as usize)
     }
 
     /// Writes a copy of the file as it is now, to a file that does not exist.
@@ -184,12 +190,15 @@ impl Database {
                 }
                 Ok(Answer::Done)
             }
-            Operation::Increment(key, delta) => {
+            Operation::Increment(key, delta, least) => {
                 let value = match self.find(key)? {
                     Some((value, _)) => number(&value).ok_or(StoreError::NotANumber)?,
                     None => 0,
                 };
                 let sum = value.checked_add(*delta).ok_or(StoreError::Overflow)?;
+                if sum < *least {
+                    return Err(StoreError::Negative.into());
+                }
                 self.set(key, sum.to_string().as_bytes())?;
                 Ok(Answer::Number(sum))
             }
@@ -216,6 +225,8 @@ impl Database {
 
     fn get(&self, keys: &[String]) -> Result<Vec<Option<Bytes>>, Failure> {
         let mut left = MAX_ANSWER_BYTES;
+        // So that they are of one moment, also when another process writes. It ends when it is dropped.
+        let _moment = if keys.len() > 1 { Some(self.connection.unchecked_transaction()?) } else { None };
         let values = keys.iter().map(|key| {
             let value = self.find(key)?.map(|(value, _)| value);
             let length = value.as_ref().map_or(0, Bytes::len);
@@ -232,6 +243,11 @@ impl Database {
             Ok((Bytes::from(row.get::<_, Vec<u8>>(0)?), row.get::<_, i64>(1)?.cast_unsigned()))
         });
         Ok(row.optional()?)
+    }
+
+    fn exists(&self, key: &str) -> Result<bool, Failure> {
+        let exists = "SELECT 1 FROM entry WHERE key = ?1 AND (expires IS NULL OR expires > ?2)";
+        Ok(self.connection.prepare_cached(exists)?.exists(params![key, now_ms()])?)
     }
 
     fn list(&self, after: Option<u64>) -> Result<Page, Failure> {
@@ -289,7 +305,13 @@ fn configure(connection: &Connection, store: &Store) -> rusqlite::Result<()> {
         Durability::Process => "NORMAL",
         Durability::Power => "FULL",
     };
-    connection.pragma_update(None, "journal_mode", "WAL")?;
+    let journal: String = connection.pragma_update_and_check(None, "journal_mode", "WAL", |row| row.get(0))?;
+    if !journal.eq_ignore_ascii_case("wal") {
+        return Err(rusqlite::Error::SqliteFailure(
+            rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_CANTOPEN),
+            Some("the file system has no shared memory for a write-ahead log".to_owned()),
+        ));
+    }
     connection.pragma_update(None, "synchronous", synchronous)?;
     connection.pragma_update(None, "journal_size_limit", MAX_IDLE_LOG_BYTES)?;
     connection.pragma_update(None, "cache_size", -CACHE_KIB)?;

@@ -99,9 +99,15 @@ pub(crate) fn prepare(path: &Path) -> Result<(), StateDirError> {
     Ok(())
 }
 
+/// Lets no other user read the files that this process makes.
+pub(crate) fn keep_private() {
+    rustix::process::umask(Mode::RWXG | Mode::RWXO);
+}
+
 /// All that prevents the stores of a configuration from being served, for `daylily check`: it opens those that exist.
 pub(crate) fn faults(config: &Config) -> Vec<StateDirError> {
     let Some(dir) = config.state_dir.as_deref().filter(|_| !config.stores.is_empty()) else { return Vec::new() };
+    keep_private();
     if let Err(error) = prepare(dir) {
         return vec![error];
     }

@@ -5,6 +5,7 @@
 use std::io;
 
 use bytes::{Buf as _, Bytes, BytesMut};
+use rustix::time::{ClockId, clock_gettime};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
@@ -26,8 +27,8 @@ const LENGTH_BYTES: usize = 4;
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct Request {
     pub(crate) id: u64,
-    /// The worker does not wait any longer. An operation that has not begun by then is not begun.
-    pub(crate) within_ms: u32,
+    /// The worker does not wait any longer, by [`now_ns`]. An operation that has not begun by then is not begun.
+    pub(crate) until_ns: u64,
     pub(crate) operation: Operation,
 }
 
@@ -46,8 +47,8 @@ pub(crate) enum Operation {
     Set(Vec<(String, Bytes)>),
     /// [`Answer::Done`]. All of them or none; keys that do not exist are no error.
     Delete(Vec<String>),
-    /// [`Answer::Number`]. A key that does not exist is 0.
-    Increment(String, i64),
+    /// Adds to a number; a key that does not exist is 0. [`Answer::Number`], which is not less than the last one.
+    Increment(String, i64, i64),
     /// Sets the value if the entry still has this revision, or if it does not exist and there is none. [`Answer::Done`],
     /// or else [`Answer::Revision`] as it is now.
     Swap(String, Option<u64>, Bytes),
@@ -95,14 +96,27 @@ pub(crate) enum StoreError {
     NotANumber,
     #[error("the number would be out of the range of 64 bits")]
     Overflow,
+    #[error("the number would be negative, which this interface cannot express; wasi:keyvalue@0.2.0-draft2 can")]
+    Negative,
     #[error("the values are more than 2 MiB together; read fewer at a time")]
     AnswerTooLarge,
     #[error("the store is full: it has reached max_store, or the disk is full")]
     Full,
     #[error("the store is locked by another process")]
     Locked,
+    #[error("the operation was not begun within store_timeout, and nothing was changed: the store is slow or locked")]
+    Expired,
+    #[error("the store has too many operations waiting")]
+    Busy,
     #[error("the store cannot be used; the server's log says why")]
     Failed,
+}
+
+/// The clock of all processes of the machine, which is never set.
+pub(crate) fn now_ns() -> u64 {
+    let now = clock_gettime(ClockId::Monotonic);
+    let (s, ns) = (u64::try_from(now.tv_sec).unwrap_or(0), u64::try_from(now.tv_nsec).unwrap_or(0));
+    s.saturating_mul(1_000_000_000).saturating_add(ns)
 }
 
 /// Appends a frame to `to`.
@@ -173,7 +187,7 @@ mod tests {
         ];
         let mut all = BytesMut::new();
         for (id, operation) in (0..).zip(&operations) {
-            let request = Request { id, within_ms: 1, operation: operation.clone() };
+            let request = Request { id, until_ns: 1, operation: operation.clone() };
             encode(&request, &mut all).expect("a frame");
         }
         for piece in [1, 3, 4, 5, 1_000, all.len()] {

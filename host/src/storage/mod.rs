@@ -1,7 +1,7 @@
 //! The storage process: keeps the key-value stores of one generation, for all of its workers.
 //!
 //! One process has the files open, so a worker that is killed or hangs never does so with a lock, and writes of all
-//! workers are done in the order of their arrival. Each store has a thread. Workers connect through its
+//! workers are done one after the other. Each store has a thread. Workers connect through its
 //! [doorbell](crate::ipc::doorbell), which the supervisor keeps when this process is started again.
 //!
 //! It ends by itself when no worker is left, and no process that could start one.
@@ -40,6 +40,8 @@ struct Setup {
     /// A path, which need not be UTF-8.
     dir: OsString,
     stores: Vec<Store>,
+    /// It is the first storage process of its generation.
+    is_first: bool,
 }
 
 /// Sends a storage process what it needs. For each store there is a doorbell.
@@ -47,8 +49,14 @@ struct Setup {
 /// # Errors
 ///
 /// When the process has ended, or the system has no memory or descriptors left.
-pub(crate) fn send(to: &UnixStream, dir: &Path, stores: &[Store], doorbells: &[BorrowedFd<'_>]) -> io::Result<()> {
-    let setup = Setup { dir: dir.as_os_str().to_owned(), stores: stores.to_owned() };
+pub(crate) fn send(
+    to: &UnixStream,
+    dir: &Path,
+    stores: &[Store],
+    doorbells: &[BorrowedFd<'_>],
+    is_first: bool,
+) -> io::Result<()> {
+    let setup = Setup { dir: dir.as_os_str().to_owned(), stores: stores.to_owned(), is_first };
     fd_message::send(to, &postcard::to_stdvec(&setup).map_err(io::Error::other)?, doorbells)
 }
 
@@ -78,11 +86,18 @@ pub(crate) fn main() -> ExitCode {
 
 fn serve(supervisor: &UnixStream, setup: Setup, doorbells: Vec<UnixStream>) -> io::Result<ExitCode> {
     let (dir, stores) = (PathBuf::from(setup.dir), setup.stores);
+    dir::keep_private();
+    // A thread that is missing would not be noticed. The supervisor starts another process instead.
+    let report = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |panic| {
+        report(panic);
+        std::process::abort();
+    }));
     let events = Events::new(supervisor.try_clone()?);
     let (mut services, mut refused) = (Vec::new(), Vec::new());
     for (store, doorbell) in stores.into_iter().zip(doorbells) {
         let name = store.name.clone();
-        match Service::open(dir.clone(), store, doorbell, events.clone()) {
+        match Service::open(dir.clone(), store, doorbell, events.clone(), setup.is_first) {
             Ok(service) => services.push((name, service)),
             Err(reason) => refused.push(format!("store `{name}`: {reason}")),
         }
@@ -95,12 +110,17 @@ fn serve(supervisor: &UnixStream, setup: Setup, doorbells: Vec<UnixStream>) -> i
     (&mut &*supervisor).write_all(&[READY])?;
     let beating = supervisor.try_clone()?;
     std::thread::Builder::new().name("heartbeat".into()).spawn(move || Events::beat(beating))?;
-    let threads =
-        services.into_iter().map(|(name, service)| std::thread::Builder::new().name(name).spawn(move || service.run()));
+    let threads = services.into_iter().map(|(name, service)| {
+        std::thread::Builder::new().name(name.clone()).spawn(move || {
+            if let Err(error) = service.run() {
+                let _ = writeln!(io::stderr(), "the storage process cannot serve the store `{name}`: {error}");
+                std::process::exit(1);
+            }
+        })
+    });
     let threads: Vec<_> = threads.collect::<io::Result<_>>()?;
     for thread in threads {
-        // A thread that panics has said so; the supervisor starts another process.
-        thread.join().map_err(|_| io::Error::other("a thread panicked"))??;
+        let _ = thread.join();
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -17,16 +17,18 @@ use rustix::net::{RecvFlags, SendFlags};
 
 use super::database::{Database, Failure, OpenError};
 use super::events::Events;
-use super::message::{self, Answer, Operation, Request, Response, StoreError};
+use super::message::{self, Answer, Operation, Request, Response, StoreError, now_ns};
 use crate::ipc::doorbell;
 
 /// Bytes that are read from a connection before the next one has its turn.
 const READ_BYTES: usize = 64 << 10;
 
-/// Operations of one connection that may wait. While there are so many, no more are read.
+/// Operations of one connection that may wait for the lock, and their bytes. Further writes fail.
 const MAX_WAITING: usize = 1_024;
+const MAX_WAITING_BYTES: usize = 16 << 20;
 
-/// Answers that a worker has not read. While there are so many bytes, no more operations of its are read.
+/// Answers that a worker has not read. While there are so many bytes, no more of its operations are read, and those that
+/// have arrived and read from the store wait.
 const MAX_UNREAD_BYTES: usize = 4 << 20;
 
 /// Operations that write, in one transaction.
@@ -52,7 +54,7 @@ pub(super) struct Service {
     /// None while the file cannot be used.
     database: Option<Database>,
     /// Why the file could not be opened at first.
-    failed: Option<rusqlite::Error>,
+    failed: Option<String>,
     reopen_at: Instant,
     sweep_at: Instant,
     report_at: Instant,
@@ -72,6 +74,7 @@ struct Connection {
     input: BytesMut,
     output: BytesMut,
     waiting: usize,
+    waiting_bytes: usize,
     is_closed: bool,
 }
 
@@ -80,20 +83,28 @@ struct Waiting {
     connection: u64,
     id: u64,
     operation: Operation,
-    until: Instant,
+    bytes: usize,
+    until_ns: u64,
 }
 
 impl Service {
-    /// Opens the store.
+    /// Opens the store, for the first process of a generation or for another one.
     ///
     /// # Errors
     ///
-    /// If only the operator can change what prevents it. A file that is damaged is no error here: its operations are.
-    pub(super) fn open(dir: PathBuf, store: Store, doorbell: UnixStream, events: Events) -> Result<Self, String> {
+    /// For the first process, if only the operator can change what prevents it. A file that is damaged is no error here:
+    /// its operations are. So is anything else for a further process, because other stores go on.
+    pub(super) fn open(
+        dir: PathBuf,
+        store: Store,
+        doorbell: UnixStream,
+        events: Events,
+        is_first: bool,
+    ) -> Result<Self, String> {
         let (database, failed) = match Database::open(&dir, &store) {
             Ok(database) => (Some(database), None),
-            Err(OpenError::Refused(reason)) => return Err(reason),
-            Err(OpenError::Failed(error)) => (None, Some(error)),
+            Err(OpenError::Refused(reason)) if is_first => return Err(reason),
+            Err(error) => (None, Some(error.to_string())),
         };
         let now = Instant::now();
         Ok(Self {
@@ -142,14 +153,11 @@ impl Service {
             polled.push(PollFd::new(&self.doorbell, PollFlags::IN));
         }
         polled.extend(self.connections.iter().map(|connection| PollFd::new(&connection.stream, connection.awaited())));
-        let now = Instant::now();
-        let timeout = if self.waiting.is_empty() {
-            self.store.ttl.map(|_| self.sweep_at.saturating_duration_since(now))
-        } else {
-            Some(LOCKED_INTERVAL)
+        let timeout = match self.waiting.is_empty() {
+            true => self.sweep_at.saturating_duration_since(Instant::now()),
+            false => LOCKED_INTERVAL,
         };
-        let timeout = timeout.and_then(|timeout| Timespec::try_from(timeout).ok());
-        match poll(&mut polled, timeout.as_ref()) {
+        match poll(&mut polled, Timespec::try_from(timeout).ok().as_ref()) {
             Ok(_) | Err(rustix::io::Errno::INTR) => Ok(()),
             Err(error) => Err(error.into()),
         }
@@ -165,6 +173,7 @@ impl Service {
                         input: BytesMut::new(),
                         output: BytesMut::new(),
                         waiting: 0,
+                        waiting_bytes: 0,
                         is_closed: false,
                     });
                     self.next_connection += 1;
@@ -186,11 +195,12 @@ impl Service {
             return;
         }
         self.reopen();
-        let now = Instant::now();
         let mut writes = Vec::new();
         for waiting in std::mem::take(&mut self.waiting) {
-            if waiting.until <= now {
-                self.answer(waiting, Err(StoreError::Locked));
+            if waiting.until_ns <= now_ns() {
+                self.answer(waiting, Err(StoreError::Expired));
+            } else if waiting.operation.is_read() && self.is_unread(waiting.connection) {
+                self.waiting.push_back(waiting);
             } else if waiting.operation.is_read() {
                 let read = self.database.as_ref().map(|database| database.read(&waiting.operation));
                 match read.unwrap_or(Err(Failure::Operation(StoreError::Failed))) {
@@ -212,8 +222,16 @@ impl Service {
         }
     }
 
-    /// Writes in one transaction. Returns false if the file is locked.
+    /// Writes in one transaction, except what has expired. Returns false if the file is locked.
     fn write(&mut self, batch: Vec<Waiting>) -> bool {
+        let now_ns = now_ns();
+        let (batch, expired): (Vec<_>, Vec<_>) = batch.into_iter().partition(|waiting| waiting.until_ns > now_ns);
+        for waiting in expired {
+            self.answer(waiting, Err(StoreError::Expired));
+        }
+        if batch.is_empty() {
+            return true;
+        }
         let operations = batch.iter().map(|waiting| &waiting.operation);
         let written = self.database.as_ref().map(|database| database.write(operations));
         match written.unwrap_or(Err(Failure::Operation(StoreError::Failed))) {
@@ -227,7 +245,10 @@ impl Service {
             Err(Failure::Operation(_)) if batch.len() > 1 => {
                 let mut is_free = true;
                 for waiting in batch {
-                    is_free &= self.write(vec![waiting]);
+                    match is_free {
+                        true => is_free = self.write(vec![waiting]),
+                        false => self.waiting.push_back(waiting),
+                    }
                 }
                 is_free
             }
@@ -257,10 +278,17 @@ impl Service {
         }
     }
 
+    /// Whether the worker has to read answers before it gets more.
+    fn is_unread(&self, number: u64) -> bool {
+        let connection = self.connections.iter().find(|connection| connection.number == number);
+        connection.is_some_and(|connection| connection.output.len() >= MAX_UNREAD_BYTES)
+    }
+
     fn answer(&mut self, waiting: Waiting, result: Result<Answer, StoreError>) {
         let mut connections = self.connections.iter_mut();
         let Some(connection) = connections.find(|connection| connection.number == waiting.connection) else { return };
         connection.waiting -= 1;
+        connection.waiting_bytes -= waiting.bytes;
         connection.answer(&Response { id: waiting.id, result });
     }
 
@@ -275,15 +303,14 @@ impl Service {
         }
     }
 
-    /// Removes entries that have expired.
+    /// Removes entries that have expired, also those that were written when the store had another `ttl`.
     fn tidy(&mut self) {
-        let (Some(_), Some(database)) = (self.store.ttl, &self.database) else { return };
         if Instant::now() < self.sweep_at {
             return;
         }
-        self.sweep_at = Instant::now() + SWEEP_INTERVAL;
-        // A file that is locked is tried again; an error will be seen by an operation as well.
-        let _ = database.sweep();
+        // A file that is locked is tried again later; an error will be seen by an operation as well.
+        let has_more = self.database.as_ref().is_some_and(|database| database.sweep().unwrap_or(false));
+        self.sweep_at = Instant::now() + if has_more { Duration::ZERO } else { SWEEP_INTERVAL };
     }
 }
 
@@ -291,7 +318,7 @@ impl Connection {
     /// What to wait for.
     fn awaited(&self) -> PollFlags {
         let mut flags = PollFlags::empty();
-        flags.set(PollFlags::IN, self.waiting < MAX_WAITING && self.output.len() < MAX_UNREAD_BYTES);
+        flags.set(PollFlags::IN, self.output.len() < MAX_UNREAD_BYTES);
         flags.set(PollFlags::OUT, !self.output.is_empty());
         flags
     }
@@ -306,13 +333,19 @@ impl Connection {
             Err(error) if error.kind() == ErrorKind::WouldBlock => return,
             Err(_) => self.is_closed = true,
         }
-        let now = Instant::now();
         loop {
+            let before = self.input.len();
             match message::decode::<Request>(&mut self.input) {
-                Ok(Some(Request { id, within_ms, operation })) => {
+                Ok(Some(Request { id, until_ns, operation })) => {
+                    let bytes = before - self.input.len();
+                    let is_full = self.waiting >= MAX_WAITING || self.waiting_bytes >= MAX_WAITING_BYTES;
+                    if is_full && !operation.is_read() {
+                        self.answer(&Response { id, result: Err(StoreError::Busy) });
+                        continue;
+                    }
                     self.waiting += 1;
-                    let until = now + Duration::from_millis(within_ms.into());
-                    waiting.push_back(Waiting { connection: self.number, id, operation, until });
+                    self.waiting_bytes += bytes;
+                    waiting.push_back(Waiting { connection: self.number, id, operation, bytes, until_ns });
                 }
                 Ok(None) => return,
                 Err(_) => {

@@ -64,11 +64,17 @@ impl Storage {
     /// the process is killed.
     pub(crate) async fn start(config: &Config) -> Result<Option<Self>, StartError> {
         let Some(dir) = config.state_dir.as_deref().filter(|_| !config.stores.is_empty()) else { return Ok(None) };
-        storage::dir::prepare(dir).map_err(StartError::StateDir)?;
+        // In a thread: a file system may never respond.
+        let path = dir.to_owned();
+        let prepared = tokio::task::spawn_blocking(move || storage::dir::prepare(&path));
+        match timeout(config.server.start_timeout, prepared).await {
+            Ok(prepared) => prepared.map_err(io::Error::other)?.map_err(StartError::StateDir)?,
+            Err(_) => return Err(StartError::TimedOut(config.server.start_timeout)),
+        }
         let doorbells = config.stores.iter().map(|_| StdUnixStream::pair()).collect::<io::Result<_>>()?;
         let (dir, stores) = (dir.to_owned(), config.stores.clone());
         let launch = Arc::new(Launch { dir, stores, doorbells, start_timeout: config.server.start_timeout });
-        let process = start(&launch).await?;
+        let process = start(&launch, true).await?;
         let (wanted, unwanted) = watch::channel(());
         let keeping = tokio::spawn(keep(Arc::downgrade(&launch), process, unwanted));
         Ok(Some(Self(Mutex::new(Some(Running { launch, keeping, wanted })))))
@@ -90,11 +96,11 @@ impl Storage {
 }
 
 /// Starts a process, and waits until it has opened all stores. Cancel safe: it is killed.
-async fn start(launch: &Launch) -> Result<Process, StartError> {
+async fn start(launch: &Launch, is_first: bool) -> Result<Process, StartError> {
     let (ours, theirs) = StdUnixStream::pair()?;
     let mut child = spawn(theirs)?;
     let doorbells: Vec<_> = launch.doorbells.iter().map(|(_, of_storage)| of_storage.as_fd()).collect();
-    let sent = storage::send(&ours, &launch.dir, &launch.stores, &doorbells);
+    let sent = storage::send(&ours, &launch.dir, &launch.stores, &doorbells, is_first);
     ours.set_nonblocking(true)?;
     let mut channel = UnixStream::from_std(ours)?;
     let report = async {
@@ -158,7 +164,7 @@ async fn keep(launch: Weak<Launch>, mut process: Process, mut unwanted: watch::R
             let next = async {
                 tokio::time::sleep(delay).await;
                 // None when the generation has ended.
-                Some(start(&*launch.upgrade()?).await)
+                Some(start(&*launch.upgrade()?, false).await)
             };
             let next = tokio::select! {
                 Err(_) = unwanted.changed() => return,
@@ -188,11 +194,11 @@ async fn hear_to_silence(events: &mut BufReader<UnixStream>) {
     // A level, the store's name, a text and a line end.
     let longest = 2 * MAX_EVENT_BYTES as u64;
     loop {
-        let mut line = String::new();
-        match timeout(SILENCE, (&mut *events).take(longest).read_line(&mut line)).await {
+        let mut line = Vec::new();
+        match timeout(SILENCE, (&mut *events).take(longest).read_until(b'\n', &mut line)).await {
             // It has closed its channel, and is about to end.
             Ok(Ok(0) | Err(_)) => std::future::pending().await,
-            Ok(Ok(_)) => match line.trim_end().split_at_checked(1) {
+            Ok(Ok(_)) => match String::from_utf8_lossy(&line).trim_end().split_at_checked(1) {
                 Some(("E", text)) => tracing::error!(target: log_target::STORAGE, "{text}"),
                 Some((_, text)) => tracing::info!(target: log_target::STORAGE, "{text}"),
                 None => {}

@@ -21,6 +21,7 @@ use wasmtime_wasi_http::p3;
 
 use crate::wasi::direct::{RequestP3, ResponseP3};
 use crate::wasi::http::client::BODY_CHUNK_BYTES;
+use crate::wasi::keyvalue::Cas;
 
 /// What is charged for a body that the guest writes, until it is being sent: the chunks that it can buffer, and
 /// trailers.
@@ -139,6 +140,8 @@ impl Measurement {
             self.bytes += request.path_with_query.as_ref().map_or(0, |path| path.as_str().len());
         } else if let Some(response) = resource.downcast_ref::<p3::Response>() {
             self.fields(&response.headers);
+        } else if let Some(cas) = resource.downcast_ref::<Cas>() {
+            self.bytes += cas.kept_bytes();
         }
     }
 

@@ -50,7 +50,7 @@ fn random_operation(numbers: &mut Numbers) -> Operation {
         1 => Operation::Exists(one),
         2 => Operation::List(None),
         3 => Operation::Delete(vec![one, other]),
-        4 => Operation::Increment(one, i64::try_from(numbers.below(100)).expect("a number") - 50),
+        4 => Operation::Increment(one, i64::try_from(numbers.below(100)).expect("a number") - 50, -20),
         5 => Operation::Set(vec![(one, value.clone()), (other, value)]),
         _ => Operation::Set(vec![(one, value)]),
     }
@@ -70,10 +70,13 @@ fn of_model(model: &mut BTreeMap<String, Bytes>, operation: &Operation) -> Resul
             keys.iter().for_each(|key| drop(model.remove(key)));
             Ok(Answer::Done)
         }
-        Operation::Increment(key, delta) => {
+        Operation::Increment(key, delta, least) => {
             let value = model.get(key).map_or(Ok("0"), |value| std::str::from_utf8(value));
             let value: i64 = value.ok().and_then(|text| text.parse().ok()).ok_or(StoreError::NotANumber)?;
             let sum = value.checked_add(*delta).ok_or(StoreError::Overflow)?;
+            if sum < *least {
+                return Err(StoreError::Negative);
+            }
             model.insert(key.clone(), Bytes::from(sum.to_string()));
             Ok(Answer::Number(sum))
         }
@@ -122,7 +125,7 @@ fn only_decimal_digits_are_numbers() {
         ("\0\0\0\0\0\0\0\x01", Err(StoreError::NotANumber)),
     ] {
         write(&database, Operation::Set(vec![("n".to_owned(), Bytes::from(value))])).expect("room");
-        assert_eq!(write(&database, Operation::Increment("n".to_owned(), 1)), expected, "{value:?}");
+        assert_eq!(write(&database, Operation::Increment("n".to_owned(), 1, i64::MIN)), expected, "{value:?}");
     }
 }
 
@@ -132,7 +135,7 @@ fn a_transaction_has_results_for_each_operation() {
     let dir = tempfile::tempdir().expect("a directory");
     let database = open(dir.path(), "");
     let set = |key: &str, value: &str| Operation::Set(vec![(key.to_owned(), Bytes::from(value.to_owned()))]);
-    let operations = [set("a", "x"), Operation::Increment("a".to_owned(), 1), set("b", "y")];
+    let operations = [set("a", "x"), Operation::Increment("a".to_owned(), 1, i64::MIN), set("b", "y")];
     let results = database.write(operations.iter()).expect("a transaction");
     assert_eq!(results, [Ok(Answer::Done), Err(StoreError::NotANumber), Ok(Answer::Done)]);
     let found = database.read(&Operation::Get(vec!["a".to_owned(), "b".to_owned()])).expect("values");
@@ -176,7 +179,7 @@ fn a_damaged_page_is_an_error() {
             Ok(database) => {
                 let all = (0..200).map(|number| format!("key{number}")).collect();
                 let read = database.read(&Operation::Get(all));
-                let written = database.write(std::iter::once(&Operation::Increment("n".to_owned(), 1)));
+                let written = database.write(std::iter::once(&Operation::Increment("n".to_owned(), 1, i64::MIN)));
                 failed += u32::from(read.is_err() || written.is_err());
             }
         }
@@ -193,4 +196,23 @@ fn a_file_of_a_newer_version_is_refused() {
     drop(other);
     let Err(OpenError::Refused(reason)) = Database::open(dir.path(), &store("")) else { panic!("it was opened") };
     assert!(reason.contains("newer version of daylily (schema 2, this one knows 1)"), "{reason}");
+}
+
+/// However many entries have expired, all are removed.
+#[test]
+fn expired_entries_are_removed_in_parts() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let database = open(dir.path(), "ttl = '1h'");
+    let entries = (0..1_500).map(|number| (format!("key{number}"), Bytes::new())).collect();
+    write(&database, Operation::Set(entries)).expect("room");
+    assert!(!database.sweep().expect("a sweep"), "nothing has expired");
+    let count = || -> u32 {
+        database.connection.query_row("SELECT count(*) FROM entry", [], |row| row.get(0)).expect("a number")
+    };
+    assert_eq!(count(), 1_500);
+    database.connection.execute_batch("UPDATE entry SET expires = 1").expect("room");
+    assert_eq!(database.read(&Operation::List(None)).expect("a page"), Answer::Keys(Page::default()));
+    assert!(database.sweep().expect("a sweep"), "there are more");
+    assert!(!database.sweep().expect("a sweep"), "there are no more");
+    assert_eq!(count(), 0);
 }

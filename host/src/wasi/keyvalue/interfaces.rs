@@ -8,6 +8,7 @@ use wasmtime::component::{ComponentType, Lift, Linker, Lower, Resource, Resource
 use super::operations::{self, Cas, Failed, OpenStore, Outcome};
 use crate::component_abi::{Borrow, Function, HostResource, record, variant};
 use crate::storage::client::StoreClient;
+use crate::storage::message::StoreError;
 use crate::wasi::state::State;
 
 /// What `open` of `wasi:keyvalue/store` returns.
@@ -226,7 +227,7 @@ interfaces! { draft2 = "0.2.0-draft2", state:
         fn "[method]cas.current"(cas: [borrow Cas]) -> Result<Option<Vec<u8>>, Error> =
             Ok(Ok(operations::current(state, &cas)?));
         fn "increment"(bucket: [borrow Bucket], key: [String], delta: [i64]) -> Result<i64, Error> =
-            told(operations::increment(state, bucket, key, delta).await);
+            told(operations::increment(state, bucket, key, delta, i64::MIN).await);
         fn "swap"(cas: [Resource<Cas>], value: [Vec<u8>]) -> Result<(), CasError> = swap(state, cas, value).await;
     }
     "wasi:keyvalue/batch" {
@@ -326,13 +327,10 @@ async fn get_many_found(
 
 /// The earlier draft has no negative numbers.
 async fn increment_unsigned(state: &mut State, bucket: Resource<Bucket>, key: String, delta: u64) -> Listed<u64> {
-    let out_of_range = || Error::Other("the number would be out of the range of 64 bits with a sign".to_owned());
+    let out_of_range = || Error::Other(StoreError::Overflow.to_string());
     let Ok(delta) = i64::try_from(delta) else { return Ok(Err(out_of_range())) };
-    let sum = told::<_, Error>(operations::increment(state, bucket, key, delta).await)?;
-    Ok(sum.and_then(|sum| {
-        let negative = || Error::Other("the number is negative; wasi:keyvalue@0.2.0-draft2 has a sign".to_owned());
-        u64::try_from(sum).map_err(|_| negative())
-    }))
+    let sum = told::<_, Error>(operations::increment(state, bucket, key, delta, 0).await)?;
+    Ok(sum.and_then(|sum| u64::try_from(sum).map_err(|_| out_of_range())))
 }
 
 async fn swap(state: &mut State, cas: Resource<Cas>, value: Vec<u8>) -> wasmtime::Result<Result<(), CasError>> {

@@ -10,6 +10,7 @@ use std::sync::Arc;
 use daylily_core::config::Grants;
 
 pub(super) use self::interfaces::{draft, draft2, spin};
+pub(crate) use self::operations::Cas;
 use crate::observe::log::OncePerSecond;
 use crate::storage::client::StoreClient;
 

@@ -39,10 +39,17 @@ pub(super) enum Failed {
 pub(super) type Outcome<T> = wasmtime::Result<Result<T, Failed>>;
 
 /// An unfinished compare-and-swap: the entry as it was.
-pub(super) struct Cas {
+pub(crate) struct Cas {
     store: Arc<StoreClient>,
     key: String,
     entry: Option<(Bytes, u64)>,
+}
+
+impl Cas {
+    /// What it keeps in memory.
+    pub(crate) fn kept_bytes(&self) -> usize {
+        self.key.len() + self.entry.as_ref().map_or(0, |(value, _)| value.len())
+    }
 }
 
 pub(super) fn open<S: OpenStore>(state: &mut State, label: &str) -> Outcome<Resource<S>> {
@@ -110,7 +117,7 @@ fn bytes_of(operation: &Operation) -> usize {
         Operation::Get(keys) | Operation::Delete(keys) => keys.iter().map(String::len).sum(),
         Operation::Set(entries) => entries.iter().map(|(key, value)| key.len() + value.len()).sum(),
         Operation::Swap(key, _, value) => key.len() + value.len(),
-        Operation::Exists(key) | Operation::Read(key) | Operation::Increment(key, _) => key.len(),
+        Operation::Exists(key) | Operation::Read(key) | Operation::Increment(key, ..) => key.len(),
         Operation::List(_) => 0,
     }
 }
@@ -164,14 +171,16 @@ pub(super) async fn delete_many<S: OpenStore>(state: &mut State, of: Resource<S>
     answer!(called, Answer::Done => ())
 }
 
+/// Adds to a number, unless the sum is less than `least`.
 pub(super) async fn increment<S: OpenStore>(
     state: &mut State,
     of: Resource<S>,
     key: String,
     delta: i64,
+    least: i64,
 ) -> Outcome<i64> {
     let store = store(state, &of)?;
-    let called = call(state, &store, Operation::Increment(key, delta)).await?;
+    let called = call(state, &store, Operation::Increment(key, delta, least)).await?;
     answer!(called, Answer::Number(number) => number)
 }
 
@@ -217,7 +226,7 @@ pub(super) async fn cas<S: OpenStore>(state: &mut State, of: Resource<S>, key: S
 }
 
 fn push(state: &mut State, cas: Cas) -> wasmtime::Result<Resource<Cas>> {
-    state.charge(RESOURCE_BYTES)?;
+    state.charge(RESOURCE_BYTES + cas.kept_bytes())?;
     Ok(state.table().push(cas)?)
 }
 
