@@ -37,12 +37,15 @@ const PATIENCE: Duration = Duration::from_secs(600);
 /// How long the start may take, which compiles an interpreter.
 const READY_WITHIN: Duration = Duration::from_secs(300);
 
+/// The message of the exception, at the start of the error response.
+const EXCEPTION: &str = "the cart of /shop is empty";
+
 struct Language {
     name: &'static str,
     /// In `tests/languages`.
     source: &'static str,
     build: fn(root: &Path, dir: &Path, source: &Path) -> Result<PathBuf>,
-    /// The start of the error response.
+    /// The start of the second line of the error response.
     reason: &'static str,
     /// How the stack names a line of the source; `LINE` stands for its number.
     place: &'static str,
@@ -163,9 +166,12 @@ fn check(language: &Language, source: &Path, said: &str) -> Result<()> {
     let text = fs::read_to_string(source).with_context(|| format!("failed to read {}", source.display()))?;
     let line = text.lines().position(|line| line.contains(CULPRIT)).context("the source throws nothing")? + 1;
     let place = language.place.replace("LINE", &line.to_string());
-    ensure!(said.starts_with(language.reason), "it does not start with {:?}", language.reason);
+    let mut lines = said.lines();
+    let (first, second) = (lines.next().unwrap_or_default(), lines.next().unwrap_or_default());
+    ensure!(first.contains(EXCEPTION), "it does not start with the exception's message, {EXCEPTION:?}");
+    ensure!(second.starts_with(language.reason), "its second line does not start with {:?}", language.reason);
     let (_, stderr) = said.split_once("\n\nstderr:\n").context("it has no stderr")?;
-    for part in ["the cart of /shop is empty", &place] {
+    for part in [EXCEPTION, &place] {
         ensure!(stderr.contains(part), "its stderr has no {part:?}");
     }
     Ok(())
