@@ -93,7 +93,7 @@ fn by_draft2(target: &Target) -> Result<String, String> {
                 (0..target.number("count").unwrap_or(0)).map(|number| (format!("{key}{number:05}"), vec![])).collect();
             shown(batch::set_many(&bucket, &entries))
         }
-        // Reads, lets somebody else write if `between` is given, and swaps.
+        // Reads, writes `between` if it is given, as another request might, and swaps.
         "/swap" => {
             let cas = Cas::new(&bucket, key).map_err(failed)?;
             let before = text(cas.current().map_err(failed)?);

@@ -22,7 +22,7 @@ pub(crate) fn ring(doorbell: &UnixStream) -> io::Result<UnixStream> {
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
     let mut ancillary = SendAncillaryBuffer::new(&mut space);
     ancillary.push(SendAncillaryMessage::ScmRights(&theirs));
-    // One byte in one message, so that nobody sees half of it.
+    // One byte in one message, which arrives whole or not at all.
     let flags = SendFlags::DONTWAIT | SendFlags::NOSIGNAL;
     rustix::net::sendmsg(doorbell, &[IoSlice::new(&[0])], &mut ancillary, flags)?;
     Ok(ours)
