@@ -12,11 +12,12 @@ use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::Relaxed};
 use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
-use rustix::time::{ClockId, clock_gettime};
+use rustix::time::ClockId;
 
 use super::cpu_queue::{CpuPermit, CpuQueue};
 use crate::engine::call_outcome::{CallOutcome, EndedStore};
 use crate::observe::record::{Usage, WaitUsage};
+use crate::sys::clock::time_ns;
 
 /// A call that has used this much, by the monotonic clock, is measured by the thread's CPU clock from its next poll on.
 /// Less than a slice.
@@ -84,13 +85,6 @@ impl Reading {
 /// exactly long first polls are charged.
 pub(crate) fn note_cpu_clock() {
     LAST_READING.set(Reading::take());
-}
-
-fn time_ns(clock: ClockId) -> u64 {
-    let time = clock_gettime(clock);
-    let seconds = u64::try_from(time.tv_sec).unwrap_or(0);
-    let nanoseconds = u64::try_from(time.tv_nsec).unwrap_or(0);
-    seconds * 1_000_000_000 + nanoseconds
 }
 
 /// The CPU time of one call. It is shared by the future that polls the guest and by the epoch callback within that

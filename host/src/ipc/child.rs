@@ -37,6 +37,16 @@ pub(crate) fn begin<T>(
     Ok(received)
 }
 
+/// Ends the process if any of its threads panics: a thread that is missing would not be noticed, and the supervisor starts
+/// another process instead.
+pub(crate) fn abort_on_panic() {
+    let report = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |panic| {
+        report(panic);
+        std::process::abort();
+    }));
+}
+
 /// Ignores signals: they are sent to the whole process group (Ctrl-C) or to the whole service, and the supervisor
 /// decides when its other processes end.
 #[expect(unsafe_code, reason = "a signal is ignored through the C library only")]

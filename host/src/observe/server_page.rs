@@ -11,9 +11,10 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use daylily_core::config::Workers;
 use rustix::mm::{MapFlags, ProtFlags, mmap};
-use rustix::time::{ClockId, clock_gettime};
+use rustix::time::ClockId;
 
 use super::counters::{SUPERVISOR_COUNTERS, Totals};
+use crate::sys::clock::time_ns;
 use crate::sys::lock::lock;
 use crate::sys::sealed::shared;
 
@@ -331,11 +332,8 @@ fn micros(duration: Duration) -> u64 {
     u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
 }
 
-/// The time on the clock that all processes of the machine share, and that is never set.
 fn monotonic_now() -> Duration {
-    let now = clock_gettime(ClockId::Monotonic);
-    let seconds = u64::try_from(now.tv_sec).unwrap_or_default();
-    Duration::new(seconds, u32::try_from(now.tv_nsec).unwrap_or_default())
+    Duration::from_nanos(time_ns(ClockId::Monotonic))
 }
 
 fn map(file: BorrowedFd<'_>, access: ProtFlags) -> io::Result<&'static Layout> {

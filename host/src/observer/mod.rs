@@ -54,12 +54,7 @@ pub(crate) fn main() -> ExitCode {
         Ok(begun) => begun,
         Err(code) => return code,
     };
-    // A thread that is missing would not be noticed. The supervisor starts another observer instead.
-    let report = std::panic::take_hook();
-    std::panic::set_hook(Box::new(move |panic| {
-        report(panic);
-        std::process::abort();
-    }));
+    child::abort_on_panic();
     match start(supervisor, settings, own) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {

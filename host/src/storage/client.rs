@@ -48,8 +48,6 @@ pub(crate) enum CallError {
     TimedOut(Duration),
     #[error("the storage process ended; a write may have been applied")]
     Lost,
-    #[error("the store has too many operations waiting")]
-    Busy,
     #[error("the store cannot be reached")]
     Unreachable,
     #[error(transparent)]
@@ -65,7 +63,7 @@ impl CallError {
                 matches!(error, NotANumber | Overflow | Negative | AnswerTooLarge)
             }
             Self::TooLong(_) => true,
-            Self::TimedOut(_) | Self::Lost | Self::Busy | Self::Unreachable => false,
+            Self::TimedOut(_) | Self::Lost | Self::Unreachable => false,
         }
     }
 }
@@ -111,7 +109,7 @@ impl StoreClient {
                 Err(Broken::Unsent) => {}
                 Err(Broken::Sent) if operation.is_read() => {}
                 Err(Broken::Sent) => return Err(CallError::Lost),
-                Err(Broken::Busy) => return Err(CallError::Busy),
+                Err(Broken::Busy) => return Err(StoreError::Busy.into()),
                 Ok(result) => return Ok(result?),
             }
         }
@@ -199,7 +197,7 @@ impl Connection {
         }
         let id = state.next_id;
         state.next_id += 1;
-        let request = Request { id, until_ns, operation: operation.clone() };
+        let request = Request { id, until_ns, operation };
         let before = state.unsent.len();
         message::encode(&request, &mut state.unsent).map_err(|_| Broken::Busy)?;
         let frame = state.unsent.len() - before;

@@ -5,9 +5,11 @@
 use std::io;
 
 use bytes::{Buf as _, Bytes, BytesMut};
-use rustix::time::{ClockId, clock_gettime};
+use rustix::time::ClockId;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
+
+use crate::sys::clock::time_ns;
 
 /// Keys in one answer to [`Operation::List`].
 pub(crate) const PAGE_KEYS: u32 = 1_000;
@@ -23,13 +25,13 @@ const MAX_FRAME_BYTES: usize = 8 << 20;
 
 const LENGTH_BYTES: usize = 4;
 
-/// An operation, with the number that its answer has.
+/// An operation, with the number that its answer has. A worker sends a borrowed one.
 #[derive(Debug, Serialize, Deserialize)]
-pub(crate) struct Request {
+pub(crate) struct Request<O = Operation> {
     pub(crate) id: u64,
     /// The worker does not wait any longer, by [`now_ns`]. An operation that has not begun by then is not begun.
     pub(crate) until_ns: u64,
-    pub(crate) operation: Operation,
+    pub(crate) operation: O,
 }
 
 /// An operation on a key-value store.
@@ -112,11 +114,9 @@ pub(crate) enum StoreError {
     Failed,
 }
 
-/// The clock of all processes of the machine, which is never set.
+/// The time that deadlines are on, in all processes.
 pub(crate) fn now_ns() -> u64 {
-    let now = clock_gettime(ClockId::Monotonic);
-    let (s, ns) = (u64::try_from(now.tv_sec).unwrap_or(0), u64::try_from(now.tv_nsec).unwrap_or(0));
-    s.saturating_mul(1_000_000_000).saturating_add(ns)
+    time_ns(ClockId::Monotonic)
 }
 
 /// Appends a frame to `to`.
@@ -187,7 +187,7 @@ mod tests {
         ];
         let mut all = BytesMut::new();
         for (id, operation) in (0..).zip(&operations) {
-            let request = Request { id, until_ns: 1, operation: operation.clone() };
+            let request = Request { id, until_ns: 1, operation };
             encode(&request, &mut all).expect("a frame");
         }
         for piece in [1, 3, 4, 5, 1_000, all.len()] {

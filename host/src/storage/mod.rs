@@ -87,12 +87,7 @@ pub(crate) fn main() -> ExitCode {
 fn serve(supervisor: &UnixStream, setup: Setup, doorbells: Vec<UnixStream>) -> io::Result<ExitCode> {
     let (dir, stores) = (PathBuf::from(setup.dir), setup.stores);
     dir::keep_private();
-    // A thread that is missing would not be noticed. The supervisor starts another process instead.
-    let report = std::panic::take_hook();
-    std::panic::set_hook(Box::new(move |panic| {
-        report(panic);
-        std::process::abort();
-    }));
+    child::abort_on_panic();
     let events = Events::new(supervisor.try_clone()?);
     let (mut services, mut refused) = (Vec::new(), Vec::new());
     for (store, doorbell) in stores.into_iter().zip(doorbells) {

@@ -5,7 +5,6 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream as StdUnixStream;
 use std::pin::pin;
-use std::process::Stdio;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -15,14 +14,13 @@ use daylily_core::process_role::ProcessRole;
 use rustix::pipe::{PipeFlags, pipe_with};
 use tokio::io::AsyncReadExt;
 use tokio::net::UnixStream;
-use tokio::process::{Child, Command};
+use tokio::process::Child;
 use tokio::sync::Notify;
 use tokio::time::timeout;
 
 use super::admin::AdminListener;
 use super::journals::{Dropped, JournalFiles, Journals, MAX_ENDED_BYTES};
-use super::orphans;
-use super::process::{NOT_INHERITED, own_program, workers};
+use super::process::{command, spawn, workers};
 use crate::observe::journal;
 use crate::observe::journal::WorkerFacts;
 use crate::observe::log;
@@ -227,13 +225,8 @@ impl Observer {
 
     fn spawn(&self) -> io::Result<(Child, UnixStream)> {
         let (ours, theirs) = StdUnixStream::pair()?;
-        let mut command = Command::new(own_program()?);
-        command.arg0("daylily").arg(OBSERVER).stdin(OwnedFd::from(theirs)).stdout(Stdio::inherit());
-        for variable in NOT_INHERITED {
-            command.env_remove(variable);
-        }
-        let mut child = command.spawn().map_err(limits::without_proc)?;
-        orphans::exclude(&child);
+        // It writes to the standard output, too.
+        let mut child = spawn(command(&[OBSERVER], OwnedFd::from(theirs))?)?;
         match self.introduce(ours) {
             Ok(replies) => Ok((child, replies)),
             Err(error) => {

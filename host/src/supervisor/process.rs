@@ -42,8 +42,8 @@ const MAX_AUTO_WORKERS: u32 = 256;
 /// replacement uses the same file systems and may block as well, so they are replaced one at a time and rarely.
 const REPLACE_BLOCKED_EVERY: Duration = Duration::from_secs(60);
 
-/// Variables that systemd sets for the supervisor only; workers do not inherit them.
-pub(super) const NOT_INHERITED: [&str; 6] =
+/// Variables that systemd sets for the supervisor only; other processes do not inherit them.
+const NOT_INHERITED: [&str; 6] =
     ["NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID", "LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES"];
 
 /// What the workers of one generation are started with.
@@ -173,7 +173,7 @@ impl WorkerProcess {
         let lease = launch.scoreboard.lease();
         let lease = lease.ok_or(StartError::TooMany { limit: launch.scoreboard.slots() })?;
         let (ours, theirs) = StdUnixStream::pair()?;
-        let mut child = spawn(worker, theirs)?;
+        let mut child = spawn_reporting(&["worker", &worker.to_string()], theirs)?;
         let pid = child.id().unwrap_or_default();
         let id = WorkerId { generation: launch.generation, worker };
         let journal = launch.observer.journal(launch.facts(worker))?;
@@ -184,36 +184,8 @@ impl WorkerProcess {
         drop(shared);
         ours.set_nonblocking(true)?;
         let mut channel = UnixStream::from_std(ours)?;
-        let limit = launch.prepared.config.server.start_timeout;
-        let report = async {
-            // An error here means that the worker has ended already; its exit status is reported below.
-            sent?;
-            read_ready(&mut channel).await
-        };
-        // The limit first: under load, both may be found at the same time.
-        let report = tokio::select! {
-            biased;
-            () = sleep(limit) => Err(()),
-            report = report => Ok(report),
-        };
-        match report {
-            Ok(Ok(Ok(()))) => {
-                return Ok(Self { child, channel, lease, pid, ready_at: Instant::now(), has_closed: false });
-            }
-            Ok(Ok(Err(refused))) => {
-                let _ = child.wait().await;
-                return Err(refused);
-            }
-            // It has closed the channel without a report, and has ended or is about to.
-            Ok(Err(_)) => {
-                if let Ok(status) = timeout(limit, child.wait()).await {
-                    return Err(StartError::Died(status?));
-                }
-            }
-            Err(()) => {}
-        }
-        child.kill().await?;
-        Err(StartError::TimedOut(limit))
+        await_ready(&mut child, &mut channel, sent, launch.prepared.config.server.start_timeout).await?;
+        Ok(Self { child, channel, lease, pid, ready_at: Instant::now(), has_closed: false })
     }
 
     /// Sends a worker command. If the process has ended already, [`Self::event`] reports that.
@@ -252,29 +224,73 @@ impl WorkerProcess {
     }
 }
 
-fn spawn(worker: u32, channel: StdUnixStream) -> io::Result<Child> {
+/// Another process of this program.
+pub(super) fn command(arguments: &[&str], stdin: impl Into<Stdio>) -> io::Result<Command> {
     let mut command = Command::new(own_program()?);
-    command
-        .arg0("daylily")
-        .args(["worker", &worker.to_string()])
-        .stdin(OwnedFd::from(channel))
-        .stdout(Stdio::null())
-        .kill_on_drop(true);
+    command.arg0("daylily").args(arguments).stdin(stdin);
     for variable in NOT_INHERITED {
         command.env_remove(variable);
     }
+    Ok(command)
+}
+
+/// Starts a process of [`command`]; the caller waits for its end.
+pub(super) fn spawn(mut command: Command) -> io::Result<Child> {
     let child = command.spawn().map_err(limits::without_proc)?;
     orphans::exclude(&child);
     Ok(child)
 }
 
+/// Starts a process for [`await_ready`]. It is killed when it is dropped.
+pub(super) fn spawn_reporting(arguments: &[&str], channel: StdUnixStream) -> io::Result<Child> {
+    let mut command = command(arguments, OwnedFd::from(channel))?;
+    command.stdout(Stdio::null()).kill_on_drop(true);
+    spawn(command)
+}
+
 /// The executable of this process, even when its path has been replaced by another file since.
-pub(super) fn own_program() -> io::Result<std::path::PathBuf> {
+fn own_program() -> io::Result<std::path::PathBuf> {
     if cfg!(target_os = "linux") { Ok("/proc/self/exe".into()) } else { std::env::current_exe() }
 }
 
-/// Reads the worker's first report: [`READY`], or [`FAILED`] with its reason.
-pub(super) async fn read_ready(channel: &mut UnixStream) -> io::Result<Result<(), StartError>> {
+/// Waits until a process is ready, after its setup was sent. One that is not ready within `limit` is killed.
+pub(super) async fn await_ready(
+    child: &mut Child,
+    channel: &mut UnixStream,
+    sent: io::Result<()>,
+    limit: Duration,
+) -> Result<(), StartError> {
+    let report = async {
+        // An error here means that the process has ended already; its exit status is reported below.
+        sent?;
+        read_ready(channel).await
+    };
+    // The limit first: under load, both may be found at the same time.
+    let report = tokio::select! {
+        biased;
+        () = sleep(limit) => Err(()),
+        report = report => Ok(report),
+    };
+    match report {
+        Ok(Ok(Ok(()))) => return Ok(()),
+        Ok(Ok(Err(refused))) => {
+            let _ = child.wait().await;
+            return Err(refused);
+        }
+        // It has closed the channel without a report, and has ended or is about to.
+        Ok(Err(_)) => {
+            if let Ok(status) = timeout(limit, child.wait()).await {
+                return Err(StartError::Died(status?));
+            }
+        }
+        Err(()) => {}
+    }
+    child.kill().await?;
+    Err(StartError::TimedOut(limit))
+}
+
+/// Reads the first report of a process: [`READY`], or [`FAILED`] with its reason.
+async fn read_ready(channel: &mut UnixStream) -> io::Result<Result<(), StartError>> {
     let report = channel.read_u8().await?;
     if report == READY {
         return Ok(Ok(()));

@@ -5,7 +5,6 @@ use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream as StdUnixStream;
 use std::path::PathBuf;
-use std::process::Stdio;
 use std::sync::{Arc, Mutex, Weak};
 use std::time::Duration;
 
@@ -14,15 +13,13 @@ use daylily_core::log_target;
 use daylily_core::restart::Restarts;
 use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, BufReader};
 use tokio::net::UnixStream;
-use tokio::process::{Child, Command};
+use tokio::process::Child;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, timeout};
 
-use super::orphans;
-use super::process::{NOT_INHERITED, StartError, own_program, random, read_ready};
+use super::process::{StartError, await_ready, random, spawn_reporting};
 use crate::storage::{self, MAX_EVENT_BYTES};
-use crate::sys::limits;
 use crate::sys::lock::lock;
 
 /// The first argument of the process's command line; only daylily itself starts it.
@@ -98,42 +95,13 @@ impl Storage {
 /// Starts a process, and waits until it has opened all stores. Cancel safe: it is killed.
 async fn start(launch: &Launch, is_first: bool) -> Result<Process, StartError> {
     let (ours, theirs) = StdUnixStream::pair()?;
-    let mut child = spawn(theirs)?;
+    let mut child = spawn_reporting(&[STORAGE], theirs)?;
     let doorbells: Vec<_> = launch.doorbells.iter().map(|(_, of_storage)| of_storage.as_fd()).collect();
     let sent = storage::send(&ours, &launch.dir, &launch.stores, &doorbells, is_first);
     ours.set_nonblocking(true)?;
     let mut channel = UnixStream::from_std(ours)?;
-    let report = async {
-        // An error here means that the process has ended already; its exit status is reported below.
-        sent?;
-        read_ready(&mut channel).await
-    };
-    match timeout(launch.start_timeout, report).await {
-        Ok(Ok(Ok(()))) => Ok(Process { child, events: BufReader::new(channel), ready_at: Instant::now() }),
-        Ok(Ok(Err(refused))) => {
-            let _ = child.wait().await;
-            Err(refused)
-        }
-        Ok(Err(_)) => match timeout(launch.start_timeout, child.wait()).await {
-            Ok(status) => Err(StartError::Died(status?)),
-            Err(_) => Err(StartError::TimedOut(launch.start_timeout)),
-        },
-        Err(_) => {
-            child.kill().await?;
-            Err(StartError::TimedOut(launch.start_timeout))
-        }
-    }
-}
-
-fn spawn(channel: StdUnixStream) -> io::Result<Child> {
-    let mut command = Command::new(own_program()?);
-    command.arg0("daylily").arg(STORAGE).stdin(OwnedFd::from(channel)).stdout(Stdio::null()).kill_on_drop(true);
-    for variable in NOT_INHERITED {
-        command.env_remove(variable);
-    }
-    let child = command.spawn().map_err(limits::without_proc)?;
-    orphans::exclude(&child);
-    Ok(child)
+    await_ready(&mut child, &mut channel, sent, launch.start_timeout).await?;
+    Ok(Process { child, events: BufReader::new(channel), ready_at: Instant::now() })
 }
 
 /// Keeps a process running until it is no longer wanted; then it ends by itself after the last worker.

@@ -2,13 +2,13 @@
 
 use std::fs;
 
-use rustix::time::{ClockId, clock_gettime};
+use rustix::time::ClockId;
+
+use super::clock::time_ns;
 
 /// The CPU time that this process has used, with all of its threads, in nanoseconds.
 pub(crate) fn of_this_process_ns() -> u64 {
-    let time = clock_gettime(ClockId::ProcessCPUTime);
-    let (seconds, ns) = (u64::try_from(time.tv_sec).unwrap_or(0), u64::try_from(time.tv_nsec).unwrap_or(0));
-    seconds.saturating_mul(1_000_000_000).saturating_add(ns)
+    time_ns(ClockId::ProcessCPUTime)
 }
 
 /// That of another process, in steps of usually 10 ms. None if it has ended, or there is no /proc.

@@ -1,6 +1,7 @@
 //! The system: memory, files, limits and the event loop of a process.
 
 pub(crate) mod allocator;
+pub(crate) mod clock;
 pub(crate) mod cpu_time;
 pub(crate) mod dirs;
 pub(crate) mod drain;

@@ -9,14 +9,12 @@ use std::time::{Duration, Instant};
 use daylily_core::config::Build;
 use tokio::io::AsyncReadExt;
 use tokio::net::unix::pipe::Receiver;
-use tokio::process::{Child, ChildStdin, Command};
+use tokio::process::{Child, ChildStdin};
 use tokio::task::JoinHandle;
 
 use super::guard::BUILD_GUARD;
 use super::once::{directory, ended};
-use crate::supervisor::orphans;
-use crate::supervisor::process::{NOT_INHERITED, own_program};
-use crate::sys::limits;
+use crate::supervisor::process::{command, spawn};
 
 /// The last bytes of a build's output, which are shown in the browser when it fails.
 const MAX_SHOWN_BYTES: usize = 64 << 10;
@@ -51,7 +49,7 @@ pub(crate) struct FailedBuild {
 
 impl Running {
     /// Starts a build of `daylily dev`. Its output goes to the stderr of this process. Must be called on the thread of
-    /// [`orphans::reap`].
+    /// [`reap`](crate::supervisor::orphans::reap).
     ///
     /// # Errors
     ///
@@ -59,16 +57,10 @@ impl Running {
     pub(crate) fn start(build: &Build) -> io::Result<Self> {
         let command_line = build.dev_command.as_ref().unwrap_or(&build.command);
         let (output, writer) = io::pipe()?;
-        let mut command = Command::new(own_program()?);
-        for variable in NOT_INHERITED {
-            command.env_remove(variable);
-        }
-        command.arg0("daylily").arg(BUILD_GUARD).arg(command_line).current_dir(directory(build)).process_group(0);
-        command.stdin(Stdio::piped()).stdout(writer.try_clone()?).stderr(writer);
-        let mut child = command.spawn().map_err(limits::without_proc)?;
-        orphans::exclude(&child);
+        let mut command = command(&[BUILD_GUARD, command_line], Stdio::piped())?;
+        command.current_dir(directory(build)).process_group(0).stdout(writer.try_clone()?).stderr(writer);
         // Closes this process's copies of the pipe.
-        drop(command);
+        let mut child = spawn(command)?;
         let output = Receiver::from_owned_fd(OwnedFd::from(output))?;
         Ok(Self { lifeline: child.stdin.take(), outcome: tokio::spawn(observe(child, output, Instant::now())) })
     }

@@ -205,22 +205,46 @@ macro_rules! interfaces {
     };
 }
 
-interfaces! { draft2 = "0.2.0-draft2", state:
-    "wasi:keyvalue/store" {
-        resource "bucket": Bucket => operations::close;
-        fn "open"(label: [String]) -> Result<Resource<Bucket>, Error> = told(operations::open(state, &label));
-        fn "[method]bucket.get"(bucket: [borrow Bucket], key: [String]) -> Result<Option<Vec<u8>>, Error> =
-            told(operations::get(state, bucket, key).await);
-        fn "[method]bucket.set"(bucket: [borrow Bucket], key: [String], value: [Vec<u8>]) -> Result<(), Error> =
-            told(operations::set_many(state, bucket, vec![(key, value)]).await);
-        fn "[method]bucket.delete"(bucket: [borrow Bucket], key: [String]) -> Result<(), Error> =
-            told(operations::delete_many(state, bucket, vec![key]).await);
-        fn "[method]bucket.exists"(bucket: [borrow Bucket], key: [String]) -> Result<bool, Error> =
-            told(operations::exists(state, bucket, key).await);
-        fn "[method]bucket.list-keys"(bucket: [borrow Bucket], cursor: [Option<String>]) -> Result<KeyResponse, Error> =
-            list_by_text(state, bucket, cursor).await;
-    }
-    "wasi:keyvalue/atomics" {
+/// Both drafts of `wasi:keyvalue`: what they have in common, with what differs as parameters.
+macro_rules! keyvalue {
+    (
+        $module:ident = $version:literal, $state:ident:
+        list_keys($cursor:ty) -> $page:ty = $list:path,
+        get_many -> $found:ty = $get_many:path,
+        atomics { $($atomics:tt)+ }
+    ) => {
+        interfaces! { $module = $version, $state:
+            "wasi:keyvalue/store" {
+                resource "bucket": Bucket => operations::close;
+                fn "open"(label: [String]) -> Result<Resource<Bucket>, Error> = told(operations::open($state, &label));
+                fn "[method]bucket.get"(bucket: [borrow Bucket], key: [String]) -> Result<Option<Vec<u8>>, Error> =
+                    told(operations::get($state, bucket, key).await);
+                fn "[method]bucket.set"(bucket: [borrow Bucket], key: [String], value: [Vec<u8>]) -> Result<(), Error> =
+                    told(operations::set_many($state, bucket, vec![(key, value)]).await);
+                fn "[method]bucket.delete"(bucket: [borrow Bucket], key: [String]) -> Result<(), Error> =
+                    told(operations::delete_many($state, bucket, vec![key]).await);
+                fn "[method]bucket.exists"(bucket: [borrow Bucket], key: [String]) -> Result<bool, Error> =
+                    told(operations::exists($state, bucket, key).await);
+                fn "[method]bucket.list-keys"(bucket: [borrow Bucket], cursor: [Option<$cursor>]) -> Result<$page, Error> =
+                    $list($state, bucket, cursor).await;
+            }
+            "wasi:keyvalue/atomics" { $($atomics)+ }
+            "wasi:keyvalue/batch" {
+                fn "get-many"(bucket: [borrow Bucket], keys: [Vec<String>]) -> Result<Vec<$found>, Error> =
+                    $get_many($state, bucket, keys).await;
+                fn "set-many"(bucket: [borrow Bucket], entries: [Vec<(String, Vec<u8>)>]) -> Result<(), Error> =
+                    told(operations::set_many($state, bucket, entries).await);
+                fn "delete-many"(bucket: [borrow Bucket], keys: [Vec<String>]) -> Result<(), Error> =
+                    told(operations::delete_many($state, bucket, keys).await);
+            }
+        }
+    };
+}
+
+keyvalue! { draft2 = "0.2.0-draft2", state:
+    list_keys(String) -> KeyResponse = list_by_text,
+    get_many -> (String, Option<Vec<u8>>) = get_many,
+    atomics {
         resource "cas": Cas => operations::drop_cas;
         fn "[static]cas.new"(bucket: [borrow Bucket], key: [String]) -> Result<Resource<Cas>, Error> =
             told(operations::cas(state, bucket, key).await);
@@ -230,42 +254,14 @@ interfaces! { draft2 = "0.2.0-draft2", state:
             told(operations::increment(state, bucket, key, delta, i64::MIN).await);
         fn "swap"(cas: [Resource<Cas>], value: [Vec<u8>]) -> Result<(), CasError> = swap(state, cas, value).await;
     }
-    "wasi:keyvalue/batch" {
-        fn "get-many"(bucket: [borrow Bucket], keys: [Vec<String>])
-            -> Result<Vec<(String, Option<Vec<u8>>)>, Error> = get_many(state, bucket, keys).await;
-        fn "set-many"(bucket: [borrow Bucket], entries: [Vec<(String, Vec<u8>)>]) -> Result<(), Error> =
-            told(operations::set_many(state, bucket, entries).await);
-        fn "delete-many"(bucket: [borrow Bucket], keys: [Vec<String>]) -> Result<(), Error> =
-            told(operations::delete_many(state, bucket, keys).await);
-    }
 }
 
-interfaces! { draft = "0.2.0-draft", state:
-    "wasi:keyvalue/store" {
-        resource "bucket": Bucket => operations::close;
-        fn "open"(label: [String]) -> Result<Resource<Bucket>, Error> = told(operations::open(state, &label));
-        fn "[method]bucket.get"(bucket: [borrow Bucket], key: [String]) -> Result<Option<Vec<u8>>, Error> =
-            told(operations::get(state, bucket, key).await);
-        fn "[method]bucket.set"(bucket: [borrow Bucket], key: [String], value: [Vec<u8>]) -> Result<(), Error> =
-            told(operations::set_many(state, bucket, vec![(key, value)]).await);
-        fn "[method]bucket.delete"(bucket: [borrow Bucket], key: [String]) -> Result<(), Error> =
-            told(operations::delete_many(state, bucket, vec![key]).await);
-        fn "[method]bucket.exists"(bucket: [borrow Bucket], key: [String]) -> Result<bool, Error> =
-            told(operations::exists(state, bucket, key).await);
-        fn "[method]bucket.list-keys"(bucket: [borrow Bucket], cursor: [Option<u64>])
-            -> Result<NumberedKeyResponse, Error> = list_by_number(state, bucket, cursor).await;
-    }
-    "wasi:keyvalue/atomics" {
+keyvalue! { draft = "0.2.0-draft", state:
+    list_keys(u64) -> NumberedKeyResponse = list_by_number,
+    get_many -> Option<(String, Vec<u8>)> = get_many_found,
+    atomics {
         fn "increment"(bucket: [borrow Bucket], key: [String], delta: [u64]) -> Result<u64, Error> =
             increment_unsigned(state, bucket, key, delta).await;
-    }
-    "wasi:keyvalue/batch" {
-        fn "get-many"(bucket: [borrow Bucket], keys: [Vec<String>])
-            -> Result<Vec<Option<(String, Vec<u8>)>>, Error> = get_many_found(state, bucket, keys).await;
-        fn "set-many"(bucket: [borrow Bucket], entries: [Vec<(String, Vec<u8>)>]) -> Result<(), Error> =
-            told(operations::set_many(state, bucket, entries).await);
-        fn "delete-many"(bucket: [borrow Bucket], keys: [Vec<String>]) -> Result<(), Error> =
-            told(operations::delete_many(state, bucket, keys).await);
     }
 }
 
