@@ -5,18 +5,18 @@
 //! even if its path is changed later; and an entry is used only if its header has the requested key and its digest is
 //! correct. Any other entry is removed, and the component is compiled again.
 
-use std::fs::{DirBuilder, File};
+use std::fs::File;
 use std::io::{self, Read, Write};
 use std::os::fd::{AsFd, OwnedFd};
-use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 use std::time::{Duration, SystemTime};
 
-use crate::sys::dirs::not_ours_alone;
 use daylily_core::log_target;
 use daylily_core::units::format_size;
 use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, Stat, Timespec, Timestamps, UTIME_NOW};
+
+use crate::sys::dirs::{NotPrivate, not_ours_alone, open_private};
 
 /// The layout of an entry: this magic number, the key, the digest of all that follows, the length of the facts (u32,
 /// little-endian), the facts, the code.
@@ -69,15 +69,13 @@ impl Cache {
     ///
     /// If it cannot be opened or created, or if another user can write to it.
     pub(crate) fn open(path: &Path, max_bytes: u64) -> Result<Self, CacheError> {
-        let unusable = |error: io::Error| CacheError::Unusable { path: path.to_owned(), error };
-        DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(unusable)?;
-        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-        let dir = rustix::fs::open(path, flags, Mode::empty()).map_err(|error| unusable(error.into()))?;
-        let stat = rustix::fs::fstat(&dir).map_err(|error| unusable(error.into()))?;
-        if let Some((reason, remedy)) = not_ours_alone(&stat) {
-            return Err(CacheError::Unsafe { path: path.to_owned(), reason, remedy });
+        match open_private(path) {
+            Ok(dir) => Ok(Self { dir, path: path.to_owned(), max_bytes }),
+            Err(NotPrivate::Unusable(error)) => Err(CacheError::Unusable { path: path.to_owned(), error }),
+            Err(NotPrivate::Unsafe { reason, remedy }) => {
+                Err(CacheError::Unsafe { path: path.to_owned(), reason, remedy })
+            }
         }
-        Ok(Self { dir, path: path.to_owned(), max_bytes })
     }
 
     /// The entry of `key`. An entry that is damaged, or has another key, is removed and not returned.

@@ -1,15 +1,13 @@
 //! The directory of the stores of one application.
 
-use std::fs::DirBuilder;
 use std::io;
-use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 
 use daylily_core::config::Config;
-use rustix::fs::{Mode, OFlags};
+use rustix::fs::Mode;
 
 use super::database::{Database, OpenError, path};
-use crate::sys::dirs;
+use crate::sys::dirs::{self, NotPrivate};
 
 /// File systems over a network, by the number that statfs(2) has for them. SQLite's locks do not work there, or its
 /// shared memory does not.
@@ -81,13 +79,10 @@ fn application(served: &Path) -> String {
 /// If it cannot be made, if another user can write to it, or if it is on a network file system.
 pub(crate) fn prepare(path: &Path) -> Result<(), StateDirError> {
     let unusable = |error: io::Error| StateDirError::Unusable { path: path.to_owned(), error };
-    DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(unusable)?;
-    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-    let dir = rustix::fs::open(path, flags, Mode::empty()).map_err(|error| unusable(error.into()))?;
-    let stat = rustix::fs::fstat(&dir).map_err(|error| unusable(error.into()))?;
-    if let Some((reason, remedy)) = dirs::not_ours_alone(&stat) {
-        return Err(StateDirError::Unsafe { path: path.to_owned(), reason, remedy });
-    }
+    let dir = dirs::open_private(path).map_err(|error| match error {
+        NotPrivate::Unusable(error) => unusable(error),
+        NotPrivate::Unsafe { reason, remedy } => StateDirError::Unsafe { path: path.to_owned(), reason, remedy },
+    })?;
     #[cfg(target_os = "linux")]
     {
         let system = rustix::fs::fstatfs(&dir).map_err(|error| unusable(error.into()))?;

@@ -1,9 +1,14 @@
 //! Default directories: of compiled code, of stores and of control sockets. Which directories are safe.
 
 use std::env;
-use std::path::PathBuf;
+use std::fs::DirBuilder;
+use std::io;
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::DirBuilderExt as _;
+use std::path::{Path, PathBuf};
 
-use rustix::fs::Stat;
+use rustix::fs::{Mode, OFlags, Stat};
+use rustix::io::Errno;
 use rustix::process::geteuid;
 
 /// The end of the file names of control sockets.
@@ -35,6 +40,28 @@ pub(crate) fn state_dir() -> Option<PathBuf> {
     let home = env::home_dir().filter(|home| home.is_absolute())?;
     let states = if cfg!(target_os = "macos") { "Library/Application Support" } else { ".local/state" };
     Some(home.join(states).join("daylily"))
+}
+
+/// Why a directory cannot be used for what only this user may write.
+pub(crate) enum NotPrivate {
+    Unusable(io::Error),
+    Unsafe { reason: String, remedy: &'static str },
+}
+
+/// Opens a directory that no other user can write to, and creates it if it does not exist.
+///
+/// # Errors
+///
+/// If it cannot be opened or created, or if another user can write to it.
+pub(crate) fn open_private(path: &Path) -> Result<OwnedFd, NotPrivate> {
+    let unusable = |error: Errno| NotPrivate::Unusable(error.into());
+    DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(NotPrivate::Unusable)?;
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let dir = rustix::fs::open(path, flags, Mode::empty()).map_err(unusable)?;
+    match not_ours_alone(&rustix::fs::fstat(&dir).map_err(unusable)?) {
+        Some((reason, remedy)) => Err(NotPrivate::Unsafe { reason, remedy }),
+        None => Ok(dir),
+    }
 }
 
 /// Why another user could write to this file or directory, and the remedy.
