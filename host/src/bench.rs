@@ -54,7 +54,8 @@ impl Steps {
     pub fn load(config: &Config) -> Result<Self> {
         let said = |errors: Vec<LoadError>| errors.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n");
         let artifacts =
-            load::artifacts(config, &Compiler::new(None, StackDetail::of(config.dev))?, &[]).map_err(said)?;
+            load::artifacts(config, &Compiler::new(None, StackDetail::of(config.dev), config.missing_imports)?, &[])
+                .map_err(said)?;
         let around = WorkerContext::unshared(Semaphore::MAX_PERMITS)?;
         Ok(Self { worker: load::worker(config, &artifacts, around).map_err(said)? })
     }

@@ -178,6 +178,9 @@ fn check(what: &ServeArguments) -> Result<(), Failure> {
     load::worker(config, &prepared.artifacts, context).map_err(Failure::Components)?;
     for route in &config.routes {
         print(&format!("route {}: {}\n", route.name, RouteStatus::of(route).serves()))?;
+        for (import, key) in load::not_granted(route).map_err(|error| Failure::Components(vec![error]))? {
+            print(&format!("  imports {import}: nothing is granted (`{key}`)\n"))?;
+        }
     }
     let routes = config.routes.len();
     let listen = match &config.listen {

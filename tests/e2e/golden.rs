@@ -27,7 +27,7 @@ const DRAFT_P2: &[u8] =
     b"\0asm\x0d\0\x01\0\x05\x03\x01\x01\0\x0b4\x01\0.wasi:http/incoming-handler@0.2.0-rc-2023-12-05\x05\0\0";
 const DRAFT_P3: &[u8] = b"\0asm\x0d\0\x01\0\x05\x03\x01\x01\0\x0b+\x01\0%wasi:http/handler@0.3.0-rc-2025-09-16\x05\0\0";
 /// A 0.3 handler that imports interfaces of a draft that no release has.
-const IMPORTS_OF_DRAFTS: &[u8] = b"\0asm\x0d\0\x01\0\x07\x03\x01B\0\x0a-\x01\0(wasi:cli/environment@0.2.0-rc-2023-12-05\x05\0\x0a+\x01\0&wasi:random/random@0.3.0-rc-2025-09-16\x05\0\x0a-\x01\0(wasi:config/store@0.2.0-draft-2024-09-27\x05\0\x05\x03\x01\x01\0\x0b\x1d\x01\0\x17wasi:http/handler@0.3.0\x05\x03\0";
+const IMPORTS_OF_DRAFTS: &[u8] = b"\0asm\x0d\0\x01\0\x07\x03\x01B\0\x0a-\x01\0(wasi:cli/environment@0.2.0-rc-2023-12-05\x05\0\x0a+\x01\0&wasi:random/random@0.3.0-rc-2025-09-16\x05\0\x0a-\x01\0(wasi:config/store@0.2.0-draft-2024-09-28\x05\0\x05\x03\x01\x01\0\x0b\x1d\x01\0\x17wasi:http/handler@0.3.0\x05\x03\0";
 
 /// Paths as other servers write them.
 const PARAMETERS: &[u8] = b"[[route]]\npath = '/users/:id'\ncomponent = 'a.wasm'\n

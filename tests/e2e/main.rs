@@ -40,6 +40,7 @@ mod headers;
 mod hello;
 mod hosts;
 mod injection;
+mod interfaces;
 mod isolation;
 mod limits_body;
 mod limits_guest;

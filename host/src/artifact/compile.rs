@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 use std::hash::{Hash, Hasher};
 
+use daylily_core::config::MissingImports;
 use daylily_core::excerpt::Excerpt;
 use daylily_core::log_target;
 use wasmtime::Module;
@@ -26,13 +27,27 @@ static HELLO_WORLD: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/hello.wasm
 /// Components of at least this size are logged before they are compiled, since that takes a noticeable time.
 pub(super) const LARGE_BYTES: usize = 1 << 20;
 
+/// The imports, and the bytes of each, in the log line about those that are not provided.
+const MAX_LOGGED_IMPORTS: usize = 100;
+const MAX_IMPORT_BYTES: usize = 256;
+
+/// The imports of a component.
+///
+/// # Errors
+///
+/// If the file cannot be read, or is not a component with an HTTP handler.
+pub(crate) fn imports(source: &Source) -> Result<Vec<String>, LoadError> {
+    let refused = |reason| LoadError::NotServable { reason, component: source.name() };
+    Ok(inspect(&released(&read(source)?)).map_err(refused)?.imports)
+}
+
 /// Checks a component as far as possible without compiling it.
 ///
 /// # Errors
 ///
 /// If the file cannot be read, is not a component with an HTTP handler, or has an import that is not provided.
-pub(crate) fn check(source: &Source) -> Result<(), LoadError> {
-    inspected(source, &released(&read(source)?)).map(drop)
+pub(crate) fn check(source: &Source, missing: MissingImports) -> Result<(), LoadError> {
+    inspected(source, &released(&read(source)?), missing).map(drop)
 }
 
 fn read(source: &Source) -> Result<Cow<'static, [u8]>, LoadError> {
@@ -44,11 +59,28 @@ fn read(source: &Source) -> Result<Cow<'static, [u8]>, LoadError> {
     }
 }
 
-fn inspected(source: &Source, bytes: &[u8]) -> Result<Inspection, LoadError> {
+fn inspected(source: &Source, bytes: &[u8], missing: MissingImports) -> Result<Inspection, LoadError> {
     let refused = |reason| LoadError::NotServable { reason, component: source.name() };
     let inspection = inspect(bytes).map_err(refused)?;
     let unmet = link::unmet_imports(&inspection.imports, inspection.pool.wasi_version);
-    if unmet.is_empty() { Ok(inspection) } else { Err(LoadError::Unmet { imports: unmet, component: source.name() }) }
+    if unmet.is_empty() {
+        return Ok(inspection);
+    }
+    if missing == MissingImports::Refuse {
+        let imports = unmet.into_iter().map(link::describe).collect();
+        return Err(LoadError::Unmet { imports, component: source.name() });
+    }
+    let more = unmet.len().saturating_sub(MAX_LOGGED_IMPORTS);
+    let listed = unmet.into_iter().take(MAX_LOGGED_IMPORTS).map(|import| Excerpt::within(import, MAX_IMPORT_BYTES));
+    let mut listed: Vec<_> = listed.map(|import| import.as_str().to_owned()).collect();
+    listed.extend((more > 0).then(|| format!("and {more} more")));
+    tracing::warn!(
+        target: log_target::COMPONENT,
+        "component {} has imports that daylily does not provide; a call of one ends its request: {}",
+        source.name(),
+        listed.join(", ")
+    );
+    Ok(inspection)
 }
 
 /// Compiles components that are not compiled yet.
@@ -57,6 +89,7 @@ pub(crate) struct Compiler {
     settings: blake3::Hasher,
     cache: Option<Cache>,
     detail: StackDetail,
+    missing: MissingImports,
     /// The host functions that directly linked modules may import.
     functions: Vec<Function<State>>,
 }
@@ -65,7 +98,7 @@ impl Compiler {
     /// # Errors
     ///
     /// If wasmtime does not support this machine.
-    pub(crate) fn new(cache: Option<Cache>, detail: StackDetail) -> wasmtime::Result<Self> {
+    pub(crate) fn new(cache: Option<Cache>, detail: StackDetail, missing: MissingImports) -> wasmtime::Result<Self> {
         let mut settings = Blake3(blake3::Hasher::new());
         (
             env!("CARGO_PKG_VERSION"),
@@ -74,6 +107,7 @@ impl Compiler {
             candidate::VERSION,
             WHOLE_RESET_BYTES,
             MAX_METADATA_BYTES,
+            missing == MissingImports::Trap,
         )
             .hash(&mut settings);
         let functions = link::functions();
@@ -84,7 +118,7 @@ impl Compiler {
             // wasmtime's version, its settings (which depend on `detail`), and the CPU's features.
             compiler(kind, detail)?.precompile_compatibility_hash().hash(&mut settings);
         }
-        Ok(Self { settings: settings.0, cache, detail, functions })
+        Ok(Self { settings: settings.0, cache, detail, missing, functions })
     }
 
     /// Reads a component and returns its artifact: from `known` if possible, else from the cache, else it is checked
@@ -96,6 +130,11 @@ impl Compiler {
     /// them are named), or does not compile.
     pub(crate) fn artifact(&self, source: &Source, known: &[Artifact]) -> Result<Artifact, LoadError> {
         let bytes = &*read(source)?;
+        // What is accepted is logged at each start and reload, also if the code is known.
+        let accepted = match self.missing {
+            MissingImports::Trap => Some(inspected(source, &released(bytes), self.missing)?),
+            MissingImports::Refuse => None,
+        };
         let key = self.key(bytes);
         if let Some(same) = known.iter().find(|artifact| artifact.key == Some(key)) {
             return Ok(same.of(source));
@@ -104,7 +143,10 @@ impl Compiler {
             Some(cached) => cached,
             None => {
                 let released = released(bytes);
-                let inspection = inspected(source, &released)?;
+                let inspection = match accepted {
+                    Some(inspection) => inspection,
+                    None => inspected(source, &released, self.missing)?,
+                };
                 if let Some(compiled) = self.in_parts(&source.name(), &released, &inspection, known) {
                     note_form(source, &compiled.facts);
                     return Ok(Artifact::in_parts(source, bytes, key, compiled));

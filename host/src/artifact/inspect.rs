@@ -5,6 +5,7 @@ use wasmparser::{Encoding, Payload};
 
 use crate::component_link::payloads::{payloads, top_level};
 use crate::engine::pool::{MAX_METADATA_BYTES, PoolKind, Reset, WHOLE_RESET_BYTES, WasiVersion};
+use crate::wasi::link;
 
 /// The result of the inspection of a component.
 pub(crate) struct Inspection {
@@ -136,7 +137,7 @@ fn wasi_version(imports: &[String], exports: &[String]) -> Option<WasiVersion> {
         return Some(WasiVersion::P3);
     }
     exports.iter().any(|name| is_of_release(name, HANDLER_P2)).then(|| {
-        let needs_concurrency = imports.iter().any(|name| name.starts_with("wasi:") && name.contains("@0.3."));
+        let needs_concurrency = imports.iter().any(|name| link::needs_p3(name));
         if needs_concurrency { WasiVersion::P3 } else { WasiVersion::P2 }
     })
 }

@@ -113,7 +113,9 @@ pub(crate) enum LoadError {
     #[error("failed to load component {component}: {reason}{}", misnamed::not_servable(component, reason))]
     NotServable { reason: NotServable, component: SourceName },
     #[error(
-        "failed to load component {component}: daylily does not provide these imports:\n{list}", list = lines(imports)
+        "failed to load component {component}: daylily does not provide these imports:\n{list}\nIf the component never calls \
+         them, as with SDKs that import all they know, set missing_imports = \"trap\" (--missing-imports trap)",
+        list = lines(imports)
     )]
     Unmet { imports: Vec<String>, component: SourceName },
     #[error("failed to load component {component}: {reason}")]

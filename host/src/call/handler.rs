@@ -18,8 +18,8 @@ use super::direct::handler::{Direct, DirectLinker};
 use crate::artifact::{Artifact, Form, LoadError};
 use crate::component_link::parts::import_name;
 use crate::engine::pool::{Engines, PoolKind};
-use crate::wasi::link;
 use crate::wasi::state::State;
+use crate::wasi::{link, missing};
 
 /// A linked component, ready to be instantiated.
 pub(crate) enum Handler {
@@ -87,10 +87,12 @@ impl<'a> Loader<'a> {
         match code {
             // A P2 handler that imports P3 interfaces runs in the P3 pool.
             Loaded::Component(component) => {
-                Handler::new(self.linker(kind, engine)?.instantiate_pre(component)?, exports_p3)
+                let linker = missing::with_traps(self.linker(kind, engine)?, component, engine, kind.wasi_version)?;
+                Handler::new(linker.instantiate_pre(component)?, exports_p3)
             }
             Loaded::Parts(component, modules) => {
-                let mut linker = self.linker(kind, engine)?.clone();
+                let linker = self.linker(kind, engine)?;
+                let mut linker = missing::with_traps(linker, component, engine, kind.wasi_version)?.into_owned();
                 for (index, module) in modules.iter().enumerate() {
                     linker.root().module(&import_name(index), module)?;
                 }

@@ -14,18 +14,23 @@ use super::concurrent::BuiltIn;
 use super::guest::{Host, Pending, parts, target};
 use super::lower::{Lowered, MAX_RESULT_BYTES};
 use super::names::{BUILT_IN, P2, async_name, drop_name};
-use super::{Flat, FlatValues, HostResource, Lift, Lifting, Lower, Wit, WitTypes};
+use super::{Flat, FlatValues, HostResource, Lift, Lifting, Lower, Wit, WitTypes, align_to, max};
 
 /// Parameters that are passed as core values. With more, they would be passed in memory.
-const MAX_FLAT_PARAMS: usize = 16;
+pub(super) const MAX_FLAT_PARAMS: usize = 16;
 
 /// Parameters of a function.
 pub(crate) trait Params: Sized + Send + 'static {
     const FLAT: usize;
     const HAS_LISTS: bool;
+    /// Size and alignment where they are passed in memory, in bytes.
+    const SIZE: usize;
+    const ALIGN: usize;
     fn flatten(flat: &mut Vec<Flat>);
     fn are(types: &WitTypes<'_>, params: &[(KebabString, ComponentValType)]) -> bool;
     fn lift(cx: &mut Lifting<'_>, flat: &mut FlatValues<'_>) -> wasmtime::Result<Self>;
+    /// Lifts them from `SIZE` bytes of memory.
+    fn load(cx: &mut Lifting<'_>, bytes: &[u8]) -> wasmtime::Result<Self>;
 }
 
 macro_rules! params {
@@ -33,6 +38,12 @@ macro_rules! params {
         impl<$($param: Lift + Send),*> Params for ($($param,)*) {
             const FLAT: usize = 0 $(+ $param::FLAT)*;
             const HAS_LISTS: bool = false $(|| $param::HAS_LISTS)*;
+            const ALIGN: usize = max(&[1 $(, $param::ALIGN)*]);
+            const SIZE: usize = {
+                let end = 0;
+                $(let end = align_to(end, $param::ALIGN) + $param::SIZE;)*
+                align_to(end, <Self as Params>::ALIGN)
+            };
 
             fn flatten(_flat: &mut Vec<Flat>) {
                 $($param::flatten(_flat);)*
@@ -44,6 +55,16 @@ macro_rules! params {
 
             fn lift(_cx: &mut Lifting<'_>, _flat: &mut FlatValues<'_>) -> wasmtime::Result<Self> {
                 Ok(($($param::from_flat(_cx, _flat)?,)*))
+            }
+
+            fn load(_cx: &mut Lifting<'_>, _bytes: &[u8]) -> wasmtime::Result<Self> {
+                let _end = 0;
+                $(
+                    let start = align_to(_end, $param::ALIGN);
+                    let _end = start + $param::SIZE;
+                    let $ty = $param::load(_cx, _bytes.get(start.._end).unwrap_or_default())?;
+                )*
+                Ok(($($ty,)*))
             }
         }
     };

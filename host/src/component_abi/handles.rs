@@ -1,8 +1,8 @@
 //! A guest's table of handles.
 //!
-//! The canonical ABI counts the borrows of a handle, so that a resource is not dropped while it is borrowed. Here no
-//! counts are needed: the guest does not run while a host function uses a borrowed resource, and no function borrows
-//! one resource and takes ownership of another of the same type.
+//! The canonical ABI counts the borrows of a handle, so that a resource is not dropped while it is borrowed. Here only
+//! the calls that are in progress while the guest runs on are counted: no function borrows one resource and takes
+//! ownership of another of the same type, and none borrows two.
 
 use std::any::TypeId;
 
@@ -32,6 +32,8 @@ pub(super) struct Handles {
     entries: Vec<Entry>,
     /// The handle that was freed last, or 0: the head of the free list.
     free: u32,
+    /// The handle that was borrowed last, or 0.
+    borrowed: u32,
 }
 
 #[derive(Debug)]
@@ -39,6 +41,8 @@ enum Entry {
     Owned {
         of: TypeId,
         rep: u32,
+        /// Calls in progress that have borrowed it.
+        lent: u32,
     },
     Set,
     /// With the waitable set that it has joined, or 0.
@@ -67,7 +71,7 @@ impl Waitable {
 
 impl Handles {
     pub(super) fn insert<T: 'static>(&mut self, resource: &Resource<T>) -> wasmtime::Result<u32> {
-        self.insert_entry(Entry::Owned { of: TypeId::of::<T>(), rep: resource.rep() })
+        self.insert_entry(Entry::Owned { of: TypeId::of::<T>(), rep: resource.rep(), lent: 0 })
     }
 
     pub(super) fn insert_set(&mut self) -> wasmtime::Result<u32> {
@@ -185,16 +189,46 @@ impl Handles {
 
     fn rep<T: HostResource>(&mut self, handle: u32) -> wasmtime::Result<u32> {
         match self.entry(handle) {
-            Some(Entry::Owned { of, rep }) if *of == TypeId::of::<T>() => Ok(*rep),
+            Some(Entry::Owned { of, rep, .. }) if *of == TypeId::of::<T>() => Ok(*rep),
             Some(Entry::Owned { .. }) => bail!("handle index {handle} is not of a {}", T::NAME),
             _ => bail!("unknown handle index {handle}"),
         }
     }
 
+    fn borrow<T: HostResource>(&mut self, handle: u32) -> wasmtime::Result<Resource<T>> {
+        let rep = self.rep::<T>(handle)?;
+        self.borrowed = handle;
+        Ok(Resource::new_borrow(rep))
+    }
+
     fn remove<T: HostResource>(&mut self, handle: u32) -> wasmtime::Result<Resource<T>> {
         let rep = self.rep::<T>(handle)?;
+        if let Some(Entry::Owned { lent: 1.., .. }) = self.entry(handle) {
+            bail!("cannot remove owned resource while borrowed");
+        }
         self.free(handle);
         Ok(Resource::new_own(rep))
+    }
+
+    /// Forgets what the last call has borrowed.
+    pub(super) fn begin_call(&mut self) {
+        self.borrowed = 0;
+    }
+
+    /// Counts the call that goes on as one that has borrowed a handle, if it has. Returns the handle, or 0.
+    pub(super) fn lend(&mut self) -> u32 {
+        let handle = std::mem::take(&mut self.borrowed);
+        if let Some(Entry::Owned { lent, .. }) = self.entry(handle) {
+            *lent += 1;
+        }
+        handle
+    }
+
+    /// That call has ended.
+    pub(super) fn take_back(&mut self, handle: u32) {
+        if let Some(Entry::Owned { lent, .. }) = self.entry(handle) {
+            *lent = lent.saturating_sub(1);
+        }
     }
 }
 
@@ -211,12 +245,12 @@ impl<T: HostResource> Wit for Borrow<T> {
 
 impl<T: HostResource> Lift for Borrow<T> {
     fn from_flat(cx: &mut Lifting<'_>, flat: &mut FlatValues<'_>) -> wasmtime::Result<Self> {
-        Ok(Self(Resource::new_borrow(cx.handles.rep::<T>(flat.u32()?)?)))
+        cx.handles.borrow(flat.u32()?).map(Self)
     }
 
     fn load(cx: &mut Lifting<'_>, bytes: &[u8]) -> wasmtime::Result<Self> {
         let handle = u32::load(cx, bytes)?;
-        Ok(Self(Resource::new_borrow(cx.handles.rep::<T>(handle)?)))
+        cx.handles.borrow(handle).map(Self)
     }
 }
 

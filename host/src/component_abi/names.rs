@@ -17,16 +17,18 @@ pub(crate) fn drop_name(resource: &str) -> String {
     format!("[resource-drop]{resource}")
 }
 
-/// An interface with the release that its version belongs to: `wasi:http/types@0.2`. A pre-release is compatible only
-/// with itself, so it keeps its whole version. None for other versions.
+/// An interface with the release that its version belongs to: `wasi:http/types@0.2`. All other versions are compatible
+/// only with themselves, so an interface keeps its whole version. None without a version.
 pub(crate) fn release(interface: &str) -> Option<&str> {
     let (name, version) = interface.split_once('@')?;
-    if version.contains('-') {
-        return Some(interface);
+    let of = |release: &&str| {
+        let patch = version.strip_prefix(*release).and_then(|rest| rest.strip_prefix('.'));
+        patch.is_some_and(|patch| !patch.contains('-'))
+    };
+    match [P2, P3].into_iter().find(of) {
+        Some(release) => interface.get(..name.len() + 1 + release.len()),
+        None => Some(interface),
     }
-    let of = |release: &str| version.strip_prefix(release).is_some_and(|patch| patch.starts_with('.'));
-    let release = [P2, P3].into_iter().find(|release| of(release))?;
-    interface.get(..name.len() + 1 + release.len())
 }
 
 #[cfg(test)]
@@ -34,14 +36,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn versions_of_a_release_are_compatible_and_drafts_only_with_themselves() {
+    fn versions_of_a_release_are_compatible_and_others_only_with_themselves() {
         for (interface, expected) in [
             ("wasi:http/types@0.2.12", Some("wasi:http/types@0.2")),
             ("wasi:http/types@0.3.0", Some("wasi:http/types@0.3")),
             ("wasi:http/types@0.3.0-rc-2026-03-15", Some("wasi:http/types@0.3.0-rc-2026-03-15")),
             ("wasi:logging/logging@0.1.0-draft", Some("wasi:logging/logging@0.1.0-draft")),
-            ("wasi:logging/logging@0.1.0", None),
-            ("wasi:http/types@0.20.0", None),
+            ("spin:key-value/key-value@3.0.0", Some("spin:key-value/key-value@3.0.0")),
+            ("wasi:http/types@0.20.0", Some("wasi:http/types@0.20.0")),
             ("wasi:http/types", None),
         ] {
             assert_eq!(release(interface), expected, "{interface}");

@@ -8,12 +8,18 @@ use std::borrow::Cow;
 
 use wasmparser::{BinaryReader, Chunk, Parser, Payload};
 
+use super::payloads::top_level;
+
 /// Must be incremented with every change to this module's output: it is a part of the cache key.
-pub(crate) const VERSION: u32 = 1;
+pub(crate) const VERSION: u32 = 2;
 
 /// The suffix of the names of WASI interfaces that are identical in the release. SDKs of Spin were built with it.
 const CANDIDATE: &str = "@0.3.0-rc-2026-03-15";
 const RELEASE: &str = "@0.3.0";
+
+/// Another version that is compatible with the release, for imports of a component that also imports the release: their
+/// names must differ.
+const COMPATIBLE: &str = "@0.3.99";
 
 /// Section IDs of a component's imports and exports.
 const IMPORTS: u8 = 10;
@@ -27,6 +33,7 @@ pub(crate) fn released(component: &[u8]) -> Cow<'_, [u8]> {
 }
 
 fn renamed(component: &[u8]) -> Option<Vec<u8>> {
+    let imported = if imports_release(component)? { COMPATIBLE } else { RELEASE };
     let mut written = Vec::with_capacity(component.len());
     let mut parser = Parser::new(0);
     let mut rest = component;
@@ -34,14 +41,16 @@ fn renamed(component: &[u8]) -> Option<Vec<u8>> {
         let Chunk::Parsed { consumed, payload } = parser.parse(rest, true).ok()? else { return None };
         let (section, after) = rest.split_at_checked(consumed)?;
         // The offsets, within the whole file, of the names of the section's items.
-        let (id, items): (u8, Vec<usize>) = match payload {
+        let (id, version, items): (u8, &str, Vec<usize>) = match payload {
             Payload::End(_) => return Some(written),
             Payload::ComponentImportSection(reader) => (
                 IMPORTS,
+                imported,
                 reader.into_iter_with_offsets().map(|item| item.map(|(at, _)| at)).collect::<Result<_, _>>().ok()?,
             ),
             Payload::ComponentExportSection(reader) => (
                 EXPORTS,
+                RELEASE,
                 reader.into_iter_with_offsets().map(|item| item.map(|(at, _)| at)).collect::<Result<_, _>>().ok()?,
             ),
             payload => {
@@ -59,12 +68,27 @@ fn renamed(component: &[u8]) -> Option<Vec<u8>> {
             }
         };
         let start = component.len() - rest.len();
-        let contents = with_release(component, start + header_bytes(section)?..start + consumed, &items)?;
+        let contents = with_version(version, component, start + header_bytes(section)?..start + consumed, &items)?;
         written.push(id);
         write_u32(&mut written, contents.len())?;
         written.extend(contents);
         rest = after;
     }
+}
+
+/// Whether an interface of WASI is imported in the release's version.
+fn imports_release(component: &[u8]) -> Option<bool> {
+    for payload in top_level(component) {
+        if let Payload::ComponentImportSection(section) = payload.ok()? {
+            for import in section {
+                let name = import.ok()?.name.name;
+                if name.starts_with("wasi:") && name.ends_with(RELEASE) {
+                    return Some(true);
+                }
+            }
+        }
+    }
+    Some(false)
 }
 
 /// The number of bytes of a section's header: its ID and its length.
@@ -75,9 +99,9 @@ fn header_bytes(section: &[u8]) -> Option<usize> {
     Some(reader.original_position())
 }
 
-/// The renamed contents of a section. Each offset in `items` is that of a name: a byte for its kind, its length, and
-/// the text.
-fn with_release(component: &[u8], range: std::ops::Range<usize>, items: &[usize]) -> Option<Vec<u8>> {
+/// The contents of a section, with names that have this version. Each offset in `items` is that of a name: a byte for
+/// its kind, its length, and the text.
+fn with_version(version: &str, component: &[u8], range: std::ops::Range<usize>, items: &[usize]) -> Option<Vec<u8>> {
     let mut contents = Vec::with_capacity(range.len());
     let mut copied = range.start;
     for item in items {
@@ -86,9 +110,9 @@ fn with_release(component: &[u8], range: std::ops::Range<usize>, items: &[usize]
         let name = reader.read_string().ok()?;
         let Some(interface) = name.strip_suffix(CANDIDATE).filter(|name| name.starts_with("wasi:")) else { continue };
         contents.extend_from_slice(component.get(copied..length_at)?);
-        write_u32(&mut contents, interface.len() + RELEASE.len())?;
+        write_u32(&mut contents, interface.len() + version.len())?;
         contents.extend_from_slice(interface.as_bytes());
-        contents.extend_from_slice(RELEASE.as_bytes());
+        contents.extend_from_slice(version.as_bytes());
         copied = reader.original_position();
     }
     contents.extend_from_slice(component.get(copied..range.end)?);
@@ -155,5 +179,15 @@ mod tests {
         }
         let of_release = wat::parse_str(text("wasi:cli/stdin@0.3.0")).expect("a component");
         assert_eq!(released(&component), of_release);
+    }
+
+    #[test]
+    fn a_component_may_import_both() {
+        let text = |version: &str| {
+            let imports =
+                ["@0.3.0", version].map(|version| format!(r#"(import "wasi:cli/stdin{version}" (instance))"#));
+            wat::parse_str(format!("(component {})", imports.concat())).expect("a component")
+        };
+        assert_eq!(released(&text(CANDIDATE)), text(COMPATIBLE));
     }
 }

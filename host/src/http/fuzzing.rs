@@ -47,7 +47,9 @@ impl Server {
         let component = ComponentSource::File(component.to_owned());
         let config = config::single(&config::NoSurroundings, component, &Overrides::default())?;
         let said = |errors: Vec<_>| errors.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n");
-        let artifacts = load::artifacts(&config, &Compiler::new(None, StackDetail::Names)?, &[]).map_err(said)?;
+        let artifacts =
+            load::artifacts(&config, &Compiler::new(None, StackDetail::Names, config.missing_imports)?, &[])
+                .map_err(said)?;
         let around = WorkerContext::unshared(Semaphore::MAX_PERMITS)?;
         let worker = Arc::new(load::worker(&config, &artifacts, around).map_err(said)?);
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;

@@ -147,7 +147,8 @@ pub(crate) fn compile(config: Config, known: &[Artifact]) -> Result<Prepared, Fa
     };
     warn_of_open_token(&config);
     let detail = StackDetail::of(config.dev);
-    let compiler = Compiler::new(cache, detail).map_err(|error| std::io::Error::other(format!("{error:#}")))?;
+    let compiler = Compiler::new(cache, detail, config.missing_imports)
+        .map_err(|error| std::io::Error::other(format!("{error:#}")))?;
     let artifacts = load::artifacts(&config, &compiler, known).map_err(Failure::Components)?;
     Ok(Prepared { config, artifacts, connection_limit, dev: None })
 }

@@ -3,12 +3,13 @@
 //! All interfaces are linked, independent of what a route grants, because ordinary guests import interfaces that they do
 //! not use. The grants of the route decide what the functions do.
 
+use daylily_core::config::Grants;
 use daylily_core::excerpt::Excerpt;
 use wasmtime::component::Linker;
 use wasmtime::{Engine, Linker as CoreLinker};
 
 use super::state::State;
-use super::{PACKAGES, Version, direct};
+use super::{Access, PACKAGES, Version, direct};
 use crate::component_abi::{self, Function, NEXT_ALLOCATION};
 use crate::engine::pool::WasiVersion;
 
@@ -45,18 +46,37 @@ pub(crate) fn functions() -> Vec<Function<State>> {
     of_packages.chain(direct::p3::built_in()).collect()
 }
 
-/// The imports of a component that [`linker`] does not provide, in order, each with a remedy.
-pub(crate) fn unmet_imports(imports: &[String], wasi_version: WasiVersion) -> Vec<String> {
-    imports.iter().filter(|name| !is_provided(name, wasi_version)).map(|name| describe(name)).collect()
+/// The imports of a component that [`linker`] does not provide, in order.
+pub(crate) fn unmet_imports(imports: &[String], wasi_version: WasiVersion) -> Vec<&str> {
+    imports.iter().filter(|name| !is_provided(name, wasi_version)).map(String::as_str).collect()
 }
 
-fn is_provided(import: &str, wasi_version: WasiVersion) -> bool {
+/// The imports of a component through which it reaches nothing, because its route grants nothing by the key that each
+/// has.
+pub(crate) fn not_granted<'a>(imports: &'a [String], grants: &Grants) -> Vec<(&'a str, &'static str)> {
+    let key = |import: &str| {
+        let interface = import.split_once('@')?.0;
+        let package = PACKAGES.iter().find(|package| package.has(interface))?;
+        let Access::GrantedBy(key) = package.access else { return None };
+        let (_, name) = interface.split_once('/')?;
+        (key.reached_through.contains(&name) && (key.grants_nothing)(grants)).then_some(key.name)
+    };
+    imports.iter().filter_map(|import| Some((import.as_str(), key(import)?))).collect()
+}
+
+pub(super) fn is_provided(import: &str, wasi_version: WasiVersion) -> bool {
     let Some((interface, version)) = import.split_once('@') else { return false };
     let mut packages = PACKAGES.iter().filter(|package| package.has(interface));
     packages.any(|package| package.version.is_in(wasi_version) && package.version.provides(version))
 }
 
-fn describe(import: &str) -> String {
+/// Whether it is provided, and its functions need what WASI 0.3 has.
+pub(crate) fn needs_p3(import: &str) -> bool {
+    is_provided(import, WasiVersion::P3) && !is_provided(import, WasiVersion::P2)
+}
+
+/// An import that is not provided, with a remedy.
+pub(crate) fn describe(import: &str) -> String {
     let import = Excerpt::within(import, MAX_NAME_BYTES);
     let import = import.as_str();
     if import.starts_with("wasi:http/handler@") || import.starts_with("wasi:http/incoming-handler@") {
@@ -65,18 +85,27 @@ fn describe(import: &str) -> String {
         );
     }
     let (interface, version) = import.split_once('@').unwrap_or((import, ""));
-    for package in PACKAGES.iter().filter(|package| package.has(interface)) {
+    let packages = || PACKAGES.iter().filter(|package| package.has(interface));
+    let exact = packages().filter_map(|package| match package.version {
+        Version::Exact(_, exact) => Some(exact),
+        Version::Release(..) => None,
+    });
+    let exact: Vec<&str> = exact.collect();
+    if exact.contains(&version) {
+        return format!("{import} (its functions need a component of WASI 0.3)");
+    }
+    if !exact.is_empty() {
+        return format!("{import} (this version of daylily provides {interface}@{})", exact.join(" and @"));
+    }
+    for package in packages() {
         match package.version {
-            Version::Draft(provided) => {
-                return format!("{import} (this version of daylily provides {interface}@{provided})");
-            }
             Version::Release(..) if version.contains('-') => {
                 let release = if version.starts_with("0.2.") { "0.2" } else { "0.3" };
                 return format!(
                     "{import} (from a draft of WASI {release}; rebuild the component for the released WASI {release})"
                 );
             }
-            Version::Release(..) => {}
+            Version::Release(..) | Version::Exact(..) => {}
         }
     }
     if import.starts_with("wasi:") {
@@ -89,7 +118,6 @@ fn describe(import: &str) -> String {
 mod tests {
     use super::*;
     use crate::engine::pool::{KINDS, PoolKind, StackDetail, compiler};
-    use crate::wasi::Access;
 
     #[test]
     fn tells_what_is_provided() {
@@ -108,7 +136,11 @@ mod tests {
             ("wasi:random/random@0.3.0-rc-2026-03-15", false, false),
             ("wasi:cli/environment@0.2.0-rc-2023-12-05", false, false),
             ("wasi:config/store@0.2.0-rc.1", true, true),
-            ("wasi:config/store@0.2.0-draft-2024-09-27", false, false),
+            ("wasi:config/store@0.2.0-draft-2024-09-27", true, true),
+            ("fermyon:spin/variables@2.0.0", true, true),
+            ("spin:variables/variables@3.0.0", false, true),
+            ("spin:key-value/key-value@3.0.0", false, true),
+            ("spin:key-value/key-value@3.0.1", false, false),
             ("wasi:config/store@0.2.0", false, false),
             ("wasi:logging/logging@0.1.0-draft", true, true),
             ("wasi:logging/logging@0.1.0", false, false),
@@ -160,7 +192,7 @@ mod tests {
         let engine = compiler(PoolKind { wasi_version, ..KINDS[0] }, StackDetail::Names).expect("an engine");
         let mut linker = linker(&engine, wasi_version).expect("a linker");
         for package in PACKAGES {
-            let (Version::Release(_, version) | Version::Draft(version)) = package.version;
+            let (Version::Release(_, version) | Version::Exact(_, version)) = package.version;
             for function in (package.functions)() {
                 let (module, name) = function.import();
                 let (interface, _) = module.split_once('@').expect("a version");
@@ -197,7 +229,7 @@ mod tests {
             assert!(versions.split(", ").any(|known| known == version), "no {version} of {}", package.name);
             let says = match package.access {
                 Access::Always => String::new(),
-                Access::GrantedBy(key) => format!("`{key}`"),
+                Access::GrantedBy(key) => format!("`{}`", key.name),
                 Access::Never => "no access".to_owned(),
             };
             assert!(provides.contains(&says), "the row of {} does not say {says}", package.name);

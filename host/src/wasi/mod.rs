@@ -8,13 +8,16 @@ mod files;
 mod from_wasmtime;
 pub(crate) mod host_memory;
 pub(crate) mod http;
+mod interfaces;
 pub(crate) mod keyvalue;
 pub(crate) mod link;
 mod logging;
+pub(crate) mod missing;
 pub(crate) mod output;
 pub(crate) mod settings;
 pub(crate) mod state;
 
+use daylily_core::config::Grants;
 use wasmtime::component::Linker;
 
 use self::state::State;
@@ -38,7 +41,7 @@ const PACKAGES: &[Package] = &[
             "terminal-stdin",
             "terminal-stdout",
         ],
-        access: Access::GrantedBy("env"),
+        access: Access::GrantedBy(&ENV),
         add_to_linker: from_wasmtime::cli_p2,
         functions: direct::wasi::cli,
     },
@@ -54,7 +57,7 @@ const PACKAGES: &[Package] = &[
         name: "wasi:filesystem",
         version: P2,
         interfaces: &["preopens", "types"],
-        access: Access::GrantedBy("dirs"),
+        access: Access::GrantedBy(&DIRS),
         add_to_linker: files::p2::add_to_linker,
         functions: Vec::new,
     },
@@ -62,7 +65,7 @@ const PACKAGES: &[Package] = &[
         name: "wasi:http",
         version: P2,
         interfaces: &["outgoing-handler", "types"],
-        access: Access::GrantedBy("allow_http"),
+        access: Access::GrantedBy(&ALLOW_HTTP),
         add_to_linker: http::add_to_linker_p2,
         functions: direct::http_p2,
     },
@@ -114,7 +117,7 @@ const PACKAGES: &[Package] = &[
             "terminal-stdout",
             "types",
         ],
-        access: Access::GrantedBy("env"),
+        access: Access::GrantedBy(&ENV),
         add_to_linker: wasmtime_wasi::p3::cli::add_to_linker,
         functions: direct::p3::wasi::cli,
     },
@@ -130,7 +133,7 @@ const PACKAGES: &[Package] = &[
         name: "wasi:filesystem",
         version: P3,
         interfaces: &["preopens", "types"],
-        access: Access::GrantedBy("dirs"),
+        access: Access::GrantedBy(&DIRS),
         add_to_linker: files::p3::add_to_linker,
         functions: Vec::new,
     },
@@ -138,7 +141,7 @@ const PACKAGES: &[Package] = &[
         name: "wasi:http",
         version: P3,
         interfaces: &["client", "types"],
-        access: Access::GrantedBy("allow_http"),
+        access: Access::GrantedBy(&ALLOW_HTTP),
         add_to_linker: http::add_to_linker_p3,
         functions: direct::p3::http,
     },
@@ -160,39 +163,71 @@ const PACKAGES: &[Package] = &[
     },
     Package {
         name: "wasi:config",
-        version: Version::Draft("0.2.0-rc.1"),
+        version: Version::Exact(WasiVersion::P2, config::rc1::VERSION),
         interfaces: &["store"],
-        access: Access::GrantedBy("vars"),
-        add_to_linker: config::add_to_linker,
-        functions: Vec::new,
+        access: Access::GrantedBy(&VARS),
+        add_to_linker: config::rc1::add_to_linker,
+        functions: config::rc1::functions,
+    },
+    Package {
+        name: "wasi:config",
+        version: Version::Exact(WasiVersion::P2, config::draft::VERSION),
+        interfaces: &["store"],
+        access: Access::GrantedBy(&VARS),
+        add_to_linker: config::draft::add_to_linker,
+        functions: config::draft::functions,
     },
     Package {
         name: "wasi:keyvalue",
-        version: Version::Draft(keyvalue::draft2::VERSION),
+        version: Version::Exact(WasiVersion::P2, keyvalue::draft2::VERSION),
         interfaces: &["atomics", "batch", "store"],
-        access: Access::GrantedBy("stores"),
+        access: Access::GrantedBy(&STORES),
         add_to_linker: keyvalue::draft2::add_to_linker,
         functions: keyvalue::draft2::functions,
     },
     Package {
         name: "wasi:keyvalue",
-        version: Version::Draft(keyvalue::draft::VERSION),
+        version: Version::Exact(WasiVersion::P2, keyvalue::draft::VERSION),
         interfaces: &["atomics", "batch", "store"],
-        access: Access::GrantedBy("stores"),
+        access: Access::GrantedBy(&STORES),
         add_to_linker: keyvalue::draft::add_to_linker,
         functions: keyvalue::draft::functions,
     },
     Package {
         name: "fermyon:spin",
-        version: Version::Draft(keyvalue::spin::VERSION),
+        version: Version::Exact(WasiVersion::P2, keyvalue::spin2::VERSION),
         interfaces: &["key-value"],
-        access: Access::GrantedBy("stores"),
-        add_to_linker: keyvalue::spin::add_to_linker,
-        functions: keyvalue::spin::functions,
+        access: Access::GrantedBy(&STORES),
+        add_to_linker: keyvalue::spin2::add_to_linker,
+        functions: keyvalue::spin2::functions,
+    },
+    Package {
+        name: "fermyon:spin",
+        version: Version::Exact(WasiVersion::P2, config::spin2::VERSION),
+        interfaces: &["variables"],
+        access: Access::GrantedBy(&VARS),
+        add_to_linker: config::spin2::add_to_linker,
+        functions: config::spin2::functions,
+    },
+    Package {
+        name: "spin:key-value",
+        version: Version::Exact(WasiVersion::P3, keyvalue::spin3::VERSION),
+        interfaces: &["key-value"],
+        access: Access::GrantedBy(&STORES),
+        add_to_linker: keyvalue::spin3::add_to_linker,
+        functions: keyvalue::spin3::functions,
+    },
+    Package {
+        name: "spin:variables",
+        version: Version::Exact(WasiVersion::P3, config::spin3::VERSION),
+        interfaces: &["variables"],
+        access: Access::GrantedBy(&VARS),
+        add_to_linker: config::spin3::add_to_linker,
+        functions: config::spin3::functions,
     },
     Package {
         name: "wasi:logging",
-        version: Version::Draft("0.1.0-draft"),
+        version: Version::Exact(WasiVersion::P2, "0.1.0-draft"),
         interfaces: &["logging"],
         access: Access::Always,
         add_to_linker: logging::add_to_linker,
@@ -210,7 +245,6 @@ struct Package {
     version: Version,
     /// Those of its interfaces that are provided.
     interfaces: &'static [&'static str],
-    #[cfg_attr(not(test), expect(dead_code, reason = "for readers; a test compares it with docs/guests.md"))]
     access: Access,
     /// Adds the functions to the linker of components.
     add_to_linker: fn(&mut Linker<State>) -> wasmtime::Result<()>,
@@ -220,30 +254,54 @@ struct Package {
 }
 
 /// Who may use what a package gives access to. All guests may import it.
-#[cfg_attr(not(test), expect(dead_code, reason = "for readers; a test compares it with docs/guests.md"))]
 enum Access {
     /// All guests.
     Always,
-    /// The guests of a route whose configuration has this key.
-    GrantedBy(&'static str),
+    /// The guests of a route whose configuration has a key.
+    GrantedBy(&'static Key),
     /// No guest: every call fails.
     Never,
 }
+
+/// A key of the configuration that grants something.
+struct Key {
+    name: &'static str,
+    grants_nothing: fn(&Grants) -> bool,
+    /// The interfaces through which guests reach what it grants; others have only types, or belong to the same package.
+    reached_through: &'static [&'static str],
+}
+
+const ENV: Key = Key {
+    name: "env",
+    grants_nothing: |grants| grants.env.is_empty() && grants.env_file.is_none(),
+    reached_through: &["environment"],
+};
+const DIRS: Key = Key { name: "dirs", grants_nothing: |grants| grants.dirs.is_empty(), reached_through: &["preopens"] };
+const ALLOW_HTTP: Key = Key {
+    name: "allow_http",
+    grants_nothing: |grants| grants.allow_http.is_empty(),
+    reached_through: &["outgoing-handler", "client"],
+};
+const VARS: Key =
+    Key { name: "vars", grants_nothing: |grants| grants.vars.is_empty(), reached_through: &["store", "variables"] };
+const STORES: Key =
+    Key { name: "stores", grants_nothing: |grants| grants.stores.is_empty(), reached_through: &["store", "key-value"] };
 
 #[derive(Clone, Copy)]
 enum Version {
     /// A version of a WASI release, with which guests of all its patch versions are compatible.
     Release(WasiVersion, &'static str),
-    /// A version with which only guests of the same version are compatible.
-    Draft(&'static str),
+    /// A version with which only guests of the same version are compatible. Its functions need what this version of WASI
+    /// has.
+    Exact(WasiVersion, &'static str),
 }
 
 impl Version {
-    /// The release, as in the names that core modules import; the version of a draft.
+    /// The release, as in the names that core modules import; an exact version as a whole.
     fn release(self) -> &'static str {
         match self {
             Self::Release(_, version) => version.rsplit_once('.').map_or(version, |(release, _patch)| release),
-            Self::Draft(version) => version,
+            Self::Exact(_, version) => version,
         }
     }
 
@@ -254,16 +312,14 @@ impl Version {
                 let patch = version.strip_prefix(self.release()).and_then(|rest| rest.strip_prefix('.'));
                 patch.is_some_and(|patch| !patch.contains('-'))
             }
-            Self::Draft(provided) => provided == version,
+            Self::Exact(_, provided) => provided == version,
         }
     }
 
     /// Whether components of this WASI version may import it: those of P3 may also import packages of P2.
     fn is_in(self, wasi_version: WasiVersion) -> bool {
-        match self {
-            Self::Release(WasiVersion::P3, _) => wasi_version == WasiVersion::P3,
-            Self::Release(WasiVersion::P2, _) | Self::Draft(_) => true,
-        }
+        let (Self::Release(needed, _) | Self::Exact(needed, _)) = self;
+        needed == WasiVersion::P2 || wasi_version == WasiVersion::P3
     }
 }
 

@@ -3,7 +3,6 @@
 use std::sync::Arc;
 
 use daylily_core::config::{Grants, RouteLimits, Value};
-use wasmtime_wasi_config::WasiConfigVariables;
 
 use crate::observe::mask::Mask;
 use crate::observe::source_map::Bundle;
@@ -22,7 +21,6 @@ pub(crate) struct AppSettings {
     pub(crate) dev: bool,
     pub(crate) limits: RouteLimits,
     pub(crate) grants: Arc<Grants>,
-    pub(crate) vars: Arc<WasiConfigVariables>,
     /// The secrets that guests are granted, if there are any to look for in their output.
     pub(crate) mask: Option<Arc<Mask>>,
     /// The stores that guests may open.
@@ -51,7 +49,6 @@ impl AppSettings {
             outgoing: OutgoingPolicy::new(&OutgoingClient::new(), grants.allow_http.clone(), &limits),
             stores: GrantedStores::of(&grants, &[]),
             grants: Arc::new(grants),
-            vars: Arc::new(WasiConfigVariables::new()),
             mask: None,
             bundle: None,
             files: RouteFiles::new(route.into()),

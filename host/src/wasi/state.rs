@@ -1,12 +1,12 @@
 //! The data of one instance's store.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use daylily_core::config::RouteLimits;
+use daylily_core::config::{RouteLimits, Value};
 use tokio::sync::oneshot;
 use wasmtime::component::ResourceTable;
 use wasmtime_wasi::{FsPerms, WasiCtx, WasiCtxBuilder, WasiCtxView, WasiView};
-use wasmtime_wasi_config::WasiConfigVariables;
 use wasmtime_wasi_http::{WasiHttpCtx, WasiHttpCtxView, WasiHttpView};
 
 use super::host_memory::{HostMemory, Measurement};
@@ -150,8 +150,8 @@ impl State {
         }
     }
 
-    pub(crate) fn vars(&self) -> &WasiConfigVariables {
-        &self.settings.vars
+    pub(crate) fn vars(&self) -> &BTreeMap<String, Value> {
+        &self.settings.grants.vars
     }
 
     /// The name of the guest's route.

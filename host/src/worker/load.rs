@@ -12,7 +12,6 @@ use daylily_core::config::{ComponentSource, Config, Route};
 use daylily_core::limits::route_share;
 use daylily_core::route::RouteTable;
 use tokio::sync::Semaphore;
-use wasmtime_wasi_config::WasiConfigVariables;
 
 use crate::artifact::compile::{self, Compiler};
 use crate::artifact::{Artifact, LoadError, Source};
@@ -36,6 +35,7 @@ use crate::sys::drain::Drain;
 use crate::wasi::file_threads::RouteFiles;
 use crate::wasi::http::client::{OutgoingClient, OutgoingPolicy};
 use crate::wasi::keyvalue::GrantedStores;
+use crate::wasi::link;
 use crate::wasi::settings::{self, AppSettings};
 
 /// What a worker needs besides its configuration and components.
@@ -162,11 +162,24 @@ pub(crate) fn artifacts(
 
 /// All errors of the components and granted directories of `config` that can be found without compiling.
 pub(crate) fn faults(config: &Config) -> Vec<LoadError> {
-    let components = sources(&config.routes).into_iter().filter_map(|source| compile::check(&source).err());
+    let components =
+        sources(&config.routes).into_iter().filter_map(|source| compile::check(&source, config.missing_imports).err());
     let directories = config.routes.iter().filter_map(|route| check_directories(route).err());
     let threads = RouteFiles::new("".into());
     let files = config.routes.iter().filter_map(|route| files(route, &threads).err());
     components.chain(directories).chain(files).collect()
+}
+
+/// The imports of a route's component that the route grants nothing for, each with the key that would.
+///
+/// # Errors
+///
+/// If the component cannot be read.
+pub(crate) fn not_granted(route: &Route) -> Result<Vec<(String, &'static str)>, LoadError> {
+    let Some(source) = source(route) else { return Ok(Vec::new()) };
+    let imports = compile::imports(&source)?;
+    let found = link::not_granted(&imports, &route.grants);
+    Ok(found.into_iter().map(|(import, key)| (import.to_owned(), key)).collect())
 }
 
 fn needs(routes: &[Route], artifacts: &[Artifact]) -> Result<Vec<(PoolKind, Needs)>, Vec<LoadError>> {
@@ -203,13 +216,11 @@ fn settings(
     check_directories(route)?;
     let allow_http = route.grants.allow_http.clone();
     let name: Arc<str> = route.name.as_str().into();
-    let vars = route.grants.vars.iter().map(|(key, value)| (key.clone(), value.text().to_owned()));
     Ok(AppSettings {
         files: RouteFiles::new(Arc::clone(&name)),
         route: name,
         dev: config.dev,
         limits: route.limits,
-        vars: Arc::new(WasiConfigVariables::from_iter(vars)),
         mask: settings::mask(&route.grants),
         stores: GrantedStores::of(&route.grants, stores),
         bundle: match source(route) {

@@ -24,7 +24,7 @@ use super::reader::Section;
 use super::store::Stores;
 use super::{
     AccessLogField, AccessLogFormat, AdminListen, Always, Build, DirGrant, EnvFile, Listen, LogFilter, LogFormat,
-    LogTo, LoggedHeader, Route, Sample, Store, StoreGrant, Table, Value, Workers,
+    LogTo, LoggedHeader, MissingImports, Route, Sample, Store, StoreGrant, Table, Value, Workers,
 };
 use crate::allow_http::AllowHttp;
 use crate::grants;
@@ -141,6 +141,13 @@ options! {
         state_dir: Option<PathBuf> = STATE_DIR,
             flag (2, "--state-dir DIR", Some("DAYLILY_STATE_DIR"),
                 "Directory of the key-value stores [default: one of the application in the user's state directory]");
+        /// What happens to a component that imports what daylily does not provide: with `"refuse"` it is an error at
+        /// start; with `"trap"` it is served, and a call of such an import ends the request with an error. Some SDKs
+        /// import all they know, whatever the program uses: see [guests.md](guests.md#what-a-guest-may-import).
+        missing_imports: MissingImports = Word { key: "missing_imports", default: MissingImports::Refuse },
+            flag (1, "--missing-imports WHAT", Some("DAYLILY_MISSING_IMPORTS"),
+                "Components that import what daylily does not provide: refuse, or trap when such an import is called \
+                [default: {}]");
     } and {
         /// The access log.
         access_log: AccessLog = AccessLog::default();

@@ -212,8 +212,10 @@ fn of_subtasks<T: Host>() -> [Function<T>; 2] {
                 if let Some(status) = guest.subtask_status(number) {
                     return Ok(status);
                 }
-                match guest.concurrent.subtasks.get_mut(number).and_then(|subtask| subtask.running.take()) {
-                    Some(_) => {
+                let subtask = guest.concurrent.subtasks.get_mut(number);
+                match subtask.and_then(|subtask| subtask.running.take().map(|_cancelled| subtask.lent)) {
+                    Some(lent) => {
+                        guest.handles.take_back(lent);
                         host.guest_waits();
                         Ok(Status::Cancelled as u32)
                     }

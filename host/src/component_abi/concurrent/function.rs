@@ -3,7 +3,7 @@
 use std::mem::MaybeUninit;
 use std::task::{Context, Poll, Waker};
 
-use wasmtime::{Caller, Engine, FuncType, Linker, ValRaw, ValType, ensure};
+use wasmtime::{Caller, Engine, FuncType, Linker, ValRaw, ValType, bail, ensure};
 
 use super::{Later, SUBTASK_BYTES, Status, Subtask, wait};
 use crate::component_abi::function::{self, Function, FunctionKind, Params, initialized, lift, raw, write_result};
@@ -13,7 +13,7 @@ use crate::component_abi::lower::MAX_RESULT_BYTES;
 use crate::component_abi::names::P3;
 use crate::component_abi::{Flat, Wit};
 
-/// Parameters that an async-lowered import takes as core values. With more, they would be passed in memory.
+/// Parameters that an async-lowered import takes as core values. With more, they are passed in memory.
 const MAX_FLAT_PARAMS: usize = 4;
 
 impl<T: Host> Function<T> {
@@ -27,20 +27,20 @@ impl<T: Host> Function<T> {
     {
         const {
             assert!(
-                P::FLAT <= MAX_FLAT_PARAMS && R::FLAT != 1 && R::SIZE <= MAX_RESULT_BYTES,
+                P::FLAT <= function::MAX_FLAT_PARAMS && R::FLAT != 1 && R::SIZE <= MAX_RESULT_BYTES,
                 "a function that there is no room for here"
             )
         };
         let begin = move |linker: &mut Linker<T>, module: &str, name: &str| {
             let call = move |mut caller: Caller<'_, T>, values: &mut [MaybeUninit<ValRaw>]| {
-                let params = initialized(values, const { P::FLAT + has_result::<R>() });
+                let params = initialized(values, const { begin_params::<P>() + has_result::<R>() });
                 let status = begin::<T, P, R>(&mut caller, params, function)?;
                 if let Some(value) = values.first_mut() {
                     value.write(ValRaw::u32(status));
                 }
                 Ok(())
             };
-            let ty = func_type::<P, R>(linker.engine(), Some(ValType::I32));
+            let ty = begin_type::<P, R>(linker.engine());
             #[expect(unsafe_code, reason = "generic in the function's type, which `Linker::func_wrap` is not")]
             // SAFETY: `call` reads as many values as the type has parameters, and writes its result. All of them are
             // numbers.
@@ -50,7 +50,7 @@ impl<T: Host> Function<T> {
             Ok(())
         };
         let wait = move |linker: &mut Linker<T>, module: &str, name: &str| {
-            let ty = func_type::<P, R>(linker.engine(), None);
+            let ty = wait_type::<P, R>(linker.engine());
             linker.func_new_async(module, name, ty, move |caller, params, _| {
                 let values: Vec<ValRaw> = params.iter().map(raw).collect();
                 Box::new(async move { call::<T, P, R>(caller, &values, function).await })
@@ -79,12 +79,53 @@ const fn has_result<R: Wit>() -> usize {
     (R::FLAT > 0) as usize
 }
 
-/// The core function type: the parameters as core values, then the address of the result, if there is a result.
-fn func_type<P: Params, R: Wit>(engine: &Engine, result: Option<ValType>) -> FuncType {
+/// Whether an async-lowered import takes the address of its parameters.
+const fn is_in_memory<P: Params>() -> bool {
+    P::FLAT > MAX_FLAT_PARAMS
+}
+
+/// The core values that an async-lowered import takes its parameters as.
+const fn begin_params<P: Params>() -> usize {
+    if is_in_memory::<P>() { 1 } else { P::FLAT }
+}
+
+/// The core function type of the async-lowered form: the parameters, then the address of the result, if there is one.
+fn begin_type<P: Params, R: Wit>(engine: &Engine) -> FuncType {
+    let mut params = Vec::new();
+    if is_in_memory::<P>() {
+        params.push(Flat::I32);
+    } else {
+        P::flatten(&mut params);
+    }
+    func_type::<R>(engine, params, Some(ValType::I32))
+}
+
+/// That of the sync-lowered form.
+fn wait_type<P: Params, R: Wit>(engine: &Engine) -> FuncType {
     let mut params = Vec::new();
     P::flatten(&mut params);
+    func_type::<R>(engine, params, None)
+}
+
+fn func_type<R: Wit>(engine: &Engine, mut params: Vec<Flat>, result: Option<ValType>) -> FuncType {
     params.extend((R::FLAT > 0).then_some(Flat::I32));
     FuncType::new(engine, params.into_iter().map(Flat::value_type), result)
+}
+
+/// Lifts the parameters of an async-lowered call. Also returns the address for the result.
+fn lift_params<T: Host, P: Params>(caller: &mut Caller<'_, T>, values: &[ValRaw]) -> wasmtime::Result<(P, u32)> {
+    if !is_in_memory::<P>() {
+        return lift(caller, values);
+    }
+    let at = values.first().map_or(0, ValRaw::get_u32);
+    let (memory, host) = parts(caller);
+    let guest = host.guest();
+    guest.ensure_may_call()?;
+    ensure!((at as usize).is_multiple_of(P::ALIGN), "pointer not aligned");
+    let bytes = (at as usize).checked_add(P::SIZE).and_then(|end| memory.get(at as usize..end));
+    let Some(bytes) = bytes else { bail!("pointer out of bounds of memory") };
+    let params = P::load(&mut guest.lifting(memory), bytes)?;
+    Ok((params, values.get(1).map_or(0, ValRaw::get_u32)))
 }
 
 /// Starts an async-lowered call. Returns its status, and the handle of its subtask if it has not returned yet.
@@ -93,7 +134,8 @@ fn begin<T: Host, P: Params, R: Wit>(
     values: &[ValRaw],
     function: impl Fn(&mut T, P) -> wasmtime::Result<Later<T>>,
 ) -> wasmtime::Result<u32> {
-    let (params, to) = lift::<T, P>(caller, values)?;
+    caller.data_mut().guest().handles.begin_call();
+    let (params, to) = lift_params::<T, P>(caller, values)?;
     ensure!((to as usize).is_multiple_of(R::ALIGN), "pointer not aligned");
     let is_within = R::FLAT == 0 || (to as usize).saturating_add(R::SIZE) <= parts(caller).0.len();
     ensure!(is_within, "pointer out of bounds of memory");
@@ -106,7 +148,9 @@ fn begin<T: Host, P: Params, R: Wit>(
     }
     caller.data_mut().charge(SUBTASK_BYTES)?;
     let guest = caller.data_mut().guest();
-    let number = guest.concurrent.subtasks.insert(Subtask { running: Some(running), to, size: R::SIZE, event: None });
+    let lent = guest.handles.lend();
+    let subtask = Subtask { running: Some(running), to, size: R::SIZE, lent, event: None };
+    let number = guest.concurrent.subtasks.insert(subtask);
     let handle = guest.handles.insert_waitable(Waitable::Subtask(number))?;
     Ok(handle << 4 | Status::Started as u32)
 }

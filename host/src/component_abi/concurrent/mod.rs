@@ -66,6 +66,8 @@ struct Subtask<T> {
     /// The address of its result in the guest's memory, and the result's size.
     to: u32,
     size: usize,
+    /// The handle that it has borrowed, or 0.
+    lent: u32,
     event: Option<(Status, Option<Box<Pending>>)>,
 }
 
@@ -326,11 +328,13 @@ fn advance_subtask<T: Host>(
         Poll::Ready(value) => Some(value.lower(host)?),
         Poll::Pending => None,
     };
-    let Some(subtask) = host.guest().concurrent.subtasks.get_mut(number) else { return Ok(false) };
+    let guest = host.guest();
+    let Some(subtask) = guest.concurrent.subtasks.get_mut(number) else { return Ok(false) };
     let Some(value) = value else {
         subtask.running = Some(running);
         return Ok(true);
     };
+    guest.handles.take_back(subtask.lent);
     let pending = Pending::unless_written(value, subtask.to, subtask.size, memory)?.map(Box::new);
     subtask.event = Some((Status::Returned, pending));
     Ok(false)

@@ -1,16 +1,18 @@
 //! Key-value stores: `wasi:keyvalue` in both of its drafts, and the interface of Spin. All do the same operations on the
 //! same data ([`operations`]).
 
-mod interfaces;
+mod drafts;
 mod operations;
+mod spin;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use daylily_core::config::Grants;
 
-pub(super) use self::interfaces::{draft, draft2, spin};
+pub(super) use self::drafts::{draft, draft2};
 pub(crate) use self::operations::Cas;
+pub(super) use self::spin::{spin2, spin3};
 use crate::observe::log::OncePerSecond;
 use crate::storage::client::StoreClient;
 
@@ -37,4 +39,20 @@ impl GrantedStores {
 pub(crate) struct StoreUse {
     operations: u32,
     open: u32,
+    listings: Arc<()>,
+}
+
+/// Streams of keys that one instance has open at a time. Each has up to a page of keys in memory.
+const MAX_LISTINGS: usize = 16;
+
+/// A stream of keys, until it is dropped.
+struct Listing {
+    _one_more: Arc<()>,
+}
+
+impl StoreUse {
+    /// None if the instance has too many.
+    fn begin_listing(&self) -> Option<Listing> {
+        (Arc::strong_count(&self.listings) <= MAX_LISTINGS).then(|| Listing { _one_more: Arc::clone(&self.listings) })
+    }
 }

@@ -1,6 +1,7 @@
 //! The operations of a guest on the stores that its route grants, whatever the interface that it calls.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use daylily_core::excerpt::Excerpt;
@@ -83,33 +84,87 @@ pub(super) fn close<S: OpenStore>(state: &mut State, store: Resource<S>) -> wasm
     Ok(())
 }
 
-fn store<S: OpenStore>(state: &mut State, store: &Resource<S>) -> wasmtime::Result<Arc<StoreClient>> {
+pub(super) fn store<S: OpenStore>(state: &mut State, store: &Resource<S>) -> wasmtime::Result<Arc<StoreClient>> {
     Ok(Arc::clone(state.table().get(store)?.store()))
 }
 
-/// Does an operation, and charges what is passed to the store and back.
-async fn call(state: &mut State, store: &StoreClient, operation: Operation) -> Outcome<Answer> {
-    let limits = *state.limits();
-    if state.store_use().operations >= limits.max_store_operations {
-        let max = limits.max_store_operations;
-        return Ok(Err(Failed::Other(format!("the request has done max_store_operations = {max}"))));
+/// An operation that the guest may do, or why it may not.
+pub(super) struct Call<T> {
+    operation: Result<(Arc<StoreClient>, Operation, Duration, WaitTimer), Failed>,
+    result: fn(Answer) -> Result<T, Answer>,
+}
+
+/// An operation that was done.
+pub(super) struct Done<T> {
+    answer: Result<Answer, Failed>,
+    result: fn(Answer) -> Result<T, Answer>,
+}
+
+impl<T> Call<T> {
+    /// Counts the operation, and charges what is passed to the store.
+    fn new(
+        state: &mut State,
+        store: Arc<StoreClient>,
+        operation: Operation,
+        result: fn(Answer) -> Result<T, Answer>,
+    ) -> wasmtime::Result<Self> {
+        let limits = *state.limits();
+        if state.store_use().operations >= limits.max_store_operations {
+            let max = limits.max_store_operations;
+            let refused = Failed::Other(format!("the request has done max_store_operations = {max}"));
+            return Ok(Self { operation: Err(refused), result });
+        }
+        state.store_use().operations += 1;
+        state.charge(bytes_of(&operation))?;
+        let timer = WaitTimer::begin(state.limiter.shared_meter(), WaitFor::Store);
+        Ok(Self { operation: Ok((store, operation, limits.store_timeout, timer)), result })
     }
-    state.store_use().operations += 1;
-    state.charge(bytes_of(&operation))?;
-    let timer = WaitTimer::begin(state.limiter.shared_meter(), WaitFor::Store);
-    let answer = match store.call(operation, limits.store_timeout).await {
-        Ok(answer) => answer,
-        Err(error) => return Ok(Err(Failed::Other(error.to_string()))),
-    };
-    timer.succeed();
-    let bytes = match &answer {
-        Answer::Values(values) => values.iter().flatten().map(Bytes::len).sum(),
-        Answer::Revision(Some((value, _))) => value.len(),
-        Answer::Keys(page) => page.keys.iter().map(String::len).sum(),
-        Answer::Revision(None) | Answer::Done | Answer::Exists(_) | Answer::Number(_) => 0,
-    };
-    state.charge(bytes)?;
-    Ok(Ok(answer))
+
+    /// Does it, without the instance.
+    pub(super) async fn run(self) -> Done<T> {
+        let answer = match self.operation {
+            Ok((store, operation, within, timer)) => match store.call(operation, within).await {
+                Ok(answer) => {
+                    timer.succeed();
+                    Ok(answer)
+                }
+                Err(error) => Err(Failed::Other(error.to_string())),
+            },
+            Err(refused) => Err(refused),
+        };
+        Done { answer, result: self.result }
+    }
+
+    /// Does it while the guest waits.
+    pub(super) async fn wait(self, state: &mut State) -> Outcome<T> {
+        self.run().await.finish(state)
+    }
+}
+
+impl<T> Done<T> {
+    /// Charges what is passed back.
+    pub(super) fn finish(self, state: &mut State) -> Outcome<T> {
+        let answer = match self.answer {
+            Ok(answer) => answer,
+            Err(failed) => return Ok(Err(failed)),
+        };
+        let bytes = match &answer {
+            Answer::Values(values) => values.iter().flatten().map(Bytes::len).sum(),
+            Answer::Revision(Some((value, _))) => value.len(),
+            Answer::Keys(page) => page.keys.iter().map(String::len).sum(),
+            Answer::Revision(None) | Answer::Done | Answer::Exists(_) | Answer::Number(_) => 0,
+        };
+        state.charge(bytes)?;
+        match (self.result)(answer) {
+            Ok(result) => Ok(Ok(result)),
+            Err(other) => Err(wasmtime::format_err!("the storage process has answered {other:?}")),
+        }
+    }
+}
+
+/// An outcome with the error type of the interface.
+pub(super) fn told<T, E: From<Failed>>(outcome: Outcome<T>) -> wasmtime::Result<Result<T, E>> {
+    Ok(outcome?.map_err(E::from))
 }
 
 fn bytes_of(operation: &Operation) -> usize {
@@ -122,73 +177,75 @@ fn bytes_of(operation: &Operation) -> usize {
     }
 }
 
-/// The answer of an operation, which has one form only.
+/// The result of an operation from its answer, which has one form only.
 macro_rules! answer {
-    ($called:expr, $form:pat => $value:expr) => {
-        match $called {
-            Ok($form) => Ok(Ok($value)),
-            Ok(other) => Err(wasmtime::format_err!("the storage process has answered {other:?}")),
-            Err(failed) => Ok(Err(failed)),
+    ($($form:pat => $value:expr),+) => {
+        |answer| match answer {
+            $($form => Ok($value),)+
+            other => Err(other),
         }
     };
 }
 
-pub(super) async fn get<S: OpenStore>(state: &mut State, of: Resource<S>, key: String) -> Outcome<Option<Vec<u8>>> {
-    let values = get_many(state, of, vec![key]).await?;
-    Ok(values.map(|values| values.into_iter().next().flatten()))
+pub(super) fn get<S: OpenStore>(
+    state: &mut State,
+    of: Resource<S>,
+    key: String,
+) -> wasmtime::Result<Call<Option<Vec<u8>>>> {
+    let store = store(state, &of)?;
+    let value = answer!(Answer::Values(values) => values.into_iter().next().flatten().map(Vec::from));
+    Call::new(state, store, Operation::Get(vec![key]), value)
 }
 
-pub(super) async fn get_many<S: OpenStore>(
+pub(super) fn get_many<S: OpenStore>(
     state: &mut State,
     of: Resource<S>,
     keys: Vec<String>,
-) -> Outcome<Vec<Option<Vec<u8>>>> {
+) -> wasmtime::Result<Call<Vec<Option<Vec<u8>>>>> {
     let store = store(state, &of)?;
-    let called = call(state, &store, Operation::Get(keys)).await?;
-    answer!(called, Answer::Values(values) => values.into_iter().map(|value| value.map(Vec::from)).collect())
+    let values = answer!(Answer::Values(values) => values.into_iter().map(|value| value.map(Vec::from)).collect());
+    Call::new(state, store, Operation::Get(keys), values)
 }
 
-pub(super) async fn exists<S: OpenStore>(state: &mut State, of: Resource<S>, key: String) -> Outcome<bool> {
+pub(super) fn exists<S: OpenStore>(state: &mut State, of: Resource<S>, key: String) -> wasmtime::Result<Call<bool>> {
     let store = store(state, &of)?;
-    let called = call(state, &store, Operation::Exists(key)).await?;
-    answer!(called, Answer::Exists(exists) => exists)
+    Call::new(state, store, Operation::Exists(key), answer!(Answer::Exists(exists) => exists))
 }
 
-pub(super) async fn set_many<S: OpenStore>(
+pub(super) fn set_many<S: OpenStore>(
     state: &mut State,
     of: Resource<S>,
     entries: Vec<(String, Vec<u8>)>,
-) -> Outcome<()> {
+) -> wasmtime::Result<Call<()>> {
     let store = store(state, &of)?;
     let entries = entries.into_iter().map(|(key, value)| (key, Bytes::from(value))).collect();
-    let called = call(state, &store, Operation::Set(entries)).await?;
-    answer!(called, Answer::Done => ())
+    Call::new(state, store, Operation::Set(entries), answer!(Answer::Done => ()))
 }
 
-pub(super) async fn delete_many<S: OpenStore>(state: &mut State, of: Resource<S>, keys: Vec<String>) -> Outcome<()> {
+pub(super) fn delete_many<S: OpenStore>(
+    state: &mut State,
+    of: Resource<S>,
+    keys: Vec<String>,
+) -> wasmtime::Result<Call<()>> {
     let store = store(state, &of)?;
-    let called = call(state, &store, Operation::Delete(keys)).await?;
-    answer!(called, Answer::Done => ())
+    Call::new(state, store, Operation::Delete(keys), answer!(Answer::Done => ()))
 }
 
 /// Adds to a number, unless the sum is less than `least`.
-pub(super) async fn increment<S: OpenStore>(
+pub(super) fn increment<S: OpenStore>(
     state: &mut State,
     of: Resource<S>,
     key: String,
     delta: i64,
     least: i64,
-) -> Outcome<i64> {
+) -> wasmtime::Result<Call<i64>> {
     let store = store(state, &of)?;
-    let called = call(state, &store, Operation::Increment(key, delta, least)).await?;
-    answer!(called, Answer::Number(number) => number)
+    Call::new(state, store, Operation::Increment(key, delta, least), answer!(Answer::Number(number) => number))
 }
 
 /// Some of the keys, those after `cursor`.
-pub(super) async fn list<S: OpenStore>(state: &mut State, of: Resource<S>, cursor: Option<u64>) -> Outcome<Page> {
-    let store = store(state, &of)?;
-    let called = call(state, &store, Operation::List(cursor)).await?;
-    answer!(called, Answer::Keys(page) => page)
+pub(super) fn list(state: &mut State, store: Arc<StoreClient>, cursor: Option<u64>) -> wasmtime::Result<Call<Page>> {
+    Call::new(state, store, Operation::List(cursor), answer!(Answer::Keys(page) => page))
 }
 
 /// All keys, for an interface without pages.
@@ -196,9 +253,7 @@ pub(super) async fn list_all<S: OpenStore>(state: &mut State, of: Resource<S>) -
     let store = store(state, &of)?;
     let (mut keys, mut bytes, mut cursor) = (Vec::new(), 0_usize, None);
     loop {
-        let called = call(state, &store, Operation::List(cursor)).await?;
-        let page: Outcome<Page> = answer!(called, Answer::Keys(page) => page);
-        let page = match page? {
+        let page = match list(state, Arc::clone(&store), cursor)?.wait(state).await? {
             Ok(page) => page,
             Err(failed) => return Ok(Err(failed)),
         };
@@ -217,9 +272,8 @@ pub(super) async fn list_all<S: OpenStore>(state: &mut State, of: Resource<S>) -
 
 pub(super) async fn cas<S: OpenStore>(state: &mut State, of: Resource<S>, key: String) -> Outcome<Resource<Cas>> {
     let store = store(state, &of)?;
-    let called = call(state, &store, Operation::Read(key.clone())).await?;
-    let entry: Outcome<_> = answer!(called, Answer::Revision(entry) => entry);
-    match entry? {
+    let entry = answer!(Answer::Revision(entry) => entry);
+    match Call::new(state, Arc::clone(&store), Operation::Read(key.clone()), entry)?.wait(state).await? {
         Ok(entry) => push(state, Cas { store, key, entry }).map(Ok),
         Err(failed) => Ok(Err(failed)),
     }
@@ -246,11 +300,11 @@ pub(super) fn drop_cas(state: &mut State, cas: Resource<Cas>) -> wasmtime::Resul
 pub(super) async fn swap(state: &mut State, cas: Resource<Cas>, value: Vec<u8>) -> Outcome<Option<Resource<Cas>>> {
     let Cas { store, key, entry } = state.table().delete(cas)?;
     let revision = entry.map(|(_, revision)| revision);
-    let called = call(state, &store, Operation::Swap(key.clone(), revision, value.into())).await?;
-    match called {
-        Ok(Answer::Done) => Ok(Ok(None)),
-        Ok(Answer::Revision(entry)) => push(state, Cas { store, key, entry }).map(|cas| Ok(Some(cas))),
-        Ok(other) => Err(wasmtime::format_err!("the storage process has answered {other:?}")),
+    let operation = Operation::Swap(key.clone(), revision, value.into());
+    let result = answer!(Answer::Done => None, Answer::Revision(entry) => Some(entry));
+    match Call::new(state, Arc::clone(&store), operation, result)?.wait(state).await? {
+        Ok(None) => Ok(Ok(None)),
+        Ok(Some(entry)) => push(state, Cas { store, key, entry }).map(|cas| Ok(Some(cas))),
         Err(failed) => Ok(Err(failed)),
     }
 }
