@@ -1,5 +1,5 @@
-// node build.js WIT_DEPS OUT.wasm SOURCE.js: builds the component. `cargo xtask bench --case large` and
-// `cargo xtask languages` run it.
+// node build.js WIT_DEPS OUT.wasm SOURCE.js [WORLD.wit]: builds the component, of a world of its own or one with the
+// export only. `cargo xtask bench --case large` and `cargo xtask languages` run it.
 
 import { mkdir, readdir, readFile, writeFile } from "node:fs/promises";
 import { dirname, join } from "node:path";
@@ -15,18 +15,21 @@ world js {
 }
 `;
 
-const [deps, out, sourcePath] = process.argv.slice(2);
+const [deps, out, sourcePath, world] = process.argv.slice(2);
 const wit = join(dirname(out), "wit");
 await mkdir(join(wit, "deps"), { recursive: true });
-await writeFile(join(wit, "world.wit"), WORLD);
 for (const name of await readdir(deps)) {
-  // Names of the form http-0.2.12.wit; drafts are not imported.
-  const version = name.match(/-(\d+\.\d+\.\d+)\.wit$/)?.[1];
+  // Names of the form http-0.2.12.wit; all others are of drafts.
+  const version = name.match(/-(0\.2\.\d+)\.wit$/)?.[1];
+  const text = await readFile(join(deps, name), "utf8");
   if (version) {
-    const text = await readFile(join(deps, name), "utf8");
     await writeFile(join(wit, "deps", name.replace(version, ENGINE_WASI)), text.replaceAll(version, ENGINE_WASI));
+  } else if (world) {
+    await writeFile(join(wit, "deps", name), text);
   }
 }
+const text = world ? (await readFile(world, "utf8")).replace(/(wasi:http\/.*@)[0-9.]+/, `$1${ENGINE_WASI}`) : WORLD;
+await writeFile(join(wit, "world.wit"), text);
 
-const { component } = await componentize({ sourcePath, witPath: wit, worldName: "js" });
+const { component } = await componentize({ sourcePath, witPath: wit, worldName: text.match(/world (\S+)/)[1] });
 await writeFile(out, component);

@@ -27,22 +27,25 @@ pub(crate) fn component(root: &Path) -> Result<PathBuf> {
         // Absolute, because `wasmtime serve` and daylily run in other working directories.
         return path.canonicalize().with_context(|| format!("${INSTEAD} names {}", path.display()));
     }
-    build(root, &root.join("target/bench-js"), &root.join("bench/js/hello.js"))
+    let deps = root.join("wit/0.2/deps");
+    build(root, &root.join("target/bench-js"), &root.join("bench/js/hello.js"), &deps, None)
 }
 
-/// The component of a JavaScript file, in `dir`; built unless it exists and its sources have not changed.
+/// The component of a JavaScript file, in `dir`; built unless it exists and its sources have not changed. `deps` has the
+/// WIT of what `world` imports; without a world, it imports nothing.
 ///
 /// # Errors
 ///
 /// When npm is missing, cannot get its packages, or the build fails; the error contains its output.
-pub(crate) fn build(root: &Path, dir: &Path, source: &Path) -> Result<PathBuf> {
+pub(crate) fn build(root: &Path, dir: &Path, source: &Path, deps: &Path, world: Option<&Path>) -> Result<PathBuf> {
     let npm = process::find("npm").context("there is no `npm` on the path to build JavaScript with")?;
     let node = process::find("node").context("there is no `node` on the path to build JavaScript with")?;
-    let (tools, deps) = (root.join("bench/js"), root.join("wit/0.2/deps"));
+    let tools = root.join("bench/js");
     let name = source.file_name().context("the source is no file")?;
     let (wasm, stamp) = (dir.join(name).with_extension("wasm"), dir.join("built-from"));
     let sources = [files(&tools)?, vec![source.to_owned()]].concat();
-    let inputs = contents([sources.clone(), files(&deps)?].concat())?;
+    let world = world.map(Path::to_owned);
+    let inputs = contents([sources.clone(), files(deps)?, world.clone().into_iter().collect()].concat())?;
     if wasm.is_file() && fs::read(&stamp).is_ok_and(|built_from| built_from == inputs) {
         return Ok(wasm);
     }
@@ -52,7 +55,9 @@ pub(crate) fn build(root: &Path, dir: &Path, source: &Path) -> Result<PathBuf> {
         fs::copy(&file, dir.join(name)).with_context(|| format!("failed to copy {}", file.display()))?;
     }
     in_dir(dir, &npm, &["ci".as_ref(), "--no-audit".as_ref(), "--no-fund".as_ref()])?;
-    in_dir(dir, &node, &["build.js".as_ref(), deps.as_ref(), wasm.as_ref(), name])?;
+    let mut args = vec!["build.js".as_ref(), deps.as_os_str(), wasm.as_os_str(), name];
+    args.extend(world.as_deref().map(Path::as_os_str));
+    in_dir(dir, &node, &args)?;
     fs::write(&stamp, inputs).with_context(|| format!("failed to write {}", stamp.display()))?;
     Ok(wasm)
 }

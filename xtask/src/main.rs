@@ -8,6 +8,7 @@ use anyhow::{Context, Result, ensure};
 
 mod attack;
 mod bench;
+mod browser;
 mod count;
 mod fuzz;
 mod http;

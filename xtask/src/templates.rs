@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 
+use crate::browser::Browser;
 use crate::http::{answer, free_port};
 use crate::process::{self, Running};
 use crate::{cargo_build, say};
@@ -47,6 +48,7 @@ const SERVED_WITHIN: Duration = Duration::from_secs(10);
 const LOOK: Duration = Duration::from_millis(10);
 
 struct Workplace {
+    root: PathBuf,
     daylily: PathBuf,
     caches: PathBuf,
 }
@@ -62,7 +64,7 @@ pub(crate) fn main(root: &Path, names: &[&str]) -> Result<()> {
             root.join("target/release/daylily")
         }
     };
-    let workplace = Workplace { daylily, caches: root.join(CACHES) };
+    let workplace = Workplace { root: root.to_owned(), daylily, caches: root.join(CACHES) };
     fs::create_dir_all(&workplace.caches).with_context(|| format!("failed to create {CACHES}"))?;
     let all = workplace.names()?;
     let chosen: Vec<&str> = if names.is_empty() { all.iter().map(String::as_str).collect() } else { names.to_vec() };
@@ -112,9 +114,15 @@ impl Workplace {
         };
         // Nothing is served yet.
         fails(test(), "no response from")?;
-        for command in ["serve", "dev"] {
+        let browser = Browser::with_script(&self.root, template)?;
+        // Each server finds the data of the one before.
+        for (command, time) in [("serve", "first"), ("dev", "again")] {
             let mut server = self.server(command, &project, port)?;
             test().map(drop).with_context(|| format!("daylily {command} said: {}", server.output()))?;
+            if let Some(browser) = &browser {
+                let looked = browser.check(template, &url, time);
+                looked.with_context(|| format!("daylily {command} said: {}", server.output()))?;
+            }
             if command == "dev" {
                 let edited = edit(&project, port, &mut server, build.is_some());
                 edited.with_context(|| format!("daylily {command} said: {}", server.output()))?;

@@ -85,6 +85,19 @@ pub(super) const TEMPLATES: &[Template] = &[
         ],
     },
     Template {
+        name: "todo",
+        summary: "a to-do list: a page, an API in JavaScript, and a key-value store",
+        needs: &[Tools::Node],
+        serve: DEV,
+        parts: &[
+            JAVASCRIPT,
+            files!(
+                "todo": "README.md.in" "daylily.toml" "package-lock.json" "package.json" "public/index.html"
+                "public/page.js" "public/style.css" "src/app.js" "test.sh"
+            ),
+        ],
+    },
+    Template {
         name: "python",
         summary: "Python: a WSGI application",
         needs: &[Tools::Python],

@@ -1,6 +1,8 @@
 //! Guests in JavaScript and in Python with `--dev`: the error response to an exception has its message and the line of
 //! the source, and after an edit of the source little is compiled. Guests in these languages bring their own
-//! interpreter, and no test of `cargo test` has the tools to build them.
+//! interpreter, and no test of `cargo test` has the tools to build them. Those of [`stores`] use key-value stores.
+
+mod stores;
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -55,7 +57,7 @@ const LANGUAGES: [Language; 2] = [
     Language {
         name: "JavaScript",
         source: "throws.js",
-        build: javascript::build,
+        build: |root, dir, source| javascript::build(root, dir, source, &root.join("wit/0.2/deps"), None),
         // The engine ends normally, without a response.
         reason: "guest returned an invalid response: ",
         place: "cart@throws.js:LINE:",
@@ -71,8 +73,8 @@ const LANGUAGES: [Language; 2] = [
 
 /// # Errors
 ///
-/// When a guest cannot be built, an error response does not say what happened and where, or an edit compiles more than
-/// what changed.
+/// When a guest cannot be built, an error response does not say what happened and where, an edit compiles more than
+/// what changed, or an operation on a store has another result than it should.
 pub(crate) fn main(root: &Path) -> Result<()> {
     cargo_build(root, &["--release"], &["daylily"])?;
     for language in &LANGUAGES {
@@ -96,7 +98,7 @@ pub(crate) fn main(root: &Path) -> Result<()> {
         let took = server.edit().with_context(|| language.name)?;
         say(&format!("{}: {} s after an edit, the new generation serves\n", language.name, took.as_secs_f32()))?;
     }
-    Ok(())
+    stores::main(root)
 }
 
 /// The components before and after the edit, and the one that is served.
@@ -177,23 +179,34 @@ fn check(language: &Language, source: &Path, said: &str) -> Result<()> {
     Ok(())
 }
 
-/// The component of a Python file, made by componentize-py, which is installed into a virtual environment.
+/// The component of a Python file, made by componentize-py.
 fn python(root: &Path, dir: &Path, source: &Path) -> Result<PathBuf> {
-    let python = process::find("python3").context("there is no `python3` on the path to build Python with")?;
-    fs::create_dir_all(dir).with_context(|| format!("failed to create {}", dir.display()))?;
-    let bin = dir.join("environment/bin");
-    let run = |program: &Path, args: &[&str]| {
-        let mut command = Command::new(program);
-        command.args(args).current_dir(dir);
-        process::run(command, PATIENCE, &dir.join("log")).map(drop)
-    };
-    if !bin.join("pip").is_file() {
-        run(&python, &["-m", "venv", "environment"])?;
-    }
-    // Does nothing if this version is there.
-    run(&bin.join("pip"), &["install", "--quiet", "--disable-pip-version-check", COMPONENTIZE_PY])?;
+    let run = python_environment(dir, &[COMPONENTIZE_PY])?;
     fs::copy(source, dir.join("app.py")).with_context(|| format!("failed to copy {}", source.display()))?;
     let wit = root.join("wit/0.2").display().to_string();
-    run(&bin.join("componentize-py"), &["-d", &wit, "-w", "http", "componentize", "app", "-o", "app.wasm"])?;
+    run("componentize-py", &["-d", &wit, "-w", "http", "componentize", "app", "-o", "app.wasm"])?;
     Ok(dir.join("app.wasm"))
+}
+
+/// Installs packages into a virtual environment in `dir`. Returns what runs the environment's programs.
+fn python_environment(dir: &Path, packages: &[&str]) -> Result<impl Fn(&str, &[&str]) -> Result<()>> {
+    let python = process::find("python3").context("there is no `python3` on the path to build Python with")?;
+    fs::create_dir_all(dir).with_context(|| format!("failed to create {}", dir.display()))?;
+    let (environment, dir) = (dir.join("environment"), dir.to_owned());
+    let run = {
+        let environment = environment.clone();
+        move |program: &Path, args: &[&str]| {
+            let mut command = Command::new(program);
+            // As its `activate` does: componentize-py looks there for packages.
+            command.args(args).current_dir(&dir).env("VIRTUAL_ENV", &environment);
+            process::run(command, PATIENCE, &dir.join("log")).map(drop)
+        }
+    };
+    if !environment.join("bin/pip").is_file() {
+        run(&python, &["-m", "venv", "environment"])?;
+    }
+    // Does nothing if these versions are there.
+    let install = ["install", "--quiet", "--disable-pip-version-check"];
+    run(&environment.join("bin/pip"), &[&install[..], packages].concat())?;
+    Ok(move |program: &str, args: &[&str]| run(&environment.join("bin").join(program), args))
 }
