@@ -153,8 +153,7 @@ fn store(what: StoreArguments) -> Result<(), Failure> {
     }
     let (component, config) = (what.component, what.config);
     let served = ServeArguments { component, config, options, ..ServeArguments::default() };
-    // The values that guests get are not needed.
-    let config = prepare::read_to_build(&prepare::settled(&served)?)?;
+    let config = prepare::read_for_stores(&prepare::settled(&served)?)?;
     Ok(storage::command::run(&config, what.command)?)
 }
 

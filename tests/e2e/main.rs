@@ -74,6 +74,7 @@ mod status;
 mod stopping;
 mod stores;
 mod stores_failing;
+mod stores_servers;
 mod streaming;
 mod surroundings;
 mod systemd;

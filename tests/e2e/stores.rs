@@ -8,9 +8,14 @@ use crate::harness::{Daylily, Setup, as_component, binary, built, eventually, ru
 
 /// A server with two stores, and the guest linked in both ways.
 pub fn setup(keys: &str) -> Setup {
+    setup_with("store = { visits = { backend = 'sqlite' }, other = { durability = 'power' } }", keys)
+}
+
+/// The same with these stores, `visits` and `other`.
+pub fn setup_with(stores: &str, keys: &str) -> Setup {
     let component = std::fs::read(built("store")).expect("a guest");
     Setup::new()
-        .top("state_dir = 'state'\nstore = { visits = { backend = 'sqlite' }, other = { durability = 'power' } }")
+        .top(&format!("state_dir = 'state'\n{stores}"))
         .file("direct.wasm", &component)
         .file("entire.wasm", &as_component(&component))
         .route_with(&format!("host = 'direct.test'\nstores = ['visits', 'cache=other']\n{keys}"), "direct.wasm")
@@ -19,19 +24,34 @@ pub fn setup(keys: &str) -> Setup {
 
 pub const FORMS: [&str; 2] = ["direct.test", "entire.test"];
 
-/// What the guest finds, for requests one after the other, each beginning with its target.
+/// What the guest finds, for requests one after the other, each beginning with its target. The order of a listing is
+/// that of the backend.
 fn check(server: &Daylily, host: &str, rows: &[(&str, &str)]) {
+    let sorted = |text: &str| {
+        let (keys, end) = text.split_once(' ').unwrap_or((text, ""));
+        let mut keys: Vec<_> = keys.split(',').map(str::to_owned).collect();
+        keys.sort();
+        (keys, end.to_owned())
+    };
     for (target, expected) in rows {
-        server.get(host, target).expect(200, expected);
+        let response = server.get(host, target);
+        if target.starts_with("/list") {
+            assert_eq!(sorted(&response.text()), sorted(expected), "{target}");
+        } else {
+            response.expect(200, expected);
+        }
     }
 }
 
 #[test]
 fn every_interface_does_the_same_on_the_same_data() {
-    let server = setup("").start();
+    check_interfaces(&setup("").start());
+}
+
+pub fn check_interfaces(server: &Daylily) {
     for host in FORMS {
         check(
-            &server,
+            server,
             host,
             &[
                 ("/exists?key=n", "false"),
@@ -74,17 +94,21 @@ fn every_interface_does_the_same_on_the_same_data() {
 
 #[test]
 fn a_swap_fails_if_anything_was_written_since() {
-    let server = setup("").start();
+    // The same bytes are another revision.
+    check_swaps(&setup("").start(), "some x, now some x");
+}
+
+/// `same` is what a swap finds if the same value was written since.
+pub fn check_swaps(server: &Daylily, same: &str) {
     for host in FORMS {
         check(
-            &server,
+            server,
             host,
             &[
                 ("/swap?key=s&value=1", "none, swapped"),
                 ("/swap?key=s&value=2", "some 1, swapped"),
                 ("/swap?key=s&value=3&between=x", "some 2, now some x"),
-                // The same bytes are another revision.
-                ("/swap?key=s&value=4&between=x", "some x, now some x"),
+                ("/swap?key=s&value=4&between=x", same),
                 ("/swap?key=s2&value=1&between=x", "none, now some x"),
                 ("/delete-many?key=s,s2", "()"),
             ],
@@ -94,7 +118,13 @@ fn a_swap_fails_if_anything_was_written_since() {
 
 #[test]
 fn limits_have_errors_that_name_them() {
-    let server = setup("max_open_stores = 2\nmax_store_operations = 3").start();
+    check_limits(&setup(LIMITS).start());
+}
+
+/// The keys of a route for [`check_limits`].
+pub const LIMITS: &str = "max_open_stores = 2\nmax_store_operations = 3";
+
+pub fn check_limits(server: &Daylily) {
     let other = |text: &str| format!("error: Error::Other({text:?})");
     for host in FORMS {
         for (target, expected) in [

@@ -13,7 +13,7 @@ use rustix::process::Signal;
 use crate::harness::{Daylily, Process, Setup, eventually, run_at};
 use crate::stores::{FORMS, files, setup};
 
-fn storage(server: &Daylily) -> Option<Process> {
+pub fn storage(server: &Daylily) -> Option<Process> {
     server.processes().into_iter().find(|process| process.is_called("daylily-storage"))
 }
 
@@ -151,31 +151,42 @@ fn what_is_no_store_is_not_served() {
     check(fifo, "state_dir = 'fifo'", &["store `visits`: ", "is no regular file"]);
 }
 
-/// Clients increment while processes are killed and replaced. The counter is at least what was acknowledged, and at most
-/// that and what got no answer.
 #[test]
 fn nothing_acknowledged_is_lost_under_kills() {
-    const CLIENTS: usize = 8;
-    let server = setup("").workers(2).start();
+    check_under_kills(&setup("").workers(2).start(), || {});
+}
+
+/// How many seconds the kills go on, to be set by hand, with one in each second. Otherwise there are a few.
+const SECONDS: &str = "DAYLILY_E2E_KILLS_SECONDS";
+
+/// Clients increment while processes are killed and replaced, and `disturb` does more. The counter is at least what was
+/// acknowledged, and at most that and what got an answer that leaves it open, or none.
+pub fn check_under_kills(server: &Daylily, mut disturb: impl FnMut()) {
+    const CLIENTS: usize = 64;
+    let seconds = std::env::var(SECONDS).ok().and_then(|seconds| seconds.parse::<u32>().ok());
+    let pause = Duration::from_secs(u64::from(seconds.is_some()));
     let is_over = AtomicBool::new(false);
     let counts = std::thread::scope(|scope| {
-        let clients: Vec<_> = (0..CLIENTS).map(|_| scope.spawn(|| increment_until(&server, &is_over))).collect();
-        for round in 0..6 {
+        let clients: Vec<_> = (0..CLIENTS).map(|_| scope.spawn(|| increment_until(server, &is_over))).collect();
+        for round in 0..seconds.unwrap_or(8) {
             // Some more are acknowledged in between.
-            let before: u64 = value(&server);
-            assert!(eventually(Duration::from_secs(20), || value(&server) > before + 20), "nothing goes on");
-            match round % 3 {
-                0 => server.worker_processes()[0].kill(),
-                1 => storage(&server).expect("a storage process").kill(),
-                _ => server.reload(),
+            let before: u64 = value(server);
+            assert!(eventually(Duration::from_secs(20), || value(server) > before + 20), "nothing goes on");
+            let workers = server.worker_processes();
+            match round % 4 {
+                0 => workers[round as usize / 4 % workers.len()].kill(),
+                1 => storage(server).expect("a storage process").kill(),
+                2 => server.reload(),
+                _ => disturb(),
             }
+            std::thread::sleep(pause);
         }
         is_over.store(true, Relaxed);
         let counts = clients.into_iter().map(|client| client.join().expect("a client"));
         counts.fold((0, 0), |sums, counts| (sums.0 + counts.0, sums.1 + counts.1))
     });
     let (acknowledged, unknown) = counts;
-    let value = value(&server);
+    let value = value(server);
     assert!((acknowledged..=acknowledged + unknown).contains(&value), "{value}: {acknowledged} and {unknown} unknown");
     assert!(acknowledged > 100, "only {acknowledged} were acknowledged");
 }
@@ -195,10 +206,11 @@ fn value(server: &Daylily) -> u64 {
 fn increment_until(server: &Daylily, is_over: &AtomicBool) -> (u64, u64) {
     let (mut acknowledged, mut unknown) = (0, 0);
     while !is_over.load(Relaxed) {
-        let is_number = |text: String| text.parse::<u64>().is_ok();
-        match ask(server, "/increment?key=n").is_some_and(is_number) {
-            true => acknowledged += 1,
-            false => unknown += 1,
+        let text = ask(server, "/increment?key=n").unwrap_or_default();
+        match text.parse::<u64>() {
+            Ok(_) => acknowledged += 1,
+            Err(_) if text.contains("nothing was changed") => {}
+            Err(_) => unknown += 1,
         }
     }
     (acknowledged, unknown)

@@ -55,15 +55,15 @@ pub(crate) enum CallError {
 }
 
 impl CallError {
-    /// Whether the guest is to blame, and not the store.
-    fn is_of_guest(&self) -> bool {
+    /// Whether the log has to have it: not if the guest is to blame, nor if the storage process has logged the outage.
+    fn is_news(&self) -> bool {
         match self {
             Self::Store(error) => {
-                use StoreError::{AnswerTooLarge, Negative, NotANumber, Overflow};
-                matches!(error, NotANumber | Overflow | Negative | AnswerTooLarge)
+                use StoreError::{AnswerTooLarge, Negative, NotANumber, Overflow, Unavailable};
+                !matches!(error, NotANumber | Overflow | Negative | AnswerTooLarge | Unavailable)
             }
-            Self::TooLong(_) => true,
-            Self::TimedOut(_) | Self::Lost | Self::Unreachable => false,
+            Self::TooLong(_) => false,
+            Self::TimedOut(_) | Self::Lost | Self::Unreachable => true,
         }
     }
 }
@@ -94,7 +94,7 @@ impl StoreClient {
             Err(error) => Err(error.into()),
         };
         if let Err(error) = &result
-            && !error.is_of_guest()
+            && error.is_news()
             && self.report.is_news()
         {
             tracing::warn!(target: log_target::STORAGE, "store `{}`: an operation failed: {error}", self.store.name);

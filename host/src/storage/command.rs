@@ -16,6 +16,7 @@ use super::dir;
 use super::dir::StateDirError;
 use super::limits;
 use super::message::{Answer, Operation, StoreError};
+use super::remote::Direct;
 
 /// Which stores, and what to do with one.
 #[derive(Debug, Args)]
@@ -149,7 +150,13 @@ struct Entry {
 /// An open store of a configuration.
 struct Opened<'c> {
     store: &'c Store,
-    database: Database,
+    keeper: Keeper,
+}
+
+/// What keeps it.
+enum Keeper {
+    File(Database),
+    Server(Box<Direct>),
 }
 
 /// Runs a command on the stores of `config`.
@@ -194,7 +201,16 @@ pub(crate) fn run(config: &Config, command: StoreCommand) -> Result<(), CommandE
         }
         StoreCommand::Backup { store, file } => {
             let store = Opened::of(config, &store)?;
-            store.database.backup(&file).map_err(|error| store.failed(error.to_string()))?;
+            match &store.keeper {
+                Keeper::File(database) => database.backup(&file).map_err(|error| store.failed(error.to_string()))?,
+                Keeper::Server(_) => {
+                    let name = &store.store.name;
+                    return Err(store.failed(format!(
+                        "only a store in a file is copied so; write `daylily store export {name} > FILE`, or use the \
+                         backups of its server"
+                    )));
+                }
+            }
         }
     }
     Ok(out.flush()?)
@@ -203,15 +219,19 @@ pub(crate) fn run(config: &Config, command: StoreCommand) -> Result<(), CommandE
 impl<'c> Opened<'c> {
     fn of(config: &'c Config, name: &str) -> Result<Self, CommandError> {
         let store = config.store(name).ok_or_else(|| no_store(config, name))?;
+        let failed = |reason: String| CommandError::Store { store: name.to_owned(), reason };
+        if let Some(server) = store.server() {
+            let keeper = Keeper::Server(Box::new(Direct::open(store, server).map_err(failed)?));
+            return Ok(Self { store, keeper });
+        }
         let dir = config.state_dir.as_deref().unwrap_or(Path::new(""));
         dir::prepare(dir)?;
         let opened = Database::open(dir, store);
-        let failed = |reason: String| CommandError::Store { store: name.to_owned(), reason };
         let database = opened.map_err(|error| match error {
             OpenError::Refused(reason) => failed(reason),
             OpenError::Failed(error) => failed(error.to_string()),
         })?;
-        Ok(Self { store, database })
+        Ok(Self { store, keeper: Keeper::File(database) })
     }
 
     fn failed(&self, reason: String) -> CommandError {
@@ -219,10 +239,10 @@ impl<'c> Opened<'c> {
     }
 
     /// Does an operation, and waits for others that have locked the file.
-    fn unlocked<T>(&self, mut operation: impl FnMut(&Database) -> Result<T, Failure>) -> Result<T, CommandError> {
+    fn unlocked<T>(&self, mut operation: impl FnMut() -> Result<T, Failure>) -> Result<T, CommandError> {
         let began = Instant::now();
         loop {
-            return match operation(&self.database) {
+            return match operation() {
                 Ok(done) => Ok(done),
                 Err(Failure::Locked) if began.elapsed() < LOCK_PATIENCE => {
                     std::thread::sleep(LOCK_INTERVAL);
@@ -235,18 +255,27 @@ impl<'c> Opened<'c> {
         }
     }
 
-    fn read(&self, operation: &Operation) -> Result<Answer, CommandError> {
-        self.unlocked(|database| database.read(operation))
+    fn read(&self, operation: Operation) -> Result<Answer, CommandError> {
+        match &self.keeper {
+            Keeper::File(database) => self.unlocked(|| database.read(&operation)),
+            Keeper::Server(server) => server.call(operation).map_err(|reason| self.failed(reason)),
+        }
     }
 
     fn write(&self, operation: Operation) -> Result<(), CommandError> {
-        let results = self.unlocked(|database| database.write(std::iter::once(&operation)))?;
+        let database = match &self.keeper {
+            Keeper::File(database) => database,
+            Keeper::Server(server) => {
+                return server.call(operation).map(drop).map_err(|reason| self.failed(reason));
+            }
+        };
+        let results = self.unlocked(|| database.write(std::iter::once(&operation)))?;
         let failed = results.into_iter().find_map(Result::err);
         failed.map_or(Ok(()), |error| Err(self.failed(error.to_string())))
     }
 
     fn get(&self, key: &str) -> Result<Option<Bytes>, CommandError> {
-        match self.read(&Operation::Get(vec![key.to_owned()]))? {
+        match self.read(Operation::Get(vec![key.to_owned()]))? {
             Answer::Values(values) => Ok(values.into_iter().next().flatten()),
             _ => Ok(None),
         }
@@ -264,7 +293,7 @@ impl<'c> Opened<'c> {
     fn each_key(&self, mut each: impl FnMut(&Self, String) -> Result<(), CommandError>) -> Result<(), CommandError> {
         let mut cursor = None;
         loop {
-            let Answer::Keys(page) = self.read(&Operation::List(cursor))? else { return Ok(()) };
+            let Answer::Keys(page) = self.read(Operation::List(cursor))? else { return Ok(()) };
             for key in page.keys {
                 each(self, key)?;
             }

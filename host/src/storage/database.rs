@@ -12,7 +12,7 @@ use daylily_core::config::{Durability, Store};
 use rusqlite::config::DbConfig;
 use rusqlite::{Connection, ErrorCode, OpenFlags, OptionalExtension as _, params};
 
-use super::message::{Answer, MAX_ANSWER_BYTES, Operation, PAGE_BYTES, PAGE_KEYS, Page, StoreError};
+use super::message::{Answer, MAX_ANSWER_BYTES, Operation, PAGE_BYTES, PAGE_KEYS, Page, Seen, StoreError, number};
 
 /// Marks the files of daylily's stores: "dayl".
 const APPLICATION_ID: i32 = 0x6461_796c;
@@ -119,7 +119,7 @@ impl Database {
             Operation::Get(keys) => self.get(keys).map(Answer::Values),
             Operation::Exists(key) => Ok(Answer::Exists(self.exists(key)?)),
             Operation::List(after) => self.list(*after).map(Answer::Keys),
-            Operation::Read(key) => Ok(Answer::Revision(self.find(key)?)),
+            Operation::Read(key) => Ok(Answer::Entry(self.find(key)?)),
             Operation::Set(_) | Operation::Delete(_) | Operation::Increment(..) | Operation::Swap(..) => {
                 Err(Failure::Operation(StoreError::Failed))
             }
@@ -202,10 +202,10 @@ impl Database {
                 self.set(key, sum.to_string().as_bytes())?;
                 Ok(Answer::Number(sum))
             }
-            Operation::Swap(key, expected, value) => {
+            Operation::Swap(key, seen, value) => {
                 let found = self.find(key)?;
-                if found.as_ref().map(|(_, revision)| *revision) != *expected {
-                    return Ok(Answer::Revision(found));
+                if Seen::of(found.clone()) != *seen {
+                    return Ok(Answer::Entry(found));
                 }
                 self.set(key, value)?;
                 Ok(Answer::Done)
@@ -236,11 +236,11 @@ impl Database {
         values.collect()
     }
 
-    fn find(&self, key: &str) -> Result<Option<(Bytes, u64)>, Failure> {
+    fn find(&self, key: &str) -> Result<Option<(Bytes, Option<u64>)>, Failure> {
         let find = "SELECT value, revision FROM entry WHERE key = ?1 AND (expires IS NULL OR expires > ?2)";
         let mut find = self.connection.prepare_cached(find)?;
         let row = find.query_row(params![key, now_ms()], |row| {
-            Ok((Bytes::from(row.get::<_, Vec<u8>>(0)?), row.get::<_, i64>(1)?.cast_unsigned()))
+            Ok((Bytes::from(row.get::<_, Vec<u8>>(0)?), Some(row.get::<_, i64>(1)?.cast_unsigned())))
         });
         Ok(row.optional()?)
     }
@@ -343,13 +343,6 @@ fn refuse_access(path: &Path, error: rusqlite::Error) -> OpenError {
         }
         _ => OpenError::Failed(error),
     }
-}
-
-/// A whole number in decimal digits, in the only form that it is written in.
-fn number(value: &[u8]) -> Option<i64> {
-    let text = std::str::from_utf8(value).ok()?;
-    let number: i64 = text.parse().ok()?;
-    (number.to_string() == text).then_some(number)
 }
 
 fn now_ms() -> i64 {

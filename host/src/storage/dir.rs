@@ -101,12 +101,13 @@ pub(crate) fn keep_private() {
 
 /// All that prevents the stores of a configuration from being served, for `daylily check`: it opens those that exist.
 pub(crate) fn faults(config: &Config) -> Vec<StateDirError> {
-    let Some(dir) = config.state_dir.as_deref().filter(|_| !config.stores.is_empty()) else { return Vec::new() };
+    let Some(dir) = config.state_dir.as_deref().filter(|_| config.has_files()) else { return Vec::new() };
     keep_private();
     if let Err(error) = prepare(dir) {
         return vec![error];
     }
-    let existing = config.stores.iter().filter(|store| path(dir, &store.name).symlink_metadata().is_ok());
+    let in_files = config.stores.iter().filter(|store| store.server().is_none());
+    let existing = in_files.filter(|store| path(dir, &store.name).symlink_metadata().is_ok());
     let refused = existing.filter_map(|store| match Database::open(dir, store) {
         Err(OpenError::Refused(reason)) => Some(StateDirError::Store { store: store.name.clone(), reason }),
         // A damaged file fails its store, and everything else is served.

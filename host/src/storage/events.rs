@@ -32,6 +32,11 @@ impl Events {
         self.send('E', store, error);
     }
 
+    /// Something may be wrong.
+    pub(super) fn warn(&self, store: &str, text: &dyn Display) {
+        self.send('W', store, text);
+    }
+
     pub(super) fn info(&self, store: &str, text: &dyn Display) {
         self.send('I', store, text);
     }

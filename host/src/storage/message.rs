@@ -43,7 +43,7 @@ pub(crate) enum Operation {
     Exists(String),
     /// [`Answer::Keys`]: the keys after this cursor, or the first ones, at most [`PAGE_KEYS`] and about [`PAGE_BYTES`].
     List(Option<u64>),
-    /// [`Answer::Revision`].
+    /// [`Answer::Entry`].
     Read(String),
     /// [`Answer::Done`]. All of them or none.
     Set(Vec<(String, Bytes)>),
@@ -51,9 +51,29 @@ pub(crate) enum Operation {
     Delete(Vec<String>),
     /// Adds to a number; a key that does not exist is 0. [`Answer::Number`], which is not less than the last one.
     Increment(String, i64, i64),
-    /// Sets the value if the entry still has this revision, or if it does not exist and there is none. [`Answer::Done`],
-    /// or else [`Answer::Revision`] as it is now.
-    Swap(String, Option<u64>, Bytes),
+    /// Sets the value if the entry is still as it was seen. [`Answer::Done`], or else [`Answer::Entry`] as it is now.
+    Swap(String, Seen, Bytes),
+}
+
+/// How an entry was, for a later swap.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum Seen {
+    Missing,
+    /// With this revision, which each write changes.
+    Revision(u64),
+    /// With this value, in a store without revisions.
+    Value(Bytes),
+}
+
+impl Seen {
+    /// From what [`Answer::Entry`] has.
+    pub(crate) fn of(entry: Option<(Bytes, Option<u64>)>) -> Self {
+        match entry {
+            None => Self::Missing,
+            Some((_, Some(revision))) => Self::Revision(revision),
+            Some((value, None)) => Self::Value(value),
+        }
+    }
 }
 
 impl Operation {
@@ -78,8 +98,8 @@ pub(crate) enum Answer {
     Number(i64),
     /// In the order of the keys.
     Values(Vec<Option<Bytes>>),
-    /// An entry's value, and its revision, which each write changes.
-    Revision(Option<(Bytes, u64)>),
+    /// An entry's value, and its revision in a store that has them.
+    Entry(Option<(Bytes, Option<u64>)>),
     Keys(Page),
 }
 
@@ -104,6 +124,20 @@ pub(crate) enum StoreError {
     AnswerTooLarge,
     #[error("the store is full: it has reached max_store, or the disk is full")]
     Full,
+    #[error("the store is full: its server has no room left")]
+    ServerFull,
+    #[error("the server has something else than a value there; only daylily may use keys with the store's prefix")]
+    Foreign,
+    #[error("the key is too long for the store's server")]
+    KeyTooLongForServer,
+    #[error("the value is too long for the store's server (max_payload)")]
+    TooLongForServer,
+    #[error("others have written to the key each time that it was tried, and nothing was changed")]
+    Contended,
+    #[error("the store's server cannot be reached, and nothing was changed")]
+    Unavailable,
+    #[error("the connection to the store's server was lost; a write may have been applied, or may still be")]
+    Disconnected,
     #[error("the store is locked by another process")]
     Locked,
     #[error("the operation was not begun within store_timeout, and nothing was changed: the store is slow or locked")]
@@ -112,6 +146,13 @@ pub(crate) enum StoreError {
     Busy,
     #[error("the store cannot be used; the server's log says why")]
     Failed,
+}
+
+/// A whole number in decimal digits, in the only form that it is written in.
+pub(super) fn number(value: &[u8]) -> Option<i64> {
+    let text = std::str::from_utf8(value).ok()?;
+    let number: i64 = text.parse().ok()?;
+    (number.to_string() == text).then_some(number)
 }
 
 /// The time that deadlines are on, in all processes.
@@ -183,7 +224,7 @@ mod tests {
         let operations = [
             Operation::Get(vec!["a".to_owned(), "é\0".to_owned()]),
             Operation::Set(vec![("a".to_owned(), Bytes::from(vec![0; 1 << 20]))]),
-            Operation::Swap(String::new(), Some(u64::MAX), Bytes::new()),
+            Operation::Swap(String::new(), Seen::Revision(u64::MAX), Bytes::new()),
         ];
         let mut all = BytesMut::new();
         for (id, operation) in (0..).zip(&operations) {

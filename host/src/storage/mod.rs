@@ -8,12 +8,16 @@
 
 pub(crate) mod client;
 pub(crate) mod command;
+mod connection;
 pub(crate) mod database;
 pub(crate) mod dir;
 mod events;
 mod limits;
 pub(crate) mod message;
+mod remote;
 mod service;
+#[cfg(test)]
+mod testing;
 
 use std::ffi::OsString;
 use std::io::{self, Write as _};
@@ -22,11 +26,13 @@ use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use daylily_core::config::Store;
+use daylily_core::config::{Store, StoreSecret};
+use daylily_core::secret::Secret;
 use serde::{Deserialize, Serialize};
 
 use self::events::Events;
 pub(crate) use self::events::MAX_EVENT_BYTES;
+use self::remote::Remote;
 use self::service::Service;
 use crate::ipc::command::{FAILED, READY};
 use crate::ipc::{child, fd_message};
@@ -40,6 +46,9 @@ struct Setup {
     /// A path, which need not be UTF-8.
     dir: OsString,
     stores: Vec<Store>,
+    /// For each store, what it has to tell its server. The stores themselves have it in no message, because workers get
+    /// them, too.
+    secrets: Vec<Option<Secret>>,
     /// It is the first storage process of its generation.
     is_first: bool,
 }
@@ -56,13 +65,19 @@ pub(crate) fn send(
     doorbells: &[BorrowedFd<'_>],
     is_first: bool,
 ) -> io::Result<()> {
-    let setup = Setup { dir: dir.as_os_str().to_owned(), stores: stores.to_owned(), is_first };
+    let secrets = stores.iter().map(|store| Some(store.server()?.secret.as_ref()?.secret.clone())).collect();
+    let setup = Setup { dir: dir.as_os_str().to_owned(), stores: stores.to_owned(), secrets, is_first };
     fd_message::send(to, &postcard::to_stdvec(&setup).map_err(io::Error::other)?, doorbells)
 }
 
 fn receive(supervisor: &UnixStream) -> io::Result<(Setup, Vec<UnixStream>)> {
     let (payload, doorbells) = fd_message::receive(supervisor)?;
-    let setup: Setup = postcard::from_bytes(&payload).map_err(io::Error::other)?;
+    let mut setup: Setup = postcard::from_bytes(&payload).map_err(io::Error::other)?;
+    for (store, secret) in setup.stores.iter_mut().zip(setup.secrets.drain(..)) {
+        if let Some(server) = store.server_mut() {
+            server.secret = secret.map(StoreSecret::received);
+        }
+    }
     if setup.stores.len() != doorbells.len() {
         return Err(io::Error::other("a descriptor is missing"));
     }
@@ -84,16 +99,39 @@ pub(crate) fn main() -> ExitCode {
     }
 }
 
+/// What a thread keeps.
+enum Keeper {
+    File(Box<Service>),
+    Server(Box<Remote>),
+}
+
+impl Keeper {
+    /// As [`Service::open`] and [`Remote::open`].
+    fn open(dir: &Path, store: Store, doorbell: UnixStream, events: Events, is_first: bool) -> Result<Self, String> {
+        match store.server().cloned() {
+            None => Service::open(dir.to_owned(), store, doorbell, events, is_first).map(Box::new).map(Self::File),
+            Some(server) => Remote::open(store, server, doorbell, events, is_first).map(Box::new).map(Self::Server),
+        }
+    }
+
+    fn run(self) -> io::Result<()> {
+        match self {
+            Self::File(service) => service.run(),
+            Self::Server(remote) => remote.run(),
+        }
+    }
+}
+
 fn serve(supervisor: &UnixStream, setup: Setup, doorbells: Vec<UnixStream>) -> io::Result<ExitCode> {
     let (dir, stores) = (PathBuf::from(setup.dir), setup.stores);
     dir::keep_private();
     child::abort_on_panic();
     let events = Events::new(supervisor.try_clone()?);
-    let (mut services, mut refused) = (Vec::new(), Vec::new());
+    let (mut keepers, mut refused) = (Vec::new(), Vec::new());
     for (store, doorbell) in stores.into_iter().zip(doorbells) {
         let name = store.name.clone();
-        match Service::open(dir.clone(), store, doorbell, events.clone(), setup.is_first) {
-            Ok(service) => services.push((name, service)),
+        match Keeper::open(&dir, store, doorbell, events.clone(), setup.is_first) {
+            Ok(keeper) => keepers.push((name, keeper)),
             Err(reason) => refused.push(format!("store `{name}`: {reason}")),
         }
     }
@@ -105,9 +143,9 @@ fn serve(supervisor: &UnixStream, setup: Setup, doorbells: Vec<UnixStream>) -> i
     (&mut &*supervisor).write_all(&[READY])?;
     let beating = supervisor.try_clone()?;
     std::thread::Builder::new().name("heartbeat".into()).spawn(move || Events::beat(beating))?;
-    let threads = services.into_iter().map(|(name, service)| {
+    let threads = keepers.into_iter().map(|(name, keeper)| {
         std::thread::Builder::new().name(name.clone()).spawn(move || {
-            if let Err(error) = service.run() {
+            if let Err(error) = keeper.run() {
                 let _ = writeln!(io::stderr(), "the storage process cannot serve the store `{name}`: {error}");
                 std::process::exit(1);
             }

@@ -1,4 +1,4 @@
-//! One store, served by a thread of its own to all workers, so that a store that is slow delays no other.
+//! One store in a file, served by a thread of its own to all workers, so that a store that is slow delays no other.
 //!
 //! The thread waits for its connections and does what arrives. Writes that have arrived together are one transaction.
 //! While another process has locked the file, operations wait here in the order of their arrival, and others' reads go
@@ -10,26 +10,14 @@ use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use bytes::{Buf as _, BytesMut};
 use daylily_core::config::Store;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::net::{RecvFlags, SendFlags};
 
+use super::connection::{Connection, READ_BYTES, Waiting};
 use super::database::{Database, Failure, OpenError};
 use super::events::Events;
-use super::message::{self, Answer, Operation, Request, Response, StoreError, now_ns};
+use super::message::{Answer, StoreError, now_ns};
 use crate::ipc::doorbell;
-
-/// Bytes that are read from a connection before the next one has its turn.
-const READ_BYTES: usize = 64 << 10;
-
-/// Operations of one connection that may wait for the lock, and their bytes. Further writes fail.
-const MAX_WAITING: usize = 1_024;
-const MAX_WAITING_BYTES: usize = 16 << 20;
-
-/// Answers that a worker has not read. While there are so many bytes, no more of its operations are read, and those that
-/// have arrived and read from the store wait.
-const MAX_UNREAD_BYTES: usize = 4 << 20;
 
 /// Operations that write, in one transaction.
 const MAX_BATCH: usize = 256;
@@ -66,25 +54,6 @@ pub(super) struct Service {
     next_connection: u64,
     waiting: VecDeque<Waiting>,
     events: Events,
-}
-
-struct Connection {
-    number: u64,
-    stream: UnixStream,
-    input: BytesMut,
-    output: BytesMut,
-    waiting: usize,
-    waiting_bytes: usize,
-    is_closed: bool,
-}
-
-/// An operation that has arrived and has no answer yet.
-struct Waiting {
-    connection: u64,
-    id: u64,
-    operation: Operation,
-    bytes: usize,
-    until_ns: u64,
 }
 
 impl Service {
@@ -134,13 +103,15 @@ impl Service {
             self.wait()?;
             self.accept()?;
             for connection in &mut self.connections {
-                connection.receive(&mut self.buffer, &mut self.waiting);
+                if connection.awaited().contains(PollFlags::IN) {
+                    connection.receive(&mut self.buffer, &mut self.waiting);
+                }
             }
             self.work();
             for connection in &mut self.connections {
                 connection.send();
             }
-            self.connections.retain(|connection| !connection.is_closed);
+            self.connections.retain(|connection| !connection.is_closed());
             self.tidy();
         }
         Ok(())
@@ -152,7 +123,7 @@ impl Service {
         if !self.is_hung_up {
             polled.push(PollFd::new(&self.doorbell, PollFlags::IN));
         }
-        polled.extend(self.connections.iter().map(|connection| PollFd::new(&connection.stream, connection.awaited())));
+        polled.extend(self.connections.iter().map(|connection| PollFd::new(connection.stream(), connection.awaited())));
         let timeout = match self.waiting.is_empty() {
             true => self.sweep_at.saturating_duration_since(Instant::now()),
             false => LOCKED_INTERVAL,
@@ -167,15 +138,7 @@ impl Service {
         while !self.is_hung_up {
             match doorbell::answer(&self.doorbell) {
                 Ok(Some(stream)) => {
-                    self.connections.push(Connection {
-                        number: self.next_connection,
-                        stream,
-                        input: BytesMut::new(),
-                        output: BytesMut::new(),
-                        waiting: 0,
-                        waiting_bytes: 0,
-                        is_closed: false,
-                    });
+                    self.connections.push(Connection::new(self.next_connection, stream));
                     self.next_connection += 1;
                 }
                 Ok(None) => break,
@@ -199,7 +162,7 @@ impl Service {
         for waiting in std::mem::take(&mut self.waiting) {
             if waiting.until_ns <= now_ns() {
                 self.answer(waiting, Err(StoreError::Expired));
-            } else if waiting.operation.is_read() && self.is_unread(waiting.connection) {
+            } else if waiting.operation.is_read() && self.is_unread(waiting.ticket.connection) {
                 self.waiting.push_back(waiting);
             } else if waiting.operation.is_read() {
                 let read = self.database.as_ref().map(|database| database.read(&waiting.operation));
@@ -280,16 +243,14 @@ impl Service {
 
     /// Whether the worker has to read answers before it gets more.
     fn is_unread(&self, number: u64) -> bool {
-        let connection = self.connections.iter().find(|connection| connection.number == number);
-        connection.is_some_and(|connection| connection.output.len() >= MAX_UNREAD_BYTES)
+        self.connections.iter().any(|connection| connection.number() == number && connection.is_unread())
     }
 
-    fn answer(&mut self, waiting: Waiting, result: Result<Answer, StoreError>) {
+    fn answer(&mut self, Waiting { ticket, .. }: Waiting, result: Result<Answer, StoreError>) {
         let mut connections = self.connections.iter_mut();
-        let Some(connection) = connections.find(|connection| connection.number == waiting.connection) else { return };
-        connection.waiting -= 1;
-        connection.waiting_bytes -= waiting.bytes;
-        connection.answer(&Response { id: waiting.id, result });
+        if let Some(connection) = connections.find(|connection| connection.number() == ticket.connection) {
+            connection.answer(&ticket, result);
+        }
     }
 
     fn reopen(&mut self) {
@@ -311,77 +272,5 @@ impl Service {
         // A file that is locked is tried again later; an error will be seen by an operation as well.
         let has_more = self.database.as_ref().is_some_and(|database| database.sweep().unwrap_or(false));
         self.sweep_at = Instant::now() + if has_more { Duration::ZERO } else { SWEEP_INTERVAL };
-    }
-}
-
-impl Connection {
-    /// What to wait for.
-    fn awaited(&self) -> PollFlags {
-        let mut flags = PollFlags::empty();
-        flags.set(PollFlags::IN, self.output.len() < MAX_UNREAD_BYTES);
-        flags.set(PollFlags::OUT, !self.output.is_empty());
-        flags
-    }
-
-    /// Receives operations, if there are any.
-    fn receive(&mut self, buffer: &mut [u8], waiting: &mut VecDeque<Waiting>) {
-        if !self.awaited().contains(PollFlags::IN) {
-            return;
-        }
-        match self.read(buffer) {
-            Ok(()) => {}
-            Err(error) if error.kind() == ErrorKind::WouldBlock => return,
-            Err(_) => self.is_closed = true,
-        }
-        loop {
-            let before = self.input.len();
-            match message::decode::<Request>(&mut self.input) {
-                Ok(Some(Request { id, until_ns, operation })) => {
-                    let bytes = before - self.input.len();
-                    let is_full = self.waiting >= MAX_WAITING || self.waiting_bytes >= MAX_WAITING_BYTES;
-                    if is_full && !operation.is_read() {
-                        self.answer(&Response { id, result: Err(StoreError::Busy) });
-                        continue;
-                    }
-                    self.waiting += 1;
-                    self.waiting_bytes += bytes;
-                    waiting.push_back(Waiting { connection: self.number, id, operation, bytes, until_ns });
-                }
-                Ok(None) => return,
-                Err(_) => {
-                    self.is_closed = true;
-                    return;
-                }
-            }
-        }
-    }
-
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<()> {
-        let (received, _) = rustix::net::recv(&self.stream, &mut *buffer, RecvFlags::DONTWAIT)?;
-        match buffer.get(..received) {
-            None | Some([]) => Err(ErrorKind::UnexpectedEof.into()),
-            Some(bytes) => {
-                self.input.extend_from_slice(bytes);
-                Ok(())
-            }
-        }
-    }
-
-    fn answer(&mut self, response: &Response) {
-        // An answer is bounded, so it fits into a frame.
-        if message::encode(response, &mut self.output).is_err() {
-            self.is_closed = true;
-        }
-    }
-
-    /// Sends as much as the worker takes.
-    fn send(&mut self) {
-        while !self.output.is_empty() && !self.is_closed {
-            match rustix::net::send(&self.stream, &self.output, SendFlags::DONTWAIT | SendFlags::NOSIGNAL) {
-                Ok(sent) => self.output.advance(sent),
-                Err(rustix::io::Errno::AGAIN) => return,
-                Err(_) => self.is_closed = true,
-            }
-        }
     }
 }

@@ -56,6 +56,15 @@ pub(crate) fn read_to_build(what: &ServeArguments) -> Result<Config, Failure> {
     read_unchecked(&Placeholders, what)
 }
 
+/// Reads the configuration of [`settled`] arguments for its stores: without the values that guests get.
+///
+/// # Errors
+///
+/// As [`read`].
+pub(crate) fn read_for_stores(what: &ServeArguments) -> Result<Config, Failure> {
+    read_unchecked(&ProcessSurroundings::without_guests(), what)
+}
+
 fn read_in(surroundings: &ProcessSurroundings, what: &ServeArguments) -> Result<Config, Failure> {
     let config = read_unchecked(surroundings, what)?;
     // Errors of the file have been reported with their lines.
@@ -66,7 +75,7 @@ fn read_in(surroundings: &ProcessSurroundings, what: &ServeArguments) -> Result<
 /// The configuration, with the directory of its stores.
 fn read_unchecked(surroundings: &dyn Surroundings, what: &ServeArguments) -> Result<Config, Failure> {
     let mut config = parse(surroundings, what)?;
-    if !config.stores.is_empty() {
+    if config.has_files() {
         let served = what.component.as_deref().or(what.config.as_deref());
         config.state_dir = Some(storage::dir::of(&config, served)?);
     }

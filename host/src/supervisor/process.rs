@@ -303,11 +303,3 @@ async fn read_ready(channel: &mut UnixStream) -> io::Result<Result<(), StartErro
     channel.take(MAX_REASON_BYTES).read_to_end(&mut reason).await?;
     Ok(Err(StartError::Refused { reason: String::from_utf8_lossy(&reason).into_owned(), exit_code }))
 }
-
-/// A random number, for jitter: processes that died together should not restart together.
-pub(super) fn random() -> u32 {
-    use std::hash::{BuildHasher, RandomState};
-    #[expect(clippy::cast_possible_truncation, reason = "any bits will do")]
-    let bits = RandomState::new().hash_one(0_u8) as u32;
-    bits
-}

@@ -18,9 +18,10 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, timeout};
 
-use super::process::{StartError, await_ready, random, spawn_reporting};
+use super::process::{StartError, await_ready, spawn_reporting};
 use crate::storage::{self, MAX_EVENT_BYTES};
 use crate::sys::lock::lock;
+use crate::sys::random::random;
 
 /// The first argument of the process's command line; only daylily itself starts it.
 pub(crate) const STORAGE: &str = "storage";
@@ -60,16 +61,21 @@ impl Storage {
     /// Starts the process, and waits until it has opened all stores of `config`; None if there are none. Cancel safe:
     /// the process is killed.
     pub(crate) async fn start(config: &Config) -> Result<Option<Self>, StartError> {
-        let Some(dir) = config.state_dir.as_deref().filter(|_| !config.stores.is_empty()) else { return Ok(None) };
-        // In a thread: a file system may never respond.
-        let path = dir.to_owned();
-        let prepared = tokio::task::spawn_blocking(move || storage::dir::prepare(&path));
-        match timeout(config.server.start_timeout, prepared).await {
-            Ok(prepared) => prepared.map_err(io::Error::other)?.map_err(StartError::StateDir)?,
-            Err(_) => return Err(StartError::TimedOut(config.server.start_timeout)),
+        if config.stores.is_empty() {
+            return Ok(None);
+        }
+        let dir = config.state_dir.clone().unwrap_or_default();
+        if config.has_files() {
+            // In a thread: a file system may never respond.
+            let path = dir.clone();
+            let prepared = tokio::task::spawn_blocking(move || storage::dir::prepare(&path));
+            match timeout(config.server.start_timeout, prepared).await {
+                Ok(prepared) => prepared.map_err(io::Error::other)?.map_err(StartError::StateDir)?,
+                Err(_) => return Err(StartError::TimedOut(config.server.start_timeout)),
+            }
         }
         let doorbells = config.stores.iter().map(|_| StdUnixStream::pair()).collect::<io::Result<_>>()?;
-        let (dir, stores) = (dir.to_owned(), config.stores.clone());
+        let stores = config.stores.clone();
         let launch = Arc::new(Launch { dir, stores, doorbells, start_timeout: config.server.start_timeout });
         let process = start(&launch, true).await?;
         let (wanted, unwanted) = watch::channel(());
@@ -168,6 +174,7 @@ async fn hear_to_silence(events: &mut BufReader<UnixStream>) {
             Ok(Ok(0) | Err(_)) => std::future::pending().await,
             Ok(Ok(_)) => match String::from_utf8_lossy(&line).trim_end().split_at_checked(1) {
                 Some(("E", text)) => tracing::error!(target: log_target::STORAGE, "{text}"),
+                Some(("W", text)) => tracing::warn!(target: log_target::STORAGE, "{text}"),
                 Some((_, text)) => tracing::info!(target: log_target::STORAGE, "{text}"),
                 None => {}
             },

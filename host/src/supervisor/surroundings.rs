@@ -15,9 +15,15 @@ use crate::sys::read_file::read_file;
 #[derive(Default)]
 pub(crate) struct ProcessSurroundings {
     asked: RefCell<Vec<PathBuf>>,
+    is_without_guests: bool,
 }
 
 impl ProcessSurroundings {
+    /// For a command that runs no guests.
+    pub(crate) fn without_guests() -> Self {
+        Self { is_without_guests: true, ..Self::default() }
+    }
+
     /// The files that were asked for, whether they could be read or not.
     pub(crate) fn into_asked(self) -> Vec<PathBuf> {
         self.asked.into_inner()
@@ -33,6 +39,10 @@ impl Surroundings for ProcessSurroundings {
     fn file(&self, path: &Path, max_bytes: u64) -> io::Result<Vec<u8>> {
         self.asked.borrow_mut().push(path.to_owned());
         read_file(path, max_bytes)
+    }
+
+    fn has_guests(&self) -> bool {
+        !self.is_without_guests
     }
 }
 

@@ -14,13 +14,14 @@ use tokio::task::JoinSet;
 use tokio::time::Instant;
 
 use super::heartbeats::HeartbeatChecks;
-use super::process::{Directives, Event, StartError, WorkerLaunch, WorkerProcess, random};
+use super::process::{Directives, Event, StartError, WorkerLaunch, WorkerProcess};
 use super::retire::{log_drained, retire};
 use crate::ipc::command::{End, WorkerCommand};
 use crate::observe::counters::{Counts, Totals};
 use crate::observe::scoreboard::Slot;
 use crate::observe::server_page::SessionState;
 use crate::sys::lock::lock;
+use crate::sys::random::random;
 use crate::worker::CUT_GRACE_PERIOD;
 
 /// A worker whose event loop has not run for this long does not accept either. The others accept on its sockets until

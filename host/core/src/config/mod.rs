@@ -22,6 +22,7 @@ mod read;
 mod reader;
 mod static_files;
 mod store;
+mod store_server;
 mod syntax;
 mod tables;
 mod unique;
@@ -49,6 +50,7 @@ pub use own_log::LogFormat;
 pub use provide::{MAX_VALUE_FILE_BYTES, NoSurroundings, PORT, Placeholders, Surroundings};
 pub use static_files::{CacheRule, FilePattern, StaticFiles};
 pub use store::{Backend, Durability, Store, StoreGrant};
+pub use store_server::{Protocol, StoreSecret, StoreServer};
 pub use tables::Table;
 pub use unix_listen::UnixListen;
 pub use value::{EnvFile, Provided, Source, Value};
@@ -94,12 +96,15 @@ impl Config {
         })
     }
 
-    /// The files besides components that it was made from: those of `env_file`, and those of `env` and `vars`.
+    /// The files besides components that it was made from: those of `env_file`, those of `env` and `vars`, and those of
+    /// stores.
     pub fn value_files(&self) -> impl Iterator<Item = &Path> {
-        self.routes.iter().flat_map(|Route { grants, .. }| {
+        let of_routes = self.routes.iter().flat_map(|Route { grants, .. }| {
             let values = grants.env.values().chain(grants.vars.values()).filter_map(Value::file);
             values.chain(grants.env_file.as_ref().map(EnvFile::path))
-        })
+        });
+        let of_stores = self.stores.iter().filter_map(|store| store.server()?.secret.as_ref()?.file());
+        of_routes.chain(of_stores)
     }
 }
 

@@ -58,18 +58,48 @@ const OF_BUILD: [(&str, &str, &str); 3] = [
 ];
 
 /// The options of a `[store.NAME]`, which [`super::store`] reads: key, default, meaning.
-const OF_STORES: [(&str, &str, &str); 6] = [
-    ("backend", "`\"sqlite\"`", "What keeps the data: `\"sqlite\"`, a file in `state_dir`."),
+const OF_STORES: [(&str, &str, &str); 12] = [
+    (
+        "backend",
+        "`\"sqlite\"`",
+        "What keeps the data: `\"sqlite\"`, a file in `state_dir`; or a server: of [Redis](state.md#redis), \
+         `\"redis://HOST:PORT/DATABASE\"`, or [NATS](state.md#nats), `\"nats://HOST:PORT\"`; with TLS, `rediss://` or \
+         `tls://`.",
+    ),
     (
         "durability",
         "`\"process\"`",
-        "What a write survives once it is acknowledged: `\"process\"`, the end of every process of the server; or \
-         `\"power\"`, a power failure, too: each write then waits for the disk.",
+        "SQLite only: what a write survives once it is acknowledged: `\"process\"`, the end of every process of the \
+         server; or `\"power\"`, a power failure, too: each write then waits for the disk.",
     ),
     ("ttl", "none", "How long an entry is kept after it was last written."),
     ("max_key", "`\"1KiB\"`", "The length of a key. Longer ones are errors."),
     ("max_value", "`\"1MiB\"`", "The length of a value. Longer ones are errors."),
-    ("max_store", "`\"1GiB\"`", "The size of the store's file. Writes that need more fail."),
+    ("max_store", "`\"1GiB\"`", "SQLite only: the size of the store's file. Writes that need more fail."),
+    (
+        "prefix",
+        "the store's name and `:`",
+        "Redis only: what the store's keys begin with there, so that other stores and programs have others. At most 128 \
+         bytes; of two stores of one server, neither prefix may begin with the other one.",
+    ),
+    (
+        "bucket",
+        "the store's name",
+        "NATS only: the key-value bucket, which is made if there is none; letters, digits, `-` and `_`.",
+    ),
+    (
+        "required",
+        "`false`",
+        "Servers only: whether a start or a reload fails if the server cannot be reached. Otherwise it is a warning.",
+    ),
+    ("user", "none", "Servers only: the user of `password`."),
+    (
+        "password",
+        "none",
+        "Servers only: the password, in the forms of [values of `env`](#values-from-outside): written, or \
+         `{ file = \"/run/secrets/redis\" }`, `{ env = \"NAME\" }` or `{ credential = \"NAME\" }`.",
+    ),
+    ("token", "none", "NATS only: a token instead of `user` and `password`, in the same forms."),
 ];
 
 pub(super) fn rows() -> Vec<Row> {

@@ -36,6 +36,16 @@ pub trait Surroundings {
     ///
     /// If it cannot be read, or is larger than `max_bytes`.
     fn file(&self, path: &Path, max_bytes: u64) -> io::Result<Vec<u8>>;
+
+    /// Whether guests are run, so that they get their values from here. Otherwise these need not exist.
+    fn has_guests(&self) -> bool {
+        true
+    }
+
+    /// Whether the values are those that are meant. Otherwise they may be empty.
+    fn is_real(&self) -> bool {
+        true
+    }
 }
 
 /// An empty environment, and no files.
@@ -65,6 +75,10 @@ impl Surroundings for Placeholders {
     fn file(&self, _: &Path, _: u64) -> io::Result<Vec<u8>> {
         Ok(Vec::new())
     }
+
+    fn is_real(&self) -> bool {
+        false
+    }
 }
 
 type Read<T> = Result<T, Vec<ValueError>>;
@@ -72,6 +86,8 @@ type Read<T> = Result<T, Vec<ValueError>>;
 /// Provides values for one configuration. Each file is read once, so all routes have the same contents of it.
 pub(super) struct Provider<'a> {
     surroundings: &'a dyn Surroundings,
+    /// What the values of guests are from.
+    of_guests: &'a dyn Surroundings,
     values: BTreeMap<Source, Read<Secret>>,
     env_files: BTreeMap<PathBuf, Read<BTreeMap<String, Secret>>>,
     /// Where there was an error: several routes may have a value of `[defaults]`.
@@ -81,7 +97,8 @@ pub(super) struct Provider<'a> {
 impl<'a> Provider<'a> {
     pub(super) fn new(surroundings: &'a dyn Surroundings) -> Self {
         let (values, env_files, reported) = Default::default();
-        Self { surroundings, values, env_files, reported }
+        let of_guests = if surroundings.has_guests() { surroundings } else { &Placeholders };
+        Self { surroundings, of_guests, values, env_files, reported }
     }
 
     /// Provides all values of a route. `route` is its name, if that is valid.
@@ -154,9 +171,31 @@ impl<'a> Provider<'a> {
         }
     }
 
+    /// A secret of the server's own; None if there was an error. `what` begins the error.
+    pub(super) fn secret(
+        &mut self,
+        what: &str,
+        source: &Source,
+        place: Range<usize>,
+        problems: &mut Problems,
+    ) -> Option<Secret> {
+        match read(self.surroundings, source) {
+            Ok(secret) if secret.expose().is_empty() && self.surroundings.is_real() => {
+                let error = ValueError::new(format!("{source} is empty"));
+                self.report(what, Some(place), vec![error], problems);
+                None
+            }
+            Ok(secret) => Some(secret),
+            Err(error) => {
+                self.report(what, Some(place), vec![error], problems);
+                None
+            }
+        }
+    }
+
     fn value(&mut self, value: &Provided, is_env: bool) -> Read<Secret> {
         if !self.values.contains_key(&value.source) {
-            let read = self.read(&value.source).map_err(|error| vec![error]);
+            let read = read(self.of_guests, &value.source).map_err(|error| vec![error]);
             self.values.insert(value.source.clone(), read);
         }
         let text = self.values.get(&value.source).cloned().unwrap_or_else(|| Err(Vec::new()))?;
@@ -167,66 +206,13 @@ impl<'a> Provider<'a> {
         Ok(text)
     }
 
-    fn read(&self, source: &Source) -> Result<Secret, ValueError> {
-        match source {
-            Source::Variable(name) => {
-                let Some(value) = self.surroundings.variable(name) else {
-                    let error = format!("there is no variable `{}` in the environment of daylily", name.escape_debug());
-                    return Err(
-                        ValueError::new(error).help(format!("set {name} where daylily is started, or write a value"))
-                    );
-                };
-                let value = value.into_string().map_err(|_| {
-                    ValueError::new(format!("{source} is not valid UTF-8"))
-                        .help("put it into a file in base64, for example")
-                });
-                value.map(Secret::new)
-            }
-            Source::File(path) | Source::EnvFile(path) => {
-                self.file(source, path, "create the file, or correct the path")
-            }
-            Source::Credential(name) => {
-                let Some(dir) = self.surroundings.variable(CREDENTIALS_DIRECTORY) else {
-                    let error = format!("systemd passed no credentials, so there is no `{name}`");
-                    let help = format!(
-                        "write LoadCredential={name}:PATH into the unit, which makes systemd set {CREDENTIALS_DIRECTORY}"
-                    );
-                    return Err(ValueError::new(error).help(help));
-                };
-                let help = format!("write LoadCredential={name}:PATH into the unit, or correct the name");
-                self.file(source, &Path::new(&dir).join(name), &help)
-            }
-        }
-    }
-
-    /// The text of a file, without the line end at its end.
-    fn file(&self, what: &Source, path: &Path, help: &str) -> Result<Secret, ValueError> {
-        let mut text = self.text(what, path, help)?;
-        if text.ends_with('\n') {
-            text.pop();
-            if text.ends_with('\r') {
-                text.pop();
-            }
-        }
-        Ok(Secret::new(text))
-    }
-
-    fn text(&self, what: &Source, path: &Path, help: &str) -> Result<String, ValueError> {
-        let bytes = self.surroundings.file(path, MAX_VALUE_FILE_BYTES).map_err(|error| {
-            let error = ValueError::new(format!("{what} cannot be read: {error}"));
-            error.help(format!("{help}; it is a regular file of at most {}", format_size(MAX_VALUE_FILE_BYTES)))
-        })?;
-        String::from_utf8(bytes)
-            .map_err(|_| ValueError::new(format!("{what} is not valid UTF-8")).help("encode it, for example in base64"))
-    }
-
     fn env_file(&mut self, path: &Path) -> Read<BTreeMap<String, Secret>> {
         if let Some(read) = self.env_files.get(path) {
             return read.clone();
         }
         let source = Source::EnvFile(path.to_owned());
         let help = "create the file, or correct the path";
-        let read = self.text(&source, path, help).map_err(|error| vec![error]).and_then(|text| {
+        let read = text(self.of_guests, &source, path, help).map_err(|error| vec![error]).and_then(|text| {
             let variables = dotenv::parse(&text).map_err(|errors| {
                 let located =
                     |(line, error): dotenv::LineError| error.of(&format!("`{}`, line {line}", path.display()));
@@ -237,6 +223,59 @@ impl<'a> Provider<'a> {
         self.env_files.insert(path.to_owned(), read.clone());
         read
     }
+}
+
+fn read(surroundings: &dyn Surroundings, source: &Source) -> Result<Secret, ValueError> {
+    match source {
+        Source::Variable(name) => {
+            let Some(value) = surroundings.variable(name) else {
+                let error = format!("there is no variable `{}` in the environment of daylily", name.escape_debug());
+                return Err(
+                    ValueError::new(error).help(format!("set {name} where daylily is started, or write a value"))
+                );
+            };
+            let value = value.into_string().map_err(|_| {
+                ValueError::new(format!("{source} is not valid UTF-8"))
+                    .help("put it into a file in base64, for example")
+            });
+            value.map(Secret::new)
+        }
+        Source::File(path) | Source::EnvFile(path) => {
+            file(surroundings, source, path, "create the file, or correct the path")
+        }
+        Source::Credential(name) => {
+            let Some(dir) = surroundings.variable(CREDENTIALS_DIRECTORY) else {
+                let error = format!("systemd passed no credentials, so there is no `{name}`");
+                let help = format!(
+                    "write LoadCredential={name}:PATH into the unit, which makes systemd set {CREDENTIALS_DIRECTORY}"
+                );
+                return Err(ValueError::new(error).help(help));
+            };
+            let help = format!("write LoadCredential={name}:PATH into the unit, or correct the name");
+            file(surroundings, source, &Path::new(&dir).join(name), &help)
+        }
+    }
+}
+
+/// The text of a file, without the line end at its end.
+fn file(surroundings: &dyn Surroundings, what: &Source, path: &Path, help: &str) -> Result<Secret, ValueError> {
+    let mut text = text(surroundings, what, path, help)?;
+    if text.ends_with('\n') {
+        text.pop();
+        if text.ends_with('\r') {
+            text.pop();
+        }
+    }
+    Ok(Secret::new(text))
+}
+
+fn text(surroundings: &dyn Surroundings, what: &Source, path: &Path, help: &str) -> Result<String, ValueError> {
+    let bytes = surroundings.file(path, MAX_VALUE_FILE_BYTES).map_err(|error| {
+        let error = ValueError::new(format!("{what} cannot be read: {error}"));
+        error.help(format!("{help}; it is a regular file of at most {}", format_size(MAX_VALUE_FILE_BYTES)))
+    })?;
+    String::from_utf8(bytes)
+        .map_err(|_| ValueError::new(format!("{what} is not valid UTF-8")).help("encode it, for example in base64"))
 }
 
 fn is_port(text: &str) -> bool {

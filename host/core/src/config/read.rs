@@ -14,6 +14,7 @@ use super::provide::{Provider, Surroundings};
 use super::reader::{Located, Section};
 use super::static_files;
 use super::store;
+use super::store_server::without_passwords;
 use super::syntax;
 use super::tables::Table;
 use super::unique::SeenKeys;
@@ -59,7 +60,8 @@ pub(super) fn read(
     let config = read_config(&file, tree.get_ref(), overrides, &mut provider, &mut problems);
     let problems = problems.without_consequences(&syntax, text).and(syntax);
     if !problems.is_empty() {
-        return Err(Diagnostics::new(path, text, problems));
+        // An error shows its line, maybe in a log.
+        return Err(Diagnostics::new(path, &without_passwords(text), problems));
     }
     Ok(config)
 }
@@ -104,7 +106,7 @@ fn read_config(
         config.server.read(&mut section);
         section.finish();
     }
-    config.stores = store::read(&mut top);
+    config.stores = store::read(&mut top, provider);
     let mut defaults = Settings::default();
     if let Some(mut section) = top.section("defaults", Table::Defaults) {
         defaults.read(&mut section);

@@ -11,21 +11,23 @@ use serde::{Deserialize, Serialize};
 use super::diagnostic::Problems;
 use super::kinds::utf8;
 use super::option::{Form, Kind};
+use super::provide::Provider;
 use super::reader::{Located, Section};
+use super::store_server::{self, BACKEND_HELP, StoreServer};
 use super::tables::Table;
 use super::{Config, Grants};
 use crate::ValueError;
 use crate::limits::{GIB, KIB, Limit, MIB, TIB, size, time};
 use crate::similar::closest;
 
-/// A key-value store, in a database of its own.
+/// A key-value store.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Store {
     /// Its name, which is also that of its file: letters, digits, `-` and `_`.
     pub name: String,
     /// What keeps it.
     pub backend: Backend,
-    /// What an acknowledged write survives.
+    /// What an acknowledged write to a file survives.
     pub durability: Durability,
     /// How long an entry is kept after it was last written; `None` for ever.
     pub ttl: Option<Duration>,
@@ -33,16 +35,18 @@ pub struct Store {
     pub max_key_bytes: u64,
     /// Maximum length of a value.
     pub max_value_bytes: u64,
-    /// Maximum size of the database.
+    /// Maximum size of a file.
     pub max_store_bytes: u64,
 }
 
 /// What keeps a store.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Backend {
     /// A file in `state_dir`.
     #[default]
     Sqlite,
+    /// A server.
+    Server(Box<StoreServer>),
 }
 
 /// What an acknowledged write survives.
@@ -107,11 +111,27 @@ impl Store {
             max_store_bytes: MAX_STORE.default,
         }
     }
+
+    /// The server that keeps it, if one does.
+    pub fn server(&self) -> Option<&StoreServer> {
+        match &self.backend {
+            Backend::Sqlite => None,
+            Backend::Server(server) => Some(server),
+        }
+    }
+
+    /// The same, to be changed.
+    pub fn server_mut(&mut self) -> Option<&mut StoreServer> {
+        match &mut self.backend {
+            Backend::Sqlite => None,
+            Backend::Server(server) => Some(server),
+        }
+    }
 }
 
 /// Reads all tables below `[store]`.
-pub(super) fn read(top: &mut Section<'_, '_>) -> Vec<Store> {
-    let mut stores: Vec<Store> = Vec::new();
+pub(super) fn read(top: &mut Section<'_, '_>, provider: &mut Provider<'_>) -> Vec<Store> {
+    let (mut stores, mut places): (Vec<Store>, Vec<_>) = Default::default();
     for (name, table) in top.named_tables("store") {
         let mut section = top.within(Table::Store, table);
         match check_name(name.value) {
@@ -127,19 +147,24 @@ pub(super) fn read(top: &mut Section<'_, '_>) -> Vec<Store> {
                 let error = ValueError::new(format!("two stores are named `{}`", name.value));
                 section.problems().add(name.span, error.help("their names must differ in more than case"));
             }
-            Ok(()) => stores.push(read_store(name.value, &mut section)),
+            Ok(()) => {
+                stores.push(read_store(name.value, &mut section, provider));
+                let place = section.place_of("prefix").or_else(|| section.place_of("bucket"));
+                places.push(place.unwrap_or(name.span));
+            }
             Err(error) => section.problems().add(name.span, error),
         }
         section.finish();
     }
+    store_server::check_places(&stores, &places, top);
     stores
 }
 
-fn read_store(name: &str, section: &mut Section<'_, '_>) -> Store {
+fn read_store(name: &str, section: &mut Section<'_, '_>, provider: &mut Provider<'_>) -> Store {
     let mut store = Store::named(name);
-    if let Some(backend) = section.parsed("backend") {
-        store.backend = backend.value;
-    }
+    let backend = section.parsed("backend");
+    let is_known = backend.is_some() || !section.has("backend");
+    store.backend = backend.map(|backend| backend.value).unwrap_or_default();
     if let Some(durability) = section.parsed("durability") {
         store.durability = durability.value;
     }
@@ -151,6 +176,7 @@ fn read_store(name: &str, section: &mut Section<'_, '_>) -> Store {
     ] {
         *value = section.limit(limit).unwrap_or(*value);
     }
+    store_server::read(section, &mut store, is_known, provider);
     store
 }
 
@@ -169,8 +195,8 @@ impl FromStr for Backend {
     fn from_str(text: &str) -> Result<Self, ValueError> {
         match text {
             "sqlite" => Ok(Self::Sqlite),
-            _ => Err(ValueError::new(format!("unknown backend {text:?}"))
-                .help("write \"sqlite\": a file in `state_dir`, which is also the default")),
+            url if url.contains("://") => url.parse().map(Box::new).map(Self::Server),
+            _ => Err(ValueError::new(format!("unknown backend {text:?}")).help(BACKEND_HELP)),
         }
     }
 }
@@ -271,6 +297,11 @@ impl Config {
                 problems.add(place, error.help(help));
             }
         }
+    }
+
+    /// Whether any store is a file in `state_dir`.
+    pub fn has_files(&self) -> bool {
+        self.stores.iter().any(|store| store.server().is_none())
     }
 
     /// The store of this name.

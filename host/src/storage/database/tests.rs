@@ -1,15 +1,5 @@
-use std::collections::BTreeMap;
-
-use daylily_core::config::{Overrides, parse};
-
 use super::*;
-
-/// A store with these keys in its table.
-fn store(keys: &str) -> Store {
-    let text = format!("[store.test]\n{keys}\n[[route]]\ncomponent = 'a.wasm'\n");
-    let config = parse(Path::new("daylily.toml"), &text, &Overrides::default()).expect("a configuration");
-    config.store("test").expect("a store").clone()
-}
+use crate::storage::testing::{self, store};
 
 fn open(dir: &Path, keys: &str) -> Database {
     Database::open(dir, &store(keys)).expect("a store")
@@ -24,109 +14,33 @@ fn write(database: &Database, operation: Operation) -> Result<Answer, StoreError
     }
 }
 
-/// A sequence of numbers that looks random and is the same in each run.
-struct Numbers(u64);
-
-impl Numbers {
-    fn below(&mut self, end: u64) -> u64 {
-        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        (self.0 >> 33) % end
-    }
-}
-
-const KEYS: [&str; 6] = ["", "a", "a\0", "A", "é", "🌼 long 0123456789012345678901234567890123456789"];
-
-fn random_operation(numbers: &mut Numbers) -> Operation {
-    let mut key = || KEYS[usize::try_from(numbers.below(6)).expect("an index")].to_owned();
-    let (one, other) = (key(), key());
-    let value = match numbers.below(5) {
-        0 => Bytes::new(),
-        1 => Bytes::from(vec![0xff; 5_000]),
-        2 => Bytes::from(i64::MAX.to_string()),
-        _ => Bytes::from(numbers.below(1_000).to_string()),
-    };
-    match numbers.below(8) {
-        0 => Operation::Get(vec![one, other]),
-        1 => Operation::Exists(one),
-        2 => Operation::List(None),
-        3 => Operation::Delete(vec![one, other]),
-        4 => Operation::Increment(one, i64::try_from(numbers.below(100)).expect("a number") - 50, -20),
-        5 => Operation::Set(vec![(one, value.clone()), (other, value)]),
-        _ => Operation::Set(vec![(one, value)]),
-    }
-}
-
-/// What the operation has to find, in a map.
-fn of_model(model: &mut BTreeMap<String, Bytes>, operation: &Operation) -> Result<Answer, StoreError> {
-    match operation {
-        Operation::Get(keys) => Ok(Answer::Values(keys.iter().map(|key| model.get(key).cloned()).collect())),
-        Operation::Exists(key) => Ok(Answer::Exists(model.contains_key(key))),
-        Operation::List(_) => Ok(Answer::Keys(Page { keys: model.keys().cloned().collect(), next: None })),
-        Operation::Set(entries) => {
-            model.extend(entries.iter().cloned());
-            Ok(Answer::Done)
-        }
-        Operation::Delete(keys) => {
-            keys.iter().for_each(|key| drop(model.remove(key)));
-            Ok(Answer::Done)
-        }
-        Operation::Increment(key, delta, least) => {
-            let value = model.get(key).map_or(Ok("0"), |value| std::str::from_utf8(value));
-            let value: i64 = value.ok().and_then(|text| text.parse().ok()).ok_or(StoreError::NotANumber)?;
-            let sum = value.checked_add(*delta).ok_or(StoreError::Overflow)?;
-            if sum < *least {
-                return Err(StoreError::Negative);
-            }
-            model.insert(key.clone(), Bytes::from(sum.to_string()));
-            Ok(Answer::Number(sum))
-        }
-        Operation::Read(_) | Operation::Swap(..) => unreachable!("not among the random operations"),
-    }
-}
-
 #[test]
 fn finds_what_a_map_would() {
     let dir = tempfile::tempdir().expect("a directory");
-    let (mut database, mut model) = (open(dir.path(), ""), BTreeMap::new());
-    let mut numbers = Numbers(1);
-    for number in 0..3_000 {
+    let mut database = open(dir.path(), "");
+    testing::check_against_a_map(3_000, |number, operation| {
         if number % 500 == 0 {
-            drop(database);
+            // The file has everything.
             database = open(dir.path(), "");
         }
-        let operation = random_operation(&mut numbers);
-        let mut found = match operation.is_read() {
+        match operation.is_read() {
             true => database.read(&operation).map_err(|failure| panic!("{failure:?}")),
-            false => write(&database, operation.clone()),
-        };
-        if let Ok(Answer::Keys(page)) = &mut found {
-            page.keys.sort();
+            false => write(&database, operation),
         }
-        assert_eq!(found, of_model(&mut model, &operation), "operation {number}: {operation:?}");
-    }
+    });
 }
 
 #[test]
-fn only_decimal_digits_are_numbers() {
+fn operations_do_what_is_documented() {
     let dir = tempfile::tempdir().expect("a directory");
     let database = open(dir.path(), "");
-    for (value, expected) in [
-        ("0", Ok(Answer::Number(1))),
-        ("-1", Ok(Answer::Number(0))),
-        ("-9223372036854775808", Ok(Answer::Number(i64::MIN + 1))),
-        ("9223372036854775807", Err(StoreError::Overflow)),
-        ("9223372036854775808", Err(StoreError::NotANumber)),
-        ("", Err(StoreError::NotANumber)),
-        ("01", Err(StoreError::NotANumber)),
-        ("+1", Err(StoreError::NotANumber)),
-        ("-0", Err(StoreError::NotANumber)),
-        (" 1", Err(StoreError::NotANumber)),
-        ("1.0", Err(StoreError::NotANumber)),
-        ("\0\0\0\0\0\0\0\x01", Err(StoreError::NotANumber)),
-    ] {
-        write(&database, Operation::Set(vec![("n".to_owned(), Bytes::from(value))])).expect("room");
-        assert_eq!(write(&database, Operation::Increment("n".to_owned(), 1, i64::MIN)), expected, "{value:?}");
-    }
+    testing::check_operations(|operation| match operation.is_read() {
+        true => database.read(&operation).map_err(|failure| match failure {
+            Failure::Operation(error) => error,
+            failure => panic!("{failure:?}"),
+        }),
+        false => write(&database, operation),
+    });
 }
 
 /// An operation that fails does not take back the others of its transaction.

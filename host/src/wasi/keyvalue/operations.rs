@@ -1,5 +1,6 @@
 //! The operations of a guest on the stores that its route grants, whatever the interface that it calls.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,7 +11,7 @@ use wasmtime::component::Resource;
 
 use crate::engine::meter::{WaitFor, WaitTimer};
 use crate::storage::client::StoreClient;
-use crate::storage::message::{Answer, Operation, Page};
+use crate::storage::message::{Answer, Operation, Page, Seen};
 use crate::wasi::host_memory::RESOURCE_BYTES;
 use crate::wasi::state::State;
 
@@ -43,7 +44,7 @@ pub(super) type Outcome<T> = wasmtime::Result<Result<T, Failed>>;
 pub(crate) struct Cas {
     store: Arc<StoreClient>,
     key: String,
-    entry: Option<(Bytes, u64)>,
+    entry: Option<(Bytes, Option<u64>)>,
 }
 
 impl Cas {
@@ -150,9 +151,9 @@ impl<T> Done<T> {
         };
         let bytes = match &answer {
             Answer::Values(values) => values.iter().flatten().map(Bytes::len).sum(),
-            Answer::Revision(Some((value, _))) => value.len(),
+            Answer::Entry(Some((value, _))) => value.len(),
             Answer::Keys(page) => page.keys.iter().map(String::len).sum(),
-            Answer::Revision(None) | Answer::Done | Answer::Exists(_) | Answer::Number(_) => 0,
+            Answer::Entry(None) | Answer::Done | Answer::Exists(_) | Answer::Number(_) => 0,
         };
         state.charge(bytes)?;
         match (self.result)(answer) {
@@ -171,7 +172,10 @@ fn bytes_of(operation: &Operation) -> usize {
     match operation {
         Operation::Get(keys) | Operation::Delete(keys) => keys.iter().map(String::len).sum(),
         Operation::Set(entries) => entries.iter().map(|(key, value)| key.len() + value.len()).sum(),
-        Operation::Swap(key, _, value) => key.len() + value.len(),
+        Operation::Swap(key, seen, value) => {
+            let seen = if let Seen::Value(value) = seen { value.len() } else { 0 };
+            key.len() + seen + value.len()
+        }
         Operation::Exists(key) | Operation::Read(key) | Operation::Increment(key, ..) => key.len(),
         Operation::List(_) => 0,
     }
@@ -251,7 +255,7 @@ pub(super) fn list(state: &mut State, store: Arc<StoreClient>, cursor: Option<u6
 /// All keys, for an interface without pages.
 pub(super) async fn list_all<S: OpenStore>(state: &mut State, of: Resource<S>) -> Outcome<Vec<String>> {
     let store = store(state, &of)?;
-    let (mut keys, mut bytes, mut cursor) = (Vec::new(), 0_usize, None);
+    let (mut keys, mut seen, mut bytes, mut cursor) = (Vec::new(), HashSet::new(), 0_usize, None);
     loop {
         let page = match list(state, Arc::clone(&store), cursor)?.wait(state).await? {
             Ok(page) => page,
@@ -262,7 +266,8 @@ pub(super) async fn list_all<S: OpenStore>(state: &mut State, of: Resource<S>) -
             let error = "the keys are more than 1 MiB together; list them in pages, with wasi:keyvalue";
             return Ok(Err(Failed::Other(error.to_owned())));
         }
-        keys.extend(page.keys);
+        // A server may list a key twice.
+        keys.extend(page.keys.into_iter().filter(|key| seen.insert(key.clone())));
         cursor = page.next;
         if cursor.is_none() {
             return Ok(Ok(keys));
@@ -272,7 +277,7 @@ pub(super) async fn list_all<S: OpenStore>(state: &mut State, of: Resource<S>) -
 
 pub(super) async fn cas<S: OpenStore>(state: &mut State, of: Resource<S>, key: String) -> Outcome<Resource<Cas>> {
     let store = store(state, &of)?;
-    let entry = answer!(Answer::Revision(entry) => entry);
+    let entry = answer!(Answer::Entry(entry) => entry);
     match Call::new(state, Arc::clone(&store), Operation::Read(key.clone()), entry)?.wait(state).await? {
         Ok(entry) => push(state, Cas { store, key, entry }).map(Ok),
         Err(failed) => Ok(Err(failed)),
@@ -299,9 +304,8 @@ pub(super) fn drop_cas(state: &mut State, cas: Resource<Cas>) -> wasmtime::Resul
 /// Sets the value if the entry is as it was; else returns the entry as it is now.
 pub(super) async fn swap(state: &mut State, cas: Resource<Cas>, value: Vec<u8>) -> Outcome<Option<Resource<Cas>>> {
     let Cas { store, key, entry } = state.table().delete(cas)?;
-    let revision = entry.map(|(_, revision)| revision);
-    let operation = Operation::Swap(key.clone(), revision, value.into());
-    let result = answer!(Answer::Done => None, Answer::Revision(entry) => Some(entry));
+    let operation = Operation::Swap(key.clone(), Seen::of(entry), value.into());
+    let result = answer!(Answer::Done => None, Answer::Entry(entry) => Some(entry));
     match Call::new(state, Arc::clone(&store), operation, result)?.wait(state).await? {
         Ok(None) => Ok(Ok(None)),
         Ok(Some(entry)) => push(state, Cas { store, key, entry }).map(|cas| Ok(Some(cas))),

@@ -12,7 +12,7 @@ use tokio_rustls::client::TlsStream;
 use wasmtime_wasi_http::Error;
 
 use super::error;
-use crate::sys::read_file::{MAX_CERTIFICATES_BYTES, check_file};
+use crate::sys::certificates;
 
 /// The certificates that https origins are verified against. Read once, on first use.
 #[derive(Clone, Default)]
@@ -62,32 +62,13 @@ impl Trust {
 }
 
 fn load() -> Option<Arc<ClientConfig>> {
-    // rustls-native-certs reads the file without limits, so check it first.
-    let named = std::env::var_os("SSL_CERT_FILE");
-    if let Some(Err(error)) = named.as_ref().map(|path| check_file(path.as_ref(), MAX_CERTIFICATES_BYTES)) {
-        tracing::error!(
-            target: log_target::OUTGOING,
-            "failed to read the trusted certificates in SSL_CERT_FILE: {error}; \
-             set it to a PEM file of CA certificates, and restart daylily"
-        );
-        return None;
-    }
-    let found = rustls_native_certs::load_native_certs();
-    let mut roots = RootCertStore::empty();
-    let (added, _unparsable) = roots.add_parsable_certificates(found.certs);
-    if added == 0 {
-        let reason = found.errors.first().map_or_else(|| "none found".to_owned(), ToString::to_string);
-        tracing::error!(
-            target: log_target::OUTGOING,
-            "no trusted certificates for outgoing https: {reason}; \
-             install the system's CA certificates or set SSL_CERT_FILE, and restart daylily"
-        );
-        return None;
-    }
-    for error in &found.errors {
+    let trusted = certificates::trusted()
+        .inspect_err(|error| tracing::error!(target: log_target::OUTGOING, "outgoing https: {error}"))
+        .ok()?;
+    for error in &trusted.errors {
         tracing::warn!(target: log_target::OUTGOING, %error, "failed to read some of the trusted certificates");
     }
-    client_config(roots)
+    client_config(trusted.roots)
         .inspect_err(|error| {
             tracing::error!(target: log_target::OUTGOING, %error, "failed to set up outgoing https");
         })
@@ -95,11 +76,7 @@ fn load() -> Option<Arc<ClientConfig>> {
 }
 
 fn client_config(roots: RootCertStore) -> Result<Arc<ClientConfig>, rustls::Error> {
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let mut config = ClientConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()?
-        .with_root_certificates(roots)
-        .with_no_client_auth();
+    let mut config = certificates::client_config(roots)?;
     config.alpn_protocols = vec![b"http/1.1".to_vec()];
     Ok(Arc::new(config))
 }
