@@ -68,6 +68,12 @@ impl Case {
         (self.server, self.also) = (server, also);
         self
     }
+
+    /// It is a request of a guest, which got this status.
+    const fn of_a_guest(mut self, status: u16) -> Self {
+        self.status = Some(status);
+        self
+    }
 }
 
 static ORDINARY: Shared = Shared::new(|| {
@@ -88,10 +94,12 @@ fn narrow(server: &str) -> Setup {
         .route("hello.test", "hello", "")
         .route("echo.test", "echo", "")
         .route("stream.test", "stream", "")
+        .route("caller.test", "outgoing", "allow_http = ['route:called']")
+        .route_at("name = 'called'\nhost = 'called.test'", "hello")
 }
 
 static NARROW: Shared = Shared::new(|| narrow("queue_timeout = '60s'"));
-static IMPATIENT: Shared = Shared::new(|| narrow("queue_timeout = '200ms'"));
+static IMPATIENT: Shared = Shared::new(|| narrow("queue_timeout = '200ms'\nmax_chain = 1"));
 static ENDING: Shared = Shared::new(|| narrow("queue_timeout = '60s'\nshutdown_timeout = '300ms'"));
 
 /// There is a case for each outcome.
@@ -157,6 +165,12 @@ const CASES: &[Case] = &[
     Case::new(Outcome::Unsupported, "", Refused(501, "unsupported transfer coding", Closes), |server| {
         send(server, &Request::post("echo.test", "/").header("transfer-encoding", "gzip, chunked").bytes())
     }),
+    Case::new(Outcome::NoPermit, "called", Nothing, |server| calls(server, 503))
+        .on(&NARROW, &[("caller.test", Outcome::Ok)])
+        .of_a_guest(503),
+    Case::new(Outcome::LoopDetected, "called", Nothing, |server| calls(server, 508))
+        .on(&IMPATIENT, &[("caller.test", Outcome::Ok)])
+        .of_a_guest(508),
     Case::new(Outcome::NoRoute, "", Refused(404, "no such route", Stays), |server| get(server, "nowhere.test", "/")),
     Case::new(Outcome::Ok, "files.test", Complete(200), |server| get(server, "files.test", "/")),
     Case::new(Outcome::NoFile, "files.test", Refused(404, "no such file", Stays), |server| {
@@ -225,6 +239,13 @@ fn hold(server: &Daylily, number: u64) -> Connection {
 fn queue_full(server: &Daylily) -> Answer {
     let _held = [hold(server, 1), hold(server, 2)];
     get(server, "hello.test", "/")
+}
+
+/// A guest calls another route, and gets this status.
+fn calls(server: &Daylily, status: u16) -> Answer {
+    let response = server.get("caller.test", "/?url=http://called.daylily.internal/");
+    assert!(response.text().starts_with(&format!("status: {status}\n")), "{response:?}");
+    None
 }
 
 /// A file cannot be opened, because its worker has no descriptor left.

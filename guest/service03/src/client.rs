@@ -86,6 +86,16 @@ pub async fn relay(target: &Target, incoming: Request) -> Result<Response, Strin
     Ok(Response::new(length(target, "answer_length"), Some(body), end).0)
 }
 
+/// The response to the same request at `authority`.
+pub async fn circle(target: &Target, incoming: &Request) -> Result<String, String> {
+    let (request, _sent) = Request::new(Fields::new(), None, wit_future::new(|| Ok(None)).1, None);
+    request.set_scheme(Some(&Scheme::Http)).map_err(|()| "scheme refused")?;
+    request.set_authority(target.get("authority")).map_err(|()| "authority refused")?;
+    request.set_path_with_query(incoming.get_path_with_query().as_deref()).map_err(|()| "path refused")?;
+    let response = client::send(request).await.map_err(|code| format!("{code:?}"))?;
+    Ok(read(response).await)
+}
+
 /// The transmission result of a request that is never sent.
 pub async fn unsent() -> String {
     let (request, sent) = Request::new(Fields::new(), None, wit_future::new(|| Ok(None)).1, None);

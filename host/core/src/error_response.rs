@@ -23,6 +23,8 @@ pub enum ErrorResponse {
     NoFile,
     /// 421: the request's host is no name of the server of `daylily dev`.
     ForeignHost,
+    /// 421: a client's request for a host that is reserved for requests from route to route.
+    ReservedHost,
     /// 405: the route serves files, which have no methods but GET and HEAD.
     MethodNotAllowed,
     /// 408: the request's head took longer than `head_timeout`.
@@ -65,6 +67,8 @@ pub enum ErrorResponse {
     },
     /// 503: the server drains and accepts no more requests.
     ShuttingDown,
+    /// 503: no permit was free for a request of another guest, which does not wait for one.
+    NoPermit,
     /// 504: the guest used up its `cpu_time`.
     CpuTime {
         /// The limit, as a key and a value.
@@ -77,6 +81,8 @@ pub enum ErrorResponse {
     },
     /// 501: the request's body has a transfer coding other than `chunked`.
     UnknownCoding,
+    /// 508: the request would have been one more than `max_chain` in a chain of requests of guests.
+    LoopDetected,
     /// 500: an error in daylily.
     Internal {
         /// What went wrong.
@@ -107,13 +113,14 @@ impl ErrorResponse {
             Self::HeadTimeout | Self::BodyTimeout | Self::GaveWay => 408,
             Self::BodyTooLarge => 413,
             Self::TargetTooLong => 414,
-            Self::ForeignHost => 421,
+            Self::ForeignHost | Self::ReservedHost => 421,
             Self::HeadTooLarge => 431,
             Self::UnknownCoding => 501,
             Self::Trap { .. } | Self::NoResponse | Self::InvalidResponse { .. } | Self::Internal { .. } => 500,
             Self::GuestError { .. } => 502,
-            Self::QueueFull | Self::QueueTimeout | Self::NoInstance { .. } | Self::ShuttingDown => 503,
+            Self::QueueFull | Self::QueueTimeout | Self::NoPermit | Self::NoInstance { .. } | Self::ShuttingDown => 503,
             Self::CpuTime { .. } | Self::WallTime { .. } => 504,
+            Self::LoopDetected => 508,
         }
     }
 
@@ -121,7 +128,7 @@ impl ErrorResponse {
     pub fn outcome(&self) -> RequestOutcome {
         match self {
             Self::Malformed { .. } => RequestOutcome::Malformed,
-            Self::NoRoute | Self::ForeignHost => RequestOutcome::NoRoute,
+            Self::NoRoute | Self::ForeignHost | Self::ReservedHost => RequestOutcome::NoRoute,
             Self::NoFile => RequestOutcome::NoFile,
             Self::MethodNotAllowed => RequestOutcome::MethodNotAllowed,
             Self::HeadTimeout => RequestOutcome::HeadTimeout,
@@ -136,6 +143,8 @@ impl ErrorResponse {
             Self::GuestError { .. } => RequestOutcome::GuestError,
             Self::QueueFull => RequestOutcome::QueueFull,
             Self::QueueTimeout => RequestOutcome::QueueTimeout,
+            Self::NoPermit => RequestOutcome::NoPermit,
+            Self::LoopDetected => RequestOutcome::LoopDetected,
             Self::NoInstance { .. } => RequestOutcome::NoInstance,
             Self::ShuttingDown => RequestOutcome::ShutDown,
             Self::CpuTime { .. } => RequestOutcome::CpuLimit,
@@ -153,6 +162,7 @@ impl ErrorResponse {
             Self::ForeignHost => {
                 "this host is no name of the development server: use localhost, or name it with --listen"
             }
+            Self::ReservedHost => "this host is reserved for requests from route to route",
             Self::MethodNotAllowed => "method not allowed",
             Self::HeadTimeout => "request head timed out",
             Self::BodyTimeout => "request body timed out",
@@ -167,6 +177,8 @@ impl ErrorResponse {
             Self::GuestError { .. } => "guest returned an error code",
             Self::QueueFull => "request queue full",
             Self::QueueTimeout => "timed out in queue",
+            Self::NoPermit => "no permit is free for a request of another guest",
+            Self::LoopDetected => "too many requests in a chain",
             Self::NoInstance { .. } => "cannot create an instance",
             Self::ShuttingDown => "server is shutting down",
             Self::CpuTime { .. } => "CPU time limit exceeded",
@@ -189,6 +201,7 @@ impl ErrorResponse {
             Self::NoRoute
             | Self::NoFile
             | Self::ForeignHost
+            | Self::ReservedHost
             | Self::MethodNotAllowed
             | Self::HeadTimeout
             | Self::BodyTimeout
@@ -197,6 +210,8 @@ impl ErrorResponse {
             | Self::TargetTooLong
             | Self::HeadTooLarge
             | Self::UnknownCoding
+            | Self::NoPermit
+            | Self::LoopDetected
             | Self::NoResponse
             | Self::QueueFull
             | Self::QueueTimeout
@@ -211,6 +226,7 @@ impl ErrorResponse {
             | Self::NoRoute
             | Self::NoFile
             | Self::ForeignHost
+            | Self::ReservedHost
             | Self::MethodNotAllowed
             | Self::HeadTimeout
             | Self::BodyTimeout
@@ -223,9 +239,10 @@ impl ErrorResponse {
             | Self::NoResponse
             | Self::InvalidResponse { .. }
             | Self::GuestError { .. }
+            | Self::LoopDetected
             | Self::CpuTime { .. }
             | Self::WallTime { .. } => Blame::Guest,
-            Self::QueueFull | Self::QueueTimeout | Self::ShuttingDown => Blame::Overload,
+            Self::QueueFull | Self::QueueTimeout | Self::NoPermit | Self::ShuttingDown => Blame::Overload,
             Self::NoInstance { .. } | Self::Internal { .. } => Blame::Host,
         }
     }
@@ -297,6 +314,7 @@ mod tests {
             ErrorResponse::ForeignHost,
             "421 [this host is no name of the development server: use localhost, or name it with --listen] client",
         );
+        check(ErrorResponse::ReservedHost, "421 [this host is reserved for requests from route to route] client");
         check(ErrorResponse::HeadTimeout, "408 [request head timed out] client");
         check(ErrorResponse::BodyTimeout, "408 [request body timed out] client");
         check(ErrorResponse::GaveWay, "408 [request body too slow while other requests waited] client");
@@ -312,6 +330,8 @@ mod tests {
         check(ErrorResponse::GuestError { detail: detail() }, "502 [guest returned an error code: why] guest");
         check(ErrorResponse::QueueFull, "503 [request queue full] overload retry 1");
         check(ErrorResponse::QueueTimeout, "503 [timed out in queue] overload retry 1");
+        check(ErrorResponse::NoPermit, "503 [no permit is free for a request of another guest] overload retry 1");
+        check(ErrorResponse::LoopDetected, "508 [too many requests in a chain] guest");
         check(ErrorResponse::NoInstance { detail: detail() }, "503 [cannot create an instance: why] host retry 1");
         check(ErrorResponse::ShuttingDown, "503 [server is shutting down] overload retry 1");
         check(ErrorResponse::CpuTime { detail: detail() }, "504 [CPU time limit exceeded: why] guest");

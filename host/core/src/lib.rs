@@ -13,6 +13,7 @@ pub mod dotenv;
 pub mod error_response;
 pub mod excerpt;
 pub mod grants;
+pub mod internal;
 pub mod limits;
 pub mod log_target;
 pub mod process_role;

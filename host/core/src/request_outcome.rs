@@ -33,6 +33,8 @@ words! {
     Internal = "internal", "an error in daylily";
     NoFile = "no_file", "the route serves files, and has none with this path";
     MethodNotAllowed = "method_not_allowed", "the route serves files, which have no methods but GET and HEAD";
+    NoPermit = "no_permit", "no permit was free for a request of another guest, which does not wait for one";
+    LoopDetected = "loop_detected", "the request would have been one more than `max_chain` in a chain";
 }
 
 impl RequestOutcome {

@@ -46,8 +46,8 @@ pub(crate) fn imports(source: &Source) -> Result<Vec<String>, LoadError> {
 /// # Errors
 ///
 /// If the file cannot be read, is not a component with an HTTP handler, or has an import that is not provided.
-pub(crate) fn check(source: &Source, missing: MissingImports) -> Result<(), LoadError> {
-    inspected(source, &released(&read(source)?), missing).map(drop)
+pub(crate) fn check(source: &Source, missing: MissingImports) -> Result<Inspection, LoadError> {
+    inspected(source, &released(&read(source)?), missing)
 }
 
 fn read(source: &Source) -> Result<Cow<'static, [u8]>, LoadError> {

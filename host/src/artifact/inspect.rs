@@ -12,6 +12,8 @@ pub(crate) struct Inspection {
     pub(crate) pool: PoolKind,
     /// Whether it exports a P3 handler, which is used even if it exports a P2 handler as well.
     pub(crate) exports_p3: bool,
+    /// Whether it imports the handler that follows it in a chain.
+    pub(crate) imports_next: bool,
     /// The names of its imports, in order.
     pub(crate) imports: Vec<String>,
 }
@@ -77,7 +79,8 @@ pub(crate) fn inspect(bytes: &[u8]) -> Result<Inspection, NotServable> {
     let wasi_version = wasi_version(&imports, &exports).ok_or_else(|| no_handler(&exports))?;
     let is_small = Size::of(bytes).map_err(damaged)?.is_small();
     let pool = PoolKind { wasi_version, reset: if is_small { Reset::Whole } else { Reset::Written } };
-    Ok(Inspection { pool, exports_p3: exports_p3(&exports), imports })
+    let imports_next = imports.iter().any(|name| is_of_release(name, HANDLER_P3));
+    Ok(Inspection { pool, exports_p3: exports_p3(&exports), imports_next, imports })
 }
 
 /// The size of an instance.

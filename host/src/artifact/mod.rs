@@ -12,7 +12,7 @@ use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use daylily_core::config::RouteLimits;
+use daylily_core::config::{Diagnostics, RouteLimits};
 use daylily_core::excerpt::Excerpt;
 use daylily_core::units::format_size;
 use serde::{Deserialize, Serialize};
@@ -67,6 +67,8 @@ pub(crate) struct Facts {
     pub(crate) pool: PoolKind,
     pub(crate) form: Form,
     pub(crate) exports_p3: bool,
+    /// Whether it imports the handler that follows it in a chain.
+    pub(crate) imports_next: bool,
     declared: Declared,
 }
 
@@ -118,6 +120,13 @@ pub(crate) enum LoadError {
         list = lines(imports)
     )]
     Unmet { imports: Vec<String>, component: SourceName },
+    #[error("{0}")]
+    Middleware(Box<Diagnostics>),
+    #[error(
+        "failed to load component {component}: it imports wasi:http/handler, the handler that follows a middleware, and \
+         nothing follows the component of a route; list it in `middleware`"
+    )]
+    NothingFollows { component: SourceName },
     #[error("failed to load component {component}: {reason}")]
     OverLimit { reason: String, component: SourceName },
     #[error("failed to load component {component}: {}", Excerpt::display(format_args!("{error:#}")))]
@@ -150,9 +159,13 @@ impl LoadError {
     pub(crate) fn exit_code(&self) -> u8 {
         match self {
             Self::Unreadable { .. } => 66,
-            Self::NotServable { .. } | Self::Unmet { .. } | Self::Refused { .. } => 65,
+            Self::NotServable { .. } | Self::Unmet { .. } | Self::NothingFollows { .. } | Self::Refused { .. } => 65,
             Self::Memory { .. } | Self::Unmappable { .. } => 71,
-            Self::OverLimit { .. } | Self::Pool { .. } | Self::Directory { .. } | Self::Files { .. } => 78,
+            Self::Middleware(_)
+            | Self::OverLimit { .. }
+            | Self::Pool { .. }
+            | Self::Directory { .. }
+            | Self::Files { .. } => 78,
         }
     }
 }
@@ -203,11 +216,13 @@ impl Facts {
             tables: parts.resources.tables,
             max_initial_table_elements: parts.resources.max_initial_table_elements,
         };
-        Self { pool: inspection.pool, form, exports_p3: inspection.exports_p3, declared }
+        let Inspection { pool, exports_p3, imports_next, .. } = *inspection;
+        Self { pool, form, exports_p3, imports_next, declared }
     }
 
     fn new(form: Form, pool: PoolKind, declared: Option<&ResourcesRequired>, inspection: &Inspection) -> Self {
-        Self { pool, form, exports_p3: inspection.exports_p3, declared: Declared::of(declared) }
+        let Inspection { exports_p3, imports_next, .. } = *inspection;
+        Self { pool, form, exports_p3, imports_next, declared: Declared::of(declared) }
     }
 
     /// The number of modules whose code is in files of their own.

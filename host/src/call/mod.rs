@@ -39,8 +39,9 @@ use crate::engine::call_outcome::{CallOutcome, EndedStore};
 use crate::engine::meter::{Meter, Metered};
 use crate::observe::diagnosis::CallDiagnosis;
 use crate::observe::request_id::RequestId;
-use crate::observe::trace_context::{RequestIds, TraceContext};
+use crate::observe::trace_context::RequestIds;
 use crate::wasi::direct::{RequestP2, RequestP3, describe_p2, describe_p3, scheme_p2};
+use crate::wasi::http::client::Outgoing;
 use crate::wasi::http::{GuestBody, GuestResponse};
 use crate::wasi::state::State;
 
@@ -62,8 +63,8 @@ pub(crate) struct Received<B> {
     pub(crate) scheme: Scheme,
     /// The ids that the guest gets with the request, in place of what the client sent.
     pub(crate) ids: RequestIds,
-    /// For the requests that the guest sends.
-    pub(crate) trace: Option<TraceContext>,
+    /// For the requests that the guest sends; None if it may send none.
+    pub(crate) outgoing: Option<Box<Outgoing>>,
     /// It must have a path, and an authority in its target or its `Host` field.
     pub(crate) request: http::Request<B>,
 }
@@ -71,7 +72,7 @@ pub(crate) struct Received<B> {
 impl<B> Received<B> {
     /// A request over HTTP without ids from outside, of a guest that sends no requests itself.
     pub(crate) fn plain(id: RequestId, request: http::Request<B>) -> Self {
-        Self { scheme: Scheme::HTTP, ids: RequestIds::new(id, None), trace: None, request }
+        Self { scheme: Scheme::HTTP, ids: RequestIds::new(id, None), outgoing: None, request }
     }
 }
 
@@ -113,8 +114,8 @@ where
         Ok(dirs) => store::fresh(&app, id, diagnosis, meter, dirs),
         Err(error) => return (CallOutcome::NoInstance(Excerpt::display(format_args!("{error:#}"))), EndedStore::NONE),
     };
-    if let Some(trace) = received.trace.take() {
-        store.data_mut().hooks().set_trace(trace);
+    if let Some(outgoing) = received.outgoing.take() {
+        store.data_mut().hooks().set_outgoing(outgoing);
     }
     let result = match &*app.handler {
         Handler::Direct(direct) => run_direct(direct, &mut store, received, head).await,

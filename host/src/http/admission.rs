@@ -2,7 +2,7 @@
 
 use std::iter::once;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering::Relaxed};
 use std::time::Duration;
 
 use daylily_core::config::ServerLimits;
@@ -37,6 +37,8 @@ pub(crate) struct Admission {
 pub(crate) struct RouteShare(Arc<Share>);
 
 struct Share {
+    /// The permits of the server that each request takes: one for each of its guests.
+    guests: u32,
     permits: Option<Arc<Semaphore>>,
     /// Number of requests that wait for one of these permits.
     waiting: AtomicU32,
@@ -46,18 +48,36 @@ struct Share {
 
 /// The right of one request to be in progress, until it is dropped.
 pub(crate) struct Permit {
-    _server: OwnedSemaphorePermit,
+    _server: Option<OwnedSemaphorePermit>,
     _route: Option<OwnedSemaphorePermit>,
+    /// Instead of both, for one of several guests of a request.
+    _part: Option<Part>,
     share: RouteShare,
+}
+
+/// The part of one guest in the permits of its request.
+struct Part {
+    _of: Arc<Permit>,
+    /// Set while the guest has it.
+    taken: Option<Arc<AtomicBool>>,
+}
+
+impl Drop for Part {
+    fn drop(&mut self) {
+        if let Some(taken) = &self.taken {
+            taken.store(false, Relaxed);
+        }
+    }
 }
 
 /// A counted place in the queue. Dropping it decrements the count, so cancellation cannot leak it.
 struct QueuedRequest<'a>(&'a AtomicU32);
 
 impl RouteShare {
-    pub(crate) fn new(max_concurrency: Option<u32>) -> Self {
+    /// Each request takes `guests` permits of the server.
+    pub(crate) fn new(max_concurrency: Option<u32>, guests: u32) -> Self {
         let permits = max_concurrency.map(|share| Arc::new(Semaphore::new(share as usize)));
-        Self(Arc::new(Share { permits, waiting: AtomicU32::new(0), stalls: Stalls::default() }))
+        Self(Arc::new(Share { guests, permits, waiting: AtomicU32::new(0), stalls: Stalls::default() }))
     }
 
     /// The route's requests whose guests wait for their clients.
@@ -67,6 +87,12 @@ impl RouteShare {
 }
 
 impl Permit {
+    /// The part of one guest. `taken` is set until it is dropped.
+    pub(crate) fn part(of: &Arc<Self>, taken: Option<Arc<AtomicBool>>) -> Self {
+        let (part, share) = (Some(Part { _of: Arc::clone(of), taken }), of.share.clone());
+        Self { _server: None, _route: None, _part: part, share }
+    }
+
     pub(crate) fn share(&self) -> &RouteShare {
         &self.share
     }
@@ -104,13 +130,33 @@ impl Admission {
         }
     }
 
+    /// A permit for a request of a guest, which has one already: it gets one at once, or none. If such requests waited,
+    /// those that they wait for could be each other.
+    ///
+    /// # Errors
+    ///
+    /// `NoPermit`.
+    pub(crate) fn admit_now(&self, share: &RouteShare) -> Result<Permit, ErrorResponse> {
+        self.try_admit(share).ok_or(ErrorResponse::NoPermit)
+    }
+
+    /// Permits for so many more guests of a request of the route.
+    ///
+    /// # Errors
+    ///
+    /// `NoPermit`.
+    pub(crate) fn admit_more(&self, share: &RouteShare, guests: u32) -> Result<Permit, ErrorResponse> {
+        let server = Arc::clone(&self.turns).try_acquire_many_owned(guests).map_err(|_| ErrorResponse::NoPermit)?;
+        Ok(Permit { _server: Some(server), _route: None, _part: None, share: share.clone() })
+    }
+
     fn try_admit(&self, share: &RouteShare) -> Option<Permit> {
         let route = match &share.0.permits {
             Some(permits) => Some(Arc::clone(permits).try_acquire_owned().ok()?),
             None => None,
         };
-        let server = Arc::clone(&self.turns).try_acquire_owned().ok()?;
-        Some(Permit { _server: server, _route: route, share: share.clone() })
+        let server = Arc::clone(&self.turns).try_acquire_many_owned(share.0.guests).ok()?;
+        Some(Permit { _server: Some(server), _route: route, _part: None, share: share.clone() })
     }
 
     /// Takes the route's permit first: a route over its share must not hold a server permit that others could use.
@@ -123,8 +169,8 @@ impl Admission {
             None => None,
         };
         let (_place, _) = QueuedRequest::take(&self.waiting_for_server);
-        let server = Arc::clone(&self.turns).acquire_owned().await?;
-        Ok(Permit { _server: server, _route: route, share: share.clone() })
+        let server = Arc::clone(&self.turns).acquire_many_owned(share.0.guests).await?;
+        Ok(Permit { _server: Some(server), _route: route, _part: None, share: share.clone() })
     }
 
     fn take_place(&self) -> Option<QueuedRequest<'_>> {

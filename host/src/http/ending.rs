@@ -115,6 +115,7 @@ pub(crate) fn after_last_word(refusal: &ErrorResponse) -> ConnectionEnd {
         ErrorResponse::NoRoute
         | ErrorResponse::NoFile
         | ErrorResponse::ForeignHost
+        | ErrorResponse::ReservedHost
         | ErrorResponse::MethodNotAllowed
         | ErrorResponse::BodyTimeout
         | ErrorResponse::GaveWay
@@ -126,6 +127,8 @@ pub(crate) fn after_last_word(refusal: &ErrorResponse) -> ConnectionEnd {
         | ErrorResponse::GuestError { .. }
         | ErrorResponse::QueueFull
         | ErrorResponse::QueueTimeout
+        | ErrorResponse::NoPermit
+        | ErrorResponse::LoopDetected
         | ErrorResponse::NoInstance { .. }
         | ErrorResponse::ShuttingDown
         | ErrorResponse::CpuTime { .. }

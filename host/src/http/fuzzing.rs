@@ -51,7 +51,7 @@ impl Server {
             load::artifacts(&config, &Compiler::new(None, StackDetail::Names, config.missing_imports)?, &[])
                 .map_err(said)?;
         let around = WorkerContext::unshared(Semaphore::MAX_PERMITS)?;
-        let worker = Arc::new(load::worker(&config, &artifacts, around).map_err(said)?);
+        let worker = load::worker(&config, &artifacts, around).map_err(said)?.share();
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let listener = runtime.block_on(TcpListener::bind("127.0.0.1:0"))?;
         Ok(Self { worker, listener, runtime })

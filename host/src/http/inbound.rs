@@ -1,33 +1,31 @@
 //! Checks and prepares a request before the guest gets it: the rules of RFC 9112 and RFC 9110 for its target and
 //! `Host`, the header fields that guests do not get, and the limits on its body.
 
-use std::pin::Pin;
-use std::sync::Arc;
-use std::task::{Context, Poll, ready};
-use std::time::Duration;
+mod body;
 
-use bytes::Bytes;
+use std::sync::Arc;
+
 use daylily_core::authority::{self, Authority};
 use daylily_core::config::RouteLimits;
 use daylily_core::error_response::ErrorResponse;
 use daylily_core::excerpt::Excerpt;
+use daylily_core::internal;
 use daylily_core::route::Target;
 use http::header::{CONTENT_LENGTH, EXPECT, HOST, HeaderMap, HeaderName, TRANSFER_ENCODING};
 use http::{Method, Request, Uri, Version};
-use http_body::{Body, Frame, SizeHint};
+use http_body::Body;
 use hyper::body::Incoming;
-use tokio::time::{Instant, Sleep, sleep};
-use wasmtime_wasi_http::Error as HttpError;
 
 use crate::http::admission::RouteShare;
-use crate::http::connection::{Connection, InRequest};
-use crate::http::exchange::{BodyError, Exchange};
-use crate::http::stall::Wait;
-use crate::message::fields::{named_by_connection, remove_forbidden};
+use crate::http::connection::InRequest;
+use crate::http::exchange::Exchange;
+use crate::http::requester::Requester;
+use crate::message::fields::named_by_connection;
 use crate::message::transfer_coding::{self, CodingError};
-use crate::observe::trace_context::remove_from_trailers;
-use crate::wasi::http::client::error_from_hyper;
-use crate::wasi::http::received;
+use crate::wasi::http::client::RequestBody;
+
+pub(crate) use self::body::InboundBody;
+use self::body::Source;
 
 /// Rejects requests that hyper accepts although they are invalid.
 ///
@@ -63,7 +61,7 @@ pub(crate) fn check_framing(request: &Request<Incoming>, in_request: &InRequest)
 /// # Errors
 ///
 /// `Malformed` for a missing (HTTP/1.1), repeated or invalid `Host` (RFC 9112 §3.2), for `CONNECT`, and for a target
-/// whose scheme is not http or https.
+/// whose scheme is not http or https; `ReservedHost` for a host that only guests may use.
 pub(crate) fn target<B>(request: &Request<B>) -> Result<Target<'_>, ErrorResponse> {
     let malformed = |detail: Excerpt| ErrorResponse::Malformed { detail };
     if request.method() == Method::CONNECT {
@@ -88,7 +86,11 @@ pub(crate) fn target<B>(request: &Request<B>) -> Result<Target<'_>, ErrorRespons
             return Err(malformed(Excerpt::display(format_args!("the target's authority is invalid: {error}"))));
         }
     };
-    Ok(Target { host: authority.map(|authority| authority.host), path })
+    let host = authority.map(|authority| authority.host);
+    if host.is_some_and(internal::is_reserved) {
+        return Err(ErrorResponse::ReservedHost);
+    }
+    Ok(Target { host, path })
 }
 
 fn host_field<B>(request: &Request<B>) -> Result<Option<Authority<'_>>, ErrorResponse> {
@@ -118,7 +120,7 @@ pub(crate) fn prepare(
     limits: &RouteLimits,
     share: &RouteShare,
     exchange: &Arc<Exchange>,
-    connection: &Connection,
+    requester: &Requester,
 ) -> Result<Request<InboundBody>, ErrorResponse> {
     let announced = request.body().size_hint().exact();
     // `Expect` is ignored in a request without a body (RFC 9110 §10.1.1).
@@ -128,30 +130,39 @@ pub(crate) fn prepare(
     let headers = request.headers_mut();
     let nominated = named_by_connection(headers);
     remove_nominated(headers, &nominated);
-    if may_lack_host && !headers.contains_key(HOST) {
+    if may_lack_host
+        && !headers.contains_key(HOST)
+        && let Requester::Client(connection) = requester
+    {
         // Guests see the address that the client connected to.
         headers.insert(HOST, connection.local_authority());
     }
     let (mut parts, body) = request.into_parts();
     root_path(&mut parts.uri);
-    let body = InboundBody {
-        body,
-        left_bytes: limits.max_body_bytes,
-        max_bytes: limits.max_body_bytes,
-        stall: limits.body_timeout,
-        stalled: None,
-        share: share.clone(),
-        wait: None,
-        is_expected,
-        has_ended: false,
-        nominated,
-        exchange: Arc::clone(exchange),
-        connection: connection.clone(),
-    };
+    let mut body = InboundBody::new(Source::Client(body), limits, share, exchange, requester);
+    (body.is_expected, body.nominated) = (is_expected, nominated);
     if announced.is_some_and(|announced| announced > limits.max_body_bytes) {
         return Err(ErrorResponse::BodyTooLarge);
     }
     Ok(Request::from_parts(parts, body))
+}
+
+/// Makes the request that a guest gets from another guest of this worker.
+///
+/// # Errors
+///
+/// As [`prepare`].
+pub(crate) fn prepare_inner(
+    request: Request<RequestBody>,
+    limits: &RouteLimits,
+    share: &RouteShare,
+    exchange: &Arc<Exchange>,
+    requester: &Requester,
+) -> Result<Request<InboundBody>, ErrorResponse> {
+    if request.body().size_hint().exact().is_some_and(|announced| announced > limits.max_body_bytes) {
+        return Err(ErrorResponse::BodyTooLarge);
+    }
+    Ok(request.map(|body| InboundBody::new(Source::Guest(body), limits, share, exchange, requester)))
 }
 
 /// The path of `http://host?query` is `/` (RFC 9110 §4.2.3).
@@ -174,130 +185,11 @@ fn remove_nominated(headers: &mut HeaderMap, nominated: &[HeaderName]) {
     }
 }
 
-/// Removes the fields that are not allowed in trailers: fields of the connection, including those that `Connection`
-/// nominates in the head, and fields of framing (RFC 9110 §6.5.1, §7.6.1). Nor are those with ids.
-fn clean_trailers(frame: Frame<Bytes>, nominated: &[HeaderName]) -> Frame<Bytes> {
-    match frame.into_trailers() {
-        Ok(mut trailers) => {
-            remove_nominated(&mut trailers, nominated);
-            remove_forbidden(&mut trailers);
-            trailers.remove(CONTENT_LENGTH);
-            remove_from_trailers(&mut trailers);
-            Frame::trailers(trailers)
-        }
-        Err(frame) => frame,
-    }
-}
-
-/// A request body with limits on its size, and on how long a read may make no progress.
-pub(crate) struct InboundBody {
-    body: Incoming,
-    left_bytes: u64,
-    max_bytes: u64,
-    stall: Duration,
-    /// Runs while the guest waits for the client.
-    stalled: Option<Pin<Box<Sleep>>>,
-    /// The route's share of permits, which holds the list of waits that can be asked to give way.
-    share: RouteShare,
-    /// How long the guest has waited for the client in all; made at the first wait.
-    wait: Option<Wait>,
-    /// The client sends the body only after `100 Continue`, which hyper sends when the body is first read.
-    is_expected: bool,
-    /// The body has been read to its end.
-    has_ended: bool,
-    /// The fields that `Connection` nominates.
-    nominated: Vec<HeaderName>,
-    exchange: Arc<Exchange>,
-    connection: Connection,
-}
-
-impl InboundBody {
-    fn poll_stalled(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, HttpError>>> {
-        if self.wait.get_or_insert_with(|| self.share.stalls().enlist()).has_to_give_way(cx, Instant::now()) {
-            self.exchange.fail(BodyError::GaveWay);
-            return Poll::Ready(Some(Err(HttpError::ConnectionReadTimeout)));
-        }
-        let stall = self.stall;
-        let sleep = self.stalled.get_or_insert_with(|| Box::pin(sleep(stall)));
-        ready!(sleep.as_mut().poll(cx));
-        self.exchange.fail(BodyError::TooSlow);
-        Poll::Ready(Some(Err(HttpError::ConnectionReadTimeout)))
-    }
-
-    fn count(&mut self, frame: Frame<Bytes>) -> Result<Frame<Bytes>, HttpError> {
-        let Some(data) = frame.data_ref() else { return Ok(clean_trailers(frame, &self.nominated)) };
-        match self.left_bytes.checked_sub(data.len() as u64) {
-            Some(left) => {
-                self.left_bytes = left;
-                self.exchange.record().add_bytes_in(data.len());
-                Ok(frame)
-            }
-            None => {
-                self.exchange.fail(BodyError::TooLarge);
-                Err(HttpError::HttpRequestBodySize(Some(self.max_bytes)))
-            }
-        }
-    }
-
-    fn fail(&self, error: &hyper::Error) -> HttpError {
-        use std::error::Error;
-        use std::io::ErrorKind;
-        let source = error.source().and_then(|source| source.downcast_ref::<std::io::Error>());
-        self.exchange.fail(match source {
-            Some(why) if matches!(why.kind(), ErrorKind::InvalidInput | ErrorKind::InvalidData) => {
-                BodyError::Malformed(Excerpt::display(format_args!("the request body's framing is invalid: {why}")))
-            }
-            _ => BodyError::ClientGone,
-        });
-        error_from_hyper(error)
-    }
-}
-
-impl Body for InboundBody {
-    type Data = Bytes;
-    type Error = HttpError;
-
-    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, HttpError>>> {
-        let this = &mut *self;
-        received::note_polled();
-        if this.is_expected {
-            this.exchange.note_continued();
-        }
-        let frame = match Pin::new(&mut this.body).poll_frame(cx) {
-            Poll::Pending => return this.poll_stalled(cx),
-            Poll::Ready(frame) => frame,
-        };
-        this.stalled = None;
-        if let Some(wait) = &this.wait {
-            let data = frame.as_ref().and_then(|frame| frame.as_ref().ok()?.data_ref());
-            wait.end(data.map_or(0, Bytes::len), Instant::now());
-        }
-        this.has_ended = frame.is_none();
-        Poll::Ready(match frame {
-            None => None,
-            Some(Ok(frame)) => Some(this.count(frame)),
-            Some(Err(error)) => Some(Err(this.fail(&error))),
-        })
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
-    }
-}
-
-impl Drop for InboundBody {
-    fn drop(&mut self) {
-        // hyper knows the end of a chunked body only once it has been read.
-        self.connection.set_unread(!self.has_ended && !self.body.is_end_stream());
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use http_body::Frame;
+
+    use super::body::clean_trailers;
     use super::*;
 
     /// `expected` is `Ok((host, path))`, or a part of the error's text.
@@ -328,6 +220,7 @@ mod tests {
         check("GET / 1.0", Ok((None, "/")));
         check("GET http://b.example/p 1.1\nhost: a.example", Ok((Some("b.example"), "/p")));
         check("OPTIONS * 1.1\nhost: a.example", Ok((Some("a.example"), "*")));
+        check("GET / 1.1\nhost: users.daylily.internal.example", Ok((Some("users.daylily.internal.example"), "/")));
         check("GET / 1.1\nhost: [::1]:80", Ok((Some("[::1]"), "/")));
     }
 
@@ -344,6 +237,13 @@ mod tests {
         check("GET ftp://a/ 1.1\nhost: a", Err("scheme is `ftp`"));
         check("GET * 1.1\nhost: a", Err("not a path"));
         check("CONNECT a:80 1.1\nhost: a:80", Err("CONNECT"));
+    }
+
+    #[test]
+    fn refuses_reserved_hosts() {
+        check("GET / 1.1\nhost: users.daylily.internal:80", Err("reserved"));
+        check("GET / 1.1\nhost: Daylily.Internal.", Err("reserved"));
+        check("GET http://a.daylily.internal/ 1.1\nhost: a", Err("reserved"));
     }
 
     #[test]

@@ -10,14 +10,19 @@ use hyper::body::Incoming;
 use tokio::time::Instant;
 
 use crate::call::Received;
+use crate::call::app::App;
+use crate::http::admission::Permit;
 use crate::http::body::Body;
 use crate::http::connection::{Connection, InRequest};
 use crate::http::dev_server::{Asked as DevAsked, DevServer};
 use crate::http::exchange::{Abort, Exchange, RequestGuard};
 use crate::http::files::Asked;
+use crate::http::inbound::InboundBody;
+use crate::http::inner::Chain;
+use crate::http::requester::Requester;
 use crate::http::response::InFlight;
 use crate::http::server::Worker;
-use crate::http::{inbound, response, watchdog};
+use crate::http::{inbound, inner, response, watchdog};
 use crate::observe::record::log_request;
 use crate::observe::trace_context::{ReceivedIds, RequestIds};
 
@@ -96,48 +101,58 @@ async fn answer(
         exchange.tell_timing();
     }
 
-    if let Some(files) = &route.files {
+    let requester = Requester::Client(connection.clone());
+    // Middleware stands before the files, too.
+    if let Some(files) = route.files.as_ref().filter(|_| route.links.all().is_empty()) {
         let asked = Asked { method: request.method(), uri: request.uri(), headers: request.headers() };
         // On the heap, so that requests of guests take no memory for it.
-        if let Some(response) = Box::pin(files.answer(&asked, connection, exchange, &worker.drain)).await? {
+        if let Some(response) = Box::pin(files.answer(&asked, &requester, exchange, &worker.drain)).await? {
             return Ok(response);
         }
     }
-    let app = route.app.as_ref().ok_or(ErrorResponse::NoFile)?;
+    let app = route.first().ok_or(ErrorResponse::NoFile)?;
 
     let method = request.method().clone();
-    let request = inbound::prepare(request, limits, &route.share, exchange, connection)?;
+    let request = inbound::prepare(request, limits, &route.share, exchange, &requester)?;
     let permit = tokio::select! {
         biased;
         permit = worker.admission.admit(&route.share) => permit?,
-        () = watchdog::client_gone(connection) => return Err(Abort::ClientGone),
+        () = requester.gone() => return Err(Abort::ClientGone),
         () = worker.drain.cut_off() => return Err(ErrorResponse::ShuttingDown.into()),
     };
     if worker.drain.is_cut() {
         return Err(ErrorResponse::ShuttingDown.into());
     }
 
-    let now = Instant::now();
-    connection.bound_writes(now, limits.wall_time, limits.body_timeout);
-    let trace = (!app.settings().grants.allow_http.is_empty()).then(|| exchange.ids().trace());
     let (scheme, ids) = (connection.peer().scheme(), exchange.ids().clone());
-    let received = Received { scheme, ids, trace, request };
+    let (permit, chain) = Chain::begin(index, route, permit, exchange, &scheme);
+    let outgoing = inner::outgoing(worker, &ids, app, 1, chain);
+    let received = Received { scheme, ids, outgoing, request };
+    let guest = start(worker, exchange, requester, app, received, permit);
+    response::begin(guest, &method).await
+}
+
+/// Starts the call of a request that has its permit. The guest runs when it is polled.
+pub(crate) fn start(
+    worker: &Worker,
+    exchange: &Arc<Exchange>,
+    requester: Requester,
+    app: &Arc<App>,
+    received: Received<InboundBody>,
+    permit: Permit,
+) -> InFlight {
+    let now = Instant::now();
+    let limits = &app.settings().limits;
+    requester.bound_writes(now, limits.wall_time, limits.body_timeout);
     let call = app.call(exchange.record().id, received);
     exchange.set_diagnosis(&call.diagnosis, app.settings().mask.as_ref());
-    let (guest, head) = watchdog::watch(
-        call,
-        now,
-        limits.wall_time,
-        connection.clone(),
-        Arc::clone(exchange),
-        worker.drain.clone(),
-        worker.pulse.clone(),
-    );
-    response::begin(InFlight { guest, head, hold: RequestGuard::new(Arc::clone(exchange), permit) }, &method).await
+    let (exchange, drain, pulse) = (Arc::clone(exchange), worker.drain.clone(), worker.pulse.clone());
+    let (guest, head) = watchdog::watch(call, now, limits.wall_time, requester, Arc::clone(&exchange), drain, pulse);
+    InFlight { guest, head, hold: RequestGuard::new(exchange, permit) }
 }
 
 /// Makes the error response for a request that no guest answered, and logs it once, at the level of who is to blame.
-fn refuse(worker: &Worker, refusal: &ErrorResponse, exchange: &Exchange) -> Response<Body> {
+pub(crate) fn refuse(worker: &Worker, refusal: &ErrorResponse, exchange: &Exchange) -> Response<Body> {
     let record = exchange.record();
     exchange.refuse(refusal.outcome());
     record.set_status(refusal.status());

@@ -223,7 +223,7 @@ fn check(status: StatusCode) -> Result<(), ErrorResponse> {
 }
 
 /// See RFC 9110 §15.3.5, §15.3.6 and §15.4.5.
-fn may_have_body(status: StatusCode) -> bool {
+pub(crate) fn may_have_body(status: StatusCode) -> bool {
     !matches!(status, StatusCode::NO_CONTENT | StatusCode::RESET_CONTENT | StatusCode::NOT_MODIFIED)
 }
 

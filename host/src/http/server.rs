@@ -1,10 +1,9 @@
 //! The state of a worker process: its routes, each with a component that is ready to be instantiated.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock, Weak};
 
 use daylily_core::config::{RouteLimits, ServerLimits};
-use daylily_core::route::RouteTable;
-use daylily_core::route::Target;
+use daylily_core::route::{PathPattern, RouteTable, Target};
 use tokio::sync::Semaphore;
 
 use crate::call::app::App;
@@ -46,12 +45,46 @@ pub(crate) struct Worker {
     /// Makes the records of requests.
     pub(crate) recorder: Arc<Recorder>,
     pub(crate) metrics: Arc<WorkerMetrics>,
+    /// Itself, for requests that guests send to each other. Not set in a process that serves none.
+    pub(crate) itself: OnceLock<Weak<Self>>,
+}
+
+/// The middleware of a route, in its order.
+pub(crate) struct Links(Vec<Link>);
+
+/// One component of it.
+pub(crate) struct Link {
+    pub(crate) app: Arc<App>,
+    /// The index of its name among the recorder's.
+    pub(crate) name: usize,
+}
+
+impl Links {
+    pub(crate) fn new(apps: Vec<Arc<App>>) -> Self {
+        Self(apps.into_iter().map(|app| Link { app, name: 0 }).collect())
+    }
+
+    /// Adds the names to those of the recorder.
+    pub(crate) fn add_names(&mut self, names: &mut Vec<Arc<str>>) {
+        for link in &mut self.0 {
+            link.name = names.len();
+            names.push(Arc::clone(&link.app.settings().route));
+        }
+    }
+
+    pub(crate) fn all(&self) -> &[Link] {
+        &self.0
+    }
 }
 
 /// One route of a worker.
 pub(crate) struct WorkerRoute {
     pub(crate) name: Arc<str>,
+    /// The paths that it matches; the table has them, too.
+    pub(crate) path: PathPattern,
     pub(crate) limits: RouteLimits,
+    /// What its requests pass before all else.
+    pub(crate) links: Links,
     /// What is served where there is a file.
     pub(crate) files: Option<Files>,
     /// What answers everything else.
@@ -61,7 +94,27 @@ pub(crate) struct WorkerRoute {
     pub(crate) share: RouteShare,
 }
 
+impl WorkerRoute {
+    /// What gets its requests first, beside `files` of a route without middleware.
+    pub(crate) fn first(&self) -> Option<&Arc<App>> {
+        self.links.all().first().map(|link| &link.app).or(self.app.as_ref())
+    }
+}
+
 impl Worker {
+    /// Begins to be shared by the requests in this process.
+    pub(crate) fn share(self) -> Arc<Self> {
+        let worker = Arc::new(self);
+        // It was not set before.
+        let _ = worker.itself.set(Arc::downgrade(&worker));
+        worker
+    }
+
+    /// Itself, if it is shared.
+    pub(crate) fn shared(&self) -> Option<Arc<Self>> {
+        self.itself.get()?.upgrade()
+    }
+
     /// The route for a target, and its index.
     pub(crate) fn route(&self, target: &Target<'_>) -> Option<(usize, &WorkerRoute)> {
         let index = self.table.find(target.host, target.path)?;
@@ -72,8 +125,11 @@ impl Worker {
     pub(crate) fn note_blocked(&self) {
         let (mut calls, mut routes) = (0, 0);
         for route in &self.routes {
-            calls += route.threads.blocked_calls() as u64;
-            routes += u64::from(route.threads.is_blocked());
+            let of_links = route.links.all().iter().map(|link| &link.app.settings().files);
+            for threads in of_links.chain([&route.threads]) {
+                calls += threads.blocked_calls() as u64;
+                routes += u64::from(threads.is_blocked());
+            }
         }
         self.counters.blocked_calls.set(calls);
         self.counters.blocked_routes.set(routes);

@@ -1,4 +1,4 @@
-//! The watchdog of a guest: ends it at its deadline, when its client has left, and when the drain cuts off requests.
+//! The watchdog of a guest: ends it at its deadline, when its client or the guest that called it has left, and when the drain cuts off requests.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -7,9 +7,9 @@ use tokio::time::Instant;
 
 use crate::call::Call;
 use crate::engine::call_outcome::CallOutcome;
-use crate::http::connection::Connection;
 use crate::http::exchange::Exchange;
-use crate::http::pulse::{self, Pulse};
+use crate::http::pulse::Pulse;
+use crate::http::requester::Requester;
 use crate::sys::drain::Drain;
 use crate::wasi::http::GuestResponse;
 
@@ -22,7 +22,7 @@ pub(crate) fn watch(
     call: Call,
     now: Instant,
     wall_time: Duration,
-    connection: Connection,
+    requester: Requester,
     exchange: Arc<Exchange>,
     drain: Drain,
     pulse: Pulse,
@@ -47,7 +47,7 @@ pub(crate) fn watch(
             if drain.is_cut() {
                 break CallOutcome::ShutDown;
             }
-            if !exchange.is_delivered() && connection.is_gone() {
+            if !exchange.is_delivered() && requester.is_gone() {
                 break CallOutcome::ClientGone;
             }
         };
@@ -66,12 +66,5 @@ impl Drop for Unended<'_> {
         if self.0.outcome().is_none() {
             self.0.end(CallOutcome::ClientGone, None);
         }
-    }
-}
-
-/// Resolves when the client has closed its side or reset the connection. Cancel safe.
-pub(crate) async fn client_gone(connection: &Connection) {
-    while !connection.is_gone() {
-        tokio::time::sleep(pulse::PERIOD).await;
     }
 }

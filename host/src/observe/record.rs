@@ -1,6 +1,8 @@
 //! The record of one request, from its head until its response was sent and its guest has ended. Log lines, the access
 //! log and the metrics are made from it.
 
+mod part;
+
 use std::fmt;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
@@ -23,6 +25,8 @@ use crate::observe::scoreboard::{InProgress, Slot};
 use crate::observe::server_timing::{GuestTiming, ServerTiming};
 use crate::observe::trace_context::ReceivedIds;
 use crate::sys::lock::lock;
+
+pub(crate) use self::part::{Parts, Usage, WaitUsage};
 
 /// Logs a line about the request of a record, with its id, route, method and path.
 macro_rules! log_request {
@@ -53,15 +57,18 @@ pub(crate) struct Record {
     began: Instant,
     state: Mutex<State>,
     recorder: Arc<Recorder>,
-    _counted: InProgress<'static>,
+    /// None for a part of another record.
+    _counted: Option<InProgress<'static>>,
 }
 
 /// What is known of a request by now.
 struct State {
     numbers: Numbers,
     times: Times,
-    /// None once it has ended.
+    /// None once it has ended, and for a part of another record.
     place: Option<Place>,
+    /// What its parts have used, or all parts of the record that it is part of.
+    parts: Option<Arc<Parts>>,
 }
 
 impl State {
@@ -83,26 +90,6 @@ struct Times {
     /// Of a response that is streamed.
     response_began: Option<Instant>,
     response_ended: Option<Instant>,
-}
-
-/// What a request used of the guest's limits.
-#[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct Usage {
-    pub(crate) instantiate_ns: u64,
-    /// The CPU time of the guest, without the time until its instance was ready.
-    pub(crate) guest_cpu_ns: u64,
-    pub(crate) peak_memory_bytes: u64,
-    pub(crate) was_refused_memory: bool,
-    pub(crate) outgoing: WaitUsage,
-    pub(crate) stores: WaitUsage,
-}
-
-/// How often a guest has waited for something, and how long.
-#[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct WaitUsage {
-    pub(crate) count: u32,
-    pub(crate) failed: u32,
-    pub(crate) ns: u64,
 }
 
 /// What makes records: shared by all requests of a worker.
@@ -209,9 +196,9 @@ impl Recorder {
             path: uri.path_and_query().cloned(),
             route: AtomicU32::new(0),
             began: Instant::now(),
-            state: Mutex::new(State { numbers, times: Times::default(), place: Some(place) }),
+            state: Mutex::new(State { numbers, times: Times::default(), place: Some(place), parts: None }),
             recorder: Arc::clone(self),
-            _counted: self.counters.begin_request(),
+            _counted: Some(self.counters.begin_request()),
         }
     }
 
@@ -263,7 +250,9 @@ impl Record {
         if std::mem::replace(&mut state.numbers.is_delivered, true) {
             return;
         }
-        self.recorder.metrics.note_delivered(&state.numbers);
+        if state.place.is_some() {
+            self.recorder.metrics.note_delivered(&state.numbers);
+        }
         state.note_progress();
     }
 
@@ -275,7 +264,9 @@ impl Record {
     pub(crate) fn note_guest_began(&self, now: Instant) {
         let mut state = lock(&self.state);
         state.times.guest_began = Some(now);
-        self.recorder.metrics.note_admitted(&state.numbers);
+        if state.place.is_some() {
+            self.recorder.metrics.note_admitted(&state.numbers);
+        }
     }
 
     /// A file answers the request, without a guest and a permit.
@@ -334,6 +325,14 @@ impl Record {
     /// Ends the request: exactly once, with what is known of it by now.
     pub(crate) fn end(&self, outcome: RequestOutcome, guest: Option<RequestOutcome>, usage: &Usage) {
         let mut state = lock(&self.state);
+        let whole;
+        let usage = match &state.parts {
+            None => usage,
+            Some(parts) => {
+                whole = parts.with(usage, state.place.is_some());
+                &whole
+            }
+        };
         let Some(place) = state.place.take() else { return };
         let now = Instant::now();
         let State { numbers, times, .. } = &mut *state;

@@ -74,6 +74,10 @@ const FLAGS: usize = 53;
 const REQUEST_ID: usize = 55;
 
 impl RequestIds {
+    pub(crate) fn id(&self) -> RequestId {
+        self.id
+    }
+
     pub(crate) fn new(id: RequestId, received: Option<Arc<ReceivedIds>>) -> Self {
         Self { id, received }
     }

@@ -140,7 +140,7 @@ const PACKAGES: &[Package] = &[
     Package {
         name: "wasi:http",
         version: P3,
-        interfaces: &["client", "types"],
+        interfaces: &["client", "handler", "types"],
         access: Access::GrantedBy(&ALLOW_HTTP),
         add_to_linker: http::add_to_linker_p3,
         functions: direct::p3::http,

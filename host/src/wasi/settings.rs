@@ -46,7 +46,7 @@ impl AppSettings {
             route: route.into(),
             dev: false,
             limits,
-            outgoing: OutgoingPolicy::new(&OutgoingClient::new(), grants.allow_http.clone(), &limits),
+            outgoing: OutgoingPolicy::new(&OutgoingClient::new(), grants.allow_http.clone(), &limits, Vec::new()),
             stores: GrantedStores::of(&grants, &[]),
             grants: Arc::new(grants),
             mask: None,

@@ -5,15 +5,18 @@ use std::collections::{HashMap, HashSet};
 use std::io;
 use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::SystemTime;
 
-use daylily_core::config::{ComponentSource, Config, Route};
+use daylily_core::allow_http::RouteGrant;
+use daylily_core::config::{ComponentSource, Config, Grants, Link, Route, RouteLimits};
 use daylily_core::limits::route_share;
 use daylily_core::route::RouteTable;
 use tokio::sync::Semaphore;
 
+use super::role::{self, Abilities};
 use crate::artifact::compile::{self, Compiler};
+use crate::artifact::inspect::Inspection;
 use crate::artifact::{Artifact, LoadError, Source};
 use crate::call::app::App;
 use crate::call::handler::{Handler, Loader};
@@ -23,7 +26,7 @@ use crate::http::date::Date;
 use crate::http::dev_server::{DevServer, DevSettings};
 use crate::http::files::Files;
 use crate::http::pulse::Pulse;
-use crate::http::server::{Worker, WorkerRoute};
+use crate::http::server::{Links, Worker, WorkerRoute};
 use crate::observe::journal::{self, Journal};
 use crate::observe::log::OncePerSecond;
 use crate::observe::metrics::{self, BlockNames, WorkerMetrics};
@@ -33,7 +36,7 @@ use crate::observe::source_map::Bundle;
 use crate::storage::client::StoreClient;
 use crate::sys::drain::Drain;
 use crate::wasi::file_threads::RouteFiles;
-use crate::wasi::http::client::{OutgoingClient, OutgoingPolicy};
+use crate::wasi::http::client::{Callee, OutgoingClient, OutgoingPolicy};
 use crate::wasi::keyvalue::GrantedStores;
 use crate::wasi::link;
 use crate::wasi::settings::{self, AppSettings};
@@ -88,24 +91,29 @@ pub(crate) fn worker(
     let outgoing = OutgoingClient::new();
     let stores = context.doorbells.into_iter().zip(&config.stores);
     let stores: Vec<_> = stores.map(|(bell, store)| Arc::new(StoreClient::new(store.clone(), bell))).collect();
-    let routes = all(config.routes.iter().map(|route| {
-        let mut settings = settings(config, route, &outgoing, &stores)?;
-        if let Some(artifact) = source(route).and_then(|source| artifacts.iter().find(|of| of.source == source)) {
-            settings.limits.max_instances = artifact.facts.max_instances(&route.limits);
-        }
+    let app = |component: &ComponentSource, mut settings: AppSettings| -> Result<Arc<App>, LoadError> {
+        let source = source_of(component);
+        let artifact = artifacts.iter().find(|artifact| artifact.source == source);
+        let (artifact, handler) =
+            artifact.zip(handlers.get(&source)).ok_or_else(|| LoadError::not_compiled(&source))?;
+        settings.limits.max_instances = artifact.facts.max_instances(&settings.limits);
+        Ok(Arc::new(App::new(&engines, handler, settings)))
+    };
+    let mut routes = all(config.routes.iter().map(|route| {
+        let link = |link: &Link| app(&link.component, settings(config, &Guest::of_link(link), &outgoing, &stores)?);
+        let links = route.middleware.iter().map(link).collect::<Result<_, _>>()?;
+        let settings = settings(config, &Guest::of(route), &outgoing, &stores)?;
         let (name, threads) = (Arc::clone(&settings.route), Arc::clone(&settings.files));
         let files = files(route, &threads)?;
-        let app = match source(route) {
-            Some(source) => {
-                let handler = handlers.get(&source).ok_or_else(|| LoadError::not_compiled(&source))?;
-                Some(Arc::new(App::new(&engines, handler, settings)))
-            }
-            None => None,
-        };
-        let share = RouteShare::new(share(config, route));
-        Ok(WorkerRoute { name, limits: route.limits, files, app, threads, share })
+        let end = route.component.as_ref().map(|component| app(component, settings)).transpose()?;
+        let share = share(config, route);
+        let (path, limits) = (route.path.clone(), route.limits);
+        Ok(WorkerRoute { name, path, limits, links: Links::new(links), files, app: end, threads, share })
     }))?;
-    let names = routes.iter().map(|route: &WorkerRoute| Arc::clone(&route.name)).collect();
+    let mut names: Vec<Arc<str>> = routes.iter().map(|route: &WorkerRoute| Arc::clone(&route.name)).collect();
+    for route in &mut routes {
+        route.links.add_names(&mut names);
+    }
     let shares = routes.iter().map(|route| route.share.clone()).collect();
     Ok(Worker {
         table: RouteTable::new(&config.routes),
@@ -128,20 +136,23 @@ pub(crate) fn worker(
             names,
         ),
         metrics: context.metrics,
+        itself: OnceLock::new(),
     })
 }
 
-/// Maximum number of requests of `route` in progress; None when only the server's limit applies.
-fn share(config: &Config, route: &Route) -> Option<u32> {
+/// The permits of `route`: how many requests may be in progress, if not only the server's limit applies, and how many
+/// permits of the server each of them takes.
+fn share(config: &Config, route: &Route) -> RouteShare {
+    let guests = u32::try_from(route.middleware.len()).unwrap_or(u32::MAX).saturating_add(1);
     let of_several = config.routes.len() > 1;
-    let default = of_several.then(|| route_share(config.server.max_concurrency));
-    route.limits.max_concurrency.or(default)
+    let default = of_several.then(|| (route_share(config.server.max_concurrency) / guests).max(1));
+    RouteShare::new(route.limits.max_concurrency.or(default), guests)
 }
 
 /// The components of all routes, each once, in the order of the routes.
 pub(crate) fn sources(routes: &[Route]) -> Vec<Source> {
     let mut seen = HashSet::new();
-    routes.iter().filter_map(source).filter(|source| seen.insert(source.clone())).collect()
+    routes.iter().flat_map(Route::components).map(source_of).filter(|source| seen.insert(source.clone())).collect()
 }
 
 /// One artifact for each of [`sources`]. Those in `known` are not compiled again.
@@ -156,18 +167,34 @@ pub(crate) fn artifacts(
 ) -> Result<Vec<Artifact>, Vec<LoadError>> {
     let sources = sources(&config.routes);
     let artifacts = all(sources.iter().map(|source| compiler.artifact(source, known)))?;
+    let faults = role::faults(&config.routes, |source| {
+        let facts = artifacts.iter().find(|artifact| artifact.source == *source)?.facts;
+        Some(Abilities { exports_p3: facts.exports_p3, imports_next: facts.imports_next })
+    });
+    if !faults.is_empty() {
+        return Err(faults);
+    }
     needs(&config.routes, &artifacts)?;
     Ok(artifacts)
 }
 
 /// All errors of the components and granted directories of `config` that can be found without compiling.
 pub(crate) fn faults(config: &Config) -> Vec<LoadError> {
-    let components =
-        sources(&config.routes).into_iter().filter_map(|source| compile::check(&source, config.missing_imports).err());
-    let directories = config.routes.iter().filter_map(|route| check_directories(route).err());
+    let mut abilities = HashMap::new();
+    let mut faults = Vec::new();
+    for source in sources(&config.routes) {
+        match compile::check(&source, config.missing_imports) {
+            Ok(Inspection { exports_p3, imports_next, .. }) => {
+                abilities.insert(source, Abilities { exports_p3, imports_next });
+            }
+            Err(error) => faults.push(error),
+        }
+    }
+    faults.extend(role::faults(&config.routes, |source| abilities.get(source).copied()));
+    let directories = config.routes.iter().flat_map(Guest::all).filter_map(|guest| check_directories(&guest).err());
     let threads = RouteFiles::new("".into());
     let files = config.routes.iter().filter_map(|route| files(route, &threads).err());
-    components.chain(directories).chain(files).collect()
+    faults.into_iter().chain(directories).chain(files).collect()
 }
 
 /// The imports of a route's component that the route grants nothing for, each with the key that would.
@@ -185,10 +212,12 @@ pub(crate) fn not_granted(route: &Route) -> Result<Vec<(String, &'static str)>, 
 fn needs(routes: &[Route], artifacts: &[Artifact]) -> Result<Vec<(PoolKind, Needs)>, Vec<LoadError>> {
     let by_source: HashMap<&Source, &Artifact> =
         artifacts.iter().map(|artifact| (&artifact.source, artifact)).collect();
-    all(routes.iter().filter_map(|route| Some((route, source(route)?))).map(|(route, source)| {
-        let artifact = by_source.get(&source).ok_or_else(|| LoadError::not_compiled(&source))?;
-        Ok((artifact.facts.pool, artifact.needs(&route.limits)?))
-    }))
+    all(routes.iter().flat_map(Guest::all).filter_map(|guest| Some((guest.limits, guest.source()?))).map(
+        |(limits, source)| {
+            let artifact = by_source.get(&source).ok_or_else(|| LoadError::not_compiled(&source))?;
+            Ok((artifact.facts.pool, artifact.needs(limits)?))
+        },
+    ))
 }
 
 /// The static files of a route that has them.
@@ -198,10 +227,10 @@ fn files(route: &Route, threads: &Arc<RouteFiles>) -> Result<Option<Files>, Load
     opened.map(Some).map_err(|error| LoadError::Files { dir: files.dir.clone(), route: route.name.clone(), error })
 }
 
-fn check_directories(route: &Route) -> Result<(), LoadError> {
-    for dir in &route.grants.dirs {
+fn check_directories(guest: &Guest<'_>) -> Result<(), LoadError> {
+    for dir in &guest.grants.dirs {
         if let Err(error) = std::fs::read_dir(&dir.host) {
-            return Err(LoadError::Directory { dir: dir.host.clone(), route: route.name.clone(), error });
+            return Err(LoadError::Directory { dir: dir.host.clone(), route: guest.name.to_owned(), error });
         }
     }
     Ok(())
@@ -209,35 +238,78 @@ fn check_directories(route: &Route) -> Result<(), LoadError> {
 
 fn settings(
     config: &Config,
-    route: &Route,
+    guest: &Guest<'_>,
     outgoing: &OutgoingClient,
     stores: &[Arc<StoreClient>],
 ) -> Result<AppSettings, LoadError> {
-    check_directories(route)?;
-    let allow_http = route.grants.allow_http.clone();
-    let name: Arc<str> = route.name.as_str().into();
+    check_directories(guest)?;
+    let Guest { name, limits, grants, .. } = *guest;
+    let allow_http = grants.allow_http.clone();
+    let name: Arc<str> = name.into();
     Ok(AppSettings {
         files: RouteFiles::new(Arc::clone(&name)),
         route: name,
         dev: config.dev,
-        limits: route.limits,
-        mask: settings::mask(&route.grants),
-        stores: GrantedStores::of(&route.grants, stores),
-        bundle: match source(route) {
+        limits: *limits,
+        mask: settings::mask(grants),
+        stores: GrantedStores::of(grants, stores),
+        bundle: match guest.source() {
             Some(Source::File(path)) if config.dev => Some(Bundle::of(&path)),
             _ => None,
         },
-        outgoing: OutgoingPolicy::new(outgoing, allow_http, &route.limits),
-        grants: Arc::new(route.grants.clone()),
+        outgoing: OutgoingPolicy::new(outgoing, allow_http, limits, callees(config, grants)),
+        grants: Arc::new(grants.clone()),
     })
+}
+
+/// The routes that are granted to be called.
+fn callees(config: &Config, grants: &Grants) -> Vec<Callee> {
+    let callee = |grant: &RouteGrant| {
+        let index = config.routes.iter().position(|route| route.name == grant.name)?;
+        Some(Callee { name: grant.name.as_str().into(), index })
+    };
+    grants.allow_http.routes().iter().filter_map(callee).collect()
+}
+
+/// A guest of a route: one of its middleware, or its component, if it has one.
+#[derive(Clone, Copy)]
+struct Guest<'a> {
+    name: &'a str,
+    limits: &'a RouteLimits,
+    grants: &'a Grants,
+    component: Option<&'a ComponentSource>,
+}
+
+impl<'a> Guest<'a> {
+    fn of(route: &'a Route) -> Self {
+        let Route { name, limits, grants, component, .. } = route;
+        Self { name, limits, grants, component: component.as_ref() }
+    }
+
+    fn of_link(link: &'a Link) -> Self {
+        let Link { name, limits, grants, component, .. } = link;
+        Self { name, limits, grants, component: Some(component) }
+    }
+
+    fn all(route: &'a Route) -> impl Iterator<Item = Self> {
+        route.middleware.iter().map(Self::of_link).chain([Self::of(route)])
+    }
+
+    fn source(&self) -> Option<Source> {
+        self.component.map(source_of)
+    }
 }
 
 /// The component of a route that has one.
 pub(crate) fn source(route: &Route) -> Option<Source> {
-    Some(match route.component.as_ref()? {
+    route.component.as_ref().map(source_of)
+}
+
+pub(super) fn source_of(component: &ComponentSource) -> Source {
+    match component {
         ComponentSource::HelloWorld => Source::HelloWorld,
         ComponentSource::File(path) => Source::File(path.clone()),
-    })
+    }
 }
 
 /// All values, or all errors.

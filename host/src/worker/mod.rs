@@ -3,6 +3,7 @@
 
 mod accept_loops;
 pub(crate) mod load;
+mod role;
 pub(crate) mod setup;
 
 use std::io::{self, Write};
@@ -64,7 +65,7 @@ async fn serve(supervisor: &UnixStream, setup: WorkerSetup) -> io::Result<ExitCo
     let drain = Drain::new();
     let context = WorkerContext { connection_limit, dev, drain: drain.clone(), counters, journal, metrics, doorbells };
     let worker = match load::worker(&config, &artifacts, context) {
-        Ok(worker) => Arc::new(worker),
+        Ok(worker) => worker.share(),
         Err(errors) => {
             report(supervisor, &Failure::Components(errors));
             return Ok(ExitCode::FAILURE);

@@ -27,6 +27,7 @@ const PACKAGES: &[&str] = &[
     "fails-dwarf",
     "files03",
     "service03",
+    "middleware03",
     "spin",
     "spin-keys",
     "vars",

@@ -90,6 +90,7 @@ fn flags(rows: &[Row]) -> String {
             Table::Store => "`[store.NAME]`",
             Table::Defaults => "`[defaults]`",
             Table::Route => "`[[route]]`",
+            Table::Middleware => "`middleware`",
         };
         format!("| `{}` | {variable} | `{}` | {table} |\n", flag.usage, row.key)
     };

@@ -6,43 +6,57 @@
 
 mod address;
 mod origin;
+mod route;
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use serde::{Deserialize, Serialize};
 
 pub use origin::{Origin, Scheme};
+pub use route::{Entry, RouteGrant};
 
-use crate::{authority, domain};
+use crate::{authority, domain, internal};
 use origin::OriginHost;
 
-/// The origins that a route may send requests to. The default is none.
+/// The origins and the other routes that a route may send requests to. The default is none.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct AllowHttp {
     origins: Vec<Origin>,
+    routes: Vec<RouteGrant>,
 }
 
 impl AllowHttp {
     /// Allows these origins and no others.
     pub fn new(origins: Vec<Origin>) -> Self {
-        Self { origins }
+        Self { origins, routes: Vec::new() }
     }
 
-    /// Allows one more origin.
-    pub(crate) fn add(&mut self, origin: Origin) {
-        self.origins.push(origin);
+    /// Allows one more origin or route.
+    pub(crate) fn add(&mut self, entry: Entry) {
+        match entry {
+            Entry::Origin(origin) => self.origins.push(origin),
+            Entry::Route(route) => self.routes.push(route),
+        }
+    }
+
+    /// The routes that may be called.
+    pub fn routes(&self) -> &[RouteGrant] {
+        &self.routes
     }
 
     /// Whether the list is empty.
     pub fn is_empty(&self) -> bool {
-        self.origins.is_empty()
+        self.origins.is_empty() && self.routes.is_empty()
     }
 
     /// Checks a request by name. Returns the permit to check its addresses with, or `None` if no entry matches.
     ///
     /// `host` is compared without case and trailing dot; an IPv6 address may have its brackets. `port` is the port to
-    /// connect to: the scheme's default if the request has none.
+    /// connect to: the scheme's default if the request has none. No entry matches a [reserved](internal) host.
     pub fn find(&self, scheme: Scheme, host: &str, port: u16) -> Option<Permit> {
+        if internal::is_reserved(host) {
+            return None;
+        }
         let host = RequestHost::parse(host)?;
         let mut matched = false;
         let mut permit = Permit { loopback: false, addresses: Vec::new() };
@@ -139,6 +153,7 @@ mod tests {
             "http://*.internal.example:8080",
             "https://[2001:DB8::1]",
             "Shop.Example.NET.",
+            "http://*.internal:*",
         ]);
         let check = |expected: bool, scheme: Scheme, host: &str, port: u16| {
             let actual = list.find(scheme, host, port).is_some();
@@ -175,6 +190,10 @@ mod tests {
         check(false, Https, "ü.example.org", 443);
         check(true, Http, "x.internal.example", 8080);
         check(false, Http, "x.internal.example", 80);
+        // A reserved host is matched by nothing.
+        check(true, Http, "x.internal", 80);
+        check(false, Http, "x.daylily.internal", 80);
+        check(false, Http, "X.Daylily.Internal.", 80);
         // Ports.
         check(true, Http, "localhost", 80);
         check(true, Http, "localhost", 65535);

@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::ValueError;
 use crate::domain::Host;
+use crate::internal;
 
 /// The schemes of outgoing requests.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -117,6 +118,9 @@ fn parse_port(digits: &str) -> Option<u16> {
 }
 
 fn parse_host(text: &str, host: &str) -> Result<OriginHost, ValueError> {
+    if internal::is_reserved(host) {
+        return Err(refused(text).help("write \"route:NAME\" for the route that is named NAME"));
+    }
     if host == "*" {
         return Err(refused(text).help("list each host; a wildcard needs a domain, as in \"*.example.org\""));
     }
@@ -212,5 +216,8 @@ mod tests {
         check("http://127.1:80", Err("four decimal numbers"));
         check("http://exa mple.org", Err("letters, digits"));
         check("bücher.example", Err("xn--"));
+        check("http://users.daylily.internal", Err("route:NAME"));
+        check("http://*.daylily.internal", Err("route:NAME"));
+        check("http://*.internal", Ok("http://*.internal"));
     }
 }

@@ -10,7 +10,7 @@ use super::option::{Form, Kind};
 use super::reader::{Located, ReadLimit, Section};
 use super::{DirGrant, EnvFile, Listen, Value, Workers};
 use crate::ValueError;
-use crate::allow_http::AllowHttp;
+use crate::allow_http::{AllowHttp, Entry, RouteGrant};
 use crate::limits::Limit;
 
 impl<T: ReadLimit> Kind<T> for Limit<T> {
@@ -296,7 +296,7 @@ impl Kind<Vec<DirGrant>> for Dirs {
     }
 }
 
-/// The key of origins that requests may be sent to.
+/// The key of origins and routes that requests may be sent to.
 pub(super) struct Origins(pub(super) &'static str);
 
 impl Kind<AllowHttp> for Origins {
@@ -313,8 +313,14 @@ impl Kind<AllowHttp> for Origins {
     }
 
     fn read(&self, section: &mut Section<'_, '_>, value: &mut AllowHttp) {
-        let origins = section.list(self.0);
-        replace(value, origins.map(|origins| AllowHttp::new(origins.into_iter().map(|origin| origin.value).collect())));
+        let Some(entries) = section.list(self.0) else { return };
+        *value = AllowHttp::default();
+        for Located { span, value: entry } in entries {
+            value.add(match entry {
+                Entry::Route(route) => Entry::Route(RouteGrant { place: Some(span), ..route }),
+                origin @ Entry::Origin(_) => origin,
+            });
+        }
     }
 
     fn parse_flag(&self, text: &OsStr, given: &mut Option<AllowHttp>) -> Result<(), ValueError> {

@@ -6,12 +6,14 @@
 mod access_log;
 mod admin;
 mod build;
+mod callees;
 mod diagnostic;
 mod kinds;
 mod listen;
 mod log_kinds;
 mod log_level;
 mod log_to;
+mod middleware;
 mod missing_imports;
 mod option;
 pub mod options;
@@ -43,6 +45,7 @@ pub use diagnostic::Diagnostics;
 pub use listen::{Listen, ListenAddr};
 pub use log_level::{LogFilter, LogLevel};
 pub use log_to::LogTo;
+pub use middleware::Link;
 pub use missing_imports::MissingImports;
 pub use option::{Flag, Form, Overrides, Row};
 pub use options::{AccessLog, Admin, Config, Grants, RouteLimits, ServerLimits};
@@ -68,6 +71,8 @@ pub struct Route {
     pub host: HostPattern,
     /// The paths that it matches.
     pub path: PathPattern,
+    /// The components that its requests pass first, in this order.
+    pub middleware: Vec<Link>,
     /// The component that handles its requests. Without `files`, there is one.
     pub component: Option<ComponentSource>,
     /// The files that are served where there are any, before the component.
@@ -87,19 +92,31 @@ pub enum ComponentSource {
     File(#[serde(with = "crate::os_path")] PathBuf),
 }
 
+impl Route {
+    /// All components that its requests pass, in their order.
+    pub fn components(&self) -> impl Iterator<Item = &ComponentSource> {
+        self.middleware.iter().map(|link| &link.component).chain(&self.component)
+    }
+
+    /// The grants of all of them.
+    pub fn grants(&self) -> impl Iterator<Item = &Grants> {
+        self.middleware.iter().map(|link| &link.grants).chain([&self.grants])
+    }
+}
+
 impl Config {
-    /// The files of the components, as many as there are routes with one.
+    /// The files of the components, those of middleware before that of their route.
     pub fn component_files(&self) -> impl Iterator<Item = &Path> {
-        self.routes.iter().filter_map(|route| match &route.component {
-            Some(ComponentSource::File(path)) => Some(path.as_path()),
-            Some(ComponentSource::HelloWorld) | None => None,
+        self.routes.iter().flat_map(Route::components).filter_map(|component| match component {
+            ComponentSource::File(path) => Some(path.as_path()),
+            ComponentSource::HelloWorld => None,
         })
     }
 
     /// The files besides components that it was made from: those of `env_file`, those of `env` and `vars`, and those of
     /// stores.
     pub fn value_files(&self) -> impl Iterator<Item = &Path> {
-        let of_routes = self.routes.iter().flat_map(|Route { grants, .. }| {
+        let of_routes = self.routes.iter().flat_map(Route::grants).flat_map(|grants| {
             let values = grants.env.values().chain(grants.vars.values()).filter_map(Value::file);
             values.chain(grants.env_file.as_ref().map(EnvFile::path))
         });
@@ -150,6 +167,7 @@ pub fn single(
         name: path.to_string(),
         host: HostPattern::any(),
         path,
+        middleware: Vec::new(),
         component: Some(component),
         files: None,
         limits: settings.limits,
@@ -161,6 +179,7 @@ pub fn single(
     config.access_log.override_with(&overrides.access_log);
     config.admin.override_with(&overrides.admin);
     config.server.override_with(&overrides.server);
+    callees::check(&config, &Grants::default(), &mut problems);
     provider.expand(&mut config.listen, None, &mut problems);
     if problems.is_empty() { Ok(config) } else { Err(Diagnostics::new(Path::new(""), "", problems)) }
 }

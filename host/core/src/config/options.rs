@@ -260,6 +260,9 @@ options! {
         /// not count. After it, a start or a reload fails with an error; a worker that replaces another one is started
         /// again.
         start_timeout: Duration = time("start_timeout", 30);
+        /// The requests in one [chain](chains.md#the-length-of-a-chain): a client's request, and each that a guest makes to another route while it works
+        /// on the one before it. One more gets 508.
+        max_chain: u32 = count("max_chain", 8, 1, 64);
         /// Routes with [metrics](metrics.md) of their own, in the order of the file. Further routes share
         /// the metrics of a route named `other`.
         max_metric_routes: u32 = count("max_metric_routes", 1_000, 1, 100_000);
@@ -372,7 +375,8 @@ options! {
         /// See [`allow_http`](#allow_http).
         allow_http: AllowHttp = Origins("allow_http"),
             flag (4, "--allow-http ORIGIN", None,
-                "Origin that guests may send HTTP requests to, such as https://api.example.com (may be repeated)");
+                "Origin that guests may send HTTP requests to, such as https://api.example.com, or route:NAME (may be \
+                repeated)");
         /// The [key-value stores](state.md) that guests may open: names of `[store.NAME]`, or `"LABEL=NAME"` for a store
         /// that guests open as LABEL.
         stores: Vec<StoreGrant> = Stores("stores"),

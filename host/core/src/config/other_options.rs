@@ -8,8 +8,14 @@ use super::store::{MAX_KEY, MAX_STORE, MAX_VALUE, TTL};
 use super::tables::Table;
 
 /// The options that only a `[[route]]` has, which [`super::read`] reads: key, default, meaning.
-const OF_ROUTES: [(&str, &str, &str); 8] = [
+const OF_ROUTES: [(&str, &str, &str); 9] = [
     ("component", "required without `files`", "The path of a component. Routes with the same path share its code."),
+    (
+        "middleware",
+        "`[]`",
+        "[Components](chains.md#middleware) that requests pass, in this order, before `files` and `component`: paths, or \
+         tables with `component` and the keys of `[defaults]`.",
+    ),
     (
         "files",
         "none",

@@ -7,8 +7,10 @@ use std::str::FromStr;
 use toml::de::DeTable;
 
 use super::build;
+use super::callees;
 use super::diagnostic::{Diagnostics, Problems};
 use super::kinds::PathOf;
+use super::middleware::{self, LinkFile};
 use super::options::MAX_CONCURRENCY;
 use super::provide::{Provider, Surroundings};
 use super::reader::{Located, Section};
@@ -30,7 +32,7 @@ pub(super) struct Settings {
 }
 
 impl Settings {
-    fn read(&mut self, section: &mut Section<'_, '_>) {
+    pub(super) fn read(&mut self, section: &mut Section<'_, '_>) {
         self.limits.read(section);
         self.grants.read(section);
     }
@@ -54,7 +56,8 @@ pub(super) fn read(
         syntax::report(error, text, &mut syntax);
     }
     let dir = path.parent().unwrap_or(Path::new(""));
-    let file = File { text, dir, is_toml: syntax.is_empty() };
+    let links = LinkFile::new(path, text);
+    let file = File { text, dir, links, is_toml: syntax.is_empty() };
     let mut problems = Problems::default();
     let mut provider = Provider::new(surroundings);
     let config = read_config(&file, tree.get_ref(), overrides, &mut provider, &mut problems);
@@ -70,6 +73,7 @@ struct File<'a> {
     text: &'a str,
     /// The directory that relative paths are relative to.
     dir: &'a Path,
+    links: LinkFile,
     /// Whether the whole text is valid TOML. If not, missing keys and duplicates cannot be reported.
     is_toml: bool,
 }
@@ -116,6 +120,7 @@ fn read_config(
     config.routes = read_routes(file, &mut top, &defaults, provider);
     config.declare_stores(overrides.grants.stores.as_ref());
     config.check_stores(&defaults.grants, top.problems());
+    callees::check(&config, &defaults.grants, top.problems());
     let listen = top.place_of("listen").filter(|_| overrides.general.listen.is_none());
     top.finish();
     config.override_with(&overrides.general);
@@ -123,6 +128,7 @@ fn read_config(
     config.access_log.override_with(&overrides.access_log);
     config.admin.override_with(&overrides.admin);
     config.server.override_with(&overrides.server);
+    middleware::check(&config, problems);
     if let (Some(place), Err(error)) = (admin, config.check_admin()) {
         problems.add(place, error);
     }
@@ -179,6 +185,8 @@ fn read_route(
         None => (patterns.as_ref().map(|(host, path)| format!("{host}{path}")), header.clone()),
     };
     provider.provide(name.as_deref(), &mut settings.grants, section.problems());
+    let links = name.as_deref().unwrap_or_default();
+    let middleware = middleware::read(&file.links, section, links, &settings.limits, &defaults.grants, provider);
 
     let ((host, path), name) = patterns.zip(name)?;
     if file.is_toml {
@@ -188,7 +196,7 @@ fn read_route(
     if component.is_none() && files.is_none() {
         return None;
     }
-    Some(Route { name, host, path, component, files, limits: settings.limits, grants: settings.grants })
+    Some(Route { name, host, path, middleware, component, files, limits: settings.limits, grants: settings.grants })
 }
 
 /// A pattern; `None` if it is present and invalid.

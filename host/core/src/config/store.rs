@@ -15,7 +15,7 @@ use super::provide::Provider;
 use super::reader::{Located, Section};
 use super::store_server::{self, BACKEND_HELP, StoreServer};
 use super::tables::Table;
-use super::{Config, Grants};
+use super::{Config, Grants, Route};
 use crate::ValueError;
 use crate::limits::{GIB, KIB, Limit, MIB, TIB, size, time};
 use crate::similar::closest;
@@ -283,7 +283,7 @@ impl Config {
     pub(super) fn check_stores(&self, defaults: &Grants, problems: &mut Problems) {
         let mut seen = BTreeSet::new();
         let names = || self.stores.iter().map(|store| store.name.as_str());
-        for grants in self.routes.iter().map(|route| &route.grants).chain([defaults]) {
+        for grants in self.routes.iter().flat_map(Route::grants).chain([defaults]) {
             for grant in grants.stores.iter().filter(|grant| names().all(|name| name != grant.store)) {
                 let place = grant.place.clone().unwrap_or_default();
                 if !seen.insert((place.start, place.end)) {

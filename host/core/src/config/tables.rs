@@ -23,6 +23,8 @@ pub enum Table {
     Defaults,
     /// `[[route]]`.
     Route,
+    /// A table in `middleware` of a `[[route]]`.
+    Middleware,
 }
 
 /// The keys of the other tables, which are at the top level.
@@ -39,6 +41,7 @@ impl Table {
             Self::Store => "in [store.NAME]",
             Self::Defaults => "in [defaults]",
             Self::Route => "in [[route]]",
+            Self::Middleware => "in middleware",
         }
     }
 

@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::ValueError;
 use crate::domain::Host;
+use crate::internal;
 
 /// The hosts of a route: one host, every name below a domain (`*.example.com`), or any host.
 ///
@@ -46,6 +47,9 @@ impl FromStr for HostPattern {
         let refused = |help: &str| Err(ValueError::new(format!("invalid host {text:?}")).help(help));
         if text == "*" {
             return refused("leave `host` out to match any host");
+        }
+        if internal::is_reserved(text) {
+            return Err(internal::reserved(text));
         }
         let Some(parent) = text.strip_prefix("*.") else {
             return Host::parse(text).map(|host| Self(HostKind::Exact(host)));
@@ -91,6 +95,14 @@ impl PathPattern {
     /// `/*`: every path, including the `*` of `OPTIONS *`.
     pub fn all() -> Self {
         Self(PathKind::Below("/".to_owned()))
+    }
+
+    /// Whether it matches the path of a request, without its query.
+    pub fn matches(&self, path: &str) -> bool {
+        match &self.0 {
+            PathKind::Exact(own) => path == own,
+            PathKind::Below(prefix) => path.starts_with(prefix.as_str()),
+        }
     }
 
     /// What precedes the `*`, if the pattern has one.
@@ -215,6 +227,9 @@ mod tests {
         check::<HostPattern>("*.*.com", Err("whole first label"));
         check::<HostPattern>("*.127.0.0.1", Err("cannot be used with an IP address"));
         check::<HostPattern>("https://example.com", Err("invalid host name"));
+        check::<HostPattern>("users.Daylily.internal", Err("reserved"));
+        check::<HostPattern>("*.daylily.internal", Err("reserved"));
+        check::<HostPattern>("*.internal", Ok("*.internal"));
         assert_eq!(HostPattern::any().to_string(), "");
     }
 

@@ -151,6 +151,7 @@ mod tests {
             name: format!("{host}{path}"),
             host: if host.is_empty() { HostPattern::any() } else { host.parse().unwrap() },
             path: path.parse::<PathPattern>().unwrap(),
+            middleware: Vec::new(),
             component: Some(ComponentSource::HelloWorld),
             files: None,
             limits: RouteLimits::default(),

@@ -24,10 +24,9 @@ use self::conditions::{Part, Version};
 use self::name::Name;
 use self::open::{Found, OpenFile, Root};
 use crate::http::body::Body;
-use crate::http::connection::Connection;
 use crate::http::exchange::{Abort, Exchange};
 use crate::http::navigation::is_navigation;
-use crate::http::watchdog;
+use crate::http::requester::Requester;
 use crate::sys::drain::Drain;
 use crate::wasi::file_threads::RouteFiles;
 
@@ -98,7 +97,7 @@ impl Files {
     pub(crate) async fn answer(
         &self,
         asked: &Asked<'_>,
-        connection: &Connection,
+        requester: &Requester,
         exchange: &Arc<Exchange>,
         drain: &Drain,
     ) -> Result<Option<Response<Body>>, Abort> {
@@ -108,7 +107,7 @@ impl Files {
         let selected = tokio::select! {
             biased;
             selected = self.select(asked) => selected?,
-            () = watchdog::client_gone(connection) => return Err(Abort::ClientGone),
+            () = requester.gone() => return Err(Abort::ClientGone),
             () = drain.cut_off() => return Err(ErrorResponse::ShuttingDown.into()),
         };
         let response = match selected {
@@ -120,7 +119,7 @@ impl Files {
             Selection::Nothing if self.is_alone => return Err(ErrorResponse::NoFile.into()),
             Selection::Nothing => return Ok(None),
         };
-        connection.bound_writes(tokio::time::Instant::now(), MAX_TRANSFER, self.stall);
+        requester.bound_writes(tokio::time::Instant::now(), MAX_TRANSFER, self.stall);
         exchange.record().note_answered_by_file();
         exchange.record().set_status(response.status().as_u16());
         Ok(Some(response))

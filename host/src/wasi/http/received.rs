@@ -18,9 +18,10 @@ pub(crate) fn note_polled() {
 
 /// Polls a body. Also returns whether a received body was polled in it; if not, the guest writes the bytes.
 pub(crate) fn observe<T>(poll: impl FnOnce() -> T) -> (T, bool) {
-    POLLED.set(false);
+    // A body of a guest that answers another guest is polled within that one's poll.
+    let before = POLLED.replace(false);
     let polled = poll();
-    (polled, POLLED.get())
+    (polled, POLLED.replace(before))
 }
 
 #[cfg(test)]
@@ -31,7 +32,14 @@ mod tests {
     fn tells_who_was_polled() {
         assert_eq!(observe(|| 1), (1, false));
         assert_eq!(observe(note_polled), ((), true));
-        // A flag that was set before the poll does not count.
+        // A flag that was set before the poll does not count, and stays.
+        note_polled();
         assert_eq!(observe(|| 2), (2, false));
+        assert_eq!(observe(|| observe(|| 3)), ((3, false), false));
+        let within = || {
+            note_polled();
+            observe(|| 4)
+        };
+        assert_eq!(observe(within), ((4, false), true));
     }
 }

@@ -1,4 +1,4 @@
-//! `wasi:http/client`: requests that guests send.
+//! `wasi:http/client`: requests that guests send; and `wasi:http/handler` as middleware imports it.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -21,19 +21,34 @@ use crate::wasi::http::p3;
 use crate::wasi::state::State;
 
 pub(super) fn functions() -> Vec<Function<State>> {
-    Function::new_concurrent::<(Resource<Request>,), Answer, _>("wasi:http/client", "send", |state, (request,)| {
-        send(state, request)
-    })
-    .into()
+    [
+        Function::new_concurrent::<(Resource<Request>,), Answer, _>("wasi:http/client", "send", |state, (request,)| {
+            send(state, request, false)
+        }),
+        Function::new_concurrent::<(Resource<Request>,), Answer, _>(
+            "wasi:http/handler",
+            "handle",
+            |state, (request,)| send(state, request, true),
+        ),
+    ]
+    .into_iter()
+    .flatten()
+    .collect()
 }
 
 /// Sends a request. A request without a path is sent with `/` (WebAssembly/WASI#949).
-fn send(state: &mut State, request: Resource<Request>) -> wasmtime::Result<Later<State>> {
+///
+/// `is_for_next`: it goes to what follows in the chain.
+fn send(state: &mut State, request: Resource<Request>, is_for_next: bool) -> wasmtime::Result<Later<State>> {
     state.charge(MAX_HEAD_BYTES)?;
     let request = state.table().delete(request)?;
-    let Request { method, scheme, authority, path_with_query, fields, options, body } = request;
+    let Request { method, mut scheme, mut authority, path_with_query, fields, options, body } = request;
     let transmission = Arc::new(Tell(body.transmission()));
     let headers = fields.into_map(state.http().hooks);
+    if is_for_next {
+        scheme.get_or_insert(Scheme::HTTP);
+        authority.get_or_insert_with(|| p3::own_authority(&headers));
+    }
     let body = body.into_http(state, &headers, ErrorCode::HttpRequestBodySize, Tells::Sender)?;
     let mut request = http::Request::new(body);
     *request.method_mut() = method;
@@ -42,6 +57,7 @@ fn send(state: &mut State, request: Resource<Request>) -> wasmtime::Result<Later
         Ok(uri) => {
             *request.uri_mut() = uri;
             let processed = Box::new(std::future::ready(Ok(())));
+            state.hooks().set_for_next(is_for_next);
             Ok(Box::into_pin(state.hooks().send_request(request, options.as_deref().copied(), processed)))
         }
         Err(code) => Err(code),

@@ -11,6 +11,7 @@ use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 use tokio::time::{Instant, Sleep, sleep};
 use wasmtime_wasi_http::Error;
+use wasmtime_wasi_http::WasiBody;
 
 use super::error;
 use super::pool::Lease;
@@ -21,8 +22,8 @@ use crate::wasi::http::received;
 /// A response's body, which releases its connection and its slot at its end.
 ///
 /// Dropped before that, it closes the connection: the rest of the response is not read.
-pub(super) struct ResponseBody {
-    incoming: Incoming,
+pub(super) struct ResponseBody<B> {
+    incoming: B,
     between_bytes: Duration,
     timer: Option<Pin<Box<Sleep>>>,
     /// Whether the timer runs. It runs only while the guest waits for data, so that the guest's own pauses do not
@@ -33,12 +34,31 @@ pub(super) struct ResponseBody {
 
 /// Resources that are kept until the end of the body.
 pub(super) struct Held {
-    pub(super) _lease: Arc<Lease>,
+    /// None for a response of another guest, which has no connection.
+    pub(super) _lease: Option<Arc<Lease>>,
     pub(super) _slot: Arc<OutgoingPermit>,
 }
 
-impl ResponseBody {
-    pub(super) fn new(incoming: Incoming, between_bytes: Duration, held: Held) -> Self {
+/// A body as it is received.
+pub(super) trait Received: Body<Data = Bytes> + Unpin {
+    /// The error code for an incomplete body.
+    fn error(error: Self::Error) -> Error;
+}
+
+impl Received for Incoming {
+    fn error(error: hyper::Error) -> Error {
+        error::in_body(&error)
+    }
+}
+
+impl Received for WasiBody {
+    fn error(error: Error) -> Error {
+        error
+    }
+}
+
+impl<B: Received> ResponseBody<B> {
+    pub(super) fn new(incoming: B, between_bytes: Duration, held: Held) -> Self {
         let held = (!incoming.is_end_stream()).then_some(held);
         Self { incoming, between_bytes, timer: None, is_waiting: false, held }
     }
@@ -54,7 +74,7 @@ impl ResponseBody {
     }
 }
 
-impl Body for ResponseBody {
+impl<B: Received> Body for ResponseBody<B> {
     type Data = Bytes;
     type Error = Error;
 
@@ -73,7 +93,7 @@ impl Body for ResponseBody {
             }
             Poll::Ready(Some(Err(error))) => {
                 self.held = None;
-                Poll::Ready(Some(Err(error::in_body(&error))))
+                Poll::Ready(Some(Err(B::error(error))))
             }
             Poll::Ready(None) => {
                 self.held = None;

@@ -7,12 +7,12 @@ use http::HeaderName;
 use wasmtime_wasi_http::{Error, ForbiddenHeaderFilter, RequestOptions, WasiBody, WasiHttpHooks};
 
 use super::connect::MAX_BUFFER_BYTES;
-use super::policy::OutgoingPolicy;
+use super::inner::{self, InnerExchange, Outgoing, To};
+use super::policy::{Admitted, OutgoingPolicy};
 use super::send::{self, Exchange};
 use super::slot::Instance;
 use crate::engine::meter::{Meter, WaitFor, WaitTimer};
 use crate::message::fields::is_forbidden_header;
-use crate::observe::trace_context::TraceContext;
 
 /// Shared, because wasmtime-wasi-http requests an `Arc` for every request.
 static FORBIDDEN: LazyLock<ForbiddenHeaderFilter> = LazyLock::new(|| Arc::new(is_forbidden_header));
@@ -25,19 +25,27 @@ pub(crate) struct Hooks {
     instance: Option<Instance>,
     /// Counts the requests of the instance.
     meter: Arc<Meter>,
-    /// The trace that the requests are part of.
-    trace: Option<TraceContext>,
+    /// What the requests have in common; None if the route may send none.
+    outgoing: Option<Box<Outgoing>>,
+    /// The next request that is sent goes to what follows the guest in its chain.
+    is_for_next: bool,
 }
 
 impl Hooks {
     /// For one instance of the route that `policy` belongs to, whose requests `meter` counts.
     pub(crate) fn new(policy: Arc<OutgoingPolicy>, meter: Arc<Meter>) -> Self {
-        Self { policy, instance: None, meter, trace: None }
+        Self { policy, instance: None, meter, outgoing: None, is_for_next: false }
     }
 
-    /// Sets the trace that the requests are part of, unless the guest sets another one.
-    pub(crate) fn set_trace(&mut self, trace: TraceContext) {
-        self.trace = Some(trace);
+    /// Sets what the requests of this call have in common.
+    pub(crate) fn set_outgoing(&mut self, outgoing: Box<Outgoing>) {
+        self.outgoing = Some(outgoing);
+    }
+
+    /// Whether the next request that is sent goes to what follows the guest in its chain. wasmtime-wasi-http has one
+    /// hook for all requests.
+    pub(crate) fn set_for_next(&mut self, is_for_next: bool) {
+        self.is_for_next = is_for_next;
     }
 
     /// The host memory accounted for the open requests.
@@ -59,6 +67,36 @@ impl Hooks {
     }
 }
 
+impl Hooks {
+    /// Sends `request` to another guest of this worker.
+    fn send_inner(&mut self, to: To, mut request: http::Request<WasiBody>, options: Option<RequestOptions>) -> Sending {
+        let Some((outgoing, inner)) =
+            self.outgoing.as_ref().and_then(|outgoing| Some((outgoing, Arc::clone(outgoing.inner.as_ref()?))))
+        else {
+            return Box::new(future::ready(Err(Error::HttpRequestDenied)));
+        };
+        let instance = self.instance.get_or_insert_with(Instance::new);
+        let Some(slot) = instance.open(self.policy.max_open()) else {
+            return Box::new(future::ready(Err(Error::ConnectionLimitReached)));
+        };
+        // What follows in a chain works on the same request.
+        let is_new = to != To::Next;
+        if is_new {
+            outgoing.trace.put_into_outgoing(request.headers_mut());
+        }
+        let timer = is_new.then(|| WaitTimer::begin(Arc::clone(&self.meter), WaitFor::Outgoing));
+        let timeouts = self.policy.timeouts(options);
+        let exchange = InnerExchange { inner, to, timeouts, request, slot };
+        Box::new(async move {
+            let response = inner::send(exchange).await?;
+            if let Some(timer) = timer {
+                timer.succeed();
+            }
+            Ok(response)
+        })
+    }
+}
+
 /// The host memory accounted for an open request: what its connection may buffer of the response, and what may be
 /// buffered of the request's body.
 const EXCHANGE_BYTES: usize = MAX_BUFFER_BYTES + 2 * BODY_CHUNK_BYTES;
@@ -70,6 +108,9 @@ pub(crate) const BODY_CHUNK_BYTES: usize = 64 << 10;
 /// The result of a request: the response's head and body, and a future that resolves when the request's body has been
 /// sent.
 type Response = (http::Response<WasiBody>, Box<dyn Future<Output = Result<(), Error>> + Send>);
+
+/// A request in progress.
+type Sending = Box<dyn Future<Output = Result<Response, Error>> + Send>;
 
 impl WasiHttpHooks for Hooks {
     fn p2_outgoing_body_chunk_size(&mut self) -> usize {
@@ -96,9 +137,13 @@ impl WasiHttpHooks for Hooks {
         mut request: http::Request<WasiBody>,
         options: Option<RequestOptions>,
         _response_processed: Box<dyn Future<Output = Result<(), Error>> + Send>,
-    ) -> Box<dyn Future<Output = Result<Response, Error>> + Send> {
+    ) -> Sending {
+        if std::mem::take(&mut self.is_for_next) {
+            return self.send_inner(To::Next, request, options);
+        }
         let destination = match self.policy.admit(request.uri()) {
-            Ok(destination) => destination,
+            Ok(Admitted::Origin(destination)) => destination,
+            Ok(Admitted::Route(index)) => return self.send_inner(To::Route(index), request, options),
             Err(error) => return Box::new(future::ready(Err(error))),
         };
         let instance = self.instance.get_or_insert_with(Instance::new);
@@ -106,8 +151,8 @@ impl WasiHttpHooks for Hooks {
             destination.log_denied("the limit of open requests, max_outgoing, is reached");
             return Box::new(future::ready(Err(Error::ConnectionLimitReached)));
         };
-        if let Some(trace) = &self.trace {
-            trace.put_into_outgoing(request.headers_mut());
+        if let Some(outgoing) = &self.outgoing {
+            outgoing.trace.put_into_outgoing(request.headers_mut());
         }
         let timer = WaitTimer::begin(Arc::clone(&self.meter), WaitFor::Outgoing);
         let exchange = Exchange {

@@ -11,6 +11,7 @@
 //!       watched   scans received bytes before hyper parses them
 //!         framing   the limits and checks of that scan
 //!   download  the response's body, under its time-out
+//!   inner     instead of send: another guest of this worker answers
 //! ```
 //!
 //! Every outgoing request satisfies these rules:
@@ -28,6 +29,7 @@ mod download;
 mod error;
 mod framing;
 mod hooks;
+mod inner;
 mod policy;
 mod pool;
 mod resolve;
@@ -44,7 +46,10 @@ use std::sync::Arc;
 pub(crate) use connect::MAX_BUFFER_BYTES as MAX_HEAD_BYTES;
 pub(crate) use error::error_from_hyper;
 pub(crate) use hooks::{BODY_CHUNK_BYTES, Hooks};
-pub(crate) use policy::OutgoingPolicy;
+pub(crate) use inner::{Answering, Inner, Outgoing, To};
+pub(crate) use policy::{Callee, OutgoingPolicy};
+pub(crate) use slot::Alive;
+pub(crate) use upload::RequestBody;
 
 /// The state that all routes of the process share: the resolver and the trusted certificates.
 ///

@@ -8,6 +8,7 @@ use daylily_core::allow_http::{AllowHttp, Permit, Scheme};
 use daylily_core::authority;
 use daylily_core::config::RouteLimits;
 use daylily_core::excerpt::Excerpt;
+use daylily_core::internal;
 use daylily_core::log_target;
 use http::Uri;
 use tokio::sync::Semaphore;
@@ -36,6 +37,20 @@ pub(crate) struct OutgoingPolicy {
     max_open: u32,
     lookups: Arc<Semaphore>,
     pool: Arc<Pool>,
+    callees: Box<[Callee]>,
+}
+
+/// A route that may be called: its name, and its index among the worker's.
+pub(crate) struct Callee {
+    pub(crate) name: Box<str>,
+    pub(crate) index: usize,
+}
+
+/// What a request is allowed to reach.
+pub(super) enum Admitted {
+    Origin(Destination),
+    /// The route with this index.
+    Route(usize),
 }
 
 /// The time-outs for the phases of one request.
@@ -50,18 +65,28 @@ pub(super) struct Timeouts {
 }
 
 impl OutgoingPolicy {
-    /// For a route that may reach what `allow` lists, within `limits`.
-    pub(crate) fn new(client: &OutgoingClient, allow: AllowHttp, limits: &RouteLimits) -> Arc<Self> {
-        Self::with_idle_timeout(client, allow, limits, IDLE_TIMEOUT)
+    /// For a route that may reach what `allow` lists, within `limits`. `callees` are the routes in `allow`.
+    pub(crate) fn new(
+        client: &OutgoingClient,
+        allow: AllowHttp,
+        limits: &RouteLimits,
+        callees: Vec<Callee>,
+    ) -> Arc<Self> {
+        Arc::new(Self { callees: callees.into(), ..Self::of(client, allow, limits, IDLE_TIMEOUT) })
     }
 
+    #[cfg(test)]
     pub(super) fn with_idle_timeout(
         client: &OutgoingClient,
         allow: AllowHttp,
         limits: &RouteLimits,
         idle_timeout: Duration,
     ) -> Arc<Self> {
-        Arc::new(Self {
+        Arc::new(Self::of(client, allow, limits, idle_timeout))
+    }
+
+    fn of(client: &OutgoingClient, allow: AllowHttp, limits: &RouteLimits, idle_timeout: Duration) -> Self {
+        Self {
             client: client.clone(),
             allow,
             timeouts: Timeouts {
@@ -72,11 +97,12 @@ impl OutgoingPolicy {
             max_open: limits.max_outgoing,
             lookups: Arc::new(Semaphore::new(MAX_LOOKUPS_PER_ROUTE)),
             pool: Pool::new(idle_timeout),
-        })
+            callees: Box::default(),
+        }
     }
 
-    /// The destination of a request to `uri`, if the route may reach it.
-    pub(super) fn admit(&self, uri: &Uri) -> Result<Destination, Error> {
+    /// Where a request to `uri` goes, if the route may reach it.
+    pub(super) fn admit(&self, uri: &Uri) -> Result<Admitted, Error> {
         let scheme = match uri.scheme_str() {
             Some("http") => Scheme::Http,
             Some("https") => Scheme::Https,
@@ -91,13 +117,23 @@ impl OutgoingPolicy {
             host: unbracketed(authority.host).to_ascii_lowercase().into(),
             port: authority.port.unwrap_or(scheme.default_port()),
         };
-        match self.allow.find(scheme, &origin.host, origin.port) {
-            Some(permit) => Ok(Destination { origin, permit }),
+        if let Some(permit) = self.allow.find(scheme, &origin.host, origin.port) {
+            return Ok(Admitted::Origin(Destination { origin, permit }));
+        }
+        match self.callee(&origin) {
+            Some(index) => Ok(Admitted::Route(index)),
             None => {
                 origin.log_denied("not in the route's allow_http");
                 Err(Error::HttpRequestDenied)
             }
         }
+    }
+
+    /// The index of the route that has this origin, if it may be called.
+    fn callee(&self, origin: &Origin) -> Option<usize> {
+        let name = internal::route_of(&origin.host)?;
+        let is_default = origin.scheme == Scheme::Http && origin.port == Scheme::Http.default_port();
+        self.callees.iter().find(|callee| is_default && *callee.name == *name).map(|callee| callee.index)
     }
 
     /// The route's time-outs, shortened to those of the guest.

@@ -35,7 +35,7 @@ pub(super) struct Exchange {
 }
 
 /// Resolves when the request's body has been sent.
-type Sent = Box<dyn Future<Output = Result<(), Error>> + Send>;
+pub(super) type Sent = Box<dyn Future<Output = Result<(), Error>> + Send>;
 
 /// Sends the request, on an idle connection if there is one, and waits for the response's head.
 pub(super) async fn send(exchange: Exchange) -> Result<(Response<WasiBody>, Sent), Error> {
@@ -44,8 +44,8 @@ pub(super) async fn send(exchange: Exchange) -> Result<(Response<WasiBody>, Sent
     let (connection, response, upload) = result.inspect_err(|error| destination.origin.log_failed(error))?;
     let pool = Arc::clone(policy.pool());
     let lease = Arc::new(Lease::new(connection, destination.origin, pool));
-    let sent = sent(upload, &lease, &slot);
-    let held = Held { _lease: lease, _slot: slot };
+    let sent = transmitted(upload, Some(&lease), &slot);
+    let held = Held { _lease: Some(lease), _slot: slot };
     let response = response.map(|body| ResponseBody::new(body, timeouts.between_bytes, held).boxed_unsync());
     Ok((response, sent))
 }
@@ -92,7 +92,7 @@ async fn exchange_on_any(
 
 /// Turns the head into one of HTTP/1.1: the target in origin-form, the authority in `Host` (RFC 9112 §3.2.1), and
 /// without the guest's fields about the connection.
-fn prepare(head: &mut request::Parts) -> Result<(), Error> {
+pub(super) fn prepare(head: &mut request::Parts) -> Result<(), Error> {
     if head.method == Method::CONNECT {
         // A tunnel has no response that could be returned to the guest.
         return Err(Error::HttpRequestMethodInvalid);
@@ -209,7 +209,7 @@ fn coding_name(value: &HeaderValue) -> Option<String> {
 }
 
 /// Resolves when neither a part of the request's body was sent nor a response head arrived for `limit`.
-async fn silence(began: Instant, limit: Duration, upload: Option<&Upload>) {
+pub(super) async fn silence(began: Instant, limit: Duration, upload: Option<&Upload>) {
     let mut deadline = began + limit;
     loop {
         sleep_until(deadline).await;
@@ -224,12 +224,12 @@ async fn silence(began: Instant, limit: Duration, upload: Option<&Upload>) {
 
 /// Lets the upload continue until the request's body has been sent, even after the end of the response and even if the
 /// guest does not wait for it, but ends it with the instance.
-fn sent(upload: Option<Upload>, lease: &Arc<Lease>, slot: &Arc<OutgoingPermit>) -> Sent {
+pub(super) fn transmitted(upload: Option<Upload>, lease: Option<&Arc<Lease>>, slot: &Arc<OutgoingPermit>) -> Sent {
     let Some(upload) = upload.and_then(Upload::in_progress) else {
         return Box::new(future::ready(Ok(())));
     };
     let (tell, told) = oneshot::channel();
-    let (lease, instance) = (Arc::clone(lease), slot.instance().clone());
+    let (lease, instance) = (lease.map(Arc::clone), slot.instance().clone());
     slot.spawn_upload(async move {
         let result = transmit(upload, instance).await;
         drop(lease);

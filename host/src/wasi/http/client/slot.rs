@@ -74,10 +74,10 @@ impl Drop for OutgoingPermit {
 
 /// Whether an instance is alive. A body that ends after the instance was cut off, not finished.
 #[derive(Clone)]
-pub(super) struct Alive(watch::Receiver<bool>);
+pub(crate) struct Alive(watch::Receiver<bool>);
 
 impl Alive {
-    pub(super) fn is_gone(&self) -> bool {
+    pub(crate) fn is_gone(&self) -> bool {
         self.0.has_changed().is_err()
     }
 
@@ -92,7 +92,7 @@ impl Alive {
     }
 
     /// Waits until the instance is dropped.
-    pub(super) async fn gone(mut self) {
+    pub(crate) async fn gone(mut self) {
         while self.0.changed().await.is_ok() {}
     }
 }

@@ -74,11 +74,49 @@ pub(super) async fn frame(
     if length.is_none() {
         head.headers.insert(TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
     }
+    let (body, upload) = streaming(body, first, length, Reader::Origin, slot);
+    Ok((body, Some(upload)))
+}
+
+/// The body of a request to another guest. It needs no framing, so nothing waits for its first frame. A wrong
+/// `Content-Length` is an error, as on a connection.
+pub(super) async fn pass_on(
+    head: &request::Parts,
+    mut body: WasiBody,
+    slot: Arc<OutgoingPermit>,
+) -> Result<(RequestBody, Option<Upload>), Error> {
+    let length = content_length(&head.headers)?;
+    if body.is_end_stream() {
+        return match length {
+            Some(1..) => Err(Error::HttpRequestBodySize(Some(0))),
+            _ => Ok((RequestBody::empty(), None)),
+        };
+    }
+    if length == Some(0) {
+        // It is not read.
+        let first = first_frame(&mut body, false).await.flatten().transpose()?;
+        return match first.as_ref().and_then(Frame::data_ref).filter(|data| !data.is_empty()) {
+            Some(data) => Err(Error::HttpRequestBodySize(Some(len(data)))),
+            None => Ok((RequestBody::empty(), None)),
+        };
+    }
+    let (body, upload) = streaming(body, None, length, Reader::Guest, slot);
+    Ok((body, Some(upload)))
+}
+
+fn streaming(
+    body: WasiBody,
+    first: Option<Frame<Bytes>>,
+    length: Option<u64>,
+    reader: Reader,
+    slot: Arc<OutgoingPermit>,
+) -> (RequestBody, Upload) {
     let (done, finished) = oneshot::channel();
     let progress = Arc::new(Progress::default());
     let upload = Upload { finished, progress: Arc::clone(&progress) };
-    let streaming = Streaming { body, first, last: None, remaining: length, sent: 0, done: Some(done), progress, slot };
-    Ok((RequestBody(Some(Box::new(streaming))), Some(upload)))
+    let (remaining, done) = (length, Some(done));
+    let streaming = Streaming { body, first, last: None, remaining, sent: 0, done, progress, reader, slot };
+    (RequestBody(Some(Box::new(streaming))), upload)
 }
 
 fn len(data: &Bytes) -> u64 {
@@ -194,7 +232,7 @@ impl Progress {
 }
 
 /// The body of an outgoing request, as hyper polls it. Most requests have none.
-pub(super) struct RequestBody(Option<Box<Streaming>>);
+pub(crate) struct RequestBody(Option<Box<Streaming>>);
 
 struct Streaming {
     body: WasiBody,
@@ -207,13 +245,22 @@ struct Streaming {
     sent: u64,
     done: Option<oneshot::Sender<Result<(), Error>>>,
     progress: Arc<Progress>,
+    reader: Reader,
     slot: Arc<OutgoingPermit>,
+}
+
+/// What a body is sent to.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Reader {
+    Origin,
+    /// A guest may end without reading a body to its end: then the rest is not wanted.
+    Guest,
 }
 
 /// Makes hyper abort the request. The reason is reported through [`Upload`].
 #[derive(Debug, thiserror::Error)]
 #[error("the guest did not finish the request's body")]
-pub(super) struct Unfinished;
+pub(crate) struct Unfinished;
 
 impl RequestBody {
     pub(super) fn empty() -> Self {
@@ -333,6 +380,14 @@ impl Streaming {
         if let Some(done) = self.done.take() {
             // The receiver may have been dropped after the response was read.
             drop(done.send(result));
+        }
+    }
+}
+
+impl Drop for Streaming {
+    fn drop(&mut self) {
+        if self.reader == Reader::Guest {
+            self.finish(Ok(()));
         }
     }
 }

@@ -7,7 +7,9 @@ use std::pin::Pin;
 use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll};
 
-use http::uri::PathAndQuery;
+use http::HeaderMap;
+use http::header::HOST;
+use http::uri::{Authority, PathAndQuery, Scheme};
 use tokio::sync::oneshot;
 use wasmtime::StoreContextMut;
 use wasmtime::component::{
@@ -61,7 +63,8 @@ pub(crate) fn amend(linker: &mut Linker<State>) -> wasmtime::Result<()> {
     types.func_wrap("[method]request.set-path-with-query", set_path)?;
     count_fields_p3(&mut types)?;
     types.resource("request", ResourceType::host::<Request>(), drop_request)?;
-    linker.instance("wasi:http/client@0.3.0")?.func_wrap_concurrent("send", send)
+    linker.instance("wasi:http/client@0.3.0")?.func_wrap_concurrent("send", send)?;
+    linker.instance("wasi:http/handler@0.3.0")?.func_wrap_concurrent("handle", send_to_next)
 }
 
 /// Makes a request. If it is dropped or cannot be sent, its transmission future resolves to an error, where
@@ -154,18 +157,33 @@ fn drop_request(mut store: StoreContextMut<'_, State>, rep: u32) -> wasmtime::Re
     HostRequestWithStore::drop(access, Resource::new_own(rep))
 }
 
+type SendingTo<'a> = Pin<Box<dyn Future<Output = wasmtime::Result<(Sent,)>> + Send + 'a>>;
+
 /// Sends a request. A request without a path is sent with `/` (WebAssembly/WASI#949), which wasmtime-wasi-http rejects.
-fn send<'a>(
-    accessor: &'a Accessor<State>,
-    (request,): (Resource<Request>,),
-) -> Pin<Box<dyn Future<Output = wasmtime::Result<(Sent,)>> + Send + 'a>> {
+fn send<'a>(accessor: &'a Accessor<State>, (request,): (Resource<Request>,)) -> SendingTo<'a> {
+    send_to(accessor, request, false)
+}
+
+/// Sends a request to what follows in the chain.
+fn send_to_next<'a>(accessor: &'a Accessor<State>, (request,): (Resource<Request>,)) -> SendingTo<'a> {
+    send_to(accessor, request, true)
+}
+
+fn send_to<'a>(accessor: &'a Accessor<State>, request: Resource<Request>, is_for_next: bool) -> SendingTo<'a> {
     Box::pin(async move {
         let sending = accessor.with(|mut store| {
             store.data_mut().charge(MAX_HEAD_BYTES)?;
             let untransmitted = store.data_mut().unsent_requests().0.remove(&request.rep());
             if let Ok(request) = store.data_mut().http().table.get_mut(&request) {
                 request.path_with_query = Some(rooted(request.path_with_query.take()));
+                if is_for_next {
+                    request.scheme.get_or_insert(Scheme::HTTP);
+                    let headers: &HeaderMap = &request.headers;
+                    request.authority.get_or_insert_with(|| own_authority(headers));
+                }
             }
+            // The hook reads it before this future waits for the first time.
+            store.data_mut().hooks().set_for_next(is_for_next);
             wasmtime::error::Ok(Sending(untransmitted))
         })?;
         let accessor = &accessor.with_getter::<WasiHttp>(State::http);
@@ -176,12 +194,21 @@ fn send<'a>(
                 Ok((Ok(response),))
             }
             Err(error) => {
+                // It may have failed before the hook was called.
+                accessor.with(|mut store| store.data_mut().hooks().set_for_next(false));
                 let code: ErrorCode = error.downcast()?;
                 sending.failed(code.clone());
                 Ok((Err(code),))
             }
         }
     })
+}
+
+/// The authority of a request to what follows in the chain, for which the guest set none: that of its `Host`, if there
+/// is one.
+pub(crate) fn own_authority(headers: &HeaderMap) -> Authority {
+    let host = headers.get(HOST).and_then(|host| Authority::try_from(host.as_bytes()).ok());
+    host.unwrap_or_else(|| Authority::from_static("localhost"))
 }
 
 /// A request that is being sent. Dropped before its response head arrives, it counts as cut off.

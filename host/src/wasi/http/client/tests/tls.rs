@@ -123,7 +123,7 @@ async fn without_certificates_there_is_no_https() {
     let client = OutgoingClient::for_test(resolver, Trust::none());
     let route = Route::allowing(&["https://localhost:*"]);
     let allow = daylily_core::allow_http::AllowHttp::new(vec![route.allow[0].parse().unwrap()]);
-    let mut hooks = Hooks::new(OutgoingPolicy::new(&client, allow, &route.limits), meter());
+    let mut hooks = Hooks::new(OutgoingPolicy::new(&client, allow, &route.limits, Vec::new()), meter());
     let got = fetch(&mut hooks, &format!("https://localhost:{port}/")).await;
     assert_eq!(got, "ConfigurationError");
 }
