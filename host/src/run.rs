@@ -3,9 +3,11 @@
 use std::ffi::OsString;
 use std::io::Write;
 use std::process::ExitCode;
+use std::time::SystemTime;
 
 use clap::Parser;
-use daylily_core::config::{Listen, ListenAddr};
+use daylily_core::config::{Listen, ListenAddr, Schedule};
+use daylily_core::schedule::Tick;
 
 use crate::cli::{BuildArguments, Cli, Command, Options, ServeArguments, foreign, import, new};
 use crate::failure::Failure;
@@ -164,6 +166,15 @@ fn new_project(what: &new::NewArguments) -> Result<(), Failure> {
     Ok(())
 }
 
+/// What a schedule sends, and when for the next two times.
+fn next_runs(schedule: &Schedule) -> String {
+    let ticks = schedule.ticks();
+    let first = ticks.after(Tick::at(SystemTime::now()));
+    let times: Vec<_> = first.into_iter().chain(first.and_then(|first| ticks.after(first))).collect();
+    let times: Vec<_> = times.into_iter().map(|tick| ticks.local_text(tick)).collect();
+    format!("{} {}, next at {}", schedule.method, schedule.path, times.join(" and "))
+}
+
 fn check(what: &ServeArguments) -> Result<(), Failure> {
     let config = prepare::read(&prepare::settled(what)?)?;
     let _log = log::start(LogSettings::of(&config).on_stderr())?;
@@ -180,6 +191,9 @@ fn check(what: &ServeArguments) -> Result<(), Failure> {
         for (import, key) in load::not_granted(route).map_err(|error| Failure::Components(vec![error]))? {
             print(&format!("  imports {import}: nothing is granted (`{key}`)\n"))?;
         }
+    }
+    for schedule in &config.schedules {
+        print(&format!("schedule {}: {}\n", schedule.name, next_runs(schedule)))?;
     }
     let routes = config.routes.len();
     let listen = match &config.listen {

@@ -66,6 +66,8 @@ mod resting;
 mod rfc;
 mod route_calls;
 mod routes;
+mod schedules;
+mod schedules_failing;
 mod service03;
 mod shutdown_delay;
 mod smuggling;

@@ -83,7 +83,7 @@ fn a_locked_store_delays_only_its_writes() {
 }
 
 /// Holds the write lock of a database until it is dropped.
-fn lock(path: &Path) -> rusqlite::Connection {
+pub fn lock(path: &Path) -> rusqlite::Connection {
     let connection = rusqlite::Connection::open(path).expect("a database");
     connection.execute_batch("BEGIN IMMEDIATE").expect("the lock");
     connection

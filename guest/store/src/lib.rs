@@ -1,6 +1,9 @@
 //! Does one operation on a key-value store, which the path names, through the interface that `via` names: `draft2`, which
 //! is the default, `draft` or `spin`. Responds with the result as text.
 //!
+//! `/record` counts requests of schedules, by their fields: `NAME~TIME~ATTEMPT`; with `pause`, it then waits for so many
+//! milliseconds.
+//!
 //! Parameters: `store` (default `visits`), `key`, `value`, `bytes` (a value of so many zeros), `delta`, `cursor`, `count`.
 
 mod draft {
@@ -24,12 +27,29 @@ use kit::{IncomingRequest, ResponseOutparam, Target};
 fn handle(request: IncomingRequest, out: ResponseOutparam) {
     let target = kit::target(&request);
     let result = match target.get("via").unwrap_or("draft2") {
+        _ if target.path() == "/record" => record(&request, &target),
         "draft2" => by_draft2(&target),
         "draft" => by_draft(&target),
         "spin" => by_spin(&target),
         other => Err(format!("unknown interface {other}")),
     };
     kit::text(out, &result.unwrap_or_else(|error| format!("error: {error}")));
+}
+
+fn record(request: &IncomingRequest, target: &Target) -> Result<String, String> {
+    let headers = request.headers();
+    let field = |name: &str| {
+        let values = headers.get(name).into_iter().map(|value| String::from_utf8_lossy(&value).into_owned());
+        values.collect::<Vec<_>>().join("+")
+    };
+    let names = ["daylily-schedule", "daylily-scheduled-time", "daylily-schedule-attempt"];
+    let key = names.map(field).join("~");
+    let bucket = store::open("visits").map_err(|error| format!("{error:?}"))?;
+    let count = shown(atomics::increment(&bucket, &key, 1))?;
+    if let Some(ms) = target.number("pause") {
+        kit::pause(ms);
+    }
+    Ok(format!("{key} {count}"))
 }
 
 fn shown<T: Debug, E: Debug>(result: Result<T, E>) -> Result<String, String> {

@@ -20,6 +20,7 @@ pub mod process_role;
 pub mod request_outcome;
 pub mod restart;
 pub mod route;
+pub mod schedule;
 pub mod secret;
 pub mod similar;
 pub mod spin;

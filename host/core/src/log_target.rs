@@ -36,6 +36,9 @@ pub const REQUEST: &str = "daylily::request";
 /// Key-value stores: files that cannot be used, the process that keeps them, and operations that fail.
 pub const STORAGE: &str = "daylily::storage";
 
+/// Schedules: runs that failed, were lost, skipped or missed.
+pub const SCHEDULE: &str = "daylily::schedule";
+
 /// The server as a whole: reloads, upgrades, stops, and what systemd passed.
 pub const SUPERVISOR: &str = "daylily::supervisor";
 
@@ -46,9 +49,9 @@ pub const WORKER: &str = "daylily::worker";
 pub const GUEST: &str = "guest";
 
 /// Every target.
-pub const ALL: [&str; 14] = [
-    DAYLILY, ADMIN, BUILD, COMPONENT, CONNECTION, CONTROL, FILES, LOG, OUTGOING, REQUEST, STORAGE, SUPERVISOR, WORKER,
-    GUEST,
+pub const ALL: [&str; 15] = [
+    DAYLILY, ADMIN, BUILD, COMPONENT, CONNECTION, CONTROL, FILES, LOG, OUTGOING, REQUEST, SCHEDULE, STORAGE,
+    SUPERVISOR, WORKER, GUEST,
 ];
 
 #[cfg(test)]

@@ -59,6 +59,7 @@ mod tests {
     use crate::connection_end::{ConnectionEnd, NotAccepted};
     use crate::process_role::ProcessRole;
     use crate::request_outcome::RequestOutcome;
+    use crate::schedule::RunOutcome;
 
     /// Numbers lead to their variants, and words are words, each used once.
     macro_rules! check {
@@ -79,5 +80,6 @@ mod tests {
         check!(ConnectionEnd);
         check!(NotAccepted);
         check!(ProcessRole);
+        check!(RunOutcome);
     }
 }

@@ -23,7 +23,7 @@ use crate::http::body::Body;
 use crate::http::exchange::{Abort, Exchange};
 use crate::http::files::Asked;
 use crate::http::requester::Requester;
-use crate::http::server::{Worker, WorkerRoute};
+use crate::http::server::{self, Worker, WorkerRoute};
 use crate::http::{inbound, request, response};
 use crate::observe::record::Parts;
 use crate::observe::trace_context::{ReceivedIds, RequestIds};
@@ -216,11 +216,14 @@ async fn answer(
     index: usize,
     depth: u32,
     exchange: &Arc<Exchange>,
-    request: Request<RequestBody>,
+    mut request: Request<RequestBody>,
     requester: Requester,
 ) -> Result<Response<Body>, Abort> {
     let route = worker.routes.get(index).ok_or(ErrorResponse::NoRoute)?;
     exchange.record().set_route(index);
+    if route.has_schedule {
+        server::remove_schedule(request.headers_mut());
+    }
     check_depth(worker, depth)?;
     if !route.path.matches(request.uri().path()) {
         return Err(ErrorResponse::NoRoute.into());

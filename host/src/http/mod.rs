@@ -6,6 +6,7 @@ pub(crate) mod body;
 pub(crate) mod connection;
 pub(crate) mod date;
 pub(crate) mod dev_server;
+pub(crate) mod dispatch;
 mod ending;
 pub(crate) mod exchange;
 pub(crate) mod files;

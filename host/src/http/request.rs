@@ -21,7 +21,7 @@ use crate::http::inbound::InboundBody;
 use crate::http::inner::Chain;
 use crate::http::requester::Requester;
 use crate::http::response::InFlight;
-use crate::http::server::Worker;
+use crate::http::server::{self, Worker};
 use crate::http::{inbound, inner, response, watchdog};
 use crate::observe::record::log_request;
 use crate::observe::trace_context::{ReceivedIds, RequestIds};
@@ -83,7 +83,7 @@ async fn answer(
     connection: &Connection,
     in_request: &InRequest,
     exchange: &Arc<Exchange>,
-    request: Request<Incoming>,
+    mut request: Request<Incoming>,
     dev: Option<(&DevServer, DevAsked)>,
 ) -> Result<Response<Body>, Abort> {
     inbound::check_framing(&request, in_request)?;
@@ -97,8 +97,13 @@ async fn answer(
     let (index, route) = worker.route(&target).ok_or(ErrorResponse::NoRoute)?;
     let limits = &route.limits;
     exchange.record().set_route(index);
-    if limits.server_timing {
-        exchange.tell_timing();
+    if route.is_special {
+        if limits.server_timing {
+            exchange.tell_timing();
+        }
+        if route.has_schedule {
+            server::remove_schedule(request.headers_mut());
+        }
     }
 
     let requester = Requester::Client(connection.clone());

@@ -1,4 +1,4 @@
-//! Who sent a request: a client on its connection, or a guest of this worker.
+//! Who sent a request: a client on its connection, a guest of this worker, or the worker for a schedule.
 
 use std::time::Duration;
 
@@ -14,6 +14,8 @@ pub(crate) enum Requester {
     Client(Connection),
     /// An instance of this worker.
     Guest(Alive),
+    /// The worker itself, which reads the response to its end.
+    Schedule,
 }
 
 impl Requester {
@@ -22,6 +24,7 @@ impl Requester {
         match self {
             Self::Client(connection) => connection.is_gone(),
             Self::Guest(caller) => caller.is_gone(),
+            Self::Schedule => false,
         }
     }
 
@@ -37,7 +40,7 @@ impl Requester {
     pub(crate) fn bound_writes(&self, now: Instant, whole: Duration, stall: Duration) {
         match self {
             Self::Client(connection) => connection.bound_writes(now, whole, stall),
-            Self::Guest(_) => {}
+            Self::Guest(_) | Self::Schedule => {}
         }
     }
 }

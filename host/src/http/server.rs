@@ -4,6 +4,7 @@ use std::sync::{Arc, OnceLock, Weak};
 
 use daylily_core::config::{RouteLimits, ServerLimits};
 use daylily_core::route::{PathPattern, RouteTable, Target};
+use http::{HeaderMap, HeaderName};
 use tokio::sync::Semaphore;
 
 use crate::call::app::App;
@@ -16,8 +17,22 @@ use crate::observe::log::OncePerSecond;
 use crate::observe::metrics::WorkerMetrics;
 use crate::observe::record::Recorder;
 use crate::observe::scoreboard::Slot;
+use crate::storage::client::StoreClient;
 use crate::sys::drain::Drain;
 use crate::wasi::file_threads::RouteFiles;
+
+/// The fields of a request that a schedule sends: its name, the time at which it was due, and the number of the attempt.
+pub(crate) const SCHEDULE: HeaderName = HeaderName::from_static("daylily-schedule");
+pub(crate) const SCHEDULED_TIME: HeaderName = HeaderName::from_static("daylily-scheduled-time");
+pub(crate) const SCHEDULE_ATTEMPT: HeaderName = HeaderName::from_static("daylily-schedule-attempt");
+
+/// Removes these fields from the request of a client, which has no right to them.
+#[cold]
+pub(crate) fn remove_schedule(headers: &mut HeaderMap) {
+    for name in [SCHEDULE, SCHEDULED_TIME, SCHEDULE_ATTEMPT] {
+        headers.remove(name);
+    }
+}
 
 /// The state that all requests in this process share.
 pub(crate) struct Worker {
@@ -25,6 +40,8 @@ pub(crate) struct Worker {
     /// Indexed by the indices that the table returns.
     pub(crate) routes: Vec<WorkerRoute>,
     pub(crate) admission: Admission,
+    /// The key-value stores, in the order of the configuration.
+    pub(crate) stores: Vec<Arc<StoreClient>>,
     /// With the clients that it trusts.
     pub(crate) limits: ServerLimits,
     /// Permits for connections: `max_connections`, or what the descriptor limit allows.
@@ -85,6 +102,11 @@ pub(crate) struct WorkerRoute {
     pub(crate) limits: RouteLimits,
     /// What its requests pass before all else.
     pub(crate) links: Links,
+    /// Whether its requests need one of the rare steps: those of `has_schedule` and of `limits.server_timing`. One check
+    /// for all of them, because every request has it.
+    pub(crate) is_special: bool,
+    /// A schedule sends requests to it.
+    pub(crate) has_schedule: bool,
     /// What is served where there is a file.
     pub(crate) files: Option<Files>,
     /// What answers everything else.

@@ -2,6 +2,7 @@
 //! log and the metrics are made from it.
 
 mod part;
+mod scheduled;
 
 use std::fmt;
 use std::net::SocketAddr;
@@ -190,10 +191,21 @@ impl Recorder {
             let ids = ids.into_iter().flat_map(ReceivedIds::texts);
             self.journal.begin(&numbers, texts.into_iter().chain(query).chain(ids).chain(fields))
         };
+        self.record(request, id, numbers, place)
+    }
+
+    #[inline]
+    fn record<B>(
+        self: &Arc<Self>,
+        request: &http::Request<B>,
+        id: RequestId,
+        numbers: Numbers,
+        place: Place,
+    ) -> Record {
         Record {
             id,
             method: request.method().clone(),
-            path: uri.path_and_query().cloned(),
+            path: request.uri().path_and_query().cloned(),
             route: AtomicU32::new(0),
             began: Instant::now(),
             state: Mutex::new(State { numbers, times: Times::default(), place: Some(place), parts: None }),

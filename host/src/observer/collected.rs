@@ -31,6 +31,8 @@ struct State {
     supervisor_ns: u64,
     /// The listeners of generations that serve or have workers, by their numbers: all workers may be dead for a moment.
     listeners: BTreeMap<u64, Vec<String>>,
+    /// The same for their schedules.
+    schedules: BTreeMap<u64, Vec<String>>,
 }
 
 struct LiveWorker {
@@ -46,6 +48,8 @@ pub(super) struct Scrape {
     pub(super) routes: BTreeSet<String>,
     /// The listeners that a generation has which is not gone.
     pub(super) listeners: BTreeSet<String>,
+    /// The same for schedules.
+    pub(super) schedules: BTreeSet<String>,
     /// The slowest request of a while, by route.
     pub(super) exemplars: BTreeMap<String, Exemplar>,
     /// The workers' pids.
@@ -54,8 +58,9 @@ pub(super) struct Scrape {
 
 impl Collected {
     pub(super) fn new(limits: Limits, own: Arc<WorkerMetrics>) -> Self {
-        let (ended, live, listeners) = (Sums::default(), BTreeMap::new(), BTreeMap::new());
-        Self { state: Mutex::new(State { ended, live, limits, supervisor_ns: 0, listeners }), own }
+        let (ended, live) = (Sums::default(), BTreeMap::new());
+        let (listeners, schedules) = (BTreeMap::new(), BTreeMap::new());
+        Self { state: Mutex::new(State { ended, live, limits, supervisor_ns: 0, listeners, schedules }), own }
     }
 
     pub(super) fn set_limits(&self, limits: Limits) {
@@ -77,6 +82,7 @@ impl Collected {
         let metrics = MetricsReader::open(metrics, facts.blocks.clone())?;
         let mut state = lock(&self.state);
         state.listeners.insert(facts.generation, metrics.listeners().map(str::to_owned).collect());
+        state.schedules.insert(facts.generation, metrics.schedules().map(str::to_owned).collect());
         state.live.insert(id, LiveWorker { generation: facts.generation, metrics });
         Ok(())
     }
@@ -103,7 +109,9 @@ impl Collected {
         let state = &mut *state;
         if let Some(server) = server {
             let is_live = |generation: &u64| state.live.values().any(|worker| worker.generation == *generation);
-            state.listeners.retain(|generation, _| *generation == server.generation || is_live(generation));
+            for names in [&mut state.listeners, &mut state.schedules] {
+                names.retain(|generation, _| *generation == server.generation || is_live(generation));
+            }
             let ns = cpu_time::of_process_ns(server.pid).unwrap_or(0);
             state.supervisor_ns = state.supervisor_ns.max(ns);
         }
@@ -111,6 +119,7 @@ impl Collected {
             sums: state.ended.clone(),
             routes: state.limits.route_names().chain([String::new()]).collect(),
             listeners: state.listeners.values().flatten().cloned().collect(),
+            schedules: state.schedules.values().flatten().cloned().collect(),
             limits: state.limits.clone(),
             exemplars: BTreeMap::new(),
             workers: Vec::new(),

@@ -82,6 +82,7 @@ impl<'a> Line<'a> {
             F::Client => numbers.client().map_or(Value::Absent, |client| Value::Owned(client.ip().to_string())),
             F::ClientPort => numbers.client().map_or(Value::Absent, |client| Value::Number(client.port().into())),
             F::Protocol => protocol(numbers.protocol).map_or(Value::Absent, Value::Text),
+            F::Schedule => self.bytes(Text::Schedule),
             F::Method => self.bytes(Text::Method),
             F::Host => self.bytes(Text::Host),
             F::Path => self.bytes(Text::Path),
@@ -162,7 +163,8 @@ impl<'a> Line<'a> {
         quoted(out, text(Text::Method));
         out.push(b' ');
         quoted(out, text(Text::Path));
-        let _ = write!(out, " {}\" ", protocol(numbers.protocol).unwrap_or("-"));
+        let without = if self.entry.text(Text::Schedule).is_some() { "schedule" } else { "-" };
+        let _ = write!(out, " {}\" ", protocol(numbers.protocol).unwrap_or(without));
         match numbers.status {
             0 => out.push(b'-'),
             status => drop(write!(out, "{status}")),

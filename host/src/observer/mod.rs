@@ -32,7 +32,7 @@ use self::relay::Relay;
 use crate::ipc::child;
 use crate::observe::journal::WorkerFacts;
 use crate::observe::log;
-use crate::observe::metrics::WorkerMetrics;
+use crate::observe::metrics::{BlockCounts, WorkerMetrics};
 use crate::sys::limits;
 
 /// The id of this process's own log lines; no journal has it.
@@ -67,7 +67,9 @@ pub(crate) fn main() -> ExitCode {
 fn first_settings(supervisor: &UnixStream) -> io::Result<(Settings, Arc<WorkerMetrics>)> {
     let (message, files) = message::receive(supervisor)?;
     match (message, files.as_slice()) {
-        (Message::Settings(settings), [own]) => Ok((*settings, WorkerMetrics::open(own.as_fd(), 0)?)),
+        (Message::Settings(settings), [own]) => {
+            Ok((*settings, WorkerMetrics::open(own.as_fd(), BlockCounts::default())?))
+        }
         _ => Err(io::Error::other("the first message has no settings")),
     }
 }

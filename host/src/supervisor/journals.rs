@@ -168,7 +168,7 @@ mod tests {
 
     use super::*;
     use crate::observe::journal::{self, Journal, Numbers};
-    use crate::observe::metrics::{self, BlockNames, WorkerMetrics};
+    use crate::observe::metrics::{self, BlockCounts, BlockNames, WorkerMetrics};
 
     /// The journal of a worker with so many records, and what the worker has open as long as it lives.
     fn worker(records: u64) -> (JournalFiles, OwnedFd) {
@@ -189,7 +189,7 @@ mod tests {
         }
         if records > 0 {
             // The last one is in progress.
-            WorkerMetrics::open(metrics.as_fd(), 0).expect("metrics").note_begun();
+            WorkerMetrics::open(metrics.as_fd(), BlockCounts::default()).expect("metrics").note_begun();
             std::mem::forget(writer.begin(&Numbers { id: [records, 1], ..Numbers::default() }, []));
         }
         (JournalFiles { facts, journal, metrics, alive, log: log.into() }, lives)

@@ -29,7 +29,7 @@ use crate::http::pulse::Pulse;
 use crate::http::server::{Links, Worker, WorkerRoute};
 use crate::observe::journal::{self, Journal};
 use crate::observe::log::OncePerSecond;
-use crate::observe::metrics::{self, BlockNames, WorkerMetrics};
+use crate::observe::metrics::{self, BlockCounts, BlockNames, WorkerMetrics};
 use crate::observe::record::Recorder;
 use crate::observe::scoreboard::Slot;
 use crate::observe::source_map::Bundle;
@@ -63,7 +63,7 @@ impl WorkerContext {
     /// When there is no memory for them.
     pub(crate) fn unshared(connection_limit: usize) -> io::Result<Self> {
         let journal = Journal::open(journal::create()?.as_fd())?;
-        let metrics = WorkerMetrics::open(metrics::create(&BlockNames::default())?.as_fd(), 0)?;
+        let metrics = WorkerMetrics::open(metrics::create(&BlockNames::default())?.as_fd(), BlockCounts::default())?;
         let (drain, counters, doorbells) = (Drain::new(), Slot::unshared(), Vec::new());
         Ok(Self { connection_limit, dev: None, drain, counters, journal, metrics, doorbells })
     }
@@ -107,8 +107,10 @@ pub(crate) fn worker(
         let files = files(route, &threads)?;
         let end = route.component.as_ref().map(|component| app(component, settings)).transpose()?;
         let share = share(config, route);
-        let (path, limits) = (route.path.clone(), route.limits);
-        Ok(WorkerRoute { name, path, limits, links: Links::new(links), files, app: end, threads, share })
+        let has_schedule = config.schedules.iter().any(|schedule| schedule.route == route.name);
+        let is_special = has_schedule || route.limits.server_timing;
+        let (path, limits, links) = (route.path.clone(), route.limits, Links::new(links));
+        Ok(WorkerRoute { name, path, limits, links, is_special, has_schedule, files, app: end, threads, share })
     }))?;
     let mut names: Vec<Arc<str>> = routes.iter().map(|route: &WorkerRoute| Arc::clone(&route.name)).collect();
     for route in &mut routes {
@@ -119,6 +121,7 @@ pub(crate) fn worker(
         table: RouteTable::new(&config.routes),
         routes,
         admission: Admission::new(&config.server, shares),
+        stores,
         limits: config.server.clone(),
         connections: Arc::new(Semaphore::new(context.connection_limit.min(Semaphore::MAX_PERMITS))),
         dev: config.dev,

@@ -4,6 +4,7 @@
 mod accept_loops;
 pub(crate) mod load;
 mod role;
+mod schedule;
 pub(crate) mod setup;
 
 use std::io::{self, Write};
@@ -83,9 +84,15 @@ async fn serve(supervisor: &UnixStream, setup: WorkerSetup) -> io::Result<ExitCo
     (&mut &*supervisor).write_all(&[READY])?;
     tracing::debug!(target: log_target::WORKER, generation = id.generation, worker = id.worker, "ready");
 
+    let mut schedules = Some(&config);
     let end = loop {
         match commands.recv().await {
-            Some(WorkerCommand::Accept(absent)) => accept_loops.accept_for(&absent)?,
+            Some(WorkerCommand::Accept(absent)) => {
+                accept_loops.accept_for(&absent)?;
+                if let Some(config) = schedules.take() {
+                    schedule::begin(&worker, config);
+                }
+            }
             Some(WorkerCommand::CloseConnections) => drain.close_connections(),
             Some(WorkerCommand::End(end)) => break end,
             // The channel is closed: the supervisor has ended.

@@ -16,7 +16,7 @@ use crate::ipc::fd_message;
 use crate::net::listener::Listener;
 use crate::net::sockets::{Assignment, Sockets};
 use crate::observe::journal::{Journal, RouteFacts};
-use crate::observe::metrics::{BlockNames, WorkerMetrics};
+use crate::observe::metrics::{BlockCounts, BlockNames, WorkerMetrics};
 use crate::observe::scoreboard::{Lease, Slot, map_slot};
 use crate::worker::load;
 
@@ -73,7 +73,8 @@ impl Prepared {
     /// What each block of a worker's metrics is about.
     pub(crate) fn block_names(&self, listeners: Vec<String>) -> BlockNames {
         let routes = self.config.routes.iter().map(|route| route.name.clone());
-        BlockNames::new(routes, self.config.server.max_metric_routes as usize, listeners)
+        let schedules = self.config.schedules.iter().map(|schedule| schedule.name.clone()).collect();
+        BlockNames::new(routes, self.config.server.max_metric_routes as usize, listeners, schedules)
     }
 }
 
@@ -106,8 +107,7 @@ pub(crate) struct SetupHeader {
     connection_limit: u64,
     /// For each socket.
     listeners: Vec<Assignment>,
-    /// How many blocks of the metrics are those of listeners.
-    listener_blocks: u32,
+    blocks: BlockCounts,
     facts: Vec<Facts>,
     dev: Option<DevSettings>,
 }
@@ -128,13 +128,13 @@ pub(crate) fn send(
     let WorkerShared { lease, journal, doorbells } = shared;
     let names = sockets.names();
     let (sockets, listeners): (Vec<BorrowedFd<'_>>, _) = sockets.of_workers(workers).into_iter().unzip();
-    let listener_blocks = prepared.block_names(names).listeners().count();
+    let blocks = prepared.block_names(names).counts();
     let head = SetupHeader {
         id,
         slot: lease.index(),
         connection_limit: prepared.connection_limit as u64,
         listeners,
-        listener_blocks: u32::try_from(listener_blocks).unwrap_or(u32::MAX),
+        blocks,
         facts: prepared.artifacts.iter().map(|artifact| artifact.facts).collect(),
         dev: prepared.dev.clone(),
     };
@@ -164,7 +164,7 @@ pub(crate) fn receive(supervisor: &UnixStream) -> io::Result<(WorkerSetup, Owned
     let mut next = || descriptors.next().ok_or_else(|| io::Error::other("a descriptor is missing"));
     let counters = map_slot(next()?.as_fd(), head.slot)?;
     let journal = Journal::open(next()?.as_fd())?;
-    let metrics = WorkerMetrics::open(next()?.as_fd(), head.listener_blocks as usize)?;
+    let metrics = WorkerMetrics::open(next()?.as_fd(), head.blocks)?;
     let alive = next()?;
     let log = next()?;
     let doorbells = config.stores.iter().map(|_| next().map(UnixStream::from)).collect::<io::Result<_>>()?;

@@ -31,6 +31,7 @@ fn parts(tree: &Tree) -> Vec<Part> {
         table("### `[build]`", Table::Build),
         table("### `[server]`", Table::Server),
         table("### `[store.NAME]`", Table::Store),
+        table("### `[[schedule]]`", Table::Schedule),
         table("### `[defaults]`", Table::Defaults),
         table("### `[[route]]`", Table::Route),
         Part {
@@ -87,6 +88,7 @@ fn flags(rows: &[Row]) -> String {
             Table::Admin => "`[admin]`",
             Table::Build => "`[build]`",
             Table::Server => "`[server]`",
+            Table::Schedule => "`[[schedule]]`",
             Table::Store => "`[store.NAME]`",
             Table::Defaults => "`[defaults]`",
             Table::Route => "`[[route]]`",

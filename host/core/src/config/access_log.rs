@@ -170,6 +170,7 @@ fields! {
     Client = "client", "address", "the client's address; absent for a client of a Unix socket", true;
     ClientPort = "client_port", "number", "the client's port", false;
     Protocol = "protocol", "`HTTP/1.1`", "the protocol version of the request", true;
+    Schedule = "schedule", "text", "the name of the schedule that sent the request; absent of clients' requests", true;
     Method = "method", "text, 32 bytes", "the request's method", true;
     Host = "host", "text, 128 bytes", "the authority of the request's target, or its `Host`", true;
     Path = "path", "text, 384 bytes", "the path of the request's target, without the query", true;

@@ -24,7 +24,7 @@ use super::reader::Section;
 use super::store::Stores;
 use super::{
     AccessLogField, AccessLogFormat, AdminListen, Always, Build, DirGrant, EnvFile, Listen, LogFilter, LogFormat,
-    LogTo, LoggedHeader, MissingImports, Route, Sample, Store, StoreGrant, Table, Value, Workers,
+    LogTo, LoggedHeader, MissingImports, Route, Sample, Schedule, Store, StoreGrant, Table, Value, Workers,
 };
 use crate::allow_http::AllowHttp;
 use crate::grants;
@@ -159,6 +159,8 @@ options! {
         build: Option<Build> = None;
         /// The key-value stores, in the order of the file: no two with the same name.
         stores: Vec<Store> = Vec::new();
+        /// The schedules, in the order of the file: no two with the same name.
+        schedules: Vec<Schedule> = Vec::new();
         /// The routes, in the order of the file: at least one, and no two with the same host and path, or the same name.
         routes: Vec<Route> = Vec::new();
     }

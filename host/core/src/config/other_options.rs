@@ -1,9 +1,9 @@
-//! The options that are no field of a struct of [`super::options`]: those of `[build]` and of
-//! `[store.NAME]`, and those that only a `[[route]]`
-//! has.
+//! The options that are no field of a struct of [`super::options`]: those of `[build]`, of `[store.NAME]` and of
+//! `[[schedule]]`, and those that only a `[[route]]` has.
 
 use super::option::{Kind, Row};
 use super::options::MAX_CONCURRENCY;
+use super::schedule::RETRIES;
 use super::store::{MAX_KEY, MAX_STORE, MAX_VALUE, TTL};
 use super::tables::Table;
 
@@ -108,6 +108,43 @@ const OF_STORES: [(&str, &str, &str); 12] = [
     ("token", "none", "NATS only: a token instead of `user` and `password`, in the same forms."),
 ];
 
+/// The options of a `[[schedule]]`, which [`super::schedule`] reads: key, default, meaning.
+const OF_SCHEDULES: [(&str, &str, &str); 10] = [
+    ("name", "the path", "The schedule's name in logs, metrics and its store. Names must be unique."),
+    (
+        "cron",
+        "required",
+        "When it is due: minute, hour, day of month, month and day of week, or six fields of which the first one is the \
+         second. See [cron lines](schedules.md#cron-lines).",
+    ),
+    (
+        "time_zone",
+        "`\"UTC\"`",
+        "The time zone of these times, such as `\"Europe/Berlin\"`: a name of the IANA database, which is built in.",
+    ),
+    ("route", "required", "The name or the path of the route that gets the request. It must have a `component`."),
+    ("path", "required", "The path of the request, which the route must match, and its query."),
+    ("method", "`\"GET\"`", "`GET`, `HEAD`, `POST`, `PUT`, `PATCH` or `DELETE`. The request has no body."),
+    (
+        "lease",
+        "a store of its own in `state_dir`",
+        "The name of the [store](state.md) in which runs are claimed: all servers that share it run each tick once.",
+    ),
+    ("retries", "`0`", "How often a run that was lost with its process is begun again."),
+    (
+        "overlap",
+        "`\"skip\"`",
+        "What happens when it is due and the run before has not ended: `\"skip\"`, or `\"allow\"` for up to 16 runs at a \
+         time.",
+    ),
+    (
+        "catch_up",
+        "`\"none\"`",
+        "What happens to runs that were due when no server ran: `\"none\"`, or `\"last\"`: the last one begins as soon as \
+         a server runs.",
+    ),
+];
+
 pub(super) fn rows() -> Vec<Row> {
     let row = |table, (key, default, meaning): (&'static str, &str, &'static str)| Row {
         table,
@@ -119,13 +156,20 @@ pub(super) fn rows() -> Vec<Row> {
     };
     let of_build = OF_BUILD.map(|option| row(Table::Build, option));
     let of_stores = OF_STORES.map(|option| row(Table::Store, option));
-    of_build.into_iter().chain(of_stores).chain(OF_ROUTES.map(|option| row(Table::Route, option))).collect()
+    let of_schedules = OF_SCHEDULES.map(|option| row(Table::Schedule, option));
+    of_build
+        .into_iter()
+        .chain(of_stores)
+        .chain(of_schedules)
+        .chain(OF_ROUTES.map(|option| row(Table::Route, option)))
+        .collect()
 }
 
 /// The range of the option with this key, in words.
 fn range(key: &str) -> String {
     match key {
         _ if key == MAX_CONCURRENCY.key => MAX_CONCURRENCY.range_text(),
+        _ if key == RETRIES.key => RETRIES.range_text(),
         _ if key == TTL.key => TTL.range_text(),
         _ => {
             let sizes = [MAX_KEY, MAX_VALUE, MAX_STORE];

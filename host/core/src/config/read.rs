@@ -14,6 +14,7 @@ use super::middleware::{self, LinkFile};
 use super::options::MAX_CONCURRENCY;
 use super::provide::{Provider, Surroundings};
 use super::reader::{Located, Section};
+use super::schedule;
 use super::static_files;
 use super::store;
 use super::store_server::without_passwords;
@@ -121,6 +122,7 @@ fn read_config(
     config.declare_stores(overrides.grants.stores.as_ref());
     config.check_stores(&defaults.grants, top.problems());
     callees::check(&config, &defaults.grants, top.problems());
+    schedule::read(&mut top, &mut config);
     let listen = top.place_of("listen").filter(|_| overrides.general.listen.is_none());
     top.finish();
     config.override_with(&overrides.general);

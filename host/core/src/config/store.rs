@@ -100,7 +100,7 @@ const NAME_HELP: &str = "a name has 1 to 63 letters, digits, `-` or `_`, and beg
 
 impl Store {
     /// A store with all defaults.
-    fn named(name: &str) -> Self {
+    pub(super) fn named(name: &str) -> Self {
         Self {
             name: name.to_owned(),
             backend: Backend::default(),

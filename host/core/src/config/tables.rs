@@ -17,6 +17,8 @@ pub enum Table {
     Build,
     /// `[server]`.
     Server,
+    /// A `[[schedule]]`.
+    Schedule,
     /// A `[store.NAME]`.
     Store,
     /// `[defaults]`, whose keys may also be in a `[[route]]`.
@@ -28,7 +30,7 @@ pub enum Table {
 }
 
 /// The keys of the other tables, which are at the top level.
-const TABLES: [&str; 7] = ["access_log", "admin", "build", "server", "store", "defaults", "route"];
+const TABLES: [&str; 8] = ["access_log", "admin", "build", "server", "store", "schedule", "defaults", "route"];
 
 impl Table {
     fn name(self) -> &'static str {
@@ -37,6 +39,7 @@ impl Table {
             Self::AccessLog => "in [access_log]",
             Self::Admin => "in [admin]",
             Self::Build => "in [build]",
+            Self::Schedule => "in [[schedule]]",
             Self::Server => "in [server]",
             Self::Store => "in [store.NAME]",
             Self::Defaults => "in [defaults]",
@@ -70,9 +73,11 @@ fn home_of(key: &str) -> Option<&'static str> {
         [Table::AccessLog] => Some("in [access_log]"),
         [Table::Admin] => Some("in [admin]"),
         [Table::Build] => Some("in [build]"),
+        [Table::Schedule] => Some("in a [[schedule]]"),
         [Table::Server] => Some("in [server]"),
         [Table::Store] => Some("in a [store.NAME]"),
         [Table::Route] => Some("in a [[route]]"),
+        [Table::Schedule, Table::Route] => Some("in a [[route]] or a [[schedule]]"),
         _ => TABLES.contains(&key).then_some("at the top of the file, above the first [table]"),
     }
 }
@@ -106,6 +111,7 @@ mod tests {
         check("[build]", keys(&[Table::Build]));
         check("[server]", keys(&[Table::Server]));
         check("[store.x]", keys(&[Table::Store]));
+        check("[[schedule]]", keys(&[Table::Schedule]));
         check("[defaults]", keys(&[Table::Defaults]));
         check("[[route]]", keys(&[Table::Defaults, Table::Route]));
     }

@@ -16,5 +16,7 @@ mod writer;
 pub(crate) use facts::{RouteFacts, WorkerFacts};
 pub(crate) use layout::create;
 pub(crate) use reader::JournalReader;
-pub(crate) use record::{Entry, MAX_HOST_BYTES, MAX_METHOD_BYTES, MAX_PATH_BYTES, MAX_QUERY_BYTES, Numbers, Text};
+pub(crate) use record::{
+    Entry, MAX_HOST_BYTES, MAX_METHOD_BYTES, MAX_PATH_BYTES, MAX_QUERY_BYTES, MAX_SCHEDULE_BYTES, Numbers, Text,
+};
 pub(crate) use writer::{Journal, Place, TextOf};

@@ -38,6 +38,8 @@ pub(crate) enum Text {
     Trace = 5,
     /// The `x-request-id` of a trusted client.
     XRequestId = 6,
+    /// The name of the schedule that sent the request.
+    Schedule = 7,
     /// Values of the request's fields that the access log has been told to name: this number and the following ones.
     Field = 16,
 }
@@ -48,6 +50,7 @@ pub(crate) const MAX_HOST_BYTES: usize = 128;
 pub(crate) const MAX_PATH_BYTES: usize = 384;
 pub(crate) const MAX_QUERY_BYTES: usize = 128;
 pub(crate) const MAX_FIELD_BYTES: usize = 128;
+pub(crate) const MAX_SCHEDULE_BYTES: usize = 64;
 
 /// The numbers of a record. Times are in nanoseconds, unless named otherwise.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -58,7 +61,7 @@ pub(crate) struct Numbers {
     pub(crate) client_port: u16,
     /// Whether the client has an address: those of Unix sockets have none.
     pub(crate) has_client: bool,
-    /// 10 for HTTP/1.0, 11 for HTTP/1.1, 0 when unknown.
+    /// 10 for HTTP/1.0, 11 for HTTP/1.1, 0 when unknown, or for a request of a schedule.
     pub(crate) protocol: u8,
     pub(crate) status: u16,
     pub(crate) outcome: u8,

@@ -1,4 +1,4 @@
-//! A block: the numbers of a route, or of a listener. One row for each of its numbers.
+//! A block: the numbers of a route, of a listener, or of a schedule. One row for each of its numbers.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::AtomicU64;
@@ -7,6 +7,7 @@ use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 use daylily_core::connection_end::{ConnectionEnd, NotAccepted};
 use daylily_core::process_role::ProcessRole;
 use daylily_core::request_outcome::RequestOutcome;
+use daylily_core::schedule::RunOutcome;
 use serde::{Deserialize, Serialize};
 
 use super::histogram::{SIZE_BUCKETS, TIME_BUCKETS};
@@ -91,6 +92,8 @@ fields! {
     RECORDS_DROPPED: 1;
     /// Lines of the access log that could not be written. The observer writes it.
     LINES_DROPPED: 1;
+    /// In the blocks of schedules: runs, and ticks that had none, by the number of their outcome.
+    RUNS: RunOutcome::ALL.len();
 }
 
 /// Words of a block that are sums.
@@ -290,6 +293,7 @@ impl Field {
             fields::OUTCOMES => RequestOutcome::from_number(number).map(RequestOutcome::as_str),
             fields::CONNECTIONS_ENDED => ConnectionEnd::from_number(number).map(ConnectionEnd::as_str),
             fields::CPU_NS => ProcessRole::from_number(number).map(ProcessRole::as_str),
+            fields::RUNS => RunOutcome::from_number(number).map(RunOutcome::as_str),
             fields::NOT_ACCEPTED => NotAccepted::from_number(number).map(NotAccepted::as_str),
             _ if self.len == 1 => return name,
             _ => None,

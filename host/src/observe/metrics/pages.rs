@@ -20,30 +20,44 @@ const BLOCK_BYTES: usize = WORDS * size_of::<AtomicU64>();
 /// The blocks of requests without a route, and of the routes that share one.
 const SHARED_BLOCKS: usize = 2;
 
-/// What each block is about: first those of routes, then those of listeners. The first one of all is that of requests
-/// without a route.
+/// What each block is about: first those of routes, then those of listeners and those of schedules. The first one of all
+/// is that of requests without a route.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct BlockNames {
     routes: Vec<String>,
     listeners: Vec<String>,
+    schedules: Vec<String>,
+}
+
+/// How many of a worker's blocks are not those of routes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct BlockCounts {
+    pub(super) listeners: usize,
+    pub(super) schedules: usize,
 }
 
 impl Default for BlockNames {
     /// The block of requests without a route only.
     fn default() -> Self {
-        Self { routes: vec![String::new()], listeners: Vec::new() }
+        Self { routes: vec![String::new()], listeners: Vec::new(), schedules: Vec::new() }
     }
 }
 
 impl BlockNames {
     /// For routes in the order of the configuration: the first `max_routes` have a block each, further ones share one.
-    pub(crate) fn new(routes: impl Iterator<Item = String>, max_routes: usize, mut listeners: Vec<String>) -> Self {
+    pub(crate) fn new(
+        routes: impl Iterator<Item = String>,
+        max_routes: usize,
+        mut listeners: Vec<String>,
+        mut schedules: Vec<String>,
+    ) -> Self {
         // The limit of file sizes (`ulimit -f`) holds for files in memory, too.
         let limit = getrlimit(Resource::Fsize).current.unwrap_or(u64::MAX);
         let fits = (usize::try_from(limit).unwrap_or(usize::MAX) / BLOCK_BYTES).saturating_sub(SHARED_BLOCKS);
         // Those beyond count in the block of the last one.
         listeners.truncate(fits.max(1));
-        let max_routes = max_routes.min(fits.saturating_sub(listeners.len()));
+        schedules.truncate(fits.saturating_sub(listeners.len()));
+        let max_routes = max_routes.min(fits.saturating_sub(listeners.len() + schedules.len()));
         let mut names = vec![String::new()];
         for route in routes {
             if names.len() > max_routes {
@@ -52,7 +66,11 @@ impl BlockNames {
             }
             names.push(route);
         }
-        Self { routes: names, listeners }
+        Self { routes: names, listeners, schedules }
+    }
+
+    pub(crate) fn counts(&self) -> BlockCounts {
+        BlockCounts { listeners: self.listeners.len(), schedules: self.schedules.len() }
     }
 
     /// The names of routes, of which the first one is empty.
@@ -71,7 +89,7 @@ impl BlockNames {
 ///
 /// When shared memory cannot be created.
 pub(crate) fn create(names: &BlockNames) -> io::Result<OwnedFd> {
-    let blocks = names.routes.len() + names.listeners.len();
+    let blocks = names.routes.len() + names.listeners.len() + names.schedules.len();
     shared("daylily-metrics", (blocks * BLOCK_BYTES) as u64)
 }
 
@@ -143,6 +161,11 @@ impl MetricsReader {
         self.names.listeners()
     }
 
+    /// The names of the schedules.
+    pub(crate) fn schedules(&self) -> impl Iterator<Item = &str> {
+        self.names.schedules.iter().map(String::as_str)
+    }
+
     /// The block of requests without a route, which has the numbers of the whole worker.
     pub(crate) fn worker(&self) -> Option<Block<'_>> {
         self.pages.blocks().first().map(Block)
@@ -151,9 +174,12 @@ impl MetricsReader {
     /// What the worker has counted up to now.
     pub(crate) fn sums(&self) -> Sums {
         let used = self.used();
-        let (routes, listeners) = used.split_at_checked(self.names.routes.len()).unwrap_or((&used, &[]));
+        let (routes, rest) = used.split_at_checked(self.names.routes.len()).unwrap_or((&used, &[]));
+        let (listeners, schedules) = rest.split_at_checked(self.names.listeners.len()).unwrap_or((rest, &[]));
         let sum = |(name, block): (&str, &Option<Block<'_>>)| Some((name.to_owned(), (*block)?.snapshot()));
-        Sums::of(self.route_names().zip(routes).filter_map(sum), self.listeners().zip(listeners).filter_map(sum))
+        let routes = self.route_names().zip(routes).filter_map(sum);
+        let sums = Sums::of(routes, self.listeners().zip(listeners).filter_map(sum));
+        sums.with_schedules(self.schedules().zip(schedules).filter_map(sum))
     }
 
     /// What the worker has counted, once it has ended.

@@ -1,4 +1,4 @@
-//! Sums over workers, by the names of routes and of listeners.
+//! Sums over workers, by the names of routes, of listeners and of schedules.
 
 use std::collections::BTreeMap;
 
@@ -13,11 +13,15 @@ const MAX_NAMES: usize = 20_000;
 /// What precedes the name of a listener in JSON. The names of routes have no control characters.
 const LISTENER: &str = "listener\n";
 
-/// Sums by the names of routes and of listeners. The empty route is that of requests without a route.
+/// The same for a schedule.
+const SCHEDULE: &str = "schedule\n";
+
+/// Sums by the names of routes, of listeners and of schedules. The empty route is that of requests without a route.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Sums {
     routes: Named,
     listeners: Named,
+    schedules: Named,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -32,6 +36,11 @@ impl Sums {
         routes.for_each(|(name, snapshot)| sums.routes.add_one(&name, &snapshot));
         listeners.for_each(|(name, snapshot)| sums.listeners.add_one(&name, &snapshot));
         sums
+    }
+
+    pub(super) fn with_schedules(mut self, schedules: impl Iterator<Item = (String, Snapshot)>) -> Self {
+        schedules.for_each(|(name, snapshot)| self.schedules.add_one(&name, &snapshot));
+        self
     }
 
     /// Nothing but the CPU time of a process.
@@ -49,6 +58,10 @@ impl Sums {
         self.listeners.0.get(name)
     }
 
+    pub(crate) fn schedule(&self, name: &str) -> Option<&Snapshot> {
+        self.schedules.0.get(name)
+    }
+
     /// Open connections of all listeners.
     pub(crate) fn connections_open(&self) -> u64 {
         self.listeners.0.values().map(Snapshot::connections_open).sum()
@@ -57,23 +70,30 @@ impl Sums {
     pub(crate) fn add(&mut self, other: &Self) {
         self.routes.add(&other.routes);
         self.listeners.add(&other.listeners);
+        self.schedules.add(&other.schedules);
     }
 
     /// The sums once all workers have ended.
     pub(crate) fn at_death(self) -> Self {
-        Self { routes: self.routes.at_death(), listeners: self.listeners.at_death() }
+        let (routes, listeners) = (self.routes.at_death(), self.listeners.at_death());
+        Self { routes, listeners, schedules: self.schedules }
     }
 
     /// What was counted since `before`.
     pub(crate) fn since(&self, before: &Self) -> Self {
-        Self { routes: self.routes.since(&before.routes), listeners: self.listeners.since(&before.listeners) }
+        Self {
+            routes: self.routes.since(&before.routes),
+            listeners: self.listeners.since(&before.listeners),
+            schedules: self.schedules.since(&before.schedules),
+        }
     }
 
     /// For another version of this program: numbers by their names.
     pub(crate) fn to_json(&self) -> serde_json::Result<Vec<u8>> {
         let routes = self.routes.0.iter().map(|(name, sums)| (name.clone(), sums.to_named()));
         let listeners = self.listeners.0.iter().map(|(name, sums)| (format!("{LISTENER}{name}"), sums.to_named()));
-        serde_json::to_vec(&routes.chain(listeners).collect::<BTreeMap<_, _>>())
+        let schedules = self.schedules.0.iter().map(|(name, sums)| (format!("{SCHEDULE}{name}"), sums.to_named()));
+        serde_json::to_vec(&routes.chain(listeners).chain(schedules).collect::<BTreeMap<_, _>>())
     }
 
     /// The counterpart of [`Self::to_json`].
@@ -86,9 +106,10 @@ impl Sums {
         let mut sums = Self::default();
         for (name, numbers) in &named {
             let snapshot = Snapshot::from_named(numbers);
-            match name.strip_prefix(LISTENER) {
-                Some(listener) => sums.listeners.add_one(listener, &snapshot),
-                None => sums.routes.add_one(name, &snapshot),
+            match (name.strip_prefix(LISTENER), name.strip_prefix(SCHEDULE)) {
+                (Some(listener), _) => sums.listeners.add_one(listener, &snapshot),
+                (None, Some(schedule)) => sums.schedules.add_one(schedule, &snapshot),
+                (None, None) => sums.routes.add_one(name, &snapshot),
             }
         }
         Ok(sums)

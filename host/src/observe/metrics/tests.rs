@@ -12,9 +12,10 @@ use crate::observe::journal::Numbers;
 /// listeners `one:80` and `two:80`.
 fn worker(max_routes: usize) -> (std::sync::Arc<WorkerMetrics>, MetricsReader) {
     let listeners = ["one:80", "two:80"].map(String::from).to_vec();
-    let names = BlockNames::new(["a", "b", "c"].map(String::from).into_iter(), max_routes, listeners);
+    let names =
+        BlockNames::new(["a", "b", "c"].map(String::from).into_iter(), max_routes, listeners, vec!["clean".to_owned()]);
     let file = create(&names).expect("shared memory");
-    let metrics = WorkerMetrics::open(file.as_fd(), 2).expect("a worker's side");
+    let metrics = WorkerMetrics::open(file.as_fd(), names.counts()).expect("a worker's side");
     (metrics, MetricsReader::open(file.as_fd(), names).expect("a reader's side"))
 }
 

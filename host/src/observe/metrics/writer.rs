@@ -7,10 +7,11 @@ use std::sync::Arc;
 use daylily_core::connection_end::{ConnectionEnd, NotAccepted};
 use daylily_core::process_role::ProcessRole;
 use daylily_core::request_outcome::RequestOutcome;
+use daylily_core::schedule::RunOutcome;
 
 use super::block::{Block, CLASSES, Field, fields};
 use super::histogram::{SIZE_BUCKETS, TIME_BUCKETS, size_bucket, time_bucket};
-use super::pages::Pages;
+use super::pages::{BlockCounts, Pages};
 use super::sums::Sums;
 use crate::observe::journal::Numbers;
 use crate::sys::cpu_time;
@@ -18,8 +19,9 @@ use crate::sys::cpu_time;
 /// The blocks of this worker.
 pub(crate) struct WorkerMetrics {
     pages: Pages,
-    /// How many of the blocks are those of routes; those of listeners follow.
+    /// How many of the blocks are those of routes; those of listeners and of schedules follow.
     routes: usize,
+    counts: BlockCounts,
 }
 
 /// Counts a connection as open until it is dropped.
@@ -30,16 +32,17 @@ pub(crate) struct OpenConnection {
 }
 
 impl WorkerMetrics {
-    /// The last so many blocks are those of listeners.
+    /// The last so many blocks are those of listeners and schedules.
     ///
     /// # Errors
     ///
     /// When the file has too few blocks, or cannot be mapped.
-    pub(crate) fn open(file: BorrowedFd<'_>, listeners: usize) -> io::Result<Arc<Self>> {
+    pub(crate) fn open(file: BorrowedFd<'_>, counts: BlockCounts) -> io::Result<Arc<Self>> {
         let pages = Pages::map(file)?;
-        let routes = pages.blocks().len().checked_sub(listeners).filter(|routes| *routes > 0);
+        let others = counts.listeners.saturating_add(counts.schedules);
+        let routes = pages.blocks().len().checked_sub(others).filter(|routes| *routes > 0);
         let routes = routes.ok_or_else(|| io::Error::other("the file has no block for requests without a route"))?;
-        let metrics = Self { pages, routes };
+        let metrics = Self { pages, routes, counts };
         metrics.worker().set_pid(std::process::id());
         Ok(Arc::new(metrics))
     }
@@ -58,7 +61,7 @@ impl WorkerMetrics {
 
     /// The block of a listener, by its number in the configuration.
     fn listener(&self, listener: u32) -> Block<'_> {
-        self.at(self.routes.saturating_add(listener as usize))
+        self.at(self.routes.saturating_add((listener as usize).min(self.counts.listeners.saturating_sub(1))))
     }
 
     /// The block at this place, or the last one.
@@ -160,6 +163,17 @@ impl WorkerMetrics {
     /// No connection of a listener could be accepted.
     pub(crate) fn note_not_accepted(&self, listener: u32, why: NotAccepted) {
         self.listener(listener).add(fields::NOT_ACCEPTED, why.number().into(), 1);
+    }
+}
+
+impl WorkerMetrics {
+    /// Runs of the schedule with this number in the configuration have ended, or ticks had none.
+    pub(crate) fn note_runs(&self, schedule: usize, outcome: RunOutcome, count: u64) {
+        // There may be no memory for the blocks of all schedules.
+        if schedule < self.counts.schedules {
+            let at = self.routes.saturating_add(self.counts.listeners).saturating_add(schedule);
+            self.at(at).add(fields::RUNS, outcome.number().into(), count);
+        }
     }
 }
 

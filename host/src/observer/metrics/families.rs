@@ -7,52 +7,13 @@
 use daylily_core::connection_end::{ConnectionEnd, NotAccepted};
 use daylily_core::process_role::ProcessRole;
 use daylily_core::request_outcome::RequestOutcome;
+use daylily_core::schedule::RunOutcome;
 
-use super::family::{HistogramValue, Kind, Row, Samples, Value};
-use super::page::Page;
+use super::collect::{TIME, by_listener, by_result, by_route, by_word, histograms, seconds};
+use super::family::{Kind, Row, Value};
 use crate::observe::metrics::histogram::Scale;
-use crate::observe::metrics::{CLASSES, Field, Snapshot, fields};
+use crate::observe::metrics::{CLASSES, Snapshot, fields};
 use crate::observe::server_page::SessionState;
-
-/// One number of each route.
-fn by_route(page: &Page, out: &mut Samples, value: impl Fn(&Snapshot) -> u64) {
-    for (route, sums) in page.routes() {
-        out.integer([route], value(sums));
-    }
-}
-
-/// One number of each listener.
-fn by_listener(page: &Page, out: &mut Samples, value: impl Fn(&Snapshot) -> u64) {
-    for (listener, sums) in page.listeners() {
-        out.integer([listener], value(sums));
-    }
-}
-
-/// What the guests of each route have waited for, by its result.
-fn by_result(page: &Page, out: &mut Samples, (all, failed): (Field, Field)) {
-    for (route, sums) in page.routes().filter(|(route, _)| !route.is_empty()) {
-        let failed = sums.one(failed);
-        out.integer([route, "ok"], sums.one(all).saturating_sub(failed));
-        out.integer([route, "error"], failed);
-    }
-}
-
-/// How long the guests of each route have waited.
-fn seconds(page: &Page, out: &mut Samples, field: Field) {
-    for (route, sums) in page.routes().filter(|(route, _)| !route.is_empty()) {
-        out.add([route], Value::Float(TIME.in_unit(sums.one(field))));
-    }
-}
-
-/// A histogram of each route. `bounds` are the exponents of two of the classic histogram's bounds.
-fn histograms(page: &Page, out: &mut Samples, (field, scale): (Field, Scale), bounds: (i32, i32, usize)) {
-    for (route, sums) in page.routes().filter(|(route, _)| !route.is_empty() || field == fields::TOTAL) {
-        let (sum, counts) = sums.all(field).split_last().map_or((0, &[][..]), |(sum, counts)| (*sum, counts));
-        let exemplar = page.exemplar(route).filter(|_| field == fields::TOTAL);
-        let (counts, sum) = (counts.to_vec(), scale.in_unit(sum));
-        out.add([route], Value::Histogram(HistogramValue { scale, counts, sum, bounds, exemplar }));
-    }
-}
 
 /// The statuses of responses by their first digit.
 pub(super) const STATUS_CLASSES: [&str; CLASSES] = ["none", "1xx", "2xx", "3xx", "4xx", "5xx"];
@@ -64,8 +25,6 @@ const WORKER_STATES: [(SessionState, &str); 5] = [
     (SessionState::Draining, "draining"),
     (SessionState::Ended, "ended"),
 ];
-
-const TIME: Scale = Scale::Seconds;
 
 pub(crate) const FAMILIES: &[Row] = &[
     Row {
@@ -208,6 +167,16 @@ pub(crate) const FAMILIES: &[Row] = &[
         samples: |page, out| seconds(page, out, fields::STORES_NS),
     },
     Row {
+        name: "daylily_schedule_runs",
+        unit: None,
+        kind: Kind::Counter,
+        labels: &["schedule", "outcome"],
+        help: "Runs of schedules, and times at which one was due that did not begin, by [outcome](schedules.md#outcomes).",
+        samples: |page, out| {
+            by_word(page.schedules(), out, fields::RUNS, RunOutcome::ALL.iter().map(|outcome| outcome.as_str()));
+        },
+    },
+    Row {
         name: "daylily_connections",
         unit: None,
         kind: Kind::Counter,
@@ -230,12 +199,8 @@ pub(crate) const FAMILIES: &[Row] = &[
         labels: &["listener", "reason"],
         help: "Client connections that have ended, by [how](#connections).",
         samples: |page, out| {
-            for (listener, sums) in page.listeners() {
-                for end in ConnectionEnd::ALL {
-                    let count = sums.number(fields::CONNECTIONS_ENDED, end.number().into());
-                    out.integer([listener, end.as_str()], count);
-                }
-            }
+            let words = ConnectionEnd::ALL.iter().map(|end| end.as_str());
+            by_word(page.listeners(), out, fields::CONNECTIONS_ENDED, words);
         },
     },
     Row {
@@ -245,11 +210,8 @@ pub(crate) const FAMILIES: &[Row] = &[
         labels: &["listener", "reason"],
         help: "How often a worker could accept no connection, by [why](#connections).",
         samples: |page, out| {
-            for (listener, sums) in page.listeners() {
-                for why in NotAccepted::ALL {
-                    out.integer([listener, why.as_str()], sums.number(fields::NOT_ACCEPTED, why.number().into()));
-                }
-            }
+            let words = NotAccepted::ALL.iter().map(|why| why.as_str());
+            by_word(page.listeners(), out, fields::NOT_ACCEPTED, words);
         },
     },
     Row {

@@ -1,5 +1,6 @@
 //! The metrics page: what is reported, and the forms in which Prometheus reads it.
 
+mod collect;
 mod families;
 mod family;
 mod format;

@@ -109,6 +109,12 @@ impl Page {
         self.scrape.listeners.iter().map(move |name| (name.as_str(), sums(name)))
     }
 
+    /// The sums of each schedule, also of those that have had no run.
+    pub(super) fn schedules(&self) -> impl Iterator<Item = (&str, &Snapshot)> {
+        let sums = |name: &str| self.sums().schedule(name).unwrap_or(&self.none);
+        self.scrape.schedules.iter().map(move |name| (name.as_str(), sums(name)))
+    }
+
     pub(super) fn exemplar(&self, route: &str) -> Option<Exemplar> {
         self.scrape.exemplars.get(route).copied()
     }

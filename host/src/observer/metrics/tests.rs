@@ -5,6 +5,7 @@ use std::path::Path;
 use daylily_core::config::{Overrides, parse};
 use daylily_core::connection_end::{ConnectionEnd, NotAccepted};
 use daylily_core::process_role::ProcessRole;
+use daylily_core::schedule::RunOutcome;
 use prost::Message as _;
 
 use super::families::STATUS_CLASSES;
@@ -22,9 +23,14 @@ fn page() -> Page {
         [[route]]\nname = 'quiet'\ncomponent = 'a.wasm'\n";
     let config = parse(Path::new("daylily.toml"), config, &Overrides::default()).expect("a configuration");
     let limits = Limits::of(&config, 2);
-    let names = BlockNames::new(limits.route_names(), 10, vec!["unix:/run/a\"b".to_owned(), "c:80".to_owned()]);
+    let names = BlockNames::new(
+        limits.route_names(),
+        10,
+        vec!["unix:/run/a\"b".to_owned(), "c:80".to_owned()],
+        vec!["clean".to_owned()],
+    );
     let file = create(&names).expect("shared memory");
-    let metrics = WorkerMetrics::open(file.as_fd(), 2).expect("a worker's side");
+    let metrics = WorkerMetrics::open(file.as_fd(), names.counts()).expect("a worker's side");
     for total in [1_000_000, 3_000_000, 100_000_000] {
         let numbers = Numbers {
             status: 200,
@@ -43,15 +49,17 @@ fn page() -> Page {
     metrics.begin_connection(0).end(ConnectionEnd::ClientReset);
     std::mem::forget(metrics.begin_connection(0));
     metrics.note_not_accepted(1, NotAccepted::Limit);
+    metrics.note_runs(0, RunOutcome::Missed, 2);
     let reader = MetricsReader::open(file.as_fd(), names).expect("a reader's side");
     let routes: BTreeSet<_> = limits.route_names().chain([String::new()]).collect();
     let exemplars: BTreeMap<_, _> =
         reader.routes().filter_map(|(name, block)| Some((name.to_owned(), block.exemplar()?))).collect();
     let (workers, listeners) = (vec![std::process::id()], reader.listeners().map(str::to_owned).collect());
+    let schedules = reader.schedules().map(str::to_owned).collect();
     let server = server_page::Snapshot { pid: std::process::id(), generation: 7, ..server_page::Snapshot::default() };
     let mut sums = reader.sums();
     sums.add(&Sums::of_cpu_ns(ProcessRole::Observer, 1_500_000_000));
-    Page::new(Scrape { sums, limits, routes, listeners, exemplars, workers }, Some(server))
+    Page::new(Scrape { sums, limits, routes, listeners, schedules, exemplars, workers }, Some(server))
 }
 
 #[test]

@@ -263,7 +263,7 @@ enum Reader {
 pub(crate) struct Unfinished;
 
 impl RequestBody {
-    pub(super) fn empty() -> Self {
+    pub(crate) fn empty() -> Self {
         Self(None)
     }
 
