@@ -194,26 +194,6 @@ impl Recorder {
         self.record(request, id, numbers, place)
     }
 
-    #[inline]
-    fn record<B>(
-        self: &Arc<Self>,
-        request: &http::Request<B>,
-        id: RequestId,
-        numbers: Numbers,
-        place: Place,
-    ) -> Record {
-        Record {
-            id,
-            method: request.method().clone(),
-            path: request.uri().path_and_query().cloned(),
-            route: AtomicU32::new(0),
-            began: Instant::now(),
-            state: Mutex::new(State { numbers, times: Times::default(), place: Some(place), parts: None }),
-            recorder: Arc::clone(self),
-            _counted: Some(self.counters.begin_request()),
-        }
-    }
-
     /// Records a request whose head was never complete, or could not be parsed. Returns its id.
     pub(crate) fn incomplete_head(
         &self,

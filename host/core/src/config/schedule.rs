@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::diagnostic::Problems;
 use super::reader::{Located, Section};
-use super::store::Store;
+use super::store::{Durability, Store};
 use super::tables::Table;
 use super::{Config, Route};
 use crate::ValueError;
@@ -83,7 +83,8 @@ pub(super) fn read(top: &mut Section<'_, '_>, config: &mut Config) {
         config.schedules.extend(schedule);
     }
     if config.schedules.iter().any(|schedule| schedule.store == SCHEDULES_STORE) {
-        config.stores.push(Store::named(SCHEDULES_STORE));
+        // After a power failure, too, no tick begins twice.
+        config.stores.push(Store { durability: Durability::Power, ..Store::named(SCHEDULES_STORE) });
     }
 }
 

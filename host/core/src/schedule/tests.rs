@@ -44,6 +44,60 @@ fn cron_lines() {
     check("0 0 31 4,6,9,11 *", Err("never comes"));
 }
 
+/// Whatever is written in a configuration, it is a cron line or an error.
+#[test]
+fn hostile_cron_lines() {
+    const PARTS: [&str; 32] = [
+        "*",
+        " ",
+        " ",
+        " ",
+        " ",
+        "0",
+        "1",
+        "59",
+        "60",
+        "31",
+        "12",
+        "7",
+        "-",
+        "-",
+        "/",
+        "/",
+        ",",
+        ",",
+        "?",
+        "L",
+        "W",
+        "#",
+        "+",
+        "@",
+        "MON",
+        "JAN",
+        "é",
+        "99999999999",
+        "\t",
+        "0 0 ",
+        "* * ",
+        "#L",
+    ];
+    let (mut state, mut valid) = (7_u64, 0);
+    let mut random = |below: usize| {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+        (state >> 33) as usize % below
+    };
+    for _ in 0..10_000 {
+        let text: String = (0..random(16)).map(|_| PARTS[random(PARTS.len())]).collect();
+        if let Ok(cron) = text.parse::<Cron>() {
+            valid += 1;
+            let ticks = Ticks::new(&cron, &Zone::default());
+            let next = ticks.after(at("2026-01-01T00:00:00Z"));
+            assert!(next.is_some_and(|next| ticks.until(next) == Some(next)), "{text}: {next:?}");
+        }
+    }
+    assert!(valid > 10, "{valid} are valid");
+}
+
 #[test]
 fn time_zones() {
     fn check(text: &str, expected: Result<&str, &str>) {

@@ -230,9 +230,10 @@ fn fields_have_names_of_their_own() {
 /// Blocks that nothing was counted in take no memory when they are read.
 #[test]
 fn reading_takes_no_memory() {
-    let names = BlockNames::new((0..1_000).map(|route| route.to_string()), 1_000, vec!["one:80".to_owned()]);
+    let names =
+        BlockNames::new((0..1_000).map(|route| route.to_string()), 1_000, vec!["one:80".to_owned()], Vec::new());
     let file = create(&names).expect("shared memory");
-    let metrics = WorkerMetrics::open(file.as_fd(), 1).expect("a worker's side");
+    let metrics = WorkerMetrics::open(file.as_fd(), names.counts()).expect("a worker's side");
     let reader = MetricsReader::open(file.as_fd(), names).expect("a reader's side");
     for route in [1, 500, 1_000] {
         request(&metrics, route, &Numbers { outcome: RequestOutcome::Trap.number(), ..Numbers::default() });
@@ -253,7 +254,8 @@ fn reading_takes_no_memory() {
 /// What is said of memory: 1,000 routes take at most 8 MiB in each worker.
 #[test]
 fn a_thousand_routes_fit() {
-    let names = BlockNames::new((0..5_000).map(|route| route.to_string()), 1_000, vec!["one:80".to_owned()]);
+    let names =
+        BlockNames::new((0..5_000).map(|route| route.to_string()), 1_000, vec!["one:80".to_owned()], Vec::new());
     let file = create(&names).expect("shared memory");
     let bytes = rustix::fs::fstat(&file).expect("its size").st_size;
     assert_eq!(names.routes().count(), 1_002);

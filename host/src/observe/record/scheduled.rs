@@ -1,11 +1,15 @@
-//! The record of a request that no client has sent.
+//! How a record begins: that of a request that a schedule sends, and what all have in common.
 
-use std::sync::Arc;
+use std::sync::atomic::AtomicU32;
+use std::sync::{Arc, Mutex};
 
-use super::{Record, Recorder, first_numbers, host};
+use tokio::time::Instant;
+
+use super::{Record, Recorder, State, Times, first_numbers, host};
 use crate::observe::journal::{
-    MAX_HOST_BYTES, MAX_METHOD_BYTES, MAX_PATH_BYTES, MAX_QUERY_BYTES, MAX_SCHEDULE_BYTES, Text, TextOf,
+    MAX_HOST_BYTES, MAX_METHOD_BYTES, MAX_PATH_BYTES, MAX_QUERY_BYTES, MAX_SCHEDULE_BYTES, Numbers, Place, Text, TextOf,
 };
+use crate::observe::request_id::RequestId;
 
 impl Recorder {
     /// Begins the record of a request that a schedule sends.
@@ -23,5 +27,26 @@ impl Recorder {
         self.metrics.note_begun();
         let place = self.journal.begin(&numbers, texts.into_iter().filter(|text| !text.bytes.is_empty()));
         self.record(request, id, numbers, place)
+    }
+
+    /// What all records begin with.
+    #[inline]
+    pub(super) fn record<B>(
+        self: &Arc<Self>,
+        request: &http::Request<B>,
+        id: RequestId,
+        numbers: Numbers,
+        place: Place,
+    ) -> Record {
+        Record {
+            id,
+            method: request.method().clone(),
+            path: request.uri().path_and_query().cloned(),
+            route: AtomicU32::new(0),
+            began: Instant::now(),
+            state: Mutex::new(State { numbers, times: Times::default(), place: Some(place), parts: None }),
+            recorder: Arc::clone(self),
+            _counted: Some(self.counters.begin_request()),
+        }
     }
 }
