@@ -9,8 +9,8 @@ use std::time::Duration;
 use common::{Fixed, overrides};
 use daylily_core::allow_http::{AllowHttp, Scheme};
 use daylily_core::config::{
-    self, AccessLogFormat, ComponentSource, Config, Overrides, Route, RouteLimits, ServerLimits, Table, Value, Workers,
-    options,
+    self, AccessLogFormat, ComponentSource, Config, Overrides, Route, RouteLimits, SCHEDULES_STORE, ServerLimits,
+    Table, Value, Workers, options,
 };
 use daylily_core::route::RouteTable;
 use daylily_core::trusted::TrustedPeer;
@@ -200,8 +200,8 @@ fn defaults_are_in_their_ranges() {
             Table::AccessLog => "[access_log]\n",
             Table::Admin => "[admin]\n",
             Table::Server => "[server]\n",
-            // In a test of its own: the file without the table has no store.
-            Table::Store => continue,
+            // In tests of their own: the file without the table has no store and no schedule.
+            Table::Store | Table::Schedule => continue,
             Table::Defaults => "[defaults]\n",
             Table::Top | Table::Build | Table::Route => "",
         };
@@ -227,6 +227,19 @@ fn stores_have_defaults() {
         grants.map(|grant| format!("{}={}", grant.label, grant.store)).collect::<Vec<_>>().join(" ")
     };
     assert_eq!(granted(&config("")), "a=a b=a");
+}
+
+#[test]
+fn schedules_have_defaults() {
+    let config = |keys: &str| {
+        let schedule = format!("[[schedule]]\ncron = '*/5 * * * *'\nroute = '/*'\npath = '/x?y=1'\n{keys}\n");
+        parse(&format!("[[route]]\ncomponent = 'a.wasm'\n{schedule}"), &Overrides::default())
+    };
+    let stated = "name = '/x'\ntime_zone = 'UTC'\nmethod = 'GET'\nretries = 0\noverlap = 'skip'\ncatch_up = 'none'";
+    assert_eq!(config(""), config(stated));
+    assert_ne!(config(""), config("retries = 1"));
+    let stores: Vec<_> = config("").stores.into_iter().map(|store| store.name).collect();
+    assert_eq!(stores, [SCHEDULES_STORE]);
 }
 
 /// A flag grants a store to the routes that list none, and declares it if the file does not.
