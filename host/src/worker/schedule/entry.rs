@@ -8,7 +8,7 @@ use daylily_core::schedule::{FORM, Ledger};
 use tokio::time::Instant;
 
 use crate::storage::client::{CallError, StoreClient};
-use crate::storage::message::{Answer, Operation};
+use crate::storage::message::{Answer, Operation, Seen};
 
 /// How often a change is tried again because another worker was faster. Each time, another one has succeeded.
 const MAX_TRIES: usize = 64;
@@ -39,7 +39,7 @@ pub(super) struct Changed<T> {
 /// A ledger with the revision that a swap must have found.
 struct Found {
     ledger: Option<Ledger>,
-    revision: Option<u64>,
+    seen: Seen,
 }
 
 impl Entry {
@@ -70,7 +70,7 @@ impl Entry {
                 return Ok(Changed { ledger: found.ledger, change: None });
             };
             let value = serde_json::to_vec(&ledger).map_err(|error| self.unreadable(&error.to_string()))?;
-            match self.call(Operation::Swap(self.key.clone(), found.revision, value.into()), until).await {
+            match self.call(Operation::Swap(self.key.clone(), found.seen, value.into()), until).await {
                 Ok(Answer::Done) => return Ok(Changed { ledger: Some(ledger), change: Some(change) }),
                 Ok(answer) => found = self.found(answer)?,
                 Err(error) => {
@@ -98,9 +98,9 @@ impl Entry {
 
     fn found(&self, answer: Answer) -> Result<Found, EntryError> {
         match answer {
-            Answer::Revision(None) => Ok(Found { ledger: None, revision: None }),
-            Answer::Revision(Some((value, revision))) => {
-                Ok(Found { ledger: Some(self.parse(&value)?), revision: Some(revision) })
+            Answer::Entry(entry) => {
+                let ledger = entry.as_ref().map(|(value, _)| self.parse(value)).transpose()?;
+                Ok(Found { ledger, seen: Seen::of(entry) })
             }
             _ => Err(self.unreadable("has another form")),
         }
