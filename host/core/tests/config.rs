@@ -200,8 +200,8 @@ fn defaults_are_in_their_ranges() {
             Table::AccessLog => "[access_log]\n",
             Table::Admin => "[admin]\n",
             Table::Server => "[server]\n",
-            // In tests of their own: the file without the table has no store and no schedule.
-            Table::Store | Table::Schedule => continue,
+            // In tests of their own: the file without the table has no store, no schedule and no middleware.
+            Table::Store | Table::Schedule | Table::Middleware => continue,
             Table::Defaults => "[defaults]\n",
             Table::Top | Table::Build | Table::Route => "",
         };
