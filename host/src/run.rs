@@ -27,7 +27,7 @@ use crate::supervisor::storage::STORAGE;
 use crate::supervisor::supervise::{self, Task};
 use crate::supervisor::upgrade::{Inheritance, Invocation, SUCCESSOR};
 use crate::sys::limits;
-use crate::worker::load::WorkerContext;
+use crate::worker::load::{NotGranted, WorkerContext};
 use crate::worker::{self, load};
 
 /// The first argument of a worker's command line; only daylily itself starts workers.
@@ -188,8 +188,11 @@ fn check(what: &ServeArguments) -> Result<(), Failure> {
     load::worker(config, &prepared.artifacts, context).map_err(Failure::Components)?;
     for route in &config.routes {
         print(&format!("route {}: {}\n", route.name, RouteStatus::of(route).serves()))?;
-        for (import, key) in load::not_granted(route).map_err(|error| Failure::Components(vec![error]))? {
-            print(&format!("  imports {import}: nothing is granted (`{key}`)\n"))?;
+        for NotGranted { link, import, key } in
+            load::not_granted(route).map_err(|error| Failure::Components(vec![error]))?
+        {
+            let whose = link.map(|link| format!("middleware {link} ")).unwrap_or_default();
+            print(&format!("  {whose}imports {import}: nothing is granted (`{key}`)\n"))?;
         }
     }
     for schedule in &config.schedules {

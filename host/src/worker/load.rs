@@ -200,16 +200,30 @@ pub(crate) fn faults(config: &Config) -> Vec<LoadError> {
     faults.into_iter().chain(directories).chain(files).collect()
 }
 
-/// The imports of a route's component that the route grants nothing for, each with the key that would.
+/// An import of one of a route's components through which it reaches nothing.
+pub(crate) struct NotGranted {
+    /// The name of the component, if it is middleware.
+    pub(crate) link: Option<String>,
+    pub(crate) import: String,
+    /// The key that would grant something.
+    pub(crate) key: &'static str,
+}
+
+/// The imports of a route's middleware and component that it is granted nothing for.
 ///
 /// # Errors
 ///
-/// If the component cannot be read.
-pub(crate) fn not_granted(route: &Route) -> Result<Vec<(String, &'static str)>, LoadError> {
-    let Some(source) = source(route) else { return Ok(Vec::new()) };
-    let imports = compile::imports(&source)?;
-    let found = link::not_granted(&imports, &route.grants);
-    Ok(found.into_iter().map(|(import, key)| (import.to_owned(), key)).collect())
+/// If a component cannot be read.
+pub(crate) fn not_granted(route: &Route) -> Result<Vec<NotGranted>, LoadError> {
+    let mut found = Vec::new();
+    for guest in Guest::all(route) {
+        let Some(source) = guest.source() else { continue };
+        let imports = compile::imports(&source)?;
+        let link = (guest.name != route.name).then(|| guest.name.to_owned());
+        let of_guest = link::not_granted(&imports, guest.grants).into_iter();
+        found.extend(of_guest.map(|(import, key)| NotGranted { link: link.clone(), import: import.to_owned(), key }));
+    }
+    Ok(found)
 }
 
 fn needs(routes: &[Route], artifacts: &[Artifact]) -> Result<Vec<(PoolKind, Needs)>, Vec<LoadError>> {
