@@ -20,8 +20,9 @@ use std::task::{Context, Poll};
 use bytes::Bytes;
 use daylily_core::excerpt::Excerpt;
 use daylily_core::log_target;
+use http::header::HOST;
 use http::request::Parts;
-use http::uri::Scheme;
+use http::uri::{Authority, Scheme};
 use http_body::{Body, Frame, SizeHint};
 use http_body_util::BodyExt;
 use tokio::sync::oneshot;
@@ -93,6 +94,12 @@ impl App {
     }
 }
 
+/// The authority that a request was sent to.
+fn own_authority<B>(request: &http::Request<B>) -> Option<Authority> {
+    let target = request.uri().authority();
+    target.cloned().or_else(|| Authority::try_from(request.headers().get(HOST)?.as_bytes()).ok())
+}
+
 async fn run<B>(
     app: Arc<App>,
     id: RequestId,
@@ -114,7 +121,10 @@ where
         Ok(dirs) => store::fresh(&app, id, diagnosis, meter, dirs),
         Err(error) => return (CallOutcome::NoInstance(Excerpt::display(format_args!("{error:#}"))), EndedStore::NONE),
     };
-    if let Some(outgoing) = received.outgoing.take() {
+    if let Some(mut outgoing) = received.outgoing.take() {
+        if outgoing.is_link {
+            outgoing.authority = own_authority(&received.request);
+        }
         store.data_mut().hooks().set_outgoing(outgoing);
     }
     let result = match &*app.handler {

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use daylily_core::config::ServerLimits;
 use daylily_core::error_response::ErrorResponse;
+use daylily_core::limits::route_share;
 use daylily_core::log_target;
 use tokio::sync::{AcquireError, Notify, OwnedSemaphorePermit, Semaphore};
 use tokio::time::Instant;
@@ -26,6 +27,8 @@ pub(crate) struct Admission {
     waiting_for_server: AtomicU32,
     max_waiting: u32,
     max_wait: Duration,
+    /// How many permits guests may have that work for one request of a client, beside those that it was admitted with.
+    max_inner: u32,
     routes: Vec<RouteShare>,
     /// Notified when a request begins to wait, which ends the pause of `relieve`.
     pressure: Notify,
@@ -52,7 +55,20 @@ pub(crate) struct Permit {
     _route: Option<OwnedSemaphorePermit>,
     /// Instead of both, for one of several guests of a request.
     _part: Option<Part>,
+    /// Of those that guests may have that work for one request of a client.
+    _inner: Option<OwnedSemaphorePermit>,
     share: RouteShare,
+}
+
+/// The permits that guests may have that work for one request of a client, beside those that it was admitted with. Cheap
+/// to clone; all clones are of the same request.
+#[derive(Clone)]
+pub(crate) struct InnerShare(Arc<Semaphore>);
+
+impl InnerShare {
+    fn take(&self, guests: u32) -> Option<OwnedSemaphorePermit> {
+        Arc::clone(&self.0).try_acquire_many_owned(guests).ok()
+    }
 }
 
 /// The part of one guest in the permits of its request.
@@ -90,7 +106,7 @@ impl Permit {
     /// The part of one guest. `taken` is set until it is dropped.
     pub(crate) fn part(of: &Arc<Self>, taken: Option<Arc<AtomicBool>>) -> Self {
         let (part, share) = (Some(Part { _of: Arc::clone(of), taken }), of.share.clone());
-        Self { _server: None, _route: None, _part: part, share }
+        Self { _server: None, _route: None, _part: part, _inner: None, share }
     }
 
     pub(crate) fn share(&self) -> &RouteShare {
@@ -106,6 +122,7 @@ impl Admission {
             waiting_for_server: AtomicU32::new(0),
             max_waiting: limits.max_queue,
             max_wait: limits.queue_timeout,
+            max_inner: route_share(limits.max_concurrency),
             routes,
             pressure: Notify::new(),
             gave_way: OncePerSecond::new(),
@@ -118,7 +135,7 @@ impl Admission {
     ///
     /// `QueueFull` at once, or `QueueTimeout` after `queue_timeout`.
     pub(crate) async fn admit(&self, share: &RouteShare) -> Result<Permit, ErrorResponse> {
-        if let Some(permit) = self.try_admit(share) {
+        if let Some(permit) = self.try_admit(share, share.0.guests, None) {
             return Ok(permit);
         }
         let _place = self.take_place().ok_or(ErrorResponse::QueueFull)?;
@@ -136,27 +153,40 @@ impl Admission {
     /// # Errors
     ///
     /// `NoPermit`.
-    pub(crate) fn admit_now(&self, share: &RouteShare) -> Result<Permit, ErrorResponse> {
-        self.try_admit(share).ok_or(ErrorResponse::NoPermit)
+    pub(crate) fn admit_now(&self, share: &RouteShare, inner: &InnerShare) -> Result<Permit, ErrorResponse> {
+        self.try_admit(share, share.0.guests, Some(inner)).ok_or(ErrorResponse::NoPermit)
     }
 
-    /// Permits for so many more guests of a request of the route.
+    /// Permits for so many more guests of a request of the route. They count as one more request of it.
     ///
     /// # Errors
     ///
     /// `NoPermit`.
-    pub(crate) fn admit_more(&self, share: &RouteShare, guests: u32) -> Result<Permit, ErrorResponse> {
-        let server = Arc::clone(&self.turns).try_acquire_many_owned(guests).map_err(|_| ErrorResponse::NoPermit)?;
-        Ok(Permit { _server: Some(server), _route: None, _part: None, share: share.clone() })
+    pub(crate) fn admit_more(
+        &self,
+        share: &RouteShare,
+        guests: u32,
+        inner: &InnerShare,
+    ) -> Result<Permit, ErrorResponse> {
+        self.try_admit(share, guests, Some(inner)).ok_or(ErrorResponse::NoPermit)
     }
 
-    fn try_admit(&self, share: &RouteShare) -> Option<Permit> {
+    /// For one request of a client: no more than a route can have by default, so that no request takes all permits.
+    pub(crate) fn inner_share(&self) -> InnerShare {
+        InnerShare(Arc::new(Semaphore::new(self.max_inner as usize)))
+    }
+
+    fn try_admit(&self, share: &RouteShare, guests: u32, inner: Option<&InnerShare>) -> Option<Permit> {
+        let inner = match inner {
+            Some(inner) => Some(inner.take(guests)?),
+            None => None,
+        };
         let route = match &share.0.permits {
             Some(permits) => Some(Arc::clone(permits).try_acquire_owned().ok()?),
             None => None,
         };
-        let server = Arc::clone(&self.turns).try_acquire_many_owned(share.0.guests).ok()?;
-        Some(Permit { _server: Some(server), _route: route, _part: None, share: share.clone() })
+        let server = Arc::clone(&self.turns).try_acquire_many_owned(guests).ok()?;
+        Some(Permit { _server: Some(server), _route: route, _part: None, _inner: inner, share: share.clone() })
     }
 
     /// Takes the route's permit first: a route over its share must not hold a server permit that others could use.
@@ -170,7 +200,7 @@ impl Admission {
         };
         let (_place, _) = QueuedRequest::take(&self.waiting_for_server);
         let server = Arc::clone(&self.turns).acquire_many_owned(share.0.guests).await?;
-        Ok(Permit { _server: Some(server), _route: route, _part: None, share: share.clone() })
+        Ok(Permit { _server: Some(server), _route: route, _part: None, _inner: None, share: share.clone() })
     }
 
     fn take_place(&self) -> Option<QueuedRequest<'_>> {
@@ -222,5 +252,54 @@ impl<'a> QueuedRequest<'a> {
 impl Drop for QueuedRequest<'_> {
     fn drop(&mut self) {
         self.0.fetch_sub(1, Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn admission(max_concurrency: u32) -> Admission {
+        Admission::new(&ServerLimits { max_concurrency, ..ServerLimits::default() }, Vec::new())
+    }
+
+    /// Otherwise a guest before it could have guests for which there is no permit.
+    #[test]
+    fn what_follows_is_taken_until_all_of_it_has_ended() {
+        let admission = admission(3);
+        let route = RouteShare::new(None, 3);
+        let whole = admission.try_admit(&route, 3, None).map(Arc::new).expect("free permits");
+        let taken = Arc::new(AtomicBool::new(true));
+        let step = Arc::new(Permit::part(&whole, Some(Arc::clone(&taken))));
+        let (guest, next) = (Permit::part(&step, None), Permit::part(&step, Some(Arc::default())));
+        drop((step, guest));
+        assert!(taken.load(Relaxed), "what follows the guest works on");
+        drop(next);
+        assert!(!taken.load(Relaxed));
+    }
+
+    #[test]
+    fn more_guests_count_in_their_route() {
+        let admission = admission(100);
+        let (route, inner) = (RouteShare::new(Some(2), 2), admission.inner_share());
+        let first = admission.try_admit(&route, 2, None).expect("free permits");
+        let more = admission.admit_more(&route, 1, &inner).map_err(|_| "no permit").unwrap();
+        assert!(admission.admit_more(&route, 1, &inner).is_err(), "the route's share is exceeded");
+        drop(first);
+        assert!(admission.admit_more(&route, 1, &inner).is_ok());
+        drop(more);
+    }
+
+    #[test]
+    fn the_guests_of_one_request_do_not_take_all_permits() {
+        let admission = admission(8);
+        let (one, other) = (RouteShare::new(None, 1), RouteShare::new(None, 1));
+        let inner = admission.inner_share();
+        let taken: Vec<_> =
+            (0..8).map_while(|at| admission.admit_now(if at % 2 == 0 { &one } else { &other }, &inner).ok()).collect();
+        assert_eq!(taken.len(), 6);
+        assert!(admission.admit_now(&one, &admission.inner_share()).is_ok(), "of another request");
+        drop(taken);
+        assert!(admission.admit_now(&one, &inner).is_ok());
     }
 }

@@ -78,6 +78,11 @@ impl Body {
         Self::from(Kind::Whole { bytes: Some(text.into()), hold: None })
     }
 
+    /// A response by the host without a body.
+    pub(crate) fn empty() -> Self {
+        Self::from(Kind::Whole { bytes: None, hold: None })
+    }
+
     /// A response that the guest still writes, or that has trailers.
     pub(crate) fn streamed(streamed: Streamed) -> Self {
         Self::from(Kind::Streamed(Box::new(streamed)))

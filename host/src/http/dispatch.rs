@@ -13,7 +13,7 @@ use http_body::Body as _;
 use crate::call::Received;
 use crate::http::body::Body;
 use crate::http::exchange::{Abort, Exchange};
-use crate::http::inner::Chain;
+use crate::http::inner::{Chain, Place};
 use crate::http::requester::Requester;
 use crate::http::server::Worker;
 use crate::http::{inbound, inner, request, response};
@@ -32,7 +32,8 @@ pub(crate) enum Answer {
 }
 
 /// Sends the request of a schedule to a route, and reads its response to the end. It has no body, and must have a `Host`.
-/// It passes the middleware of the route first. Static files of the route are passed by. Cancel safe: dropping the future ends the guest at once.
+/// It passes the middleware of the route first. Static files of the route are passed by. Cancel safe: dropping the future
+/// ends the guest at once.
 pub(crate) async fn dispatch(worker: &Worker, route: usize, schedule: &str, request: Request<()>) -> Answer {
     let record = worker.recorder.begin_scheduled(&request, schedule);
     let ids = RequestIds::new(record.id, None);
@@ -83,8 +84,8 @@ async fn answer(
     }
     let ids = exchange.ids().clone();
     let (permit, chain) = Chain::begin(index, route, permit, exchange, &Scheme::HTTP);
-    let outgoing = inner::outgoing(worker, &ids, app, 1, chain);
+    let outgoing = inner::outgoing(worker, &ids, app, Place::first(), chain);
     let received = Received { scheme: Scheme::HTTP, ids, outgoing, request };
-    let guest = request::start(worker, exchange, Requester::Schedule, app, received, permit);
+    let guest = request::start(worker, exchange, Requester::Schedule, app, received, permit, None);
     response::begin(guest, &method).await
 }

@@ -26,6 +26,10 @@ use crate::sys::lock::lock;
 pub(crate) struct Exchange {
     record: Record,
     ids: RequestIds,
+    /// What it is a part of, if it follows another guest in a chain. That one's record ends after this one's.
+    whole: Option<Arc<Exchange>>,
+    /// It is a request of another guest.
+    is_call: bool,
     /// The outcome of a request that no guest answered.
     refused: OnceLock<RequestOutcome>,
     /// What the guest's call uses, once there is one.
@@ -83,6 +87,8 @@ impl Exchange {
         Self {
             record,
             ids,
+            whole: None,
+            is_call: false,
             refused: OnceLock::new(),
             meter: Mutex::new(None),
             _unfinished: unfinished,
@@ -98,6 +104,26 @@ impl Exchange {
             continued: AtomicBool::new(false),
             is_timed: AtomicBool::new(false),
         }
+    }
+
+    /// Makes it one for a request that another guest sends to a route.
+    pub(crate) fn of_call(mut self) -> Self {
+        self.is_call = true;
+        self
+    }
+
+    pub(crate) fn is_call(&self) -> bool {
+        self.is_call
+    }
+
+    /// Makes it a part of another one.
+    pub(crate) fn part_of(mut self, whole: Option<Arc<Self>>) -> Self {
+        self.whole = whole;
+        self
+    }
+
+    pub(crate) fn whole(&self) -> Option<&Self> {
+        self.whole.as_deref()
     }
 
     pub(crate) fn record(&self) -> &Record {
@@ -348,6 +374,9 @@ pub(crate) fn report_end(exchange: &Exchange) {
     let record = exchange.record();
     let when = if exchange.is_delivered() { "after its response" } else { "during its response, which was cut" };
     match exchange.outcome().cloned().map(CallOutcome::into_abort) {
+        Some(Abort::ClientGone) if exchange.is_delivered() => {
+            log_request!(debug, record, "guest ended after its response, with the one that called it");
+        }
         Some(Abort::ClientGone) => {
             log_request!(debug, record, "client disconnected before the end of its response");
         }

@@ -18,11 +18,12 @@ use crate::http::dev_server::{Asked as DevAsked, DevServer};
 use crate::http::exchange::{Abort, Exchange, RequestGuard};
 use crate::http::files::Asked;
 use crate::http::inbound::InboundBody;
-use crate::http::inner::Chain;
+use crate::http::inner::{Chain, Place};
 use crate::http::requester::Requester;
 use crate::http::response::InFlight;
 use crate::http::server::{self, Worker};
-use crate::http::{inbound, inner, response, watchdog};
+use crate::http::watchdog::{self, Deadline};
+use crate::http::{inbound, inner, response};
 use crate::observe::record::log_request;
 use crate::observe::trace_context::{ReceivedIds, RequestIds};
 
@@ -131,13 +132,14 @@ async fn answer(
 
     let (scheme, ids) = (connection.peer().scheme(), exchange.ids().clone());
     let (permit, chain) = Chain::begin(index, route, permit, exchange, &scheme);
-    let outgoing = inner::outgoing(worker, &ids, app, 1, chain);
+    let outgoing = inner::outgoing(worker, &ids, app, Place::first(), chain);
     let received = Received { scheme, ids, outgoing, request };
-    let guest = start(worker, exchange, requester, app, received, permit);
+    let guest = start(worker, exchange, requester, app, received, permit, None);
     response::begin(guest, &method).await
 }
 
-/// Starts the call of a request that has its permit. The guest runs when it is polled.
+/// Starts the call of a request that has its permit. The guest runs when it is polled, and ends at its `wall_time` or at
+/// `not_after`.
 pub(crate) fn start(
     worker: &Worker,
     exchange: &Arc<Exchange>,
@@ -145,14 +147,16 @@ pub(crate) fn start(
     app: &Arc<App>,
     received: Received<InboundBody>,
     permit: Permit,
+    not_after: Option<Instant>,
 ) -> InFlight {
     let now = Instant::now();
     let limits = &app.settings().limits;
     requester.bound_writes(now, limits.wall_time, limits.body_timeout);
+    let deadline = Deadline::new(now, limits.wall_time, not_after);
     let call = app.call(exchange.record().id, received);
     exchange.set_diagnosis(&call.diagnosis, app.settings().mask.as_ref());
     let (exchange, drain, pulse) = (Arc::clone(exchange), worker.drain.clone(), worker.pulse.clone());
-    let (guest, head) = watchdog::watch(call, now, limits.wall_time, requester, Arc::clone(&exchange), drain, pulse);
+    let (guest, head) = watchdog::watch(call, now, deadline, requester, Arc::clone(&exchange), drain, pulse);
     InFlight { guest, head, hold: RequestGuard::new(exchange, permit) }
 }
 

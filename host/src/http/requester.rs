@@ -28,6 +28,10 @@ impl Requester {
         }
     }
 
+    pub(crate) fn is_guest(&self) -> bool {
+        matches!(self, Self::Guest(_))
+    }
+
     /// Resolves when it is gone. Cancel safe.
     pub(crate) async fn gone(&self) {
         while !self.is_gone() {

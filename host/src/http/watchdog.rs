@@ -1,4 +1,5 @@
-//! The watchdog of a guest: ends it at its deadline, when its client or the guest that called it has left, and when the drain cuts off requests.
+//! The watchdog of a guest: ends it at its deadline, when its client or the guest that called it has left, and when the
+//! drain cuts off requests.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,11 +18,27 @@ use crate::wasi::http::GuestResponse;
 /// at once.
 pub(crate) type Watched = std::pin::Pin<Box<dyn Future<Output = ()> + Send>>;
 
+/// When a guest must have ended.
+#[derive(Clone, Copy)]
+pub(crate) struct Deadline {
+    at: Instant,
+    /// The limit that the guest has.
+    wall_time: Duration,
+}
+
+impl Deadline {
+    /// Of a guest that begins `now`. It may be earlier than its limit says.
+    pub(crate) fn new(now: Instant, wall_time: Duration, not_after: Option<Instant>) -> Self {
+        let own = now + wall_time;
+        Self { at: not_after.map_or(own, |not_after| not_after.min(own)), wall_time }
+    }
+}
+
 /// Watches `call`, which begins `now`. Its outcome is recorded in the exchange before its store is dropped.
 pub(crate) fn watch(
     call: Call,
     now: Instant,
-    wall_time: Duration,
+    deadline: Deadline,
     requester: Requester,
     exchange: Arc<Exchange>,
     drain: Drain,
@@ -29,7 +46,7 @@ pub(crate) fn watch(
 ) -> (Watched, tokio::sync::oneshot::Receiver<GuestResponse>) {
     let Call { run, head, meter, .. } = call;
     exchange.begin_call(&meter, now);
-    let deadline = now + wall_time;
+    let Deadline { at: deadline, wall_time } = deadline;
     let watched = async move {
         let (mut run, mut now) = (run, now);
         // Declared after `run`, so that it is dropped first if a panic unwinds.
@@ -47,7 +64,7 @@ pub(crate) fn watch(
             if drain.is_cut() {
                 break CallOutcome::ShutDown;
             }
-            if !exchange.is_delivered() && requester.is_gone() {
+            if !(exchange.is_delivered() && may_outlive(&requester, &exchange)) && requester.is_gone() {
                 break CallOutcome::ClientGone;
             }
         };
@@ -56,6 +73,12 @@ pub(crate) fn watch(
         drop(run);
     };
     (Box::pin(watched), head)
+}
+
+/// Whether a guest may work on after its response when its requester has left. A client's requests may, and so may those
+/// that follow in their chain. A guest that another one has called may not.
+fn may_outlive(requester: &Requester, exchange: &Exchange) -> bool {
+    !requester.is_guest() || exchange.whole().is_some_and(|whole| !whole.is_call() && whole.is_delivered())
 }
 
 /// Records an outcome when it is dropped, if there is none, so that no store is dropped without one.

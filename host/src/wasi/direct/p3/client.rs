@@ -47,7 +47,7 @@ fn send(state: &mut State, request: Resource<Request>, is_for_next: bool) -> was
     let headers = fields.into_map(state.http().hooks);
     if is_for_next {
         scheme.get_or_insert(Scheme::HTTP);
-        authority.get_or_insert_with(|| p3::own_authority(&headers));
+        authority.get_or_insert_with(|| state.hooks().own_authority());
     }
     let body = body.into_http(state, &headers, ErrorCode::HttpRequestBodySize, Tells::Sender)?;
     let mut request = http::Request::new(body);

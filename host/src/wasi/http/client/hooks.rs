@@ -3,7 +3,9 @@
 use std::future;
 use std::sync::{Arc, LazyLock};
 
+use daylily_core::authority;
 use http::HeaderName;
+use http::uri::Authority;
 use wasmtime_wasi_http::{Error, ForbiddenHeaderFilter, RequestOptions, WasiBody, WasiHttpHooks};
 
 use super::connect::MAX_BUFFER_BYTES;
@@ -48,6 +50,13 @@ impl Hooks {
         self.is_for_next = is_for_next;
     }
 
+    /// The authority of a request to what follows in the chain, for which the guest set none: that of the request that it
+    /// answers.
+    pub(crate) fn own_authority(&self) -> Authority {
+        let own = self.outgoing.as_ref().and_then(|outgoing| outgoing.authority.clone());
+        own.unwrap_or_else(|| Authority::from_static("localhost"))
+    }
+
     /// The host memory accounted for the open requests.
     pub(crate) fn kept_bytes(&self) -> usize {
         let open = self.instance.as_ref().map_or(0, Instance::count);
@@ -75,6 +84,12 @@ impl Hooks {
         else {
             return Box::new(future::ready(Err(Error::HttpRequestDenied)));
         };
+        // What follows takes it for valid.
+        let authority = request.uri().authority();
+        let is_valid = |authority: &Authority| authority::parse(authority.as_str()).is_ok();
+        if to == To::Next && !authority.is_some_and(is_valid) {
+            return Box::new(future::ready(Err(Error::HttpRequestUriInvalid)));
+        }
         let instance = self.instance.get_or_insert_with(Instance::new);
         let Some(slot) = instance.open(self.policy.max_open()) else {
             return Box::new(future::ready(Err(Error::ConnectionLimitReached)));
@@ -85,7 +100,7 @@ impl Hooks {
             outgoing.trace.put_into_outgoing(request.headers_mut());
         }
         let timer = is_new.then(|| WaitTimer::begin(Arc::clone(&self.meter), WaitFor::Outgoing));
-        let timeouts = self.policy.timeouts(options);
+        let timeouts = if is_new { self.policy.timeouts(options) } else { self.policy.timeouts_of_next(options) };
         let exchange = InnerExchange { inner, to, timeouts, request, slot };
         Box::new(async move {
             let response = inner::send(exchange).await?;

@@ -29,6 +29,9 @@ const MAX_HOST_BYTES: usize = 255;
 /// How long an idle connection is kept.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(30);
 
+/// Longer than any request takes.
+const UNLIMITED: Duration = Duration::from_secs(365 * 24 * 60 * 60);
+
 /// What one route may do: the origins that it may reach, its time-outs and its connection pool.
 pub(crate) struct OutgoingPolicy {
     client: OutgoingClient,
@@ -144,6 +147,16 @@ impl OutgoingPolicy {
             connect: shorter(self.timeouts.connect, options.connect_timeout),
             first_byte: shorter(self.timeouts.first_byte, options.first_byte_timeout),
             between_bytes: shorter(self.timeouts.between_bytes, options.between_bytes_timeout),
+        }
+    }
+
+    /// Those for what follows the guest in its chain, which its `wall_time` bounds: only those of the guest.
+    pub(super) fn timeouts_of_next(&self, options: Option<RequestOptions>) -> Timeouts {
+        let options = options.unwrap_or_default();
+        Timeouts {
+            connect: self.timeouts.connect,
+            first_byte: options.first_byte_timeout.map_or(UNLIMITED, |guests| guests.min(UNLIMITED)),
+            between_bytes: options.between_bytes_timeout.map_or(UNLIMITED, |guests| guests.min(UNLIMITED)),
         }
     }
 

@@ -74,7 +74,7 @@ pub(super) async fn frame(
     if length.is_none() {
         head.headers.insert(TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
     }
-    let (body, upload) = streaming(body, first, length, Reader::Origin, slot);
+    let (body, upload) = streaming(body, first, length, slot);
     Ok((body, Some(upload)))
 }
 
@@ -86,6 +86,13 @@ pub(super) async fn pass_on(
     slot: Arc<OutgoingPermit>,
 ) -> Result<(RequestBody, Option<Upload>), Error> {
     let length = content_length(&head.headers)?;
+    if head.method == Method::TRACE && !body.is_end_stream() {
+        // As in `frame`.
+        return match first_frame(&mut body, true).await {
+            Some(None) if length.unwrap_or(0) == 0 => Ok((RequestBody::empty(), None)),
+            _ => Err(Error::HttpRequestMethodInvalid),
+        };
+    }
     if body.is_end_stream() {
         return match length {
             Some(1..) => Err(Error::HttpRequestBodySize(Some(0))),
@@ -100,7 +107,7 @@ pub(super) async fn pass_on(
             None => Ok((RequestBody::empty(), None)),
         };
     }
-    let (body, upload) = streaming(body, None, length, Reader::Guest, slot);
+    let (body, upload) = streaming(body, None, length, slot);
     Ok((body, Some(upload)))
 }
 
@@ -108,14 +115,13 @@ fn streaming(
     body: WasiBody,
     first: Option<Frame<Bytes>>,
     length: Option<u64>,
-    reader: Reader,
     slot: Arc<OutgoingPermit>,
 ) -> (RequestBody, Upload) {
     let (done, finished) = oneshot::channel();
     let progress = Arc::new(Progress::default());
     let upload = Upload { finished, progress: Arc::clone(&progress) };
     let (remaining, done) = (length, Some(done));
-    let streaming = Streaming { body, first, last: None, remaining, sent: 0, done, progress, reader, slot };
+    let streaming = Streaming { body, first, last: None, remaining, sent: 0, done, progress, slot };
     (RequestBody(Some(Box::new(streaming))), upload)
 }
 
@@ -171,6 +177,15 @@ impl Upload {
     /// Why the body could not be sent to its end, if the guest is the cause.
     pub(super) fn failure(&mut self) -> Option<Error> {
         self.finished.try_recv().ok()?.err()
+    }
+
+    /// How the body has ended, if it has. One that was dropped before its end was not sent.
+    pub(super) fn end(&mut self) -> Option<Result<(), Error>> {
+        match self.finished.try_recv() {
+            Ok(result) => Some(result),
+            Err(oneshot::error::TryRecvError::Closed) => Some(Err(Error::ConnectionTerminated)),
+            Err(oneshot::error::TryRecvError::Empty) => None,
+        }
     }
 
     /// Returns itself, unless the body has been sent or never will be.
@@ -245,16 +260,7 @@ struct Streaming {
     sent: u64,
     done: Option<oneshot::Sender<Result<(), Error>>>,
     progress: Arc<Progress>,
-    reader: Reader,
     slot: Arc<OutgoingPermit>,
-}
-
-/// What a body is sent to.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Reader {
-    Origin,
-    /// A guest may end without reading a body to its end: then the rest is not wanted.
-    Guest,
 }
 
 /// Makes hyper abort the request. The reason is reported through [`Upload`].
@@ -290,7 +296,11 @@ impl Body for RequestBody {
     fn size_hint(&self) -> SizeHint {
         match &self.0 {
             None => SizeHint::with_exact(0),
-            Some(streaming) => streaming.remaining.map_or_else(SizeHint::default, SizeHint::with_exact),
+            Some(streaming) => {
+                let held_back = streaming.last.as_ref().map_or(0, len);
+                let exact = |remaining: u64| SizeHint::with_exact(remaining.saturating_add(held_back));
+                streaming.remaining.map_or_else(SizeHint::default, exact)
+            }
         }
     }
 }
@@ -380,14 +390,6 @@ impl Streaming {
         if let Some(done) = self.done.take() {
             // The receiver may have been dropped after the response was read.
             drop(done.send(result));
-        }
-    }
-}
-
-impl Drop for Streaming {
-    fn drop(&mut self) {
-        if self.reader == Reader::Guest {
-            self.finish(Ok(()));
         }
     }
 }

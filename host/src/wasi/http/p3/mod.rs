@@ -7,9 +7,7 @@ use std::pin::Pin;
 use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll};
 
-use http::HeaderMap;
-use http::header::HOST;
-use http::uri::{Authority, PathAndQuery, Scheme};
+use http::uri::{PathAndQuery, Scheme};
 use tokio::sync::oneshot;
 use wasmtime::StoreContextMut;
 use wasmtime::component::{
@@ -174,12 +172,12 @@ fn send_to<'a>(accessor: &'a Accessor<State>, request: Resource<Request>, is_for
         let sending = accessor.with(|mut store| {
             store.data_mut().charge(MAX_HEAD_BYTES)?;
             let untransmitted = store.data_mut().unsent_requests().0.remove(&request.rep());
+            let own_authority = is_for_next.then(|| store.data_mut().hooks().own_authority());
             if let Ok(request) = store.data_mut().http().table.get_mut(&request) {
                 request.path_with_query = Some(rooted(request.path_with_query.take()));
-                if is_for_next {
+                if let Some(own) = own_authority {
                     request.scheme.get_or_insert(Scheme::HTTP);
-                    let headers: &HeaderMap = &request.headers;
-                    request.authority.get_or_insert_with(|| own_authority(headers));
+                    request.authority.get_or_insert(own);
                 }
             }
             // The hook reads it before this future waits for the first time.
@@ -202,13 +200,6 @@ fn send_to<'a>(accessor: &'a Accessor<State>, request: Resource<Request>, is_for
             }
         }
     })
-}
-
-/// The authority of a request to what follows in the chain, for which the guest set none: that of its `Host`, if there
-/// is one.
-pub(crate) fn own_authority(headers: &HeaderMap) -> Authority {
-    let host = headers.get(HOST).and_then(|host| Authority::try_from(host.as_bytes()).ok());
-    host.unwrap_or_else(|| Authority::from_static("localhost"))
 }
 
 /// A request that is being sent. Dropped before its response head arrives, it counts as cut off.
