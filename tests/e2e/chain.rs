@@ -219,6 +219,89 @@ fn a_request_has_one_record() {
     assert!(line["guest_cpu_us"].as_u64().is_some_and(|us| us > 80_000), "{line}");
 }
 
+/// Also when the guest that ends first is not the one that used it.
+#[test]
+fn the_record_has_what_all_guests_used_when_the_client_leaves() {
+    let log = "access_log = { format = 'json', to = 'access.log', fields = ['outcome', 'guest_cpu_us'] }";
+    let server = chained(Setup::new().top(log), "burn.test", &["a", "b"], "cpu_time = '10m'", "burn").start();
+    let mut connection = server.connect();
+    connection.send(&Request::get("burn.test", "/loop").bytes());
+    let runs = || server.status().total("requests_in_progress") == 1;
+    assert!(eventually(PATIENCE, runs), "it does not run");
+    std::thread::sleep(Duration::from_millis(500));
+    connection.leave();
+    let path = server.directory().join("access.log");
+    let read = || fs::read_to_string(&path).unwrap_or_default();
+    assert!(eventually(PATIENCE, || !read().is_empty()), "no record");
+    let line: serde_json::Value = serde_json::from_str(read().trim_end()).unwrap();
+    assert_eq!(line["outcome"], "client_gone", "{line}");
+    assert!(line["guest_cpu_us"].as_u64().is_some_and(|us| us > 80_000), "{line}");
+}
+
+/// All guests of a chain have the same limit, and the first one has begun first.
+#[test]
+fn a_time_that_is_over_is_named_after_the_guest_that_used_it() {
+    let server = chained(Setup::new(), "slow.test", &["a", "b"], "wall_time = '1s'", "stream").start();
+    let response = server.get("slow.test", "/silent?ms=600000");
+    response.expect_refusal(504, "wall time limit exceeded");
+    assert_eq!(response.values("x-passed"), ["b", "a"]);
+    let [id] = response.values("x-request-id")[..] else { panic!("{response:?}") };
+    server.log().wait_for(&["guest failed: wall time", &format!("request={id}"), "route=slow.test "]);
+}
+
+/// Without middleware, only its wall time bounds it.
+#[test]
+fn time_outs_of_outgoing_requests_are_not_those_of_a_chain() {
+    let keys = "first_byte_timeout = '100ms'\nbetween_bytes_timeout = '100ms'";
+    let server = chained(Setup::new(), "slow.test", &["a", "b"], keys, "stream").start();
+    server.get("slow.test", "/silent?ms=500").expect(200, "done\n");
+    server.get("slow.test", "/?chunks=2&pause_ms=400").expect(200, "xx");
+}
+
+#[test]
+fn more_requests_to_what_follows_are_within_the_routes_share() {
+    let setup = Setup::new().server("max_concurrency = 20");
+    let server = chained(setup, "one.test", &["a"], "max_concurrency = 1", "stream").start();
+    act(&server, "one.test", "/", "a=twice").expect_refusal(503, "no permit is free for a request of another guest");
+    server.get("one.test", "/").expect(200, "x");
+}
+
+/// The guests of a dropped request end before another request to them counts as one at the same time.
+#[test]
+fn a_request_after_a_dropped_one_needs_no_more_permits() {
+    let setup = Setup::new().server("max_concurrency = 3\nmax_queue = 0");
+    let server = chained(setup, "two.test", &["a", "b"], "", "stream").start();
+    for _ in 0..3 {
+        act(&server, "two.test", "/", "a=retry").expect(200, "x");
+    }
+}
+
+#[test]
+fn the_authority_is_the_clients_or_a_valid_one() {
+    let server = SERVER.get();
+    let has = |authority: Option<&str>| {
+        let request = Request::get("report.test", "/").header("x-act", "a=host");
+        let response = server.exchange(&match authority {
+            Some(authority) => request.header("x-authority", authority),
+            None => request,
+        });
+        response.text().lines().find_map(|line| line.strip_prefix("authority: ").map(str::to_owned))
+    };
+    assert_eq!(has(None).as_deref(), Some("report.test"));
+    assert_eq!(has(Some("other.test:81")).as_deref(), Some("other.test:81"));
+    assert_eq!(has(Some("user:pw@other.test")), None);
+}
+
+#[test]
+fn check_names_what_middleware_is_not_granted() {
+    let [middleware, service] = ["middleware03", "service03"].map(|of| guest(of).display().to_string());
+    let route = format!("[[route]]\nname = 'api'\ncomponent = '{service}'\nallow_http = ['http://a.test']\n");
+    let config = format!("{route}middleware = ['{middleware}']\n");
+    let finished = run_in(&[("daylily.toml", config.as_bytes())], &[], &["check"]);
+    let line = "  middleware api/middleware03 imports wasi:http/client@0.3.0: nothing is granted (`allow_http`)\n";
+    assert!(finished.stdout.contains(line), "{}", finished.stdout);
+}
+
 #[test]
 fn the_length_of_a_chain_counts_middleware() {
     let keys = "allow_http = ['route:circle']";

@@ -218,6 +218,42 @@ fn a_callee_ends_with_its_caller() {
     assert!(soon_free(), "the callee lives on after its caller's time");
 }
 
+/// It has given its response in one piece, and nobody reads it.
+#[test]
+fn a_callee_that_works_on_ends_with_its_caller() {
+    let server = callees(Setup::new().server("max_concurrency = 2\nmax_queue = 0"), "")
+        .route_at("name = 'late'\nhost = 'late.test'\nwall_time = '10m'\ncpu_time = '10m'", "service03")
+        .route_at("name = 'of-late'\nhost = 'of-late.test'\nallow_http = ['route:late']", "service03")
+        .alone()
+        .start();
+    let response = server.get("of-late.test", &send("http://late.daylily.internal/late?ms=600000", ""));
+    response.expect(200, "status: 200\nearly\n");
+    assert!(eventually(Duration::from_millis(150), || both_are_free(&server)), "the callee lives on");
+}
+
+#[test]
+fn a_body_that_is_not_read_is_not_transmitted() {
+    let server = SERVER.get();
+    let body = vec![b'a'; 1 << 16];
+    for (url, expected) in [
+        ("http://echo.daylily.internal/count", "sent: Ok(())\n"),
+        ("http://hello.daylily.internal/", "sent: Err(ErrorCode::ConnectionTerminated)\n"),
+        ("http://small.daylily.internal/", "sent: Err(ErrorCode::ConnectionTerminated)\n"),
+    ] {
+        let target = format!("/sent?url={}&method=POST", encoded(url));
+        let response = server.exchange(&Request::post("front3.test", &target).body(&body));
+        let text = response.text();
+        assert!(text.starts_with("status: ") && text.ends_with(expected), "{url}: {response:?}");
+    }
+}
+
+#[test]
+fn a_refused_head_request_has_no_body() {
+    let server = SERVER.get();
+    let response = server.get("front3.test", &send("http://site.daylily.internal/page.txt", "&method=HEAD"));
+    response.expect(200, "status: 404\n");
+}
+
 /// A client that does not read stops the callee, not the host's memory.
 #[test]
 fn a_response_waits_for_its_reader() {

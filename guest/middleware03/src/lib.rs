@@ -1,6 +1,8 @@
 //! Middleware. It is called by the variable `NAME`. If the request has a field `x-act` that begins with `NAME=`, the rest
 //! of it is what this middleware does; else it passes the request on, and adds its name to the response.
 
+use std::future::poll_fn;
+
 use wasi::http::client;
 use wasi::http::handler;
 use wasi::http::types::{ErrorCode, Fields, Request, Response, Scheme};
@@ -54,6 +56,25 @@ impl Guest for Component {
                 // The first one begins.
                 wasi::clocks::monotonic_clock::wait_for(10_000_000).await;
                 second.await
+            }
+            // Gives up the first request, and asks again at once.
+            "retry" => {
+                let mut first = Box::pin(handler::handle(made("/silent?ms=600000")));
+                let mut time = Box::pin(wasi::clocks::monotonic_clock::wait_for(50_000_000));
+                poll_fn(|cx| {
+                    let _ = first.as_mut().poll(cx);
+                    time.as_mut().poll(cx)
+                })
+                .await;
+                drop(first);
+                handler::handle(made("/")).await
+            }
+            // A request with the authority in `x-authority`, if there is one.
+            "host" => {
+                let authority = field(&request, "x-authority");
+                let request = made("/");
+                request.set_authority(authority.as_deref()).map_err(|()| ErrorCode::HttpRequestUriInvalid)?;
+                handler::handle(request).await
             }
             // One after the other.
             "again" => {
