@@ -155,7 +155,7 @@ fn store(what: StoreArguments) -> Result<(), Failure> {
     }
     let (component, config) = (what.component, what.config);
     let served = ServeArguments { component, config, options, ..ServeArguments::default() };
-    let config = prepare::read_for_stores(&prepare::settled(&served)?)?;
+    let config = prepare::read_for_store(&prepare::settled(&served)?, what.command.store())?;
     Ok(storage::command::run(&config, what.command)?)
 }
 

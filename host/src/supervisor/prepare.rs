@@ -56,13 +56,14 @@ pub(crate) fn read_to_build(what: &ServeArguments) -> Result<Config, Failure> {
     read_unchecked(&Placeholders, what)
 }
 
-/// Reads the configuration of [`settled`] arguments for its stores: without the values that guests get.
+/// Reads the configuration of [`settled`] arguments for one of its stores: without the values that guests get, and without
+/// the secrets of other stores.
 ///
 /// # Errors
 ///
 /// As [`read`].
-pub(crate) fn read_for_stores(what: &ServeArguments) -> Result<Config, Failure> {
-    read_unchecked(&ProcessSurroundings::without_guests(), what)
+pub(crate) fn read_for_store(what: &ServeArguments, store: &str) -> Result<Config, Failure> {
+    read_unchecked(&ProcessSurroundings::of_store(store), what)
 }
 
 fn read_in(surroundings: &ProcessSurroundings, what: &ServeArguments) -> Result<Config, Failure> {

@@ -15,13 +15,14 @@ use crate::sys::read_file::read_file;
 #[derive(Default)]
 pub(crate) struct ProcessSurroundings {
     asked: RefCell<Vec<PathBuf>>,
-    is_without_guests: bool,
+    /// The only store that is used, by a command that runs no guests.
+    only_store: Option<String>,
 }
 
 impl ProcessSurroundings {
-    /// For a command that runs no guests.
-    pub(crate) fn without_guests() -> Self {
-        Self { is_without_guests: true, ..Self::default() }
+    /// For a command that uses one store and runs no guests.
+    pub(crate) fn of_store(name: &str) -> Self {
+        Self { only_store: Some(name.to_owned()), ..Self::default() }
     }
 
     /// The files that were asked for, whether they could be read or not.
@@ -42,7 +43,11 @@ impl Surroundings for ProcessSurroundings {
     }
 
     fn has_guests(&self) -> bool {
-        !self.is_without_guests
+        self.only_store.is_none()
+    }
+
+    fn needs_secret_of(&self, store: &str) -> bool {
+        self.only_store.as_deref().is_none_or(|only| only == store)
     }
 }
 

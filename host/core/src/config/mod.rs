@@ -13,6 +13,7 @@ mod listen;
 mod log_kinds;
 mod log_level;
 mod log_to;
+mod masked;
 mod middleware;
 mod missing_imports;
 mod option;

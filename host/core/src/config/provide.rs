@@ -42,6 +42,11 @@ pub trait Surroundings {
         true
     }
 
+    /// Whether the store of this name is connected to, if a server keeps it. Otherwise its secret need not exist.
+    fn needs_secret_of(&self, _store: &str) -> bool {
+        true
+    }
+
     /// Whether the values are those that are meant. Otherwise they may be empty.
     fn is_real(&self) -> bool {
         true
@@ -169,6 +174,11 @@ impl<'a> Provider<'a> {
                 problems.add_at(place.clone(), error.of(what));
             }
         }
+    }
+
+    /// As [`Surroundings::needs_secret_of`].
+    pub(super) fn needs_secret_of(&self, store: &str) -> bool {
+        self.surroundings.needs_secret_of(store)
     }
 
     /// A secret of the server's own; None if there was an error. `what` begins the error.

@@ -10,6 +10,7 @@ use super::build;
 use super::callees;
 use super::diagnostic::{Diagnostics, Problems};
 use super::kinds::PathOf;
+use super::masked::without_secrets;
 use super::middleware::{self, LinkFile};
 use super::options::MAX_CONCURRENCY;
 use super::provide::{Provider, Surroundings};
@@ -17,7 +18,6 @@ use super::reader::{Located, Section};
 use super::schedule;
 use super::static_files;
 use super::store;
-use super::store_server::without_passwords;
 use super::syntax;
 use super::tables::Table;
 use super::unique::SeenKeys;
@@ -65,7 +65,7 @@ pub(super) fn read(
     let problems = problems.without_consequences(&syntax, text).and(syntax);
     if !problems.is_empty() {
         // An error shows its line, maybe in a log.
-        return Err(Diagnostics::new(path, &without_passwords(text), problems));
+        return Err(Diagnostics::new(path, &without_secrets(text, tree.get_ref()), problems));
     }
     Ok(config)
 }

@@ -195,7 +195,8 @@ impl FromStr for Backend {
     fn from_str(text: &str) -> Result<Self, ValueError> {
         match text {
             "sqlite" => Ok(Self::Sqlite),
-            url if url.contains("://") => url.parse().map(Box::new).map(Self::Server),
+            // What may have a password is not repeated.
+            url if url.contains("://") || url.contains('@') => url.parse().map(Box::new).map(Self::Server),
             _ => Err(ValueError::new(format!("unknown backend {text:?}")).help(BACKEND_HELP)),
         }
     }

@@ -115,13 +115,16 @@ impl FromStr for StoreServer {
 
     /// Parses a URL.
     fn from_str(text: &str) -> Result<Self, ValueError> {
-        // A text with a password is not repeated in the error.
+        // A text that may have a password is not repeated in the error.
         if text.contains('@') {
             let error = ValueError::new("the URL of the backend has a user or a password");
             return Err(error.help(
                 "write the password as `password = { file = \"…\" }`, { env = \"NAME\" } or { credential = \"NAME\" }, \
                  the user as `user`, and a token of NATS as `token`",
             ));
+        }
+        if text.contains(['?', '#']) {
+            return Err(ValueError::new("invalid URL of the backend: it has parameters").help(URL_HELP));
         }
         let refused = |why: &str| ValueError::new(format!("invalid URL {text:?}: {why}")).help(URL_HELP);
         let (scheme, rest) = text.split_once("://").ok_or_else(|| refused("it has no scheme"))?;
@@ -132,9 +135,6 @@ impl FromStr for StoreServer {
             "tls" => (false, true),
             _ => return Err(ValueError::new(format!("unknown backend {text:?}")).help(BACKEND_HELP)),
         };
-        if rest.contains(['?', '#']) {
-            return Err(refused("it has parameters"));
-        }
         let (place, path) = rest.split_once('/').unwrap_or((rest, ""));
         let place = authority::parse(place).map_err(|error| refused(&error.to_string()))?;
         let protocol = if is_redis {
@@ -232,39 +232,6 @@ fn read_bucket(section: &mut Section<'_, '_>, bucket: Located<&str>) -> String {
     bucket.value.to_owned()
 }
 
-/// The text of a file with stars instead of passwords: of those in URLs, and of those written as `password` or `token`.
-/// Each byte stays where it is.
-pub(super) fn without_passwords(text: &str) -> String {
-    let masked = text.split_inclusive('\n').map(|line| {
-        let in_urls = masked_after(line, "://", |rest| {
-            let end = rest.find(['"', '\'', '/', ' ']).unwrap_or(rest.len());
-            Some(0..rest.get(..end)?.rfind('@')?)
-        });
-        let written = |rest: &str| {
-            let value = rest.trim_start().strip_prefix('=')?.trim_start();
-            let quote = value.chars().next().filter(|first| matches!(first, '"' | '\''))?;
-            let begin = rest.len() - value.len() + quote.len_utf8();
-            Some(begin..rest.get(begin..)?.rfind(quote).map_or(rest.len(), |length| begin + length))
-        };
-        masked_after(&masked_after(&in_urls, "password", written), "token", written)
-    });
-    masked.collect()
-}
-
-/// A line with stars in the part that `secret` finds after each `mark`.
-fn masked_after(line: &str, mark: &str, secret: impl Fn(&str) -> Option<Range<usize>>) -> String {
-    let mut masked = String::with_capacity(line.len());
-    let mut left = line;
-    while let Some((before, rest)) = left.split_once(mark) {
-        masked.extend([before, mark]);
-        let hidden = secret(rest).unwrap_or_default();
-        masked.push_str(rest.get(..hidden.start).unwrap_or_default());
-        masked.push_str(&"*".repeat(hidden.len()));
-        left = rest.get(hidden.end..).unwrap_or_default();
-    }
-    masked + left
-}
-
 fn read_prefix(section: &mut Section<'_, '_>, prefix: Located<&str>) -> String {
     if prefix.value.len() > MAX_PREFIX_BYTES || prefix.value.chars().any(char::is_control) {
         let error = ValueError::new(format!("invalid prefix {:?}", prefix.value));
@@ -281,6 +248,9 @@ fn read_secret(
     provider: &mut Provider<'_>,
 ) -> Option<StoreSecret> {
     let written = section.value(key)?;
+    if !provider.needs_secret_of(store) {
+        return None;
+    }
     let span = written.span();
     let what = format!("store `{store}` has no `{key}`");
     let value = Value::read(key, written, section.dir()).map_err(|error| section.problems().add(span.clone(), error));
@@ -340,25 +310,6 @@ mod tests {
     use super::*;
 
     #[test]
-    fn passwords_are_masked() {
-        for (line, expected) in [
-            ("backend = \"redis://:secret@h/0\" # x@y", "backend = \"redis://*******@h/0\" # x@y"),
-            ("backend = 'redis://ü:p@q@h' \n", "backend = 'redis://******@h' \n"),
-            ("backend = \"redis://h/0\" # a@b", "backend = \"redis://h/0\" # a@b"),
-            ("password = \"a\\\"b\"", "password = \"****\""),
-            ("password=''", "password=''"),
-            ("token = 'abc'", "token = '***'"),
-            ("token_file = 'abc'", "token_file = 'abc'"),
-            ("password = \"open", "password = \"****"),
-            ("password = { file = \"x\" }", "password = { file = \"x\" }"),
-            ("# password", "# password"),
-        ] {
-            assert_eq!(without_passwords(line), expected);
-            assert_eq!(without_passwords(line).len(), line.len());
-        }
-    }
-
-    #[test]
     fn urls() {
         #[track_caller]
         fn check(text: &str, expected: Result<&str, &str>) {
@@ -383,7 +334,9 @@ mod tests {
         check("redis://h/0?protocol=3", Err("it has parameters"));
         check("redis://:hunter22@h/0", Err("write the password as `password"));
         check("http://h/0", Err("unknown backend"));
-        let error = "redis://:hunter22@h/0".parse::<StoreServer>().expect_err("a password");
-        assert!(!error.to_string().contains("hunter22"), "{error}");
+        for text in ["redis://:hunter22@h/0", "redis:hunter22@h", "redis://h/0?password=hunter22", "hunter22@h"] {
+            let error = text.parse::<Backend>().expect_err("a password");
+            assert!(!error.to_string().contains("hunter22"), "{error}");
+        }
     }
 }
