@@ -179,6 +179,39 @@ fn check_pause(keeper: &StoreServer) {
     assert_eq!(server.processes().iter().filter(|process| process.is_called("daylily-storage")).count(), 1);
 }
 
+/// Increments whose time is over while the server does nothing: not one of them is written when it goes on.
+#[test]
+#[ignore = "needs nats-server"]
+fn nats_gets_no_write_after_the_timeout() {
+    let keeper = StoreServer::nats(&[]);
+    let server = setup(&keeper, "", "store_timeout = '300ms'").start();
+    server.get("direct.test", "/increment?key=n").expect(200, "1");
+    keeper.pause();
+    for _ in 0..4 {
+        let text = server.get("direct.test", "/increment?key=n").text();
+        assert!(text.contains("the operation took longer than store_timeout = 300ms"), "{text}");
+    }
+    keeper.resume();
+    std::thread::sleep(Duration::from_secs(1));
+    server.get("direct.test", "/get?key=n").expect(200, "some 1");
+}
+
+/// A command for one store reads the password of no other one.
+#[test]
+fn a_command_needs_no_password_of_other_stores() {
+    let text = "[store.a]\n[store.b]\nbackend = 'redis://127.0.0.1:1'\npassword = { file = 'missing' }\n\
+                [[route]]\ncomponent = 'app.wasm'\n";
+    let dir = tempfile::tempdir().expect("a directory");
+    std::fs::write(dir.path().join("daylily.toml"), text).expect("room");
+    let state = dir.path().join("state");
+    let store = |arguments: &[&str]| {
+        run_at(dir.path(), &[&["store", "--state-dir", state.to_str().expect("a path")], arguments].concat())
+    };
+    store(&["set", "a", "x", "1"]).expect(0, &[]);
+    assert_eq!(store(&["list", "a"]).stdout, "x\n");
+    store(&["list", "b"]).expect(78, &["store `b` has no `password`", "cannot be read"]);
+}
+
 /// A server that is away at the start is a warning, or an error if it is `required`.
 #[test]
 #[ignore = "needs redis-server"]

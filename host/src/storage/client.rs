@@ -59,8 +59,14 @@ impl CallError {
     fn is_news(&self) -> bool {
         match self {
             Self::Store(error) => {
-                use StoreError::{AnswerTooLarge, Negative, NotANumber, Overflow, Unavailable};
-                !matches!(error, NotANumber | Overflow | Negative | AnswerTooLarge | Unavailable)
+                use StoreError::{
+                    AnswerTooLarge, KeyTooLongForServer, Negative, NotANumber, Overflow, TooLongForServer, Unavailable,
+                };
+                let is_of_guest = matches!(
+                    error,
+                    NotANumber | Overflow | Negative | AnswerTooLarge | KeyTooLongForServer | TooLongForServer
+                );
+                !is_of_guest && *error != Unavailable
             }
             Self::TooLong(_) => false,
             Self::TimedOut(_) | Self::Lost | Self::Unreachable => true,

@@ -1,6 +1,6 @@
 //! `daylily store`: looks at stores and changes them, also while a server uses them.
 
-use std::io::{self, BufRead as _, Read as _, Write as _};
+use std::io::{self, Read as _, Write as _};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -8,12 +8,11 @@ use bytes::Bytes;
 use clap::{Args, Subcommand};
 use daylily_core::config::{Config, Store};
 use daylily_core::similar::closest;
-use daylily_core::units::format_size;
-use serde::{Deserialize, Serialize};
 
 use super::database::{Database, Failure, OpenError};
 use super::dir;
 use super::dir::StateDirError;
+use super::entries::{self, Entry};
 use super::limits;
 use super::message::{Answer, Operation, StoreError};
 use super::remote::Direct;
@@ -71,7 +70,7 @@ pub(crate) enum StoreCommand {
         /// The store's name
         store: String,
     },
-    /// Set the entries that standard input has, as `export` prints them; all of them or none
+    /// Set the entries that standard input has, as `export` prints them; in a file, all of them or none
     Import {
         /// The store's name
         store: String,
@@ -88,9 +87,6 @@ pub(crate) enum StoreCommand {
 /// How long to wait for another process that has locked the file.
 const LOCK_PATIENCE: Duration = Duration::from_secs(10);
 const LOCK_INTERVAL: Duration = Duration::from_millis(2);
-
-/// Maximum size of a file to import.
-const MAX_IMPORT_BYTES: u64 = 1 << 30;
 
 /// Why a command has failed.
 #[derive(Debug, thiserror::Error)]
@@ -132,19 +128,6 @@ impl CommandError {
             Self::Line { .. } => 65,
         }
     }
-}
-
-/// An entry as a line of JSON.
-#[derive(Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Entry {
-    key: String,
-    /// A value that is text.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    value: Option<String>,
-    /// Any other value, in hexadecimal digits.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    hex: Option<String>,
 }
 
 /// An open store of a configuration.
@@ -196,8 +179,8 @@ pub(crate) fn run(config: &Config, command: StoreCommand) -> Result<(), CommandE
         }
         StoreCommand::Import { store } => {
             let store = Opened::of(config, &store)?;
-            let entries = read_entries(io::stdin().lock())?;
-            store.set(entries)?;
+            let entries = entries::read(io::stdin().lock())?;
+            store.import(entries)?;
         }
         StoreCommand::Backup { store, file } => {
             let store = Opened::of(config, &store)?;
@@ -281,13 +264,42 @@ impl<'c> Opened<'c> {
         }
     }
 
-    /// Sets entries, all of them or none, within the limits of guests.
+    /// Sets entries in one operation, within the limits of guests.
     fn set(&self, entries: Vec<(String, Bytes)>) -> Result<(), CommandError> {
-        for entry in &entries {
+        self.check(&entries)?;
+        self.write(Operation::Set(entries))
+    }
+
+    fn check(&self, entries: &[(String, Bytes)]) -> Result<(), CommandError> {
+        for entry in entries {
             let set = Operation::Set(vec![entry.clone()]);
             limits::check(self.store, &set).map_err(|error| self.failed(error.to_string()))?;
+            if let Keeper::Server(server) = &self.keeper {
+                server.check(entry).map_err(|error| self.failed(format!("the key {:?}: {error}", entry.0)))?;
+            }
         }
-        self.write(Operation::Set(entries))
+        Ok(())
+    }
+
+    /// Sets entries: in a file, all of them or none; on a server, one part after the other.
+    fn import(&self, entries: Vec<(String, Bytes)>) -> Result<(), CommandError> {
+        if matches!(self.keeper, Keeper::File(_)) {
+            return self.set(entries);
+        }
+        self.check(&entries)?;
+        let (all, mut done) = (entries.len(), 0);
+        for part in entries::parts(entries) {
+            let length = part.len();
+            self.write(Operation::Set(part)).map_err(|error| match error {
+                CommandError::Store { store, reason } => {
+                    let reason = format!("{reason}; {done} of {all} entries were set before, and maybe some more");
+                    CommandError::Store { store, reason }
+                }
+                error => error,
+            })?;
+            done += length;
+        }
+        Ok(())
     }
 
     fn each_key(&self, mut each: impl FnMut(&Self, String) -> Result<(), CommandError>) -> Result<(), CommandError> {
@@ -322,53 +334,4 @@ fn read_stdin(max_bytes: u64) -> io::Result<Vec<u8>> {
     // One more, so that a longer value is seen to be too long.
     io::stdin().lock().take(max_bytes.saturating_add(1)).read_to_end(&mut value)?;
     Ok(value)
-}
-
-fn read_entries(from: impl io::BufRead) -> Result<Vec<(String, Bytes)>, CommandError> {
-    let (mut entries, mut bytes) = (Vec::new(), 0);
-    // One more, so that a longer file is seen to be too long.
-    for (number, line) in from.take(MAX_IMPORT_BYTES + 1).lines().enumerate() {
-        let wrong = |reason: String| CommandError::Line { line: number + 1, reason };
-        let line = line?;
-        bytes += line.len() as u64 + 1;
-        if bytes > MAX_IMPORT_BYTES {
-            return Err(wrong(format!("there are more than {} to import at a time", format_size(MAX_IMPORT_BYTES))));
-        }
-        if line.trim().is_empty() {
-            continue;
-        }
-        let entry: Entry = serde_json::from_str(&line).map_err(|error| wrong(error.to_string()))?;
-        entries.push(entry.into_pair().map_err(wrong)?);
-    }
-    Ok(entries)
-}
-
-impl Entry {
-    fn of(key: String, value: &[u8]) -> Self {
-        match std::str::from_utf8(value) {
-            Ok(text) => Self { key, value: Some(text.to_owned()), hex: None },
-            Err(_) => {
-                let hex = value.iter().map(|byte| format!("{byte:02x}")).collect();
-                Self { key, value: None, hex: Some(hex) }
-            }
-        }
-    }
-
-    fn into_pair(self) -> Result<(String, Bytes), String> {
-        match (self.value, self.hex) {
-            (Some(text), None) => Ok((self.key, text.into())),
-            (None, Some(hex)) => match from_hex(&hex) {
-                Some(value) => Ok((self.key, value.into())),
-                None => Err("`hex` has no pairs of hexadecimal digits".to_owned()),
-            },
-            _ => Err("an entry has either `value` or `hex`".to_owned()),
-        }
-    }
-}
-
-fn from_hex(text: &str) -> Option<Vec<u8>> {
-    let digit = |byte: u8| char::from(byte).to_digit(16);
-    let (pairs, rest) = text.as_bytes().as_chunks::<2>();
-    let bytes = pairs.iter().map(|[high, low]| u8::try_from(digit(*high)? << 4 | digit(*low)?).ok());
-    bytes.collect::<Option<_>>().filter(|_| rest.is_empty())
 }

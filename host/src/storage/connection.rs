@@ -136,8 +136,12 @@ impl Connection {
     }
 
     fn respond(&mut self, response: &Response) {
-        // An answer is bounded, so it fits into a frame.
-        if message::encode(response, &mut self.output).is_err() {
+        if message::encode(response, &mut self.output).is_ok() {
+            return;
+        }
+        // Answers are bounded, so that they fit into a frame. One that does not is the fault of its operation alone.
+        let refused = Response { id: response.id, result: Err(StoreError::AnswerTooLarge) };
+        if message::encode(&refused, &mut self.output).is_err() {
             self.is_closed = true;
         }
     }
@@ -152,5 +156,25 @@ impl Connection {
             }
         }
         true
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::storage::message::Page;
+
+    #[test]
+    fn an_answer_that_is_too_long_is_an_error_of_its_operation() {
+        let (stream, _other) = UnixStream::pair().expect("a pair");
+        let mut connection = Connection::new(0, stream);
+        let keys = vec!["k".repeat(64 << 10); 200];
+        connection.respond(&Response { id: 7, result: Ok(Answer::Keys(Page { keys, next: None })) });
+        connection.respond(&Response { id: 8, result: Ok(Answer::Done) });
+        assert!(!connection.is_closed());
+        for (id, expected) in [(7, Err(StoreError::AnswerTooLarge)), (8, Ok(Answer::Done))] {
+            let response: Response = message::decode(&mut connection.output).expect("a frame").expect("a whole one");
+            assert_eq!((response.id, response.result), (id, expected));
+        }
     }
 }

@@ -142,6 +142,8 @@ pub(crate) enum StoreError {
     Locked,
     #[error("the operation was not begun within store_timeout, and nothing was changed: the store is slow or locked")]
     Expired,
+    #[error("the operation was not finished within store_timeout; some of its entries may have been written")]
+    Unfinished,
     #[error("the store has too many operations waiting")]
     Busy,
     #[error("the store cannot be used; the server's log says why")]

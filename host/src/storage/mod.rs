@@ -11,6 +11,7 @@ pub(crate) mod command;
 mod connection;
 pub(crate) mod database;
 pub(crate) mod dir;
+mod entries;
 mod events;
 mod limits;
 pub(crate) mod message;

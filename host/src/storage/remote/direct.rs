@@ -3,11 +3,12 @@
 use std::io;
 use std::time::Duration;
 
+use bytes::Bytes;
 use daylily_core::config::{Store, StoreServer};
 use tokio::runtime::{Builder, Runtime};
 use tokio::time::timeout;
 
-use super::{Connection, Ended, Failure, Server};
+use super::{Connection, Ended, Failure, Server, Until};
 use crate::storage::message::{Answer, Operation, StoreError};
 
 /// How long connecting may take, and each operation.
@@ -38,13 +39,25 @@ impl Direct {
         Ok(Self { server: opened, connection, runtime, _ended: ended })
     }
 
+    /// Checks that the server can have an entry.
+    ///
+    /// # Errors
+    ///
+    /// If its key or its value is too long for the server.
+    pub(crate) fn check(&self, (key, value): &(String, Bytes)) -> Result<(), StoreError> {
+        match &self.connection {
+            Connection::Redis(..) => Ok(()),
+            Connection::Nats(bucket) => bucket.check(key, value),
+        }
+    }
+
     /// Does an operation.
     ///
     /// # Errors
     ///
     /// If it fails, in words.
     pub(crate) fn call(&self, operation: Operation) -> Result<Answer, String> {
-        let call = self.server.run(&self.connection, operation);
+        let call = self.server.run(&self.connection, operation, Until::EVER);
         match self.runtime.block_on(async { timeout(PATIENCE, call).await }) {
             Ok(result) => result.map_err(|failure| match failure {
                 Failure::Operation(error) => error.to_string(),

@@ -10,6 +10,9 @@ mod service;
 mod tests;
 
 use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+use std::sync::atomic::Ordering::Relaxed;
 
 use ::redis::aio::MultiplexedConnection;
 use daylily_core::config::{Protocol, Store, StoreServer};
@@ -19,7 +22,7 @@ pub(super) use self::direct::Direct;
 use self::nats::{Bucket, Nats};
 use self::redis::Redis;
 pub(super) use self::service::Remote;
-use super::message::{Answer, Operation, StoreError};
+use super::message::{Answer, Operation, StoreError, now_ns};
 
 /// A store on a server.
 enum Server {
@@ -30,8 +33,33 @@ enum Server {
 /// A connection to a server, which all operations share. Cheap to clone.
 #[derive(Clone)]
 enum Connection {
-    Redis(MultiplexedConnection),
+    /// With the number of bytes that it has received.
+    Redis(MultiplexedConnection, Arc<AtomicU64>),
     Nats(Bucket),
+}
+
+impl Connection {
+    /// The bytes that it has received so far: a server that sends some is not silent.
+    fn received(&self) -> u64 {
+        match self {
+            Self::Redis(_, received) => received.load(Relaxed),
+            Self::Nats(bucket) => bucket.received(),
+        }
+    }
+}
+
+/// Until when the commands of an operation may be sent, by [`now_ns`]. None is sent later.
+#[derive(Debug, Clone, Copy)]
+struct Until(u64);
+
+impl Until {
+    /// For whoever limits the time otherwise.
+    const EVER: Self = Self(u64::MAX);
+
+    /// Called before each command.
+    fn check(self) -> Result<(), Failure> {
+        if self.0 <= now_ns() { Err(StoreError::Expired.into()) } else { Ok(()) }
+    }
 }
 
 /// Resolves when a connection has ended. When it is dropped, it ends the connection.
@@ -66,8 +94,8 @@ impl Server {
     async fn connect(&self) -> Result<(Connection, Ended), String> {
         match self {
             Self::Redis(redis) => {
-                let (connection, ended) = redis.connect().await?;
-                Ok((Connection::Redis(connection), ended))
+                let (connection, received, ended) = redis.connect().await?;
+                Ok((Connection::Redis(connection, received), ended))
             }
             Self::Nats(nats) => {
                 let (bucket, ended) = nats.connect().await?;
@@ -76,12 +104,15 @@ impl Server {
         }
     }
 
-    /// Does an operation. Sends nothing twice. If it is dropped, the operation may be done nevertheless.
-    async fn run(&self, connection: &Connection, operation: Operation) -> Result<Answer, Failure> {
+    /// Does an operation. Sends nothing twice, and nothing after `until`. If it is dropped, the operation may be done
+    /// nevertheless.
+    async fn run(&self, connection: &Connection, operation: Operation, until: Until) -> Result<Answer, Failure> {
         match (self, connection) {
-            (Self::Redis(redis), Connection::Redis(connection)) => redis.run(connection.clone(), operation).await,
-            (Self::Nats(nats), Connection::Nats(bucket)) => nats.run(bucket, operation).await,
-            (Self::Redis(_), Connection::Nats(_)) | (Self::Nats(_), Connection::Redis(_)) => Err(Failure::Lost),
+            (Self::Redis(redis), Connection::Redis(connection, _)) => {
+                redis.run(connection.clone(), operation, until).await
+            }
+            (Self::Nats(nats), Connection::Nats(bucket)) => nats.run(&bucket.until(until), operation).await,
+            (Self::Redis(_), Connection::Nats(_)) | (Self::Nats(_), Connection::Redis(..)) => Err(Failure::Lost),
         }
     }
 }

@@ -1,13 +1,14 @@
 //! NATS JetStream. A store is a key-value bucket, in the form that the tools of NATS know, and an entry is the last
 //! message of its key's subject, whose number in the stream is its revision.
 //!
-//! The client would connect again by itself and then send what it has kept. It is refused its second connection, and ends:
-//! what is not sent is not kept.
+//! The client would connect again by itself and then send what it has kept. It is refused its second connection, and has
+//! a thread and an event loop of its own, which end with the connection: what the client has not sent is not kept.
 
 mod bucket;
 mod keys;
 
 use std::collections::HashMap;
+use std::io;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::Mutex as StdMutex;
@@ -17,14 +18,15 @@ use std::time::Duration;
 
 use async_nats::{Auth, AuthError, ConnectOptions, Event};
 use daylily_core::config::{Store, StoreServer};
-use tokio::sync::{Mutex, Notify};
+use tokio::sync::{Mutex, Notify, oneshot};
 
 pub(super) use self::bucket::Bucket;
 use self::bucket::{Expected, Found, Published};
-use super::address::Trust;
+use super::address::{Trust, addresses, part_for};
 use super::{Ended, Failure};
 use crate::storage::message::{Answer, Operation, Seen, StoreError, number};
 use crate::sys::lock::lock;
+use crate::sys::runtime;
 
 /// How often a write is tried that others come first with. Those of this process take turns.
 const MAX_TRIES: u32 = 100;
@@ -35,6 +37,8 @@ const PING_INTERVAL: Duration = Duration::from_secs(20);
 /// A store in a bucket.
 pub(super) struct Nats {
     url: String,
+    host: String,
+    port: u16,
     /// For TLS.
     trust: Option<Trust>,
     login: Auth,
@@ -54,6 +58,8 @@ impl Nats {
         }
         Self {
             url: server.to_string(),
+            host: server.host.clone(),
+            port: server.port,
             trust: server.is_tls.then(Trust::default),
             login,
             bucket: bucket.to_owned(),
@@ -65,6 +71,7 @@ impl Nats {
     /// Connects, and opens the bucket, or makes it.
     pub(super) async fn connect(&self) -> Result<(Bucket, Ended), String> {
         let (login, is_used) = (self.login.clone(), AtomicBool::new(false));
+        let found = addresses(&self.host, self.port).await.map_err(|error| error.to_string())?;
         let gone = Arc::new(Notify::new());
         let told = Arc::clone(&gone);
         let mut options = ConnectOptions::with_auth_callback(move |_| {
@@ -80,13 +87,17 @@ impl Nats {
         .max_reconnects(1)
         .ignore_discovered_servers()
         .ping_interval(PING_INTERVAL)
+        .connection_timeout(part_for(found.len()))
         .name("daylily");
         if let Some(trust) = &self.trust {
             options = options.tls_client_config(trust.config().await?.as_ref().clone()).require_tls(true);
         }
-        let client = options.connect(&self.url).await.map_err(|error| error.to_string())?;
-        let bucket = Bucket::open(client, &self.bucket, self.ttl).await?;
-        Ok((bucket, Box::pin(async move { gone.notified().await })))
+        let (url, name, ttl) = (self.url.clone(), self.bucket.clone(), self.ttl);
+        let open = async move {
+            let client = options.connect(&url).await.map_err(|error| error.to_string())?;
+            Bucket::open(client, &name, ttl).await
+        };
+        keep(open, gone).await
     }
 
     pub(super) async fn run(&self, to: &Bucket, operation: Operation) -> Result<Answer, Failure> {
@@ -98,12 +109,9 @@ impl Nats {
             Operation::Set(entries) => to.set_many(entries).await.map(|()| Answer::Done),
             Operation::Delete(keys) => to.delete_many(keys).await.map(|()| Answer::Done),
             Operation::Increment(key, delta, least) => {
-                let turn = self.turn(&key);
-                let held = turn.lock().await;
-                let result = increment(to, &key, delta, least).await;
-                drop(held);
-                self.end_turn(&key, turn);
-                result
+                let turn = Turn::new(self, key);
+                let _held = turn.lock.lock().await;
+                increment(to, &turn.key, delta, least).await
             }
             Operation::Swap(key, seen, value) => {
                 let mut expected = match seen {
@@ -128,19 +136,69 @@ impl Nats {
             }
         }
     }
+}
 
-    fn turn(&self, key: &str) -> Rc<Mutex<()>> {
-        Rc::clone(lock(&self.turns).entry(key.to_owned()).or_default())
+/// A place among those who increment a key.
+struct Turn<'a> {
+    of: &'a Nats,
+    key: String,
+    lock: Rc<Mutex<()>>,
+}
+
+impl<'a> Turn<'a> {
+    fn new(of: &'a Nats, key: String) -> Self {
+        let lock = Rc::clone(lock(&of.turns).entry(key.clone()).or_default());
+        Self { of, key, lock }
     }
+}
 
+impl Drop for Turn<'_> {
     /// Forgets the key if nobody else waits.
-    fn end_turn(&self, key: &str, turn: Rc<Mutex<()>>) {
-        let mut turns = lock(&self.turns);
-        drop(turn);
-        if turns.get(key).is_some_and(|turn| Rc::strong_count(turn) == 1) {
-            turns.remove(key);
+    fn drop(&mut self) {
+        let mut turns = lock(&self.of.turns);
+        // In the map and here.
+        if turns.get(&self.key).is_some_and(|turn| Rc::strong_count(turn) <= 2) {
+            turns.remove(&self.key);
         }
     }
+}
+
+/// Opens a bucket in a thread and an event loop of their own, which end when the connection is `gone`, or given up: with
+/// them, what the client has not sent yet. In another event loop it would go on sending, because it notices only after
+/// that that nobody waits.
+async fn keep(
+    open: impl Future<Output = Result<Bucket, String>> + Send + 'static,
+    gone: Arc<Notify>,
+) -> Result<(Bucket, Ended), String> {
+    let (stop, stopped) = oneshot::channel::<()>();
+    let (end, ended) = oneshot::channel::<()>();
+    let (opened, is_open) = oneshot::channel();
+    let serve = async move {
+        let bucket = open.await;
+        let is_useful = bucket.is_ok();
+        if opened.send(bucket).is_ok() && is_useful {
+            gone.notified().await;
+        }
+    };
+    let main = async move {
+        tokio::select! {
+            () = serve => {}
+            _ = stopped => {}
+        }
+        Ok::<_, io::Error>(())
+    };
+    let thread = std::thread::Builder::new().name("nats".to_owned());
+    let begun = thread.spawn(move || {
+        let _end = end;
+        runtime::run(main)
+    });
+    begun.map_err(|error| error.to_string())?;
+    let bucket = is_open.await.map_err(|_| "there are no descriptors left for the connection".to_owned())??;
+    let ended = async move {
+        let _stop = stop;
+        let _ = ended.await;
+    };
+    Ok((bucket, Box::pin(ended)))
 }
 
 async fn increment(to: &Bucket, key: &str, delta: i64, least: i64) -> Result<Answer, Failure> {

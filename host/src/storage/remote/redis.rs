@@ -4,19 +4,31 @@
 //! that the server does not have yet is refused before it is done, and then loaded.
 
 use std::collections::HashSet;
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+use std::sync::atomic::{AtomicU64, AtomicUsize};
 use std::time::Duration;
 
 use bytes::Bytes;
 use daylily_core::config::{Store, StoreServer};
 use redis::aio::MultiplexedConnection;
-use redis::{AsyncConnectionConfig, Cmd, RedisConnectionInfo, RedisError, RedisResult, Script, Value, cmd};
+use redis::{
+    AsyncConnectionConfig, Cmd, RedisConnectionInfo, RedisError, RedisResult, Script, Value, cmd, from_redis_value,
+};
 
 use super::address::Address;
-use super::{Ended, Failure, ended};
+use super::{Ended, Failure, Until, ended};
 use crate::storage::message::{Answer, MAX_ANSWER_BYTES, Operation, PAGE_BYTES, PAGE_KEYS, Page, Seen, StoreError};
 
 /// Keys that one `SCAN` looks at, of all keys of the database. Redis may return a few more.
 const SCAN_KEYS: usize = 500;
+
+/// How much fewer it looks at when their names do not fit into a page. It looks at twice as many again when they are a
+/// small part of one.
+const SCAN_STEP: usize = 8;
+
+/// A page has no more bytes. The last part of it may be one long key.
+const MAX_PAGE_BYTES: usize = PAGE_BYTES + MAX_KEY_BYTES;
 
 /// How often `SCAN` is called for one page, if few of the keys that it looks at are the store's.
 const MAX_SCANS: usize = 40;
@@ -24,15 +36,16 @@ const MAX_SCANS: usize = 40;
 /// A longer key is not one of a store: this is the maximum of `max_key`.
 const MAX_KEY_BYTES: usize = 64 << 10;
 
-/// A command that is refused returns a table with its error, and a key that does not exist is `false`.
+/// A command that is refused returns a table with its error, and a key that does not exist is `false`. What another
+/// program has set may be long, so its length is looked at first.
 const GET_MANY: &str = "
     local left, values = tonumber(ARGV[1]), {}
     for i, key in ipairs(KEYS) do
-        local value = redis.pcall('GET', key)
-        if type(value) == 'table' then return value end
-        if value then left = left - #value end
+        local length = redis.pcall('STRLEN', key)
+        if type(length) == 'table' then return length end
+        left = left - length
         if left < 0 then return -1 end
-        values[i] = value
+        values[i] = redis.call('GET', key)
     end
     return values";
 
@@ -60,8 +73,10 @@ const INCREMENT: &str = "
     return redis.call('GET', KEYS[1])";
 
 const SWAP: &str = "
-    local now = redis.pcall('GET', KEYS[1])
-    if type(now) == 'table' then return now end
+    local length = redis.pcall('STRLEN', KEYS[1])
+    if type(length) == 'table' then return length end
+    if length > tonumber(ARGV[5]) then return -1 end
+    local now = redis.call('GET', KEYS[1])
     if now ~= (ARGV[1] == '1' and ARGV[2]) then return {now} end
     local done
     if ARGV[4] == '0' then done = redis.pcall('SET', KEYS[1], ARGV[3])
@@ -76,6 +91,8 @@ pub(super) struct Redis {
     prefix: String,
     /// 0 for ever.
     ttl_ms: u64,
+    /// Keys that the next `SCAN` looks at.
+    scan_keys: AtomicUsize,
     get_many: Script,
     set_many: Script,
     increment: Script,
@@ -96,6 +113,7 @@ impl Redis {
             login,
             prefix: prefix.to_owned(),
             ttl_ms: u64::try_from(store.ttl.as_ref().map_or(0, Duration::as_millis)).unwrap_or(u64::MAX),
+            scan_keys: AtomicUsize::new(SCAN_KEYS),
             get_many: Script::new(GET_MANY),
             set_many: Script::new(SET_MANY),
             increment: Script::new(INCREMENT),
@@ -104,40 +122,45 @@ impl Redis {
     }
 
     /// Connects, and waits until the server has answered.
-    pub(super) async fn connect(&self) -> Result<(MultiplexedConnection, Ended), String> {
-        let stream = self.address.connect().await?;
+    pub(super) async fn connect(&self) -> Result<(MultiplexedConnection, Arc<AtomicU64>, Ended), String> {
+        let (stream, received) = self.address.connect().await?;
         // Whoever waits for an answer has a deadline.
         let config = AsyncConnectionConfig::new().set_response_timeout(None);
         let made = MultiplexedConnection::new_with_config(&self.login, stream, config).await;
         let (mut connection, driver) = made.map_err(|error| error.to_string())?;
         let ended = ended(driver);
         cmd("PING").query_async::<Value>(&mut connection).await.map_err(|error| error.to_string())?;
-        Ok((connection, ended))
+        Ok((connection, received, ended))
     }
 
-    pub(super) async fn run(&self, mut to: MultiplexedConnection, operation: Operation) -> Result<Answer, Failure> {
-        let to = &mut to;
+    pub(super) async fn run(
+        &self,
+        connection: MultiplexedConnection,
+        operation: Operation,
+        until: Until,
+    ) -> Result<Answer, Failure> {
+        let to = &mut To { connection, until };
         match operation {
             Operation::Get(keys) => self.get(to, &keys).await.map(Answer::Values),
-            Operation::Exists(key) => match self.ask(to, cmd("EXISTS").arg(self.key(&key))).await? {
+            Operation::Exists(key) => match to.ask(cmd("EXISTS").arg(self.key(&key))).await? {
                 Value::Int(count) => Ok(Answer::Exists(count > 0)),
                 other => Err(unexpected(&other)),
             },
             Operation::List(cursor) => self.list(to, cursor.unwrap_or(0)).await.map(Answer::Keys),
             Operation::Read(key) => {
-                let value = text(self.ask(to, cmd("GET").arg(self.key(&key))).await?)?;
+                let value = self.get(to, &[key]).await?.into_iter().next().flatten();
                 Ok(Answer::Entry(value.map(|value| (value, None))))
             }
             Operation::Set(entries) => self.set(to, &entries).await,
             Operation::Delete(keys) if keys.is_empty() => Ok(Answer::Done),
             Operation::Delete(keys) => {
                 let keys: Vec<_> = keys.iter().map(|key| self.key(key)).collect();
-                self.ask(to, cmd("DEL").arg(keys)).await.map(|_| Answer::Done)
+                to.ask(cmd("DEL").arg(keys)).await.map(|_| Answer::Done)
             }
             Operation::Increment(key, delta, least) => {
-                let mut script = self.increment.prepare_invoke();
-                script.key(self.key(&key)).arg(delta).arg(least).arg(self.ttl_ms);
-                let sum = text(answered(script.invoke_async(to).await)?)?.ok_or(StoreError::Negative)?;
+                let mut call = call(&self.increment, &[self.key(&key)]);
+                call.arg(delta).arg(least).arg(self.ttl_ms);
+                let sum = text(to.evaluate(&self.increment, &call).await?)?.ok_or(StoreError::Negative)?;
                 let sum = std::str::from_utf8(&sum).ok().and_then(|sum| sum.parse().ok());
                 sum.map(Answer::Number).ok_or(Failure::Operation(StoreError::NotANumber))
             }
@@ -149,63 +172,50 @@ impl Redis {
         [&self.prefix, key].concat()
     }
 
-    async fn ask(&self, to: &mut MultiplexedConnection, command: &Cmd) -> Result<Value, Failure> {
-        answered(command.query_async(to).await)
-    }
-
-    async fn get(&self, to: &mut MultiplexedConnection, keys: &[String]) -> Result<Vec<Option<Bytes>>, Failure> {
-        if let [key] = keys {
-            return Ok(vec![text(self.ask(to, cmd("GET").arg(self.key(key))).await?)?]);
-        }
+    async fn get(&self, to: &mut To, keys: &[String]) -> Result<Vec<Option<Bytes>>, Failure> {
         if keys.is_empty() {
             return Ok(Vec::new());
         }
-        let mut script = self.get_many.prepare_invoke();
-        script.arg(MAX_ANSWER_BYTES);
-        for key in keys {
-            script.key(self.key(key));
-        }
-        match answered(script.invoke_async(to).await)? {
+        let keys: Vec<_> = keys.iter().map(|key| self.key(key)).collect();
+        let mut call = call(&self.get_many, &keys);
+        call.arg(MAX_ANSWER_BYTES);
+        match to.evaluate(&self.get_many, &call).await? {
             Value::Array(values) => values.into_iter().map(text).collect(),
             Value::Int(_) => Err(StoreError::AnswerTooLarge.into()),
             other => Err(unexpected(&other)),
         }
     }
 
-    async fn set(&self, to: &mut MultiplexedConnection, entries: &[(String, Bytes)]) -> Result<Answer, Failure> {
+    async fn set(&self, to: &mut To, entries: &[(String, Bytes)]) -> Result<Answer, Failure> {
         if let [(key, value)] = entries {
             let mut set = cmd("SET");
             set.arg(self.key(key)).arg(value.as_ref());
             if self.ttl_ms > 0 {
                 set.arg("PX").arg(self.ttl_ms);
             }
-            return self.ask(to, &set).await.map(|_| Answer::Done);
+            return to.ask(&set).await.map(|_| Answer::Done);
         }
-        let mut script = self.set_many.prepare_invoke();
-        script.arg(self.ttl_ms);
-        for (key, value) in entries {
-            script.key(self.key(key)).arg(value.as_ref());
+        let keys: Vec<_> = entries.iter().map(|(key, _)| self.key(key)).collect();
+        let mut call = call(&self.set_many, &keys);
+        call.arg(self.ttl_ms);
+        for (_, value) in entries {
+            call.arg(value.as_ref());
         }
-        answered(script.invoke_async::<Value>(to).await).map(|_| Answer::Done)
+        to.evaluate(&self.set_many, &call).await.map(|_| Answer::Done)
     }
 
-    async fn swap(
-        &self,
-        to: &mut MultiplexedConnection,
-        key: &str,
-        seen: &Seen,
-        value: &[u8],
-    ) -> Result<Answer, Failure> {
+    async fn swap(&self, to: &mut To, key: &str, seen: &Seen, value: &[u8]) -> Result<Answer, Failure> {
         let expected = match seen {
             Seen::Missing => None,
             Seen::Value(value) => Some(value.as_ref()),
             // Of a store that had another backend before a reload.
             Seen::Revision(_) => return Err(StoreError::Failed.into()),
         };
-        let mut script = self.swap.prepare_invoke();
-        script.key(self.key(key)).arg(i32::from(expected.is_some())).arg(expected.unwrap_or_default());
-        script.arg(value).arg(self.ttl_ms);
-        match answered(script.invoke_async(to).await)? {
+        let mut call = call(&self.swap, &[self.key(key)]);
+        call.arg(i32::from(expected.is_some())).arg(expected.unwrap_or_default());
+        call.arg(value).arg(self.ttl_ms).arg(MAX_ANSWER_BYTES);
+        match to.evaluate(&self.swap, &call).await? {
+            Value::Int(-1) => Err(StoreError::AnswerTooLarge.into()),
             Value::Int(_) => Ok(Answer::Done),
             Value::Array(now) => {
                 let now = text(now.into_iter().next().unwrap_or_default())?;
@@ -215,25 +225,32 @@ impl Redis {
         }
     }
 
-    /// A cursor is one of `SCAN`, where 0 is the beginning and the end.
-    async fn list(&self, to: &mut MultiplexedConnection, mut cursor: u64) -> Result<Page, Failure> {
+    /// A cursor is one of `SCAN`, where 0 is the beginning and the end. What does not fit into the page any more is asked
+    /// for again, with the same cursor, which the next page begins with.
+    async fn list(&self, to: &mut To, mut cursor: u64) -> Result<Page, Failure> {
         let pattern = pattern(&self.prefix);
         let (mut page, mut bytes, mut found) = (Page::default(), 0, HashSet::new());
         for _ in 0..MAX_SCANS {
+            let count = self.scan_keys.load(Relaxed);
             let mut scan = cmd("SCAN");
-            scan.arg(cursor).arg("MATCH").arg(&pattern).arg("COUNT").arg(SCAN_KEYS);
-            let scanned: (u64, Vec<Value>) = answered(scan.query_async(to).await)?;
-            cursor = scanned.0;
-            for key in scanned.1 {
-                let Value::BulkString(key) = key else { return Err(unexpected(&key)) };
-                // Only other programs have other keys there.
-                let key = String::from_utf8(key).ok().filter(|key| key.len() <= self.prefix.len() + MAX_KEY_BYTES);
-                let Some(key) = key.as_deref().and_then(|key| key.strip_prefix(&self.prefix)) else { continue };
-                if found.insert(key.to_owned()) {
-                    bytes += key.len();
-                    page.keys.push(key.to_owned());
+            scan.arg(cursor).arg("MATCH").arg(&pattern).arg("COUNT").arg(count);
+            let (next, keys) = self.scanned(to.ask(&scan).await?)?;
+            let new: usize = keys.iter().map(String::len).sum();
+            if bytes + new > MAX_PAGE_BYTES {
+                if !page.keys.is_empty() {
+                    break;
                 }
+                if count == 1 {
+                    return Err(StoreError::AnswerTooLarge.into());
+                }
+                self.scan_keys.store((count / SCAN_STEP).max(1), Relaxed);
+                continue;
             }
+            if new < PAGE_BYTES / SCAN_STEP {
+                self.scan_keys.store((count * 2).min(SCAN_KEYS), Relaxed);
+            }
+            (cursor, bytes) = (next, bytes + new);
+            page.keys.extend(keys.into_iter().filter(|key| found.insert(key.clone())));
             if cursor == 0 {
                 return Ok(page);
             }
@@ -245,6 +262,52 @@ impl Redis {
         page.next = Some(cursor);
         Ok(page)
     }
+
+    /// The next cursor and the store's keys in an answer to `SCAN`.
+    fn scanned(&self, answer: Value) -> Result<(u64, Vec<String>), Failure> {
+        let (next, found): (u64, Vec<Value>) = answered(from_redis_value(answer).map_err(RedisError::from))?;
+        let mut keys = Vec::with_capacity(found.len());
+        for key in found {
+            let Value::BulkString(key) = key else { return Err(unexpected(&key)) };
+            // Only other programs have other keys there.
+            let key = String::from_utf8(key).ok().filter(|key| key.len() <= self.prefix.len() + MAX_KEY_BYTES);
+            let key = key.as_deref().and_then(|key| key.strip_prefix(&self.prefix));
+            keys.extend(key.map(str::to_owned));
+        }
+        Ok((next, keys))
+    }
+}
+
+/// A connection, for one operation.
+struct To {
+    connection: MultiplexedConnection,
+    until: Until,
+}
+
+impl To {
+    async fn ask(&mut self, command: &Cmd) -> Result<Value, Failure> {
+        self.until.check()?;
+        answered(command.query_async(&mut self.connection).await)
+    }
+
+    /// Does a script, which the server may have to get first.
+    async fn evaluate(&mut self, script: &Script, call: &Cmd) -> Result<Value, Failure> {
+        self.until.check()?;
+        match call.query_async::<Value>(&mut self.connection).await {
+            Err(error) if error.code() == Some("NOSCRIPT") => {}
+            result => return answered(result),
+        }
+        self.until.check()?;
+        answered(script.load_async(&mut self.connection).await)?;
+        self.ask(call).await
+    }
+}
+
+/// The call of a script with these keys, to which its arguments are added.
+fn call(script: &Script, keys: &[String]) -> Cmd {
+    let mut call = cmd("EVALSHA");
+    call.arg(script.get_hash()).arg(keys.len()).arg(keys);
+    call
 }
 
 /// Matches all keys that begin with `prefix`.

@@ -14,6 +14,8 @@ mod store_server;
 
 use store_server::StoreServer;
 
+mod limits;
+
 struct Client {
     runtime: tokio::runtime::Runtime,
     server: Server,
@@ -32,7 +34,11 @@ impl Client {
     }
 
     fn call(&self, operation: Operation) -> Result<Answer, StoreError> {
-        match self.runtime.block_on(self.server.run(&self.connection, operation)) {
+        self.call_until(operation, Until::EVER)
+    }
+
+    fn call_until(&self, operation: Operation, until: Until) -> Result<Answer, StoreError> {
+        match self.runtime.block_on(self.server.run(&self.connection, operation, until)) {
             Ok(answer) => Ok(answer),
             Err(Failure::Operation(error)) => Err(error),
             Err(failure) => panic!("{failure:?}"),

@@ -1,6 +1,7 @@
 //! A bucket, over one connection.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
 use async_nats::client::RequestErrorKind;
@@ -15,7 +16,7 @@ use tokio_stream::StreamExt as _;
 
 use super::keys;
 use crate::storage::message::{MAX_ANSWER_BYTES, PAGE_BYTES, PAGE_KEYS, Page, StoreError};
-use crate::storage::remote::Failure;
+use crate::storage::remote::{Failure, Until};
 
 /// Requests of one operation at a time, if it has several keys.
 const MAX_AT_ONCE: usize = 64;
@@ -41,6 +42,8 @@ pub(in crate::storage::remote) struct Bucket {
     stream: Stream<()>,
     /// What its subjects begin with.
     subjects: String,
+    /// Nothing is sent later.
+    until: Until,
 }
 
 /// The last message of a key.
@@ -92,30 +95,38 @@ impl Bucket {
             ..Config::default()
         };
         let opened = context.get_or_create_stream(wanted).await.map_err(|error| error.to_string())?;
-        let found = &opened.cached_info().config;
-        if found.max_messages_per_subject != 1 {
-            return Err(format!("the bucket `{name}` has a history; daylily needs one with `--history=1`"));
-        }
-        if found.max_age != ttl {
-            return Err(format!(
-                "the bucket `{name}` keeps entries for {:?}, and `ttl` of the store is {ttl:?} (0 is for ever); change \
-                 either of them",
-                found.max_age
-            ));
-        }
+        check(name, &opened.cached_info().config, ttl)?;
         context.set_timeout(NO_TIMEOUT);
         let stream = context.get_stream_no_info(stream).await.map_err(|error| error.to_string())?;
-        Ok(Self { client, stream, subjects })
+        Ok(Self { client, stream, subjects, until: Until::EVER })
     }
 
-    fn subject(&self, key: &str) -> Result<String, Failure> {
+    /// The same, for one operation.
+    pub(in crate::storage::remote) fn until(&self, until: Until) -> Self {
+        Self { until, ..self.clone() }
+    }
+
+    /// The bytes that the connection has received.
+    pub(in crate::storage::remote) fn received(&self) -> u64 {
+        self.client.statistics().in_bytes.load(Relaxed)
+    }
+
+    /// Whether the server can have an entry, so that of several none is set if one is too long.
+    pub(in crate::storage::remote) fn check(&self, key: &str, value: &[u8]) -> Result<(), StoreError> {
+        self.subject(key)?;
+        if value.len() > self.client.max_payload() { Err(StoreError::TooLongForServer) } else { Ok(()) }
+    }
+
+    fn subject(&self, key: &str) -> Result<String, StoreError> {
         let key = keys::encode(key).ok_or(StoreError::KeyTooLongForServer)?;
         Ok([&self.subjects, key.as_str()].concat())
     }
 
     /// Asks the server that leads the stream, so that it has all that was acknowledged.
     pub(super) async fn find(&self, key: &str) -> Result<Found, Failure> {
-        let found = self.stream.get_last_raw_message_by_subject(&self.subject(key)?).await;
+        let subject = self.subject(key)?;
+        self.until.check()?;
+        let found = self.stream.get_last_raw_message_by_subject(&subject).await;
         match found {
             Ok(message) if message.payload.len() > MAX_ANSWER_BYTES => Err(StoreError::AnswerTooLarge.into()),
             Ok(message) => {
@@ -145,6 +156,7 @@ impl Bucket {
     }
 
     async fn send(&self, subject: String, value: Bytes, headers: HeaderMap) -> Result<Published, Failure> {
+        self.until.check()?;
         let mut request = Request::new().payload(value).timeout(None);
         if !headers.is_empty() {
             request = request.headers(headers);
@@ -187,14 +199,22 @@ impl Bucket {
     pub(super) async fn set_many(&self, entries: Vec<(String, Bytes)>) -> Result<(), Failure> {
         // Of several values for one key, the last one is meant.
         let entries: BTreeMap<_, _> = entries.into_iter().collect();
+        for (key, value) in &entries {
+            self.check(key, value)?;
+        }
+        let is_one = entries.len() == 1;
         let set = |bucket: Self, (key, value): (String, Bytes)| async move {
             bucket.publish(&key, value, Expected::Any).await
         };
-        self.at_once(entries.into_iter(), set, |_| Ok(())).await
+        self.at_once(entries.into_iter(), set, |_| Ok(())).await.map_err(|failure| unfinished(failure, is_one))
     }
 
     /// If it fails, any of the entries may be deleted.
     pub(super) async fn delete_many(&self, keys: Vec<String>) -> Result<(), Failure> {
+        for key in &keys {
+            self.subject(key)?;
+        }
+        let is_one = keys.len() == 1;
         let delete = |bucket: Self, key: String| async move {
             // A message that says so would stay for a key that there never was.
             match bucket.find(&key).await?.value {
@@ -202,7 +222,7 @@ impl Bucket {
                 None => Ok(Published::Done),
             }
         };
-        self.at_once(keys.into_iter(), delete, |_| Ok(())).await
+        self.at_once(keys.into_iter(), delete, |_| Ok(())).await.map_err(|failure| unfinished(failure, is_one))
     }
 
     /// Does something with each item, with some of them at the same time, until one fails.
@@ -232,6 +252,7 @@ impl Bucket {
     /// The keys of the messages from a number on, which is the cursor. A key that is set meanwhile moves to the end.
     pub(super) async fn list(&self, cursor: Option<u64>) -> Result<Page, Failure> {
         let lost = |_| Failure::Lost;
+        self.until.check()?;
         let consumer = self.stream.create_consumer(pull::Config {
             deliver_policy: DeliverPolicy::ByStartSequence { start_sequence: cursor.unwrap_or(0).max(1) },
             ack_policy: AckPolicy::Explicit,
@@ -243,6 +264,8 @@ impl Bucket {
         let consumer = consumer.await.map_err(|_| Failure::Lost)?;
         let (mut page, mut bytes) = (Page::default(), 0);
         if consumer.cached_info().num_pending > 0 {
+            // If no message comes, all of them may be gone: the next page says so.
+            page.next = Some(cursor.unwrap_or_default());
             let mut messages =
                 consumer.fetch().max_messages(PAGE_KEYS as usize).messages().await.map_err(|_| Failure::Lost)?;
             while let Some(message) = messages.next().await {
@@ -277,5 +300,41 @@ fn refused(error: &jetstream::Error) -> Failure {
         ErrorCode::STORAGE_RESOURCES_EXCEEDED,
         ErrorCode::MEMORY_RESOURCES_EXCEEDED,
     ];
-    if is_full.contains(&code) { StoreError::ServerFull.into() } else { Failure::Server(error.to_string()) }
+    match code {
+        _ if is_full.contains(&code) => StoreError::ServerFull.into(),
+        ErrorCode::STREAM_MESSAGE_EXCEEDS_MAXIMUM => StoreError::TooLongForServer.into(),
+        _ => Failure::Server(error.to_string()),
+    }
+}
+
+/// Of several writes, some may have been done before one was not begun.
+fn unfinished(failure: Failure, is_one: bool) -> Failure {
+    match failure {
+        Failure::Operation(StoreError::Expired) if !is_one => StoreError::Unfinished.into(),
+        failure => failure,
+    }
+}
+
+/// Checks that a bucket keeps each entry, and for how long.
+fn check(name: &str, found: &Config, ttl: Duration) -> Result<(), String> {
+    if found.max_messages_per_subject != 1 {
+        return Err(format!("the bucket `{name}` has a history; daylily needs one with `--history=1`"));
+    }
+    if found.max_age != ttl {
+        return Err(format!(
+            "the bucket `{name}` keeps entries for {:?}, and `ttl` of the store is {ttl:?} (0 is for ever); change \
+             either of them",
+            found.max_age
+        ));
+    }
+    if found.discard != DiscardPolicy::New {
+        return Err(format!(
+            "the bucket `{name}` discards old entries when it is full; daylily needs one that refuses new ones \
+             (`nats stream edit KV_{name} --discard=new`)"
+        ));
+    }
+    if found.mirror.is_some() || found.sources.as_ref().is_some_and(|sources| !sources.is_empty()) {
+        return Err(format!("the bucket `{name}` is a copy of others; name the bucket that it copies"));
+    }
+    Ok(())
 }
