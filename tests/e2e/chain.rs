@@ -249,6 +249,14 @@ fn a_time_that_is_over_is_named_after_the_guest_that_used_it() {
     server.log().wait_for(&["guest failed: wall time", &format!("request={id}"), "route=slow.test "]);
 }
 
+/// As it may without middleware.
+#[test]
+fn a_component_may_work_on_after_its_response() {
+    let server = chained(Setup::new(), "late.test", &["a", "b"], "", "service03").start();
+    server.get("late.test", "/late?ms=500").expect(200, "early\n");
+    server.log().wait_for(&["late done"]);
+}
+
 /// Without middleware, only its wall time bounds it.
 #[test]
 fn time_outs_of_outgoing_requests_are_not_those_of_a_chain() {

@@ -45,6 +45,8 @@ pub(crate) struct Exchange {
     /// The secrets of the route.
     mask: OnceLock<Arc<Mask>>,
     delivered: AtomicBool,
+    /// The response has been dropped, and the guest has ended.
+    is_over: AtomicBool,
     /// The response has no body, so it is complete, whatever its guest goes on to do.
     is_bodiless: AtomicBool,
     /// The response's body was cut because of its length or its end.
@@ -99,6 +101,7 @@ impl Exchange {
             diagnosis: OnceLock::new(),
             mask: OnceLock::new(),
             delivered: AtomicBool::new(false),
+            is_over: AtomicBool::new(false),
             is_bodiless: AtomicBool::new(false),
             was_cut: AtomicBool::new(false),
             continued: AtomicBool::new(false),
@@ -275,6 +278,11 @@ impl Exchange {
     pub(crate) fn is_delivered(&self) -> bool {
         self.delivered.load(Relaxed)
     }
+
+    /// Whether the response was dropped before its end.
+    pub(crate) fn is_abandoned(&self) -> bool {
+        self.is_over.load(Relaxed) && !self.is_delivered()
+    }
 }
 
 impl Drop for Exchange {
@@ -366,6 +374,7 @@ impl Drop for RequestGuard {
     fn drop(&mut self) {
         // Before the permit is released, because the request that gets it needs the pool slot of this store.
         self.exchange.drop_ended_store();
+        self.exchange.is_over.store(true, Relaxed);
     }
 }
 

@@ -75,10 +75,11 @@ pub(crate) fn watch(
     (Box::pin(watched), head)
 }
 
-/// Whether a guest may work on after its response when its requester has left. A client's requests may, and so may those
-/// that follow in their chain. A guest that another one has called may not.
+/// Whether a guest may work on after its response when its requester has left. Those of a client's request may, and so
+/// may those that follow in its chain, unless the client has left before it had the whole response. A guest that another
+/// one has called may not.
 fn may_outlive(requester: &Requester, exchange: &Exchange) -> bool {
-    !requester.is_guest() || exchange.whole().is_some_and(|whole| !whole.is_call() && whole.is_delivered())
+    !requester.is_guest() || exchange.whole().is_some_and(|whole| !whole.is_call() && !whole.is_abandoned())
 }
 
 /// Records an outcome when it is dropped, if there is none, so that no store is dropped without one.
