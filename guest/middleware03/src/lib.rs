@@ -58,17 +58,7 @@ impl Guest for Component {
                 second.await
             }
             // Gives up the first request, and asks again at once.
-            "retry" => {
-                let mut first = Box::pin(handler::handle(made("/silent?ms=600000")));
-                let mut time = Box::pin(wasi::clocks::monotonic_clock::wait_for(50_000_000));
-                poll_fn(|cx| {
-                    let _ = first.as_mut().poll(cx);
-                    time.as_mut().poll(cx)
-                })
-                .await;
-                drop(first);
-                handler::handle(made("/")).await
-            }
+            "retry" => retry().await,
             // A request with the authority in `x-authority`, if there is one.
             "host" => {
                 let authority = field(&request, "x-authority");
@@ -103,6 +93,19 @@ fn made(path: &str) -> Request {
     request.set_scheme(Some(&Scheme::Http)).unwrap();
     request.set_path_with_query(Some(path)).unwrap();
     request
+}
+
+/// Gives up a request to what follows, and sends another one at once.
+async fn retry() -> Result<Response, ErrorCode> {
+    let mut first = Box::pin(handler::handle(made("/silent?ms=600000")));
+    let mut time = Box::pin(wasi::clocks::monotonic_clock::wait_for(50_000_000));
+    poll_fn(|cx| {
+        let _ = first.as_mut().poll(cx);
+        time.as_mut().poll(cx)
+    })
+    .await;
+    drop(first);
+    handler::handle(made("/")).await
 }
 
 /// The same response with one more field.
