@@ -88,7 +88,8 @@ fn masked_line(line: &str) -> String {
     });
     let in_backend = masked_after(&in_urls, "backend", |rest| {
         let value = written(rest)?;
-        Some(value.start..value.start + rest.get(value.clone())?.rfind('@')?).filter(|_| !rest.contains("://"))
+        let secret = of_url(rest.get(value.clone())?).into_iter().next()?;
+        Some(value.start + secret.start..value.start + secret.end)
     });
     masked_after(&masked_after(&in_backend, "password", secret), "token", secret)
 }
@@ -144,7 +145,7 @@ mod tests {
             ("backend = 'redis://ü:p@q@h' \n", "backend = 'redis://******@h' \n"),
             ("backend = \"redis://h/0\" # a@b", "backend = \"redis://h/0\" # a@b"),
             ("backend = \"redis://:hunter/22xx@h", "backend = \"redis://************@h"),
-            ("backend = \"redis:hunter22@h\"", "backend = \"**************@h\""),
+            ("backend = \"redis:hunter22@h\"", "backend = \"redis:********@h\""),
             ("password = \"a\\\"b\"", "password = \"****\""),
             ("password=''", "password=''"),
             ("token = 'abc'", "token = '***'"),
