@@ -123,15 +123,34 @@ impl Keeper {
     }
 }
 
+/// Opens all stores at the same time, because a server may take a while. Returns each with its name.
+fn open_all(
+    dir: &Path,
+    stores: Vec<Store>,
+    doorbells: Vec<UnixStream>,
+    events: &Events,
+    is_first: bool,
+) -> io::Result<Vec<(String, Result<Keeper, String>)>> {
+    std::thread::scope(|scope| {
+        let begun = stores.into_iter().zip(doorbells).map(|(store, doorbell)| {
+            let (name, events) = (store.name.clone(), events.clone());
+            let open = move || (name, Keeper::open(dir, store, doorbell, events, is_first));
+            std::thread::Builder::new().spawn_scoped(scope, open)
+        });
+        let begun: Vec<_> = begun.collect::<io::Result<_>>()?;
+        let ended = begun.into_iter().map(|thread| thread.join().map_err(|_| io::Error::other("a store panicked")));
+        ended.collect()
+    })
+}
+
 fn serve(supervisor: &UnixStream, setup: Setup, doorbells: Vec<UnixStream>) -> io::Result<ExitCode> {
     let (dir, stores) = (PathBuf::from(setup.dir), setup.stores);
     dir::keep_private();
     child::abort_on_panic();
     let events = Events::new(supervisor.try_clone()?);
     let (mut keepers, mut refused) = (Vec::new(), Vec::new());
-    for (store, doorbell) in stores.into_iter().zip(doorbells) {
-        let name = store.name.clone();
-        match Keeper::open(&dir, store, doorbell, events.clone(), setup.is_first) {
+    for (name, opened) in open_all(&dir, stores, doorbells, &events, setup.is_first)? {
+        match opened {
             Ok(keeper) => keepers.push((name, keeper)),
             Err(reason) => refused.push(format!("store `{name}`: {reason}")),
         }
