@@ -98,8 +98,9 @@ fn wildcards_do_not_match_the_names() {
 #[test]
 fn bodies_go_both_ways() {
     let server = SERVER.get();
-    let body: Vec<u8> = (0..1 << 20).map(|at: u32| b'a' + (at % 23) as u8).collect();
-    for caller in CALLERS {
+    // The guest of 0.2 sends the whole body before it reads, so it must fit into the buffers of both directions.
+    for (caller, bytes) in CALLERS.into_iter().zip([16 << 10, 1 << 20]) {
+        let body: Vec<u8> = (0..bytes).map(|at: u32| b'a' + (at % 23) as u8).collect();
         let target = send("http://echo.daylily.internal/", "&method=POST");
         let response = server.exchange(&Request::post(caller, &target).body(&body));
         let echoed = response.body.strip_prefix(b"status: 200\n");

@@ -48,7 +48,7 @@ impl Guest for Component {
             }
             // Asks what follows again while it still answers.
             "twice" => {
-                let first = handler::handle(made("/silent?ms=600000"));
+                let first = handler::handle(made("/silent?ms=500"));
                 let second = handler::handle(made("/"));
                 spawn_local(async move {
                     let _ = first.await;

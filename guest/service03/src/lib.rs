@@ -49,7 +49,9 @@ impl Guest for Component {
             "/send" => answer::text(client::send(&target, request).await.unwrap_or_else(|e| format!("error: {e}\n"))),
             "/sent" => answer::text(client::sent(&target, request).await.unwrap_or_else(|e| format!("error: {e}\n"))),
             "/relay" => client::relay(&target, request).await.unwrap_or_else(answer::text),
-            "/circle" => answer::text(client::circle(&target, &request).await.unwrap_or_else(|e| format!("error: {e}\n"))),
+            "/circle" => {
+                answer::text(client::circle(&target, &request).await.unwrap_or_else(|e| format!("error: {e}\n")))
+            }
             "/unsent" => answer::text(client::unsent().await),
             "/error" => return Err(ErrorCode::InternalError(Some("boom".into()))),
             // A text that becomes five times as long when it is escaped, in the handler's error and in the trailers.

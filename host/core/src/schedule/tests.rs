@@ -86,8 +86,14 @@ fn hostile_cron_lines() {
         state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
         (state >> 33) as usize % below
     };
-    for _ in 0..10_000 {
-        let text: String = (0..random(16)).map(|_| PARTS[random(PARTS.len())]).collect();
+    for _ in 0..1_000 {
+        // Any text, or one with the right number of fields.
+        let text: String = if random(2) == 0 {
+            (0..random(16)).map(|_| PARTS[random(PARTS.len())]).collect()
+        } else {
+            let fields = (0..5 + random(2)).map(|_| PARTS[random(PARTS.len())].trim());
+            fields.collect::<Vec<_>>().join(" ")
+        };
         if let Ok(cron) = text.parse::<Cron>() {
             valid += 1;
             let ticks = Ticks::new(&cron, &Zone::default());
