@@ -14,8 +14,11 @@ const STORE: &str = "_schedules";
 
 /// A server with a route that records the requests of schedules in the store `visits`, and these schedules.
 pub fn setup(state_dir: &str, schedules: &str) -> Setup {
-    Setup::new()
-        .top(&format!("state_dir = '{state_dir}'\n[store.visits]\n[store.claims]"))
+    routes(Setup::new().top(&format!("state_dir = '{state_dir}'\n[store.visits]\n[store.claims]")), schedules)
+}
+
+fn routes(setup: Setup, schedules: &str) -> Setup {
+    setup
         .route("jobs.test", "store", "stores = ['visits']\nwall_time = '120s'")
         .route("status.test", "status", "")
         .raw_route(schedules)
@@ -76,7 +79,9 @@ pub fn recorded(server: &Daylily) -> BTreeMap<String, u64> {
 fn a_route_gets_a_request_each_second() {
     let log = "access_log = { format = 'json', to = 'access.log', fields = ['schedule', 'path', 'status', 'client'] }";
     let failing = "[[schedule]]\nname = 'failing'\ncron = '* * * * * *'\nroute = 'status.test'\npath = '/500'\n";
-    let server = setup("state", &(each_second("tick", "/record?x=1", "") + failing)).top(log).workers(2).start();
+    let top = format!("{log}\nstate_dir = 'state'\n[store.visits]");
+    let schedules = each_second("tick", "/record?x=1", "") + failing;
+    let server = routes(Setup::new().top(&top), &schedules).workers(2).start();
     let ticks = wait_for(&server, "tick", |ledger| total(ledger, "ok") >= 3);
     expect_balance(&ticks);
     let line = r#"{"schedule":"tick","path":"/record","status":200}"#;

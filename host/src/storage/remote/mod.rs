@@ -35,7 +35,7 @@ enum Server {
 enum Connection {
     /// With the number of bytes that it has received.
     Redis(MultiplexedConnection, Arc<AtomicU64>),
-    Nats(Bucket),
+    Nats(Box<Bucket>),
 }
 
 impl Connection {
@@ -99,7 +99,7 @@ impl Server {
             }
             Self::Nats(nats) => {
                 let (bucket, ended) = nats.connect().await?;
-                Ok((Connection::Nats(bucket), ended))
+                Ok((Connection::Nats(Box::new(bucket)), ended))
             }
         }
     }
