@@ -8,7 +8,7 @@ use async_nats::client::RequestErrorKind;
 use async_nats::jetstream::consumer::{AckPolicy, DeliverPolicy, pull};
 use async_nats::jetstream::stream::{Config, DiscardPolicy, LastRawMessageErrorKind, Stream};
 use async_nats::jetstream::{self, ErrorCode};
-use async_nats::{Client, HeaderMap, Request};
+use async_nats::{Client, HeaderMap, Request, header};
 use bytes::Bytes;
 use serde::Deserialize;
 use tokio::task::JoinSet;
@@ -26,6 +26,10 @@ const LISTING_PATIENCE: Duration = Duration::from_secs(10);
 
 /// Longer than any operation may take: whoever waits for an answer has a deadline.
 const NO_TIMEOUT: Duration = Duration::from_secs(3_600);
+
+/// How often a bucket that accepts no messages is asked whether it does by now, within the time for connecting.
+const MAX_READY_TRIES: u32 = 20;
+const READY_INTERVAL: Duration = Duration::from_millis(50);
 
 /// In which time the server recognizes a message that is sent twice, which daylily does not do. Not longer than the
 /// entries are kept.
@@ -98,7 +102,24 @@ impl Bucket {
         check(name, &opened.cached_info().config, ttl)?;
         context.set_timeout(NO_TIMEOUT);
         let stream = context.get_stream_no_info(stream).await.map_err(|error| error.to_string())?;
-        Ok(Self { client, stream, subjects, until: Until::EVER })
+        let bucket = Self { client, stream, subjects, until: Until::EVER };
+        bucket.wait_until_ready().await;
+        Ok(bucket)
+    }
+
+    /// Waits until somebody accepts messages. A bucket that another process is making at the same time is there before
+    /// it does. What is sent names another stream, so it is refused, and nothing changes.
+    async fn wait_until_ready(&self) {
+        for _ in 0..MAX_READY_TRIES {
+            let mut headers = HeaderMap::new();
+            headers.insert(header::NATS_EXPECTED_STREAM, "none");
+            let request = Request::new().headers(headers);
+            let answer = self.client.send_request([&self.subjects, "none"].concat(), request).await;
+            if !answer.is_err_and(|error| error.kind() == RequestErrorKind::NoResponders) {
+                return;
+            }
+            tokio::time::sleep(READY_INTERVAL).await;
+        }
     }
 
     /// The same, for one operation.
