@@ -11,7 +11,8 @@ try {
   const errors = [];
   page.on("pageerror", (error) => errors.push(error.message));
   page.on("console", (message) => message.type() === "error" && errors.push(message.text()));
-  await page.goto(url, { waitUntil: "networkidle0" });
+  // Not until the network is idle: under `daylily dev`, the page waits for reloads.
+  await page.goto(url, { waitUntil: "load" });
   // What the page shows: each item with a mark if it is done.
   const items = () =>
     page.$$eval("#items li", (rows) =>
@@ -41,7 +42,7 @@ try {
     await shows(["Water the lilies", "<b>Weed</b> & prune"]);
     await page.click("#items li:first-child input");
     await page.waitForFunction(() => document.querySelector("#rest").textContent === "1 of 2 left");
-    await page.reload({ waitUntil: "networkidle0" });
+    await page.reload({ waitUntil: "load" });
     await shows(["x Water the lilies", "<b>Weed</b> & prune"]);
     await page.screenshot({ path: screenshot });
   } else {

@@ -92,7 +92,7 @@ pub(crate) fn describe(import: &str) -> String {
     });
     let exact: Vec<&str> = exact.collect();
     if exact.contains(&version) {
-        return format!("{import} (its functions need a component of WASI 0.3)");
+        return format!("{import} (it needs a component of WASI 0.3)");
     }
     if !exact.is_empty() {
         return format!("{import} (this version of daylily provides {interface}@{})", exact.join(" and @"));
@@ -160,7 +160,8 @@ mod tests {
         for (import, said) in [
             ("wasi:random/random@0.3.0-rc-2025-09-16", "rebuild the component for the released WASI 0.3"),
             ("wasi:cli/environment@0.2.0-rc-2023-12-05", "rebuild the component for the released WASI 0.2"),
-            ("wasi:config/store@0.2.0-draft-2024-09-27", "provides wasi:config/store@0.2.0-rc.1"),
+            ("wasi:config/store@0.2.0", "provides wasi:config/store@0.2.0-rc.1 and @0.2.0-draft-2024-09-27"),
+            ("spin:variables/variables@3.0.0", "needs a component of WASI 0.3"),
             ("wasi:logging/logging@0.1.0", "provides wasi:logging/logging@0.1.0-draft"),
             ("wasi:logging/logging", "provides wasi:logging/logging@0.1.0-draft"),
             ("wasi:keyvalue/store@0.2.0-draft3", "provides wasi:keyvalue/store@0.2.0-draft2"),
@@ -223,7 +224,11 @@ mod tests {
             .collect();
         let mut documented = 0;
         for package in PACKAGES {
-            let of = |row: &&Vec<&str>| row[0].trim_start_matches("| `").starts_with(package.name);
+            // Of a whole package, or of its interface.
+            let of = |row: &&Vec<&str>| {
+                let name = row[0].trim_start_matches("| `").trim_end_matches('`');
+                name == package.name || package.has(name)
+            };
             let row = rows.iter().find(of).unwrap_or_else(|| panic!("no row for {}", package.name));
             let [_, versions, provides] = row[..] else { panic!("{row:?} has no three columns") };
             let version = package.version.release();
