@@ -4,31 +4,26 @@
 import assert from "node:assert/strict";
 import puppeteer from "puppeteer-core";
 
+// In the page: what it shows, each item with a mark if it is done.
+function shownItems() {
+  const shown = (row) => (row.querySelector("input").checked ? "x " : "") + row.querySelector("label").textContent;
+  return [...document.querySelectorAll("#items li")].map(shown);
+}
+
 const [url, executablePath, screenshot, time] = process.argv.slice(2);
 const browser = await puppeteer.launch({ executablePath, args: ["--no-sandbox", "--disable-gpu"] });
 try {
   const page = await browser.newPage();
+  await page.evaluateOnNewDocument(`${shownItems}`);
   const errors = [];
   page.on("pageerror", (error) => errors.push(error.message));
   page.on("console", (message) => message.type() === "error" && errors.push(message.text()));
   // Not until the network is idle: under `daylily dev`, the page waits for reloads.
   await page.goto(url, { waitUntil: "load" });
-  // What the page shows: each item with a mark if it is done.
-  const items = () =>
-    page.$$eval("#items li", (rows) =>
-      rows.map((row) => (row.querySelector("input").checked ? "x " : "") + row.querySelector("label").textContent),
-    );
   const shows = (expected) =>
-    page.waitForFunction(
-      (expected) =>
-        JSON.stringify(
-          [...document.querySelectorAll("#items li")].map(
-            (row) => (row.querySelector("input").checked ? "x " : "") + row.querySelector("label").textContent,
-          ),
-        ) === expected,
-      { timeout: 30_000 },
-      JSON.stringify(expected),
-    ).catch(async () => assert.deepEqual(await items(), expected));
+    page
+      .waitForFunction((expected) => JSON.stringify(shownItems()) === expected, { timeout: 30_000 }, JSON.stringify(expected))
+      .catch(async () => assert.deepEqual(await page.evaluate("shownItems()"), expected));
   const add = async (title) => {
     await page.type("#title", title);
     await page.click("#add button");

@@ -13,7 +13,7 @@ use http_body::Body as _;
 use crate::call::Received;
 use crate::http::body::Body;
 use crate::http::exchange::{Abort, Exchange};
-use crate::http::inner::{Chain, Place};
+use crate::http::inner::Chain;
 use crate::http::requester::Requester;
 use crate::http::server::Worker;
 use crate::http::{inbound, inner, request, response};
@@ -74,17 +74,10 @@ async fn answer(
     let method = request.method().clone();
     let request = request.map(|()| RequestBody::empty());
     let request = inbound::prepare_inner(request, &route.limits, &route.share, exchange, &Requester::Schedule)?;
-    let permit = tokio::select! {
-        biased;
-        permit = worker.admission.admit(&route.share) => permit?,
-        () = worker.drain.cut_off() => return Err(ErrorResponse::ShuttingDown.into()),
-    };
-    if worker.drain.is_cut() {
-        return Err(ErrorResponse::ShuttingDown.into());
-    }
+    let permit = request::admit(worker, &route.share, &Requester::Schedule).await?;
     let ids = exchange.ids().clone();
     let (permit, chain) = Chain::begin(index, route, permit, exchange, &Scheme::HTTP);
-    let outgoing = inner::outgoing(worker, &ids, app, Place::first(), chain);
+    let outgoing = inner::outgoing(worker, &ids, app, None, chain);
     let received = Received { scheme: Scheme::HTTP, ids, outgoing, request };
     let guest = request::start(worker, exchange, Requester::Schedule, app, received, permit, None);
     response::begin(guest, &method).await

@@ -52,19 +52,11 @@ struct Caller {
     chain: Option<Arc<Chain>>,
 }
 
-/// The place of a request among those that are made for one request of a client.
+/// The place of a guest's request among those that are made for one request of a client.
 pub(crate) struct Place {
-    /// Its number in its chain, from 1.
+    /// Its number in its chain, in which the client's request is number 1.
     depth: u32,
-    /// None for the client's request itself.
-    inner: Option<InnerShare>,
-}
-
-impl Place {
-    /// That of the client's request itself.
-    pub(crate) fn first() -> Self {
-        Self { depth: 1, inner: None }
-    }
+    inner: InnerShare,
 }
 
 /// What follows a guest in the chain of its route.
@@ -173,19 +165,19 @@ impl Chain {
     }
 }
 
-/// What the requests of a call have in common, if it may send any. `ids` are those of its request.
+/// What the requests of a call have in common, if it may send any. `ids` are those of its request; `place` is None for
+/// the request of a client.
 pub(crate) fn outgoing(
     worker: &Worker,
     ids: &RequestIds,
     app: &App,
-    place: Place,
+    place: Option<Place>,
     chain: Option<Chain>,
 ) -> Option<Box<Outgoing>> {
     if app.settings().grants.allow_http.is_empty() && chain.is_none() {
         return None;
     }
-    let Place { depth, inner } = place;
-    let inner = inner.map(OnceLock::from).unwrap_or_default();
+    let (depth, inner) = place.map_or_else(|| (1, OnceLock::new()), |place| (place.depth, place.inner.into()));
     let chain = chain.map(Arc::new);
     let is_link = chain.is_some();
     let caller = worker.shared().map(|worker| Caller { worker, ids: ids.clone(), depth, inner, chain });
@@ -206,7 +198,7 @@ impl Inner for Caller {
         };
         let worker = Arc::clone(&self.worker);
         let inner = self.inner.get_or_init(|| worker.admission.inner_share()).clone();
-        let place = Place { depth: self.depth.saturating_add(1), inner: Some(inner) };
+        let place = Place { depth: self.depth.saturating_add(1), inner };
         let task = tokio::spawn(handle(worker, to, place, request, Requester::Guest(caller)));
         let task = AbortOnDropHandle::new(task);
         Box::pin(async { task.await.unwrap_or(Err(Error::ConnectionTerminated)) })
@@ -303,12 +295,11 @@ async fn answer(
 
     let method = request.method().clone();
     let request = inbound::prepare_inner(request, &route.limits, &route.share, exchange, &requester)?;
-    let inner = place.inner.clone().unwrap_or_else(|| worker.admission.inner_share());
-    let permit = worker.admission.admit_now(&route.share, &inner)?;
-    check_drain(worker)?;
+    let permit = worker.admission.admit_now(&route.share, &place.inner)?;
+    request::check_drain(worker)?;
     let ids = exchange.ids().clone();
     let (permit, chain) = Chain::begin(index, route, permit, exchange, &Scheme::HTTP);
-    let outgoing = outgoing(worker, &ids, app, place, chain);
+    let outgoing = outgoing(worker, &ids, app, Some(place), chain);
     let received = Received { scheme: Scheme::HTTP, ids, outgoing, request };
     let guest = request::start(worker, exchange, requester, app, received, permit, None);
     response::begin(guest, &method).await
@@ -323,8 +314,7 @@ async fn follow(
     request: Request<RequestBody>,
     requester: Requester,
 ) -> Result<Response<Body>, Abort> {
-    let inner = place.inner.clone().unwrap_or_else(|| worker.admission.inner_share());
-    let Step { ids, chain: mut rest, permit } = chain.step(worker, ids, &inner).await;
+    let Step { ids, chain: mut rest, permit } = chain.step(worker, ids, &place.inner).await;
     drop(chain);
     let route = worker.routes.get(rest.route).ok_or(ErrorResponse::NoRoute)?;
     // `next` is the index of what comes after it.
@@ -341,12 +331,12 @@ async fn follow(
     let method = request.method().clone();
     let request = inbound::prepare_inner(request, &route.limits, &route.share, exchange, &requester)?;
     let permit = permit?;
-    check_drain(worker)?;
+    request::check_drain(worker)?;
     let scheme = rest.scheme.clone();
     let now = Instant::now();
     let not_after = rest.deadline_of_next(now);
     rest.deadline = not_after.min(now + app.settings().limits.wall_time);
-    let outgoing = outgoing(worker, &ids, app, place, link.map(|_| rest));
+    let outgoing = outgoing(worker, &ids, app, Some(place), link.map(|_| rest));
     let received = Received { scheme, ids, outgoing, request };
     let guest = request::start(worker, exchange, requester, app, received, permit, Some(not_after));
     response::begin(guest, &method).await
@@ -354,10 +344,6 @@ async fn follow(
 
 fn check_depth(worker: &Worker, place: &Place) -> Result<(), ErrorResponse> {
     if place.depth > worker.limits.max_chain { Err(ErrorResponse::LoopDetected) } else { Ok(()) }
-}
-
-fn check_drain(worker: &Worker) -> Result<(), ErrorResponse> {
-    if worker.drain.is_cut() { Err(ErrorResponse::ShuttingDown) } else { Ok(()) }
 }
 
 /// The file of the route that answers a request, if there is one.

@@ -11,14 +11,14 @@ use tokio::time::Instant;
 
 use crate::call::Received;
 use crate::call::app::App;
-use crate::http::admission::Permit;
+use crate::http::admission::{Permit, RouteShare};
 use crate::http::body::Body;
 use crate::http::connection::{Connection, InRequest};
 use crate::http::dev_server::{Asked as DevAsked, DevServer};
 use crate::http::exchange::{Abort, Exchange, RequestGuard};
 use crate::http::files::Asked;
 use crate::http::inbound::InboundBody;
-use crate::http::inner::{Chain, Place};
+use crate::http::inner::Chain;
 use crate::http::requester::Requester;
 use crate::http::response::InFlight;
 use crate::http::server::{self, Worker};
@@ -120,22 +120,31 @@ async fn answer(
 
     let method = request.method().clone();
     let request = inbound::prepare(request, limits, &route.share, exchange, &requester)?;
-    let permit = tokio::select! {
-        biased;
-        permit = worker.admission.admit(&route.share) => permit?,
-        () = requester.gone() => return Err(Abort::ClientGone),
-        () = worker.drain.cut_off() => return Err(ErrorResponse::ShuttingDown.into()),
-    };
-    if worker.drain.is_cut() {
-        return Err(ErrorResponse::ShuttingDown.into());
-    }
+    let permit = admit(worker, &route.share, &requester).await?;
 
     let (scheme, ids) = (connection.peer().scheme(), exchange.ids().clone());
     let (permit, chain) = Chain::begin(index, route, permit, exchange, &scheme);
-    let outgoing = inner::outgoing(worker, &ids, app, Place::first(), chain);
+    let outgoing = inner::outgoing(worker, &ids, app, None, chain);
     let received = Received { scheme, ids, outgoing, request };
     let guest = start(worker, exchange, requester, app, received, permit, None);
     response::begin(guest, &method).await
+}
+
+/// Waits for the permit of a request. Cancel safe.
+pub(crate) async fn admit(worker: &Worker, share: &RouteShare, requester: &Requester) -> Result<Permit, Abort> {
+    let permit = tokio::select! {
+        biased;
+        permit = worker.admission.admit(share) => permit?,
+        () = requester.gone() => return Err(Abort::ClientGone),
+        () = worker.drain.cut_off() => return Err(ErrorResponse::ShuttingDown.into()),
+    };
+    check_drain(worker)?;
+    Ok(permit)
+}
+
+/// Once the drain cuts off requests, none begins.
+pub(crate) fn check_drain(worker: &Worker) -> Result<(), ErrorResponse> {
+    if worker.drain.is_cut() { Err(ErrorResponse::ShuttingDown) } else { Ok(()) }
 }
 
 /// Starts the call of a request that has its permit. The guest runs when it is polled, and ends at its `wall_time` or at

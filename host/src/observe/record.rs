@@ -1,8 +1,8 @@
 //! The record of one request, from its head until its response was sent and its guest has ended. Log lines, the access
 //! log and the metrics are made from it.
 
+mod begin;
 mod part;
-mod scheduled;
 
 use std::fmt;
 use std::net::SocketAddr;
@@ -191,7 +191,7 @@ impl Recorder {
             let ids = ids.into_iter().flat_map(ReceivedIds::texts);
             self.journal.begin(&numbers, texts.into_iter().chain(query).chain(ids).chain(fields))
         };
-        self.record(request, id, numbers, place)
+        self.counted_record(request, id, numbers, place)
     }
 
     /// Records a request whose head was never complete, or could not be parsed. Returns its id.

@@ -18,6 +18,7 @@ use super::database::{Database, Failure, OpenError};
 use super::events::Events;
 use super::message::{Answer, StoreError, now_ns};
 use crate::ipc::doorbell;
+use crate::observe::log::AtMostEvery;
 
 /// Operations that write, in one transaction.
 const MAX_BATCH: usize = 256;
@@ -45,7 +46,7 @@ pub(super) struct Service {
     failed: Option<String>,
     reopen_at: Instant,
     sweep_at: Instant,
-    report_at: Instant,
+    reports: AtMostEvery,
     /// What is read from a connection goes through it.
     buffer: Vec<u8>,
     doorbell: UnixStream,
@@ -83,7 +84,7 @@ impl Service {
             failed,
             reopen_at: now + REOPEN_INTERVAL,
             sweep_at: now,
-            report_at: now,
+            reports: AtMostEvery::new(REPORT_INTERVAL),
             buffer: vec![0; READ_BYTES],
             doorbell,
             is_hung_up: false,
@@ -229,8 +230,7 @@ impl Service {
             Failure::Locked => return self.waiting.extend(batch),
             Failure::Operation(error) => error,
             Failure::Database(error) => {
-                if Instant::now() >= self.report_at {
-                    self.report_at = Instant::now() + REPORT_INTERVAL;
+                if self.reports.is_news() {
                     self.events.error(&self.store.name, &error);
                 }
                 StoreError::Failed

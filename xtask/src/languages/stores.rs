@@ -134,10 +134,9 @@ fn start(root: &Path, dir: &Path, component: &Path) -> Result<(Running, u16)> {
     Ok((process, port))
 }
 
-/// A directory with the WIT of WASI 0.2 and of the other interfaces.
-fn wit_deps(root: &Path, dir: &Path) -> Result<PathBuf> {
-    let deps = dir.join("wit-deps");
-    fs::create_dir_all(&deps).with_context(|| format!("failed to create {}", deps.display()))?;
+/// Copies the WIT of WASI 0.2 and of the other interfaces into a directory.
+fn copy_wit(root: &Path, deps: &Path) -> Result<()> {
+    fs::create_dir_all(deps).with_context(|| format!("failed to create {}", deps.display()))?;
     let copy = |from: &Path, name: &Path| {
         fs::copy(from, deps.join(name)).with_context(|| format!("failed to copy {}", from.display())).map(drop)
     };
@@ -148,7 +147,7 @@ fn wit_deps(root: &Path, dir: &Path) -> Result<PathBuf> {
     for (path, name) in MORE_WIT {
         copy(&root.join(path), Path::new(name))?;
     }
-    Ok(deps)
+    Ok(())
 }
 
 fn sources(root: &Path) -> PathBuf {
@@ -156,17 +155,14 @@ fn sources(root: &Path) -> PathBuf {
 }
 
 fn in_javascript(root: &Path, dir: &Path) -> Result<PathBuf> {
-    let world = sources(root).join("world.wit");
-    javascript::build(root, dir, &sources(root).join("stores.js"), &wit_deps(root, dir)?, Some(&world))
+    let (world, deps) = (sources(root).join("world.wit"), dir.join("wit-deps"));
+    copy_wit(root, &deps)?;
+    javascript::build(root, dir, &sources(root).join("stores.js"), &deps, Some(&world))
 }
 
 fn in_python(root: &Path, dir: &Path) -> Result<PathBuf> {
     let wit = dir.join("wit");
-    let deps = wit_deps(root, &wit)?;
-    let named = wit.join("deps");
-    if !named.exists() {
-        fs::rename(deps, named).context("failed to rename the directory of WIT")?;
-    }
+    copy_wit(root, &wit.join("deps"))?;
     fs::copy(sources(root).join("world.wit"), wit.join("world.wit")).context("failed to copy world.wit")?;
     let run = python_environment(dir, &[COMPONENTIZE_PY])?;
     fs::copy(sources(root).join("app.py"), dir.join("app.py")).context("failed to copy app.py")?;

@@ -81,18 +81,19 @@ fn hostile_cron_lines() {
         "* * ",
         "#L",
     ];
+    // Each is right in some field, and wrong in others.
+    const FIELDS: [&str; 12] = ["*", "*", "*", "*/7", "1", "5-6", "1,3", "12", "L", "31", "MON", "2/0"];
     let (mut state, mut valid) = (7_u64, 0);
     let mut random = |below: usize| {
         state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
         (state >> 33) as usize % below
     };
     for _ in 0..1_000 {
-        // Any text, or one with the right number of fields.
-        let text: String = if random(2) == 0 {
+        // Any text, or the right number of fields.
+        let text = if random(2) == 0 {
             (0..random(16)).map(|_| PARTS[random(PARTS.len())]).collect()
         } else {
-            let fields = (0..5 + random(2)).map(|_| PARTS[random(PARTS.len())].trim());
-            fields.collect::<Vec<_>>().join(" ")
+            [(); 5].map(|()| FIELDS[random(FIELDS.len())]).join(" ")
         };
         if let Ok(cron) = text.parse::<Cron>() {
             valid += 1;
@@ -101,7 +102,7 @@ fn hostile_cron_lines() {
             assert!(next.is_some_and(|next| ticks.until(next) == Some(next)), "{text}: {next:?}");
         }
     }
-    assert!(valid > 10, "{valid} are valid");
+    assert!((100..400).contains(&valid), "{valid} are valid");
 }
 
 #[test]

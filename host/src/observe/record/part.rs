@@ -1,7 +1,7 @@
 //! The records of the guests that follow the first one in a route's chain. They are parts of the request's record: their
 //! names are in log lines, and what they use is in its numbers.
 
-use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
+use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, Mutex};
 
 use super::super::journal::Numbers;
@@ -71,16 +71,7 @@ impl Recorder {
     /// The record of a guest that follows another one, for a request with this id. It is in no log and no metric.
     pub(crate) fn part<B>(self: &Arc<Self>, id: RequestId, request: &http::Request<B>, parts: Arc<Parts>) -> Record {
         let state = State { numbers: Numbers::default(), times: Times::default(), place: None, parts: Some(parts) };
-        Record {
-            id,
-            method: request.method().clone(),
-            path: request.uri().path_and_query().cloned(),
-            route: AtomicU32::new(0),
-            began: tokio::time::Instant::now(),
-            state: Mutex::new(state),
-            recorder: Arc::clone(self),
-            _counted: None,
-        }
+        self.record(request, id, state, None)
     }
 }
 

@@ -33,9 +33,7 @@ impl Direct {
         let runtime = Builder::new_current_thread().enable_all().build().map_err(|error| error.to_string())?;
         let unreachable = |why: String| format!("{server} cannot be reached: {why}");
         let opened = Server::new(store, server);
-        let connected = runtime.block_on(async { timeout(PATIENCE, opened.connect()).await });
-        let connected = connected.map_err(|_| unreachable(format!("no answer within {PATIENCE:?}")))?;
-        let (connection, ended) = connected.map_err(unreachable)?;
+        let (connection, ended) = runtime.block_on(opened.connect_within(PATIENCE)).map_err(unreachable)?;
         Ok(Self { server: opened, connection, runtime, _ended: ended })
     }
 

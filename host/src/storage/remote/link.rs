@@ -8,9 +8,10 @@ use std::time::Duration;
 
 use daylily_core::config::{Store, StoreServer};
 use tokio::sync::{Notify, watch};
-use tokio::time::{Instant, sleep, sleep_until, timeout};
+use tokio::time::{Instant, sleep, sleep_until};
 
 use super::{Connection, Ended, Failure, Server, Until};
+use crate::observe::log::AtMostEvery;
 use crate::storage::events::Events;
 use crate::storage::message::{Answer, Operation, StoreError};
 use crate::sys::random::random;
@@ -50,7 +51,7 @@ pub(super) struct Link {
     /// Since when operations wait for the server, without an interval in which none did.
     waiting_since: Cell<Option<Instant>>,
     has_begun: Notify,
-    report_at: Cell<Option<Instant>>,
+    reports: AtMostEvery,
 }
 
 /// Whether there is a connection.
@@ -98,7 +99,7 @@ impl Link {
             in_flight: Cell::new(0),
             waiting_since: Cell::new(None),
             has_begun: Notify::new(),
-            report_at: Cell::new(None),
+            reports: AtMostEvery::new(REPORT_INTERVAL),
         }
     }
 
@@ -126,9 +127,7 @@ impl Link {
     }
 
     fn report(&self, reason: &str) {
-        let now = Instant::now();
-        if self.report_at.get().is_none_or(|at| at <= now) {
-            self.report_at.set(Some(now + REPORT_INTERVAL));
+        if self.reports.is_news() {
             self.events.error(&self.store, &reason);
         }
     }
@@ -138,8 +137,8 @@ impl Link {
         let (mut delay, mut number) = (FIRST_DELAY, 0);
         let (mut is_first, mut is_reported, mut report_at) = (true, false, Instant::now());
         loop {
-            let why = match timeout(CONNECT_TIMEOUT, self.server.connect()).await {
-                Ok(Ok((connection, ended))) => {
+            let why = match self.server.connect_within(CONNECT_TIMEOUT).await {
+                Ok((connection, ended)) => {
                     if is_reported {
                         self.events.info(&self.store, &format!("{} can be used again", self.url));
                         is_reported = false;
@@ -153,8 +152,7 @@ impl Link {
                     }
                     why.to_owned()
                 }
-                Ok(Err(reason)) => reason,
-                Err(_) => format!("no answer within {CONNECT_TIMEOUT:?}"),
+                Err(reason) => reason,
             };
             self.state.send_replace(State::Down);
             if !is_reported && Instant::now() >= report_at {

@@ -13,10 +13,12 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering::Relaxed;
+use std::time::Duration;
 
 use ::redis::aio::MultiplexedConnection;
 use daylily_core::config::{Protocol, Store, StoreServer};
 use tokio::task::JoinHandle;
+use tokio::time::timeout;
 
 pub(super) use self::direct::Direct;
 use self::nats::{Bucket, Nats};
@@ -53,7 +55,7 @@ impl Connection {
 struct Until(u64);
 
 impl Until {
-    /// For whoever limits the time otherwise.
+    /// No time: the caller has a limit of its own.
     const EVER: Self = Self(u64::MAX);
 
     /// Called before each command.
@@ -101,6 +103,14 @@ impl Server {
                 let (bucket, ended) = nats.connect().await?;
                 Ok((Connection::Nats(Box::new(bucket)), ended))
             }
+        }
+    }
+
+    /// The same, within a time.
+    async fn connect_within(&self, limit: Duration) -> Result<(Connection, Ended), String> {
+        match timeout(limit, self.connect()).await {
+            Ok(connected) => connected,
+            Err(_) => Err(format!("no answer within {limit:?}")),
         }
     }
 

@@ -11,7 +11,6 @@ use rustix::event::PollFlags;
 use tokio::io::Interest;
 use tokio::net::UnixStream as Readiness;
 use tokio::task::{JoinSet, LocalSet, spawn_local};
-use tokio::time::timeout;
 
 use super::Server;
 use super::link::{CONNECT_TIMEOUT, Link};
@@ -51,10 +50,7 @@ impl Remote {
         if server.is_required && is_first {
             let connect = async {
                 let server = Server::new(&store, &server);
-                Ok::<_, io::Error>(match timeout(CONNECT_TIMEOUT, server.connect()).await {
-                    Ok(connected) => connected.map(drop),
-                    Err(_) => Err(format!("no answer within {CONNECT_TIMEOUT:?}")),
-                })
+                Ok::<_, io::Error>(server.connect_within(CONNECT_TIMEOUT).await.map(drop))
             };
             let connected = runtime::run(connect).map_err(|error| error.to_string())?;
             connected.map_err(|why| format!("{server} cannot be reached: {why}; it is `required`"))?;

@@ -37,6 +37,21 @@ impl Client {
         self.call_until(operation, Until::EVER)
     }
 
+    /// All keys, and the number of pages, of which none is too long.
+    fn all_keys(&self) -> (BTreeSet<String>, u32) {
+        let (mut cursor, mut keys, mut pages) = (None, BTreeSet::new(), 0);
+        loop {
+            let Ok(Answer::Keys(page)) = self.call(Operation::List(cursor)) else { panic!("no page") };
+            assert!(page.keys.len() <= 1_000, "{} keys", page.keys.len());
+            keys.extend(page.keys);
+            pages += 1;
+            cursor = page.next;
+            if cursor.is_none() {
+                return (keys, pages);
+            }
+        }
+    }
+
     fn call_until(&self, operation: Operation, until: Until) -> Result<Answer, StoreError> {
         match self.runtime.block_on(self.server.run(&self.connection, operation, until)) {
             Ok(answer) => Ok(answer),
@@ -46,38 +61,40 @@ impl Client {
     }
 }
 
+/// Also for a store beside the first one, with these keys in its table.
+fn does_what_is_documented(server: &StoreServer, other: &str) {
+    check_operations(|operation| Client::call(&Client::of(server, ""), operation));
+    let client = Client::of(server, other);
+    check_operations(|operation| client.call(operation));
+}
+
+fn finds_what_a_map_would(server: &StoreServer) {
+    let client = Client::of(server, "");
+    check_against_a_map(3_000, |_, operation| client.call(operation));
+}
+
 #[test]
 #[ignore = "needs redis-server"]
 fn redis_does_what_is_documented() {
-    let server = StoreServer::redis(&[]);
-    check_operations(|operation| Client::call(&Client::of(&server, ""), operation));
-    let client = Client::of(&server, "prefix = 'other'");
-    check_operations(|operation| client.call(operation));
+    does_what_is_documented(&StoreServer::redis(&[]), "prefix = 'other'");
 }
 
 #[test]
 #[ignore = "needs redis-server"]
 fn redis_finds_what_a_map_would() {
-    let server = StoreServer::redis(&[]);
-    let client = Client::of(&server, "");
-    check_against_a_map(3_000, |_, operation| client.call(operation));
+    finds_what_a_map_would(&StoreServer::redis(&[]));
 }
 
 #[test]
 #[ignore = "needs nats-server"]
 fn nats_does_what_is_documented() {
-    let server = StoreServer::nats(&[]);
-    check_operations(|operation| Client::call(&Client::of(&server, ""), operation));
-    let client = Client::of(&server, "bucket = 'other'");
-    check_operations(|operation| client.call(operation));
+    does_what_is_documented(&StoreServer::nats(&[]), "bucket = 'other'");
 }
 
 #[test]
 #[ignore = "needs nats-server"]
 fn nats_finds_what_a_map_would() {
-    let server = StoreServer::nats(&[]);
-    let client = Client::of(&server, "");
-    check_against_a_map(3_000, |_, operation| client.call(operation));
+    finds_what_a_map_would(&StoreServer::nats(&[]));
 }
 
 #[test]
@@ -92,17 +109,7 @@ fn nats_lists_in_pages() {
     }
     // Each fourth one is deleted, which leaves a message.
     client.call(Operation::Delete((0..3_000).step_by(4).map(key).collect())).expect("a deletion");
-    let (mut cursor, mut keys, mut pages) = (None, BTreeSet::new(), 0);
-    loop {
-        let Ok(Answer::Keys(page)) = client.call(Operation::List(cursor)) else { panic!("no page") };
-        assert!(page.keys.len() <= 1_000, "{} keys", page.keys.len());
-        keys.extend(page.keys);
-        pages += 1;
-        cursor = page.next;
-        if cursor.is_none() {
-            break;
-        }
-    }
+    let (keys, pages) = client.all_keys();
     assert_eq!(keys, (0..3_000).filter(|number| number % 4 != 0).map(key).collect());
     assert_eq!(pages, 3);
 }
@@ -121,7 +128,7 @@ fn nats_loses_no_increment_of_several_processes() {
     std::thread::scope(|scope| (0..4).for_each(|_| drop(scope.spawn(increment))));
     let client = Client::of(&server, "");
     assert_eq!(client.call(Operation::Increment("n".to_owned(), 0, i64::MIN)), Ok(Answer::Number(800)));
-    // One that was deleted begins anew, and so does a swap.
+    // One that was deleted begins at 0 again, and so does a swap.
     let delete = || Operation::Delete(vec!["n".to_owned()]);
     client.call(delete()).expect("a deletion");
     assert_eq!(client.call(Operation::Increment("n".to_owned(), 1, i64::MIN)), Ok(Answer::Number(1)));
@@ -169,7 +176,7 @@ fn redis_has_plain_strings_below_the_prefix() {
     }
 }
 
-/// Each write, of whatever kind, gives an entry its time anew; without a `ttl`, it takes the time away.
+/// Each write, of whatever kind, gives an entry its whole time again; without a `ttl`, it takes the time away.
 #[test]
 #[ignore = "needs redis-server"]
 fn redis_forgets_entries_after_their_ttl() {
@@ -218,17 +225,7 @@ fn redis_lists_in_pages() {
         }
     }
     let client = Client::of(&server, "");
-    let (mut cursor, mut keys, mut pages) = (None, BTreeSet::new(), 0);
-    loop {
-        let Ok(Answer::Keys(page)) = client.call(Operation::List(cursor)) else { panic!("no page") };
-        assert!(page.keys.len() <= 1_000, "{} keys", page.keys.len());
-        keys.extend(page.keys);
-        pages += 1;
-        cursor = page.next;
-        if cursor.is_none() {
-            break;
-        }
-    }
+    let (keys, pages) = client.all_keys();
     assert_eq!(keys.len(), 30_000);
     assert!((30..100).contains(&pages), "{pages} pages");
 }

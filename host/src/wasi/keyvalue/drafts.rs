@@ -1,32 +1,15 @@
 //! `wasi:keyvalue` in both of its drafts.
 
-use std::sync::Arc;
-
 use wasmtime::component::{ComponentType, Lift, Lower, Resource};
 
-use super::operations::{self, Cas, Failed, OpenStore, told};
+use super::operations::{self, Cas, Failed, open_stores, told};
 use crate::component_abi::{HostResource, record, variant};
-use crate::storage::client::StoreClient;
 use crate::storage::message::StoreError;
 use crate::wasi::interfaces::interfaces;
 use crate::wasi::state::State;
 
-/// What `open` of `wasi:keyvalue/store` returns.
-pub(super) struct Bucket(Arc<StoreClient>);
-
-impl OpenStore for Bucket {
-    fn new(store: Arc<StoreClient>) -> Self {
-        Self(store)
-    }
-
-    fn store(&self) -> &Arc<StoreClient> {
-        &self.0
-    }
-}
-
-impl HostResource for Bucket {
-    const INTERFACE: &'static str = "wasi:keyvalue/store";
-    const NAME: &'static str = "bucket";
+open_stores! {
+    Bucket = "wasi:keyvalue/store" "bucket";
 }
 
 impl HostResource for Cas {

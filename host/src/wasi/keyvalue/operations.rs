@@ -27,6 +27,30 @@ pub(super) trait OpenStore: Send + 'static {
     fn store(&self) -> &Arc<StoreClient>;
 }
 
+/// Declares what `open` of an interface returns, with the interface and the name of the resource.
+macro_rules! open_stores {
+    ($($store:ident = $interface:literal $name:literal;)+) => {$(
+        pub(super) struct $store(std::sync::Arc<$crate::storage::client::StoreClient>);
+
+        impl $crate::wasi::keyvalue::operations::OpenStore for $store {
+            fn new(store: std::sync::Arc<$crate::storage::client::StoreClient>) -> Self {
+                Self(store)
+            }
+
+            fn store(&self) -> &std::sync::Arc<$crate::storage::client::StoreClient> {
+                &self.0
+            }
+        }
+
+        impl $crate::component_abi::HostResource for $store {
+            const INTERFACE: &'static str = $interface;
+            const NAME: &'static str = $name;
+        }
+    )+};
+}
+
+pub(super) use open_stores;
+
 /// Why an operation failed, for the error type of the interface.
 #[derive(Debug)]
 pub(super) enum Failed {

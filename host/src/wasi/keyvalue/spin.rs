@@ -11,7 +11,7 @@ use wasmtime::component::{
     StreamReader, StreamResult, VecBuffer,
 };
 
-use super::operations::{self, Call, Done, Failed, OpenStore, told};
+use super::operations::{self, Call, Done, Failed, open_stores, told};
 use super::{Listing, MAX_LISTINGS};
 use crate::component_abi::{HostResource, variant};
 use crate::storage::client::StoreClient;
@@ -19,31 +19,9 @@ use crate::storage::message::Page;
 use crate::wasi::interfaces::{at_once, interfaces};
 use crate::wasi::state::State;
 
-macro_rules! stores {
-    ($($store:ident = $interface:literal;)+) => {$(
-        /// What `open` returns.
-        pub(super) struct $store(Arc<StoreClient>);
-
-        impl OpenStore for $store {
-            fn new(store: Arc<StoreClient>) -> Self {
-                Self(store)
-            }
-
-            fn store(&self) -> &Arc<StoreClient> {
-                &self.0
-            }
-        }
-
-        impl HostResource for $store {
-            const INTERFACE: &'static str = $interface;
-            const NAME: &'static str = "store";
-        }
-    )+};
-}
-
-stores! {
-    Store2 = "fermyon:spin/key-value";
-    Store3 = "spin:key-value/key-value";
+open_stores! {
+    Store2 = "fermyon:spin/key-value" "store";
+    Store3 = "spin:key-value/key-value" "store";
 }
 
 /// `no-such-store` is never used: guests are not told which stores exist.

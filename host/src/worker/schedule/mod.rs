@@ -18,7 +18,7 @@ use tokio::time::{Instant, sleep};
 use self::entry::{Entry, EntryError};
 use self::run::Running;
 use crate::http::server::Worker;
-use crate::observe::log::OncePerSecond;
+use crate::observe::log::{AtMostEvery, OncePerSecond};
 use crate::observe::request_id::RequestId;
 
 /// A run whose beat has not changed for this time, as this process measures it, is lost.
@@ -59,7 +59,7 @@ struct Timer {
     /// The runs in the ledger, and since when they look like that.
     seen: Vec<(Run, Instant)>,
     is_ahead: bool,
-    report_at: Instant,
+    reports: AtMostEvery,
     skips: OncePerSecond,
 }
 
@@ -81,7 +81,7 @@ pub(super) fn begin(worker: &Arc<Worker>, config: &Config) {
             last: None,
             seen: Vec::new(),
             is_ahead: false,
-            report_at: Instant::now(),
+            reports: AtMostEvery::new(REPORT_INTERVAL),
             skips: OncePerSecond::new(),
         };
         tokio::spawn(timer.keep());
@@ -140,8 +140,7 @@ impl Timer {
         if (is_due || lost.is_some())
             && let Err(error) = self.decide(now, lost).await
         {
-            if Instant::now() >= self.report_at {
-                self.report_at = Instant::now() + REPORT_INTERVAL;
+            if self.reports.is_news() {
                 tracing::error!(
                     target: log_target::SCHEDULE, "schedule `{}`: nothing can be claimed: {error}", self.settings.name
                 );

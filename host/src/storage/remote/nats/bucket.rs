@@ -24,7 +24,7 @@ const MAX_AT_ONCE: usize = 64;
 /// How long the server keeps the place of a listing whose end it was not told.
 const LISTING_PATIENCE: Duration = Duration::from_secs(10);
 
-/// Longer than any operation may take: whoever waits for an answer has a deadline.
+/// Longer than any operation may take: what waits for an answer has a deadline.
 const NO_TIMEOUT: Duration = Duration::from_secs(3_600);
 
 /// How often a bucket that accepts no messages is asked whether it does by now, within the time for connecting.

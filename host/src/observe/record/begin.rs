@@ -10,6 +10,7 @@ use crate::observe::journal::{
     MAX_HOST_BYTES, MAX_METHOD_BYTES, MAX_PATH_BYTES, MAX_QUERY_BYTES, MAX_SCHEDULE_BYTES, Numbers, Place, Text, TextOf,
 };
 use crate::observe::request_id::RequestId;
+use crate::observe::scoreboard::InProgress;
 
 impl Recorder {
     /// Begins the record of a request that a schedule sends.
@@ -26,7 +27,20 @@ impl Recorder {
         ];
         self.metrics.note_begun();
         let place = self.journal.begin(&numbers, texts.into_iter().filter(|text| !text.bytes.is_empty()));
-        self.record(request, id, numbers, place)
+        self.counted_record(request, id, numbers, place)
+    }
+
+    /// The record of a request, which counts as one in progress until it ends.
+    #[inline]
+    pub(super) fn counted_record<B>(
+        self: &Arc<Self>,
+        request: &http::Request<B>,
+        id: RequestId,
+        numbers: Numbers,
+        place: Place,
+    ) -> Record {
+        let state = State { numbers, times: Times::default(), place: Some(place), parts: None };
+        self.record(request, id, state, Some(self.counters.begin_request()))
     }
 
     /// What all records begin with.
@@ -35,8 +49,8 @@ impl Recorder {
         self: &Arc<Self>,
         request: &http::Request<B>,
         id: RequestId,
-        numbers: Numbers,
-        place: Place,
+        state: State,
+        counted: Option<InProgress<'static>>,
     ) -> Record {
         Record {
             id,
@@ -44,9 +58,9 @@ impl Recorder {
             path: request.uri().path_and_query().cloned(),
             route: AtomicU32::new(0),
             began: Instant::now(),
-            state: Mutex::new(State { numbers, times: Times::default(), place: Some(place), parts: None }),
+            state: Mutex::new(state),
             recorder: Arc::clone(self),
-            _counted: Some(self.counters.begin_request()),
+            _counted: counted,
         }
     }
 }
