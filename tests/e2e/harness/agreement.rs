@@ -48,13 +48,14 @@ fn on_page<'a>(records: impl Iterator<Item = &'a AccessRecord>, page: &MetricsPa
 }
 
 /// How many requests may be counted in another way than their records say: each worker that died may have died in the
-/// middle of one request's end.
-fn halves(page: &MetricsPage) -> f64 {
-    page.total("daylily_worker_restarts_total")
+/// middle of one request's beginning or end. `deaths` is the number of those that daylily's log has. Restarts are fewer
+/// when a reload came before the new worker was ready, and more when a worker was killed because it hung.
+fn halves(page: &MetricsPage, deaths: usize) -> f64 {
+    page.total("daylily_worker_restarts_total").max(deaths as f64)
 }
 
 /// What the page has more of than requests began before it was received.
-pub(super) fn too_many(records: &[AccessRecord], page: &MetricsPage) -> String {
+pub(super) fn too_many(records: &[AccessRecord], page: &MetricsPage, deaths: usize) -> String {
     let begun = on_page(records.iter().filter(|record| record.began_us <= page.received_us), page);
     let (mut excess, mut found) = (0, String::new());
     for (key, counted) in page.requests() {
@@ -64,11 +65,11 @@ pub(super) fn too_many(records: &[AccessRecord], page: &MetricsPage) -> String {
             let _ = writeln!(found, "{key:?}: {counted} in the metrics, {logged} in the access log");
         }
     }
-    if excess as f64 <= halves(page) { String::new() } else { found }
+    if excess as f64 <= halves(page, deaths) { String::new() } else { found }
 }
 
 /// What the page has less of than requests had ended before it was asked for.
-pub(super) fn too_few(records: &[AccessRecord], page: &MetricsPage) -> String {
+pub(super) fn too_few(records: &[AccessRecord], page: &MetricsPage, deaths: usize) -> String {
     let had_ended = |record: &&AccessRecord| {
         let moment = if record.has_head { ROUNDING_US } else { HEADLESS_US };
         record.began_us + record.total_us + moment < page.asked_us
@@ -84,7 +85,7 @@ pub(super) fn too_few(records: &[AccessRecord], page: &MetricsPage) -> String {
         }
     }
     let in_progress = page.total("daylily_requests_in_progress");
-    if missing as f64 <= in_progress + halves(page) {
+    if missing as f64 <= in_progress + halves(page, deaths) {
         String::new()
     } else {
         found + &format!("and {in_progress} in progress\n")
@@ -92,8 +93,8 @@ pub(super) fn too_few(records: &[AccessRecord], page: &MetricsPage) -> String {
 }
 
 /// The metrics of one page that count the same requests. While requests end, they may be in some of them only.
-pub(super) fn inconsistent(page: &MetricsPage) -> String {
-    let halves = halves(page);
+pub(super) fn inconsistent(page: &MetricsPage, deaths: usize) -> String {
+    let halves = halves(page, deaths);
     let ended = page.by_route("daylily_requests_total", &[]);
     let lost = page.by_route("daylily_requests_total", &[("outcome", "lost")]);
     let with_a_class = page.by_route("daylily_responses_total", &[]);
@@ -117,7 +118,7 @@ pub(super) fn inconsistent(page: &MetricsPage) -> String {
 }
 
 /// Requests that the page refers to, of which the log says something else.
-pub(super) fn wrong_exemplars(records: &[AccessRecord], page: &MetricsPage) -> String {
+pub(super) fn wrong_exemplars(records: &[AccessRecord], page: &MetricsPage, deaths: usize) -> String {
     let routes = page.routes();
     let mut found = String::new();
     for exemplar in page.exemplars() {
@@ -126,7 +127,7 @@ pub(super) fn wrong_exemplars(records: &[AccessRecord], page: &MetricsPage) -> S
             let shares = !routes.contains(&record.route) && exemplar.route.as_deref() == Some("other");
             let us = (exemplar.seconds * 1e6).floor() as u64;
             // The record of a request whose worker died has no duration.
-            let is_half = record.total_us == 0 && halves(page) > 0.0;
+            let is_half = record.total_us == 0 && halves(page, deaths) > 0.0;
             (record.route == exemplar.route || shares) && (us.abs_diff(record.total_us) <= 1 || is_half)
         });
         if !agrees {

@@ -126,7 +126,7 @@ impl Audit {
     }
 
     /// What does not agree, if the log is complete.
-    fn contradictions(&self, last: Option<&LastPage>) -> String {
+    fn contradictions(&self, last: Option<&LastPage>, deaths: usize) -> String {
         let mut records = self.records();
         let mut found = repeated(&mut records);
         if self.plan.may_repeat {
@@ -134,14 +134,14 @@ impl Audit {
         }
         found += &self.contradicted(&records);
         if let Some(LastPage { page, is_whole, is_settled }) = last {
-            found += &too_many(&records, page);
+            found += &too_many(&records, page, deaths);
             if *is_whole {
-                found += &too_few(&records, page);
+                found += &too_few(&records, page, deaths);
             }
             if *is_settled {
-                found += &inconsistent(page);
+                found += &inconsistent(page, deaths);
             }
-            found += &wrong_exemplars(&records, page);
+            found += &wrong_exemplars(&records, page, deaths);
         }
         found
     }
@@ -195,6 +195,11 @@ impl Daylily {
         Some(Process { pid: u32::try_from(status["pid"].as_u64()?).ok()? })
     }
 
+    /// Workers that died, by daylily's log.
+    fn deaths(&self) -> usize {
+        self.log().lines().iter().filter(|line| line.contains("worker ") && line.contains(") ended (")).count()
+    }
+
     /// What `/metrics` has now.
     #[track_caller]
     pub fn metrics(&self) -> MetricsPage {
@@ -231,7 +236,7 @@ impl Daylily {
                     return;
                 }
                 audit.records.to_end();
-                audit.contradictions(last.as_ref())
+                audit.contradictions(last.as_ref(), self.deaths())
             }
             Stop::NotYet if self.is_announced() => {
                 let Some(supervisor) = self.serving().filter(|process| process.is_running()) else {
@@ -256,7 +261,8 @@ impl Daylily {
         });
         // The numbers of an upgrade's predecessor arrive a moment after its end.
         eventually(SETTLE, || {
-            let agrees = too_few(&audit.records(), &page).is_empty() && inconsistent(&page).is_empty();
+            let deaths = self.deaths();
+            let agrees = too_few(&audit.records(), &page, deaths).is_empty() && inconsistent(&page, deaths).is_empty();
             if !agrees {
                 page = self.metrics();
             }
@@ -266,13 +272,13 @@ impl Daylily {
         if !is_idle {
             end(supervisor);
             audit.records.to_end();
-            return audit.contradictions(Some(&last));
+            return audit.contradictions(Some(&last), self.deaths());
         }
         // Lines are then written at once. Without it, they would be after a fifth of a second.
         let _reopens = self.ask("\"reopen\"\n");
         let mut found = String::new();
         eventually(SETTLE, || {
-            found = audit.contradictions(Some(&last));
+            found = audit.contradictions(Some(&last), self.deaths());
             found.is_empty()
         });
         found
