@@ -325,7 +325,7 @@ fn the_length_of_a_chain_counts_middleware() {
 /// Errors of a component name the line that lists it, at a check and at a start.
 #[test]
 fn a_component_that_is_no_middleware_is_refused() {
-    const BAD_DATA: i32 = 78;
+    const BAD_CONFIGURATION: i32 = 78;
     let [middleware, hello, service] = ["middleware03", "hello", "service03"].map(|of| guest(of).display().to_string());
     let not_one = "is no middleware: it does not import wasi:http/handler@0.3.0";
     let of_p2 = "is of WASI 0.2, whose middleware can pass a request on, but not make one";
@@ -339,14 +339,16 @@ fn a_component_that_is_no_middleware_is_refused() {
             let config = format!("listen = '127.0.0.1:0'\n\n[[route]]\ncomponent = '{end}'\nmiddleware = [{links}]\n");
             for command in ["check", "serve"] {
                 let finished = run_in(&[("daylily.toml", config.as_bytes())], &[], &[command]);
-                finished.expect(BAD_DATA, &[said, &format!("--> daylily.toml:{place}"), "^^^", "help: "]);
+                finished.expect(BAD_CONFIGURATION, &[said, &format!("--> daylily.toml:{place}"), "^^^", "help: "]);
                 assert_eq!(finished.stderr.matches("error: ").count(), 1, "{}", finished.stderr);
             }
         },
     );
-    // Nothing follows a route's component.
+    // Nothing follows a route's component, nor one that is given by its path.
     let config = format!("[[route]]\ncomponent = '{middleware}'\n");
-    run_in(&[("daylily.toml", config.as_bytes())], &[], &["check"]).expect(65, &["list it in `middleware`"]);
+    let remedy = "list it in `middleware`";
+    run_in(&[("daylily.toml", config.as_bytes())], &[], &["check"]).expect(BAD_CONFIGURATION, &[remedy, "2:13"]);
+    run_in(&[], &[], &["serve", &middleware]).expect(BAD_CONFIGURATION, &["and none follows", remedy]);
 }
 
 #[test]

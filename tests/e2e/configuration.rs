@@ -155,3 +155,45 @@ fn a_file_that_is_no_configuration() {
     });
     run_in(&[], &[], &["check", "-c", "missing.toml"]).expect(CONFIG, &["missing.toml"]);
 }
+
+/// Each is one error with its line, wherever the configuration is read: by `check`, at the start and at a reload.
+#[test]
+fn errors_of_stores_chains_and_schedules_have_a_line_everywhere() {
+    let [hello, middleware] = ["hello", "middleware03"].map(|name| guest(name).display().to_string());
+    let route = |keys: &str| format!("[[route]]\nname = 'app'\ncomponent = '{hello}'\n{keys}");
+    let same = "backend = 'redis://127.0.0.1:1/0'\nprefix = 'same:'\n";
+    let cases = [
+        (route("stores = ['visits']"), "there is no store `visits`", "5:11"),
+        (format!("{}\n[store.visits]\nbackend = 'mysql'", route("")), "unknown backend \"mysql\"", "7:11"),
+        (
+            format!("[[route]]\ncomponent = '{middleware}'"),
+            "the handler that follows a middleware, and none follows",
+            "3:13",
+        ),
+        (route(&format!("middleware = ['{hello}']")), "is of WASI 0.2, whose middleware can pass", "5:15"),
+        (format!("[store.a]\n{same}[store.b]\n{same}{}", route("")), "both would be", "7:10"),
+        (
+            format!("{}\n[[schedule]]\nname = 'x'\nroute = 'app'\ncron = '61 * * * *'", route("")),
+            "invalid cron line",
+            "9:8",
+        ),
+    ];
+    let server = Setup::new().route("hello.test", "hello", "").start();
+    each(&cases, |(keys, said, place)| {
+        let config = format!("listen = '127.0.0.1:0'\n{keys}\n");
+        let parts = [*said, &format!("--> daylily.toml:{place}"), "^^^"];
+        for command in ["check", "serve"] {
+            let finished = run_in(&[("daylily.toml", config.as_bytes())], &[], &[command]);
+            finished.expect(CONFIG, &parts);
+            assert_eq!(finished.stderr.matches("error: ").count(), 1, "{}", finished.stderr);
+        }
+        server.put("daylily.toml", &config);
+        let finished = server.command(&["reload"]);
+        assert_ne!(finished.code, 0);
+        for part in [*said, &format!("daylily.toml:{place}"), "^^^"] {
+            assert!(finished.stderr.contains(part), "no {part:?}: {}", finished.stderr);
+        }
+        assert_eq!(finished.stderr.matches("error: ").count(), 1, "{}", finished.stderr);
+        server.get("hello.test", "/").expect(200, "Hello World\n");
+    });
+}

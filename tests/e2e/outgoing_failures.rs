@@ -2,10 +2,9 @@
 //! the failure, and no partial response looks complete.
 
 use std::net::{SocketAddr, TcpListener};
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crate::harness::{Daylily, PATIENCE, Setup, Shared, Upstream, each};
+use crate::harness::{Certificates, Daylily, PATIENCE, Setup, Shared, Upstream, each};
 
 static SERVER: Shared = Shared::new(|| {
     let allow = "allow_http = ['http://127.0.0.1:*', 'http://localhost:*']";
@@ -189,39 +188,16 @@ fn what_an_origin_sends_has_limits() {
     server.log().wait_for(&["WARN", "outgoing request to http://127.0.0.1:", "MAX_INTERIM_RESPONSES"]);
 }
 
-/// A certificate authority, and a server certificate for `name` that it signed.
-fn certificates(name: &str) -> (String, Arc<rustls::ServerConfig>) {
-    let ca_key = rcgen::KeyPair::generate().expect("a key");
-    let mut ca = rcgen::CertificateParams::new(Vec::new()).expect("parameters");
-    ca.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
-    ca.key_usages = vec![rcgen::KeyUsagePurpose::KeyCertSign];
-    let ca_pem = ca.self_signed(&ca_key).expect("a certificate").pem();
-    let issuer = rcgen::Issuer::new(ca, ca_key);
-    let key = rcgen::KeyPair::generate().expect("a key");
-    let leaf = rcgen::CertificateParams::new(vec![name.to_owned()]).expect("parameters");
-    let leaf = leaf.signed_by(&key, &issuer).expect("a certificate");
-    let key = rustls::pki_types::PrivateKeyDer::try_from(key.serialize_der()).expect("a key");
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let config = rustls::ServerConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
-        .expect("versions")
-        .with_no_client_auth()
-        .with_single_cert(vec![leaf.der().clone()], key)
-        .expect("a certificate and its key");
-    (ca_pem, Arc::new(config))
-}
-
 #[test]
 fn https_trusts_only_whom_the_machine_trusts() {
-    let (ca, config) = certificates("localhost");
-    let (_, strangers) = certificates("localhost");
-    let upstream = Upstream::with_tls(Some(config), crate::harness::echo);
-    let stranger = Upstream::with_tls(Some(strangers), crate::harness::echo);
+    let [known, unknown] = ["localhost"; 2].map(Certificates::of);
+    let upstream = Upstream::with_tls(Some(known.server()), crate::harness::echo);
+    let stranger = Upstream::with_tls(Some(unknown.server()), crate::harness::echo);
     let keys = "allow_http = ['localhost:*', '127.0.0.1:*']";
     let server = Setup::new()
         .route("a.test", "outgoing", keys)
         .route("03.a.test", "service03", keys)
-        .file("ca.pem", ca.as_bytes())
+        .file("ca.pem", known.authority.as_bytes())
         .env("SSL_CERT_FILE", "ca.pem")
         .start();
     let cases = [

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use rustix::process::Signal;
 
-use crate::harness::{Daylily, Process, Setup, eventually, run_at};
+use crate::harness::{Connection, Daylily, Process, Request, Setup, eventually, run_at};
 use crate::stores::{FORMS, files, setup};
 
 pub fn storage(server: &Daylily) -> Option<Process> {
@@ -80,6 +80,40 @@ fn a_locked_store_delays_only_its_writes() {
     drop(lock);
     server.get("direct.test", "/set?key=a&value=3").expect(200, "()");
     server.log().wait_for(&["WARN daylily::storage: store `visits`: an operation failed: "]);
+}
+
+/// A worker that is stopped in the middle of its writes locks nothing: only the storage process has the file.
+#[test]
+fn a_stopped_worker_delays_no_write_of_others() {
+    const WRITES: usize = 200;
+    let server = setup("store_timeout = '2s'").workers(2).start();
+    let increment = |key: &str| Request::get("direct.test", &format!("/increment?key={key}"));
+    let mut other = server.connect_to(1, "direct.test");
+    let mut busy: Vec<_> = (0..4).map(|_| server.connect_to(0, "direct.test")).collect();
+    let (workers, stopped) = (server.workers(), server.workers()[0]);
+    for connection in &mut busy {
+        connection.send(&increment("busy").bytes().repeat(WRITES));
+    }
+    let value = |connection: &mut Connection, key: &str| -> usize {
+        let response = connection.exchange(&Request::get("direct.test", &format!("/increment?key={key}&delta=0")));
+        response.text().parse().unwrap_or_else(|_| panic!("{:?}", response.text()))
+    };
+    assert!(eventually(Duration::from_secs(10), || value(&mut other, "busy") > WRITES / 10), "nothing is written");
+    stopped.signal(Signal::STOP);
+    for number in 1..=WRITES {
+        other.exchange(&increment("other")).expect(200, &number.to_string());
+    }
+    let before = value(&mut other, "busy");
+    assert!(before < busy.len() * WRITES, "it was not stopped in the middle");
+    stopped.signal(Signal::CONT);
+    for connection in &mut busy {
+        for _ in 0..WRITES {
+            assert_eq!(connection.response("GET").status, 200);
+        }
+    }
+    let after = value(&mut other, "busy");
+    assert!((before..=busy.len() * WRITES).contains(&after), "{after}");
+    assert_eq!((server.workers(), server.status().total("worker_restarts")), (workers, 0));
 }
 
 /// Holds the write lock of a database until it is dropped.

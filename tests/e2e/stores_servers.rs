@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
 
-use crate::harness::{Daylily, Setup, StoreServer, eventually, run_at};
+use crate::harness::{Certificates, Daylily, Setup, StoreServer, eventually, run_at};
 use crate::stores::{FORMS, LIMITS, check_interfaces, check_limits, check_swaps, setup_with};
 use crate::stores_failing::check_under_kills;
 
@@ -295,6 +295,43 @@ fn check_secret(keeper: &StoreServer, keys: &str, refusal: &str) {
     check.expect(78, &["store `visits` has no `", "cannot be read"]);
     let shown = [server.log().matching(|_| true).join("\n"), check.stderr, refused.stderr].concat();
     assert!(!shown.contains("hunter2"), "{shown}");
+}
+
+/// The server's certificate must be one that the machine trusts, and for the host of the URL.
+#[test]
+#[ignore = "needs redis-server"]
+fn redis_is_reached_with_tls_if_it_is_trusted() {
+    check_tls(StoreServer::redis_tls);
+}
+
+#[test]
+#[ignore = "needs nats-server"]
+fn nats_is_reached_with_tls_if_it_is_trusted() {
+    check_tls(StoreServer::nats_tls);
+}
+
+fn check_tls(start: fn([String; 2]) -> StoreServer) {
+    let certificates = Certificates::of("127.0.0.1");
+    let keeper = start(certificates.pem());
+    let trusting =
+        |setup: Setup| setup.file("ca.pem", certificates.authority.as_bytes()).env("SSL_CERT_FILE", "ca.pem");
+    let server = trusting(setup(&keeper, "", "")).start();
+    for host in FORMS {
+        server.get(host, "/set?key=k&value=v").expect(200, "()");
+        server.get(host, "/get?key=k").expect(200, "some v");
+    }
+    // The command does not have the variable, so it trusts those of the system only.
+    let command = run_at(server.directory(), &["store", "get", "visits", "k"]);
+    command.expect(1, &["store `visits`: ", "cannot be reached: TLS: invalid peer certificate: UnknownIssuer"]);
+
+    let stranger = Certificates::of("127.0.0.1");
+    let misnamed = certificates.with_name("localhost");
+    for (wrong, said) in [(stranger, "UnknownIssuer"), (misnamed, "not valid for name")] {
+        let keeper = start(wrong.pem());
+        let server = trusting(setup(&keeper, "", "")).start();
+        server.get("direct.test", "/get?key=k").expect(200, UNAVAILABLE);
+        server.log().wait_for(&["store `visits`: ", "cannot be reached: TLS: invalid peer certificate", said]);
+    }
 }
 
 /// Clients increment while workers, the storage process and the server are killed, with reloads.

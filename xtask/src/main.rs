@@ -11,12 +11,15 @@ mod bench;
 mod browser;
 mod count;
 mod fuzz;
+mod healthy;
 mod http;
 mod javascript;
 mod languages;
 mod process;
 mod prometheus;
+mod server;
 mod static_files;
+mod stores;
 mod templates;
 mod tidy;
 mod wit;
@@ -31,6 +34,7 @@ usage: cargo xtask COMMAND
   attack [--help]      measure what other clients notice of attacks
   prometheus [--help]  compare what a real Prometheus reads with what clients saw
   static-files [--help]  compare static files with nginx's
+  stores [--help]      measure what operations on stores cost, and what others notice of outages
   languages            check exceptions and edits of guests in JavaScript and Python
   templates [NAME...]  make, build, serve and test a project from each template of `daylily new`
   tidy [--bless]       check documents and sources against each other
@@ -53,6 +57,8 @@ fn main() -> ExitCode {
         ["prometheus", args @ ..] => root().and_then(|root| prometheus::main(root, args)),
         ["static-files", "--help" | "-h"] => say(static_files::USAGE),
         ["static-files", args @ ..] => root().and_then(|root| static_files::main(root, args)),
+        ["stores", "--help" | "-h"] => say(stores::USAGE),
+        ["stores", parts @ ..] => root().and_then(|root| stores::main(root, parts)),
         ["languages"] => root().and_then(languages::main),
         ["templates", names @ ..] => root().and_then(|root| templates::main(root, names)),
         ["tidy"] => root().and_then(|root| tidy::main(root, false)),

@@ -70,6 +70,13 @@ impl Running {
         Ok(())
     }
 
+    /// Sends a signal to the process, and not to its children.
+    pub(crate) fn signal(&self, signal: Signal) {
+        if let Some(process) = self.tree().first() {
+            self::signal(process, signal);
+        }
+    }
+
     /// CPU time that the tree has used so far.
     pub(crate) fn cpu(&self) -> Duration {
         let ticks: u64 = self.tree().iter().map(|process| process.ticks).sum();

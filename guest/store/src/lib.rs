@@ -4,7 +4,8 @@
 //! `/record` counts requests of schedules, by their fields: `NAME~TIME~ATTEMPT`; with `pause`, it then waits for so many
 //! milliseconds.
 //!
-//! Parameters: `store` (default `visits`), `key`, `value`, `bytes` (a value of so many zeros), `delta`, `cursor`, `count`.
+//! Parameters: `store` (default `visits`), `key`, `value`, `bytes` (a value of so many zeros), `delta`, `cursor`, `count`,
+//! `op`.
 
 mod draft {
     wit_bindgen::generate!({ path: "wit/draft", generate_all });
@@ -132,14 +133,19 @@ fn by_draft2(target: &Target) -> Result<String, String> {
                 (0..target.number("count").unwrap_or(0)).map(|_| Cas::new(&bucket, key)).collect();
             held.map(|held| format!("held {}", held.len())).map_err(failed)
         }
-        // Many operations in one request.
+        // `op` many times in one request: `exists`, which is the default, `get` or `set`.
         "/often" => {
-            let mut done = 0;
-            for _ in 0..target.number("count").unwrap_or(0) {
-                bucket.exists(key).map_err(|error| format!("after {done}: {error:?}"))?;
-                done += 1;
+            let (operation, value) = (target.get("op").unwrap_or("exists"), value_of(target));
+            for done in 0..target.number("count").unwrap_or(0) {
+                let result = match operation {
+                    "exists" => bucket.exists(key).map(drop),
+                    "get" => bucket.get(key).map(drop),
+                    "set" => bucket.set(key, &value),
+                    other => return Err(format!("unknown operation {other}")),
+                };
+                result.map_err(|error| format!("after {done}: {error:?}"))?;
             }
-            Ok(format!("{done} times"))
+            Ok(format!("{} times", target.number("count").unwrap_or(0)))
         }
         other => Err(format!("unknown path {other}")),
     }

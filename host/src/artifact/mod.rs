@@ -120,13 +120,9 @@ pub(crate) enum LoadError {
         list = lines(imports)
     )]
     Unmet { imports: Vec<String>, component: SourceName },
+    /// The file makes it what it cannot be.
     #[error("{0}")]
-    Middleware(Box<Diagnostics>),
-    #[error(
-        "failed to load component {component}: it imports wasi:http/handler, the handler that follows a middleware, and \
-         nothing follows the component of a route; list it in `middleware`"
-    )]
-    NothingFollows { component: SourceName },
+    InFile(Box<Diagnostics>),
     #[error("failed to load component {component}: {reason}")]
     OverLimit { reason: String, component: SourceName },
     #[error("failed to load component {component}: {}", Excerpt::display(format_args!("{error:#}")))]
@@ -159,9 +155,9 @@ impl LoadError {
     pub(crate) fn exit_code(&self) -> u8 {
         match self {
             Self::Unreadable { .. } => 66,
-            Self::NotServable { .. } | Self::Unmet { .. } | Self::NothingFollows { .. } | Self::Refused { .. } => 65,
+            Self::NotServable { .. } | Self::Unmet { .. } | Self::Refused { .. } => 65,
             Self::Memory { .. } | Self::Unmappable { .. } => 71,
-            Self::Middleware(_)
+            Self::InFile(_)
             | Self::OverLimit { .. }
             | Self::Pool { .. }
             | Self::Directory { .. }

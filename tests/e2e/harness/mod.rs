@@ -3,6 +3,7 @@
 mod access_record;
 mod agreement;
 mod audit;
+mod certificates;
 mod cli;
 mod client;
 mod guests;
@@ -26,6 +27,7 @@ mod wire;
 use std::time::{Duration, Instant};
 
 pub use access_record::count;
+pub use certificates::Certificates;
 pub use cli::{Finished, run, run_at, run_in};
 pub use client::{Connection, Silence};
 pub use guests::{as_component, built, core_modules, entire, guest, with_module};

@@ -23,35 +23,56 @@ pub struct StoreServer {
     child: Child,
     port: u16,
     dir: tempfile::TempDir,
+    is_tls: bool,
     arguments: Vec<String>,
 }
 
 impl StoreServer {
     /// Starts Redis with further arguments.
     pub fn redis(arguments: &[&str]) -> Self {
-        Self::start(Kind::Redis, arguments)
+        Self::start(Kind::Redis, arguments, None)
     }
 
     /// Starts NATS with further arguments.
     pub fn nats(arguments: &[&str]) -> Self {
-        Self::start(Kind::Nats, arguments)
+        Self::start(Kind::Nats, arguments, None)
     }
 
-    fn start(kind: Kind, arguments: &[&str]) -> Self {
+    /// Starts Redis, which takes connections with TLS only, with this certificate and key.
+    pub fn redis_tls(pem: [String; 2]) -> Self {
+        Self::start(Kind::Redis, &[], Some(pem))
+    }
+
+    /// Starts NATS in the same way.
+    pub fn nats_tls(pem: [String; 2]) -> Self {
+        Self::start(Kind::Nats, &[], Some(pem))
+    }
+
+    fn start(kind: Kind, arguments: &[&str], tls: Option<[String; 2]>) -> Self {
         let dir = tempfile::tempdir().expect("a directory");
         let port = free_port();
-        let arguments: Vec<_> = arguments.iter().map(ToString::to_string).collect();
+        let mut arguments: Vec<_> = arguments.iter().map(ToString::to_string).collect();
+        let is_tls = tls.is_some();
+        if let Some(pem) = tls {
+            let files = ["server.pem", "server.key"].map(|name| dir.path().join(name));
+            for (file, pem) in files.iter().zip(pem) {
+                std::fs::write(file, pem).expect("room");
+            }
+            arguments.extend(kind.tls(port, &files.map(|file| file.display().to_string())));
+        }
         let child = spawn(kind, dir.path(), port, &arguments);
-        let server = Self { kind, child, port, dir, arguments };
+        let server = Self { kind, child, port, dir, is_tls, arguments };
         server.wait();
         server
     }
 
     /// The backend of a store.
     pub fn url(&self) -> String {
-        match self.kind {
-            Kind::Redis => format!("redis://127.0.0.1:{}/0", self.port),
-            Kind::Nats => format!("nats://127.0.0.1:{}", self.port),
+        match (self.kind, self.is_tls) {
+            (Kind::Redis, false) => format!("redis://127.0.0.1:{}/0", self.port),
+            (Kind::Redis, true) => format!("rediss://127.0.0.1:{}/0", self.port),
+            (Kind::Nats, false) => format!("nats://127.0.0.1:{}", self.port),
+            (Kind::Nats, true) => format!("tls://127.0.0.1:{}", self.port),
         }
     }
 
@@ -106,6 +127,8 @@ impl StoreServer {
 
     fn is_ready(&self) -> bool {
         match self.kind {
+            // It accepts connections when it has read its data.
+            Kind::Redis if self.is_tls => TcpStream::connect((Ipv4Addr::LOCALHOST, self.port)).is_ok(),
             Kind::Redis => {
                 let answer = self.try_ask("PING").unwrap_or_default();
                 answer.starts_with("+PONG") || answer.starts_with("-NOAUTH")
@@ -126,6 +149,19 @@ impl Kind {
             Self::Redis => "redis-server",
             Self::Nats => "nats-server",
         }
+    }
+
+    /// Arguments for TLS with the certificate and the key in these files.
+    fn tls(self, port: u16, [certificate, key]: &[String; 2]) -> Vec<String> {
+        let text = match self {
+            // Given later than the port without TLS, which it turns off.
+            Self::Redis => format!(
+                "--port 0 --tls-port {port} --tls-cert-file {certificate} --tls-key-file {key} \
+                 --tls-ca-cert-file {certificate} --tls-auth-clients no"
+            ),
+            Self::Nats => format!("--tls --tlscert {certificate} --tlskey {key}"),
+        };
+        text.split_whitespace().map(str::to_owned).collect()
     }
 
     /// The variable with the path of the program.

@@ -7,8 +7,8 @@ use std::time::Duration;
 use anyhow::Result;
 
 use super::clients::Hold;
-use super::server::Server;
 use super::{clients, origin};
+use crate::server::Server;
 
 /// The guests that the server needs.
 pub(super) const PACKAGES: &[&str] = &["hello", "echo", "stream", "trap", "excess", "outgoing", "env"];

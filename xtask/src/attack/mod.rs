@@ -10,14 +10,13 @@ use anyhow::{Context, Result, bail};
 
 mod cases;
 mod clients;
-mod healthy;
+mod config;
 mod origin;
-mod server;
 
 use crate::bench::outcome::Outcome;
+use crate::healthy::{self, Seen};
+use crate::server::Server;
 use cases::{Attack, CASES};
-use healthy::Seen;
-use server::Server;
 
 pub(crate) const USAGE: &str = "\
 usage: cargo xtask attack [--seconds COUNT] [NAME]...
@@ -91,7 +90,7 @@ pub(crate) fn main(root: &Path, args: &[&str]) -> Result<()> {
     let mut missed = Vec::new();
     for attack in CASES.iter().filter(|case| options.names.is_empty() || options.names.iter().any(|n| n == case.name)) {
         crate::say(&format!("{}: {}\n", attack.name, attack.what))?;
-        let server = Server::start(root, &guests)?;
+        let server = Server::start(root, "attack", |port, dir| config::configure(port, dir, &guests))?;
         let measured = measure(server, attack, options.seconds).with_context(|| attack.name)?;
         let faults = measured.faults();
         table.rows.push(measured.row(attack.name, &faults));

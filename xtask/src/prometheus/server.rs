@@ -1,25 +1,20 @@
 //! The server: the release build with two workers, an admin listener, and routes of several kinds.
 
-use std::fs;
 use std::net::TcpListener;
 use std::path::Path;
-use std::process::Command;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, bail};
 use rustix::process::Signal;
 use serde_json::Value;
-use tempfile::TempDir;
 
 use super::load::KINDS;
 use crate::http::{self, free_port, local};
-use crate::process::{self, Foreign, Running};
+use crate::process::Foreign;
+use crate::server;
 
 pub(super) const PACKAGES: &[&str] = &["burn", "echo", "hello", "memory", "outgoing", "stream", "trap"];
-
-/// How long a first start may take, which compiles the components.
-const READY_WITHIN: Duration = Duration::from_secs(120);
 
 /// How long a reload, an upgrade or the start of another worker may take.
 const DONE_WITHIN: Duration = Duration::from_secs(60);
@@ -30,8 +25,7 @@ pub(super) struct Server {
     origin: TcpListener,
     /// The supervisor, which is another one after an upgrade.
     supervisor: Foreign,
-    _first: Running,
-    _dir: TempDir,
+    _first: server::Server,
 }
 
 /// What `/status` of the admin listener says.
@@ -45,24 +39,11 @@ struct Status {
 
 impl Server {
     pub(super) fn start(root: &Path, guests: &Path) -> Result<Self> {
-        let dir = tempfile::Builder::new().prefix("daylily-prometheus-").tempdir()?;
-        let (port, admin) = (free_port()?, free_port()?);
+        let admin = free_port()?;
         let origin = TcpListener::bind(local(0)).context("failed to listen as an origin")?;
-        fs::write(dir.path().join("daylily.toml"), config(port, admin, guests))?;
-        // The log is discarded: each failure of a guest has a line in it.
-        let mut command = Command::new("sh");
-        command.args(["-c", "exec \"$0\" serve --cache-dir cache 2>/dev/null"]);
-        command.arg(root.join("target/release/daylily")).current_dir(dir.path());
-        process::without_settings(&mut command);
-        let mut first = Running::start(command, dir.path().join("stdout"))?;
-        let begun = Instant::now();
-        while !first.output().starts_with("Server running") {
-            first.is_running()?;
-            ensure!(begun.elapsed() < READY_WITHIN, "daylily did not start");
-            thread::sleep(Duration::from_millis(20));
-        }
+        let first = server::Server::start(root, "prometheus", |port, _| Ok(config(port, admin, guests)))?;
         let supervisor = Foreign::of(status(admin)?.pid).context("the supervisor has ended")?;
-        Ok(Self { port, admin, origin, supervisor, _first: first, _dir: dir })
+        Ok(Self { port: first.port, admin, origin, supervisor, _first: first })
     }
 
     /// A listener for the origin of outgoing requests.

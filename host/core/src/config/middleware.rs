@@ -1,14 +1,14 @@
 //! Middleware of a route: `middleware`, components that its requests pass before what answers them.
 
 use std::ops::Range;
-use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 use toml::de::{DeTable, DeValue};
 
-use super::diagnostic::{Diagnostics, Problems};
+use super::diagnostic::Problems;
 use super::kinds::PathOf;
+use super::place::{Place, Places};
 use super::provide::Provider;
 use super::read::Settings;
 use super::reader::{Located, Section, wrong_type};
@@ -17,7 +17,7 @@ use super::{ComponentSource, Config, Grants, RouteLimits};
 use crate::ValueError;
 
 /// One component of a route's middleware.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Link {
     /// Its name in logs: that of its route, a slash, and the file's name without its extension; and its place in the
     /// chain, if another one has that name.
@@ -28,40 +28,9 @@ pub struct Link {
     pub limits: RouteLimits,
     /// What its instances are granted.
     pub grants: Grants,
-    /// Where the file has it. None in a worker, which reports no errors of a configuration.
+    /// Where the file has it.
     #[serde(skip)]
-    place: Option<Place>,
-}
-
-/// A place in a configuration file.
-#[derive(Debug, Clone)]
-struct Place {
-    path: Arc<Path>,
-    text: Arc<str>,
-    span: Range<usize>,
-}
-
-impl PartialEq for Link {
-    /// Wherever the file has them.
-    fn eq(&self, other: &Self) -> bool {
-        let of = |link: &Self| (link.name.clone(), link.component.clone(), link.limits, link.grants.clone());
-        of(self) == of(other)
-    }
-}
-
-impl Eq for Link {}
-
-impl Link {
-    /// An error about its component, which is found when that is read.
-    pub fn error(&self, message: String, help: &str) -> Diagnostics {
-        let error = ValueError::new(message).help(help);
-        let mut problems = Problems::default();
-        problems.add_at(self.place.as_ref().map(|place| place.span.clone()), error);
-        match &self.place {
-            Some(place) => Diagnostics::new(&place.path, &place.text, problems),
-            None => Diagnostics::new(Path::new(""), "", problems),
-        }
-    }
+    pub place: Place,
 }
 
 const KEY: &str = "middleware";
@@ -69,22 +38,10 @@ const KEY: &str = "middleware";
 const COMPONENT: PathOf =
     PathOf { key: "component", name: "component", help: "write the path of a `.wasm` file", default: "required" };
 
-/// The file that links are read from, for errors that are found later.
-pub(super) struct LinkFile {
-    path: Arc<Path>,
-    text: Arc<str>,
-}
-
-impl LinkFile {
-    pub(super) fn new(path: &Path, text: &str) -> Self {
-        Self { path: path.into(), text: text.into() }
-    }
-}
-
 /// Reads the middleware of a route, whose name and limits are given. Links have the grants of `[defaults]`, and not
 /// those of their route.
 pub(super) fn read(
-    file: &LinkFile,
+    places: &Places,
     section: &mut Section<'_, '_>,
     route: &str,
     limits: &RouteLimits,
@@ -115,9 +72,8 @@ pub(super) fn read(
             name = format!("{name}-{}", links.len() + 1);
         }
         provider.provide(Some(&name), &mut settings.grants, section.problems());
-        let place = Place { path: Arc::clone(&file.path), text: Arc::clone(&file.text), span };
         let Settings { limits, grants } = settings;
-        links.push(Link { name, component: ComponentSource::File(component), limits, grants, place: Some(place) });
+        links.push(Link { name, component: ComponentSource::File(component), limits, grants, place: places.at(span) });
     }
     links
 }
@@ -163,14 +119,15 @@ fn component(section: &mut Section<'_, '_>, span: &Range<usize>, text: &str) -> 
 pub(super) fn check(config: &Config, problems: &mut Problems) {
     for route in &config.routes {
         let guests = route.middleware.len().saturating_add(1);
-        let Some(place) = route.middleware.first().and_then(|link| link.place.as_ref()) else { continue };
+        let Some(first) = route.middleware.first() else { continue };
         for (key, limit) in [("max_chain", config.server.max_chain), ("max_concurrency", config.server.max_concurrency)]
         {
             if guests > usize::try_from(limit).unwrap_or(usize::MAX) {
                 let error = ValueError::new(format!(
                     "a request of this route needs {guests} guests at a time, more than {key} = {limit}"
                 ));
-                problems.add(place.span.clone(), error.help(format!("raise {key} in [server], or remove middleware")));
+                problems
+                    .add_at(first.place.span(), error.help(format!("raise {key} in [server], or remove middleware")));
             }
         }
     }

@@ -20,6 +20,7 @@ mod option;
 pub mod options;
 mod other_options;
 mod own_log;
+mod place;
 mod provide;
 mod read;
 mod reader;
@@ -52,6 +53,7 @@ pub use missing_imports::MissingImports;
 pub use option::{Flag, Form, Overrides, Row};
 pub use options::{AccessLog, Admin, Config, Grants, RouteLimits, ServerLimits};
 pub use own_log::LogFormat;
+pub use place::Place;
 pub use provide::{MAX_VALUE_FILE_BYTES, NoSurroundings, PORT, Placeholders, Surroundings};
 pub use schedule::{SCHEDULES_STORE, Schedule};
 pub use static_files::{CacheRule, FilePattern, StaticFiles};
@@ -78,6 +80,9 @@ pub struct Route {
     pub middleware: Vec<Link>,
     /// The component that handles its requests. Without `files`, there is one.
     pub component: Option<ComponentSource>,
+    /// Where the file names it.
+    #[serde(skip)]
+    pub component_place: Place,
     /// The files that are served where there are any, before the component.
     pub files: Option<StaticFiles>,
     /// The limits of each request.
@@ -172,6 +177,7 @@ pub fn single(
         path,
         middleware: Vec::new(),
         component: Some(component),
+        component_place: Place::default(),
         files: None,
         limits: settings.limits,
         grants: settings.grants,

@@ -11,8 +11,9 @@ use super::callees;
 use super::diagnostic::{Diagnostics, Problems};
 use super::kinds::PathOf;
 use super::masked::without_secrets;
-use super::middleware::{self, LinkFile};
+use super::middleware;
 use super::options::MAX_CONCURRENCY;
+use super::place::{Place, Places};
 use super::provide::{Provider, Surroundings};
 use super::reader::{Located, Section};
 use super::schedule;
@@ -57,15 +58,16 @@ pub(super) fn read(
         syntax::report(error, text, &mut syntax);
     }
     let dir = path.parent().unwrap_or(Path::new(""));
-    let links = LinkFile::new(path, text);
-    let file = File { text, dir, links, is_toml: syntax.is_empty() };
+    // An error shows its line, maybe in a log.
+    let shown = without_secrets(text, tree.get_ref());
+    let places = Places::of(path, &shown);
+    let file = File { text, dir, places, is_toml: syntax.is_empty() };
     let mut problems = Problems::default();
     let mut provider = Provider::new(surroundings);
     let config = read_config(&file, tree.get_ref(), overrides, &mut provider, &mut problems);
     let problems = problems.without_consequences(&syntax, text).and(syntax);
     if !problems.is_empty() {
-        // An error shows its line, maybe in a log.
-        return Err(Diagnostics::new(path, &without_secrets(text, tree.get_ref()), problems));
+        return Err(Diagnostics::new(path, &shown, problems));
     }
     Ok(config)
 }
@@ -74,7 +76,7 @@ struct File<'a> {
     text: &'a str,
     /// The directory that relative paths are relative to.
     dir: &'a Path,
-    links: LinkFile,
+    places: Places,
     /// Whether the whole text is valid TOML. If not, missing keys and duplicates cannot be reported.
     is_toml: bool,
 }
@@ -172,6 +174,7 @@ fn read_route(
     let host = read_pattern(section, "host", HostPattern::any);
     let path = read_pattern(section, "path", PathPattern::all);
     let component = section.path(&COMPONENT).map(ComponentSource::File);
+    let component_place = section.place_of(COMPONENT.key).map_or_else(Place::default, |span| file.places.at(span));
     let files = static_files::read(section, path.as_ref(), section.has(COMPONENT.key));
     if !section.has("component") && !section.has("files") && file.is_toml {
         let error = ValueError::new("this route has no `component` and no `files`");
@@ -188,7 +191,7 @@ fn read_route(
     };
     provider.provide(name.as_deref(), &mut settings.grants, section.problems());
     let links = name.as_deref().unwrap_or_default();
-    let middleware = middleware::read(&file.links, section, links, &settings.limits, &defaults.grants, provider);
+    let middleware = middleware::read(&file.places, section, links, &settings.limits, &defaults.grants, provider);
 
     let ((host, path), name) = patterns.zip(name)?;
     if file.is_toml {
@@ -198,7 +201,8 @@ fn read_route(
     if component.is_none() && files.is_none() {
         return None;
     }
-    Some(Route { name, host, path, middleware, component, files, limits: settings.limits, grants: settings.grants })
+    let Settings { limits, grants } = settings;
+    Some(Route { name, host, path, middleware, component, component_place, files, limits, grants })
 }
 
 /// A pattern; `None` if it is present and invalid.

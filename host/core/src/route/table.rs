@@ -143,7 +143,7 @@ mod tests {
 
     use super::*;
     use crate::config::ComponentSource;
-    use crate::config::{Grants, RouteLimits};
+    use crate::config::{Grants, Place, RouteLimits};
     use crate::route::{HostPattern, PathPattern};
 
     fn route(host: &str, path: &str) -> Route {
@@ -153,6 +153,7 @@ mod tests {
             path: path.parse::<PathPattern>().unwrap(),
             middleware: Vec::new(),
             component: Some(ComponentSource::HelloWorld),
+            component_place: Place::default(),
             files: None,
             limits: RouteLimits::default(),
             grants: Grants::default(),

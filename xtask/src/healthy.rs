@@ -14,15 +14,15 @@ const UNANSWERED: Duration = Duration::from_secs(10);
 
 /// What the client measured.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub(super) struct Seen {
-    pub(super) p50: Duration,
-    pub(super) p99: Duration,
+pub(crate) struct Seen {
+    pub(crate) p50: Duration,
+    pub(crate) p99: Duration,
     /// Requests without the expected response.
-    pub(super) failed: u64,
+    pub(crate) failed: u64,
 }
 
 /// Requests Hello World for `time`, over one connection as long as it stays open.
-pub(super) fn measure(port: u16, time: Duration) -> Result<Seen> {
+pub(crate) fn measure(port: u16, time: Duration) -> Result<Seen> {
     let (mut times, mut failed) = (Vec::new(), 0);
     let mut client = None;
     let end = Instant::now() + time;

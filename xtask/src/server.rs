@@ -1,4 +1,4 @@
-//! The attacked server: the release build with two workers and the default limits.
+//! daylily: the release build, with a configuration and in a directory of its own.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -17,25 +17,29 @@ const READY_WITHIN: Duration = Duration::from_secs(120);
 /// How long a command on the control socket may take.
 const ANSWERS_WITHIN: Duration = Duration::from_secs(30);
 
-pub(super) struct Server {
-    pub(super) port: u16,
+/// A running daylily, whose log is discarded: without a bound it would fill the disk. Dropping it ends it.
+pub(crate) struct Server {
+    pub(crate) port: u16,
     process: Running,
     daylily: PathBuf,
     dir: TempDir,
 }
 
 impl Server {
-    pub(super) fn start(root: &Path, guests: &Path) -> Result<Self> {
-        let dir = tempfile::Builder::new().prefix("daylily-attack-").tempdir()?;
+    /// Starts it and waits until it responds. `configure` is given the port that it has to listen to and the directory,
+    /// to put there what is needed, and returns the configuration.
+    ///
+    /// # Errors
+    ///
+    /// When it does not start, or `/` has not the status 200.
+    pub(crate) fn start(root: &Path, name: &str, configure: impl FnOnce(u16, &Path) -> Result<String>) -> Result<Self> {
+        let dir = tempfile::Builder::new().prefix(&format!("daylily-{name}-")).tempdir()?;
         let daylily = root.join("target/release/daylily");
         let port = free_port()?;
-        fs::write(dir.path().join("daylily.toml"), config(port, guests))?;
-        let granted = dir.path().join("granted");
-        fs::create_dir(&granted)?;
-        make_fifo(&granted.join("fifo"))?;
-        // The log is discarded: without a bound it would fill the disk.
+        fs::write(dir.path().join("daylily.toml"), configure(port, dir.path())?)?;
         let mut command = Command::new("sh");
-        command.args(["-c", "exec \"$0\" serve --control control.sock --cache-dir cache 2>/dev/null"]);
+        command
+            .args(["-c", "exec \"$0\" serve --control control.sock --cache-dir cache --state-dir state 2>/dev/null"]);
         command.arg(&daylily).current_dir(dir.path());
         process::without_settings(&mut command);
         let mut process = Running::start(command, dir.path().join("stdout"))?;
@@ -49,44 +53,28 @@ impl Server {
         Ok(Self { port, process, daylily, dir })
     }
 
-    /// Memory of the supervisor and its workers.
-    pub(super) fn memory_kib(&self) -> u64 {
+    pub(crate) fn dir(&self) -> &Path {
+        self.dir.path()
+    }
+
+    /// CPU time of all of its processes.
+    pub(crate) fn cpu(&self) -> Duration {
+        self.process.cpu()
+    }
+
+    /// Memory of all of its processes.
+    pub(crate) fn memory_kib(&self) -> u64 {
         self.process.pss_kib()
     }
 
     /// How many workers have been replaced.
-    pub(super) fn deaths(&self) -> Result<u64> {
+    pub(crate) fn deaths(&self) -> Result<u64> {
         let mut command = Command::new(&self.daylily);
-        command.args(["status", "--json", "--control", "control.sock"]).current_dir(self.dir.path());
+        command.args(["status", "--json", "--control", "control.sock"]).current_dir(self.dir());
         process::without_settings(&mut command);
-        let status = process::run(command, ANSWERS_WITHIN, &self.dir.path().join("status"))?;
+        let status = process::run(command, ANSWERS_WITHIN, &self.dir().join("status"))?;
         number(&status, "worker_restarts").context("`daylily status --json` has no worker_restarts")
     }
-}
-
-fn config(port: u16, guests: &Path) -> String {
-    let route = |host: &str, package: &str, keys: &str| {
-        let component = guests.join(format!("{package}.wasm"));
-        format!("[[route]]\n{host}component = \"{}\"\n{keys}\n", component.display())
-    };
-    let host = |name: &str| format!("host = \"{name}.test\"\n");
-    [
-        format!("listen = \"127.0.0.1:{port}\"\nworkers = 2\n"),
-        route("", "hello", ""),
-        route(&host("echo"), "echo", ""),
-        route(&host("stream"), "stream", ""),
-        route(&host("trap"), "trap", ""),
-        route(&host("excess"), "excess", ""),
-        route(&host("outgoing"), "outgoing", "allow_http = [\"http://127.0.0.1:*\"]\n"),
-        route(&host("files"), "env", "dirs = [\"granted::/granted\"]\nwall_time = \"300ms\"\n"),
-    ]
-    .concat()
-}
-
-fn make_fifo(path: &Path) -> Result<()> {
-    let mut command = Command::new("mkfifo");
-    command.arg(path);
-    process::run(command, ANSWERS_WITHIN, &path.with_extension("log")).map(drop)
 }
 
 /// The value of the first number with this name in JSON.
