@@ -171,9 +171,13 @@ fn errors_of_stores_chains_and_schedules_have_a_line_everywhere() {
             "3:13",
         ),
         (route(&format!("middleware = ['{hello}']")), "is of WASI 0.2, whose middleware can pass", "5:15"),
-        (format!("[store.a]\n{same}[store.b]\n{same}{}", route("")), "both would be", "7:10"),
         (
-            format!("{}\n[[schedule]]\nname = 'x'\nroute = 'app'\ncron = '61 * * * *'", route("")),
+            format!("[store.a]\n{same}[store.b]\n{same}{}", route("")),
+            "the store `a` has the same server and prefix",
+            "7:10",
+        ),
+        (
+            format!("{}\n[[schedule]]\nname = 'x'\nroute = 'app'\npath = '/'\ncron = '61 * * * *'", route("")),
             "invalid cron line",
             "9:8",
         ),

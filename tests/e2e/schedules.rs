@@ -14,7 +14,12 @@ const STORE: &str = "_schedules";
 
 /// A server with a route that records the requests of schedules in the store `visits`, and these schedules.
 pub fn setup(state_dir: &str, schedules: &str) -> Setup {
-    routes(Setup::new().top(&format!("state_dir = '{state_dir}'\n[store.visits]\n[store.claims]")), schedules)
+    setup_with(&format!("state_dir = '{state_dir}'\n[store.visits]\n[store.claims]"), schedules)
+}
+
+/// The same with other keys at the top, which have the stores `visits` and `claims`.
+pub fn setup_with(top: &str, schedules: &str) -> Setup {
+    routes(Setup::new().top(top), schedules)
 }
 
 fn routes(setup: Setup, schedules: &str) -> Setup {

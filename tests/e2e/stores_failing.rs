@@ -12,6 +12,7 @@ use rustix::process::Signal;
 
 use crate::harness::{Connection, Daylily, Process, Request, Setup, eventually, run_at};
 use crate::stores::{FORMS, files, setup};
+use crate::upgrade::upgrade;
 
 pub fn storage(server: &Daylily) -> Option<Process> {
     server.processes().into_iter().find(|process| process.is_called("daylily-storage"))
@@ -193,7 +194,7 @@ fn nothing_acknowledged_is_lost_under_kills() {
 /// How many seconds the kills go on, to be set by hand, with one in each second. Otherwise there are a few.
 const SECONDS: &str = "DAYLILY_E2E_KILLS_SECONDS";
 
-/// Clients increment while processes are killed and replaced, and `disturb` does more. The counter is at least what was
+/// Clients increment while processes are killed and replaced, with reloads and upgrades, and `disturb` does more. The counter is at least what was
 /// acknowledged, and at most that and what got an answer that leaves it open, or none.
 pub fn check_under_kills(server: &Daylily, mut disturb: impl FnMut()) {
     const CLIENTS: usize = 64;
@@ -206,12 +207,14 @@ pub fn check_under_kills(server: &Daylily, mut disturb: impl FnMut()) {
             // Some more are acknowledged in between.
             let before: u64 = value(server);
             assert!(eventually(Duration::from_secs(20), || value(server) > before + 20), "nothing goes on");
-            let workers = server.worker_processes();
-            match round % 4 {
-                0 => workers[round as usize / 4 % workers.len()].kill(),
+            let mut workers = server.processes();
+            workers.retain(|process| process.is_called("daylily-worker"));
+            match round % 6 {
+                0 | 3 => workers[round as usize / 3 % workers.len()].kill(),
                 1 => storage(server).expect("a storage process").kill(),
                 2 => server.reload(),
-                _ => disturb(),
+                4 => disturb(),
+                _ => drop(upgrade(server)),
             }
             std::thread::sleep(pause);
         }

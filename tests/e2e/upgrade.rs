@@ -30,7 +30,7 @@ fn replace_by(server: &Daylily, contents: &str, mode: u32) {
 
 /// Starts the upgrade. Returns the new supervisor once it serves alone.
 #[track_caller]
-fn upgrade(server: &Daylily) -> Process {
+pub fn upgrade(server: &Daylily) -> Process {
     let old = server.status().supervisor();
     old.signal(Signal::USR2);
     let came = eventually(PATIENCE, || server.status().supervisor() != old);

@@ -66,6 +66,10 @@ impl StoreServer {
         server
     }
 
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
     /// The backend of a store.
     pub fn url(&self) -> String {
         match (self.kind, self.is_tls) {

@@ -1,8 +1,9 @@
-//! CPU time of operations. The servers' own is not counted, because it is the same.
+//! CPU time of operations under load. The servers' own is not counted, because it is the same.
 
+use std::thread;
 use std::time::Duration;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, anyhow, ensure};
 
 use super::setup::{Setup, Store};
 use crate::bench::outcome::{Outcome, figure, median};
@@ -18,8 +19,10 @@ const ROUNDS: usize = 5;
 /// Operations of the program in a round.
 const OPERATIONS: u64 = 20_000;
 
-/// Requests with many operations in a round, and as many with [`FEW`].
-const REQUESTS: u32 = 40;
+/// Clients, and the requests of each with many operations in a round, and as many with [`FEW`]. With one client, most
+/// of the time would be that of processes that fall asleep and are woken.
+const CLIENTS: u32 = 16;
+const REQUESTS: u32 = 5;
 const MANY: u32 = 501;
 const FEW: u32 = 1;
 
@@ -47,7 +50,10 @@ pub(super) fn run(setup: &Setup) -> Result<Vec<String>> {
             table.rows.push(vec![name, us(program), us(guest), figure(guest / program), us(limit), verdict.into()]);
         }
     }
-    crate::say(&format!("CPU time of one operation, without the store's server:\n\n{}\n", table.markdown()))?;
+    crate::say(&format!(
+        "CPU time of one operation beside {CLIENTS} clients, without the store's server:\n\n{}\n",
+        table.markdown()
+    ))?;
     Ok(missed)
 }
 
@@ -57,13 +63,17 @@ fn guest_us(setup: &Setup, store: Store, operation: &str) -> Result<f64> {
         let target = format!("/often?store={}&op={operation}&key=k&bytes=100&count={count}", store.name());
         let done = http::fetch(setup.server.port, &target)?;
         ensure!(done == format!("{count} times"), "{target}: {done}");
-        let mut client = Client::connect(setup.server.port)?;
         let before = setup.server.cpu();
-        for _ in 0..REQUESTS {
-            client.get(&target)?;
-        }
+        thread::scope(|scope| {
+            let all = || -> Result<()> {
+                let mut client = Client::connect(setup.server.port)?;
+                (0..REQUESTS).try_for_each(|_| client.get(&target).map(drop))
+            };
+            let clients: Vec<_> = (0..CLIENTS).map(|_| scope.spawn(all)).collect();
+            clients.into_iter().try_for_each(|client| client.join().map_err(|_| anyhow!("a client panicked"))?)
+        })?;
         Ok(setup.server.cpu().saturating_sub(before))
     };
     let (few, many) = (cpu(FEW)?, cpu(MANY)?);
-    Ok(many.saturating_sub(few).as_secs_f64() * 1e6 / f64::from(REQUESTS * (MANY - FEW)))
+    Ok(many.saturating_sub(few).as_secs_f64() * 1e6 / f64::from(CLIENTS * REQUESTS * (MANY - FEW)))
 }

@@ -162,7 +162,6 @@ impl Ledger {
         if is_same {
             step.missed = count(&plan.ticks, after, tick);
         }
-        self.times.clone_from(&plan.times);
         self.last = tick;
         let is_late = now.0.saturating_sub(tick.0) > MAX_LATE_S;
         let at_once = if plan.overlap == Overlap::Skip { 1 } else { MAX_AT_ONCE };

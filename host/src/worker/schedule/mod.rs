@@ -15,8 +15,8 @@ use daylily_core::schedule::{Ledger, Plan, Run, RunOutcome, Step, Tick, is_ahead
 use http::{HeaderValue, Method, Uri};
 use tokio::time::{Instant, sleep};
 
-use self::entry::{Entry, EntryError};
-use self::run::Running;
+use self::entry::{Entry, EntryError, Failed};
+use self::run::{HOLD, Running};
 use crate::http::server::Worker;
 use crate::observe::log::{AtMostEvery, OncePerSecond};
 use crate::observe::request_id::RequestId;
@@ -58,6 +58,8 @@ struct Timer {
     last: Option<Tick>,
     /// The runs in the ledger, and since when they look like that.
     seen: Vec<(Run, Instant)>,
+    /// A change that begins runs, of which it is not known whether it was made, and when it was sent.
+    unsettled: Option<(Made, Instant)>,
     is_ahead: bool,
     reports: AtMostEvery,
     skips: OncePerSecond,
@@ -70,6 +72,14 @@ struct Made {
     decided: Step,
 }
 
+impl Made {
+    /// Whether a ledger has all runs that it begins. There must be one: nothing else can be told from what others do.
+    fn is_in(ledger: &Ledger, made: &Self) -> bool {
+        let mut begun = made.taken_over.begin.iter().chain(&made.decided.begin).peekable();
+        begun.peek().is_some() && begun.all(|run| ledger.has(run))
+    }
+}
+
 /// Starts the timers, which end when the drain begins. Runs in progress then go on.
 pub(super) fn begin(worker: &Arc<Worker>, config: &Config) {
     for (number, schedule) in config.schedules.iter().enumerate() {
@@ -80,6 +90,7 @@ pub(super) fn begin(worker: &Arc<Worker>, config: &Config) {
             settings: Arc::new(settings),
             last: None,
             seen: Vec::new(),
+            unsettled: None,
             is_ahead: false,
             reports: AtMostEvery::new(REPORT_INTERVAL),
             skips: OncePerSecond::new(),
@@ -134,7 +145,9 @@ impl Timer {
     async fn look(&mut self) -> Duration {
         let now = now();
         let plan = &self.settings.plan;
-        let is_due = self.last.is_none_or(|last| plan.ticks.until(now).is_some_and(|tick| tick > last));
+        // The entry may be deleted because its last tick is in the future.
+        let is_due =
+            self.is_ahead || self.last.is_none_or(|last| plan.ticks.until(now).is_some_and(|tick| tick > last));
         let lost = self.seen.iter().find(|(run, since)| run.owner.is_empty() || since.elapsed() >= LEASE);
         let lost = lost.map(|(run, _)| run.clone());
         if (is_due || lost.is_some())
@@ -156,12 +169,12 @@ impl Timer {
         let claimed = Instant::now();
         let plan = &self.settings.plan;
         let owners = [RequestId::next().to_string(), RequestId::next().to_string()];
-        let is_first = self.last.is_none();
+        let last = self.last;
         let change = |before: Option<&Ledger>| {
-            let here = Plan { since: now, ..plan.clone() };
             let adopted = match before {
-                None => Ledger::adopted(None, &here),
-                Some(_) if is_first => Ledger::adopted(before, &here),
+                // If it was deleted, this tick has not been decided.
+                None => Ledger::adopted(None, &Plan { since: last.unwrap_or(now).min(now), ..plan.clone() }),
+                Some(_) if last.is_none() => Ledger::adopted(before, &Plan { since: now, ..plan.clone() }),
                 Some(_) => None,
             };
             let is_new = adopted.is_some();
@@ -172,12 +185,21 @@ impl Timer {
             let is_changed = is_new || taken_over.is_changed || decided.is_changed;
             is_changed.then_some((ledger, Made { taken_over, decided }))
         };
-        let is_made = |now: &Ledger, made: &Made| {
-            let mut begun = made.taken_over.begin.iter().chain(&made.decided.begin).peekable();
-            begun.peek().is_some() && begun.all(|run| now.has(run))
+        let changed = match self.settings.entry.change(PATIENCE, change, Made::is_in).await {
+            Ok(changed) => changed,
+            Err(Failed { error, uncertain }) => {
+                self.unsettled = uncertain.map(|made| (made, claimed)).or(self.unsettled.take());
+                return Err(error);
+            }
         };
-        let changed = self.settings.entry.change(PATIENCE, change, is_made).await?;
         if let Some(ledger) = changed.ledger {
+            if let Some((made, claimed)) = self.unsettled.take()
+                && claimed.elapsed() < HOLD
+                && Made::is_in(&ledger, &made)
+            {
+                self.carry_out(made.taken_over, claimed);
+                self.carry_out(made.decided, claimed);
+            }
             self.last = Some(ledger.last);
             self.remember(ledger.running);
         }
@@ -204,7 +226,8 @@ impl Timer {
             let (tick, attempt) = (run.tick, run.attempt);
             tracing::error!(
                 target: log_target::SCHEDULE,
-                "schedule `{name}`: the run of {tick} was lost: its process died (attempt {attempt}); {then}"
+                "schedule `{name}`: the run of {tick} was lost: nothing was heard of its process for {LEASE:?} (attempt \
+                 {attempt}); {then}"
             );
         }
         if step.missed > 0 {

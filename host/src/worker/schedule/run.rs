@@ -19,7 +19,7 @@ const BEAT: Duration = Duration::from_secs(3);
 
 /// A run is ended when its beat could not be changed for this time: less than the others wait before they take it for
 /// lost, so that it does not go on beside the next one.
-const HOLD: Duration = Duration::from_secs(15);
+pub(super) const HOLD: Duration = Duration::from_secs(15);
 
 /// How long it is tried to write the end of a run, and how long once the drain cuts.
 const END_PATIENCE: Duration = Duration::from_secs(10);
@@ -40,10 +40,14 @@ impl Running {
     /// Runs it to its end.
     pub(super) async fn go(self) {
         let (worker, settings) = (&*self.worker, &*self.settings);
-        let answer = tokio::select! {
-            biased;
-            why = self.hold() => Err(why),
-            answer = dispatch(worker, settings.route, &settings.name, self.request()) => Ok(answer),
+        let answer = if self.claimed.elapsed() >= HOLD {
+            Err("its claim was answered too late")
+        } else {
+            tokio::select! {
+                biased;
+                why = self.hold() => Err(why),
+                answer = dispatch(worker, settings.route, &settings.name, self.request()) => Ok(answer),
+            }
         };
         let (name, tick) = (&settings.name, self.run.tick);
         let (ended, outcome) = match answer {
@@ -100,7 +104,7 @@ impl Running {
             let now = Instant::now();
             let left = (held_since + HOLD).saturating_duration_since(now);
             if left.is_zero() {
-                return "the store could not be reached for too long";
+                return "its beat could not be written to the store in time";
             }
             let beat = self.settings.entry.change(
                 left,
@@ -112,8 +116,11 @@ impl Running {
                 |_, ()| false,
             );
             match timeout(left, beat).await {
-                Ok(Ok(changed)) if changed.change.is_some() => (held_since, pause) = (now, BEAT),
-                Ok(Ok(_)) => return "another worker has taken it for lost",
+                // Without an entry, nobody can have taken it for lost.
+                Ok(Ok(changed)) if changed.change.is_some() || changed.ledger.is_none() => {
+                    (held_since, pause) = (now, BEAT);
+                }
+                Ok(Ok(_)) => return "another worker has taken it for lost, or its entry was deleted",
                 Ok(Err(_)) | Err(_) => pause = TRY_AGAIN,
             }
         }
@@ -136,7 +143,8 @@ impl Running {
             }
             Some(false) => tracing::warn!(
                 target: log_target::SCHEDULE,
-                "schedule `{name}`: the run of {tick} ({outcome}) was taken for lost by another worker"
+                "schedule `{name}`: the run of {tick} ({outcome}) was taken for lost by another worker, or its entry was \
+                 deleted"
             ),
             None => tracing::error!(
                 target: log_target::SCHEDULE,
@@ -148,6 +156,8 @@ impl Running {
 
     /// Returns false if the run is no longer this worker's.
     async fn write_end(&self, ended: Ended) -> bool {
+        // It may have been written, and its answer lost.
+        let mut is_uncertain = false;
         loop {
             let end = self.settings.entry.change(
                 END_PATIENCE,
@@ -158,8 +168,11 @@ impl Running {
                 |now, ()| !now.has(&self.run),
             );
             match end.await {
-                Ok(changed) => return changed.change.is_some(),
-                Err(_) => sleep(TRY_AGAIN).await,
+                Ok(changed) => return changed.change.is_some() || is_uncertain,
+                Err(failed) => {
+                    is_uncertain |= failed.uncertain.is_some();
+                    sleep(TRY_AGAIN).await;
+                }
             }
         }
     }
