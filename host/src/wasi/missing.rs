@@ -25,14 +25,24 @@ pub(crate) fn with_traps<'a>(
     wasi_version: WasiVersion,
 ) -> wasmtime::Result<Cow<'a, Linker<State>>> {
     let mut linker = Cow::Borrowed(linker);
+    let mut resources = Vec::new();
     for (name, import) in component.component_type().imports(engine) {
         let ComponentItem::ComponentInstance(interface) = import.ty else { continue };
-        if is_provided(name, wasi_version) {
-            continue;
+        let is_missing = !is_provided(name, wasi_version);
+        if is_missing {
+            linker.to_mut().instance(name)?;
         }
-        let mut instance = linker.to_mut().instance(name)?;
         for (item, export) in interface.exports(engine) {
-            define(&mut instance, name, item, &export.ty)?;
+            // One that an interface uses of an earlier one needs no definition, and must not have another.
+            if let ComponentItem::Resource(resource) = export.ty {
+                if resources.contains(&resource) {
+                    continue;
+                }
+                resources.push(resource);
+            }
+            if is_missing {
+                define(&mut linker.to_mut().instance(name)?, name, item, &export.ty)?;
+            }
         }
     }
     Ok(linker)
