@@ -80,7 +80,7 @@ impl StoreServer {
         }
     }
 
-    /// Sends Redis a command whose words have no spaces, and returns the answer as it is.
+    /// Sends Redis a command, with words that have spaces in quotes, and returns the answer as it is.
     pub fn ask(&self, command: &str) -> String {
         self.try_ask(command).expect("an answer")
     }

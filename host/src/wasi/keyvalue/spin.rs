@@ -130,7 +130,7 @@ fn get_keys(mut store: Access<'_, State>, of: &Resource<Store3>) -> wasmtime::Re
             StreamReader::new(&mut store, std::iter::empty())?
         }
     };
-    // Without a result, the guest has dropped the stream.
+    // The producer sends a result before it ends the stream. Without one, the guest has dropped the stream.
     let ended = FutureReader::new(&mut store, async { wasmtime::error::Ok(ended.await.unwrap_or(Ok(()))) })?;
     Ok((keys, ended))
 }
@@ -172,36 +172,41 @@ impl StreamProducer<State> for Keys {
         if destination.remaining(&mut store) == Some(0) {
             return Poll::Ready(Ok(StreamResult::Completed));
         }
-        let page = match &mut this.page {
-            Some(page) => page,
-            None => {
-                let call = operations::list(store.data_mut(), Arc::clone(&this.store), this.cursor)?;
-                this.page.insert(Box::pin(call.run()))
-            }
-        };
-        let done = match page.as_mut().poll(cx) {
-            Poll::Ready(done) => done,
-            // The page is kept for the next read.
-            Poll::Pending if finish => return Poll::Ready(Ok(StreamResult::Cancelled)),
-            Poll::Pending => return Poll::Pending,
-        };
-        this.page = None;
-        match told(done.finish(store.data_mut()))? {
-            Ok(Page { keys, next }) => {
-                this.cursor = next;
-                if next.is_none() {
-                    this.end(Ok(()));
+        // Bounded by `max_store_operations`.
+        loop {
+            let page = match &mut this.page {
+                Some(page) => page,
+                None => {
+                    let call = operations::list(store.data_mut(), Arc::clone(&this.store), this.cursor)?;
+                    this.page.insert(Box::pin(call.run()))
                 }
-                if keys.is_empty() {
+            };
+            let done = match page.as_mut().poll(cx) {
+                Poll::Ready(done) => done,
+                // The page is kept for the next read.
+                Poll::Pending if finish => return Poll::Ready(Ok(StreamResult::Cancelled)),
+                Poll::Pending => return Poll::Pending,
+            };
+            this.page = None;
+            let Page { keys, next } = match told(done.finish(store.data_mut()))? {
+                Ok(page) => page,
+                Err(error) => {
+                    this.end(Err(error));
                     return Poll::Ready(Ok(StreamResult::Dropped));
                 }
+            };
+            this.cursor = next;
+            if next.is_none() {
+                this.end(Ok(()));
+            }
+            if !keys.is_empty() {
                 destination.set_buffer(keys.into());
-                Poll::Ready(Ok(StreamResult::Completed))
+                return Poll::Ready(Ok(StreamResult::Completed));
             }
-            Err(error) => {
-                this.end(Err(error));
-                Poll::Ready(Ok(StreamResult::Dropped))
+            if next.is_none() {
+                return Poll::Ready(Ok(StreamResult::Dropped));
             }
+            // A server finds the keys of others, too: its page may be empty and not the last one.
         }
     }
 }
