@@ -186,7 +186,9 @@ impl Pending {
     }
 
     pub(super) fn kept_bytes(&self) -> usize {
-        size_of::<Self>() + self.lowered.lists.iter().map(|list| list.bytes.capacity()).sum::<usize>()
+        let lists = &self.lowered.lists;
+        let bytes = lists.iter().map(|list| list.bytes.capacity()).sum::<usize>();
+        size_of::<Self>() + lists.capacity() * size_of::<List>() + bytes
     }
 
     /// Writes a result of `size` bytes to address `to`. A result with lists is returned instead, to wait for memory.
