@@ -53,6 +53,32 @@ fn guests_of_spins_sdk_have_stores_and_variables() {
     );
 }
 
+/// What is passed to a store is charged until it is there.
+#[test]
+fn values_on_their_way_to_a_store_are_charged() {
+    let server = in_both_forms("spin").start();
+    for host in ["direct.test", "entire.test"] {
+        server.get(host, "/set-at-once?key=big&count=10&bytes=1000000").expect(200, "10 set");
+        let id = server.get(host, "/set-at-once?key=big&count=30&bytes=1000000").expect_refusal(500, "guest trapped");
+        server.log().wait_for(&[&id, "max_host_memory = 16MiB"]);
+    }
+}
+
+/// Answers that the guest has not taken yet have a part of its memory on the host. The other operations wait.
+#[test]
+fn answers_do_not_arrive_faster_than_the_guest_takes_them() {
+    let server = in_both_forms("spin").start();
+    server.get("direct.test", "/set-at-once?key=big&count=1&bytes=1000000").expect(200, "1 set");
+    for host in ["direct.test", "entire.test"] {
+        let process = server.process();
+        process.forget_peak();
+        let before = process.resident_kib();
+        server.get(host, "/get-at-once?key=big0&count=200&steps=50000000").expect(200, "200000000 bytes");
+        let peak = process.peak_resident_kib();
+        assert!(peak < before + 80 * 1024, "{host}: from {before} KiB to {peak} KiB");
+    }
+}
+
 #[test]
 fn a_guest_of_spins_sdk_lists_keys_as_a_stream() {
     let server = Setup::new()

@@ -83,6 +83,10 @@ impl StoreClient {
         &self.store.name
     }
 
+    pub(crate) fn max_value_bytes(&self) -> usize {
+        usize::try_from(self.store.max_value_bytes).unwrap_or(usize::MAX)
+    }
+
     /// Does an operation. Cancel safe; an operation that was sent may be done nevertheless.
     ///
     /// # Errors

@@ -195,7 +195,10 @@ impl State {
     /// Measures everything that the host keeps for the guest.
     #[cold]
     fn measure(&mut self, about_to: usize) -> wasmtime::Result<()> {
-        let kept = Measurement::of_all(self.table.iter_mut()) + self.guest.kept_bytes() + self.hooks.kept_bytes();
+        let kept = Measurement::of_all(self.table.iter_mut())
+            + self.guest.kept_bytes()
+            + self.hooks.kept_bytes()
+            + self.store_use.kept_bytes();
         Ok(self.host_memory.set_measured(kept, about_to)?)
     }
 

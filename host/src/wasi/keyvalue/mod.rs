@@ -2,6 +2,7 @@
 //! same data ([`operations`]).
 
 mod drafts;
+mod in_progress;
 mod operations;
 mod spin;
 
@@ -11,6 +12,7 @@ use std::sync::Arc;
 use daylily_core::config::Grants;
 
 pub(super) use self::drafts::{draft, draft2};
+use self::in_progress::InProgress;
 pub(crate) use self::operations::Cas;
 pub(super) use self::spin::{spin2, spin3};
 use crate::observe::log::OncePerSecond;
@@ -39,6 +41,8 @@ impl GrantedStores {
 pub(crate) struct StoreUse {
     operations: u32,
     open: u32,
+    /// Made with the first operation.
+    in_progress: Option<Arc<InProgress>>,
     listings: Arc<()>,
 }
 
@@ -51,6 +55,15 @@ struct Listing {
 }
 
 impl StoreUse {
+    /// The memory of the operations in progress, in bytes.
+    pub(super) fn kept_bytes(&self) -> usize {
+        self.in_progress.as_ref().map_or(0, |all| all.kept_bytes())
+    }
+
+    fn in_progress(&mut self, max_host_memory_bytes: u64) -> Arc<InProgress> {
+        Arc::clone(self.in_progress.get_or_insert_with(|| InProgress::new(max_host_memory_bytes)))
+    }
+
     /// None if the instance has too many.
     fn begin_listing(&self) -> Option<Listing> {
         (Arc::strong_count(&self.listings) <= MAX_LISTINGS).then(|| Listing { _one_more: Arc::clone(&self.listings) })

@@ -9,9 +9,10 @@ use daylily_core::excerpt::Excerpt;
 use daylily_core::log_target;
 use wasmtime::component::Resource;
 
+use super::in_progress::{Held, OPERATION_BYTES};
 use crate::engine::meter::{WaitFor, WaitTimer};
 use crate::storage::client::StoreClient;
-use crate::storage::message::{Answer, Operation, Page, Seen};
+use crate::storage::message::{Answer, MAX_ANSWER_BYTES, Operation, PAGE_BYTES, PAGE_KEYS, Page, Seen};
 use crate::wasi::host_memory::RESOURCE_BYTES;
 use crate::wasi::state::State;
 
@@ -20,6 +21,18 @@ const MAX_LOGGED_LABEL_BYTES: usize = 128;
 
 /// Maximum length of all keys together, for interfaces that return them in one list.
 const MAX_ALL_KEYS_BYTES: usize = 1 << 20;
+
+/// Maximum number of them. Short keys take more for their places in the list than for themselves.
+const MAX_ALL_KEYS: usize = 32_768;
+
+/// What is charged for each of several texts or values besides its bytes: its place in a list, and the allocator's.
+const TEXT_BYTES: usize = 64;
+
+/// What a page of keys takes at most: it ends with the key that makes it too long.
+const MAX_PAGE_BYTES: usize = PAGE_BYTES + MAX_KEY_BYTES + PAGE_KEYS as usize * TEXT_BYTES;
+
+/// The largest `max_key`.
+const MAX_KEY_BYTES: usize = 64 << 10;
 
 /// A store that a guest has opened, by whatever interface.
 pub(super) trait OpenStore: Send + 'static {
@@ -115,18 +128,27 @@ pub(super) fn store<S: OpenStore>(state: &mut State, store: &Resource<S>) -> was
 
 /// An operation that the guest may do, or why it may not.
 pub(super) struct Call<T> {
-    operation: Result<(Arc<StoreClient>, Operation, Duration, WaitTimer), Failed>,
+    operation: Result<Begun, Failed>,
     result: fn(Answer) -> Result<T, Answer>,
+}
+
+/// An operation that is counted and charged.
+struct Begun {
+    store: Arc<StoreClient>,
+    operation: Operation,
+    within: Duration,
+    timer: WaitTimer,
+    held: Held,
 }
 
 /// An operation that was done.
 pub(super) struct Done<T> {
-    answer: Result<Answer, Failed>,
+    answer: Result<(Answer, Held), Failed>,
     result: fn(Answer) -> Result<T, Answer>,
 }
 
 impl<T> Call<T> {
-    /// Counts the operation, and charges what is passed to the store.
+    /// Counts the operation, and charges what is passed to the store, and the largest possible answer.
     fn new(
         state: &mut State,
         store: Arc<StoreClient>,
@@ -140,18 +162,26 @@ impl<T> Call<T> {
             return Ok(Self { operation: Err(refused), result });
         }
         state.store_use().operations += 1;
-        state.charge(bytes_of(&operation))?;
+        let all = state.store_use().in_progress(limits.max_host_memory_bytes);
+        let mut passed = OPERATION_BYTES + bytes_of(&operation);
+        let mut answer = all.within_room(largest_answer(&store, &operation));
+        if let Operation::List(_) = operation {
+            // A stream of keys keeps its page while others need room for theirs, so a page waits for nothing.
+            passed += std::mem::take(&mut answer);
+        }
+        state.charge(all.growth(passed, answer))?;
+        let held = all.begin(passed, answer);
         let timer = WaitTimer::begin(state.limiter.shared_meter(), WaitFor::Store);
-        Ok(Self { operation: Ok((store, operation, limits.store_timeout, timer)), result })
+        Ok(Self { operation: Ok(Begun { store, operation, within: limits.store_timeout, timer, held }), result })
     }
 
     /// Does it, without the instance.
     pub(super) async fn run(self) -> Done<T> {
         let answer = match self.operation {
-            Ok((store, operation, within, timer)) => match store.call(operation, within).await {
+            Ok(Begun { store, operation, within, timer, held }) => match store.call(operation, within).await {
                 Ok(answer) => {
                     timer.succeed();
-                    Ok(answer)
+                    Ok((answer, held))
                 }
                 Err(error) => Err(Failed::Other(error.to_string())),
             },
@@ -160,7 +190,15 @@ impl<T> Call<T> {
         Done { answer, result: self.result }
     }
 
-    /// Does it while the guest waits.
+    /// Does it as soon as there is room for its answer, beside others.
+    pub(super) async fn run_in_turn(mut self) -> Done<T> {
+        if let Ok(begun) = &mut self.operation {
+            begun.held.wait_for_room().await;
+        }
+        self.run().await
+    }
+
+    /// Does it while the guest waits. Those in progress do not go on meanwhile, so it waits for none of them.
     pub(super) async fn wait(self, state: &mut State) -> Outcome<T> {
         self.run().await.finish(state)
     }
@@ -169,14 +207,15 @@ impl<T> Call<T> {
 impl<T> Done<T> {
     /// Charges what is passed back.
     pub(super) fn finish(self, state: &mut State) -> Outcome<T> {
-        let answer = match self.answer {
-            Ok(answer) => answer,
+        let (answer, held) = match self.answer {
+            Ok(answered) => answered,
             Err(failed) => return Ok(Err(failed)),
         };
+        drop(held);
         let bytes = match &answer {
-            Answer::Values(values) => values.iter().flatten().map(Bytes::len).sum(),
+            Answer::Values(values) => values.iter().flatten().map(|value| TEXT_BYTES + value.len()).sum(),
             Answer::Entry(Some((value, _))) => value.len(),
-            Answer::Keys(page) => page.keys.iter().map(String::len).sum(),
+            Answer::Keys(page) => page.keys.iter().map(|key| TEXT_BYTES + key.len()).sum(),
             Answer::Entry(None) | Answer::Done | Answer::Exists(_) | Answer::Number(_) => 0,
         };
         state.charge(bytes)?;
@@ -194,14 +233,24 @@ pub(super) fn told<T, E: From<Failed>>(outcome: Outcome<T>) -> wasmtime::Result<
 
 fn bytes_of(operation: &Operation) -> usize {
     match operation {
-        Operation::Get(keys) | Operation::Delete(keys) => keys.iter().map(String::len).sum(),
-        Operation::Set(entries) => entries.iter().map(|(key, value)| key.len() + value.len()).sum(),
+        Operation::Get(keys) | Operation::Delete(keys) => keys.iter().map(|key| TEXT_BYTES + key.len()).sum(),
+        Operation::Set(entries) => entries.iter().map(|(key, value)| 2 * TEXT_BYTES + key.len() + value.len()).sum(),
         Operation::Swap(key, seen, value) => {
             let seen = if let Seen::Value(value) = seen { value.len() } else { 0 };
             key.len() + seen + value.len()
         }
         Operation::Exists(key) | Operation::Read(key) | Operation::Increment(key, ..) => key.len(),
         Operation::List(_) => 0,
+    }
+}
+
+/// The largest possible answer to an operation, in bytes.
+fn largest_answer(store: &StoreClient, operation: &Operation) -> usize {
+    match operation {
+        Operation::Get(keys) => keys.len().saturating_mul(store.max_value_bytes()).min(MAX_ANSWER_BYTES),
+        Operation::Read(_) | Operation::Swap(..) => store.max_value_bytes(),
+        Operation::List(_) => MAX_PAGE_BYTES,
+        Operation::Exists(_) | Operation::Set(_) | Operation::Delete(_) | Operation::Increment(..) => 0,
     }
 }
 
@@ -286,8 +335,9 @@ pub(super) async fn list_all<S: OpenStore>(state: &mut State, of: Resource<S>) -
             Err(failed) => return Ok(Err(failed)),
         };
         bytes += page.keys.iter().map(String::len).sum::<usize>();
-        if bytes > MAX_ALL_KEYS_BYTES {
-            let error = "the keys are more than 1 MiB together; list them in pages, with wasi:keyvalue";
+        if bytes > MAX_ALL_KEYS_BYTES || keys.len() + page.keys.len() > MAX_ALL_KEYS {
+            let error =
+                "the keys are more than 1 MiB together, or more than 32768; list them in pages, with wasi:keyvalue";
             return Ok(Err(Failed::Other(error.to_owned())));
         }
         // A server may list a key twice.

@@ -108,7 +108,7 @@ pub(in crate::wasi) mod spin3 {
 
 /// Does an operation while the guest runs on.
 async fn meanwhile<T>(call: Call<T>) -> impl FnOnce(&mut State) -> wasmtime::Result<Result<T, Error>> {
-    let done = call.run().await;
+    let done = call.run_in_turn().await;
     move |state| told(done.finish(state))
 }
 
