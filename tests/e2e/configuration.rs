@@ -179,7 +179,7 @@ fn errors_of_stores_chains_and_schedules_have_a_line_everywhere() {
         (
             format!("{}\n[[schedule]]\nname = 'x'\nroute = 'app'\npath = '/'\ncron = '61 * * * *'", route("")),
             "invalid cron line",
-            "9:8",
+            "10:8",
         ),
     ];
     let server = Setup::new().route("hello.test", "hello", "").start();

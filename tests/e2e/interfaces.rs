@@ -67,7 +67,7 @@ fn values_on_their_way_to_a_store_are_charged() {
 /// Answers that the guest has not taken yet have a part of its memory on the host. The other operations wait.
 #[test]
 fn answers_do_not_arrive_faster_than_the_guest_takes_them() {
-    let server = in_both_forms("spin").start();
+    let server = in_both_forms("spin").defaults("cpu_time = '30s'").start();
     server.get("direct.test", "/set-at-once?key=big&count=1&bytes=1000000").expect(200, "1 set");
     for host in ["direct.test", "entire.test"] {
         let process = server.process();

@@ -6,6 +6,7 @@
 //! daylily has made. On NATS, the bucket is called `bench`. The operation `lock` locks a file for COUNT seconds.
 
 use std::error::Error;
+use std::io::Write as _;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -50,8 +51,7 @@ fn main() -> Result<()> {
         "nats" => runtime.block_on(nats(place, reads, count))?,
         _ => return Err(USAGE.into()),
     };
-    println!("{}", used / count.max(1));
-    Ok(())
+    Ok(writeln!(std::io::stdout(), "{}", used / count.max(1))?)
 }
 
 /// Keeps others from writing.
@@ -59,7 +59,7 @@ fn lock(path: &str, time: Duration) -> Result<()> {
     let connection = Connection::open(path)?;
     connection.busy_timeout(LOCKED_WITHIN)?;
     connection.execute_batch("BEGIN IMMEDIATE")?;
-    println!("locked");
+    writeln!(std::io::stdout(), "locked")?;
     std::thread::sleep(time);
     Ok(())
 }

@@ -25,7 +25,10 @@ during an outage, the 99th percentile of requests without a store is at most 1.2
 longer than store_timeout and a second, and no worker dies.
 ";
 
-const PARTS: [(&str, fn(&Setup) -> Result<Vec<String>>); 2] = [("cost", cost::run), ("outages", outages::run)];
+/// A part, which returns what is above its bars.
+type Part = fn(&Setup) -> Result<Vec<String>>;
+
+const PARTS: [(&str, Part); 2] = [("cost", cost::run), ("outages", outages::run)];
 
 /// Measures the named parts, or all of them.
 pub(crate) fn main(root: &Path, names: &[&str]) -> Result<()> {
