@@ -106,9 +106,22 @@ impl StoreServer {
         self.wait();
     }
 
-    /// Stops it from running until [`Self::resume`].
+    /// Stops it from running until [`Self::resume`]. When this returns, none of its threads does anything.
     pub fn pause(&self) {
         self.signal(Signal::STOP);
+        let began = Instant::now();
+        while !self.is_stopped() {
+            assert!(began.elapsed() < PATIENCE, "{} does not stop", self.kind.name());
+            std::thread::sleep(Duration::from_millis(1));
+        }
+    }
+
+    fn is_stopped(&self) -> bool {
+        let threads = std::fs::read_dir(format!("/proc/{}/task", self.child.id())).expect("a running server");
+        threads.flatten().all(|thread| {
+            let stat = std::fs::read_to_string(thread.path().join("stat")).unwrap_or_default();
+            stat.rsplit_once(") ").is_none_or(|(_, rest)| rest.starts_with('T'))
+        })
     }
 
     pub fn resume(&self) {
