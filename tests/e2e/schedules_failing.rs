@@ -134,8 +134,8 @@ fn a_deleted_entry() {
     let server = setup("state", &schedule).start();
     wait_for(&server, "slow", |ledger| total(ledger, "ok") >= 1);
     run_at(server.directory(), &["store", "delete", "_schedules", "schedule:slow"]).expect(0, &[]);
-    let anew = wait_for(&server, "slow", |_| true);
-    assert_eq!((total(&anew, "begun"), total(&anew, "missed")), (1, 0), "{anew}");
+    let remade = wait_for(&server, "slow", |_| true);
+    assert_eq!((total(&remade, "begun"), total(&remade, "missed")), (1, 0), "{remade}");
 }
 
 /// The connection to Redis ends after a claim, or the end of a run, was sent and before it is answered: the run is begun

@@ -194,8 +194,8 @@ fn nothing_acknowledged_is_lost_under_kills() {
 /// How many seconds the kills go on, to be set by hand, with one in each second. Otherwise there are a few.
 const SECONDS: &str = "DAYLILY_E2E_KILLS_SECONDS";
 
-/// Clients increment while processes are killed and replaced, with reloads and upgrades, and `disturb` does more. The counter is at least what was
-/// acknowledged, and at most that and what got an answer that leaves it open, or none.
+/// Clients increment while processes are killed and replaced, with reloads and upgrades, and `disturb` does more. The
+/// counter is at least what was acknowledged, and at most that and what got an answer that leaves it open, or none.
 pub fn check_under_kills(server: &Daylily, mut disturb: impl FnMut()) {
     const CLIENTS: usize = 64;
     let seconds = std::env::var(SECONDS).ok().and_then(|seconds| seconds.parse::<u32>().ok());

@@ -1,6 +1,6 @@
 //! `daylily-bench-store BACKEND PLACE OPERATION COUNT`: does an operation on a key-value store so many times, and prints
-//! the CPU time of one in nanoseconds. On a server, 16 are in progress at a time, over one connection. A program without guests, with the libraries that daylily
-//! uses, as a lower bound for what an operation of a guest costs.
+//! the CPU time of one in nanoseconds. On a server, 16 are in progress at a time, over one connection. A program without
+//! guests, with the libraries that daylily uses, as a lower bound for what an operation of a guest costs.
 //!
 //! BACKEND is `file`, `redis` or `nats`; PLACE the path or the URL; OPERATION `get` or `set`. A file must be one that
 //! daylily has made. On NATS, the bucket is called `bench`. The operation `lock` locks a file for COUNT seconds.
@@ -19,11 +19,9 @@ type Result<T> = std::result::Result<T, Box<dyn Error + Send + Sync>>;
 
 const USAGE: &str = "usage: daylily-bench-store file|redis|nats PLACE get|set|lock COUNT";
 
-/// The key, and the length of its value.
+/// The key, and its value.
 const KEY: &str = "native";
-const VALUE_BYTES: usize = 100;
-
-const VALUE: [u8; VALUE_BYTES] = [0; VALUE_BYTES];
+const VALUE: [u8; 100] = [0; 100];
 
 /// How long to wait for others that write.
 const LOCKED_WITHIN: Duration = Duration::from_secs(10);
@@ -71,7 +69,7 @@ fn cpu_ns() -> u64 {
 }
 
 fn expect(value: Option<usize>) -> Result<()> {
-    if value == Some(VALUE_BYTES) { Ok(()) } else { Err(format!("not the value: {value:?} bytes").into()) }
+    if value == Some(VALUE.len()) { Ok(()) } else { Err(format!("not the value: {value:?} bytes").into()) }
 }
 
 /// The statements of `host/src/storage/database.rs`, each a transaction of its own.

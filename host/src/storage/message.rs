@@ -20,6 +20,12 @@ pub(crate) const MAX_ANSWER_BYTES: usize = 2 << 20;
 /// A page of keys ends with the key that makes it so long.
 pub(crate) const PAGE_BYTES: usize = 1 << 20;
 
+/// The longest key of a store: this is the maximum of `max_key`.
+pub(crate) const MAX_KEY_BYTES: usize = 64 << 10;
+
+/// A page has no more bytes. The last part of it may be one long key.
+pub(crate) const MAX_PAGE_BYTES: usize = PAGE_BYTES + MAX_KEY_BYTES;
+
 /// Maximum length of a payload: more than one call of a guest may pass, and than the longest answer.
 const MAX_FRAME_BYTES: usize = 8 << 20;
 

@@ -18,7 +18,7 @@ use super::database::{Database, Failure, OpenError};
 use super::events::Events;
 use super::message::{Answer, StoreError, now_ns};
 use crate::ipc::doorbell;
-use crate::observe::log::AtMostEvery;
+use crate::sys::pace::Pace;
 
 /// Operations that write, in one transaction.
 const MAX_BATCH: usize = 256;
@@ -46,7 +46,7 @@ pub(super) struct Service {
     failed: Option<String>,
     reopen_at: Instant,
     sweep_at: Instant,
-    reports: AtMostEvery,
+    reports: Pace,
     /// What is read from a connection goes through it.
     buffer: Vec<u8>,
     doorbell: UnixStream,
@@ -84,7 +84,7 @@ impl Service {
             failed,
             reopen_at: now + REOPEN_INTERVAL,
             sweep_at: now,
-            reports: AtMostEvery::new(REPORT_INTERVAL),
+            reports: Pace::new(REPORT_INTERVAL),
             buffer: vec![0; READ_BYTES],
             doorbell,
             is_hung_up: false,
@@ -230,7 +230,7 @@ impl Service {
             Failure::Locked => return self.waiting.extend(batch),
             Failure::Operation(error) => error,
             Failure::Database(error) => {
-                if self.reports.is_news() {
+                if self.reports.allows(tokio::time::Instant::now()) {
                     self.events.error(&self.store.name, &error);
                 }
                 StoreError::Failed

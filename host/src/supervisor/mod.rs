@@ -17,7 +17,6 @@ mod heartbeats;
 mod journals;
 pub(crate) mod observer;
 mod orphans;
-mod pace;
 pub(crate) mod prepare;
 mod process;
 mod reload;

@@ -19,7 +19,6 @@ use tokio::time::{Instant, sleep, timeout};
 
 use super::observer::Observer;
 use super::orphans;
-use super::pace::Pace;
 use super::storage::Storage;
 use crate::ipc::command::{CLOSED, FAILED, READY, WorkerCommand};
 use crate::net::sockets::Sockets;
@@ -29,6 +28,7 @@ use crate::observe::server_page::ServerPage;
 use crate::storage::dir::StateDirError;
 use crate::sys::limits;
 use crate::sys::lock::lock;
+use crate::sys::pace::Pace;
 use crate::worker::setup::WorkerId;
 use crate::worker::setup::{self, Prepared, WorkerShared};
 

@@ -9,6 +9,7 @@ pub(crate) mod drain;
 pub(crate) mod limits;
 pub(crate) mod lock;
 pub(crate) mod memory;
+pub(crate) mod pace;
 pub(crate) mod random;
 pub(crate) mod read_file;
 pub(crate) mod runtime;

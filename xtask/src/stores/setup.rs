@@ -21,6 +21,9 @@ pub(super) const STORE_TIMEOUT: Duration = Duration::from_secs(2);
 /// How long Redis or NATS may take to start.
 const READY_WITHIN: Duration = Duration::from_secs(20);
 
+/// How long a file stays locked at most: longer than anything is measured meanwhile.
+const LOCKED_FOR: Duration = Duration::from_secs(20);
+
 /// How long a program may take that does operations.
 const DONE_WITHIN: Duration = Duration::from_secs(120);
 
@@ -105,7 +108,7 @@ impl Setup {
     pub(super) fn stop(&self, store: Store) -> Result<Stopped<'_>> {
         let keeper = match store {
             Store::File => {
-                let program = self.program(store, "lock", READY_WITHIN.as_secs());
+                let program = self.program(store, "lock", LOCKED_FOR.as_secs());
                 let mut process = Running::start(program, self.server.dir().join("lock.log"))?;
                 process.prints("locked", READY_WITHIN)?;
                 return Ok(Stopped::Locked { _process: process });

@@ -301,8 +301,8 @@ options! {
         /// and responses that the guest makes, body data until it is sent, handles, streams, calls, and
         /// [operations on stores](state.md#limits) in progress. It is counted when it is allocated, and no longer
         /// counted when it is released; the guest traps before more than this plus one sixteenth is in use: 500
-        /// `guest trapped`, and the log names `max_host_memory`. A guest that makes several outgoing requests at a time needs
-        /// some 192 KiB for each.
+        /// `guest trapped`, and the log names `max_host_memory`. A guest that makes several outgoing requests at a time
+        /// needs some 192 KiB for each.
         // With less than the minimum, even a minimal guest would not fit.
         max_host_memory_bytes: u64 = size("max_host_memory", 16 * MIB, MIB, 4 * GIB);
         /// The CPU time that one request may use: its guest, the creation of the instance, and what daylily does for

@@ -13,7 +13,7 @@ use super::kinds::PathOf;
 use super::masked::without_secrets;
 use super::middleware;
 use super::options::MAX_CONCURRENCY;
-use super::place::{Place, Places};
+use super::place::Places;
 use super::provide::{Provider, Surroundings};
 use super::reader::{Located, Section};
 use super::schedule;
@@ -174,7 +174,7 @@ fn read_route(
     let host = read_pattern(section, "host", HostPattern::any);
     let path = read_pattern(section, "path", PathPattern::all);
     let component = section.path(&COMPONENT).map(ComponentSource::File);
-    let component_place = section.place_of(COMPONENT.key).map_or_else(Place::default, |span| file.places.at(span));
+    let component_place = section.place_of(COMPONENT.key).map(|span| file.places.at(span)).unwrap_or_default();
     let files = static_files::read(section, path.as_ref(), section.has(COMPONENT.key));
     if !section.has("component") && !section.has("files") && file.is_toml {
         let error = ValueError::new("this route has no `component` and no `files`");

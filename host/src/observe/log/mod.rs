@@ -1,6 +1,5 @@
 //! The log: which lines there are, their form, and where this process writes them.
 
-use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::env;
 use std::fmt;
@@ -9,7 +8,7 @@ use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use daylily_core::config::{Config, LogFilter, LogFormat, LogLevel, LogTo};
 use daylily_core::log_target;
@@ -220,28 +219,6 @@ impl OncePerSecond {
     pub(crate) fn is_news(&self) -> bool {
         let now = self.since.elapsed().as_secs() + 1;
         self.last.swap(now, Relaxed) != now
-    }
-}
-
-/// Limits a line that may be repeated to one in an interval, for one thread or task.
-pub(crate) struct AtMostEvery {
-    interval: Duration,
-    next: Cell<Option<Instant>>,
-}
-
-impl AtMostEvery {
-    pub(crate) fn new(interval: Duration) -> Self {
-        Self { interval, next: Cell::new(None) }
-    }
-
-    /// Whether the last call that returned true was an interval ago, or there was none.
-    pub(crate) fn is_news(&self) -> bool {
-        let now = Instant::now();
-        let is_news = self.next.get().is_none_or(|next| next <= now);
-        if is_news {
-            self.next.set(Some(now + self.interval));
-        }
-        is_news
     }
 }
 

@@ -11,9 +11,9 @@ use tokio::sync::{Notify, watch};
 use tokio::time::{Instant, sleep, sleep_until};
 
 use super::{Connection, Ended, Failure, Server, Until};
-use crate::observe::log::AtMostEvery;
 use crate::storage::events::Events;
 use crate::storage::message::{Answer, Operation, StoreError};
+use crate::sys::pace::Pace;
 use crate::sys::random::random;
 
 /// How long a server may take until it has answered on a new connection.
@@ -51,7 +51,7 @@ pub(super) struct Link {
     /// Since when operations wait for the server, without an interval in which none did.
     waiting_since: Cell<Option<Instant>>,
     has_begun: Notify,
-    reports: AtMostEvery,
+    reports: Pace,
 }
 
 /// Whether there is a connection.
@@ -99,7 +99,7 @@ impl Link {
             in_flight: Cell::new(0),
             waiting_since: Cell::new(None),
             has_begun: Notify::new(),
-            reports: AtMostEvery::new(REPORT_INTERVAL),
+            reports: Pace::new(REPORT_INTERVAL),
         }
     }
 
@@ -127,7 +127,7 @@ impl Link {
     }
 
     fn report(&self, reason: &str) {
-        if self.reports.is_news() {
+        if self.reports.allows(Instant::now()) {
             self.events.error(&self.store, &reason);
         }
     }

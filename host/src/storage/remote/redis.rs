@@ -18,7 +18,9 @@ use redis::{
 
 use super::address::Address;
 use super::{Ended, Failure, Until, ended};
-use crate::storage::message::{Answer, MAX_ANSWER_BYTES, Operation, PAGE_BYTES, PAGE_KEYS, Page, Seen, StoreError};
+use crate::storage::message::{
+    Answer, MAX_ANSWER_BYTES, MAX_KEY_BYTES, MAX_PAGE_BYTES, Operation, PAGE_BYTES, PAGE_KEYS, Page, Seen, StoreError,
+};
 
 /// Keys that one `SCAN` looks at, of all keys of the database. Redis may return a few more.
 const SCAN_KEYS: usize = 500;
@@ -27,14 +29,8 @@ const SCAN_KEYS: usize = 500;
 /// small part of one.
 const SCAN_STEP: usize = 8;
 
-/// A page has no more bytes. The last part of it may be one long key.
-const MAX_PAGE_BYTES: usize = PAGE_BYTES + MAX_KEY_BYTES;
-
 /// How often `SCAN` is called for one page, if few of the keys that it looks at are the store's.
 const MAX_SCANS: usize = 40;
-
-/// A longer key is not one of a store: this is the maximum of `max_key`.
-const MAX_KEY_BYTES: usize = 64 << 10;
 
 /// A command that is refused returns a table with its error, and a key that does not exist is `false`. What another
 /// program has set may be long, so its length is looked at first.

@@ -12,7 +12,7 @@ use wasmtime::component::Resource;
 use super::in_progress::{Held, OPERATION_BYTES};
 use crate::engine::meter::{WaitFor, WaitTimer};
 use crate::storage::client::StoreClient;
-use crate::storage::message::{Answer, MAX_ANSWER_BYTES, Operation, PAGE_BYTES, PAGE_KEYS, Page, Seen};
+use crate::storage::message::{Answer, MAX_ANSWER_BYTES, MAX_PAGE_BYTES, Operation, PAGE_KEYS, Page, Seen};
 use crate::wasi::host_memory::RESOURCE_BYTES;
 use crate::wasi::state::State;
 
@@ -28,11 +28,8 @@ const MAX_ALL_KEYS: usize = 32_768;
 /// What is charged for each of several texts or values besides its bytes: its place in a list, and the allocator's.
 const TEXT_BYTES: usize = 64;
 
-/// What a page of keys takes at most: it ends with the key that makes it too long.
-const MAX_PAGE_BYTES: usize = PAGE_BYTES + MAX_KEY_BYTES + PAGE_KEYS as usize * TEXT_BYTES;
-
-/// The largest `max_key`.
-const MAX_KEY_BYTES: usize = 64 << 10;
+/// What a page of keys takes at most.
+const MAX_KEPT_PAGE_BYTES: usize = MAX_PAGE_BYTES + PAGE_KEYS as usize * TEXT_BYTES;
 
 /// A store that a guest has opened, by whatever interface.
 pub(super) trait OpenStore: Send + 'static {
@@ -249,7 +246,7 @@ fn largest_answer(store: &StoreClient, operation: &Operation) -> usize {
     match operation {
         Operation::Get(keys) => keys.len().saturating_mul(store.max_value_bytes()).min(MAX_ANSWER_BYTES),
         Operation::Read(_) | Operation::Swap(..) => store.max_value_bytes(),
-        Operation::List(_) => MAX_PAGE_BYTES,
+        Operation::List(_) => MAX_KEPT_PAGE_BYTES,
         Operation::Exists(_) | Operation::Set(_) | Operation::Delete(_) | Operation::Increment(..) => 0,
     }
 }
@@ -336,9 +333,9 @@ pub(super) async fn list_all<S: OpenStore>(state: &mut State, of: Resource<S>) -
         };
         bytes += page.keys.iter().map(String::len).sum::<usize>();
         if bytes > MAX_ALL_KEYS_BYTES || keys.len() + page.keys.len() > MAX_ALL_KEYS {
-            let error =
-                "the keys are more than 1 MiB together, or more than 32768; list them in pages, with wasi:keyvalue";
-            return Ok(Err(Failed::Other(error.to_owned())));
+            return Ok(Err(Failed::Other(format!(
+                "the keys are more than 1 MiB together, or more than {MAX_ALL_KEYS}; list them in pages, with wasi:keyvalue"
+            ))));
         }
         // A server may list a key twice.
         keys.extend(page.keys.into_iter().filter(|key| seen.insert(key.clone())));

@@ -18,8 +18,9 @@ use tokio::time::{Instant, sleep};
 use self::entry::{Entry, EntryError, Failed};
 use self::run::{HOLD, Running};
 use crate::http::server::Worker;
-use crate::observe::log::{AtMostEvery, OncePerSecond};
+use crate::observe::log::OncePerSecond;
 use crate::observe::request_id::RequestId;
+use crate::sys::pace::Pace;
 
 /// A run whose beat has not changed for this time, as this process measures it, is lost.
 const LEASE: Duration = Duration::from_secs(20);
@@ -61,7 +62,7 @@ struct Timer {
     /// A change that begins runs, of which it is not known whether it was made, and when it was sent.
     unsettled: Option<(Made, Instant)>,
     is_ahead: bool,
-    reports: AtMostEvery,
+    reports: Pace,
     skips: OncePerSecond,
 }
 
@@ -92,7 +93,7 @@ pub(super) fn begin(worker: &Arc<Worker>, config: &Config) {
             seen: Vec::new(),
             unsettled: None,
             is_ahead: false,
-            reports: AtMostEvery::new(REPORT_INTERVAL),
+            reports: Pace::new(REPORT_INTERVAL),
             skips: OncePerSecond::new(),
         };
         tokio::spawn(timer.keep());
@@ -153,7 +154,7 @@ impl Timer {
         if (is_due || lost.is_some())
             && let Err(error) = self.decide(now, lost).await
         {
-            if self.reports.is_news() {
+            if self.reports.allows(Instant::now()) {
                 tracing::error!(
                     target: log_target::SCHEDULE, "schedule `{}`: nothing can be claimed: {error}", self.settings.name
                 );
@@ -193,19 +194,17 @@ impl Timer {
             }
         };
         if let Some(ledger) = changed.ledger {
-            if let Some((made, claimed)) = self.unsettled.take()
-                && claimed.elapsed() < HOLD
+            if let Some((made, sent)) = self.unsettled.take()
+                && sent.elapsed() < HOLD
                 && Made::is_in(&ledger, &made)
             {
-                self.carry_out(made.taken_over, claimed);
-                self.carry_out(made.decided, claimed);
+                self.carry_out(made, sent);
             }
             self.last = Some(ledger.last);
             self.remember(ledger.running);
         }
-        if let Some(Made { taken_over, decided }) = changed.change {
-            self.carry_out(taken_over, claimed);
-            self.carry_out(decided, claimed);
+        if let Some(made) = changed.change {
+            self.carry_out(made, claimed);
         }
         Ok(())
     }
@@ -216,8 +215,14 @@ impl Timer {
         self.seen = running.into_iter().map(|run| (run.clone(), since(&run).unwrap_or_else(Instant::now))).collect();
     }
 
+    /// Does what a change means.
+    fn carry_out(&self, Made { taken_over, decided }: Made, claimed: Instant) {
+        self.carry_out_step(taken_over, claimed);
+        self.carry_out_step(decided, claimed);
+    }
+
     /// Counts and logs what was decided, and begins the run.
-    fn carry_out(&self, step: Step, claimed: Instant) {
+    fn carry_out_step(&self, step: Step, claimed: Instant) {
         let (settings, metrics) = (&self.settings, &self.worker.metrics);
         let name = &settings.name;
         if let Some(run) = step.lost {
