@@ -129,8 +129,9 @@ where
     }
     let result = match &*app.handler {
         Handler::Direct(direct) => run_direct(direct, &mut store, received, head).await,
-        Handler::P2(handle) => run_p2(handle, &mut store, received, head).await,
-        Handler::P3(handle) => run_p3(handle, &mut store, received, head).await,
+        // Boxed, so that the future of a call stays small: most guests are linked directly.
+        Handler::P2(handle) => Box::pin(run_p2(handle, &mut store, received, head)).await,
+        Handler::P3(handle) => Box::pin(run_p3(handle, &mut store, received, head)).await,
     };
     let outcome = match result {
         Ok(()) => {

@@ -11,7 +11,11 @@ use crate::engine::meter::Meter;
 
 /// Denies growth beyond a route's limits. The guest's `memory.grow` fails, but the guest continues.
 pub(crate) struct Limiter {
-    limits: RouteLimits,
+    max_memory_bytes: u64,
+    max_memories: u32,
+    max_table_elements: u32,
+    max_tables: u32,
+    max_instances: u32,
     memory_bytes: u64,
     refused: Option<Refused>,
     /// Also knows the memory once the store is gone.
@@ -26,17 +30,23 @@ pub(crate) enum Refused {
 }
 
 impl Limiter {
-    pub(crate) fn new(limits: RouteLimits, meter: Arc<Meter>) -> Self {
-        Self { limits, memory_bytes: 0, refused: None, meter }
+    pub(crate) fn new(limits: &RouteLimits, meter: Arc<Meter>) -> Self {
+        // Not all of the limits: this is copied for each request.
+        Self {
+            max_memory_bytes: limits.max_memory_bytes,
+            max_memories: limits.max_memories,
+            max_table_elements: limits.max_table_elements,
+            max_tables: limits.max_tables,
+            max_instances: limits.max_instances,
+            memory_bytes: 0,
+            refused: None,
+            meter,
+        }
     }
 
     fn refuse(&mut self, refused: Refused) {
         self.refused = Some(refused);
         self.meter.note_refused_memory();
-    }
-
-    pub(crate) fn limits(&self) -> &RouteLimits {
-        &self.limits
     }
 
     pub(crate) fn meter(&self) -> &Meter {
@@ -55,8 +65,8 @@ impl Limiter {
 impl ResourceLimiter for Limiter {
     fn memory_growing(&mut self, current: usize, desired: usize, maximum: Option<usize>) -> wasmtime::Result<bool> {
         let total = self.memory_bytes + desired.saturating_sub(current) as u64;
-        if total > self.limits.max_memory_bytes {
-            self.refuse(Refused::Memory { max_bytes: self.limits.max_memory_bytes });
+        if total > self.max_memory_bytes {
+            self.refuse(Refused::Memory { max_bytes: self.max_memory_bytes });
             return Ok(false);
         }
         // Growth beyond the maximum that the guest itself declares is not recorded as denied by the host.
@@ -69,23 +79,23 @@ impl ResourceLimiter for Limiter {
     }
 
     fn table_growing(&mut self, _current: usize, desired: usize, maximum: Option<usize>) -> wasmtime::Result<bool> {
-        if desired > self.limits.max_table_elements as usize {
-            self.refuse(Refused::Table { max_elements: self.limits.max_table_elements });
+        if desired > self.max_table_elements as usize {
+            self.refuse(Refused::Table { max_elements: self.max_table_elements });
             return Ok(false);
         }
         Ok(maximum.is_none_or(|maximum| desired <= maximum))
     }
 
     fn instances(&self) -> usize {
-        self.limits.max_instances as usize
+        self.max_instances as usize
     }
 
     fn tables(&self) -> usize {
-        self.limits.max_tables as usize
+        self.max_tables as usize
     }
 
     fn memories(&self) -> usize {
-        self.limits.max_memories as usize
+        self.max_memories as usize
     }
 }
 

@@ -18,6 +18,7 @@ use tokio::net::UnixStream;
 use tokio::sync::{Notify, oneshot};
 use tokio::time::timeout;
 
+use super::connection::{self, READ_BYTES, Received};
 use super::limits::{self, TooLong};
 use super::message::{self, Answer, Operation, Request, Response, StoreError};
 use crate::ipc::doorbell;
@@ -236,23 +237,32 @@ impl Connection {
         Ok(())
     }
 
-    /// Receives answers until there is none for now.
-    fn receive(&self, received: &mut BytesMut) -> io::Result<()> {
-        loop {
-            match self.stream.try_read_buf(received) {
-                Ok(0) => return Err(ErrorKind::UnexpectedEof.into()),
-                Ok(_) => {}
-                Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(()),
-                Err(error) => return Err(error),
-            }
-            while let Some(Response { id, result }) = message::decode(received)? {
-                // The guest may have stopped waiting.
-                if let Some(answer) = lock(&self.state).awaited.remove(&id) {
-                    let _ = answer.send(result);
-                }
+    /// Receives answers, if there are any.
+    fn receive(&self, incoming: &mut Incoming) -> io::Result<()> {
+        let Incoming { buffer, received } = incoming;
+        let read = || match connection::receive(&self.stream, buffer, received)? {
+            Received::MaybeMore => Ok(()),
+            Received::All => Err(ErrorKind::WouldBlock.into()),
+        };
+        match self.stream.try_io(Interest::READABLE, read) {
+            Err(error) if error.kind() != ErrorKind::WouldBlock => return Err(error),
+            _ => {}
+        }
+        while let Some(Response { id, result }) = message::decode(received)? {
+            // The guest may have stopped waiting.
+            if let Some(answer) = lock(&self.state).awaited.remove(&id) {
+                let _ = answer.send(result);
             }
         }
+        Ok(())
     }
+}
+
+/// What a connection receives.
+struct Incoming {
+    /// What is read from the socket goes through it.
+    buffer: Vec<u8>,
+    received: BytesMut,
 }
 
 impl ConnectionState {
@@ -266,12 +276,12 @@ impl ConnectionState {
 
 /// Sends and receives until the connection is broken.
 async fn drive(connection: Arc<Connection>) {
-    let mut received = BytesMut::new();
-    while let Ok(()) = step(&connection, &mut received).await {}
+    let mut incoming = Incoming { buffer: vec![0; READ_BYTES], received: BytesMut::new() };
+    while let Ok(()) = step(&connection, &mut incoming).await {}
     lock(&connection.state).break_off();
 }
 
-async fn step(connection: &Connection, received: &mut BytesMut) -> io::Result<()> {
+async fn step(connection: &Connection, incoming: &mut Incoming) -> io::Result<()> {
     let has_unsent = !lock(&connection.state).unsent.is_empty();
     let interest = if has_unsent { Interest::READABLE | Interest::WRITABLE } else { Interest::READABLE };
     let ready = tokio::select! {
@@ -282,7 +292,7 @@ async fn step(connection: &Connection, received: &mut BytesMut) -> io::Result<()
         connection.flush(&mut lock(&connection.state))?;
     }
     if ready.is_readable() || ready.is_read_closed() {
-        connection.receive(received)?;
+        connection.receive(incoming)?;
     }
     Ok(())
 }

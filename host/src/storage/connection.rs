@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 use std::io::{self, ErrorKind};
+use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream;
 
 use bytes::{Buf as _, BytesMut};
@@ -46,13 +47,13 @@ pub(super) struct Ticket {
     bytes: usize,
 }
 
-/// What there was to receive.
+/// Whether there may be more to receive.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Received {
-    /// Something, and maybe more.
-    Bytes,
-    /// Nothing for now.
-    Nothing,
+    /// The buffer was filled, or the connection is closed.
+    MaybeMore,
+    /// What arrives next makes the socket readable again.
+    All,
 }
 
 impl Connection {
@@ -88,11 +89,14 @@ impl Connection {
 
     /// Receives operations, if there are any.
     pub(super) fn receive(&mut self, buffer: &mut [u8], waiting: &mut VecDeque<Waiting>) -> Received {
-        match self.read(buffer) {
-            Ok(()) => {}
-            Err(error) if error.kind() == ErrorKind::WouldBlock => return Received::Nothing,
-            Err(_) => self.is_closed = true,
-        }
+        let received = match receive(&self.stream, buffer, &mut self.input) {
+            Ok(received) => received,
+            Err(error) if error.kind() == ErrorKind::WouldBlock => return Received::All,
+            Err(_) => {
+                self.is_closed = true;
+                Received::MaybeMore
+            }
+        };
         loop {
             let before = self.input.len();
             match message::decode::<Request>(&mut self.input) {
@@ -108,22 +112,11 @@ impl Connection {
                     let ticket = Ticket { connection: self.number, id, bytes };
                     waiting.push_back(Waiting { ticket, operation, until_ns });
                 }
-                Ok(None) => return Received::Bytes,
+                Ok(None) => return received,
                 Err(_) => {
                     self.is_closed = true;
-                    return Received::Bytes;
+                    return Received::MaybeMore;
                 }
-            }
-        }
-    }
-
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<()> {
-        let (received, _) = rustix::net::recv(&self.stream, &mut *buffer, RecvFlags::DONTWAIT)?;
-        match buffer.get(..received) {
-            None | Some([]) => Err(ErrorKind::UnexpectedEof.into()),
-            Some(bytes) => {
-                self.input.extend_from_slice(bytes);
-                Ok(())
             }
         }
     }
@@ -156,6 +149,23 @@ impl Connection {
             }
         }
         true
+    }
+}
+
+/// Reads once from `socket`, through `buffer`. Does not wait. What follows a read that does not fill the buffer makes the
+/// socket readable again, so no further call has to find that there is nothing.
+///
+/// # Errors
+///
+/// `WouldBlock`; `UnexpectedEof` at the end; those of the socket.
+pub(super) fn receive(socket: impl AsFd, buffer: &mut [u8], received: &mut BytesMut) -> io::Result<Received> {
+    let (count, _) = rustix::net::recv(socket, &mut *buffer, RecvFlags::DONTWAIT)?;
+    match buffer.get(..count) {
+        None | Some([]) => Err(ErrorKind::UnexpectedEof.into()),
+        Some(bytes) => {
+            received.extend_from_slice(bytes);
+            Ok(if count < buffer.len() { Received::All } else { Received::MaybeMore })
+        }
     }
 }
 

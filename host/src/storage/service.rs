@@ -57,6 +57,13 @@ pub(super) struct Service {
     events: Events,
 }
 
+/// What can be read, or has ended.
+struct Ready {
+    /// For each connection.
+    connections: Vec<bool>,
+    doorbell: bool,
+}
+
 impl Service {
     /// Opens the store, for the first process of a generation or for another one.
     ///
@@ -101,12 +108,14 @@ impl Service {
             self.events.error(&self.store.name, &error);
         }
         while !self.is_hung_up || !self.connections.is_empty() {
-            self.wait()?;
-            self.accept()?;
-            for connection in &mut self.connections {
-                if connection.awaited().contains(PollFlags::IN) {
+            let Ready { connections, doorbell } = self.wait()?;
+            for (connection, is_ready) in self.connections.iter_mut().zip(connections) {
+                if is_ready && connection.awaited().contains(PollFlags::IN) {
                     connection.receive(&mut self.buffer, &mut self.waiting);
                 }
+            }
+            if doorbell {
+                self.accept()?;
             }
             self.work();
             for connection in &mut self.connections {
@@ -119,20 +128,22 @@ impl Service {
     }
 
     /// Waits until there is something to do.
-    fn wait(&self) -> io::Result<()> {
-        let mut polled: Vec<PollFd<'_>> = Vec::with_capacity(1 + self.connections.len());
-        if !self.is_hung_up {
-            polled.push(PollFd::new(&self.doorbell, PollFlags::IN));
-        }
-        polled.extend(self.connections.iter().map(|connection| PollFd::new(connection.stream(), connection.awaited())));
+    fn wait(&self) -> io::Result<Ready> {
+        let connections = self.connections.iter();
+        let connections = connections.map(|connection| PollFd::new(connection.stream(), connection.awaited()));
+        let doorbell = (!self.is_hung_up).then(|| PollFd::new(&self.doorbell, PollFlags::IN));
+        let mut polled: Vec<PollFd<'_>> = connections.chain(doorbell).collect();
         let timeout = match self.waiting.is_empty() {
             true => self.sweep_at.saturating_duration_since(Instant::now()),
             false => LOCKED_INTERVAL,
         };
         match poll(&mut polled, Timespec::try_from(timeout).ok().as_ref()) {
-            Ok(_) | Err(rustix::io::Errno::INTR) => Ok(()),
-            Err(error) => Err(error.into()),
+            Ok(_) | Err(rustix::io::Errno::INTR) => {}
+            Err(error) => return Err(error.into()),
         }
+        let mut ready = polled.iter().map(|polled| !polled.revents().is_empty());
+        let connections = ready.by_ref().take(self.connections.len()).collect();
+        Ok(Ready { connections, doorbell: ready.next().unwrap_or(false) })
     }
 
     fn accept(&mut self) -> io::Result<()> {

@@ -138,7 +138,7 @@ impl State {
             http,
             hooks: Hooks::new(Arc::clone(&settings.outgoing), Arc::clone(&meter)),
             table,
-            limiter: Limiter::new(settings.limits, meter),
+            limiter: Limiter::new(&settings.limits, meter),
             host_memory: HostMemory::new(settings.limits.max_host_memory_bytes),
             store_use: StoreUse::default(),
             unsent_requests: UnsentRequests::default(),
@@ -270,7 +270,7 @@ impl State {
     }
 
     pub(crate) fn limits(&self) -> &RouteLimits {
-        self.limiter.limits()
+        &self.settings.limits
     }
 
     pub(crate) fn refused(&self) -> Option<Refused> {

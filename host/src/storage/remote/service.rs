@@ -161,7 +161,7 @@ async fn exchange(
         let _ = ready.try_io(Interest::WRITABLE, || done(connection.send()));
     }
     if state.is_readable() {
-        let _ = ready.try_io(Interest::READABLE, || done(connection.receive(buffer, waiting) == Received::Bytes));
+        let _ = ready.try_io(Interest::READABLE, || done(connection.receive(buffer, waiting) == Received::MaybeMore));
     }
     true
 }

@@ -43,7 +43,8 @@ pub(crate) struct StoreUse {
     open: u32,
     /// Made with the first operation.
     in_progress: Option<Arc<InProgress>>,
-    listings: Arc<()>,
+    /// Made with the first listing, which it counts.
+    listings: Option<Arc<()>>,
 }
 
 /// Streams of keys that one instance has open at a time. Each has up to a page of keys in memory.
@@ -65,7 +66,8 @@ impl StoreUse {
     }
 
     /// None if the instance has too many.
-    fn begin_listing(&self) -> Option<Listing> {
-        (Arc::strong_count(&self.listings) <= MAX_LISTINGS).then(|| Listing { _one_more: Arc::clone(&self.listings) })
+    fn begin_listing(&mut self) -> Option<Listing> {
+        let listings = self.listings.get_or_insert_default();
+        (Arc::strong_count(listings) <= MAX_LISTINGS).then(|| Listing { _one_more: Arc::clone(listings) })
     }
 }
