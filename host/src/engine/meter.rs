@@ -34,9 +34,9 @@ pub(crate) const SLICE_TICKS: u64 = 1;
 /// threads: on a busy machine, a guest that has used less goes on, and its response is not sent before it is complete.
 const SLICE_CPU_NS: u64 = 500_000;
 
-/// An upper bound of a first slice. If the monotonic clock shows more, the host worked for the guest, the kernel ran
-/// another thread, or the machine was suspended. Only the thread's CPU clock can tell these apart.
-const MAX_CHEAP_NS: u64 = 2_000_000;
+/// A poll that took longer, by the monotonic clock, is measured by the thread's CPU clock: the guest computed, the host
+/// worked for it, which is not interrupted, the kernel ran another thread, or the machine was suspended.
+const MAX_CHEAP_NS: u64 = SLICE_CPU_NS;
 
 /// The trap of a guest during whose call the host panicked: a fault of wasmtime's or ours, which ends this call only.
 /// Seen: with wasmtime 48.0.8, a component of 0.3 that passes on the stream of a write that has completed in part, and
@@ -103,9 +103,11 @@ pub(crate) struct Meter {
     /// Whether the call is measured by the thread's CPU clock.
     is_exact: AtomicBool,
     first_slice_ticks: u64,
+    /// The part of `used_ns` since the call last had its turn in the CPU queue, or since it began.
+    slice_ns: AtomicU64,
     /// Whether the call has used up a slice.
     is_long: AtomicBool,
-    /// Whether the last poll has used up its slice, so that the next one waits in the CPU queue.
+    /// Whether a slice is used up, so that the next poll waits in the CPU queue.
     waits_for_cpu: AtomicBool,
     /// The history of the component's calls.
     habit: Arc<Habit>,
@@ -168,8 +170,8 @@ impl Waits {
     }
 }
 
-/// The duration of a component's latest calls. If each took more than its first slice, the next call waits in the CPU
-/// queue from the start. If first slices were always free, a few guests that compute would block the event loop one
+/// The CPU time of a component's latest calls. If each used more than a slice, the next call waits in the CPU queue from
+/// the start. If first slices were always free, a few guests that compute would block the event loop one
 /// after the other, before anything else could run.
 #[derive(Default)]
 pub(crate) struct Habit {
@@ -203,6 +205,7 @@ impl Meter {
             poll_began_ns: AtomicU64::new(0),
             interrupted_cpu_ns: AtomicU64::new(0),
             is_exact: AtomicBool::new(false),
+            slice_ns: AtomicU64::new(0),
             is_long: AtomicBool::new(false),
             instantiate_ns: AtomicU64::new(0),
             peak_memory_bytes: AtomicU64::new(0),
@@ -297,11 +300,20 @@ impl Meter {
     fn end_poll(&self) {
         let used_ns = self.in_this_poll();
         self.used_ns.fetch_add(used_ns, Relaxed);
-        if used_ns > MAX_CHEAP_NS {
-            // This may have been the host's work, which the epoch does not interrupt.
+        if self.slice_ns.fetch_add(used_ns, Relaxed) + used_ns > SLICE_CPU_NS {
+            // Over several polls, or by the host's work, which the epoch does not interrupt. If only what the epoch
+            // interrupts counted, a hundred guests that print many lines would delay a small request by all of them.
             self.note_long();
+        }
+        if used_ns > MAX_CHEAP_NS {
             note_cpu_clock();
         }
+    }
+
+    /// The call has had its turn in the CPU queue, and begins a slice.
+    fn begin_slice(&self) {
+        self.waits_for_cpu.store(false, Relaxed);
+        self.slice_ns.store(0, Relaxed);
     }
 
     fn note_long(&self) {
@@ -365,7 +377,7 @@ impl Future for Metered {
             let waiting = this.waiting.get_or_insert_with(|| Box::pin(this.cpu_queue.clone().take()));
             permit = Some(ready!(waiting.as_mut().poll(cx)));
             this.waiting = None;
-            this.meter.waits_for_cpu.store(false, Relaxed);
+            this.meter.begin_slice();
         }
         if this.meter.is_spent() {
             // The host's work for a waiting guest is not interrupted, so it is checked here.

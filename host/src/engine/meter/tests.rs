@@ -90,6 +90,26 @@ fn a_first_slice_waits_only_after_long_calls_in_a_row() {
     }
 }
 
+/// What the host does for a guest is not interrupted, and a guest that waits again and again has many short polls.
+#[test]
+fn a_slice_is_used_up_over_many_polls() {
+    let meter = Meter::new(Duration::from_secs(1), Arc::default());
+    for _ in 0..2 {
+        let began_ns = time_ns(ClockId::ThreadCPUTime);
+        let used_ns = || time_ns(ClockId::ThreadCPUTime) - began_ns;
+        while !meter.waits_for_cpu.load(Relaxed) {
+            assert!(used_ns() < 100 * SLICE_CPU_NS, "a guest with short polls never waits");
+            meter.begin_poll();
+            let until_ns = used_ns() + SLICE_CPU_NS / 10;
+            while used_ns() < until_ns {}
+            meter.end_poll();
+        }
+        assert!(meter.is_long.load(Relaxed) && used_ns() >= SLICE_CPU_NS / 2, "it waits before its slice is over");
+        meter.begin_slice();
+    }
+    assert_eq!(meter.slice_ns.load(Relaxed), 0);
+}
+
 /// Only its own call ends when the host panics.
 #[tokio::test]
 async fn a_guest_for_which_the_host_panics_ends() {
