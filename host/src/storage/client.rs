@@ -165,9 +165,18 @@ enum Broken {
 #[derive(Default)]
 struct ConnectionState {
     next_id: u64,
-    awaited: HashMap<u64, oneshot::Sender<Result<Answer, StoreError>>>,
+    awaited: HashMap<u64, Call>,
     unsent: BytesMut,
+    /// All bytes that were sent until now.
+    sent: u64,
     is_broken: bool,
+}
+
+/// An operation that has no answer yet.
+struct Call {
+    /// Of all bytes of the connection, where those of the operation end.
+    end: u64,
+    answer: oneshot::Sender<Result<Result<Answer, StoreError>, Broken>>,
 }
 
 /// An operation whose answer is awaited.
@@ -187,17 +196,17 @@ impl Connection {
         let (sender, answer) = oneshot::channel();
         let id = self.begin(operation, until_ns, sender)?;
         let awaited = Awaited { connection: self, id };
-        let result = answer.await.map_err(|_| Broken::Sent);
+        let result = answer.await.unwrap_or(Err(Broken::Sent));
         drop(awaited);
         result
     }
 
-    /// Sends an operation, or as much of it as the socket takes.
+    /// Has an operation sent, together with those of all guests that have their turn before [`drive`].
     fn begin(
         &self,
         operation: &Operation,
         until_ns: u64,
-        answer: oneshot::Sender<Result<Answer, StoreError>>,
+        answer: oneshot::Sender<Result<Result<Answer, StoreError>, Broken>>,
     ) -> Result<u64, Broken> {
         let mut state = lock(&self.state);
         if state.is_broken {
@@ -209,19 +218,10 @@ impl Connection {
         let id = state.next_id;
         state.next_id += 1;
         let request = Request { id, until_ns, operation };
-        let before = state.unsent.len();
         message::encode(&request, &mut state.unsent).map_err(|_| Broken::Busy)?;
-        let frame = state.unsent.len() - before;
-        state.awaited.insert(id, answer);
-        if self.flush(&mut state).is_err() {
-            let is_unsent = state.unsent.len() >= frame;
-            state.break_off();
-            if is_unsent {
-                return Err(Broken::Unsent);
-            }
-        } else if !state.unsent.is_empty() {
-            self.has_unsent.notify_one();
-        }
+        let end = state.sent + state.unsent.len() as u64;
+        state.awaited.insert(id, Call { end, answer });
+        self.has_unsent.notify_one();
         Ok(id)
     }
 
@@ -229,7 +229,10 @@ impl Connection {
     fn flush(&self, state: &mut ConnectionState) -> io::Result<()> {
         while !state.unsent.is_empty() {
             match self.stream.try_write(&state.unsent) {
-                Ok(sent) => state.unsent.advance(sent),
+                Ok(sent) => {
+                    state.unsent.advance(sent);
+                    state.sent += sent as u64;
+                }
                 Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(()),
                 Err(error) => return Err(error),
             }
@@ -250,8 +253,8 @@ impl Connection {
         }
         while let Some(Response { id, result }) = message::decode(received)? {
             // The guest may have stopped waiting.
-            if let Some(answer) = lock(&self.state).awaited.remove(&id) {
-                let _ = answer.send(result);
+            if let Some(call) = lock(&self.state).awaited.remove(&id) {
+                let _ = call.answer.send(Ok(result));
             }
         }
         Ok(())
@@ -269,7 +272,9 @@ impl ConnectionState {
     /// Nothing more is sent or received. Those who wait are told.
     fn break_off(&mut self) {
         self.is_broken = true;
-        self.awaited.clear();
+        for (_, Call { end, answer }) in self.awaited.drain() {
+            let _ = answer.send(Err(if end > self.sent { Broken::Unsent } else { Broken::Sent }));
+        }
         self.unsent.clear();
     }
 }
@@ -286,7 +291,7 @@ async fn step(connection: &Connection, incoming: &mut Incoming) -> io::Result<()
     let interest = if has_unsent { Interest::READABLE | Interest::WRITABLE } else { Interest::READABLE };
     let ready = tokio::select! {
         ready = connection.stream.ready(interest) => ready?,
-        () = connection.has_unsent.notified() => return Ok(()),
+        () = connection.has_unsent.notified() => return connection.flush(&mut lock(&connection.state)),
     };
     if ready.is_writable() {
         connection.flush(&mut lock(&connection.state))?;
