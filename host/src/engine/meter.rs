@@ -3,6 +3,7 @@
 
 #[cfg(test)]
 mod tests;
+mod waits;
 
 use std::cell::Cell;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -10,13 +11,15 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::Relaxed};
 use std::task::{Context, Poll, ready};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use rustix::time::ClockId;
 
+use self::waits::Waits;
+pub(crate) use self::waits::{WaitFor, WaitTimer};
 use super::cpu_queue::{CpuPermit, CpuQueue};
 use crate::engine::call_outcome::{CallOutcome, EndedStore};
-use crate::observe::record::{Usage, WaitUsage};
+use crate::observe::record::Usage;
 use crate::sys::clock::time_ns;
 
 /// A call that has used this much, by the monotonic clock, is measured by the thread's CPU clock from its next poll on.
@@ -34,9 +37,13 @@ pub(crate) const SLICE_TICKS: u64 = 1;
 /// threads: on a busy machine, a guest that has used less goes on, and its response is not sent before it is complete.
 const SLICE_CPU_NS: u64 = 500_000;
 
-/// A poll that took longer, by the monotonic clock, is measured by the thread's CPU clock: the guest computed, the host
-/// worked for it, which is not interrupted, the kernel ran another thread, or the machine was suspended.
-const MAX_CHEAP_NS: u64 = SLICE_CPU_NS;
+/// An upper bound of a first slice. If the monotonic clock shows more, the host worked for the guest, the kernel ran
+/// another thread, or the machine was suspended. Only the thread's CPU clock can tell these apart.
+const MAX_CHEAP_NS: u64 = 2_000_000;
+
+/// The time within which a call must use [`SLICE_CPU_NS`] to have used up a slice. A call that waits is polled now and
+/// then, and uses as much in the end, without delaying anything.
+const SLICE_WINDOW_NS: u64 = 25_000_000;
 
 /// The trap of a guest during whose call the host panicked: a fault of wasmtime's or ours, which ends this call only.
 /// Seen: with wasmtime 48.0.8, a component of 0.3 that passes on the stream of a write that has completed in part, and
@@ -103,8 +110,10 @@ pub(crate) struct Meter {
     /// Whether the call is measured by the thread's CPU clock.
     is_exact: AtomicBool,
     first_slice_ticks: u64,
-    /// The part of `used_ns` since the call last had its turn in the CPU queue, or since it began.
+    /// The CPU time since the call last had its turn in the CPU queue, within the window in progress.
     slice_ns: AtomicU64,
+    /// When that window began, by the monotonic clock.
+    window_began_ns: AtomicU64,
     /// Whether the call has used up a slice.
     is_long: AtomicBool,
     /// Whether a slice is used up, so that the next poll waits in the CPU queue.
@@ -117,57 +126,6 @@ pub(crate) struct Meter {
     was_refused_memory: AtomicBool,
     outgoing: Waits,
     stores: Waits,
-}
-
-/// What a guest has waited for, of one kind.
-#[derive(Default)]
-struct Waits {
-    count: AtomicU32,
-    failed: AtomicU32,
-    ns: AtomicU64,
-}
-
-/// What a guest waits for.
-#[derive(Clone, Copy)]
-pub(crate) enum WaitFor {
-    /// The head of the response to an outgoing request.
-    Outgoing,
-    /// An operation on a key-value store.
-    Store,
-}
-
-/// One wait. Dropped without [`Self::succeed`], it counts as failed.
-pub(crate) struct WaitTimer {
-    meter: Arc<Meter>,
-    of: WaitFor,
-    began: Instant,
-    has_failed: bool,
-}
-
-impl WaitTimer {
-    pub(crate) fn begin(meter: Arc<Meter>, of: WaitFor) -> Self {
-        meter.waits(of).count.fetch_add(1, Relaxed);
-        Self { meter, of, began: Instant::now(), has_failed: true }
-    }
-
-    pub(crate) fn succeed(mut self) {
-        self.has_failed = false;
-    }
-}
-
-impl Drop for WaitTimer {
-    fn drop(&mut self) {
-        let ns = u64::try_from(self.began.elapsed().as_nanos()).unwrap_or(u64::MAX);
-        let waits = self.meter.waits(self.of);
-        waits.ns.fetch_add(ns, Relaxed);
-        waits.failed.fetch_add(u32::from(self.has_failed), Relaxed);
-    }
-}
-
-impl Waits {
-    fn usage(&self) -> WaitUsage {
-        WaitUsage { count: self.count.load(Relaxed), failed: self.failed.load(Relaxed), ns: self.ns.load(Relaxed) }
-    }
 }
 
 /// The CPU time of a component's latest calls. If each used more than a slice, the next call waits in the CPU queue from
@@ -206,6 +164,7 @@ impl Meter {
             interrupted_cpu_ns: AtomicU64::new(0),
             is_exact: AtomicBool::new(false),
             slice_ns: AtomicU64::new(0),
+            window_began_ns: AtomicU64::new(0),
             is_long: AtomicBool::new(false),
             instantiate_ns: AtomicU64::new(0),
             peak_memory_bytes: AtomicU64::new(0),
@@ -292,21 +251,32 @@ impl Meter {
         let began_ns = self.now_ns();
         self.poll_began_ns.store(began_ns, Relaxed);
         self.interrupted_cpu_ns.store(0, Relaxed);
+        let mut monotonic_ns = began_ns;
         if self.is_exact.load(Relaxed) {
-            LAST_READING.set(Reading { monotonic_ns: time_ns(ClockId::Monotonic), cpu_ns: began_ns });
+            monotonic_ns = time_ns(ClockId::Monotonic);
+            LAST_READING.set(Reading { monotonic_ns, cpu_ns: began_ns });
+        }
+        if monotonic_ns.saturating_sub(self.window_began_ns.load(Relaxed)) > SLICE_WINDOW_NS {
+            self.window_began_ns.store(monotonic_ns, Relaxed);
+            self.slice_ns.store(0, Relaxed);
         }
     }
 
     fn end_poll(&self) {
-        let used_ns = self.in_this_poll();
-        self.used_ns.fetch_add(used_ns, Relaxed);
-        if self.slice_ns.fetch_add(used_ns, Relaxed) + used_ns > SLICE_CPU_NS {
+        let passed = self.passed_in_this_poll();
+        self.used_ns.fetch_add(self.charged(passed), Relaxed);
+        let mut of_slice = passed;
+        if passed > SLICE_CPU_NS {
+            if !self.is_exact.load(Relaxed) {
+                // A lower bound: a call is not delayed because the kernel ran another thread.
+                of_slice = Reading::used_since(self.poll_began_ns.load(Relaxed), time_ns(ClockId::ThreadCPUTime));
+            }
+            note_cpu_clock();
+        }
+        if self.slice_ns.fetch_add(of_slice, Relaxed) + of_slice > SLICE_CPU_NS {
             // Over several polls, or by the host's work, which the epoch does not interrupt. If only what the epoch
             // interrupts counted, a hundred guests that print many lines would delay a small request by all of them.
             self.note_long();
-        }
-        if used_ns > MAX_CHEAP_NS {
-            note_cpu_clock();
         }
     }
 
@@ -335,11 +305,20 @@ impl Meter {
     }
 
     fn in_this_poll(&self) -> u64 {
-        let began_ns = self.poll_began_ns.load(Relaxed);
-        let passed = self.now_ns().saturating_sub(began_ns);
+        self.charged(self.passed_in_this_poll())
+    }
+
+    /// By the clock in use.
+    fn passed_in_this_poll(&self) -> u64 {
+        self.now_ns().saturating_sub(self.poll_began_ns.load(Relaxed))
+    }
+
+    /// What is charged for a poll in which so much time has `passed`.
+    fn charged(&self, passed: u64) -> u64 {
         if self.is_exact.load(Relaxed) || passed <= MAX_CHEAP_NS {
             return passed;
         }
+        let began_ns = self.poll_began_ns.load(Relaxed);
         Reading::used_since(began_ns, time_ns(ClockId::ThreadCPUTime)).clamp(MAX_CHEAP_NS, passed)
     }
 

@@ -272,7 +272,10 @@ impl ConnectionState {
     /// Nothing more is sent or received. Those who wait are told.
     fn break_off(&mut self) {
         self.is_broken = true;
-        for (_, Call { end, answer }) in self.awaited.drain() {
+        let mut awaited: Vec<_> = self.awaited.drain().map(|(_, call)| call).collect();
+        // Those that are tried again are tried in their order.
+        awaited.sort_by_key(|call| call.end);
+        for Call { end, answer } in awaited {
             let _ = answer.send(Err(if end > self.sent { Broken::Unsent } else { Broken::Sent }));
         }
         self.unsent.clear();

@@ -110,6 +110,58 @@ fn a_slice_is_used_up_over_many_polls() {
     assert_eq!(meter.slice_ns.load(Relaxed), 0);
 }
 
+/// One poll of a new call of a component with `habit`, in which the host works for so long. Returns whether the call was
+/// long.
+fn poll_for(habit: &Arc<Habit>, cpu_ns: u64) -> bool {
+    let meter = Meter::new(Duration::from_secs(1), Arc::clone(habit));
+    meter.begin_poll();
+    let until_ns = time_ns(ClockId::ThreadCPUTime) + cpu_ns;
+    while time_ns(ClockId::ThreadCPUTime) < until_ns {}
+    meter.end_poll();
+    meter.end_call();
+    meter.is_long.load(Relaxed)
+}
+
+/// On a server that was idle, the last reading of the CPU clock is old, and the first long poll takes another one.
+#[test]
+fn calls_are_long_also_after_a_pause() {
+    let habit = Arc::default();
+    note_cpu_clock();
+    std::thread::sleep(Duration::from_millis(50));
+    poll_for(&habit, 3 * SLICE_CPU_NS);
+    // The kernel may run another thread between two of them.
+    let long = (0..10).filter(|_| poll_for(&habit, 3 * SLICE_CPU_NS)).count();
+    assert!(long >= 5, "{long} of 10 calls: the pause still counts");
+}
+
+/// While other threads run, a call uses nothing.
+#[test]
+fn a_call_that_was_interrupted_is_not_long() {
+    let meter = Meter::new(Duration::from_secs(1), Arc::default());
+    note_cpu_clock();
+    for pause_ms in [0, 5, 0] {
+        meter.begin_poll();
+        std::thread::sleep(Duration::from_millis(pause_ms));
+        meter.end_poll();
+    }
+    assert!(!meter.is_long.load(Relaxed), "{} ns", meter.slice_ns.load(Relaxed));
+}
+
+/// A call that waits is polled at each beat of the pulse, and uses little.
+#[test]
+fn what_a_call_uses_in_a_long_time_is_no_slice() {
+    let meter = Meter::new(Duration::from_secs(1), Arc::default());
+    for _ in 0..8 {
+        // The window before is over.
+        meter.window_began_ns.store(0, Relaxed);
+        meter.begin_poll();
+        let until_ns = time_ns(ClockId::ThreadCPUTime) + SLICE_CPU_NS / 5;
+        while time_ns(ClockId::ThreadCPUTime) < until_ns {}
+        meter.end_poll();
+    }
+    assert!(!meter.is_long.load(Relaxed));
+}
+
 /// Only its own call ends when the host panics.
 #[tokio::test]
 async fn a_guest_for_which_the_host_panics_ends() {
