@@ -212,13 +212,13 @@ impl Meter {
     /// Called within a poll, when the ticks of a slice are over.
     pub(crate) fn end_slice(&self) -> SliceEnd {
         if self.used_ns.load(Relaxed) + self.in_this_poll() >= self.budget_ns {
-            self.note_long();
+            self.use_up_slice();
             return SliceEnd::Spent;
         }
         if self.cpu_of_slice() < SLICE_CPU_NS {
             return SliceEnd::GoesOn;
         }
-        self.note_long();
+        self.use_up_slice();
         SliceEnd::Yields
     }
 
@@ -273,10 +273,15 @@ impl Meter {
             }
             note_cpu_clock();
         }
-        if self.slice_ns.fetch_add(of_slice, Relaxed) + of_slice > SLICE_CPU_NS {
-            // Over several polls, or by the host's work, which the epoch does not interrupt. If only what the epoch
-            // interrupts counted, a hundred guests that print many lines would delay a small request by all of them.
+        // Over several polls, and with the host's work, which the epoch does not interrupt. If only what the epoch interrupts
+        // counted, a hundred guests that print many lines would delay a small request by all of them.
+        let slice_ns = self.slice_ns.fetch_add(of_slice, Relaxed) + of_slice;
+        if slice_ns > SLICE_CPU_NS {
             self.note_long();
+        }
+        // Not sooner: a response whose guest waits for the CPU is sent before it is complete.
+        if slice_ns > MAX_CHEAP_NS {
+            self.waits_for_cpu.store(true, Relaxed);
         }
     }
 
@@ -286,8 +291,14 @@ impl Meter {
         self.slice_ns.store(0, Relaxed);
     }
 
-    fn note_long(&self) {
+    /// The slice is over: the next poll waits in the CPU queue.
+    fn use_up_slice(&self) {
         self.waits_for_cpu.store(true, Relaxed);
+        self.note_long();
+    }
+
+    /// The call has used more than a slice.
+    fn note_long(&self) {
         if !self.is_long.swap(true, Relaxed) {
             self.habit.note(true);
         }
