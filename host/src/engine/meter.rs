@@ -41,8 +41,8 @@ const SLICE_CPU_NS: u64 = 500_000;
 /// another thread, or the machine was suspended. Only the thread's CPU clock can tell these apart.
 const MAX_CHEAP_NS: u64 = 2_000_000;
 
-/// The time within which a call must use [`SLICE_CPU_NS`] to have used up a slice. A call that waits is polled now and
-/// then, and uses as much in the end, without delaying anything.
+/// The time within which a call must have used its CPU time for that to count as one slice. A call that waits is polled
+/// now and then, and uses as much in the end, without delaying anything.
 const SLICE_WINDOW_NS: u64 = 25_000_000;
 
 /// The trap of a guest during whose call the host panicked: a fault of wasmtime's or ours, which ends this call only.
@@ -114,7 +114,7 @@ pub(crate) struct Meter {
     slice_ns: AtomicU64,
     /// When that window began, by the monotonic clock.
     window_began_ns: AtomicU64,
-    /// Whether the call has used up a slice.
+    /// Whether the call has used more than [`SLICE_CPU_NS`] within a slice.
     is_long: AtomicBool,
     /// Whether a slice is used up, so that the next poll waits in the CPU queue.
     waits_for_cpu: AtomicBool,
@@ -128,9 +128,9 @@ pub(crate) struct Meter {
     stores: Waits,
 }
 
-/// The CPU time of a component's latest calls. If each used more than a slice, the next call waits in the CPU queue from
-/// the start. If first slices were always free, a few guests that compute would block the event loop one
-/// after the other, before anything else could run.
+/// The CPU time of a component's latest calls. If each used more than [`SLICE_CPU_NS`], the next call waits in the CPU
+/// queue from the start. If first slices were always free, a few guests that compute would block the event loop one after
+/// the other, before anything else could run.
 #[derive(Default)]
 pub(crate) struct Habit {
     long_calls: AtomicU32,
@@ -276,12 +276,11 @@ impl Meter {
         // Over several polls, and with the host's work, which the epoch does not interrupt. If only what the epoch interrupts
         // counted, a hundred guests that print many lines would delay a small request by all of them.
         let slice_ns = self.slice_ns.fetch_add(of_slice, Relaxed) + of_slice;
-        if slice_ns > SLICE_CPU_NS {
-            self.note_long();
-        }
-        // Not sooner: a response whose guest waits for the CPU is sent before it is complete.
         if slice_ns > MAX_CHEAP_NS {
-            self.waits_for_cpu.store(true, Relaxed);
+            // Not sooner: a response whose guest waits for the CPU is sent before it is complete.
+            self.use_up_slice();
+        } else if slice_ns > SLICE_CPU_NS {
+            self.note_long();
         }
     }
 
@@ -297,7 +296,7 @@ impl Meter {
         self.note_long();
     }
 
-    /// The call has used more than a slice.
+    /// The call has used more than [`SLICE_CPU_NS`].
     fn note_long(&self) {
         if !self.is_long.swap(true, Relaxed) {
             self.habit.note(true);

@@ -1,5 +1,11 @@
 use super::*;
 
+/// Uses so much CPU time.
+fn compute(cpu_ns: u64) {
+    let until_ns = time_ns(ClockId::ThreadCPUTime) + cpu_ns;
+    while time_ns(ClockId::ThreadCPUTime) < until_ns {}
+}
+
 /// Runs like a guest that computes, until its slice is over.
 fn use_up_slice(meter: &Meter) {
     let began_ns = time_ns(ClockId::ThreadCPUTime);
@@ -67,8 +73,7 @@ async fn a_guest_for_which_the_host_does_too_much_ends() {
 async fn what_the_host_does_in_the_first_poll_is_charged() {
     let budget = Duration::from_millis(40);
     let busy = async {
-        let began_ns = time_ns(ClockId::ThreadCPUTime);
-        while time_ns(ClockId::ThreadCPUTime) < began_ns + 200_000_000 {}
+        compute(200_000_000);
         tokio::task::yield_now().await;
         (CallOutcome::Done, EndedStore::NONE)
     };
@@ -100,8 +105,7 @@ fn a_slice_is_used_up_over_many_polls() {
         while !meter.waits_for_cpu.load(Relaxed) {
             assert!(used_ns() < 100 * SLICE_CPU_NS, "a guest with short polls never waits");
             meter.begin_poll();
-            let until_ns = used_ns() + SLICE_CPU_NS / 10;
-            while used_ns() < until_ns {}
+            compute(SLICE_CPU_NS / 10);
             meter.end_poll();
         }
         assert!(meter.is_long.load(Relaxed) && used_ns() >= SLICE_CPU_NS / 2, "it waits before its slice is over");
@@ -115,8 +119,7 @@ fn a_slice_is_used_up_over_many_polls() {
 fn poll_for(habit: &Arc<Habit>, cpu_ns: u64) -> bool {
     let meter = Meter::new(Duration::from_secs(1), Arc::clone(habit));
     meter.begin_poll();
-    let until_ns = time_ns(ClockId::ThreadCPUTime) + cpu_ns;
-    while time_ns(ClockId::ThreadCPUTime) < until_ns {}
+    compute(cpu_ns);
     meter.end_poll();
     meter.end_call();
     meter.is_long.load(Relaxed)
@@ -155,8 +158,7 @@ fn what_a_call_uses_in_a_long_time_is_no_slice() {
         // The window before is over.
         meter.window_began_ns.store(0, Relaxed);
         meter.begin_poll();
-        let until_ns = time_ns(ClockId::ThreadCPUTime) + SLICE_CPU_NS / 5;
-        while time_ns(ClockId::ThreadCPUTime) < until_ns {}
+        compute(SLICE_CPU_NS / 5);
         meter.end_poll();
     }
     assert!(!meter.is_long.load(Relaxed));
